@@ -1,0 +1,60 @@
+"""The exceptions of streamseg.
+
+::
+
+    StreamsegError            anything we raise on purpose; ``exit_code`` 1
+    |-- UsageError            the call itself is wrong (option, ROI, overwriting); ``exit_code`` 2
+    |   `-- MissingExtra      an optional dependency is not installed; names the extra
+    |-- SourceError           a source cannot be opened or read
+    |   `-- SourceCut         it ended in the middle; every frame before the cut was delivered
+    |-- DataError             a data set is inconsistent (mask without image, wrong size, ...)
+    |-- EngineError           an engine is damaged, does not fit, or fails
+    `-- SinkError             an output cannot be written (disk full, no permission, ...)
+
+Every message is one line: what was wrong, what was received, what to do. Driver exceptions are
+translated where they arise and kept as ``__cause__``; no caller needs to know PyAV's or OpenVINO's.
+"""
+
+from __future__ import annotations
+
+
+class StreamsegError(Exception):
+    """Base of all errors raised on purpose. ``str(error)`` is one line for the user."""
+
+    exit_code = 1
+
+
+class UsageError(StreamsegError):
+    """The call itself is wrong: an option, a region outside the frame, an output that exists."""
+
+    exit_code = 2
+
+
+class MissingExtra(UsageError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, what: str, package: str, extra: str) -> None:
+        super().__init__(
+            f"{what} needs the package {package!r}, which is not installed; "
+            f"install it with: pip install 'streamseg[{extra}]'"
+        )
+
+
+class SourceError(StreamsegError):
+    """A source cannot be opened or read."""
+
+
+class SourceCut(SourceError):
+    """A source ended in the middle; every frame before the cut was delivered first."""
+
+
+class DataError(StreamsegError):
+    """A data set is inconsistent or empty."""
+
+
+class EngineError(StreamsegError):
+    """An engine is damaged, does not fit this program or machine, or failed."""
+
+
+class SinkError(StreamsegError):
+    """An output cannot be written."""
