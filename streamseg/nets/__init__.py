@@ -1,0 +1,40 @@
+"""The three nets of the paper. Needs torch (extra ``train``).
+
+``build_net(name)`` makes one, ``count_parameters`` counts as the paper's Table 3 does, ``fold`` gives the
+inference form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from streamseg.errors import UsageError
+from streamseg.nets.blocks import PooledNet
+from streamseg.nets.fold import fold
+from streamseg.nets.segnet import SegNet
+from streamseg.nets.unet import ImprovedUNet, UNet
+
+__all__ = ["NETS", "ImprovedUNet", "PooledNet", "SegNet", "UNet", "build_net", "count_parameters", "fold"]
+
+NETS: dict[str, Callable[..., PooledNet]] = {"unet": UNet, "segnet": SegNet, "improved_unet": ImprovedUNet}
+
+
+def build_net(name: str, **options: Any) -> PooledNet:
+    """A fresh net by name. Options: ``outputs`` (channels of the head), ``b`` (improved_unet's shortcut factor).
+
+    Raises UsageError for an unknown name.
+    """
+    try:
+        make = NETS[name]
+    except KeyError:
+        raise UsageError(f"no net is called {name!r}; choose one of {', '.join(NETS)}") from None
+    return make(**options)
+
+
+def count_parameters(net: nn.Module) -> int:
+    """Parameters as the paper's Table 3 counts them: trainable ones plus BatchNorm's running statistics."""
+    statistics = (b for name, b in net.named_buffers() if name.endswith(("running_mean", "running_var")))
+    return sum(p.numel() for p in net.parameters()) + sum(b.numel() for b in statistics)

@@ -1,0 +1,84 @@
+"""Building blocks of the three nets (paper, Table 1). Every convolution has a bias and same padding."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def conv3(inputs: int, outputs: int) -> nn.Conv2d:
+    """``conv3-c`` of the paper: 3x3, same padding, with bias."""
+    return nn.Conv2d(inputs, outputs, 3, padding=1)
+
+
+class ConvLayer(nn.Module):
+    """``relu(bn(conv3(x)))``, or ``relu(conv3(x))`` without normalisation."""
+
+    def __init__(self, inputs: int, outputs: int, *, norm: bool) -> None:
+        super().__init__()
+        self.conv = conv3(inputs, outputs)
+        self.norm: nn.Module = nn.BatchNorm2d(outputs) if norm else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.norm(self.conv(x)))
+
+
+class ShortcutLayer(nn.Module):
+    """``relu(bn(conv3(a)) + b * bn(conv1(a)))``: the improved net's second convolution with its shortcut.
+
+    Both branches read the same tensor and are linear up to the ReLU, so that at inference the layer
+    is one conv3 (:mod:`streamseg.nets.fold`). ``b`` is the shortcut's factor (paper 3.2: 1).
+    """
+
+    def __init__(self, channels: int, *, b: float) -> None:
+        super().__init__()
+        self.b = b
+        self.conv = conv3(channels, channels)
+        self.norm = nn.BatchNorm2d(channels)
+        self.shortcut = nn.Conv2d(channels, channels, 1)
+        self.shortcut_norm = nn.BatchNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.norm(self.conv(x)) + self.b * self.shortcut_norm(self.shortcut(x)))
+
+
+class PooledNet(nn.Module):
+    """A net that halves its input several times: pads any size to a multiple, and crops back.
+
+    ``forward`` takes (N, 1, H, W) and returns logits (N, outputs, H, W); a probability is their sigmoid.
+    """
+
+    multiple: int
+    """Inputs of a multiple of this need no padding."""
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Logits of an input whose sides are multiples of ``multiple``."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        self.check_size(height, width)
+        bottom, right = -height % self.multiple, -width % self.multiple
+        if bottom == 0 and right == 0:
+            return self.logits(x)
+        return self.logits(F.pad(x, (0, right, 0, bottom), mode="replicate"))[..., :height, :width]
+
+    def check_size(self, height: int, width: int) -> None:
+        """Raise ValueError for a size that leaves nothing at the bottom of the net."""
+        if height < self.multiple or width < self.multiple:
+            good = (max(height, self.multiple), max(width, self.multiple))
+            raise ValueError(
+                f"input of {height}x{width} is too small for a net that pools down by {self.multiple}; "
+                f"the nearest size that works is {good[0]}x{good[1]}"
+            )
+
+
+def up2(x: Tensor) -> Tensor:
+    """Nearest-neighbour up-sampling to twice the height and width; no weights (paper, Table 3)."""
+    return F.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+def merge(up: Tensor, skip: Tensor) -> Tensor:
+    """Concatenate the up-sampled features with the matching encoder output, in this order."""
+    return torch.cat((up, skip), dim=1)
