@@ -1,0 +1,52 @@
+# What a newcomer types: `make demo`, `make test`. Needs Python 3.11 or newer and a package index.
+#   make setup   .venv with everything needed to run, train, export and test (no GPU)
+#   make demo    segments the synthetic clip and writes demo/phantom.mp4 and demo/phantom.jsonl
+#   make test    the tests                  make check   lint, types and import rules
+#   make clean   removes .venv and what tools left behind
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Where the CPU build of torch is found on Linux. The plain index would bring a CUDA build of some gigabytes.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+
+.PHONY: setup demo test check format clean
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "error: streamseg needs Python 3.11 or newer, '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || true);" \
+	       "install one and call: make PYTHON=/path/to/python3.11 setup" >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "error: '$(PYTHON)' cannot make virtual environments; install them (Debian: apt install python3-venv)" >&2; \
+	  exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@index=$$($(BIN)/python -c 'import urllib.request as u; u.urlopen("$(TORCH_INDEX)/torch/", timeout=5)' \
+	    2>/dev/null && echo "--extra-index-url $(TORCH_INDEX)" || true); \
+	  echo "$(BIN)/python -m pip install --quiet -c constraints.txt $$index -e .[dev]"; \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $$index -e '.[dev]'
+	@touch $@
+
+demo: setup
+	$(BIN)/streamseg replay phantom: --out demo/phantom.mp4 --records demo/phantom.jsonl --force
+	@echo "Look at demo/phantom.mp4 (the picture) and demo/phantom.jsonl (the contours as records)."
+
+test: setup
+	$(BIN)/python -m pytest -q
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist demo *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
