@@ -1,0 +1,68 @@
+"""Plain PyTorch: the reference that other back ends are compared with. Needs the extra ``train``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from streamseg.checkpoint import Checkpoint
+from streamseg.errors import EngineError, MissingExtra
+from streamseg.types import Tensor
+
+
+class EagerBackend:
+    """A net run by torch, float32, on the processor."""
+
+    precision = "fp32"
+
+    def __init__(
+        self, checkpoint: Checkpoint, name: str, *, threads: int | None = None, folding: bool = True
+    ) -> None:
+        """Build the net and load the weights.
+
+        ``folding`` brings an unfolded checkpoint into its inference form; False runs it as trained.
+        ``threads`` sets torch's number of threads, for the whole process. Raises MissingExtra without torch
+        and EngineError for weights that do not fit their net.
+        """
+        try:
+            import torch
+        except ImportError as error:
+            raise MissingExtra("the eager back end", "torch", "train") from error
+        from streamseg.nets import build_net, fold
+
+        self.name = name
+        self.fingerprint = checkpoint.sha256
+        self.spec = checkpoint.spec
+        self.trained = checkpoint.trained
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self._torch = torch
+        net = build_net(checkpoint.net)
+        net = fold(net) if checkpoint.folded else net
+        try:
+            net.load_state_dict({key: torch.from_numpy(np.array(w)) for key, w in checkpoint.weights.items()})
+        except RuntimeError as error:
+            raise EngineError(
+                f"the weights of {name} do not fit the net {checkpoint.net!r} "
+                f"({' '.join(str(error).split())[:160]}); export them again with this version"
+            ) from error
+        net = fold(net) if folding and not checkpoint.folded else net
+        self._net: Any = net.eval().requires_grad_(False)
+
+    def infer(self, tensor: Tensor) -> npt.NDArray[np.float32]:
+        """Probability, float32 (height, width). Raises EngineError."""
+        if self._net is None:
+            raise EngineError(f"engine {self.name} is closed; load it again")
+        expected = (1, 1, self.spec.height, self.spec.width)
+        if tensor.shape != expected:
+            raise EngineError(f"engine {self.name} takes a tensor {expected}, received {tensor.shape}")
+        with self._torch.inference_mode():
+            logits = self._net(self._torch.from_numpy(np.ascontiguousarray(tensor)))
+            probability: npt.NDArray[np.float32] = self._torch.sigmoid(logits)[0, 0].numpy()
+        return probability
+
+    def close(self) -> None:
+        """Free the net. May be called twice."""
+        self._net = None
