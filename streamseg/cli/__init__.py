@@ -1,0 +1,124 @@
+"""The command ``streamseg``: one file per command, registered here.
+
+To add one, write ``cli/<name>.py`` with a function whose annotated parameters are its options, and add it to
+the list below. Commands import what is heavy inside their bodies, so that ``streamseg --help`` stays quick.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from streamseg import __version__
+from streamseg.cli.console import one_line, say
+from streamseg.cli.doctor import doctor
+from streamseg.cli.evaluate import evaluate
+from streamseg.cli.train import train
+from streamseg.errors import StreamsegError
+
+DEBUG_SWITCH = "STREAMSEG_DEBUG"
+"""Environment variable; 1 shows the traceback of every error."""
+
+app = typer.Typer(
+    name="streamseg",
+    rich_markup_mode=None,  # the plain help costs a third of the time
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _command in (evaluate, train, doctor):
+    app.command()(_command)
+
+
+@app.callback(invoke_without_command=True)
+def streamseg(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    """Outlines nerves in ultrasound video. Research software, not a medical device.
+
+    Results go to stdout and files, messages to stderr. Exit codes: 0 done, 1 failed, 2 wrong call, 130 and
+    143 stopped by Ctrl-C and SIGTERM with the files finished. STREAMSEG_DEBUG=1 shows an error's traceback.
+    """
+    if version:
+        typer.echo(f"streamseg {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(2)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code. The one place where exceptions become messages.
+
+    ``arguments`` are those after the program's name; None takes the process's own.
+    """
+    command = typer.main.get_command(app)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        with _terminable(), command.make_context("streamseg", given) as context:
+            command.invoke(context)
+        sys.stdout.flush()
+    except typer.Exit as done:
+        return done.exit_code
+    except BrokenPipeError:
+        return _reader_left()
+    except (Exception, KeyboardInterrupt, Terminated) as error:
+        if os.environ.get(DEBUG_SWITCH, "0") not in ("", "0"):
+            traceback.print_exc()
+        message, code = _explain(error)
+        say(f"error: {message}")
+        return code
+    return 0
+
+
+def _explain(error: BaseException) -> tuple[str, int]:
+    """One line for the user and the exit code."""
+    if isinstance(error, StreamsegError):
+        return one_line(str(error)), error.exit_code
+    if isinstance(error, typer.TyperException):
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context else "streamseg"
+        return f"{one_line(error.format_message()).rstrip('.')}; see '{path} --help'", error.exit_code
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        return "interrupted", 130
+    if isinstance(error, Terminated):
+        return "stopped by SIGTERM", 143
+    what = f"{type(error).__name__}: {one_line(str(error))}".removesuffix(": ")
+    return f"unexpected {what}; {DEBUG_SWITCH}=1 shows where, please report it", 1
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived while no command was looking after it; unwinds so that files are closed."""
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Make SIGTERM unwind the stack, as Ctrl-C does, instead of killing the process at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def unwind(*_: object) -> None:
+        raise Terminated
+
+    previous = signal.signal(signal.SIGTERM, unwind)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _reader_left() -> int:
+    """Whoever read our stdout closed it (``| head``): no error of ours, and nobody left to tell."""
+    # Python flushes stdout once more on exit; give it a place where that cannot fail.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 141

@@ -1,0 +1,164 @@
+"""What the commands share: messages on stderr, JSON on stdout, progress, and stopping on a signal."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+LOG_EVERY_S = 5.0
+"""Where stderr is no terminal, progress is a line at most this often."""
+
+
+def say(message: str) -> None:
+    """Print a line for people, on stderr."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def one_line(message: str) -> str:
+    """The message with line breaks and runs of blanks made single blanks."""
+    return " ".join(message.split())
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """Print one object on one line of stdout, as strict JSON: what is not finite becomes null."""
+    print(json.dumps(_finite(value), allow_nan=False, ensure_ascii=False), flush=True)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def stderr_console() -> Console:
+    """A rich console on stderr. Plain text where that is no terminal."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+
+
+def __getattr__(name: str) -> Any:
+    """``console`` is a rich console on stderr, made when first asked for: rich is slow to import."""
+    if name != "console":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()["console"] = found = stderr_console()
+    return found
+
+
+class Stop:
+    """Whether somebody asked us to stop, and how."""
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+        """Set by Ctrl-C or SIGTERM."""
+        self.signal: signal.Signals | None = None
+        """The signal that came first."""
+
+    def __bool__(self) -> bool:
+        return self.event.is_set()
+
+    @property
+    def exit_code(self) -> int:
+        """128 plus the signal's number: 130 for Ctrl-C, 143 for SIGTERM; 0 where none came."""
+        return 128 + self.signal if self.signal else 0
+
+    @property
+    def cause(self) -> str:
+        """For messages."""
+        return "Ctrl-C" if self.signal == signal.SIGINT else "SIGTERM"
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[Stop]:
+    """Within the block, the first Ctrl-C or SIGTERM only sets the event, so that files can be finished.
+
+    The second one raises KeyboardInterrupt: whoever insists gets out. Handlers belong to the main thread;
+    from any other the event is never set.
+    """
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def handle(number: int, _: object) -> None:
+        if stop:
+            raise KeyboardInterrupt
+        stop.signal = signal.Signals(number)
+        stop.event.set()
+
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+class Progress:
+    """Progress on stderr with rate and time left: a bar on a terminal, else a line every few seconds.
+
+    Use as a context manager and call :meth:`advance`, from any one thread.
+    """
+
+    def __init__(self, what: str, total: int | None, unit: str = "frames") -> None:
+        self._what, self._total, self._unit = what, total, unit
+        self._done = 0
+        self._start = self._said = time.monotonic()
+        self._bar: Any = None
+        self._task: Any = None
+
+    def __enter__(self) -> Progress:
+        console = stderr_console()
+        if console.is_terminal:
+            from rich import progress as rich
+
+            self._bar = rich.Progress(
+                rich.TextColumn("{task.description}", markup=False),
+                rich.BarColumn(),
+                rich.MofNCompleteColumn(),
+                rich.TextColumn("{task.fields[rate]}"),
+                rich.TimeRemainingColumn(),
+                console=console,
+                transient=True,
+            )
+            self._task = self._bar.add_task(self._what, total=self._total, rate="")
+            self._bar.start()
+        self._start = self._said = time.monotonic()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def advance(self) -> None:
+        """One more is done."""
+        self._done += 1
+        now = time.monotonic()
+        if self._bar is not None:
+            self._bar.update(self._task, advance=1, rate=f"{self._rate(now):.1f} {self._unit}/s")
+        elif now - self._said >= LOG_EVERY_S:
+            self._said = now
+            say(self._line(now))
+
+    def _rate(self, now: float) -> float:
+        return self._done / max(now - self._start, 1e-9)
+
+    def _line(self, now: float) -> str:
+        rate = self._rate(now)
+        of = f"/{self._total}" if self._total else ""
+        left = f", {max(self._total - self._done, 0) / rate:.0f} s left" if self._total else ""
+        return f"{self._what}: {self._done}{of} {self._unit}, {rate:.1f} {self._unit}/s{left}"

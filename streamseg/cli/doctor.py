@@ -1,0 +1,198 @@
+"""``streamseg doctor``: what this machine and installation offer, and why something is missing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from streamseg import __version__
+from streamseg.cli.console import one_line, print_json
+from streamseg.cli.options import JsonOption
+
+CPU_FEATURES = (
+    "avx2",
+    "avx512f",
+    "avx512_vnni",
+    "avx_vnni",
+    "avx512_bf16",
+    "amx_int8",
+    "amx_bf16",
+    "asimd",
+    "i8mm",
+)
+"""Those that decide how fast inference is."""
+SELF_TEST_FRAMES = 10
+
+
+def doctor(as_json: JsonOption = False) -> None:
+    """Report versions, processor, GPU, back ends, video devices and the default engine.
+
+    Never fails: what cannot be found out is reported with the reason.
+    """
+    sections: dict[str, Callable[[], Any]] = {
+        "versions": versions,
+        "processor": processor,
+        "memory_gib": memory_gib,
+        "gpu": gpus,
+        "backends": backends,
+        "video_devices": video_devices,
+        "default_engine": default_engine,
+    }
+    report = {name: _attempt(section) for name, section in sections.items()}
+    if as_json:
+        print_json(report)
+    else:
+        _print_lines(report)
+
+
+def _attempt(section: Callable[[], Any]) -> Any:
+    # The one command that must answer on a broken installation: whatever is raised becomes its answer.
+    try:
+        return section()
+    except Exception as error:
+        return {"error": one_line(f"{type(error).__name__}: {error}")}
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of what the results depend on; None for what is not installed. Imports nothing heavy."""
+    found: dict[str, str | None] = {
+        "streamseg": __version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+    }
+    for package in ("numpy", "opencv-python", "av", "openvino", "pydicom", "torch", "nncf"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = None
+    found["ffmpeg"] = _attempt(_ffmpeg_version)
+    return found
+
+
+def _ffmpeg_version() -> str:
+    import cv2  # noqa: F401 - must come before av, or a later window would hang
+
+    # isort: split
+    import av
+
+    return str(av.ffmpeg_version_info)
+
+
+def processor() -> dict[str, Any]:
+    """Model, cores and the features that matter for inference (Linux: from /proc/cpuinfo)."""
+    fields: dict[str, str] = {}
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            fields.setdefault(key.strip(), value.strip())
+    flags = set((fields.get("flags") or fields.get("Features") or "").split())
+    return {
+        "model": fields.get("model name") or platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "cores_usable": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "features": [feature for feature in CPU_FEATURES if feature in flags],
+    }
+
+
+def memory_gib() -> float:
+    """Physical memory in GiB."""
+    return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+
+
+def gpus() -> list[str]:
+    """NVIDIA GPUs with memory and driver, as nvidia-smi tells them; empty without one."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return []
+    query = [tool, "--query-gpu=name,memory.total,driver_version,compute_cap", "--format=csv,noheader"]
+    answer = subprocess.run(query, capture_output=True, text=True, timeout=15, check=True)
+    return [line.strip() for line in answer.stdout.splitlines() if line.strip()]
+
+
+def backends() -> dict[str, str]:
+    """Per back end ``available``, with its devices, or why not."""
+    found = {"openvino": _attempt(_openvino_devices)}
+    if find_spec("torch"):
+        found["eager"] = "available (torch)"
+    else:
+        found["eager"] = "torch is not installed; pip install 'streamseg[train]'"
+    return {
+        name: answer if isinstance(answer, str) else f"unavailable: {answer['error']}"
+        for name, answer in found.items()
+    }
+
+
+def _openvino_devices() -> str:
+    import openvino as ov
+
+    core = ov.Core()
+    devices = [f"{name}: {core.get_property(name, 'FULL_DEVICE_NAME')}" for name in core.available_devices]
+    return f"available ({'; '.join(devices)})"
+
+
+def video_devices() -> list[str]:
+    """Video4Linux devices with the names that their drivers give."""
+    found = []
+    for device in sorted(Path("/dev").glob("video*")):
+        name = Path("/sys/class/video4linux") / device.name / "name"
+        found.append(f"{device}: {name.read_text().strip() if name.is_file() else 'no name'}")
+    return found
+
+
+def default_engine() -> dict[str, Any]:
+    """Name, hash, precision and input of the default engine, and how long it takes on a synthetic image."""
+    from streamseg.backends import load_backend
+    from streamseg.phantom import render_still
+    from streamseg.segment import Segmenter
+    from streamseg.types import Frame
+
+    start = time.monotonic_ns()
+    backend = load_backend()
+    loaded = time.monotonic_ns()
+    try:
+        segmenter = Segmenter(backend, None)
+        frame = Frame(render_still(1, nerve=True).image, 0, loaded)
+        took = []
+        for _ in range(SELF_TEST_FRAMES):
+            began = time.monotonic_ns()
+            found = segmenter.segment(frame)
+            took.append((time.monotonic_ns() - began) / 1e6)
+    finally:
+        backend.close()
+    return {
+        "name": backend.name,
+        "sha256": backend.fingerprint,
+        "input": f"{backend.spec.height}x{backend.spec.width}",
+        "load_ms": round((loaded - start) / 1e6, 1),
+        "self_test": f"{found.state} in a synthetic image with nerve, confidence {found.confidence:.2f}",
+        "frame_ms_median": round(sorted(took)[len(took) // 2], 1),
+    }
+
+
+def _print_lines(report: dict[str, Any]) -> None:
+    for name, value in report.items():
+        if isinstance(value, dict):
+            print(f"{name}:")
+            for key, item in value.items():
+                print(f"  {key}: {_text(item)}")
+        else:
+            print(f"{name}: {_text(value)}")
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "not installed"
+    if isinstance(value, dict):
+        return str(value.get("error", value))
+    if isinstance(value, list):
+        return "; ".join(map(str, value)) or "none"
+    return str(value)
