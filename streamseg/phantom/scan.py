@@ -1,0 +1,147 @@
+"""From tissue to picture: scatterers, the beam's point spread, attenuation, gain and log compression.
+
+The echo of a cell much smaller than the beam is a complex Gaussian number; the machine sees the sum over
+its point spread, so the envelope of even tissue is Rayleigh distributed (mean / deviation = 1.91) and its
+grains have the size of the beam. Compounding averages envelopes of independent looks.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from streamseg.phantom.model import Canvas, Map
+from streamseg.phantom.shapes import Rng, noise
+from streamseg.types import Grey
+
+BANDS = 24
+"""Depth bands of constant beam width: neighbours differ by a few per cent, which no eye sees."""
+PER_DB = math.log(10) / 20
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Settings of the imaginary scanner."""
+
+    axial_mm: float
+    """Standard deviation of the pulse along depth."""
+    lateral_mm: float
+    """Standard deviation of the beam across, at the focus."""
+    focus: float
+    """Depth of the focus as a fraction of the picture's depth."""
+    widening: float
+    """Beam width half the picture's depth away from the focus, relative to the focus, minus 1."""
+    looks: int
+    """Compounded looks, 1 or more: speckle contrast falls with their square root."""
+    range_db: float
+    """Dynamic range: this many dB from black to white."""
+    gain_db: float
+    """Overall gain, added to every echo."""
+    tilt_db_per_mm: float
+    """How much the depth gain over- (positive) or under-compensates."""
+    noise_db: float
+    """Level of the electronic noise before the depth gain, at the deepest row."""
+    gamma: float
+    """Exponent of the grey map."""
+
+    @classmethod
+    def random(cls, rng: Rng) -> Machine:
+        """Settings such as a user leaves them."""
+        return cls(
+            axial_mm=rng.uniform(0.11, 0.16),
+            lateral_mm=rng.uniform(0.19, 0.30),
+            focus=rng.uniform(0.25, 0.6),
+            widening=rng.uniform(0.4, 1.4),
+            looks=int(rng.choice([2, 3, 4, 5], p=[0.2, 0.3, 0.3, 0.2])),
+            range_db=rng.uniform(54, 68),
+            gain_db=rng.normal(0, 3.5),
+            tilt_db_per_mm=rng.normal(-0.22, 0.16),
+            noise_db=rng.normal(-2, 6),
+            gamma=rng.uniform(1.0, 1.35),
+        )
+
+
+def kernel(sigma: float) -> Map:
+    """Gaussian of unit energy (not unit sum), shape (2r+1, 1): keeps the power of uncorrelated echoes."""
+    radius = max(1, math.ceil(2.6 * sigma))
+    offsets = np.arange(-radius, radius + 1, dtype=np.float64)
+    weights = np.exp(-0.5 * (offsets / max(sigma, 1e-3)) ** 2)
+    return (weights / math.sqrt(float((weights**2).sum()))).astype(np.float32)[:, None]
+
+
+def convolve(field: Map, machine: Machine, mm: float) -> Map:
+    """Apply the beam's point spread to one real plane of a field (height, width)."""
+    out = cv2.filter2D(field, -1, kernel(machine.axial_mm / mm), borderType=cv2.BORDER_REFLECT_101)
+    height = field.shape[0]
+    edges = np.linspace(0, height, min(BANDS, height) + 1).astype(int)
+    for top, bottom in zip(edges[:-1], edges[1:], strict=True):
+        away = abs((top + bottom) / (2 * height) - machine.focus) / 0.5
+        sigma = machine.lateral_mm / mm * (1 + machine.widening * away**1.5)
+        # Rows do not mix here, so bands meet without a seam.
+        row = np.ascontiguousarray(kernel(sigma).T)
+        out[top:bottom] = cv2.filter2D(out[top:bottom], -1, row, borderType=cv2.BORDER_REFLECT_101)
+    return np.asarray(out, np.float32)
+
+
+def speckle(rng: Rng, shape: tuple[int, int], machine: Machine, mm: float) -> tuple[Map, Map]:
+    """Fully developed speckle of even tissue: real and imaginary plane, unit variance each."""
+    real, imaginary = (convolve(rng.standard_normal(shape, dtype=np.float32), machine, mm) for _ in range(2))
+    return real, imaginary
+
+
+def amplitudes(canvas: Canvas, machine: Machine) -> tuple[Map, Map]:
+    """Diffuse and coherent echo amplitude per pixel, attenuated by everything above it."""
+    loss = np.cumsum(canvas.loss, axis=0, dtype=np.float32) * np.float32(canvas.mm)
+    # The aperture sees around small things: shadows are soft at their sides.
+    loss = cv2.blur(loss, (max(3, round(0.5 / canvas.mm)) | 1, 1))
+    depth = np.arange(canvas.shape[0], dtype=np.float32)[:, None] * np.float32(canvas.mm)
+    level = np.float32(machine.gain_db) + depth * np.float32(machine.tilt_db_per_mm) - loss
+    diffuse = np.exp((canvas.echo_db + level) * np.float32(PER_DB))
+    coherent = np.exp((canvas.mirror_db + level) * np.float32(PER_DB))
+    # A long reflector sums in phase over the whole pulse and beam; levels are meant after that gain.
+    axial, lateral = machine.axial_mm / canvas.mm, machine.lateral_mm / canvas.mm
+    coherent *= np.float32(1 / (kernel(lateral).sum() * max(1.0, 0.7 * kernel(axial).sum())))
+    return diffuse * np.float32(math.sqrt(0.5)), coherent
+
+
+def echo_planes(rng: Rng, canvas: Canvas, machine: Machine) -> tuple[Map, Map]:
+    """One look at the tissue: the complex echo's two planes (height, width)."""
+    diffuse, coherent = amplitudes(canvas, machine)
+    return look(rng, diffuse, coherent, machine, canvas.mm)
+
+
+def look(rng: Rng, diffuse: Map, coherent: Map, machine: Machine, mm: float) -> tuple[Map, Map]:
+    """The complex echo of fresh scatterers of the given amplitudes."""
+    real = rng.standard_normal(diffuse.shape, dtype=np.float32) * diffuse + coherent
+    imaginary = rng.standard_normal(diffuse.shape, dtype=np.float32) * diffuse
+    return convolve(real, machine, mm), convolve(imaginary, machine, mm)
+
+
+def envelope(rng: Rng, canvas: Canvas, machine: Machine) -> Map:
+    """Compounded envelope of the canvas, before compression."""
+    diffuse, coherent = amplitudes(canvas, machine)
+    total = np.zeros(canvas.shape, np.float32)
+    for _ in range(machine.looks):
+        total += cv2.magnitude(*look(rng, diffuse, coherent, machine, canvas.mm))
+    return total / np.float32(machine.looks)
+
+
+def noise_floor(rng: Rng, shape: tuple[int, int], machine: Machine, mm: float) -> Map:
+    """Electronic noise as the machine shows it, linear amplitude: grows with the depth gain."""
+    grain = machine.axial_mm / mm
+    depth = np.linspace(-1, 0, shape[0], dtype=np.float32)[:, None]
+    level = np.exp((np.float32(machine.noise_db) + 16 * depth) * np.float32(PER_DB))
+    return np.abs(1 + np.float32(0.45) * noise(rng, shape, 1.3 * grain, 0.8 * grain)) * level
+
+
+def compress(envelope: Map, machine: Machine) -> Grey:
+    """Logarithmic compression and grey map: uint8 (height, width)."""
+    level = cv2.log(np.maximum(envelope, np.float32(1e-3)))
+    level *= np.float32(1 / (PER_DB * machine.range_db))
+    np.clip(level, 0, 1, out=level)
+    if machine.gamma != 1:
+        level = cv2.pow(level, machine.gamma)
+    return np.asarray(cv2.convertScaleAbs(level, alpha=255.0), np.uint8)
