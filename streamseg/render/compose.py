@@ -1,0 +1,88 @@
+"""The picture that people see: the image region with its outline, and the panel of figures next to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from streamseg.latency import Percentiles
+from streamseg.render.hud import BACKGROUND, draw_panel
+from streamseg.render.overlay import paint_overlay
+from streamseg.render.text import to_bgr
+from streamseg.types import Image, Result, Roi
+
+_SMALLEST_HEIGHT = 480
+"""Smaller regions are enlarged to this many rows before drawing, so that lines and letters stay fine."""
+_ENLARGED_WIDTH = 1920
+"""Enlarging stops at this width."""
+_FLAT = 1.5
+"""Regions wider than this many times their height get the panel below, others beside."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Sizes in output pixels for one size of image region; all sums are even, as H.264 asks."""
+
+    image_height: int
+    image_width: int
+    height: int
+    width: int
+    beside: bool
+
+    @classmethod
+    def of(cls, height: int, width: int) -> _Layout:
+        scale = max(1.0, min(_SMALLEST_HEIGHT / height, _ENLARGED_WIDTH / width))
+        tall, wide = max(1, round(height * scale)), max(1, round(width * scale))
+        if wide > _FLAT * tall:
+            return cls(tall, wide, _even(tall + wide * 13.2 / 72), _even(wide), beside=False)
+        return cls(tall, wide, _even(tall), _even(wide + tall * 0.58), beside=True)
+
+
+def _even(value: float) -> int:
+    return 2 * int(np.ceil(value / 2))
+
+
+def compose(
+    result: Result, *, stages: Mapping[str, Percentiles], fps: float | None, full_frame: bool
+) -> Image:
+    """Draw a result for people: BGR, uint8 (height, width, 3), even height and width.
+
+    Shows the result's ROI only, since the rest of a machine's screen carries patients' names; the whole frame
+    only where ``full_frame`` asks for it. Regions under 480 rows are enlarged. The size depends on nothing
+    but the size of what is shown.
+    """
+    shown = Roi.whole(result.frame.image) if full_frame else result.roi
+    layout = _Layout.of(shown.height, shown.width)
+    canvas = np.empty((layout.height, layout.width, 3), np.uint8)
+    view = canvas[: layout.image_height, : layout.image_width]
+    region = to_bgr(shown.crop(result.frame.image))
+    if region.shape == view.shape:
+        np.copyto(view, region)
+    else:
+        cv2.resize(region, (layout.image_width, layout.image_height), dst=view, interpolation=cv2.INTER_CUBIC)
+    scale = (layout.image_width / shown.width, layout.image_height / shown.height)
+    paint_overlay(view, result.segmentation, origin=(shown.x, shown.y), scale=scale)
+    if layout.beside:
+        panel = canvas[:, layout.image_width :]
+        canvas[layout.image_height :, : layout.image_width] = BACKGROUND
+    else:
+        panel = canvas[layout.image_height :]
+        canvas[: layout.image_height, layout.image_width :] = BACKGROUND
+    draw_panel(panel, result, stages=stages, fps=fps, beside=layout.beside)
+    return canvas
+
+
+def compose_plain(result: Result, *, full_frame: bool) -> Image:
+    """The image region with its outline, at its own size, without the panel.
+
+    BGR, uint8; one black row or column is added where a size is odd.
+    """
+    shown = Roi.whole(result.frame.image) if full_frame else result.roi
+    canvas = np.zeros((_even(shown.height), _even(shown.width), 3), np.uint8)
+    view = canvas[: shown.height, : shown.width]
+    np.copyto(view, to_bgr(shown.crop(result.frame.image)))
+    paint_overlay(view, result.segmentation, origin=(shown.x, shown.y))
+    return canvas
