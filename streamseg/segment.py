@@ -1,0 +1,78 @@
+"""Frame in, segmentation out: preprocessing, a back end and postprocessing, composed."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from streamseg.errors import EngineError
+from streamseg.latency import StageClock
+from streamseg.postprocess import postprocess
+from streamseg.preprocess import letterbox_for, to_tensor
+from streamseg.types import Backend, Frame, Roi, Segmentation, Tensor
+
+
+class Segmenter:
+    """Segments frames with one back end.
+
+    ``prepare``, ``infer`` and ``finish`` may run in three threads, each in one; they share no state.
+    Frames may change size: the ROI is checked in each.
+    """
+
+    def __init__(self, backend: Backend, roi: Roi | None = None) -> None:
+        """``roi`` is the ultrasound image inside the frame; None is the whole frame."""
+        self.backend = backend
+        self.roi = roi
+
+    def roi_of(self, frame: Frame) -> Roi:
+        """The part of this frame that is segmented. Raises UsageError where it reaches outside."""
+        if self.roi is None:
+            return Roi.whole(frame.image)
+        self.roi.check_inside(*frame.image.shape[:2])
+        return self.roi
+
+    def prepare(self, frame: Frame) -> Tensor:
+        """The net's input: float32 (1, 1, spec.height, spec.width). Raises UsageError for the ROI."""
+        return to_tensor(self.roi_of(frame).crop(frame.image), self.backend.spec)
+
+    def infer(self, tensor: Tensor) -> npt.NDArray[np.float32]:
+        """Probability, float32 (spec.height, spec.width). Raises EngineError, also for what is none."""
+        probability = self.backend.infer(tensor)
+        spec = self.backend.spec
+        if probability.shape != (spec.height, spec.width):
+            raise EngineError(
+                f"engine {self.backend.name} gave a map {probability.shape}, its specification says "
+                f"{(spec.height, spec.width)}; export it again"
+            )
+        # Not a number passes every threshold as "no nerve": a broken engine must not
+        # look like an empty image.
+        low, high = float(probability.min()), float(probability.max())
+        if not (low >= -0.01 and high <= 1.01):
+            raise EngineError(
+                f"engine {self.backend.name} gave values from {low:.3g} to {high:.3g}, which are "
+                "no probabilities; export it again"
+            )
+        return probability
+
+    def finish(self, frame: Frame, probability: npt.NDArray[np.float32]) -> Segmentation:
+        """The nerve in the frame's own pixels."""
+        roi, spec = self.roi_of(frame), self.backend.spec
+        letterbox = letterbox_for(roi.crop(frame.image), spec)
+        return postprocess(
+            probability,
+            letterbox,
+            roi,
+            frame_shape=frame.image.shape,
+            spec=spec,
+            spacing_mm=frame.spacing_mm,
+        )
+
+    def segment(self, frame: Frame, clock: StageClock | None = None) -> Segmentation:
+        """All three in turn; ``clock`` collects the stages preprocess, infer and postprocess."""
+        clock = StageClock() if clock is None else clock
+        with clock.stage("preprocess"):
+            tensor = self.prepare(frame)
+        with clock.stage("infer"):
+            probability = self.infer(tensor)
+        with clock.stage("postprocess"):
+            return self.finish(frame, probability)
