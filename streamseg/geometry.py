@@ -7,13 +7,12 @@ A pixel's centre lies at its index, so a resize by ``s`` maps ``x`` to ``(x + 0.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-Array = TypeVar("Array", bound=npt.NDArray[np.generic])
+from streamseg.types import Image
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +38,10 @@ class Letterbox:
         _, _, inner_width, inner_height = self.content
         return inner_width / self.source_width, inner_height / self.source_height
 
-    def apply(self, image: Array, fill: float = 0, *, nearest: bool = False) -> Array:
+    def apply(self, image: Image) -> Image:
         """Resize and pad an image (source_height, source_width[, 3]) to (height, width[, 3]).
 
-        Shrinks by pixel area and enlarges linearly; ``nearest`` is for masks of classes.
+        Shrinks by pixel area, enlarges linearly, fills with 0 (black).
         Raises ValueError on an image of another size.
         """
         if image.shape[:2] != (self.source_height, self.source_width):
@@ -50,29 +49,32 @@ class Letterbox:
                 f"letterbox made for {self.source_height}x{self.source_width}, received {image.shape}"
             )
         left, top, inner_width, inner_height = self.content
-        if nearest:
-            method = cv2.INTER_NEAREST_EXACT
-        else:
-            method = cv2.INTER_AREA if inner_width < self.source_width else cv2.INTER_LINEAR
-        inner = cv2.resize(image, (inner_width, inner_height), interpolation=method)
-        if (inner_height, inner_width) == (self.height, self.width):
-            return inner  # type: ignore[return-value]
-        out = np.full((self.height, self.width, *image.shape[2:]), fill, dtype=image.dtype)
-        out[top : top + inner_height, left : left + inner_width] = inner
-        return out  # type: ignore[return-value]
+        method = cv2.INTER_AREA if inner_width < self.source_width else cv2.INTER_LINEAR
+        out = np.zeros((self.height, self.width, *image.shape[2:]), np.uint8)
+        out[top : top + inner_height, left : left + inner_width] = cv2.resize(
+            image, (inner_width, inner_height), interpolation=method
+        )
+        return out
 
     def undo(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Cut the content out of a (height, width) map and resize it, linearly, to the source's size."""
         left, top, inner_width, inner_height = self.content
         inner = image[top : top + inner_height, left : left + inner_width]
-        return cv2.resize(inner, (self.source_width, self.source_height), interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]
+        size = (self.source_width, self.source_height)
+        return np.asarray(cv2.resize(inner, size, interpolation=cv2.INTER_LINEAR), np.float32)
 
     def to_target(self, points: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Map source points (n, 2) of (x, y) to target pixels."""
         left, top, _, _ = self.content
-        return (np.asarray(points, np.float64) + 0.5) * self.scale - 0.5 + (left, top)
+        mapped: npt.NDArray[np.float64] = (
+            (np.asarray(points, np.float64) + 0.5) * self.scale - 0.5 + (left, top)
+        )
+        return mapped
 
     def to_source(self, points: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Map target points (n, 2) of (x, y) to source pixels; exact inverse of :meth:`to_target`."""
         left, top, _, _ = self.content
-        return (np.asarray(points, np.float64) - (left, top) + 0.5) / np.asarray(self.scale) - 0.5
+        mapped: npt.NDArray[np.float64] = (
+            np.asarray(points, np.float64) - (left, top) + 0.5
+        ) / self.scale - 0.5
+        return mapped

@@ -23,8 +23,9 @@ NETS: dict[str, Callable[..., PooledNet]] = {"unet": UNet, "segnet": SegNet, "im
 
 
 def build_net(name: str, **options: Any) -> PooledNet:
-    """A fresh net by name. Options: ``outputs`` (channels of the head), ``b`` (improved_unet's shortcut factor).
+    """A fresh net by name.
 
+    Options: ``outputs`` (channels of the head), ``b`` (factor of improved_unet's shortcuts).
     Raises UsageError for an unknown name.
     """
     try:

@@ -36,7 +36,9 @@ def _of(tensor: Tensor | None) -> Tensor:
 
 
 def _layer(conv: nn.Conv2d, weight: Tensor, bias: Tensor) -> ConvLayer:
-    layer = ConvLayer(conv.in_channels, conv.out_channels, norm=False).to(conv.weight.device, conv.weight.dtype)
+    layer = ConvLayer(conv.in_channels, conv.out_channels, norm=False).to(
+        conv.weight.device, conv.weight.dtype
+    )
     with torch.no_grad():
         layer.conv.weight.copy_(weight)
         _of(layer.conv.bias).copy_(bias)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -26,9 +27,7 @@ class EncoderDecoder(PooledNet):
         self.encoder = nn.ModuleList(stage(inputs, outputs) for inputs, outputs in sizes)
         self.bottom = bottom(WIDTHS[-2], WIDTHS[-1])
         falling = WIDTHS[::-1]
-        self.decoder = nn.ModuleList(
-            stage(below + beside, beside) for below, beside in zip(falling[:-1], falling[1:], strict=True)
-        )
+        self.decoder = nn.ModuleList(stage(below + beside, beside) for below, beside in pairwise(falling))
         self.head = nn.Conv2d(WIDTHS[0], outputs, 1)
 
     def logits(self, x: Tensor) -> Tensor:

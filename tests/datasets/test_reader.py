@@ -1,0 +1,132 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from streamseg.datasets import open_dataset
+from streamseg.errors import DataError, UsageError
+
+SHARED = Path(__file__).parents[2] / "../shared/data/usgra-seg"
+
+
+def write(path: Path, pixels: np.ndarray, mode: str | None = None) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture = Image.fromarray(pixels)
+    if mode == "P":
+        picture = picture.convert("L")
+        picture.putpalette([0, 0, 0, 0, 255, 0, 0, 0, 255])
+    picture.save(path)
+
+
+def grey(value: int = 90) -> np.ndarray:
+    return np.full((20, 30), value, np.uint8)
+
+
+def mask(*values: int) -> np.ndarray:
+    pixels = np.zeros((20, 30), np.uint8)
+    for row, value in enumerate(values):
+        pixels[row] = value
+    return pixels
+
+
+def test_palette_masks_are_read_by_index(tmp_path):
+    write(tmp_path / "images/a.png", grey())
+    write(tmp_path / "masks/a.png", mask(0, 1, 2), "P")
+    (sample,) = open_dataset(tmp_path)
+    with Image.open(tmp_path / "masks/a.png") as picture:
+        assert picture.mode == "P"
+    assert sample.nerve[1].all()
+    assert sample.nerve.sum() == 30
+    assert sample.vessel is not None
+    assert sample.vessel[2].all()
+    assert sample.vessel.sum() == 30
+
+
+def test_grey_masks_of_0_and_255(tmp_path):
+    write(tmp_path / "images/a.jpg", grey())
+    write(tmp_path / "masks/a.png", mask(0, 255))
+    (sample,) = open_dataset(tmp_path)
+    assert sample.nerve.sum() == 30
+    assert sample.vessel is None
+
+
+def test_colour_images_become_grey(tmp_path):
+    write(tmp_path / "images/a.png", np.dstack([grey(0), grey(255), grey(0)]))
+    write(tmp_path / "masks/a.png", mask(0))
+    assert open_dataset(tmp_path)[0].image[0, 0] == 150  # BT.601: 0.587 * 255
+
+
+def test_the_kaggle_layout_in_natural_order(tmp_path):
+    for stem in ("1_2", "1_10", "2_1"):
+        write(tmp_path / f"train/{stem}.tif", grey())
+        write(tmp_path / f"train/{stem}_mask.tif", mask(255))
+    data = open_dataset(tmp_path)
+    assert [sample.name for sample in data] == ["1_2", "1_10", "2_1"]
+    assert [entry.subject for entry in data.entries] == ["1", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        (mask(0, 7), r"holds the values \[0, 7\]"),
+        (np.zeros((20, 31), np.uint8), "31x20, its image 30x20"),
+        (np.zeros((20, 30, 3), np.uint8), "colour picture"),
+    ],
+)
+def test_a_wrong_mask_is_named(tmp_path, pixels, message):
+    write(tmp_path / "images/a.png", grey())
+    write(tmp_path / "masks/a.png", pixels)
+    with pytest.raises(DataError, match=message) as caught:
+        open_dataset(tmp_path)[0]
+    assert "a.png" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("lost", "message"), [("images", "mask .*b.png has no image"), ("masks", "image .*b.png has no mask")]
+)
+def test_a_missing_partner_is_named(tmp_path, lost, message):
+    for folder in ("images", "masks"):
+        for name in "ab":
+            write(tmp_path / folder / f"{name}.png", mask(0))
+    (tmp_path / lost / "b.png").unlink()
+    with pytest.raises(DataError, match=message):
+        open_dataset(tmp_path)
+
+
+def test_an_unreadable_image_is_named(tmp_path):
+    write(tmp_path / "images/a.png", grey())
+    write(tmp_path / "masks/a.png", mask(0))
+    (tmp_path / "images/a.png").write_bytes((tmp_path / "images/a.png").read_bytes()[:40])
+    with pytest.raises(DataError, match=r"cannot read the image .*a\.png"):
+        open_dataset(tmp_path)[0]
+
+
+def test_folders_that_are_no_data_set(tmp_path):
+    with pytest.raises(UsageError, match="no data set folder"):
+        open_dataset(tmp_path / "nothing")
+    with pytest.raises(DataError, match="no known layout"):
+        open_dataset(tmp_path)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "masks").mkdir()
+    with pytest.raises(DataError, match="holds no images"):
+        open_dataset(tmp_path)
+
+
+def test_two_images_of_one_name_are_refused(tmp_path):
+    write(tmp_path / "images/a.png", grey())
+    write(tmp_path / "images/a.tif", grey())
+    write(tmp_path / "masks/a.png", mask(0))
+    with pytest.raises(DataError, match="two files of one name"):
+        open_dataset(tmp_path)
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data/usgra-seg is not here")
+def test_the_real_set_reads_whole():
+    data = open_dataset(SHARED)
+    assert len(data) == 204
+    for sample in data[::20]:
+        assert sample.nerve.any()
+        assert 0.001 < sample.nerve.mean() < 0.3
+        assert sample.vessel is not None
+        assert not (sample.nerve & sample.vessel).any()
