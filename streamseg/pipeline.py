@@ -1,0 +1,258 @@
+"""The loop for recorded sources: decode, infer and write at the same time, every frame, in order.
+
+Three threads joined by two short pipes::
+
+    decode, preprocess  ->  infer  ->  postprocess, sinks
+
+Rules:
+
+* A stage that raises ends the run. What comes before its frame is delivered to the sinks first, then
+  the error is raised here. Where several stages fail, the one furthest downstream decided where the
+  output ends, so its error is raised.
+* When one sink fails, the others still get that frame; then the run ends.
+* Sinks are closed in every case, all of them, also after Ctrl-C.
+* Setting ``stop`` ends the run after the frames in progress; that is no error.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from array import array
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+
+from streamseg.errors import StreamsegError
+from streamseg.latency import LatencyRecorder, Percentiles, StageClock
+from streamseg.pipe import WAIT_S, Pipe
+from streamseg.segment import Segmenter
+from streamseg.types import Frame, Result, Sink, Source, State, Tensor
+
+GRACE_S = 20.0
+"""How long a stage may take to end after it was told to."""
+
+Prepared = tuple[Frame, StageClock, Tensor]
+Inferred = tuple[Frame, StageClock, npt.NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a run did."""
+
+    frames: int
+    """Frames delivered to every sink."""
+    seconds: float
+    """From the start until the last sink was closed."""
+    fps: float | None
+    """(n - 1) / span of the times at which frames were done; None below two frames."""
+    stages: Mapping[str, Percentiles]
+    """Times per frame: decode, preprocess, infer, postprocess, and each sink by its name."""
+    states: Mapping[State, int]
+    """Frames by state."""
+    age: Percentiles
+    """From the decoded frame to its result, waiting included."""
+    stopped: bool
+    """True when ``stop`` ended the run."""
+
+
+def replay(
+    source: Source,
+    segmenter: Segmenter,
+    sinks: Sequence[Sink],
+    *,
+    stop: threading.Event,
+    max_frames: int | None = None,
+    on_result: Callable[[Result], None] | None = None,
+) -> Report:
+    """Segment every frame of a source and give the results, in order, to the sinks.
+
+    ``max_frames`` ends the run early; ``on_result`` is called after the sinks, in the thread that
+    writes. The caller closes the source. Raises whatever ended the run, after the sinks were closed.
+    """
+    run = _Run(segmenter, sinks, stop, on_result)
+    started = time.monotonic_ns()
+    closing: BaseException | None = None
+    try:
+        run.start(source, max_frames)
+        run.wait()
+    except BaseException:  # Ctrl-C reaches the thread that waits
+        run.halt()
+        run.wait()
+        raise
+    finally:
+        closing = run.close()
+    for error in (run.errors.get("write"), closing, *map(run.errors.get, ("infer", "read", "hang"))):
+        if error is not None:
+            raise error
+    return run.report((time.monotonic_ns() - started) / 1e9)
+
+
+class _Run:
+    """State of one run: its threads, the pipes between them, and what was measured."""
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        sinks: Sequence[Sink],
+        stop: threading.Event,
+        on_result: Callable[[Result], None] | None,
+    ) -> None:
+        self.prepared: Pipe[Prepared] = Pipe()
+        self.inferred: Pipe[Inferred] = Pipe()
+        self.errors: dict[str, BaseException] = {}
+        self._segmenter = segmenter
+        self._sinks = {id(sink): (_sink_name(sink), sink) for sink in sinks}
+        self._writing: int | None = None
+        self._halted = False
+        self._stop = stop
+        self._on_result = on_result
+        self._threads: dict[str, threading.Thread] = {}
+        self._recorder = LatencyRecorder()
+        self._ages = array("q")
+        self._states: Counter[State] = Counter()
+
+    def start(self, source: Source, max_frames: int | None) -> None:
+        stages: dict[str, Callable[[], None]] = {
+            "read": partial(self._read, source, max_frames),
+            "infer": self._infer,
+            "write": self._write,
+        }
+        for name, work in stages.items():
+            thread = threading.Thread(
+                target=self._guard, args=(name, work), name=f"streamseg-{name}", daemon=True
+            )
+            self._threads[name] = thread
+            thread.start()
+
+    def _guard(self, name: str, work: Callable[[], None]) -> None:
+        """Run a stage; whatever happens, tell its neighbours that it has ended."""
+        try:
+            work()
+        except BaseException as error:
+            self.errors[name] = error
+        finally:
+            if name == "read":
+                self.prepared.end()
+            elif name == "infer":
+                self.prepared.cut()
+                self.inferred.end()
+            else:
+                self.inferred.cut()
+
+    def _read(self, source: Source, max_frames: int | None) -> None:
+        frames = iter(source)
+        count = 0
+        while (max_frames is None or count < max_frames) and not self._stop.is_set():
+            clock = StageClock()
+            with clock.stage("decode"):
+                frame = next(frames, None)
+            if frame is None:
+                return
+            with clock.stage("preprocess"):
+                tensor = self._segmenter.prepare(frame)
+            if not self.prepared.put((frame, clock, tensor)):
+                return
+            count += 1
+
+    def _infer(self) -> None:
+        while (item := self.prepared.get()) is not None and not self._stop.is_set():
+            frame, clock, tensor = item
+            with clock.stage("infer"):
+                probability = self._segmenter.infer(tensor)
+            if not self.inferred.put((frame, clock, probability)):
+                return
+
+    def _write(self) -> None:
+        while (item := self.inferred.get()) is not None:
+            frame, clock, probability = item
+            with clock.stage("postprocess"):
+                segmentation = self._segmenter.finish(frame, probability)
+            age_ns = time.monotonic_ns() - frame.captured_ns
+            roi = self._segmenter.roi_of(frame)
+            # A copy of the times, since sinks may keep the result while theirs are being added.
+            result = Result(frame, segmentation, roi, dict(clock.stage_ns), age_ns)
+            self._deliver(result, clock)
+            self._recorder.add(clock.stage_ns)
+            self._ages.append(age_ns)
+            self._states[result.state] += 1
+            if self._on_result is not None:
+                self._on_result(result)
+
+    def _deliver(self, result: Result, clock: StageClock) -> None:
+        failure: Exception | None = None
+        for key, (name, sink) in self._sinks.items():
+            self._writing = key
+            try:
+                with clock.stage(name):
+                    sink.write(result)
+            except Exception as error:
+                failure = failure or error
+        self._writing = None
+        if failure is not None:
+            raise failure
+
+    def wait(self) -> None:
+        """Wait until all stages have ended, or one hangs after the run's end: that is kept as an error."""
+        deadline: float | None = None
+        while alive := self._alive():
+            # Whoever is upstream of a stage that has ended, or anyone after a stop, has to end soon.
+            ending = self._stop.is_set() or "write" not in alive or ("infer" not in alive and "read" in alive)
+            if deadline is None and (ending or self._halted):
+                deadline = time.monotonic() + GRACE_S
+            if deadline is not None and time.monotonic() > deadline:
+                self._abandon()
+                return
+            alive[next(reversed(alive))].join(WAIT_S)
+
+    def halt(self) -> None:
+        """End the run after the frames that are being inferred and written."""
+        self._halted = True
+        self.prepared.cut()
+
+    def _alive(self) -> dict[str, threading.Thread]:
+        return {name: thread for name, thread in self._threads.items() if thread.is_alive()}
+
+    def _abandon(self) -> None:
+        """Release the stages that only wait for others; keep an error that names those that hang."""
+        self.prepared.cut()
+        self.inferred.cut()
+        for thread in self._threads.values():
+            thread.join(WAIT_S)
+        if hanging := " and ".join(self._alive()):
+            self.errors["hang"] = StreamsegError(
+                f"the stage '{hanging}' still hangs {GRACE_S:.0f} s after the run was ended; "
+                "check that the source and the outputs answer"
+            )
+
+    def close(self) -> BaseException | None:
+        """Close every sink but one that hangs in a write; the first error, if any."""
+        hanging = self._writing if "write" in self._alive() else None
+        failure: BaseException | None = None
+        for key, (_, sink) in self._sinks.items():
+            if key != hanging:
+                try:
+                    sink.close()
+                except Exception as error:
+                    failure = failure or error
+        return failure
+
+    def report(self, seconds: float) -> Report:
+        return Report(
+            frames=self._recorder.count,
+            seconds=seconds,
+            fps=self._recorder.fps(),
+            stages=self._recorder.stages(),
+            states=dict(self._states),
+            age=Percentiles.of(self._ages),
+            stopped=self._stop.is_set(),
+        )
+
+
+def _sink_name(sink: Sink) -> str:
+    """The stage name of a sink's writing: its ``name``, else that of its class."""
+    return str(getattr(sink, "name", type(sink).__name__.lower()))
