@@ -5,18 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from streamseg.phantom.layers import paint_belly, paint_layers
+import numpy as np
+
+from streamseg.phantom.layers import paint_layers, paint_sheets
 from streamseg.phantom.model import Canvas
+from streamseg.phantom.nerves import paint_cluster, paint_honeycomb
 from streamseg.phantom.organs import (
+    paint_belly,
     paint_bone,
-    paint_cluster,
-    paint_honeycomb,
     paint_lobule,
     paint_lymph_node,
     paint_tendon,
     paint_vessel,
 )
-from streamseg.phantom.shapes import Blob, Rng
+from streamseg.phantom.shapes import Blob, Rng, as_map, noise, sample
 
 Painter = Callable[[Rng, Canvas, Blob], None]
 LOOKALIKES: tuple[Painter, ...] = (paint_lymph_node, paint_tendon, paint_lobule, paint_belly)
@@ -31,17 +33,20 @@ def build(rng: Rng, height: int, width: int, mm: float, *, nerve: bool, centre: 
     canvas = Canvas.empty(height, width, mm)
     paint_layers(rng, canvas)
     _bellies(rng, canvas)
+    paint_sheets(rng, canvas)
     anchor_x = centre + span * rng.uniform(-0.32, 0.32)
-    anchor_y = height * min(0.66, max(0.16, rng.normal(0.37, 0.11)))
+    anchor_y = height * min(0.66, max(0.16, rng.normal(0.40, 0.12)))
     taken: list[Blob] = []
     if rng.random() < 0.35:
         bone_y = min(0.92 * height, anchor_y + rng.uniform(5, 14) / mm)
         paint_bone(rng, canvas, anchor_x + rng.normal(0, 8) / mm, bone_y, rng.uniform(5, 16) / mm)
+    if rng.random() < 0.85:
+        brighten(rng, canvas, anchor_x, anchor_y)
     _vessels(rng, canvas, taken, anchor_x, anchor_y)
     count = int(rng.choice([1, 2, 3, 4], p=[0.66, 0.22, 0.08, 0.04]))
     style = rng.random()
     for _ in range(count):
-        blob = _beside(rng, canvas, taken, anchor_x, anchor_y, _nerve_size(rng, mm, count))
+        blob = _beside(rng, canvas, taken, (anchor_x, anchor_y), _nerve_size(rng, mm, count))
         if blob is None:
             continue
         if nerve:
@@ -49,18 +54,15 @@ def build(rng: Rng, height: int, width: int, mm: float, *, nerve: bool, centre: 
         elif rng.random() < 0.6:
             LOOKALIKES[int(rng.integers(len(LOOKALIKES)))](rng, canvas, blob)
         taken.append(blob)
-    if nerve and not taken_nerve(canvas):
+    if nerve and not canvas.nerve.any():
         blob = Blob.random(rng, anchor_x, anchor_y, 3.4 / mm, 2.4 / mm)
         paint_honeycomb(rng, canvas, blob)
         taken.append(blob)
     _strays(rng, canvas, taken)
+    canvas.loss += 0.25 * noise(rng, canvas.shape, 4 / mm, 4 / mm)
+    crumple(rng, canvas)
     canvas.vessel &= ~canvas.nerve
     return canvas
-
-
-def taken_nerve(canvas: Canvas) -> bool:
-    """Whether any nerve was painted."""
-    return bool(canvas.nerve.any())
 
 
 def _bellies(rng: Rng, canvas: Canvas) -> None:
@@ -93,15 +95,16 @@ def _vessels(rng: Rng, canvas: Canvas, taken: list[Blob], x: float, y: float) ->
 
 def _nerve_size(rng: Rng, mm: float, count: int) -> tuple[float, float]:
     """Half axes in pixels: the usual nerve or plexus part is 3 to 10 mm wide and flatter than wide."""
-    radius = min(6.0, max(1.1, rng.lognormal(1.15 if count == 1 else 0.85, 0.42)))
+    radius = min(6.0, max(1.1, rng.lognormal(1.35 if count == 1 else 1.0, 0.42)))
     aspect = min(3.0, max(1.0, rng.lognormal(0.45, 0.28)))
     return radius * math.sqrt(aspect) / mm, radius / math.sqrt(aspect) / mm
 
 
 def _beside(
-    rng: Rng, canvas: Canvas, taken: list[Blob], x: float, y: float, size: tuple[float, float]
+    rng: Rng, canvas: Canvas, taken: list[Blob], near: tuple[float, float], size: tuple[float, float]
 ) -> Blob | None:
-    """A free place for an oval: beside a vessel where there is one, or near (x, y). None if all is taken."""
+    """A free place for an oval: beside a vessel where there is one, or ``near``. None if all is taken."""
+    x, y = near
     mm, (height, _) = canvas.mm, canvas.shape
     for _ in range(24):
         angle = rng.normal(0, 0.3)
@@ -135,3 +138,29 @@ def _strays(rng: Rng, canvas: Canvas, taken: list[Blob]) -> None:
         else:
             LOOKALIKES[int(rng.integers(len(LOOKALIKES)))](rng, canvas, blob)
         taken.append(blob)
+
+
+def brighten(rng: Rng, canvas: Canvas, x: float, y: float) -> None:
+    """Connective tissue around a pixel: brighter, and fading into what surrounds it."""
+    height, width = canvas.shape
+    wide, high = rng.uniform(6, 18) / canvas.mm, rng.uniform(3, 7) / canvas.mm
+    across = np.exp(-0.5 * ((np.arange(width, dtype=np.float32) - np.float32(x)) / np.float32(wide)) ** 2)
+    down = np.exp(-0.5 * ((np.arange(height, dtype=np.float32) - np.float32(y)) / np.float32(high)) ** 2)
+    patch = noise(rng, (height, width), 1.2 / canvas.mm, 0.5 / canvas.mm)
+    canvas.echo_db += (down[:, None] * across) * (np.float32(rng.uniform(4, 12)) + 2.0 * patch)
+
+
+def crumple(rng: Rng, canvas: Canvas) -> None:
+    """Push everything about by fractions of a millimetre: nothing in a body is an exact oval."""
+    mm = canvas.mm
+    rows, columns = (
+        as_map(axis)
+        + np.float32(rng.uniform(0.1, 0.3) / mm) * noise(rng, canvas.shape, 1.6 / mm, 1.1 / mm)
+        + np.float32(rng.uniform(0.3, 0.7) / mm) * noise(rng, canvas.shape, 5 / mm, 3.5 / mm)
+        for axis in np.indices(canvas.shape, dtype=np.float32)
+    )
+    canvas.echo_db = sample(canvas.echo_db, columns, rows)
+    canvas.mirror_db = sample(canvas.mirror_db, columns, rows)
+    canvas.loss = sample(canvas.loss, columns, rows)
+    canvas.nerve = sample(canvas.nerve, columns, rows) > 0.5
+    canvas.vessel = sample(canvas.vessel, columns, rows) > 0.5

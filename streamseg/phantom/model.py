@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from streamseg.types import Grey, Mask
 
+NO_ECHO_DB = -60.0
+"""A coherent echo too weak to see."""
 Map = npt.NDArray[np.float32]
 """float32, shape (height, width) of the canvas."""
 
@@ -48,6 +50,8 @@ class Canvas:
     """Two-way attenuation beyond what the machine's gain compensates, dB per mm; negative in blood."""
     nerve: Mask
     vessel: Mask
+    arteries: list[tuple[float, float, float]] = field(default_factory=list)
+    """Centre (x, y) and radius, pixels, of each vessel that pulsates."""
 
     @classmethod
     def empty(cls, height: int, width: int, mm: float) -> Canvas:
@@ -71,6 +75,3 @@ class Canvas:
     def depth_mm(self) -> float:
         """Depth of the last row."""
         return self.shape[0] * self.mm
-
-
-NO_ECHO_DB = -60.0

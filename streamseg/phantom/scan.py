@@ -7,14 +7,16 @@ grains have the size of the beam. Compounding averages envelopes of independent 
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
 
 from streamseg.phantom.model import Canvas, Map
-from streamseg.phantom.shapes import Rng, noise
+from streamseg.phantom.shapes import Rng, as_map, noise
 from streamseg.types import Grey
 
 BANDS = 24
@@ -38,8 +40,8 @@ class Machine:
     """Compounded looks, 1 or more: speckle contrast falls with their square root."""
     range_db: float
     """Dynamic range: this many dB from black to white."""
-    gain_db: float
-    """Overall gain, added to every echo."""
+    level_db: float
+    """Where the operator's gain puts the upper quartile of the tissue's echoes, dB above black."""
     tilt_db_per_mm: float
     """How much the depth gain over- (positive) or under-compensates."""
     noise_db: float
@@ -51,15 +53,15 @@ class Machine:
     def random(cls, rng: Rng) -> Machine:
         """Settings such as a user leaves them."""
         return cls(
-            axial_mm=rng.uniform(0.11, 0.16),
-            lateral_mm=rng.uniform(0.19, 0.30),
+            axial_mm=rng.uniform(0.10, 0.15),
+            lateral_mm=rng.uniform(0.15, 0.25),
             focus=rng.uniform(0.25, 0.6),
-            widening=rng.uniform(0.4, 1.4),
-            looks=int(rng.choice([2, 3, 4, 5], p=[0.2, 0.3, 0.3, 0.2])),
+            widening=rng.uniform(0.2, 0.9),
+            looks=int(rng.choice([2, 3, 4, 5, 6], p=[0.1, 0.2, 0.25, 0.25, 0.2])),
             range_db=rng.uniform(54, 68),
-            gain_db=rng.normal(0, 3.5),
-            tilt_db_per_mm=rng.normal(-0.22, 0.16),
-            noise_db=rng.normal(-2, 6),
+            level_db=min(25.0, max(11.0, rng.normal(17, 3.2))),
+            tilt_db_per_mm=rng.normal(-0.4, 0.16),
+            noise_db=rng.normal(4.5, 3.5),
             gamma=rng.uniform(1.0, 1.35),
         )
 
@@ -77,7 +79,7 @@ def convolve(field: Map, machine: Machine, mm: float) -> Map:
     out = cv2.filter2D(field, -1, kernel(machine.axial_mm / mm), borderType=cv2.BORDER_REFLECT_101)
     height = field.shape[0]
     edges = np.linspace(0, height, min(BANDS, height) + 1).astype(int)
-    for top, bottom in zip(edges[:-1], edges[1:], strict=True):
+    for top, bottom in itertools.pairwise(edges):
         away = abs((top + bottom) / (2 * height) - machine.focus) / 0.5
         sigma = machine.lateral_mm / mm * (1 + machine.widening * away**1.5)
         # Rows do not mix here, so bands meet without a seam.
@@ -86,37 +88,50 @@ def convolve(field: Map, machine: Machine, mm: float) -> Map:
     return np.asarray(out, np.float32)
 
 
+POOL = 1024
+
+
+@lru_cache(maxsize=1)
+def _pool() -> Map:
+    """Normal numbers, drawn once: cutting a random piece is many times faster than drawing anew."""
+    return np.random.default_rng(0).standard_normal((POOL, POOL), dtype=np.float32)
+
+
+def scatterers(rng: Rng, shape: tuple[int, int]) -> Map:
+    """Independent unit normal numbers (height, width); pieces overlap another draw's only by chance."""
+    if max(shape) > POOL:
+        return rng.standard_normal(shape, dtype=np.float32)
+    top, left = (int(rng.integers(POOL - side + 1)) for side in shape)
+    piece = _pool()[top : top + shape[0], left : left + shape[1]]
+    return piece[:: int(rng.choice([-1, 1])), :: int(rng.choice([-1, 1]))]
+
+
 def speckle(rng: Rng, shape: tuple[int, int], machine: Machine, mm: float) -> tuple[Map, Map]:
     """Fully developed speckle of even tissue: real and imaginary plane, unit variance each."""
-    real, imaginary = (convolve(rng.standard_normal(shape, dtype=np.float32), machine, mm) for _ in range(2))
-    return real, imaginary
+    return convolve(scatterers(rng, shape), machine, mm), convolve(scatterers(rng, shape), machine, mm)
 
 
 def amplitudes(canvas: Canvas, machine: Machine) -> tuple[Map, Map]:
     """Diffuse and coherent echo amplitude per pixel, attenuated by everything above it."""
     loss = np.cumsum(canvas.loss, axis=0, dtype=np.float32) * np.float32(canvas.mm)
     # The aperture sees around small things: shadows are soft at their sides.
-    loss = cv2.blur(loss, (max(3, round(0.5 / canvas.mm)) | 1, 1))
+    loss = as_map(cv2.blur(loss, (max(3, round(0.5 / canvas.mm)) | 1, 1)))
     depth = np.arange(canvas.shape[0], dtype=np.float32)[:, None] * np.float32(canvas.mm)
-    level = np.float32(machine.gain_db) + depth * np.float32(machine.tilt_db_per_mm) - loss
-    diffuse = np.exp((canvas.echo_db + level) * np.float32(PER_DB))
-    coherent = np.exp((canvas.mirror_db + level) * np.float32(PER_DB))
+    level = canvas.echo_db + depth * np.float32(machine.tilt_db_per_mm) - loss
+    gain = np.float32(machine.level_db - np.percentile(level[::4, ::4], 75))
+    diffuse = np.exp((level + gain) * np.float32(PER_DB))
+    coherent = np.exp((canvas.mirror_db + level + (gain - canvas.echo_db)) * np.float32(PER_DB))
     # A long reflector sums in phase over the whole pulse and beam; levels are meant after that gain.
     axial, lateral = machine.axial_mm / canvas.mm, machine.lateral_mm / canvas.mm
     coherent *= np.float32(1 / (kernel(lateral).sum() * max(1.0, 0.7 * kernel(axial).sum())))
     return diffuse * np.float32(math.sqrt(0.5)), coherent
 
 
-def echo_planes(rng: Rng, canvas: Canvas, machine: Machine) -> tuple[Map, Map]:
-    """One look at the tissue: the complex echo's two planes (height, width)."""
-    diffuse, coherent = amplitudes(canvas, machine)
-    return look(rng, diffuse, coherent, machine, canvas.mm)
-
-
 def look(rng: Rng, diffuse: Map, coherent: Map, machine: Machine, mm: float) -> tuple[Map, Map]:
     """The complex echo of fresh scatterers of the given amplitudes."""
-    real = rng.standard_normal(diffuse.shape, dtype=np.float32) * diffuse + coherent
-    imaginary = rng.standard_normal(diffuse.shape, dtype=np.float32) * diffuse
+    shape = (diffuse.shape[0], diffuse.shape[1])
+    real = scatterers(rng, shape) * diffuse + coherent
+    imaginary = scatterers(rng, shape) * diffuse
     return convolve(real, machine, mm), convolve(imaginary, machine, mm)
 
 
@@ -133,15 +148,12 @@ def noise_floor(rng: Rng, shape: tuple[int, int], machine: Machine, mm: float) -
     """Electronic noise as the machine shows it, linear amplitude: grows with the depth gain."""
     grain = machine.axial_mm / mm
     depth = np.linspace(-1, 0, shape[0], dtype=np.float32)[:, None]
-    level = np.exp((np.float32(machine.noise_db) + 16 * depth) * np.float32(PER_DB))
-    return np.abs(1 + np.float32(0.45) * noise(rng, shape, 1.3 * grain, 0.8 * grain)) * level
+    level = np.exp((np.float32(machine.noise_db) + 9 * depth) * np.float32(PER_DB))
+    return as_map(np.abs(1 + np.float32(0.45) * noise(rng, shape, 1.3 * grain, 0.8 * grain)) * level)
 
 
 def compress(envelope: Map, machine: Machine) -> Grey:
     """Logarithmic compression and grey map: uint8 (height, width)."""
-    level = cv2.log(np.maximum(envelope, np.float32(1e-3)))
-    level *= np.float32(1 / (PER_DB * machine.range_db))
-    np.clip(level, 0, 1, out=level)
-    if machine.gamma != 1:
-        level = cv2.pow(level, machine.gamma)
-    return np.asarray(cv2.convertScaleAbs(level, alpha=255.0), np.uint8)
+    level = as_map(cv2.log(np.maximum(envelope, np.float32(1e-3))))
+    level = np.clip(level * np.float32(1 / (PER_DB * machine.range_db)), 0, 1)
+    return np.asarray(cv2.convertScaleAbs(cv2.pow(level, machine.gamma), alpha=255.0), np.uint8)

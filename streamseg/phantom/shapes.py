@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from streamseg.phantom.model import Map
-from streamseg.types import Mask
 
 Rng = np.random.Generator
 Window = tuple[slice, slice]
@@ -33,7 +32,7 @@ def wave(rng: Rng, positions: Map, amplitude: float, length: float) -> Map:
 
 
 def noise(rng: Rng, shape: tuple[int, int], across: float, down: float) -> Map:
-    """Unit-variance Gaussian noise, smooth over about ``across`` columns and ``down`` rows (standard deviations).
+    """Unit-variance Gaussian noise, smooth over about ``across`` columns and ``down`` rows (deviations).
 
     Made on a coarse grid and enlarged, so that long textures cost no more than short ones.
     """
@@ -41,7 +40,7 @@ def noise(rng: Rng, shape: tuple[int, int], across: float, down: float) -> Map:
     coarse = (math.ceil(shape[0] / step_y) + 4, math.ceil(shape[1] / step_x) + 4)
     field = rng.standard_normal(coarse, dtype=np.float32)
     sigma_x, sigma_y = max(0.3, across / step_x), max(0.3, down / step_y)
-    field = cv2.GaussianBlur(field, (0, 0), sigmaX=sigma_x, sigmaY=sigma_y)
+    field = as_map(cv2.GaussianBlur(field, (0, 0), sigmaX=sigma_x, sigmaY=sigma_y))
     matrix = np.array([[1 / step_x, 0, 2], [0, 1 / step_y, 2]], np.float64)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     large = cv2.warpAffine(
@@ -72,7 +71,7 @@ class Blob:
         return cls(x, y, rx, ry, angle, harmonics)
 
     def window(self, shape: tuple[int, int], margin: float = 0.0) -> Window | None:
-        """The part of a (height, width) canvas that the oval and a margin can touch; None if it is outside."""
+        """The part of a (height, width) canvas that the oval and a margin can touch; None if outside."""
         reach_x = (
             math.hypot(self.rx * math.cos(self.angle), self.ry * math.sin(self.angle)) * 1.35 + margin + 2
         )
@@ -92,11 +91,11 @@ class Blob:
         cosine, sine = math.cos(self.angle), math.sin(self.angle)
         u, v = (dx * cosine + dy * sine) / self.rx, (dy * cosine - dx * sine) / self.ry
         radius = np.sqrt(u * u + v * v) + np.float32(1e-6)
-        outline: Map | float = 1.0
+        outline = np.ones_like(radius)
         if self.wobble:
             turn = np.arctan2(v, u)
             for order, (amplitude, phase) in enumerate(self.wobble, start=2):
-                outline = outline + np.float32(amplitude) * np.cos(order * turn + np.float32(phase))
+                outline += np.float32(amplitude) * np.cos(order * turn + np.float32(phase))
         length = np.sqrt(dx * dx + dy * dy) + np.float32(1e-6)
         distance = (radius - outline) * (length / radius)
         # The outline's normal, not the ray: a flat oval faces the beam along most of its length.
@@ -123,12 +122,24 @@ class Blob:
 
 def soft(distance: Map, width: float = 1.2) -> Map:
     """Weight 0..1 of a signed distance: 1 inside, 0 outside, a ramp of ``width`` pixels between."""
-    return np.clip(0.5 - distance / np.float32(width), 0, 1)
+    return as_map(np.clip(0.5 - distance / np.float32(width), 0, 1))
 
 
-def fill(mask: Mask, blob: Blob, where: Callable[[Map], Mask] | None = None) -> None:
-    """Set a mask inside an oval."""
-    window = blob.window((mask.shape[0], mask.shape[1]))
-    if window is not None:
-        distance, _ = blob.polar(window)
-        mask[window] |= (distance < 0) if where is None else where(distance)
+def turned_noise(rng: Rng, shape: tuple[int, int], along: float, across: float, angle: float) -> Map:
+    """Unit-variance strands of length ``along`` at ``angle`` radians (x right, y down)."""
+    side = int(np.hypot(*shape)) + 4
+    field = noise(rng, (side, side), along, across)
+    turn = cv2.getRotationMatrix2D((side / 2, side / 2), float(-np.degrees(angle)), 1.0)
+    turn[:, 2] -= np.array([(side - shape[1]) / 2, (side - shape[0]) / 2])
+    return np.asarray(cv2.warpAffine(field, turn, (shape[1], shape[0]), flags=cv2.INTER_LINEAR), np.float32)
+
+
+def as_map(values: npt.ArrayLike) -> Map:
+    """The values as float32, without a copy where they are that already."""
+    return np.asarray(values, np.float32)
+
+
+def sample(field: npt.ArrayLike, columns: Map, rows: Map) -> Map:
+    """Values of a float32 field at fractional columns and rows, linear; mirrored outside."""
+    flags = cv2.INTER_LINEAR
+    return as_map(cv2.remap(as_map(field), columns, rows, flags, borderMode=cv2.BORDER_REFLECT_101))

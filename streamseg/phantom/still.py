@@ -48,9 +48,9 @@ def render_still(
 
 
 def contact(rng: Rng, height: int, width: int, mm: float) -> Map:
-    """Gain (linear, (height, width)) of uneven coupling: soft vertical bands, at times a side without contact."""
+    """Gain (linear, (height, width)) of uneven coupling: soft bands, at times a side without contact."""
     columns = 1.6 * noise(rng, (1, width), 6 / mm, 1.0)
-    if rng.random() < 0.15:
+    if rng.random() < 0.08:
         edge = rng.uniform(0.02, 0.25) * width
         away = np.arange(width, dtype=np.float32)
         away = away if rng.random() < 0.5 else away[::-1]
