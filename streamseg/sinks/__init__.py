@@ -1,0 +1,47 @@
+"""Where results go: a video for people, records for machines, or nowhere. Sinks only read results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from streamseg.errors import UsageError
+from streamseg.sinks.null import NullSink
+from streamseg.sinks.records import CsvRecords, JsonRecords, read_records
+from streamseg.sinks.video import VideoSink
+from streamseg.types import Sink, SourceInfo
+
+__all__ = ["CsvRecords", "JsonRecords", "NullSink", "VideoSink", "open_sink", "read_records"]
+
+VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".ts")
+RECORD_SUFFIXES = (".jsonl", ".csv")
+
+
+def open_sink(
+    uri: str | Path,
+    info: SourceInfo,
+    *,
+    header: Mapping[str, object],
+    force: bool = False,
+    full_frame: bool = False,
+    hud: bool = True,
+) -> Sink:
+    """Open an output by its name: a video, .jsonl or .csv records, or ``null:``.
+
+    ``info`` is that of the source; ``header`` goes into the first line of JSON lines (source, engine, roi);
+    ``full_frame`` and ``hud`` are the video's. The path is checked here, before any frame: raises UsageError
+    for an unknown suffix, for a file that exists where ``force`` is not set, and SinkError where nothing can
+    be written.
+    """
+    if str(uri) == "null:":
+        return NullSink()
+    path = Path(uri)
+    suffix = path.suffix.lower()
+    if suffix in VIDEO_SUFFIXES:
+        return VideoSink(path, info, force=force, full_frame=full_frame, hud=hud)
+    if suffix == ".jsonl":
+        return JsonRecords(path, header=header, force=force)
+    if suffix == ".csv":
+        return CsvRecords(path, force=force)
+    known = ", ".join((*VIDEO_SUFFIXES, *RECORD_SUFFIXES))
+    raise UsageError(f"output {str(uri)!r} has a suffix that is not known; use one of {known}, or null:")

@@ -1,0 +1,206 @@
+"""What was found in every frame, for machines: JSON lines, or CSV.
+
+A file of JSON lines begins with a header object (``"type": "header"``: what was read, with which engine, in
+which units) and goes on with one object per frame (``"type": "frame"``). Every line is handed to the
+operating system when it is written, so a killed process loses no finished line, and a full disk leaves whole
+lines only. The JSON is strict: what is not a finite number is null.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, ClassVar
+
+from streamseg.errors import DataError, SinkError
+from streamseg.sinks.target import Target, sink_errors
+from streamseg.types import Result
+
+FORMAT = "streamseg-records-1"
+Record = dict[str, Any]
+
+_COLUMNS = (
+    *("index", "pts", "state", "area", "area_px", "centroid_x", "centroid_y", "confidence"),
+    *("age_ms", "stages_ms", "polygons"),
+)
+
+
+def header_record(header: Mapping[str, object]) -> Record:
+    """The first line of a file of JSON lines: ``header`` with what every such file says about itself."""
+    try:
+        ours = version("streamseg")
+    except PackageNotFoundError:  # Run from a folder of sources.
+        ours = "unknown"
+    fixed = {"type": "header", "format": FORMAT}
+    return {
+        **fixed,  # Here for the order, and at the end so that nothing replaces them.
+        "version": ours,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "coordinates": "source frame pixels, x right, y down; (0, 0) is the centre of the top-left pixel",
+        "units": {
+            "pts": "seconds of the source's own time, or null",
+            "area": "square millimetres, or null where the pixel spacing is unknown",
+            "area_px": "pixels",
+            "centroid": "[x, y] pixels, or null without nerve",
+            "confidence": "0..1",
+            "polygons": "outer outlines, lists of [x, y] pixels",
+            "stages_ms": "milliseconds",
+            "age_ms": "milliseconds from the frame's capture or decoding to its result",
+        },
+        "notice": "Research software - not a medical device",
+        **header,
+        **fixed,
+    }
+
+
+def frame_record(result: Result) -> Record:
+    """One frame's line: index, pts, state, area, centroid, confidence, polygons, times."""
+    segmentation = result.segmentation
+    return {
+        "type": "frame",
+        "index": int(result.frame.index),
+        "pts": _number(result.frame.pts_seconds),
+        "state": str(segmentation.state),
+        "area": _number(segmentation.area_mm2),
+        "area_px": int(segmentation.area_px),
+        "centroid": None if segmentation.centroid is None else [_number(v) for v in segmentation.centroid],
+        "confidence": _number(segmentation.confidence),
+        "polygons": [contour.tolist() for contour in segmentation.contours],
+        "stages_ms": {name: duration / 1e6 for name, duration in result.stage_ns.items()},
+        "age_ms": result.age_ns / 1e6,
+    }
+
+
+def _number(value: float | None) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def _strict(value: object) -> str:
+    return json.dumps(value, allow_nan=False, separators=(",", ":"))
+
+
+class _LineSink:
+    """Appends whole lines of UTF-8 text to a file that appears with its first line."""
+
+    name: ClassVar[str]
+
+    def __init__(self, path: Path, first_line: str, *, force: bool) -> None:
+        target = Target(path, force=force)
+        self.path = path
+        self.frames = 0
+        """Frames written."""
+        self._failed = False
+        with sink_errors(path):
+            # No buffer of ours: what was written outlives us, and after an error nothing is tried again.
+            self._file = target.part.open("wb", buffering=0)
+        try:
+            self._write_line(first_line)
+            target.publish()
+        except SinkError:
+            self.close()
+            target.discard()
+            raise
+
+    def _write_line(self, line: str) -> None:
+        if self._failed:
+            raise SinkError(f"cannot write {self.path}: an earlier error ended it; see the first message")
+        rest = memoryview(line.encode())
+        start = self._file.tell()
+        try:
+            with sink_errors(self.path):
+                while rest:
+                    rest = rest[self._file.write(rest) :]
+        except SinkError:
+            self._failed = True
+            # Half a line would be in the way of whoever reads the rest.
+            with suppress(OSError):
+                self._file.truncate(start)
+            raise
+
+    def close(self) -> None:
+        """Close the file; a second time does nothing. Raises SinkError where the last data did not fit."""
+        with sink_errors(self.path):
+            self._file.close()
+
+
+class JsonRecords(_LineSink):
+    """JSON lines: a header, then one object per frame. Raises SinkError or UsageError as it opens."""
+
+    name = "records"
+
+    def __init__(self, path: Path, *, header: Mapping[str, object], force: bool = False) -> None:
+        super().__init__(path, _strict(_plain(header_record(header))) + "\n", force=force)
+
+    def write(self, result: Result) -> None:
+        """Write one frame. Raises SinkError (disk full, ...)."""
+        self._write_line(_strict(frame_record(result)) + "\n")
+        self.frames += 1
+
+
+def _plain(value: Any) -> Any:
+    """A header's values as strict JSON can hold them; other types as text."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return _number(value)
+    return value if value is None or isinstance(value, str | int) else str(value)
+
+
+class CsvRecords(_LineSink):
+    """CSV with a row of column names; polygons and stage times are JSON text in a column each.
+
+    A value that is unknown is empty. Raises SinkError or UsageError as it opens.
+    """
+
+    name = "csv"
+
+    def __init__(self, path: Path, *, force: bool = False) -> None:
+        super().__init__(path, _csv_line(_COLUMNS), force=force)
+
+    def write(self, result: Result) -> None:
+        """Write one frame. Raises SinkError (disk full, ...)."""
+        record = frame_record(result)
+        record["centroid_x"], record["centroid_y"] = record["centroid"] or (None, None)
+        record["stages_ms"] = _strict(record["stages_ms"])
+        record["polygons"] = _strict(record["polygons"])
+        self._write_line(_csv_line([record[column] for column in _COLUMNS]))
+        self.frames += 1
+
+
+def _csv_line(values: Any) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(values)
+    return line.getvalue()
+
+
+def read_records(path: str | Path) -> tuple[Record, list[Record]]:
+    """Read a file of JSON lines back: its header and its frames.
+
+    A last line that was cut off (its writer was killed) is left out. Raises DataError on anything else that
+    is not such a file.
+    """
+    try:
+        lines = Path(path).read_bytes().split(b"\n")
+    except OSError as error:
+        raise DataError(f"cannot read records {path}: {error.strerror}; give a .jsonl file") from error
+    records: list[Record] = []
+    for number, line in enumerate(lines[:-1], start=1):  # What follows the last newline is cut, or nothing.
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise DataError(f"records {path}, line {number} is damaged: {error}; write them again") from error
+        if not isinstance(record, dict) or record.get("type") != ("header" if number == 1 else "frame"):
+            raise DataError(f"records {path}, line {number} is not of this format; expected {FORMAT}")
+        records.append(record)
+    if not records:
+        raise DataError(f"records {path} hold no header; expected JSON lines of {FORMAT}")
+    return records[0], records[1:]

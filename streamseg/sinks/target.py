@@ -1,0 +1,71 @@
+"""The file that a sink writes: never overwritten unasked, never replaced before the new one exists."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from streamseg.errors import SinkError, UsageError
+
+_NUMBERS = itertools.count()
+
+
+class Target:
+    """Where an output goes.
+
+    Checks the path when built, so that bad usage costs no work: raises UsageError where the file exists and
+    ``force`` is not set or where the path is not a file's, SinkError where nothing can be written there. A
+    missing parent folder is created. An existing file stays until :meth:`publish`.
+    """
+
+    def __init__(self, path: Path, *, force: bool) -> None:
+        self.path = path
+        real = path.resolve()  # A link keeps pointing at the file that is replaced.
+        if real.exists() and not real.is_file():
+            raise UsageError(f"output {path} is not a regular file; give the name of a file to write")
+        if real.exists() and not force:
+            raise UsageError(f"output {path} exists; choose another name, or overwrite it with --force")
+        self._real = real
+        self.part = real.with_name(f".streamseg-{os.getpid()}-{next(_NUMBERS)}.part{real.suffix}")
+        """Where to write until :meth:`publish`: in the same folder, with the same suffix."""
+        with sink_errors(path):
+            real.parent.mkdir(parents=True, exist_ok=True)
+            # Only creating a file tells whether one can be created (permissions, read-only mounts, ...).
+            self.part.touch()
+            self.part.unlink()
+
+    def publish(self) -> None:
+        """Give the opened file its final name, replacing an older one in a single step. Raises SinkError."""
+        with sink_errors(self.path):
+            self.part.replace(self._real)
+
+    def discard(self) -> None:
+        """Remove a file that was not published."""
+        self.part.unlink(missing_ok=True)
+
+
+@contextmanager
+def sink_errors(path: Path, *drivers: type[Exception]) -> Iterator[None]:
+    """Turn errors of the operating system, and those of ``drivers``, into SinkError with a remedy."""
+    caught: tuple[type[Exception], ...] = (OSError, *drivers)
+    try:
+        yield
+    except caught as error:
+        raise SinkError(f"cannot write {path}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, PermissionError):
+        return "permission denied; choose a folder that you may write to"
+    if isinstance(error, NotADirectoryError | FileExistsError):
+        return "a part of its path is a file, not a folder; choose another name"
+    what = getattr(error, "strerror", None) or type(error).__name__
+    remedies = {
+        "No space left on device": "free some space; what was finished before is readable",
+        "Disk quota exceeded": "free some space; what was finished before is readable",
+        "File too large": "the limit on file sizes was reached; what was finished before is readable",
+    }
+    return f"{what}; {remedies.get(what, 'choose another place to write to')}"
