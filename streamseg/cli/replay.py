@@ -1,0 +1,134 @@
+"""``streamseg replay``: segments recorded clips."""
+
+from __future__ import annotations
+
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from streamseg.cli.console import Stop, one_line, print_json, say, stop_on_signals
+from streamseg.cli.options import EngineOption, ForceOption, JsonOption
+
+if TYPE_CHECKING:
+    from streamseg.cli.clip import ClipRun, ReplayOptions
+    from streamseg.types import Backend
+
+
+def replay(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="Video file, DICOM file, image, folder of images or of clips, or phantom: (synthetic).",
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.mp4", help="Video with outline and figures; a folder for a folder of clips."
+        ),
+    ] = None,
+    records: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Records per frame, .jsonl or .csv; may be given twice."),
+    ] = None,
+    engine: EngineOption = None,
+    roi: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|none|x,y,w,h",
+            help="Where the ultrasound image is: found, the whole frame, or a rectangle in pixels.",
+        ),
+    ] = "auto",
+    max_frames: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Stop after N frames of each clip.")
+    ] = None,
+    start: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="Begin at this time.")] = 0.0,
+    full_frame: Annotated[
+        bool,
+        typer.Option(
+            "--full-frame", help="Keep the machine's whole screen in the video; it may name the patient."
+        ),
+    ] = False,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Segment every frame of a recorded clip.
+
+    Every frame is kept, with its own time. Without --out and --records only the latencies are shown. In a
+    folder of clips one clip follows another, each into files of its own name.
+    """
+    from streamseg.backends import load_backend
+    from streamseg.capture import list_clips
+    from streamseg.cli.clip import ReplayOptions
+    from streamseg.cli.outputs import check_outputs, plan_outputs
+    from streamseg.types import Roi
+
+    given = None if roi in ("auto", "none") else Roi.parse(roi)
+    options = ReplayOptions(given, roi == "auto", start, max_frames, full_frame, force)
+    clips = list_clips(source)
+    folder = clips != [source]
+    plan = plan_outputs(clips, folder=folder, video=out, records=records or [])
+    check_outputs(list(chain.from_iterable(plan)), clips, force=force)
+    backend = load_backend(engine)
+    try:
+        with stop_on_signals() as stop:
+            runs = _run_all(clips, plan, backend, options, stop)
+    finally:
+        backend.close()
+    engine_used = {"name": backend.name, "sha256": backend.fingerprint}
+    if as_json:
+        print_json({**(_summary(source, runs) if folder else runs[0].to_json()), "engine": engine_used})
+    _conclude(runs, folder, stop)
+
+
+def _run_all(
+    clips: list[str], plan: list[list[Path]], backend: Backend, options: ReplayOptions, stop: Stop
+) -> list[ClipRun]:
+    """Replay clip after clip; one that fails is reported and does not keep the others from their turn."""
+    from streamseg.cli.clip import run_clip
+    from streamseg.cli.report import show_run
+
+    runs = []
+    for clip, outputs in zip(clips, plan, strict=True):
+        run = run_clip(clip, outputs, backend, options, stop)
+        show_run(run)
+        runs.append(run)
+        if run.error is not None and len(clips) > 1:
+            say(f"error: {run.source}: {one_line(str(run.error))}")
+        if stop:
+            break
+    return runs
+
+
+def _summary(source: str, runs: list[ClipRun]) -> dict[str, Any]:
+    """One object for a folder of clips: the sums, and each clip's own object."""
+    frames, seconds = sum(run.frames for run in runs), sum(run.seconds for run in runs)
+    failed = [run.source for run in runs if run.error is not None]
+    clips = [run.to_json() for run in runs]
+    return {
+        "source": source,
+        "frames": frames,
+        "seconds": seconds,
+        "clips": clips,
+        "outputs": [output for clip in clips for output in clip["outputs"]],
+        "error": f"failed: {', '.join(failed)}" if failed else None,
+    }
+
+
+def _conclude(runs: list[ClipRun], folder: bool, stop: Stop) -> None:
+    """Leave with the exit code that fits: of the error, else of the signal, else 0."""
+    from streamseg.errors import StreamsegError
+
+    errors = [run.error for run in runs if run.error is not None]
+    if errors and not folder:
+        raise errors[0]
+    if errors:
+        raise StreamsegError(f"{len(errors)} of {len(runs)} clips failed, see above; the others are complete")
+    if stop:
+        written = [str(path) for run in runs for path in run.outputs]
+        frames = sum(run.frames for run in runs)
+        say(f"stopped by {stop.cause} after {frames} frames; finished {', '.join(written) or 'no files'}")
+        raise typer.Exit(stop.exit_code)

@@ -1,0 +1,79 @@
+"""Messages, JSON, progress and stopping on signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+
+import pytest
+
+from streamseg.cli import console
+from streamseg.cli.console import Progress, one_line, print_json, stop_on_signals
+
+
+def test_json_is_one_strict_line_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"a": float("nan"), "b": {"c": [1.5, float("inf")]}, "µ": "line\nbreak"})
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out.count("\n") == 1
+    assert "NaN" not in out
+    assert json.loads(out) == {"a": None, "b": {"c": [1.5, None]}, "µ": "line\nbreak"}
+
+
+def test_one_line() -> None:
+    assert one_line(" a\n\tb   c ") == "a b c"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_first_signal_sets_the_event_and_the_second_gets_out(number: signal.Signals, code: int) -> None:
+    before = signal.getsignal(number)
+    with stop_on_signals() as stop:
+        assert not stop
+        assert stop.exit_code == 0
+        os.kill(os.getpid(), number)
+        assert stop.event.wait(5)
+        assert stop.exit_code == code
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+    assert signal.getsignal(number) is before
+
+
+def test_off_the_main_thread_no_handler_is_touched() -> None:
+    seen = []
+
+    def work() -> None:
+        with stop_on_signals() as stop:
+            seen.append(bool(stop))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(5)
+    assert seen == [False]
+
+
+def test_progress_without_a_terminal_is_a_line_now_and_then(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(console.time, "monotonic", lambda: now)
+    with Progress("clip.mp4", 40) as progress:
+        for _ in range(20):
+            now += 0.5
+            progress.advance()
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == [
+        "clip.mp4: 10/40 frames, 2.0 frames/s, 15 s left",
+        "clip.mp4: 20/40 frames, 2.0 frames/s, 10 s left",
+    ]
+
+
+def test_progress_of_unknown_length(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "LOG_EVERY_S", 0.0)
+    with Progress("data", None, "images") as progress:
+        progress.advance()
+    assert capsys.readouterr().err.startswith("data: 1 images, ")

@@ -1,0 +1,149 @@
+"""The command line as a whole: help, exit codes, and how errors are told."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from streamseg import __version__, cli
+from streamseg.cli import main
+from streamseg.errors import EngineError, UsageError
+
+HEAVY = ("numpy", "cv2", "av", "openvino", "torch", "pydicom", "rich")
+
+
+def run(*arguments: str, code: str | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", code] if code else [sys.executable, "-m", "streamseg", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def failing(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Exit code of a command that raises."""
+
+    def invoke(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli.typer.core.TyperGroup, "invoke", invoke)
+    return main(["doctor"])
+
+
+def test_help_lists_the_commands_and_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from streamseg.cli import main; code = main(['--help']);"
+        f"print(code, [name for name in {HEAVY} if name in sys.modules])"
+    )
+    done = run(code=code)
+    assert done.stderr == ""
+    assert done.stdout.splitlines()[-1] == "0 []"
+    assert "Research software, not a medical device." in " ".join(done.stdout.split())
+    for command in ("replay", "evaluate", "phantom", "doctor"):
+        assert f"  {command} " in done.stdout
+
+
+@pytest.mark.parametrize("command", ["replay", "evaluate", "phantom", "doctor"])
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
+    assert f"Usage: streamseg {command}" in capsys.readouterr().out
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"streamseg {__version__}\n"
+
+
+def test_no_command_is_a_wrong_call(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "Usage: streamseg" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["segment"], "error: No such command 'segment'; see 'streamseg --help'"),
+        (["replay", "--qwerty", "x"], "error: No such option: --qwerty; see 'streamseg replay --help'"),
+        (["replay"], "error: Missing argument 'SOURCE'; see 'streamseg replay --help'"),
+        (["replay", "x", "--max-frames", "0"], "error: Invalid value for '--max-frames': "),
+        (["replay", "x", "--start", "soon"], "error: Invalid value for '--start': "),
+        (["evaluate", "x", "--limit", "-1"], "error: Invalid value for '--limit': "),
+    ],
+)
+def test_a_wrong_call_is_one_line(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(said)
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (UsageError("no such\nthing; do this"), 2, "error: no such thing; do this\n"),
+        (EngineError("damaged; export again"), 1, "error: damaged; export again\n"),
+        (KeyboardInterrupt(), 130, "error: interrupted\n"),
+        (
+            ZeroDivisionError("division by zero"),
+            1,
+            "error: unexpected ZeroDivisionError: division by zero; "
+            "STREAMSEG_DEBUG=1 shows where, please report it\n",
+        ),
+    ],
+)
+def test_errors_become_one_line_and_a_code(
+    error: BaseException,
+    code: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert failing(error, monkeypatch) == code
+    assert capsys.readouterr() == ("", said)
+
+
+def test_the_debug_switch_shows_the_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("STREAMSEG_DEBUG", "1")
+    assert failing(EngineError("damaged"), monkeypatch) == 1
+    err = capsys.readouterr().err
+    assert "Traceback" in err
+    assert err.endswith("error: damaged\n")
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    command = f"{sys.executable} -m streamseg doctor | true"
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stderr == ""
+    assert done.returncode in (0, 141)
+
+
+def test_sigterm_unwinds_a_command_that_does_not_look_after_it() -> None:
+    code = (
+        "import sys, time; from streamseg import cli\n"
+        "def invoke(*_):\n"
+        "    print('ready', flush=True)\n"
+        "    try: time.sleep(60)\n"
+        "    finally: print('closed', flush=True)\n"
+        "cli.typer.core.TyperGroup.invoke = invoke\n"
+        "sys.exit(cli.main(['doctor']))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(0.1)
+        os.kill(process.pid, signal.SIGTERM)
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (143, "closed\n", "error: stopped by SIGTERM\n")
