@@ -28,7 +28,7 @@ def train(
     import torch
 
     from streamseg.checkpoint import read_checkpoint
-    from streamseg.cli.console import console
+    from streamseg.cli.console import say
     from streamseg.datasets import open_dataset, split_last
     from streamseg.errors import UsageError
     from streamseg.training.data import cache_samples, phantom_samples
@@ -62,7 +62,7 @@ def train(
         weights = read_checkpoint(start).weights
         trainer.start_from({name: torch.from_numpy(array) for name, array in weights.items()})
     trainer.run(
-        lambda line: console.print(
+        lambda line: say(
             f"epoch {line['epoch']}/{epochs}  loss {line['loss']:.4f}  "
             f"Dice {line['dice']:.4f}  {line['seconds']:.0f} s"
         )

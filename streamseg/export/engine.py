@@ -1,9 +1,7 @@
-"""Writes an engine folder: ``model.xml``, ``model.bin`` and the ``manifest.json`` that vouches for them."""
+"""Writes engine folders: ``model.xml``, ``model.bin`` and the ``manifest.json`` that vouches for them."""
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -13,31 +11,44 @@ from typing import Any
 
 import openvino as ov
 
+from streamseg.backends.manifest import Manifest
+from streamseg.checkpoint import Checkpoint
 
-def write_engine(folder: Path, model: ov.Model, manifest: Mapping[str, Any]) -> None:
-    """Write an OpenVINO engine atomically: a folder of that name exists whole, or as it was before.
 
-    ``manifest``: everything but ``format``, ``files`` and ``versions``, which are added here.
+def write_engine(
+    folder: Path,
+    model: ov.Model,
+    checkpoint: Checkpoint,
+    *,
+    precision: str,
+    accuracy: Mapping[str, Any],
+    versions: Mapping[str, str],
+) -> None:
+    """Write a model as the engine ``folder.name``, so that the folder is either whole or as it was before.
+
+    ``versions``: of the libraries that took part besides OpenVINO. Raises SinkError or OSError.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        ov.save_model(model, temporary / "model.xml", compress_to_fp16=False)
-        files = {
-            name: sha256((temporary / name).read_bytes()).hexdigest() for name in ("model.xml", "model.bin")
-        }
-        whole = {
-            "format": "streamseg-engine-1",
-            **manifest,
-            "files": files,
-            "versions": {"openvino": ov.get_version()},
-        }
-        (temporary / "manifest.json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
-        temporary.chmod(0o755)
-        old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
+        whole = Path(temporary) / "new"
+        whole.mkdir()
+        ov.save_model(model, whole / "model.xml", compress_to_fp16=False)
+        manifest = Manifest(
+            name=folder.name,
+            net=checkpoint.net,
+            backend="openvino",
+            precision=precision,
+            folded=checkpoint.folded,
+            trained=checkpoint.trained,
+            spec=checkpoint.spec,
+            checkpoint_sha256=checkpoint.sha256,
+            files={
+                name: sha256((whole / name).read_bytes()).hexdigest() for name in ("model.xml", "model.bin")
+            },
+            versions={"openvino": ov.get_version(), **versions},
+            accuracy=accuracy,
+        )
+        manifest.write(whole)
         if folder.exists():
-            folder.rename(old)
-        temporary.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            shutil.move(folder, Path(temporary) / "old")
+        whole.rename(folder)
