@@ -1,0 +1,80 @@
+"""Sources of frames. :func:`open_source` takes a path or an address and finds out what it is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from streamseg.capture.files import check_readable, is_clip, is_dicom, is_image, visible_files
+from streamseg.errors import SourceError, UsageError
+from streamseg.types import Source
+
+__all__ = ["list_clips", "open_source"]
+
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
+
+
+def open_source(uri: str | Path, *, start_seconds: float = 0.0) -> Source:
+    """Open a recording: a video, a folder of images, one image, a DICOM file, or ``phantom:``.
+
+    With ``start_seconds`` only frames at or after this time are delivered, counted from the first
+    frame's; the index still begins at 0. Frames come as described in :class:`streamseg.types.Source`;
+    iterating raises SourceCut or SourceError behind the last frame where the recording ends in the
+    middle or is damaged. Raises UsageError (no such file, a folder of clips, an impossible start),
+    SourceError (not readable as any of these), MissingExtra (a decoder that is not installed).
+    """
+    text = str(uri)
+    if text.startswith("phantom:"):
+        from streamseg.capture.phantom import PhantomSource
+
+        return PhantomSource.from_uri(text)
+    if scheme := _SCHEME.match(text):
+        # The address may hold a password: only its scheme is repeated.
+        raise UsageError(f"cannot open {scheme[1]}:// addresses; give a file, a folder or phantom:")
+    path = Path(uri).expanduser()
+    if path.is_dir():
+        return _open_folder(path, start_seconds)
+    check_readable(path)
+    if is_image(path):
+        from streamseg.capture.images import ImageSource
+
+        return ImageSource([path], path.name, start_seconds=start_seconds)
+    if is_dicom(path):
+        from streamseg.capture.dicom import DicomSource
+
+        return DicomSource(path, start_seconds=start_seconds)
+    from streamseg.capture.video import VideoSource
+
+    return VideoSource(path, start_seconds=start_seconds)
+
+
+def list_clips(uri: str | Path) -> list[str]:
+    """The clips (videos and DICOM files) of a folder, in natural order; ``[uri]`` for anything else.
+
+    A folder that holds images but no clips is one source, so it is returned as it is; folders within
+    the folder and hidden files are ignored. Raises SourceError for a folder with neither.
+    """
+    if str(uri).startswith("phantom:") or not (folder := Path(uri).expanduser()).is_dir():
+        return [str(uri)]
+    files = visible_files(folder)
+    if clips := [str(path) for path in files if is_clip(path)]:
+        return clips
+    if any(is_image(path) for path in files):
+        return [str(uri)]
+    raise SourceError(
+        f"nothing to read in {folder}: looked for videos (.mp4, .mkv, .avi, ...), DICOM files and images "
+        f"(.png, .jpg, .tif, ...) directly in it; give a folder that holds some"
+    )
+
+
+def _open_folder(folder: Path, start_seconds: float) -> Source:
+    clips = list_clips(folder)
+    if clips != [str(folder)]:
+        raise UsageError(
+            f"{folder} is a folder of clips ({len(clips)}), which are opened one after another; "
+            f"give one of them, such as {clips[0]}"
+        )
+    from streamseg.capture.images import ImageSource
+
+    images = [path for path in visible_files(folder) if is_image(path)]
+    return ImageSource(images, folder.resolve().name, start_seconds=start_seconds)

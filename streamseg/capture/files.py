@@ -1,0 +1,111 @@
+"""Paths: what kind of recording a file is, whether it can be read, and the order of a folder."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from streamseg.errors import SourceError, UsageError
+
+# GIF counts as video, since it may move.
+IMAGE_SUFFIXES = frozenset(
+    (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm", ".pnm", ".jp2")
+)
+DICOM_SUFFIXES = frozenset((".dcm", ".dicom"))
+_BARE_STREAMS = (".h264", ".264", ".h265", ".265", ".hevc", ".y4m", ".mjpeg", ".mjpg", ".ivf")
+_TRANSPORTS = (".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".vob", ".mxf", ".nut")
+_CONTAINERS = (
+    ".mp4",
+    ".m4v",
+    ".mov",
+    ".mkv",
+    ".webm",
+    ".avi",
+    ".wmv",
+    ".asf",
+    ".flv",
+    ".ogv",
+    ".3gp",
+    ".gif",
+)
+VIDEO_SUFFIXES = frozenset(_CONTAINERS + _TRANSPORTS + _BARE_STREAMS)
+
+
+def check_readable(path: Path) -> None:
+    """Raise UsageError where there is no such file, SourceError where it is not a file that can be read."""
+    try:
+        if not path.exists():
+            raise UsageError(f"no such file or folder: {path}; check the path")
+        if not path.is_file():
+            # Reading a pipe or a device as a recording could block for good.
+            raise SourceError(f"{path} is not a regular file; give a recorded file or a folder")
+        with path.open("rb") as file:
+            if not file.read(1):
+                raise SourceError(f"{path} is empty (0 bytes); record or copy it again")
+    except PermissionError as error:
+        raise SourceError(f"no permission to read {path}; check its access rights") from error
+    except (OSError, ValueError) as error:
+        raise SourceError(f"cannot read {path}: {one_line(error)}; check the path and the disk") from error
+
+
+def natural_key(path: Path) -> tuple[list[tuple[int, int, str]], str]:
+    """Sort key that puts ``f2.png`` before ``f10.png``."""
+    parts = re.split(r"(\d+)", path.name.casefold())
+    # Every part becomes a triple of one type, so that numbers and text never meet in a comparison.
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts], path.name
+
+
+def visible_files(folder: Path) -> list[Path]:
+    """Files of a folder in natural order, without hidden ones. Raises SourceError."""
+    try:
+        files = [path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file()]
+    except OSError as error:
+        raise SourceError(f"cannot list {folder}: {one_line(error)}; check its access rights") from error
+    return sorted(files, key=natural_key)
+
+
+def is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def is_clip(path: Path) -> bool:
+    """Whether a file of a folder is a video or a DICOM file; files without suffix are looked into."""
+    suffix = path.suffix.lower()
+    if suffix in VIDEO_SUFFIXES or suffix in DICOM_SUFFIXES:
+        return True
+    # Scanners export DICOM as IM000001 or 1.2.840.113…; the index of such a folder holds no pictures.
+    return suffix not in IMAGE_SUFFIXES and path.name.upper() != "DICOMDIR" and has_dicom_preamble(path)
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM, by its preamble, its suffix, or a first element that only DICOM has."""
+    return (
+        path.suffix.lower() in DICOM_SUFFIXES or has_dicom_preamble(path) or _starts_with_dicom_element(path)
+    )
+
+
+def has_dicom_preamble(path: Path) -> bool:
+    return _head(path, 132)[128:] == b"DICM"
+
+
+def _starts_with_dicom_element(path: Path) -> bool:
+    # Old archives write no preamble: the file begins with an element of group 0002 or 0008, which then
+    # has either a two-letter type (explicit) or a short 32-bit length (implicit).
+    head = _head(path, 8)
+    if len(head) < 8 or head[:2] not in (b"\x02\x00", b"\x08\x00") or head[3] != 0:
+        return False
+    return (head[4:6].isalpha() and head[4:6].isupper()) or int.from_bytes(head[4:8], "little") < 1024
+
+
+def _head(path: Path, length: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(length)
+    except OSError:
+        return b""
+
+
+def one_line(error: BaseException) -> str:
+    """What an exception says, on one line and without the path that Python and FFmpeg append."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(str(text).split())

@@ -1,0 +1,134 @@
+"""A folder of images, or one image, as a source. Every page of a TIFF file is a frame.
+
+Images may differ in size. Frames have no times. What people see counts: orientation tags are applied,
+and transparency is laid over black.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image as Pillow
+from PIL import ImageOps, ImageSequence
+
+from streamseg.capture.files import check_readable, one_line
+from streamseg.capture.recorded import RecordedSource, check_start, counted
+from streamseg.errors import SourceError, StreamsegError, UsageError
+from streamseg.types import Frame, Image, SourceInfo
+
+
+class ImageSource(RecordedSource):
+    """Frames from image files, in the order given."""
+
+    def __init__(self, paths: Sequence[Path], name: str, *, start_seconds: float = 0.0) -> None:
+        """Open images; the first is decoded at once, to know the size.
+
+        Raises UsageError for a start other than 0, SourceError where the first cannot be read.
+        """
+        check_start(start_seconds)
+        if start_seconds > 0:
+            raise UsageError(f"{name} is made of images, which have no times; leave the start out")
+        first = next(read_pages(paths[0]))
+        info = SourceInfo(
+            name=name,
+            height=first.shape[0],
+            width=first.shape[1],
+            # A TIFF file may hold several pages, which only reading tells.
+            frame_count=None if any(_may_have_pages(path) for path in paths) else len(paths),
+        )
+        super().__init__(info, _deliver(paths), lambda: None)
+
+
+def read_pages(path: Path) -> Iterator[Image]:
+    """Pages of an image file as uint8, (H, W) grey or (H, W, 3) BGR. Raises SourceError.
+
+    16-bit grey is taken as the full range 0..65535, floating point as 0..1 or, where it exceeds 1, as
+    0..255. A palette of greys gives a grey image.
+    """
+    check_readable(path)
+    with _translated(path):
+        opened = Pillow.open(path)
+    with opened:
+        pages = ImageSequence.Iterator(opened) if _may_have_pages(path) else iter((opened,))
+        while True:
+            with _translated(path):
+                page = next(pages, None)
+                if page is None:
+                    return
+                image = _to_eight_bits(ImageOps.exif_transpose(page))
+            yield image
+
+
+def _deliver(paths: Sequence[Path]) -> Iterator[Frame]:
+    index = 0
+    for path in paths:
+        try:
+            for image in read_pages(path):
+                yield Frame(image, index=index, captured_ns=time.monotonic_ns())
+                index += 1
+        except StreamsegError as error:
+            if index == 0:
+                raise
+            raise SourceError(f"{error} ({counted(index, 'frame')} before it read)") from error
+
+
+def _may_have_pages(path: Path) -> bool:
+    return path.suffix.lower() in (".tif", ".tiff")
+
+
+def _to_eight_bits(image: Pillow.Image) -> Image:
+    mode = image.mode
+    if mode.startswith("I") or mode == "F":
+        return _scaled(np.asarray(image), floating=mode == "F")
+    if mode in ("L", "1"):
+        return np.array(image.convert("L"))
+    if mode in ("LA", "La"):
+        return _over_black(image.convert("LA"), "L")
+    if mode in ("RGBA", "RGBa", "PA") or (mode == "P" and "transparency" in image.info):
+        return _without_tint(_over_black(image.convert("RGBA"), "RGB"), palette=mode[0] == "P")
+    return _without_tint(np.array(image.convert("RGB")), palette=mode == "P")
+
+
+def _scaled(values: npt.NDArray[np.generic], *, floating: bool) -> Image:
+    wide = np.nan_to_num(np.asarray(values, np.float32))
+    factor = 255 / 65535
+    if floating:
+        factor = 255.0 if wide.max(initial=0) <= 1 else 1.0
+    return np.clip(np.rint(wide * factor), 0, 255).astype(np.uint8)
+
+
+def _over_black(image: Pillow.Image, mode: str) -> npt.NDArray[np.uint8]:
+    visible = Pillow.new(mode, image.size)
+    visible.paste(image.convert(mode), mask=image.getchannel("A"))
+    return np.array(visible)
+
+
+def _without_tint(rgb: npt.NDArray[np.uint8], *, palette: bool) -> Image:
+    """BGR of an RGB image; of a palette image that holds greys only, its grey."""
+    if palette and np.array_equal(rgb[..., 0], rgb[..., 1]) and np.array_equal(rgb[..., 1], rgb[..., 2]):
+        return np.ascontiguousarray(rgb[..., 0])
+    return cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR).astype(np.uint8, copy=False)
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    """The one place where Pillow's exceptions become ours, and its warnings are kept off the terminal."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            # Pillow only warns of images so large that they are an attack or a mistake.
+            warnings.simplefilter("error", Pillow.DecompressionBombWarning)
+            yield
+    except Pillow.UnidentifiedImageError as error:
+        raise SourceError(f"{path} is not an image that can be read; convert it to PNG") from error
+    except (Pillow.DecompressionBombWarning, Pillow.DecompressionBombError, MemoryError) as error:
+        raise SourceError(f"{path} is too large an image; make it smaller than 89 megapixels") from error
+    except Exception as error:  # damaged files make Pillow's decoders raise almost anything
+        raise SourceError(f"image {path} is damaged ({one_line(error)}); copy or export it again") from error

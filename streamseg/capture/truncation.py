@@ -1,0 +1,122 @@
+"""Whether a recording lost its end, from the sizes that containers write about themselves.
+
+FFmpeg often takes a cut file for a shorter one. Each function here walks the outermost elements of one
+container and compares the sizes they state with the size of the file. True: cut. False: as long as it
+says, or recorded live without saying. None: this kind of file cannot tell. Where a walk meets something
+that it does not know it answers False, so that an intact file is never called cut.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+_MAX_ELEMENTS = 2_000_000
+_SEGMENT, _CLUSTER = 0x18538067, 0x1F43B675
+_TS_PACKET_LENGTHS = (188, 192, 204)
+_MP4_BOXES = frozenset(
+    b"ftyp styp moov moof mdat free skip wide uuid meta udta sidx ssix emsg mfra pdin prft".split()
+)
+
+
+def is_cut(path: Path, format_name: str) -> bool | None:
+    """Whether the file ends before its own container says so. ``format_name`` is FFmpeg's. Raises OSError."""
+    for key, check in _CHECKS.items():
+        if key in format_name.split(","):
+            with path.open("rb") as file:
+                return check(file, os.fstat(file.fileno()).st_size)
+    return None
+
+
+def _mp4_is_cut(file: BinaryIO, size: int) -> bool:
+    position = 0
+    while position < size:
+        file.seek(position)
+        head = file.read(16)
+        if len(head) < 8:
+            return any(head)  # cut inside a box's head, unless it is padding
+        length = int.from_bytes(head[:4], "big")
+        if length == 0:  # reaches to the end of the file, wherever that is
+            return False
+        if length == 1:
+            length = int.from_bytes(head[8:16], "big")
+        if length < 8 or head[4:8] not in _MP4_BOXES:
+            return False
+        position += length
+    return position > size
+
+
+def _avi_is_cut(file: BinaryIO, size: int) -> bool:
+    position = 0
+    while position + 8 <= size:
+        file.seek(position)
+        head = file.read(8)
+        length = int.from_bytes(head[4:8], "little")
+        if head[:4] != b"RIFF" or length in (0, 0xFFFFFFFF):  # the recorder never came back to fill it in
+            return False
+        position += 8 + length
+    # Chunks are padded to even sizes, and some writers leave the last padding byte out.
+    return position > size + 1
+
+
+def _ts_is_cut(file: BinaryIO, size: int) -> bool | None:
+    head = file.read(4 * 1024)
+    for length in _TS_PACKET_LENGTHS:
+        for start in range(min(length, len(head))):
+            marks = head[start::length]
+            if len(marks) >= 3 and marks == b"\x47" * len(marks):
+                time_code = 4 if length == 192 else 0  # precedes the mark
+                # Whole packets prove nothing: the picture that they carry may still be incomplete.
+                return True if (size - start + time_code) % length else None
+    return None
+
+
+def _matroska_is_cut(file: BinaryIO, size: int) -> bool:
+    position = 0
+    for _ in range(_MAX_ELEMENTS):
+        if position >= size:
+            break
+        file.seek(position)
+        element = _ebml_element(file)
+        if element is None:
+            return size - position < 12  # cut inside an element's own head
+        identity, length, head = element
+        if length is None:
+            # Streamed: the segment, and perhaps its clusters, are entered since they state no size.
+            if identity not in (_SEGMENT, _CLUSTER):
+                break
+            position += head
+            continue
+        position += head + length
+        if identity == _SEGMENT:
+            break
+    return position > size
+
+
+def _ebml_element(file: BinaryIO) -> tuple[int, int | None, int] | None:
+    """Identity, size (None: unknown) and length of the head of the element here, or None if there is none."""
+    first = file.read(1)
+    id_length = 9 - first[0].bit_length() if first else 9
+    if id_length > 4:
+        return None
+    identity = first + file.read(id_length - 1)
+    mark = file.read(1)
+    size_length = 9 - mark[0].bit_length() if mark else 9
+    if size_length > 8 or len(identity) < id_length:
+        return None
+    rest = file.read(size_length - 1)
+    if len(rest) < size_length - 1:
+        return None
+    unknown = (1 << (7 * size_length)) - 1
+    length = int.from_bytes(mark + rest, "big") & unknown
+    return int.from_bytes(identity, "big"), None if length == unknown else length, id_length + size_length
+
+
+_CHECKS: dict[str, Callable[[BinaryIO, int], bool | None]] = {
+    "mp4": _mp4_is_cut,
+    "avi": _avi_is_cut,
+    "mpegts": _ts_is_cut,
+    "matroska": _matroska_is_cut,
+}
