@@ -2,20 +2,21 @@
 
 A user interface is flat: large areas of one grey, crossed by thin text and lines, and it stands still.
 Speckle is textured everywhere, and it moves. So the evidence per pixel is its *activity*: the range of
-grey values in its 3x3 neighbourhood over all frames. A single frame gives the spatial part alone.
-From there on:
+grey values in its 3x3 neighbourhood over all frames, or, where the image moves, the range of the pixel
+itself over time, to which no text contributes. From there on:
 
-1. The *seed* is the largest solid area of high activity. Opening by a square larger than a line of
-   text removes text, rulers, grey bars and traces; moving areas win over still ones.
-2. The seed grows into dim parts of the image: first into weaker activity, measured against what the
-   interface itself shows (compression, noise of an analogue grabber), then into a flat black that
-   belongs to the image because it does not surround it.
-3. Straight edges are cut where the coverage jumps, so that what touches the image from outside stays out.
+1. The *area* is the largest solid region of activity. Opening by a square larger than a line of text
+   removes text, rulers, grey bars and traces.
+2. Near the probe an image is bright, so there its sides are certain: parallel (linear probe) or
+   diverging straight lines (sector, curved). Sides found there are continued into the depth.
+3. Where depth has gone dark, the image is followed down along its sides (in polar coordinates for a
+   fan) for as long as its black is told apart from what lies beside it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -24,6 +25,7 @@ import numpy.typing as npt
 from streamseg.types import Grey, Image, Roi
 
 _Binary = npt.NDArray[np.uint8]  # 0 or 1, shape of the frame
+_Profile = npt.NDArray[np.float64]
 
 _MOST_FRAMES = 30
 _SMALLEST_SIDE = 32  # of a frame, pixels; nothing can be told from less
@@ -32,7 +34,7 @@ _TEXT_SHARE = 0.045  # of the frame's shorter side: taller than a line of text o
 _LOUDEST_STILL = 24  # grey levels: no interface flickers by more
 _FLAT_SHARE = 0.03  # of a digital grab that is exactly flat, at least
 _DENSE = 0.5  # share of active pixels in a window of an image
-_SURROUNDED = 0.55  # share of the seed's outline at which a flat grey is its surroundings
+_RECTANGULAR = 0.85  # width near the top of a rectangle, as a share of its whole width
 
 
 def find_region(frames: Sequence[Image]) -> Roi | None:
@@ -45,13 +47,40 @@ def find_region(frames: Sequence[Image]) -> Roi | None:
     if not len(frames) or min(frames[0].shape[:2]) < _SMALLEST_SIDE:
         return None
     low, high = _extremes(frames)
+    height, width = high.shape
+    text = max(5, round(_TEXT_SHARE * min(height, width)) | 1)
     activity = _range3(low, high)
-    text = max(5, round(_TEXT_SHARE * min(activity.shape)) | 1)
-    seed = _seed(activity, cv2.subtract(high, low), text)
-    if seed is None:
+    still = _stillness(activity)
+    area = _area(activity, cv2.subtract(high, low), still, text)  # type: ignore[arg-type]
+    if area is None:
         return None
-    area = _grow_flat(_grow_weak(seed, activity, text), low, high, activity, text)
-    return _snap(_bounds(area), activity.shape)
+    sides = _bounds(area)
+    rectangular = _is_rectangular(area, sides)
+    whole = _with_black(area, high, text)
+    if whole is not None and _is_rectangular(whole, _bounds(whole)) == rectangular:
+        grown = _bounds(whole)
+        # An image is bright at the top: black that goes beyond its upper corners is a panel behind it.
+        if not rectangular or _same_top(sides, grown, text):
+            area, sides = whole, grown
+    sides = _rectangle(sides, activity > still, high, text) if rectangular else _fan(area, sides, high, activity > still, text)
+    return sides.inside(height, width)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sides:
+    """A box by its sides; right and bottom are past the last pixel."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    def inside(self, height: int, width: int) -> Roi:
+        """The box in a frame, with sides within two pixels of the frame's edge moved onto it."""
+        left, top = (0 if side <= 2 else side for side in (self.left, self.top))
+        right = width if self.right >= width - 2 else self.right
+        bottom = height if self.bottom >= height - 2 else self.bottom
+        return Roi(left, top, right - left, bottom - top)
 
 
 def _extremes(frames: Sequence[Image]) -> tuple[Grey, Grey]:
@@ -74,6 +103,16 @@ def _range3(low: Grey, high: Grey) -> Grey:
     return cv2.subtract(cv2.dilate(high, square), cv2.erode(low, square))  # type: ignore[return-value]
 
 
+def _stillness(activity: Grey) -> int:
+    """Largest activity of the flat interface: 1 on a digital grab, more under an analogue grabber's noise."""
+    counts = np.bincount(activity[::2, ::2].ravel(), minlength=256) / activity[::2, ::2].size
+    if counts[:2].sum() > _FLAT_SHARE:
+        return 1
+    peak = int(np.argmax(counts[:_LOUDEST_STILL]))
+    narrow = counts[peak // 2 : 2 * peak].sum() > 3 * counts[2 * peak : 4 * peak].sum()
+    return 2 * peak if narrow else 1
+
+
 def _solid(active: npt.NDArray[np.bool_], text: int) -> _Binary:
     """Areas where most pixels are active, without anything thinner than ``text``."""
     window = max(3, text // 3 | 1)
@@ -85,104 +124,201 @@ def _solid(active: npt.NDArray[np.bool_], text: int) -> _Binary:
     return mask[text:-text, text:-text]
 
 
-def _seed(activity: Grey, motion: Grey, text: int) -> _Binary | None:
-    """Largest solid area of high activity, moving areas first; None where there is none."""
-    threshold = _stillness(activity) + 1
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(_solid(activity >= threshold, text))
+def _area(activity: Grey, motion: Grey, still: int, text: int) -> _Binary | None:
+    """The largest solid active region, of motion alone where the image moves; None where there is none."""
+    textured = _largest(_solid(activity > still, text))
+    if textured is None:
+        return None
+    elsewhere = motion[cv2.dilate(textured, np.ones((text, text), np.uint8)) == 0]
+    flicker = float(np.percentile(elsewhere[::3], 98)) if elsewhere.size > 100 else 0.0
+    moving = _largest(_solid(motion > np.clip(flicker, still + 1, _LOUDEST_STILL), text) & textured)
+    if moving is not None and moving.sum() > 0.5 * textured.sum():
+        return moving
+    return textured
+
+
+def _largest(mask: _Binary) -> _Binary | None:
+    """The largest connected part of a mask with what it encloses, or None where it is too small."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask)
     if count < 2:
         return None
-    moving = _solid(motion >= threshold, text)
-    moved = np.bincount(labels[moving > 0], minlength=count)[:count]
-    score = stats[:, cv2.CC_STAT_AREA] + 4.0 * moved
-    score[0] = 0
-    best = int(np.argmax(score))
-    if stats[best, cv2.CC_STAT_AREA] < _SMALLEST_SHARE * activity.size:
+    best = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
+    if stats[best, cv2.CC_STAT_AREA] < _SMALLEST_SHARE * mask.size:
         return None
-    chosen = _filled((labels == best).astype(np.uint8))
-    still_part = stats[best, cv2.CC_STAT_AREA] - moved[best]
-    if 0.5 * stats[best, cv2.CC_STAT_AREA] < moved[best] and still_part > 0:
-        return _part_with(cv2.bitwise_and(moving, chosen), chosen)  # type: ignore[arg-type]
-    return chosen
-
-
-def _stillness(activity: Grey) -> int:
-    """Largest activity of the flat interface: 1 on a digital grab, more under an analogue grabber's noise."""
-    counts = np.bincount(activity[::2, ::2].ravel(), minlength=256) / activity[::2, ::2].size
-    if counts[:2].sum() > _FLAT_SHARE:
-        return 1
-    peak = int(np.argmax(counts[:_LOUDEST_STILL]))
-    narrow = counts[peak // 2 : 2 * peak].sum() > 3 * counts[2 * peak : 4 * peak].sum()
-    return 2 * peak if narrow else 1
-
-
-def _filled(mask: _Binary) -> _Binary:
-    """The mask with what it encloses."""
-    outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    outlines, _ = cv2.findContours((labels == best).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     return cv2.drawContours(np.zeros_like(mask), outlines, -1, 1, cv2.FILLED)  # type: ignore[return-value]
 
 
-def _part_with(mask: _Binary, seed: _Binary) -> _Binary:
-    """The connected part of ``mask`` that shares most pixels with ``seed``."""
-    count, labels = cv2.connectedComponents(mask)
-    shared = np.bincount(labels[seed > 0], minlength=count)
-    shared[0] = 0
-    return (labels == int(np.argmax(shared))).astype(np.uint8)
-
-
-def _grow_weak(seed: _Binary, activity: Grey, text: int) -> _Binary:
-    """The seed with the weaker activity that touches it, measured against the rest of the screen."""
-    outside = activity[cv2.dilate(seed, np.ones((text, text), np.uint8)) == 0]
-    quiet = float(np.percentile(outside[::3], 60)) if outside.size > activity.size * 0.02 else 0.0
-    weak = _solid((activity > quiet + 1) | (seed > 0), text)
-    grown = _part_with(weak, seed) | seed
-    return grown if int(grown.sum()) <= 2.5 * int(seed.sum()) else seed
-
-
-def _grow_flat(area: _Binary, low: Grey, high: Grey, activity: Grey, text: int) -> _Binary:
-    """The area with the flat dark parts of the image, where their grey is not that of the surroundings."""
-    inside = low[area > 0]
-    floor = float(np.percentile(inside[::5], 2))
-    dark = (low >= floor - 1) & (high <= floor + 2) & (activity <= 3)
-    near = cv2.dilate(area, np.ones((5, 5), np.uint8))
-    ring = (cv2.dilate(area, np.ones((11, 11), np.uint8)) > 0) & (near == 0)
-    if not ring.any() or dark[ring].mean() > _SURROUNDED:
-        return area
-    joined = _part_with(_solid(dark | (near > 0), text), area) | area
-    if joined.sum() > 2.5 * area.sum() or joined.sum() < 0.8 * _bounds(joined).width * _bounds(joined).height:
-        return area
-    return joined
-
-
-def _bounds(mask: _Binary) -> Roi:
+def _bounds(mask: _Binary) -> _Sides:
     """Bounding box of the mask, each side cut where the coverage jumps."""
     left, right = _span(mask.sum(axis=0, dtype=np.int64))
     top, bottom = _span(mask.sum(axis=1, dtype=np.int64))
-    return Roi(left, top, right - left, bottom - top)
+    return _Sides(left, top, right, bottom)
 
 
 def _span(counts: npt.NDArray[np.int64]) -> tuple[int, int]:
     """First and past-the-last index of a profile, without thin parts that stick out of a straight edge."""
-    share = counts / counts.max()
-    covered = np.flatnonzero(share > 0)
-    first, last = int(covered[0]), int(covered[-1]) + 1
-    return _edge(share, first, 1), _edge(share[::-1], len(share) - last, -1, len(share))
+    share: _Profile = counts / counts.max()
+    return _edge(share), len(share) - _edge(share[::-1])
 
 
-def _edge(share: npt.NDArray[np.float64], start: int, direction: int, length: int = 0) -> int:
-    """Where the profile begins: at its jump over a third of its height, if it has one, else at ``start``."""
-    reach = max(4, len(share) // 8)
-    part = np.concatenate([[0.0, 0.0, 0.0], share[start : start + reach]])
+def _edge(share: _Profile) -> int:
+    """Where a profile begins: where it jumps over a third of its height soon after, else where it is not 0."""
+    start = int(np.argmax(share > 0))
+    part = np.concatenate([np.zeros(3), share[start : start + max(4, len(share) // 8)]])
     jump = part[3:] - part[:-3]
     steep = np.flatnonzero((jump > 0.35) & (part[:-3] < 0.3))
-    if len(steep):
-        start += int(np.argmax(np.diff(part)[max(0, steep[0] - 0) : steep[-1] + 3])) + int(steep[0]) - 2
-    return start if direction > 0 else length - start
+    if not len(steep):
+        return start
+    first = int(steep[0])
+    return max(start, start + first - 2 + int(np.argmax(np.diff(part[first : first + 6]))))
 
 
-def _snap(box: Roi, shape: tuple[int, ...]) -> Roi:
-    """The box, with sides within two pixels of the frame's edge moved onto it."""
-    height, width = shape
-    left, top = (0 if v <= 2 else v for v in (box.x, box.y))
-    right = width if box.x + box.width >= width - 2 else box.x + box.width
-    bottom = height if box.y + box.height >= height - 2 else box.y + box.height
-    return Roi(left, top, right - left, bottom - top)
+def _is_rectangular(area: _Binary, sides: _Sides) -> bool:
+    """Whether the area is about as wide in its uppermost eighth as in all."""
+    rows = area[sides.top : sides.top + max(4, (sides.bottom - sides.top) // 8), sides.left : sides.right]
+    columns = np.flatnonzero(rows.any(axis=0))
+    return len(columns) > 0 and columns[-1] - columns[0] >= _RECTANGULAR * (sides.right - sides.left)
+
+
+def _same_top(one: _Sides, other: _Sides, text: int) -> bool:
+    """Whether two boxes share left, top and right but for small differences."""
+    return max(abs(one.left - other.left), abs(one.top - other.top), abs(one.right - other.right)) < text
+
+
+def _with_black(area: _Binary, high: Grey, text: int) -> _Binary | None:
+    """The area with the black that adjoins it, where that is an island on the screen; else None."""
+    sides = _bounds(area)
+    level = float(np.percentile(high[sides.top : sides.bottom, sides.left : sides.right][::2, ::2], 3))
+    dark: _Binary = (high <= level + 3).astype(np.uint8) | area
+    closing = np.ones((max(3, text // 3 | 1),) * 2, np.uint8)
+    dark = cv2.morphologyEx(dark, cv2.MORPH_CLOSE, closing)  # type: ignore[assignment]
+    dark = cv2.morphologyEx(dark, cv2.MORPH_OPEN, closing) | area  # type: ignore[assignment]
+    _, labels = cv2.connectedComponents(dark)
+    inner = labels[area > 0]
+    island: _Binary = (labels == int(np.bincount(inner).argmax())).astype(np.uint8)
+    edges = ((island[0], area[0]), (island[-1], area[-1]), (island[:, 0], area[:, 0]), (island[:, -1], area[:, -1]))
+    if any(of_island.any() and not of_area.any() for of_island, of_area in edges):
+        return None
+    return _largest(island)
+
+
+def _rectangle(sides: _Sides, active: npt.NDArray[np.bool_], high: Grey, text: int) -> _Sides:
+    """The sides of a linear probe's image, to the pixel, followed down into the dark."""
+    sharp = []
+    for axis, (low_side, high_side), (begin, end) in (
+        (0, (sides.left, sides.right), (sides.top, sides.bottom)),
+        (1, (sides.top, sides.bottom), (sides.left, sides.right)),
+    ):
+        covered = (active[begin:end] if axis == 0 else active[:, begin:end]).mean(axis=axis)
+        sharp.append((_sharpen(covered, low_side, text), len(covered) - _sharpen(covered[::-1], len(covered) - high_side, text)))
+    (left, right), (top, bottom) = sharp
+    flank = max(4, (right - left) // 16)
+    beside = np.concatenate([high[:, max(0, left - 3 - flank) : max(0, left - 3)], high[:, right + 3 : right + 3 + flank]], axis=1)
+    return _Sides(left, top, right, _deepest(high[:, left:right], beside, bottom))
+
+
+def _sharpen(covered: _Profile, side: int, text: int) -> int:
+    """The side moved, by less than ``text``, to where coverage of single pixels reaches half its level inside."""
+    inner = covered[side + text : side + 4 * text]
+    if not len(inner):
+        return side
+    near = np.flatnonzero(covered[max(0, side - text) : side + text] >= 0.6 * float(np.median(inner)))
+    return max(0, side - text) + int(near[0]) if len(near) else side
+
+
+def _deepest(inside: Grey, beside: Grey, bottom: int) -> int:
+    """The row past the image's last: below ``bottom`` as long as its black goes on and is not seen beside.
+
+    ``inside`` (rows, columns) holds the columns of the image, ``beside`` those to its left and right (or
+    none), where an interface would show. Without them, black down to the frame's edge is not image.
+    """
+    rows = len(inside)
+    if bottom + 8 >= rows:
+        return bottom
+    level = np.median(inside[bottom - 8 :], axis=1)
+    black = float(np.median(level[10:14]))
+    goes_on = np.abs(level - black) <= 1
+    if beside.shape[1]:
+        goes_on &= np.abs(level - np.median(beside[bottom - 8 :], axis=1)) >= 1
+    ends = np.flatnonzero(~goes_on[10:])
+    if black > float(np.percentile(inside[: bottom], 10)) + 3:
+        return bottom
+    if not len(ends):
+        return rows if beside.shape[1] else bottom
+    return bottom + 2 + int(ends[0]) if ends[0] > 4 else bottom
+
+
+@dataclass(frozen=True, slots=True)
+class _Wedge:
+    """The two straight sides of a fan: where they meet, and the angle of each from the vertical, radians."""
+
+    x: float
+    y: float
+    half: float
+
+    def polar(self, image: Grey, first: float, last: float, columns: npt.NDArray[np.float64]) -> Grey:
+        """The image along rays: a row per pixel of radius, a column per angle given in halves of the wedge."""
+        radius, angle = np.arange(first, last)[:, None], (columns * self.half)[None]
+        x, y = self.x + radius * np.sin(angle), self.y + radius * np.cos(angle)
+        sampled = cv2.remap(
+            image, x.astype(np.float32), y.astype(np.float32), cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE
+        )
+        return sampled  # type: ignore[return-value]
+
+
+def _wedge(area: _Binary, sides: _Sides) -> _Wedge | None:
+    """The straight, symmetric sides that most of the area's left and right outline lies on; None without."""
+    rows = np.flatnonzero(area.any(axis=1))
+    left = area[rows].argmax(axis=1).astype(np.float64)
+    right = area.shape[1] - 1.0 - area[rows, ::-1].argmax(axis=1)
+    slack = max(2.0, 0.008 * (sides.right - sides.left))
+    best, found = 0, None
+    for half in np.radians(np.arange(8, 75, 0.5)):
+        slope = np.tan(half)
+        # Offsets of both outlines from a line of this slope; the outermost one touches the fan's side.
+        of_left, of_right = left + slope * rows, right - slope * rows
+        touching = of_left < of_left.min() + slack * (1 + slope), of_right > of_right.max() - slack * (1 + slope)
+        support = min(int(touching[0].sum()), int(touching[1].sum()))
+        if support > best:
+            meet_left, meet_right = float(np.median(of_left[touching[0]])), float(np.median(of_right[touching[1]]))
+            apex = (meet_left - meet_right) / (2 * slope)
+            best, found = support, _Wedge((meet_left + meet_right) / 2, apex, float(half))
+    return found if best >= 0.25 * len(rows) else None
+
+
+def _fan(area: _Binary, sides: _Sides, high: Grey, active: npt.NDArray[np.bool_], text: int) -> _Sides:
+    """The bounding box of a fan; what is too dark to be seen of it is drawn in from its straight sides."""
+    wedge = _wedge(area, sides)
+    if wedge is None:
+        return sides
+    y, x = np.nonzero(area[::2, ::2])
+    radius, angle = np.hypot(2 * x - wedge.x, 2 * y - wedge.y), np.arctan2(2 * x - wedge.x, 2 * y - wedge.y)
+    seen = float(radius[np.abs(angle) < 0.7 * wedge.half].max(initial=0))
+    last = min(high.shape[0] - wedge.y, 2 * seen)
+    first = 0.3 * seen
+    if last - first < 16:
+        return sides
+    beside = wedge.polar(high, first, last, np.concatenate([np.linspace(-1.3, -1.08, 16), np.linspace(1.08, 1.3, 16)]))
+    # The arc ends at one radius; the lower edge of a panel behind the fan does not.
+    middle, outer = (
+        _deepest(wedge.polar(high, first, last, columns), beside, round(seen - first))
+        for columns in (np.linspace(-0.2, 0.2, 32), np.concatenate([np.linspace(-0.6, -0.4, 16), np.linspace(0.4, 0.6, 16)]))
+    )
+    deepest = first + middle if abs(middle - outer) < 0.02 * seen else seen
+    across = deepest * np.sin(wedge.half)
+    return _Sides(
+        max(0, min(sides.left, round(wedge.x - across))),
+        _tip(wedge, sides.top, active, text),
+        min(high.shape[1], max(sides.right, round(wedge.x + across) + 1)),
+        min(high.shape[0], max(sides.bottom, round(wedge.y + deepest))),
+    )
+
+
+def _tip(wedge: _Wedge, top: int, active: npt.NDArray[np.bool_], text: int) -> int:
+    """The fan's first row: up from ``top``, which opening has made too low, while the wedge stays active."""
+    for row in range(top - 1, max(-1, top - text), -1):
+        reach = max(2.0, 0.8 * (row - wedge.y) * np.tan(wedge.half))
+        if active[row, max(0, round(wedge.x - reach)) : round(wedge.x + reach) + 1].mean() < _DENSE:
+            return row + 1
+    return top
