@@ -1,0 +1,83 @@
+"""The composed segmenter: the three steps, the region, and engines that misbehave."""
+
+import time
+
+import numpy as np
+import pytest
+
+from streamseg.backends import FakeBackend
+from streamseg.backends.fake import ellipse
+from streamseg.errors import EngineError, UsageError
+from streamseg.latency import StageClock
+from streamseg.segment import Segmenter
+from streamseg.types import Frame, InputSpec, Roi, State, Tensor
+
+SPEC = InputSpec(32, 48, mean=0.25, std=0.25, threshold=0.5)
+
+
+def frame_of(image: np.ndarray, spacing: tuple[float, float] | None = None) -> Frame:
+    return Frame(image, 0, time.monotonic_ns(), spacing_mm=spacing)
+
+
+def bright(tensor: Tensor) -> np.ndarray:
+    """Nerve where the normalised input is above mid-grey."""
+    return (tensor[0, 0] > (0.5 - SPEC.mean) / SPEC.std).astype(np.float32)
+
+
+@pytest.mark.parametrize("channels", [(), (3,)])
+def test_a_bright_square_is_found_where_it_is(channels: tuple[int, ...]) -> None:
+    image = np.zeros((120, 160, *channels), np.uint8)
+    image[40:80, 60:110] = 255
+    found = Segmenter(FakeBackend(SPEC, bright)).segment(frame_of(image, (0.5, 0.5)))
+    assert found.state == State.NERVE
+    assert found.centroid == pytest.approx((84.5, 59.5), abs=1)
+    assert found.area_px == pytest.approx(2000, rel=0.15)
+    assert found.area_mm2 == found.area_px / 4
+
+
+def test_only_the_region_is_looked_at() -> None:
+    image = np.full((120, 160), 255, np.uint8)
+    roi = Roi(30, 20, 96, 64)
+    roi.crop(image)[:] = 0
+    assert Segmenter(FakeBackend(SPEC, bright), roi).segment(frame_of(image)).state == State.NO_NERVE
+    found = Segmenter(FakeBackend(SPEC, 1.0), roi).segment(frame_of(image))
+    expected = np.zeros((120, 160), np.bool_)
+    expected[20:84, 30:126] = True
+    assert np.array_equal(found.mask, expected)
+
+
+def test_steps_one_by_one_are_the_whole() -> None:
+    frame = frame_of(np.random.default_rng(0).integers(0, 256, (90, 70), np.uint8))
+    segmenter = Segmenter(FakeBackend(SPEC), Roi(5, 5, 60, 80))
+    tensor = segmenter.prepare(frame)
+    assert tensor.shape == (1, 1, 32, 48)
+    assert tensor.dtype == np.float32
+    one_by_one = segmenter.finish(frame, segmenter.infer(tensor))
+    clock = StageClock()
+    whole = segmenter.segment(frame, clock)
+    assert np.array_equal(one_by_one.mask, whole.mask)
+    assert list(clock.stage_ns) == ["preprocess", "infer", "postprocess"]
+    assert whole.probability is not None
+    assert np.array_equal(whole.probability, ellipse(SPEC))
+
+
+def test_a_region_outside_the_frame_names_the_largest_that_fits() -> None:
+    segmenter = Segmenter(FakeBackend(SPEC), Roi(0, 0, 100, 100))
+    segmenter.segment(frame_of(np.zeros((100, 100), np.uint8)))
+    with pytest.raises(UsageError, match="0,0,100,99"):
+        segmenter.segment(frame_of(np.zeros((99, 100), np.uint8)))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -1.0, 7.0])
+def test_an_engine_that_gives_no_probabilities_is_not_an_empty_image(bad: float) -> None:
+    answer = np.zeros((32, 48), np.float32)
+    answer[3, 4] = bad
+    segmenter = Segmenter(FakeBackend(SPEC, answer))
+    with pytest.raises(EngineError, match="no probabilities"):
+        segmenter.segment(frame_of(np.zeros((50, 50), np.uint8)))
+
+
+def test_an_engine_with_an_answer_of_another_size_is_refused() -> None:
+    segmenter = Segmenter(FakeBackend(SPEC, lambda tensor: np.zeros((16, 48), np.float32)))
+    with pytest.raises(EngineError, match="16, 48"):
+        segmenter.segment(frame_of(np.zeros((50, 50), np.uint8)))
