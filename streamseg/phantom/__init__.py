@@ -2,5 +2,6 @@
 
 from streamseg.phantom.model import PhantomImage
 from streamseg.phantom.still import render_still
+from streamseg.phantom.video import PhantomVideo
 
-__all__ = ["PhantomImage", "render_still"]
+__all__ = ["PhantomImage", "PhantomVideo", "render_still"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -24,6 +25,16 @@ Painter = Callable[[Rng, Canvas, Blob], None]
 LOOKALIKES: tuple[Painter, ...] = (paint_lymph_node, paint_tendon, paint_lobule, paint_belly)
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where nerves are sought, pixels: about (x, y), their centres between the columns left and right."""
+
+    x: float
+    y: float
+    left: float
+    right: float
+
+
 def build(rng: Rng, height: int, width: int, mm: float, *, nerve: bool, centre: float, span: float) -> Canvas:
     """Paint a region of ``height`` x ``width`` pixels of ``mm`` millimetres.
 
@@ -36,6 +47,8 @@ def build(rng: Rng, height: int, width: int, mm: float, *, nerve: bool, centre: 
     paint_sheets(rng, canvas)
     anchor_x = centre + span * rng.uniform(-0.32, 0.32)
     anchor_y = height * min(0.66, max(0.16, rng.normal(0.40, 0.12)))
+    reach = min(0.45 * span, abs(anchor_x - centre) + 16 / mm)
+    place = Place(anchor_x, anchor_y, centre - reach, centre + reach)
     taken: list[Blob] = []
     if rng.random() < 0.35:
         bone_y = min(0.92 * height, anchor_y + rng.uniform(5, 14) / mm)
@@ -46,7 +59,7 @@ def build(rng: Rng, height: int, width: int, mm: float, *, nerve: bool, centre: 
     count = int(rng.choice([1, 2, 3, 4], p=[0.66, 0.22, 0.08, 0.04]))
     style = rng.random()
     for _ in range(count):
-        blob = _beside(rng, canvas, taken, (anchor_x, anchor_y), _nerve_size(rng, mm, count))
+        blob = _beside(rng, canvas, taken, place, _nerve_size(rng, mm, count))
         if blob is None:
             continue
         if nerve:
@@ -101,10 +114,11 @@ def _nerve_size(rng: Rng, mm: float, count: int) -> tuple[float, float]:
 
 
 def _beside(
-    rng: Rng, canvas: Canvas, taken: list[Blob], near: tuple[float, float], size: tuple[float, float]
+    rng: Rng, canvas: Canvas, taken: list[Blob], place: Place, size: tuple[float, float]
 ) -> Blob | None:
-    """A free place for an oval: beside a vessel where there is one, or ``near``. None if all is taken."""
-    x, y = near
+    """A free place for an oval: beside a vessel where there is one, or at ``place``. None if all is taken."""
+    x, y = place.x, place.y
+    left, right = place.left, place.right
     mm, (height, _) = canvas.mm, canvas.shape
     for _ in range(24):
         angle = rng.normal(0, 0.3)
@@ -117,7 +131,7 @@ def _beside(
         else:
             at_x, at_y = x + rng.normal(0, 4) / mm, y + rng.normal(0, 3) / mm
         blob = Blob.random(rng, at_x, at_y, *size, angle=angle)
-        inside = size[1] + 2.5 / mm < at_y < 0.72 * height and abs(at_x - x) < 16 / mm
+        inside = size[1] + 2.5 / mm < at_y < 0.72 * height and left < at_x < right
         if inside and not any(blob.overlaps(other, 0.1 / mm) for other in taken):
             return blob
     return None
@@ -153,10 +167,12 @@ def brighten(rng: Rng, canvas: Canvas, x: float, y: float) -> None:
 def crumple(rng: Rng, canvas: Canvas) -> None:
     """Push everything about by fractions of a millimetre: nothing in a body is an exact oval."""
     mm = canvas.mm
+    # The skin lies flat against the probe.
+    free = np.minimum(np.arange(canvas.shape[0], dtype=np.float32) * np.float32(mm / 3), 1)[:, None]
     rows, columns = (
         as_map(axis)
-        + np.float32(rng.uniform(0.1, 0.3) / mm) * noise(rng, canvas.shape, 1.6 / mm, 1.1 / mm)
-        + np.float32(rng.uniform(0.3, 0.7) / mm) * noise(rng, canvas.shape, 5 / mm, 3.5 / mm)
+        + free * np.float32(rng.uniform(0.1, 0.3) / mm) * noise(rng, canvas.shape, 1.6 / mm, 1.1 / mm)
+        + free * np.float32(rng.uniform(0.3, 0.7) / mm) * noise(rng, canvas.shape, 5 / mm, 3.5 / mm)
         for axis in np.indices(canvas.shape, dtype=np.float32)
     )
     canvas.echo_db = sample(canvas.echo_db, columns, rows)

@@ -33,6 +33,18 @@ class PhantomImage:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Vessel:
+    """A vessel's place on its canvas, for what moves it."""
+
+    x: float
+    y: float
+    radius: float
+    """Mean radius, pixels."""
+    artery: bool
+    """Arteries pulsate; veins give way to the probe."""
+
+
 @dataclass(slots=True, repr=False)
 class Canvas:
     """Tissue in a plane below the probe. Painted once, then scanned.
@@ -50,8 +62,7 @@ class Canvas:
     """Two-way attenuation beyond what the machine's gain compensates, dB per mm; negative in blood."""
     nerve: Mask
     vessel: Mask
-    arteries: list[tuple[float, float, float]] = field(default_factory=list)
-    """Centre (x, y) and radius, pixels, of each vessel that pulsates."""
+    vessels: list[Vessel] = field(default_factory=list)
 
     @classmethod
     def empty(cls, height: int, width: int, mm: float) -> Canvas:

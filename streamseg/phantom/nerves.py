@@ -39,7 +39,7 @@ def paint_honeycomb(rng: Rng, canvas: Canvas, blob: Blob) -> None:
 
 def _bright(rng: Rng, canvas: Canvas, window: Window) -> float:
     """Level of a nerve's connective tissue: a little above what surrounds it, which may be bright itself."""
-    return min(31.0, max(17.0, float(canvas.echo_db[window].mean()) + rng.normal(6.5, 3)))
+    return min(33.0, max(19.0, float(canvas.echo_db[window].mean()) + rng.normal(9, 3)))
 
 
 def _pack(rng: Rng, blob: Blob, size: float, fill_share: float) -> list[Blob]:
@@ -66,7 +66,9 @@ def _pack(rng: Rng, blob: Blob, size: float, fill_share: float) -> list[Blob]:
 def paint_cluster(rng: Rng, canvas: Canvas, blob: Blob) -> None:
     """One to eight large dark fascicles, each in a bright rim, lying together inside ``blob``."""
     mm = canvas.mm
-    count = int(rng.integers(1, 9)) if min(blob.rx, blob.ry) > 2.2 / mm else int(rng.integers(1, 4))
+    # A large oval is never one fascicle: that would be a vessel's picture.
+    large = min(blob.rx, blob.ry) > 2.2 / mm
+    count = int(rng.integers(3, 9)) if large else int(rng.integers(1, 4))
     size = math.sqrt(0.62 * blob.rx * blob.ry / count) if count > 1 else 0.9 * min(blob.rx, blob.ry)
     fascicles = _pack(rng, blob, size, fill_share=0.95)[:count] if count > 1 else []
     if not fascicles:

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from streamseg.phantom.model import NO_ECHO_DB, Canvas, Map
+from streamseg.phantom.model import NO_ECHO_DB, Canvas, Map, Vessel
 from streamseg.phantom.shapes import Blob, Rng, Window, noise, soft, turned_noise, wave
 
 
@@ -48,8 +48,7 @@ def paint_vessel(rng: Rng, canvas: Canvas, blob: Blob, *, artery: bool) -> None:
     side = (np.abs(distance) < 0.35 / mm) & (steep < 0.3)
     loss += side * np.float32(rng.uniform(0.2, 1.0))
     canvas.vessel[window] |= distance < 0
-    if artery:
-        canvas.arteries.append((blob.x, blob.y, math.sqrt(blob.rx * blob.ry)))
+    canvas.vessels.append(Vessel(blob.x, blob.y, math.sqrt(blob.rx * blob.ry), artery))
 
 
 def paint_bone(rng: Rng, canvas: Canvas, x: float, y: float, half: float) -> None:

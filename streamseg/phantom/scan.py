@@ -144,12 +144,16 @@ def envelope(rng: Rng, canvas: Canvas, machine: Machine) -> Map:
     return total / np.float32(machine.looks)
 
 
-def noise_floor(rng: Rng, shape: tuple[int, int], machine: Machine, mm: float) -> Map:
-    """Electronic noise as the machine shows it, linear amplitude: grows with the depth gain."""
+def noise_grain(rng: Rng, shape: tuple[int, int], machine: Machine, mm: float) -> Map:
+    """Electronic noise of mean 1 and even size (height, width)."""
     grain = machine.axial_mm / mm
-    depth = np.linspace(-1, 0, shape[0], dtype=np.float32)[:, None]
-    level = np.exp((np.float32(machine.noise_db) + 9 * depth) * np.float32(PER_DB))
-    return as_map(np.abs(1 + np.float32(0.45) * noise(rng, shape, 1.3 * grain, 0.8 * grain)) * level)
+    return as_map(np.abs(1 + np.float32(0.45) * noise(rng, shape, 1.3 * grain, 0.8 * grain)))
+
+
+def noise_level(height: int, machine: Machine) -> Map:
+    """How strong the machine's depth gain makes the noise: linear amplitude per row, (height, 1)."""
+    depth = np.linspace(-1, 0, height, dtype=np.float32)[:, None]
+    return as_map(np.exp((np.float32(machine.noise_db) + 9 * depth) * np.float32(PER_DB)))
 
 
 def compress(envelope: Map, machine: Machine) -> Grey:

@@ -43,7 +43,7 @@ def render_still(
     canvas = build(rng, height, width, mm, nerve=present, centre=width / 2, span=width)
     envelope = scan.envelope(rng, canvas, machine)
     envelope *= contact(rng, height, width, mm)
-    envelope += scan.noise_floor(rng, canvas.shape, machine, mm)
+    envelope += scan.noise_grain(rng, canvas.shape, machine, mm) * scan.noise_level(height, machine)
     return PhantomImage(scan.compress(envelope, machine), canvas.nerve, canvas.vessel)
 
 
