@@ -109,8 +109,9 @@ class _LineSink:
             raise
 
     def _write_line(self, line: str) -> None:
-        if self._failed:
-            raise SinkError(f"cannot write {self.path}: an earlier error ended it; see the first message")
+        if self._failed or self._file.closed:
+            why = "an earlier error ended it; see the first message" if self._failed else "it is closed"
+            raise SinkError(f"cannot write {self.path}: {why}")
         rest = memoryview(line.encode())
         start = self._file.tell()
         try:

@@ -4,9 +4,9 @@ Times. A frame is shown at its source time, ``round(pts_seconds / time_base)`` i
 variable rate and a start other than zero survive exactly in MP4 and MOV. Matroska counts in milliseconds and
 MPEG-TS in 1/90000 s: there times are rounded to that. (AVI holds a rate and no times, so it is not offered.)
 Where the source gives no times, frame ``n`` is shown at ``n / rate``, or ``n / 25`` where it has no rate. No
-container holds a negative start: such a source is moved to begin at zero. Frames are never reordered and never
-dropped: one whose time is not later than that of the one before is shown one unit after it, and counted in
-:attr:`VideoSink.retimed`.
+container holds a negative start: such a source is moved to begin at zero. Frames are never reordered and
+never dropped: one whose time is not later than that of the one before is shown one unit after it, and counted
+in :attr:`VideoSink.retimed`.
 
 Size. It is that of the first picture; later ones of another size (folders of images) are fitted into it.
 """
@@ -26,17 +26,22 @@ import numpy as np
 from av.container import OutputContainer
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType
+from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
 
 from streamseg.errors import SinkError
 from streamseg.geometry import Letterbox
 from streamseg.latency import LatencyRecorder
 from streamseg.render import compose, compose_plain
+from streamseg.sinks.boxes import cut_unfinished
 from streamseg.sinks.target import Target, sink_errors
 from streamseg.types import Image, Result, SourceInfo
 
 KEYFRAME_SECONDS = 1.0
 """A frame that can be decoded alone comes at least this often."""
+FRAGMENT_SECONDS = 0.25
+"""What a killed process or a full disk loses at most, in MP4, MOV and Matroska."""
+_FRAGMENTED = frozenset({".mp4", ".mov"})
 _FALLBACK_RATE = Fraction(25)
 _FALLBACK_TIME_BASE = Fraction(1, 1_000_000)
 _FIXED_UNITS = {".mkv": Fraction(1, 1000), ".ts": Fraction(1, 90_000)}
@@ -78,11 +83,13 @@ class VideoSink:
         self._recorder = LatencyRecorder(window=300)
         self._encoder: _Encoder | None = None
         self._failed = False
+        self._closed = False
 
     def write(self, result: Result) -> None:
         """Draw and encode one frame. Raises SinkError (disk full, ...); the file then ends before it."""
-        if self._failed:
-            raise SinkError(f"cannot write {self.path}: an earlier error ended it; see the first message")
+        if self._failed or self._closed:
+            why = "an earlier error ended it; see the first message" if self._failed else "it is closed"
+            raise SinkError(f"cannot write {self.path}: {why}")
         picture = self._draw(result)
         try:
             with sink_errors(self.path, av.FFmpegError):
@@ -100,12 +107,20 @@ class VideoSink:
 
         After an error in :meth:`write` it finishes what it can, silently: the cause was told.
         """
+        self._closed = True
         encoder, self._encoder = self._encoder, None
         if encoder is None:
             return
-        told = contextlib.suppress(SinkError) if self._failed else contextlib.nullcontext()
-        with told, sink_errors(self.path, av.FFmpegError):
-            encoder.close()
+        try:
+            with sink_errors(self.path, av.FFmpegError):
+                encoder.close()
+        except SinkError:
+            if self.path.suffix.lower() in _FRAGMENTED:
+                with contextlib.suppress(OSError):  # The cause is told, now or before.
+                    cut_unfinished(self.path)
+            if not self._failed:
+                self._failed = True
+                raise
 
     def _draw(self, result: Result) -> Image:
         if not self._hud:
@@ -163,6 +178,9 @@ class _Encoder:
         context: VideoCodecContext = stream.codec_context
         context.time_base = self._time_base
         context.thread_count = 1
+        # What OpenCV's conversion makes; players guess by the picture's size unless told.
+        context.color_range = ColorRange.MPEG
+        context.colorspace = Colorspace.ITU601
         return stream
 
     def encode(self, picture: Image, seconds: float | Fraction) -> bool:
@@ -198,11 +216,12 @@ class _Encoder:
 def _container_options(suffix: str, time_base: Fraction) -> dict[str, str]:
     """What makes a container keep exact times, and keep the finished part when the process dies."""
     options = {"flush_packets": "1"}
-    if suffix in {".mp4", ".mov"}:
+    if suffix in _FRAGMENTED:
         # Fragments while it is written, a plain file once closed. The header is delayed so that it can hold
         # the start time, whose unit is the movie's and milliseconds unless told otherwise.
         options["movflags"] = "+hybrid_fragmented+delay_moov"
         options["movie_timescale"] = str(time_base.denominator)
+        options["frag_duration"] = str(round(1_000_000 * FRAGMENT_SECONDS))
     elif suffix == ".mkv":
-        options["cluster_time_limit"] = str(round(1000 * KEYFRAME_SECONDS))
+        options["cluster_time_limit"] = str(round(1000 * FRAGMENT_SECONDS))
     return options
