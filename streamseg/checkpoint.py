@@ -145,7 +145,7 @@ def _stored(name: str, array: npt.NDArray[Any], folded: bool) -> npt.NDArray[Any
             array = array.astype(np.float16)
     if not np.isfinite(array).all():
         raise EngineError(f"weight {name} is not finite or too large to store; the training has diverged")
-    return np.ascontiguousarray(array)
+    return np.asarray(array, order="C")
 
 
 def _replace(path: Path, data: bytes) -> None:
