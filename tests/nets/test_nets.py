@@ -1,4 +1,4 @@
-"""One contract for the three nets: counts, sizes, gradients; and what belongs to SegNet alone."""
+"""One contract for the three nets: counts, sizes, gradients."""
 
 import pytest
 import torch
@@ -7,8 +7,6 @@ from torch.nn import functional as F
 
 from streamseg.errors import UsageError
 from streamseg.nets import NETS, build_net, count_parameters
-from streamseg.nets.blocks import ShortcutLayer
-from streamseg.nets.segnet import pool_with_memory, unpool
 
 TABLE_3 = {"unet": 7_848_129, "segnet": 31_819_649, "improved_unet": 8_301_441}
 
@@ -54,35 +52,6 @@ def test_a_size_that_cannot_work_names_one_that_does(name, works):
 def test_an_unknown_net_names_the_known_ones():
     with pytest.raises(UsageError, match="unet, segnet, improved_unet"):
         build_net("resnet")
-
-
-def test_the_shortcut_factor_is_applied():
-    layer = ShortcutLayer(4, b=0.5).eval()
-    x = torch.rand(1, 4, 8, 8)
-    expected = F.relu(layer.norm(layer.conv(x)) + 0.5 * layer.shortcut_norm(layer.shortcut(x)))
-    assert torch.equal(layer(x), expected)
-    assert all(m.b == 1.0 for m in build_net("improved_unet").modules() if isinstance(m, ShortcutLayer))
-    halved = [m.b for m in build_net("improved_unet", b=0.5).modules() if isinstance(m, ShortcutLayer)]
-    assert halved == [0.5] * 9
-
-
-@pytest.mark.parametrize("values", [2, 3, 1000])
-def test_segnets_memory_is_bit_identical_to_max_unpool(values):
-    generator = torch.Generator().manual_seed(values)
-    x = torch.randint(0, values, (2, 6, 12, 10), generator=generator).float()  # few values: many ties
-    peak, memory = pool_with_memory(x)
-    expected, indices = F.max_pool2d(x, 2, return_indices=True)
-    assert torch.equal(peak, expected)
-    features = torch.randn(2, 6, 6, 5, generator=generator)
-    assert torch.equal(unpool(features, memory), F.max_unpool2d(features, indices, 2))
-
-
-def test_each_plane_of_the_memory_serves_two_channels():
-    x = torch.rand(1, 3, 4, 4)
-    _, indices = F.max_pool2d(x, 2, return_indices=True)
-    features = torch.rand(1, 6, 2, 2)
-    expected = F.max_unpool2d(features, indices.repeat_interleave(2, dim=1), 2)
-    assert torch.equal(unpool(features, pool_with_memory(x)[1]), expected)
 
 
 def test_normalisation_is_where_the_paper_counts_it():
