@@ -75,7 +75,7 @@ def paint_overlay(
 def line_width(canvas: Image) -> int:
     """Thickness in pixels of the outline for a canvas of this size."""
     height, width = canvas.shape[:2]
-    return max(1, round(int(min(height, width)) / 270))
+    return max(2, round(int(min(height, width)) / 270))
 
 
 def _on_canvas(contour: npt.NDArray[np.int32], origin: tuple[int, int], scale: tuple[float, float]) -> Points:

@@ -56,7 +56,7 @@ def _coverage(text: str, size: int, bold: bool) -> Grey:
     # Room for descenders below and accents above, so that nothing that a source's name holds is cut off.
     above, below = round(size * 0.25), round(size * 0.3)
     height = above + round(size * CAP_HEIGHT) + below
-    canvas = PillowImage.new("L", (max(1, text_width(text, size, bold=bold)), height))
+    canvas = PillowImage.new("L", (text_width(text, size, bold=bold), height))
     draw = ImageDraw.Draw(canvas)
     x = float(stroke)
     for character in text:
@@ -99,6 +99,8 @@ def put_text(
     letters stand; ``size`` is in pixels per em. The tile is opaque: ``background`` is the colour that lies
     under it. What reaches beyond the canvas is cut off.
     """
+    if not text:
+        return x
     tile = _tile(text, size, bold, colour, background)
     height, width = tile.shape[:2]
     left = x - int(width) if right else x

@@ -1,0 +1,129 @@
+import numpy as np
+import pytest
+from streamseg.latency import Percentiles
+from streamseg.render import compose, compose_plain
+from streamseg.render.hud import BACKGROUND, DISCLAIMER, draw_panel
+from streamseg.types import Roi, State
+from tests.render.examples import result
+
+STAGES = {
+    name: Percentiles(9, 1.0, 2.0, 3.0, 4.0) for name in ("decode", "preprocess", "infer", "postprocess")
+}
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (1, 1),
+        (2, 900),
+        (900, 2),
+        (128, 128),
+        (33, 57, 3),
+        (512, 534),
+        (624, 1148, 3),
+        (1080, 1920),
+        (50, 4000),
+    ],
+)
+def test_every_size_gives_an_even_picture_of_constant_size(shape):
+    pictures = [
+        compose(result(shape, state, pts=pts), stages=stages, fps=fps, full_frame=False)
+        for state, stages, fps, pts in (
+            (State.NERVE, STAGES, 29.97, 1e6),
+            (State.NO_NERVE, {}, None, None),
+            (
+                State.LOW_CONFIDENCE,
+                {f"stage {n}": Percentiles(0, *[np.nan] * 4) for n in range(9)},
+                1e7,
+                -0.5,
+            ),
+        )
+    ]
+    assert len({picture.shape for picture in pictures}) == 1
+    height, width, channels = pictures[0].shape
+    assert (height % 2, width % 2, channels) == (0, 0, 3)
+    assert height >= min(480, shape[0] * 1920 / shape[1])
+    assert all(picture.dtype == np.uint8 for picture in pictures)
+
+
+@pytest.mark.parametrize("shape", [(600, 700), (600, 1200)])
+def test_the_image_is_never_covered(shape):
+    subject = result(shape, State.NO_NERVE)
+    picture = compose(subject, stages=STAGES, fps=30.0, full_frame=False)
+    assert np.array_equal(picture[:600, : shape[1], 0], subject.frame.image)
+    beside = shape[1] == 700
+    assert (picture.shape[0] == 600) is beside
+    assert (picture.shape[1] == shape[1]) is not beside
+
+
+def test_only_the_region_is_shown_unless_the_whole_frame_is_asked_for():
+    image = np.full((700, 900), 255, np.uint8)
+    roi = Roi(100, 80, 640, 560)
+    roi.crop(image)[:] = 40
+    subject = result(roi=roi, image=image, state=State.NO_NERVE)
+    region = compose(subject, stages={}, fps=None, full_frame=False)
+    assert np.all(region[:560, :640] == 40)
+    assert np.all(compose_plain(subject, full_frame=False) == 40)
+    whole = compose(subject, stages={}, fps=None, full_frame=True)
+    assert np.all(whole[:80, :900] == 255)
+    assert compose_plain(subject, full_frame=True).shape == (700, 900, 3)
+
+
+def test_outline_moves_with_the_region():
+    image = np.zeros((700, 900), np.uint8)
+    whole = compose_plain(result(image=image), full_frame=True)
+    cut = compose_plain(result(image=image, roi=Roi(150, 100, 600, 500)), full_frame=False)
+    ys, xs = np.nonzero(whole.any(axis=-1))
+    ys_cut, xs_cut = np.nonzero(cut.any(axis=-1))
+    assert (ys_cut.mean() + 100, xs_cut.mean() + 150) == pytest.approx((ys.mean(), xs.mean()), abs=0.5)
+
+
+def test_plain_picture_keeps_its_size_made_even():
+    subject = result((201, 301), State.NO_NERVE)
+    picture = compose_plain(subject, full_frame=False)
+    assert picture.shape == (202, 302, 3)
+    assert np.array_equal(picture[:201, :301, 2], subject.frame.image)
+    assert not picture[201:].any()
+
+
+def test_the_frame_is_never_drawn_upon():
+    subject = result((600, 700, 3))
+    before = subject.frame.image.copy()
+    compose(subject, stages=STAGES, fps=1.0, full_frame=True)
+    compose_plain(subject, full_frame=True)
+    assert np.array_equal(subject.frame.image, before)
+
+
+def panel(subject, beside, **changes):
+    canvas = np.empty((1080, 620, 3) if beside else (220, 1200, 3), np.uint8)
+    draw_panel(canvas, subject, beside=beside, **{"stages": STAGES, "fps": 25.0, **changes})
+    return canvas
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_every_figure_reaches_the_panel(beside):
+    base = panel(result(), beside)
+    assert np.mean(np.all(base == BACKGROUND, axis=-1)) > 0.3
+    changed = [
+        panel(result(), beside, fps=26.0),
+        panel(result(), beside, stages={**STAGES, "infer": Percentiles(9, 1.0, 2.0, 9.0, 4.0)}),
+        panel(result(index=4), beside),
+        panel(result(pts=1.5), beside),
+        panel(result(state=State.NO_NERVE), beside),
+        panel(result(state=State.LOW_CONFIDENCE), beside),
+    ]
+    for picture in changed:
+        assert not np.array_equal(picture, base)
+
+
+def test_states_differ_without_colour_and_words_are_large():
+    greys = [panel(result(state=state), True)[32:254, 32:588].mean(axis=-1) for state in State]
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert np.mean(np.abs(greys[one] - greys[other]) > 30) > 0.05
+
+
+def test_disclaimer_is_there():
+    assert DISCLAIMER == "Research software - not a medical device"
+    for beside in (True, False):
+        bottom = panel(result(), beside)[-45 if beside else -38 :]
+        assert np.mean(np.any(bottom != BACKGROUND, axis=-1)) > 0.02

@@ -1,0 +1,93 @@
+import cv2
+import numpy as np
+import pytest
+
+from streamseg.render import draw_overlay
+from streamseg.render.overlay import ORANGE, YELLOW, paint_overlay
+from streamseg.types import Segmentation, State
+from tests.render.examples import segmentation
+
+
+def share_of(image, colour) -> float:
+    return float(np.mean(np.all(np.abs(image.astype(int) - colour) < 12, axis=-1)))
+
+
+@pytest.mark.parametrize("grey_level", [0, 128, 255])
+def test_outline_stands_out_on_dark_and_bright_tissue(grey_level):
+    image = np.full((200, 300), grey_level, np.uint8)
+    image.flags.writeable = False
+    drawn = draw_overlay(image, segmentation(State.NERVE))
+    assert drawn.shape == (200, 300, 3)
+    assert share_of(drawn, YELLOW) > 0.003
+    # The dark rim: on any background there are dark pixels right beside bright ones.
+    outline = np.all(np.abs(drawn.astype(int) - YELLOW) < 12, axis=-1).astype(np.uint8)
+    beside = (cv2.dilate(outline, np.ones((5, 5), np.uint8)) > 0) & (outline == 0)
+    assert drawn[beside].min() < 40
+    assert np.all(image == grey_level)
+
+
+def test_fill_tints_the_inside_only():
+    image = np.full((200, 300, 3), 100, np.uint8)
+    drawn = draw_overlay(image, segmentation(State.NERVE), opacity=0.5)
+    np.testing.assert_allclose(drawn[90, 150], (100 + np.array(YELLOW)) / 2, atol=1)
+    assert np.all(drawn[:20] == 100)
+    assert np.all(draw_overlay(image, segmentation(State.NERVE), opacity=0)[90, 150] == 100)
+    assert np.all(image == 100)
+
+
+def test_low_confidence_differs_by_more_than_colour():
+    image = np.full((200, 300), 100, np.uint8)
+    sure = draw_overlay(image, segmentation(State.NERVE))
+    unsure = draw_overlay(image, segmentation(State.LOW_CONFIDENCE))
+    lines = np.all(np.abs(unsure.astype(int) - ORANGE) < 12, axis=-1).astype(np.uint8)
+    parts, _ = cv2.connectedComponents(lines)
+    assert parts > 8
+    assert share_of(unsure, ORANGE) < 0.8 * share_of(sure, YELLOW)
+
+
+def test_nothing_is_drawn_without_a_nerve():
+    image = np.random.default_rng(0).integers(0, 255, (50, 60, 3), np.uint8)
+    drawn = draw_overlay(image, segmentation(State.NO_NERVE, image.shape[:2]))
+    assert np.array_equal(drawn, image)
+    assert drawn is not image
+
+
+@pytest.mark.parametrize("state", [State.NERVE, State.LOW_CONFIDENCE])
+@pytest.mark.parametrize(
+    "points", [[[0, 0]], [[5, 5], [6, 5]], [[0, 0], [9, 0], [9, 9], [0, 9]], [[3, 3], [3, 3], [3, 3], [3, 3]]]
+)
+def test_degenerate_outlines(state, points):
+    outline = np.array(points, np.int32)
+    segment = Segmentation(np.ones((10, 10), bool), (outline,), 1, None, (0.0, 0.0), 0.5, state)
+    assert draw_overlay(np.zeros((10, 10), np.uint8), segment).any()
+    big = np.zeros((100, 100, 3), np.uint8)
+    paint_overlay(big, segment, scale=(10.0, 10.0))
+    assert big.any()
+
+
+def test_outline_outside_the_canvas_is_cut_off():
+    canvas = np.zeros((40, 40, 3), np.uint8)
+    paint_overlay(canvas, segmentation(State.NERVE), origin=(250, 150))
+    assert not canvas.any()
+    paint_overlay(canvas, segmentation(State.NERVE), origin=(190, 90))
+    assert canvas.any()
+
+
+def test_enlarged_outline_lies_where_the_mask_lies():
+    segment = segmentation(State.NERVE, (64, 64), (30, 30), (12, 9))
+    canvas = np.zeros((512, 512, 3), np.uint8)
+    paint_overlay(canvas, segment, scale=(8.0, 8.0), opacity=1.0)
+    inside = canvas.any(axis=-1)
+    mask = cv2.resize(segment.mask.astype(np.uint8), (512, 512), interpolation=cv2.INTER_NEAREST) > 0
+    assert (inside & mask).sum() / (inside | mask).sum() > 0.93
+    ys, xs = np.nonzero(inside)
+    assert (ys.mean(), xs.mean()) == pytest.approx((30.5 * 8 - 0.5, 30.5 * 8 - 0.5), abs=1.5)
+
+
+def test_line_width_follows_the_image():
+    def ink(size):
+        segment = segmentation(State.NERVE, (size, size), (size // 2, size // 2), (size // 4, size // 4))
+        drawn = draw_overlay(np.zeros((size, size), np.uint8), segment, opacity=0)
+        return share_of(drawn, YELLOW)
+
+    assert ink(1200) == pytest.approx(ink(600), rel=0.5)
