@@ -61,16 +61,19 @@ class ClipRun:
         return {
             "source": self.source,
             "frames": self.frames,
-            "seconds": self.seconds,
-            "fps": self.fps,
+            "seconds": round(self.seconds, 3),
+            "fps": None if self.fps is None else round(self.fps, 3),
             "roi": None if self.roi is None else [self.roi.x, self.roi.y, self.roi.width, self.roi.height],
             "roi_from": self.roi_from,
             "states": self.states,
             "stages_ms": {
-                name: {"p50": p.p50_ms, "p95": p.p95_ms, "p99": p.p99_ms, "max": p.max_ms}
-                for name, p in stages.items()
+                name: {key: round(getattr(times, f"{key}_ms"), 3) for key in ("p50", "p95", "p99", "max")}
+                for name, times in stages.items()
             },
-            "outputs": [{"path": str(path), "bytes": path.stat().st_size} for path in self.outputs],
+            "outputs": [
+                {"path": str(path), "frames": self.frames, "bytes": path.stat().st_size}
+                for path in self.outputs
+            ],
             "error": None if self.error is None else str(self.error),
         }
 

@@ -33,9 +33,10 @@ SELF_TEST_FRAMES = 10
 
 
 def doctor(as_json: JsonOption = False) -> None:
-    """Report versions, processor, GPU, back ends, video devices and the default engine.
+    """Report what this machine and installation offer.
 
-    Never fails: what cannot be found out is reported with the reason.
+    Versions, processor, GPU, back ends, video devices and the default engine. Never fails: what cannot be
+    found out is reported with the reason.
     """
     sections: dict[str, Callable[[], Any]] = {
         "versions": versions,

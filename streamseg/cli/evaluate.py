@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from streamseg.cli.console import Progress, Stop, print_json, say, stop_on_signals
+from streamseg.cli.console import Progress, print_json, say, stop_on_signals
 from streamseg.cli.options import EngineOption, JsonOption
-
-if TYPE_CHECKING:
-    from streamseg.datasets import Sample
-    from streamseg.metrics import Confusion
-    from streamseg.segment import Segmenter
 
 
 def evaluate(
     data: Annotated[
-        Path, typer.Argument(help="Folder with images/ and masks/, or the Kaggle layout (train/).")
+        Path,
+        typer.Argument(metavar="DATA", help="Folder with images/ and masks/, or the Kaggle layout (train/)."),
     ],
     engine: EngineOption = None,
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N images.")] = None,
@@ -36,14 +30,20 @@ def evaluate(
     """
     from streamseg.backends import load_backend
     from streamseg.datasets import open_dataset
+    from streamseg.evaluation import confusions
     from streamseg.metrics import summarise
     from streamseg.segment import Segmenter
 
     samples = open_dataset(data)[:limit]
     backend = load_backend(engine)
     try:
-        with stop_on_signals() as stop, Progress(data.name, len(samples), "images") as progress:
-            counts = measure(samples, Segmenter(backend, None), stop, progress)
+        with stop_on_signals() as stop, Progress(data.resolve().name, len(samples), "images") as progress:
+            counts = []
+            for found in confusions(samples, Segmenter(backend, None)):
+                counts.append(found)
+                progress.advance()
+                if stop:
+                    break
     finally:
         backend.close()
     if stop:
@@ -63,23 +63,6 @@ def evaluate(
         print_json(result)
     else:
         _print_lines(result)
-
-
-def measure(
-    samples: Iterable[Sample], segmenter: Segmenter, stop: Stop, progress: Progress
-) -> list[tuple[str, Confusion]]:
-    """Name and confusion count of each sample, until done or stopped. Raises DataError for a bad sample."""
-    from streamseg.metrics import Confusion
-    from streamseg.types import Frame
-
-    counts = []
-    for index, sample in enumerate(samples):
-        if stop:
-            break
-        found = segmenter.segment(Frame(sample.image, index, time.monotonic_ns()))
-        counts.append((sample.name, Confusion.count(found.mask, sample.nerve)))
-        progress.advance()
-    return counts
 
 
 def _print_lines(result: dict[str, Any]) -> None:

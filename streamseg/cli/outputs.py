@@ -5,15 +5,12 @@ Planned and checked as a whole before any work begins, so that a wrong call cost
 
 from __future__ import annotations
 
-import os
+import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from streamseg.errors import UsageError
-
-RECORD_SUFFIXES: tuple[str, ...] = (".jsonl", ".csv")
-VIDEO_SUFFIXES: tuple[str, ...] = (".mp4", ".mkv", ".mov", ".avi", ".ts")
 
 
 def plan_outputs(
@@ -25,7 +22,10 @@ def plan_outputs(
     ``out`` gives out/<clip>.mp4, and ``out.mkv`` gives out/<clip>.mkv (records: .jsonl, or by the suffix).
     Raises UsageError for a file whose suffix is unknown or belongs to the other option.
     """
-    wanted = [] if video is None else [(video, VIDEO_SUFFIXES, "--out")]
+    from streamseg.sinks import RECORD_SUFFIXES, VIDEO_SUFFIXES
+
+    wanted: list[tuple[Path, tuple[str, ...], str]] = []
+    wanted += [] if video is None else [(video, VIDEO_SUFFIXES, "--out")]
     wanted += [(path, RECORD_SUFFIXES, "--records") for path in records]
     if not folder:
         for path, suffixes, option in wanted:
@@ -75,5 +75,11 @@ def _check_folder(path: Path) -> None:
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if not folder.is_dir():
         raise UsageError(f"cannot write {path}: {folder} is a file, not a folder; choose another place")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise UsageError(f"cannot write {path}: no permission in {folder}; choose another folder")
+    try:
+        # Only creating a file tells: root may write where a read-only or special file system does not let it.
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"cannot write {path}: no file can be made in {folder} ({error.strerror}); choose another folder"
+        ) from error

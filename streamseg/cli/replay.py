@@ -64,9 +64,13 @@ def replay(
     from streamseg.capture import list_clips
     from streamseg.cli.clip import ReplayOptions
     from streamseg.cli.outputs import check_outputs, plan_outputs
+    from streamseg.errors import UsageError
     from streamseg.types import Roi
 
-    given = None if roi in ("auto", "none") else Roi.parse(roi)
+    try:
+        given = None if roi in ("auto", "none") else Roi.parse(roi)
+    except UsageError as error:
+        raise UsageError(f"--roi: {error}; or auto or none") from error
     options = ReplayOptions(given, roi == "auto", start, max_frames, full_frame, force)
     clips = list_clips(source)
     folder = clips != [source]
