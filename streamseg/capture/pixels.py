@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import struct
 
+# OpenCV comes first: the other order hangs its window.
+import cv2
+
+# isort: split
 import av
-import cv2  # before av: the other order hangs OpenCV's window
 import numpy as np
 import numpy.typing as npt
 from av.sidedata.sidedata import Type

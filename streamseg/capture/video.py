@@ -19,8 +19,11 @@ from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 
+# OpenCV comes first: the other order hangs its window.
+import cv2  # noqa: F401
+
+# isort: split
 import av
-import cv2  # noqa: F401  # before av: the other order hangs OpenCV's window
 
 from streamseg.capture.files import one_line
 from streamseg.capture.pixels import PictureConverter

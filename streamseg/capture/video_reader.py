@@ -8,7 +8,10 @@ from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 
-import cv2  # noqa: F401  # before av: the other order hangs OpenCV's window
+# OpenCV comes first: the other order hangs its window.
+import cv2  # noqa: F401
+
+# isort: split
 import av
 from av.stream import Disposition
 
