@@ -23,16 +23,16 @@ class Target:
 
     def __init__(self, path: Path, *, force: bool) -> None:
         self.path = path
-        real = path.resolve()  # A link keeps pointing at the file that is replaced.
-        if real.exists() and not real.is_file():
-            raise UsageError(f"output {path} is not a regular file; give the name of a file to write")
-        if real.exists() and not force:
-            raise UsageError(f"output {path} exists; choose another name, or overwrite it with --force")
-        self._real = real
-        self.part = real.with_name(f".streamseg-{os.getpid()}-{next(_NUMBERS)}.part{real.suffix}")
-        """Where to write until :meth:`publish`: in the same folder, with the same suffix."""
-        with sink_errors(path):
-            real.parent.mkdir(parents=True, exist_ok=True)
+        with sink_errors(path, RuntimeError):  # A loop of links is a RuntimeError.
+            self._real = path.resolve()  # A link keeps pointing at the file that is replaced.
+            if self._real.exists() and not self._real.is_file():
+                raise UsageError(f"output {path} is not a regular file; give the name of a file to write")
+            if self._real.exists() and not force:
+                raise UsageError(f"output {path} exists; choose another name, or overwrite it with --force")
+            name = f".streamseg-{os.getpid()}-{next(_NUMBERS)}.part{self._real.suffix}"
+            self.part = self._real.with_name(name)
+            """Where to write until :meth:`publish`: in the same folder, with the same suffix."""
+            self.part.parent.mkdir(parents=True, exist_ok=True)
             # Only creating a file tells whether one can be created (permissions, read-only mounts, ...).
             self.part.touch()
             self.part.unlink()

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from streamseg.latency import Percentiles
 from streamseg.render import compose, compose_plain
 from streamseg.render.hud import BACKGROUND, DISCLAIMER, draw_panel

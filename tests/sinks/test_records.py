@@ -1,0 +1,177 @@
+import csv
+import json
+import resource
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import datetime
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from streamseg.errors import DataError
+from streamseg.sinks import CsvRecords, JsonRecords, read_records
+from streamseg.types import Roi, State
+from tests.render.examples import result
+
+HEADER = {
+    "source": "clip",
+    "engine": {"name": "net", "sha256": "ab"},
+    "roi": Roi(1, 2, 3, 4),
+    "x": float("nan"),
+}
+
+
+def write_all(path, results, header=HEADER):
+    sink = JsonRecords(path, header=header)
+    for each in results:
+        sink.write(each)
+    sink.close()
+
+
+def test_header_and_frames_come_back(tmp_path):
+    path = tmp_path / "out.jsonl"
+    subject = result(pts=1 / 3)
+    subject = replace(subject, segmentation=replace(subject.segmentation, area_mm2=12.5))
+    write_all(path, [subject, result(state=State.NO_NERVE, index=4, pts=None)])
+    header, (frame, empty) = read_records(path)
+    assert next(iter(header)) == "type"
+    assert header["source"] == "clip"
+    assert header["engine"] == {"name": "net", "sha256": "ab"}
+    assert header["roi"] == "1,2,3,4"
+    assert header["x"] is None
+    assert datetime.fromisoformat(header["created"]).tzinfo is not None
+    assert "not a medical device" in header["notice"]
+    assert (frame["index"], frame["pts"], frame["state"], frame["area"]) == (3, 1 / 3, "nerve", 12.5)
+    assert frame["area_px"] == subject.segmentation.area_px
+    assert frame["centroid"] == [150.0, 100.0]
+    assert np.array_equal(np.array(frame["polygons"][0]), subject.segmentation.contours[0])
+    assert frame["stages_ms"] == {"infer": 10.0}
+    assert frame["age_ms"] == 12.0
+    assert (empty["pts"], empty["area"], empty["centroid"], empty["polygons"]) == (None, None, None, [])
+    assert (empty["state"], empty["area_px"]) == ("no nerve", 0)
+
+
+def test_header_cannot_replace_the_format(tmp_path):
+    path = tmp_path / "out.jsonl"
+    write_all(path, [], {"type": "frame", "format": "mine", "path": Path("a"), "rate": Fraction(1, 3)})
+    header, frames = read_records(path)
+    assert header["type"] == "header"
+    assert header["format"] == "streamseg-records-1"
+    assert (header["path"], header["rate"], frames) == ("a", "1/3", [])
+
+
+def test_json_is_strict(tmp_path):
+    path = tmp_path / "out.jsonl"
+    subject = result(pts=float("nan"))
+    segment = replace(
+        subject.segmentation, confidence=float("inf"), area_px=np.int64(7), centroid=(1.0, np.nan)
+    )
+    write_all(path, [replace(subject, segmentation=segment)])
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    frame = [json.loads(line, parse_constant=refuse) for line in path.read_text().splitlines()][1]
+    assert (frame["pts"], frame["confidence"], frame["area_px"]) == (None, None, 7)
+    assert frame["centroid"] == [1.0, None]
+
+
+def test_lines_are_there_as_soon_as_they_are_written(tmp_path):
+    sink = JsonRecords(tmp_path / "out.jsonl", header=HEADER)
+    for count in range(3):
+        assert len(read_records(tmp_path / "out.jsonl")[1]) == count
+        sink.write(result(index=count))
+    sink.close()
+
+
+def test_cut_last_line_is_left_out_and_damage_is_told(tmp_path):
+    path = tmp_path / "out.jsonl"
+    write_all(path, [result(index=index) for index in range(3)])
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-20])
+    assert [frame["index"] for frame in read_records(path)[1]] == [0, 1]
+    for damaged, message in (
+        (whole.replace(b'"pts"', b"pts", 1).replace(b'"index"', b"index", 2), "line"),
+        (whole.split(b"\n", 1)[1], "line 1"),
+        (b"[1]\n", "line 1"),
+        (b"\xff\xfe\n", "line 1"),
+        (b"", "no header"),
+        (whole[:30], "no header"),
+    ):
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match=message) as caught:
+            read_records(path)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(DataError, match="cannot read"):
+        read_records(tmp_path / "absent.jsonl")
+
+
+def test_csv_holds_the_same(tmp_path):
+    path = tmp_path / "out.csv"
+    sink = CsvRecords(path)
+    subjects = [result(index=0, pts=0.5), result(state=State.NO_NERVE, index=1, pts=None)]
+    for subject in subjects:
+        sink.write(subject)
+    sink.close()
+    with path.open(newline="") as file:
+        first, second = csv.DictReader(file)
+    assert (first["index"], first["pts"], first["state"], first["area"]) == ("0", "0.5", "nerve", "")
+    assert (first["centroid_x"], first["centroid_y"], first["confidence"]) == ("150.0", "100.0", "0.8")
+    assert json.loads(first["polygons"]) == [subjects[0].segmentation.contours[0].tolist()]
+    assert json.loads(first["stages_ms"]) == {"infer": 10.0}
+    assert (second["pts"], second["centroid_x"], second["polygons"]) == ("", "", "[]")
+
+
+FULL_DISK = """
+import sys
+from pathlib import Path
+from streamseg.errors import SinkError
+from streamseg.sinks import open_sink
+from streamseg.types import SourceInfo
+from tests.render.examples import result
+try:
+    sink = open_sink(sys.argv[1], SourceInfo("x", 1, 1), header={})
+    while True:
+        sink.write(result())
+except SinkError as error:
+    print(error)
+for again in range(2):
+    try:
+        sink.write(result())
+    except SinkError as error:
+        print(error)
+sink.close()
+print(sink.frames)
+"""
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
+def test_full_disk_leaves_whole_lines(tmp_path, suffix):
+    path = tmp_path / f"out{suffix}"
+
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    command = [sys.executable, "-c", FULL_DISK, str(path)]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        command, preexec_fn=limit, capture_output=True, text=True, cwd=root, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    first, second, third, frames = done.stdout.splitlines()
+    assert (
+        first
+        == f"cannot write {path}: File too large; the limit on file sizes was reached; what was finished "
+        + ("before is readable")
+    )
+    assert second == third
+    assert "earlier error" in second
+    assert path.read_bytes().endswith(b"\n")
+    assert path.stat().st_size <= 20_000
+    if suffix == ".jsonl":
+        assert len(read_records(path)[1]) == int(frames) > 0
