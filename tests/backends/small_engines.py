@@ -1,0 +1,52 @@
+"""Small real engines for tests."""
+
+from pathlib import Path
+
+import numpy as np
+import openvino as ov
+from openvino import opset13 as ops
+
+from streamseg.backends.manifest import Manifest
+from streamseg.types import InputSpec
+
+SPEC = InputSpec(32, 48, mean=0.25, std=0.25, threshold=0.5, min_area=0.001)
+
+
+def small_model(spec: InputSpec = SPEC, outputs: int = 1) -> ov.Model:
+    """Probability is the sigmoid of twice the input's 3x3 mean."""
+    frame = ops.parameter([1, 1, spec.height, spec.width], np.float32, name="frame")
+    kernel = ops.constant(np.full((outputs, 1, 3, 3), 2 / 9, np.float32))
+    return ov.Model(
+        [ops.sigmoid(ops.convolution(frame, kernel, [1, 1], [1, 1], [1, 1], [1, 1]))], [frame], "small"
+    )
+
+
+def write_engine(folder: Path, model: ov.Model | None = None, spec: InputSpec = SPEC) -> Path:
+    """An engine folder as the exporter writes it."""
+    from hashlib import sha256
+
+    folder.mkdir()
+    ov.save_model(model or small_model(spec), folder / "model.xml", compress_to_fp16=False)
+    files = {name: sha256((folder / name).read_bytes()).hexdigest() for name in ("model.xml", "model.bin")}
+    Manifest("small", "unet", "openvino", "fp32", True, False, spec, "0" * 64, files).write(folder)
+    return folder
+
+
+def small_unet(width: int = 2) -> dict[str, np.ndarray]:
+    """Random weights of a folded U-Net with few channels."""
+    generator = np.random.default_rng(0)
+    widths = [width * 2**level for level in range(5)]
+    stages = {f"encoder.{level}": (widths[level - 1] if level else 1, widths[level]) for level in range(4)}
+    stages["bottom"] = (widths[3], widths[4])
+    stages |= {
+        f"decoder.{level}": (widths[4 - level] + widths[3 - level], widths[3 - level]) for level in range(4)
+    }
+    shapes = {"head": (1, width, 1, 1)}
+    for stage, (inputs, channels) in stages.items():
+        shapes[f"{stage}.0.conv"] = (channels, inputs, 3, 3)
+        shapes[f"{stage}.1.conv"] = (channels, channels, 3, 3)
+    weights = {}
+    for name, shape in shapes.items():
+        weights[f"{name}.weight"] = generator.normal(0, 0.3, shape).astype(np.float32)
+        weights[f"{name}.bias"] = generator.normal(0, 0.1, shape[0]).astype(np.float32)
+    return weights
