@@ -34,6 +34,9 @@ _TEXT_SHARE = 0.045  # of the frame's shorter side: taller than a line of text o
 _LOUDEST_STILL = 24  # grey levels: no interface flickers by more
 _FLAT_SHARE = 0.03  # of a digital grab that is exactly flat, at least
 _DENSE = 0.5  # share of active pixels in a window of an image
+_FAINT = 0.12  # share of active pixels in a row of an image that has gone almost dark
+_GRADUAL = 0.45  # coverage past a side, as a share of that before it, where the image fades
+_OF_TYPICAL = 0.2  # of an image's median activity: more than a codec leaks over its edge
 _RECTANGULAR = 0.85  # width near the top of a rectangle, as a share of its whole width
 
 
@@ -62,7 +65,7 @@ def find_region(frames: Sequence[Image]) -> Roi | None:
         # An image is bright at the top: black that goes beyond its upper corners is a panel behind it.
         if not rectangular or _same_top(sides, grown, text):
             area, sides = whole, grown
-    sides = _rectangle(sides, activity > still, high, text) if rectangular else _fan(area, sides, high, activity > still, text)
+    sides = _rectangle(sides, activity, still, high, text) if rectangular else _fan(area, sides, activity, still, high, text)
     return sides.inside(height, width)
 
 
@@ -151,23 +154,24 @@ def _largest(mask: _Binary) -> _Binary | None:
 
 def _bounds(mask: _Binary) -> _Sides:
     """Bounding box of the mask, each side cut where the coverage jumps."""
-    left, right = _span(mask.sum(axis=0, dtype=np.int64))
-    top, bottom = _span(mask.sum(axis=1, dtype=np.int64))
+    # Rows of an image may well begin faintly and then jump (a fascia, a bone); columns may not.
+    left, right = _span(mask.sum(axis=0, dtype=np.int64), before=0.6)
+    top, bottom = _span(mask.sum(axis=1, dtype=np.int64), before=0.3)
     return _Sides(left, top, right, bottom)
 
 
-def _span(counts: npt.NDArray[np.int64]) -> tuple[int, int]:
-    """First and past-the-last index of a profile, without thin parts that stick out of a straight edge."""
+def _span(counts: npt.NDArray[np.int64], before: float) -> tuple[int, int]:
+    """First and past-the-last index of a profile, without what sticks out of a straight edge."""
     share: _Profile = counts / counts.max()
-    return _edge(share), len(share) - _edge(share[::-1])
+    return _edge(share, before), len(share) - _edge(share[::-1], before)
 
 
-def _edge(share: _Profile) -> int:
-    """Where a profile begins: where it jumps over a third of its height soon after, else where it is not 0."""
+def _edge(share: _Profile, before: float) -> int:
+    """Where a profile begins: where it jumps by a third from less than ``before``, else where it is not 0."""
     start = int(np.argmax(share > 0))
-    part = np.concatenate([np.zeros(3), share[start : start + max(4, len(share) // 8)]])
+    part = np.concatenate([np.zeros(3), share[start : start + max(4, len(share) // 4)]])
     jump = part[3:] - part[:-3]
-    steep = np.flatnonzero((jump > 0.35) & (part[:-3] < 0.3))
+    steep = np.flatnonzero((jump > 0.35) & (part[:-3] < before))
     if not len(steep):
         return start
     first = int(steep[0])
@@ -203,50 +207,72 @@ def _with_black(area: _Binary, high: Grey, text: int) -> _Binary | None:
     return _largest(island)
 
 
-def _rectangle(sides: _Sides, active: npt.NDArray[np.bool_], high: Grey, text: int) -> _Sides:
+def _rectangle(sides: _Sides, activity: Grey, still: int, high: Grey, text: int) -> _Sides:
     """The sides of a linear probe's image, to the pixel, followed down into the dark."""
-    sharp = []
-    for axis, (low_side, high_side), (begin, end) in (
-        (0, (sides.left, sides.right), (sides.top, sides.bottom)),
-        (1, (sides.top, sides.bottom), (sides.left, sides.right)),
-    ):
-        covered = (active[begin:end] if axis == 0 else active[:, begin:end]).mean(axis=axis)
-        sharp.append((_sharpen(covered, low_side, text), len(covered) - _sharpen(covered[::-1], len(covered) - high_side, text)))
-    (left, right), (top, bottom) = sharp
+    box = slice(sides.top, sides.bottom), slice(sides.left, sides.right)
+    strong = activity > max(still, _OF_TYPICAL * float(np.median(activity[box])))
+    columns, rows = strong[box[0]].mean(axis=0), strong[:, box[1]].mean(axis=1)
+    left, top = _sharpen(columns, sides.left, text), _sharpen(rows, sides.top, text)
+    right = len(columns) - _sharpen(columns[::-1], len(columns) - sides.right, text)
+    bottom = len(rows) - _sharpen(rows[::-1], len(rows) - sides.bottom, text)
+    if right - left < 8 or bottom - top < 8:
+        return sides
     flank = max(4, (right - left) // 16)
-    beside = np.concatenate([high[:, max(0, left - 3 - flank) : max(0, left - 3)], high[:, right + 3 : right + 3 + flank]], axis=1)
-    return _Sides(left, top, right, _deepest(high[:, left:right], beside, bottom))
+    beside = [high[:, max(0, left - 3 - flank) : max(0, left - 3)], high[:, right + 3 : right + 3 + flank]]
+    dim = activity[:, left:right] > still
+    return _Sides(left, top, right, _deepest(high[:, left:right], dim, np.concatenate(beside, axis=1), bottom, text))
 
 
 def _sharpen(covered: _Profile, side: int, text: int) -> int:
-    """The side moved, by less than ``text``, to where coverage of single pixels reaches half its level inside."""
+    """The side moved, by at most ``text``, to where coverage of single pixels halves, from inside out."""
     inner = covered[side + text : side + 4 * text]
-    if not len(inner):
+    level = float(np.median(inner)) if len(inner) else 0.0
+    if level < 0.2:
         return side
-    near = np.flatnonzero(covered[max(0, side - text) : side + text] >= 0.6 * float(np.median(inner)))
-    return max(0, side - text) + int(near[0]) if len(near) else side
+    first = max(0, side - text)
+    beyond = np.flatnonzero(covered[first : side + text] < 0.5 * level)
+    return first + int(beyond[-1]) + 1 if len(beyond) else first
 
 
-def _deepest(inside: Grey, beside: Grey, bottom: int) -> int:
-    """The row past the image's last: below ``bottom`` as long as its black goes on and is not seen beside.
+def _deepest(inside: Grey, dim: npt.NDArray[np.bool_], beside: Grey, bottom: int, text: int) -> int:
+    """The row past the image's last: below ``bottom`` while there is faint activity, or black of its own.
 
-    ``inside`` (rows, columns) holds the columns of the image, ``beside`` those to its left and right (or
-    none), where an interface would show. Without them, black down to the frame's edge is not image.
+    ``inside`` and ``dim`` (rows, columns) hold the columns of the image, ``beside`` those to its left and
+    right (or none), where the interface shows.
     """
-    rows = len(inside)
-    if bottom + 8 >= rows:
+    covered = np.convolve(dim.mean(axis=1), np.ones(5) / 5, mode="same")
+    above, below = covered[max(0, bottom - text) : bottom - text // 3], covered[bottom + text // 3 : bottom + text]
+    # Only a gradual end is followed: below a sharp one there are texts, buttons and their compression.
+    if len(above) and len(below) and np.median(below) > _GRADUAL * np.median(above):
+        ends = np.flatnonzero(covered[bottom:] < _FAINT)
+        bottom += int(ends[0]) if len(ends) else len(covered) - bottom
+    end = _end_of_black(inside, beside, bottom)
+    # The image ends along one line (of a fan: on one arc); a panel behind a fan does not.
+    middle, outer = np.array_split(np.argsort(np.abs(np.arange(inside.shape[1]) - inside.shape[1] / 2)), 2)
+    before, after = inside[max(0, end - 4) : end - 1], inside[end + 1 : end + 4]
+    changes = [len(after) == 0 or abs(np.median(before[:, of]) - np.median(after[:, of])) >= 1 for of in (middle, outer)]
+    return end if all(changes) else bottom
+
+
+def _end_of_black(inside: Grey, beside: Grey, bottom: int) -> int:
+    """The row past the last of the image's black below ``bottom``, told from what is beside it.
+
+    Without anything beside, black down to the frame's edge is not image.
+    """
+    rows, begin = len(inside), bottom + 2
+    if bottom < 8 or begin + 8 >= rows:
         return bottom
-    level = np.median(inside[bottom - 8 :], axis=1)
-    black = float(np.median(level[10:14]))
+    level = np.median(inside[begin:], axis=1)
+    black = float(np.median(level[:4]))
+    if black > float(np.percentile(inside[:bottom], 10)) + 3:
+        return bottom
     goes_on = np.abs(level - black) <= 1
     if beside.shape[1]:
-        goes_on &= np.abs(level - np.median(beside[bottom - 8 :], axis=1)) >= 1
-    ends = np.flatnonzero(~goes_on[10:])
-    if black > float(np.percentile(inside[: bottom], 10)) + 3:
-        return bottom
+        goes_on &= np.abs(level - np.median(beside[begin:], axis=1)) >= 1
+    ends = np.flatnonzero(~goes_on)
     if not len(ends):
         return rows if beside.shape[1] else bottom
-    return bottom + 2 + int(ends[0]) if ends[0] > 4 else bottom
+    return begin + int(ends[0]) if ends[0] > 4 else bottom
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,14 +283,12 @@ class _Wedge:
     y: float
     half: float
 
-    def polar(self, image: Grey, first: float, last: float, columns: npt.NDArray[np.float64]) -> Grey:
-        """The image along rays: a row per pixel of radius, a column per angle given in halves of the wedge."""
-        radius, angle = np.arange(first, last)[:, None], (columns * self.half)[None]
+    def polar(self, image: Grey, depth: int, angles: _Profile, *, outside: int) -> Grey:
+        """The image along rays: a row per pixel of radius, a column per angle (radians from the vertical)."""
+        radius, angle = np.arange(depth)[:, None], angles[None]
         x, y = self.x + radius * np.sin(angle), self.y + radius * np.cos(angle)
-        sampled = cv2.remap(
-            image, x.astype(np.float32), y.astype(np.float32), cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE
-        )
-        return sampled  # type: ignore[return-value]
+        x, y = x.astype(np.float32), y.astype(np.float32)
+        return cv2.remap(image, x, y, cv2.INTER_NEAREST, borderMode=outside, borderValue=0)  # type: ignore[return-value]
 
 
 def _wedge(area: _Binary, sides: _Sides) -> _Wedge | None:
@@ -287,38 +311,33 @@ def _wedge(area: _Binary, sides: _Sides) -> _Wedge | None:
     return found if best >= 0.25 * len(rows) else None
 
 
-def _fan(area: _Binary, sides: _Sides, high: Grey, active: npt.NDArray[np.bool_], text: int) -> _Sides:
-    """The bounding box of a fan; what is too dark to be seen of it is drawn in from its straight sides."""
+def _fan(area: _Binary, sides: _Sides, activity: Grey, still: int, high: Grey, text: int) -> _Sides:
+    """The bounding box of a fan, which is a rectangle in polar coordinates: dark corners are drawn in."""
     wedge = _wedge(area, sides)
     if wedge is None:
         return sides
-    y, x = np.nonzero(area[::2, ::2])
-    radius, angle = np.hypot(2 * x - wedge.x, 2 * y - wedge.y), np.arctan2(2 * x - wedge.x, 2 * y - wedge.y)
-    seen = float(radius[np.abs(angle) < 0.7 * wedge.half].max(initial=0))
-    last = min(high.shape[0] - wedge.y, 2 * seen)
-    first = 0.3 * seen
-    if last - first < 16:
+    depth = int(np.ceil(high.shape[0] - wedge.y))
+    angles = np.linspace(-1.4, 1.4, max(64, round(2 * wedge.half * (sides.bottom - wedge.y)))) * wedge.half
+    lit = wedge.polar(area, depth, angles, outside=cv2.BORDER_CONSTANT)[:, np.abs(angles) < 0.7 * wedge.half]
+    near = int(np.median(lit.argmax(axis=0)))
+    far = int(np.percentile(depth - lit[::-1].argmax(axis=0), 80))
+    if far - near < 16:
         return sides
-    beside = wedge.polar(high, first, last, np.concatenate([np.linspace(-1.3, -1.08, 16), np.linspace(1.08, 1.3, 16)]))
-    # The arc ends at one radius; the lower edge of a panel behind the fan does not.
-    middle, outer = (
-        _deepest(wedge.polar(high, first, last, columns), beside, round(seen - first))
-        for columns in (np.linspace(-0.2, 0.2, 32), np.concatenate([np.linspace(-0.6, -0.4, 16), np.linspace(0.4, 0.6, 16)]))
+    first, last = np.searchsorted(angles, [-wedge.half, wedge.half])
+    found = _rectangle(
+        _Sides(int(first), near, int(last), far),
+        wedge.polar(activity, depth, angles, outside=cv2.BORDER_CONSTANT),
+        still,
+        wedge.polar(high, depth, angles, outside=cv2.BORDER_REPLICATE),
+        text,
     )
-    deepest = first + middle if abs(middle - outer) < 0.02 * seen else seen
-    across = deepest * np.sin(wedge.half)
+    half = (angles[found.right - 1] - angles[found.left]) / 2
+    across, bottom, top = found.bottom * np.sin(half), wedge.y + found.bottom, wedge.y + found.top * np.cos(half)
+    left, right = wedge.x - across, wedge.x + across + 1
+    # What the model says holds where it goes beyond what was seen, or stays short of it by little.
     return _Sides(
-        max(0, min(sides.left, round(wedge.x - across))),
-        _tip(wedge, sides.top, active, text),
-        min(high.shape[1], max(sides.right, round(wedge.x + across) + 1)),
-        min(high.shape[0], max(sides.bottom, round(wedge.y + deepest))),
+        round(max(0, left if left < sides.left + text else sides.left)),
+        round(min(max(top, sides.top - text, 0), sides.top + text)),
+        round(min(high.shape[1], right if right > sides.right - text else sides.right)),
+        round(min(high.shape[0], bottom if bottom > sides.bottom - text else sides.bottom)),
     )
-
-
-def _tip(wedge: _Wedge, top: int, active: npt.NDArray[np.bool_], text: int) -> int:
-    """The fan's first row: up from ``top``, which opening has made too low, while the wedge stays active."""
-    for row in range(top - 1, max(-1, top - text), -1):
-        reach = max(2.0, 0.8 * (row - wedge.y) * np.tan(wedge.half))
-        if active[row, max(0, round(wedge.x - reach)) : round(wedge.x + reach) + 1].mean() < _DENSE:
-            return row + 1
-    return top
