@@ -21,6 +21,7 @@ from streamseg import __version__
 from streamseg.cli.console import one_line, say
 from streamseg.cli.doctor import doctor
 from streamseg.cli.evaluate import evaluate
+from streamseg.cli.phantom import phantom
 from streamseg.cli.replay import replay
 from streamseg.cli.train import train
 from streamseg.errors import StreamsegError
@@ -35,7 +36,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (replay, evaluate, train, doctor):
+for _command in (replay, evaluate, phantom, train, doctor):
     app.command()(_command)
 
 
