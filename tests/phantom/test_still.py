@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+
+from streamseg.errors import UsageError
+from streamseg.phantom import render_still
+
+SEEDS = range(30)
+
+
+@pytest.fixture(scope="module")
+def stills():
+    return [render_still(seed, height=210, width=290) for seed in SEEDS]
+
+
+def test_the_same_seed_gives_the_same_picture():
+    first, second = render_still(5), render_still(5)
+    assert first.image.tobytes() == second.image.tobytes()
+    assert first.nerve.tobytes() == second.nerve.tobytes()
+    assert first.vessel.tobytes() == second.vessel.tobytes()
+
+
+def test_every_seed_is_another_picture(stills):
+    assert len({still.image.tobytes() for still in stills}) == len(stills)
+
+
+def test_sizes_and_types():
+    still = render_still(1, height=128, width=200)
+    for plane, kind in ((still.image, np.uint8), (still.nerve, np.bool_), (still.vessel, np.bool_)):
+        assert plane.shape == (128, 200)
+        assert plane.dtype == kind
+
+
+def test_less_than_half_of_the_seeds_show_a_nerve(stills):
+    share = np.mean([still.nerve.any() for still in stills])
+    assert 0.25 < share < 0.5
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_nerve_can_be_asked_for_and_refused(seed):
+    shown = render_still(seed, height=210, width=290, nerve=True).nerve.mean()
+    assert 0.0005 < shown < 0.3
+    assert not render_still(seed, height=210, width=290, nerve=False).nerve.any()
+
+
+def test_nerve_and_vessel_never_overlap(stills):
+    assert not any((still.nerve & still.vessel).any() for still in stills)
+
+
+def test_vessels_are_darker_than_what_surrounds_them(stills):
+    darker = []
+    for still in stills:
+        rows = np.flatnonzero(still.vessel.any(axis=1))
+        if still.vessel.sum() < 200:
+            continue
+        band = np.zeros_like(still.vessel)
+        band[rows[0] : rows[-1] + 1] = True
+        around = still.image[band & ~still.vessel & ~still.nerve]
+        darker.append(still.image[still.vessel].mean() < around.mean())
+    assert len(darker) > 10
+    assert np.mean(darker) > 0.9
+
+
+def test_levels_are_those_of_an_ultrasound_picture(stills):
+    means = np.array([still.image.mean() for still in stills])
+    assert 35 < means.mean() < 70
+    assert means.std() > 5
+    bright = np.percentile(np.stack([still.image for still in stills]), 99)
+    assert 120 < bright < 230
+
+
+def test_texture_is_longer_across_than_along_the_beam(stills):
+    across, along = [], []
+    for still in stills:
+        part = still.image[20:].astype(np.float64)
+        part -= part.mean()
+        along.append((part[:-2] * part[2:]).mean() / part.var())
+        across.append((part[:, :-2] * part[:, 2:]).mean() / part.var())
+    assert np.mean(across) > np.mean(along) + 0.1
+
+
+@pytest.mark.parametrize(
+    ("seed", "height", "width", "named"),
+    [(-1, 420, 580, "-1"), (0, 32, 580, "580x32"), (0, 420, 100_000, "100000x420"), (0, 0, 0, "0x0")],
+)
+def test_impossible_pictures_are_refused(seed, height, width, named):
+    with pytest.raises(UsageError, match=named):
+        render_still(seed, height=height, width=width)
+
+
+def test_representation_holds_no_pixels():
+    assert len(repr(render_still(0, height=64, width=64))) < 80
