@@ -1,7 +1,7 @@
 """H.264 video of what people see, at the source's own frame times, readable whatever ends the run.
 
 Times. A frame is shown at its source time, ``round(pts_seconds / time_base)`` in the source's own unit, so a
-variable rate and a start other than zero survive exactly in MP4 and MOV. Matroska counts in milliseconds and
+variable rate and a start other than zero survive exactly in MP4 and MOV (units down to 0.1 us). Matroska counts in milliseconds and
 MPEG-TS in 1/90000 s: there times are rounded to that. (AVI holds a rate and no times, so it is not offered.)
 Where the source gives no times, frame ``n`` is shown at ``n / rate``, or ``n / 25`` where it has no rate. No
 container holds a negative start: such a source is moved to begin at zero. Frames are never reordered and
@@ -46,7 +46,9 @@ _FALLBACK_RATE = Fraction(25)
 _FALLBACK_TIME_BASE = Fraction(1, 1_000_000)
 _FIXED_UNITS = {".mkv": Fraction(1, 1000), ".ts": Fraction(1, 90_000)}
 """Units of time that the container prescribes, seconds."""
-_LARGEST_UNIT = 2**31 - 1
+_FINEST_UNIT = Fraction(1, 10_000_000)
+_LARGEST_GAP = 2**31 - 1
+"""Units between two frames that MP4 and MOV can hold."""
 # One thread and the fastest preset: 4 ms of one core for a picture of 1066x580, where "veryfast" takes 13 ms
 # for half the size of file; the cores belong to the inference. No B-frames: times stay as simple as they are.
 _ENCODER = {"preset": "ultrafast", "crf": "20", "bf": "0", "forced-idr": "1", "g": "100000"}
@@ -140,10 +142,12 @@ class VideoSink:
         rate = self._info.rate or _FALLBACK_RATE
         time_base = 1 / rate if pts_seconds is None else self._info.time_base or _FALLBACK_TIME_BASE
         time_base = _FIXED_UNITS.get(self.path.suffix.lower(), time_base)
-        if time_base.denominator > _LARGEST_UNIT or time_base.numerator > _LARGEST_UNIT:
-            time_base = _FALLBACK_TIME_BASE
+        if time_base.denominator > _FINEST_UNIT.denominator:
+            time_base = (
+                _FALLBACK_TIME_BASE  # Finer than any source's clock, and it would leave no room for gaps.
+            )
         try:
-            encoder = _Encoder(self._target.part, picture.shape[0], picture.shape[1], time_base, rate)
+            encoder = _Encoder(self._target, picture.shape[0], picture.shape[1], time_base, rate)
             self._target.publish()
         except (OSError, av.FFmpegError, SinkError):
             self._target.discard()
@@ -154,14 +158,15 @@ class VideoSink:
 class _Encoder:
     """One open container with one H.264 stream. Lets OSError and FFmpegError through."""
 
-    def __init__(self, path: Path, height: int, width: int, time_base: Fraction, rate: Fraction) -> None:
+    def __init__(self, target: Target, height: int, width: int, time_base: Fraction, rate: Fraction) -> None:
+        self._path = target.path
         self._height, self._width = height, width
         self._time_base = time_base
         self._offset: int | None = None
         self._last: int | None = None
         self._last_key: int | None = None
         self._container: OutputContainer = av.open(
-            str(path), "w", options=_container_options(path.suffix.lower(), time_base)
+            str(target.part), "w", options=_container_options(target.path.suffix.lower(), time_base)
         )
         try:
             self._stream = self._add_stream(rate)
@@ -184,13 +189,19 @@ class _Encoder:
         return stream
 
     def encode(self, picture: Image, seconds: float | Fraction) -> bool:
-        """Add a picture; False where its time had to be moved to come after the one before."""
+        """Add a picture; False where its time had to be moved to come after the one before.
+
+        Raises SinkError where MP4 cannot hold the gap between the two.
+        """
         moment = round(Fraction(seconds) / self._time_base)
         if self._offset is None:
             self._offset = max(0, -moment)
         moment += self._offset
         in_order = self._last is None or moment > self._last
-        self._last = moment if in_order or self._last is None else self._last + 1
+        if self._last is not None:
+            moment = max(moment, self._last + 1)
+            self._check_gap(moment - self._last)
+        self._last = moment
         frame = av.VideoFrame.from_ndarray(self._to_yuv(picture), format="yuv420p")
         frame.pts, frame.time_base = self._last, self._time_base
         if self._last_key is None or (self._last - self._last_key) * self._time_base >= KEYFRAME_SECONDS:
@@ -198,6 +209,20 @@ class _Encoder:
             self._last_key = self._last
         self._container.mux(self._stream.encode(frame))
         return in_order
+
+    def _check_gap(self, gap: int) -> None:
+        # FFmpeg counts in a multiple of the unit where that is coarse, and shortens longer gaps unasked.
+        multiple = 1
+        while self._time_base.denominator * multiple < 10_000:
+            multiple *= 2
+        if (
+            self._path.suffix.lower() in _FRAGMENTED
+            and gap * multiple * self._time_base.numerator > _LARGEST_GAP
+        ):
+            raise SinkError(
+                f"cannot write {self._path}: MP4 cannot hold the {float(gap * self._time_base):.0f} seconds "
+                "between two frames of this source; write .mkv instead"
+            )
 
     def _to_yuv(self, picture: Image) -> Image:
         height, width = picture.shape[:2]

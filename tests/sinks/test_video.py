@@ -104,6 +104,22 @@ def test_frames_are_never_reordered_nor_dropped(tmp_path):
     assert sink.retimed == 5
 
 
+@pytest.mark.parametrize("time_base", [Fraction(1, 90_000), Fraction(1, 1000), Fraction(1001, 30_000)])
+def test_gaps_that_mp4_cannot_hold_are_told(tmp_path, time_base):
+    hours = [0, round(5 * 3600 / time_base), round(300 * 3600 / time_base)]
+    write_video(tmp_path / "a.mkv", hours, info(time_base=time_base))
+    assert read_times(tmp_path / "a.mkv") == pytest.approx([0, 5 * 3600, 300 * 3600], abs=1)
+    with pytest.raises(SinkError, match=r"seconds between two frames.*\.mkv"):
+        write_video(tmp_path / "a.mp4", hours, info(time_base=time_base))
+    write_video(tmp_path / "b.mp4", hours[:2], info(time_base=time_base))
+    assert read_times(tmp_path / "b.mp4") == [tick * time_base for tick in hours[:2]]
+
+
+def test_a_unit_finer_than_any_clock_leaves_room_for_gaps(tmp_path):
+    write_video(tmp_path / "a.mp4", [0, 10**9 // 3, 60 * 10**9], info(time_base=Fraction(1, 10**9)))
+    assert [float(time) for time in read_times(tmp_path / "a.mp4")] == pytest.approx([0, 1 / 3, 60], abs=1e-6)
+
+
 def test_a_keyframe_comes_every_second(tmp_path):
     ticks = [index * 6100 for index in range(35)]
     write_video(tmp_path / "a.mp4", ticks)
