@@ -1,12 +1,12 @@
 """H.264 video of what people see, at the source's own frame times, readable whatever ends the run.
 
 Times. A frame is shown at its source time, ``round(pts_seconds / time_base)`` in the source's own unit, so a
-variable rate and a start other than zero survive exactly in MP4 and MOV (units down to 0.1 us). Matroska counts in milliseconds and
-MPEG-TS in 1/90000 s: there times are rounded to that. (AVI holds a rate and no times, so it is not offered.)
-Where the source gives no times, frame ``n`` is shown at ``n / rate``, or ``n / 25`` where it has no rate. No
-container holds a negative start: such a source is moved to begin at zero. Frames are never reordered and
-never dropped: one whose time is not later than that of the one before is shown one unit after it, and counted
-in :attr:`VideoSink.retimed`.
+variable rate and a start other than zero survive exactly in MP4 and MOV (for units down to 0.1 us). Matroska
+counts in milliseconds and MPEG-TS in 1/90000 s: there times are rounded to that. (AVI holds a rate and no
+times, so it is not offered.) Where the source gives no times, frame ``n`` is shown at ``n / rate``, or
+``n / 25`` where it has no rate. No container holds a negative start: such a source is moved to begin at zero.
+Frames are never reordered and never dropped: one whose time is not later than that of the one before is shown
+one unit after it, and counted in :attr:`VideoSink.retimed`.
 
 Size. It is that of the first picture; later ones of another size (folders of images) are fitted into it.
 """
