@@ -6,6 +6,7 @@ the list below. Commands import what is heavy inside their bodies, so that ``str
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -63,12 +64,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     ``arguments`` are those after the program's name; None takes the process's own.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files that are no valid text
     command = typer.main.get_command(app)
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         with _terminable(), command.make_context("streamseg", given) as context:
             command.invoke(context)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except typer.Exit as done:
         return done.exit_code
     except BrokenPipeError:
@@ -94,6 +98,9 @@ def _explain(error: BaseException) -> tuple[str, int]:
         return "interrupted", 130
     if isinstance(error, Terminated):
         return "stopped by SIGTERM", 143
+    if isinstance(error, OSError) and error.strerror:
+        where = f" ({error.filename})" if error.filename else ""
+        return f"the system says: {error.strerror}{where}; {DEBUG_SWITCH}=1 shows where it happened", 1
     what = f"{type(error).__name__}: {one_line(str(error))}".removesuffix(": ")
     return f"unexpected {what}; {DEBUG_SWITCH}=1 shows where, please report it", 1
 

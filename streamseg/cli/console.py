@@ -21,7 +21,8 @@ LOG_EVERY_S = 5.0
 
 def say(message: str) -> None:
     """Print a line for people, on stderr."""
-    print(message, file=sys.stderr, flush=True)
+    if sys.stderr is not None:  # it may have been closed; print would take stdout in its place
+        print(message, file=sys.stderr, flush=True)
 
 
 def one_line(message: str) -> str:
@@ -30,8 +31,9 @@ def one_line(message: str) -> str:
 
 
 def print_json(value: Mapping[str, Any]) -> None:
-    """Print one object on one line of stdout, as strict JSON: what is not finite becomes null."""
-    print(json.dumps(_finite(value), allow_nan=False, ensure_ascii=False), flush=True)
+    """Print one object on one line of stdout, as strict JSON in ASCII: what is not finite becomes null."""
+    # ASCII, because a file's name need not be text that the terminal's encoding can hold.
+    print(json.dumps(_finite(value), allow_nan=False), flush=True)
 
 
 def _finite(value: Any) -> Any:

@@ -172,6 +172,7 @@ def default_engine() -> dict[str, Any]:
     return {
         "name": backend.name,
         "sha256": backend.fingerprint,
+        "precision": getattr(backend, "precision", None),
         "input": f"{backend.spec.height}x{backend.spec.width}",
         "load_ms": round((loaded - start) / 1e6, 1),
         "self_test": f"{found.state} in a synthetic image with nerve, confidence {found.confidence:.2f}",

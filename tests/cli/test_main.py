@@ -91,6 +91,11 @@ def test_a_wrong_call_is_one_line(
         (EngineError("damaged; export again"), 1, "error: damaged; export again\n"),
         (KeyboardInterrupt(), 130, "error: interrupted\n"),
         (
+            OSError(28, "No space left on device"),
+            1,
+            "error: the system says: No space left on device; STREAMSEG_DEBUG=1 shows where it happened\n",
+        ),
+        (
             ZeroDivisionError("division by zero"),
             1,
             "error: unexpected ZeroDivisionError: division by zero; "
@@ -126,6 +131,22 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     )
     assert done.stderr == ""
     assert done.returncode in (0, 141)
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code"), [(">&-", 0), ("2>&-", 0), (">&- 2>&-", 0), ("> /dev/full", 1)]
+)
+def test_closed_and_full_streams_are_no_surprise(redirection: str, code: int) -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m streamseg --version {redirection}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == (1 if code else 0)
 
 
 def test_sigterm_unwinds_a_command_that_does_not_look_after_it() -> None:
