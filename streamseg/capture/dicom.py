@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from pydicom import Dataset
-from pydicom.pixels import as_pixel_options, get_decoder
-from pydicom.pixels.decoders.base import Decoder
+from pydicom.pixels.decoders.base import Decoder, get_decoder
+from pydicom.pixels.utils import as_pixel_options
 from pydicom.uid import UID, JPEGExtended12Bit
 
 from streamseg.capture.dicom_data import PixelData, find_pixel_data
@@ -64,7 +64,7 @@ class DicomSource(RecordedSource):
                 self._data: PixelData = found
                 self._times = frame_times(header)
                 region, self._spacing = image_region(header)
-                self._decoder = _decoder(path, syntax)
+                self._decoder = _decoder(path, syntax, header)
                 self._options = _decoding_options(header, found, syntax)
                 self._converter = SampleConverter(header)
                 images = self._images(self._first_number(start_seconds))
@@ -154,14 +154,16 @@ def _check_picture(path: Path, header: Dataset) -> int:
     return max(1, int(header.get("NumberOfFrames") or 1))
 
 
-def _decoder(path: Path, syntax: UID) -> Decoder:
+def _decoder(path: Path, syntax: UID, header: Dataset) -> Decoder:
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError as error:
         raise SourceError(
             f"{path.name} is compressed as {syntax.name[:60]!r}, which cannot be decoded; export it as JPEG"
         ) from error
-    if not decoder.is_available:
+    # Pillow takes on extended JPEG, but fails on more than 8 bits.
+    beyond_pillow = syntax == JPEGExtended12Bit and int(header.BitsAllocated) > 8
+    if not decoder.is_available or (beyond_pillow and decoder.available_plugins == ("pillow",)):
         raise MissingExtra(f"{syntax.name} in {path.name}", "pylibjpeg-libjpeg", "gpl-codecs")
     return decoder
 
@@ -176,7 +178,7 @@ def _decoding_options(header: Dataset, data: PixelData, syntax: UID) -> dict[str
 
 @contextmanager
 def _translated(path: Path, what: str) -> Iterator[None]:
-    """The one place where pydicom's exceptions become ours. Their texts may quote the header: not repeated."""
+    """The one place where pydicom's exceptions become ours; their texts may quote the header, so they go."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

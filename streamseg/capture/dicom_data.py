@@ -14,6 +14,8 @@ from typing import BinaryIO
 from pydicom import Dataset
 from pydicom.uid import UID
 
+from streamseg.errors import SourceError
+
 _ITEM, _END_OF_ITEMS = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 _EMPTY_TABLE = _ITEM + bytes(4)
 _STARTS_OF_IMAGES = (b"\xff\xd8", b"\xff\x4f")
@@ -48,7 +50,10 @@ class PixelData:
 
 
 def find_pixel_data(file: BinaryIO, header: Dataset, syntax: UID, promised: int) -> PixelData | None:
-    """Locate the frames. The file stands at the pixel data element. None where there is no such element."""
+    """Locate the frames. The file stands at the pixel data element. None where there is no such element.
+
+    Raises SourceError for a layout that is not supported.
+    """
     if syntax.is_deflated:
         if "PixelData" not in header:
             return None
@@ -81,6 +86,8 @@ def _size(file: BinaryIO) -> int:
 def _plain(header: Dataset, start: int, available: int, promised: int) -> list[list[Span]]:
     samples = 2 if header.PhotometricInterpretation == "YBR_FULL_422" else int(header.SamplesPerPixel)
     bits = int(header.Rows) * int(header.Columns) * samples * int(header.BitsAllocated)
+    if bits % 8 and promised > 1:
+        raise SourceError("frames packed bit by bit across bytes are not supported; export the file as 8-bit")
     length = -(-bits // 8)
     count = min(promised, available // length) if length else 0
     if promised == 1 and count == 1 and length < available:

@@ -16,16 +16,16 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from streamseg.types import Roi
 
-_WANTED = (
-    "SamplesPerPixel PhotometricInterpretation PlanarConfiguration NumberOfFrames Rows Columns BitsAllocated "
-    "BitsStored HighBit PixelRepresentation FrameIncrementPointer FrameTime FrameTimeVector CineRate "
-    "RecommendedDisplayFrameRate SequenceOfUltrasoundRegions WindowCenter WindowWidth VOILUTFunction "
-    "VOILUTSequence RescaleSlope RescaleIntercept ModalityLUTSequence RedPaletteColorLookupTableDescriptor "
-    "GreenPaletteColorLookupTableDescriptor BluePaletteColorLookupTableDescriptor "
-    "RedPaletteColorLookupTableData GreenPaletteColorLookupTableData BluePaletteColorLookupTableData "
-    "SegmentedRedPaletteColorLookupTableData SegmentedGreenPaletteColorLookupTableData "
-    "SegmentedBluePaletteColorLookupTableData"
-).split()
+_WANTED = """
+SamplesPerPixel PhotometricInterpretation PlanarConfiguration NumberOfFrames Rows Columns BitsAllocated
+BitsStored HighBit PixelRepresentation FrameIncrementPointer FrameTime FrameTimeVector CineRate
+RecommendedDisplayFrameRate SequenceOfUltrasoundRegions WindowCenter WindowWidth VOILUTFunction
+VOILUTSequence RescaleSlope RescaleIntercept ModalityLUTSequence RedPaletteColorLookupTableDescriptor
+GreenPaletteColorLookupTableDescriptor BluePaletteColorLookupTableDescriptor
+RedPaletteColorLookupTableData GreenPaletteColorLookupTableData BluePaletteColorLookupTableData
+SegmentedRedPaletteColorLookupTableData SegmentedGreenPaletteColorLookupTableData
+SegmentedBluePaletteColorLookupTableData
+""".split()  # noqa: SIM905  # a name on a line of its own would say no more
 _MICROSECOND = Fraction(1, 1_000_000)
 _CENTIMETRES, _TWO_DIMENSIONAL, _TISSUE = 3, 1, 1
 _SLACK = 2

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 from pydicom import Dataset
-from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi
+from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi
 
 from streamseg.errors import SourceError
 from streamseg.types import Image
@@ -40,16 +40,17 @@ class SampleConverter:
             return self._palette(samples)
         eight = self._eight_bits(samples)
         if photometric in _RED_GREEN_BLUE:
-            return _image(cv2.cvtColor(eight, cv2.COLOR_RGB2BGR))
+            return cv2.cvtColor(eight, cv2.COLOR_RGB2BGR)  # type: ignore[return-value]
         if photometric in _LUMA_CHROMA:
             luma, blue, red = cv2.split(eight)
-            return _image(cv2.cvtColor(cv2.merge((luma, red, blue)), cv2.COLOR_YCrCb2BGR))
+            return cv2.cvtColor(cv2.merge((luma, red, blue)), cv2.COLOR_YCrCb2BGR)  # type: ignore[return-value]
         raise SourceError(f"colours stored as {photometric[:16]!r} are not supported; export the file as RGB")
 
     def _eight_bits(self, samples: Samples) -> Image:
         if samples.dtype == np.uint8:
             return samples
-        return (samples >> max(0, int(self._header.BitsStored) - 8)).clip(0, 255).astype(np.uint8)
+        eight: Image = (samples >> max(0, int(self._header.BitsStored) - 8)).clip(0, 255).astype(np.uint8)
+        return eight
 
     def _palette(self, samples: Samples) -> Image:
         codes = samples.view(f"u{samples.dtype.itemsize}")
@@ -58,7 +59,8 @@ class SampleConverter:
             colours = apply_color_lut(every.reshape(1, -1), self._header)[0]
             wide = colours.dtype.itemsize > 1 and colours.max() > 255
             self._table = np.ascontiguousarray((colours >> 8 if wide else colours).astype(np.uint8)[:, ::-1])
-        return self._table[codes]
+        coloured: Image = self._table[codes]
+        return coloured
 
     def _grey(self, samples: Samples) -> Image:
         if samples.dtype.kind == "f" or samples.dtype.itemsize > 2:
@@ -68,7 +70,8 @@ class SampleConverter:
             # Every value that a sample can have, once: then a frame costs one look-up per pixel.
             every = np.arange(256**codes.dtype.itemsize).astype(codes.dtype).view(samples.dtype)
             self._table = self._shown(every, samples)
-        return self._table[codes]
+        grey: Image = self._table[codes]
+        return grey
 
     def _shown(self, values: Samples, first: Samples) -> Image:
         header = self._header
@@ -85,7 +88,8 @@ class SampleConverter:
             shown = (scaled.astype(np.float64) - low) * (255.0 / (high - low))
         if header.PhotometricInterpretation == "MONOCHROME1":
             shown = 255.0 - shown
-        return np.clip(np.rint(np.nan_to_num(shown)), 0, 255).astype(np.uint8)
+        eight: Image = np.clip(np.rint(np.nan_to_num(shown)), 0, 255).astype(np.uint8)
+        return eight
 
     def _range(self, first: Samples) -> tuple[float, float]:
         bits = int(self._header.BitsStored)
@@ -105,7 +109,3 @@ def _window(values: npt.NDArray[np.float64], header: Dataset) -> npt.NDArray[np.
     if function == "LINEAR":
         center, width = center - 0.5, width - 1
     return ((values - center) / max(width, 1e-6) + 0.5) * 255.0
-
-
-def _image(values: npt.NDArray[Any]) -> Image:
-    return values.astype(np.uint8, copy=False)

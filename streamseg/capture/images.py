@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image as Pillow
-from PIL import ImageOps, ImageSequence
+from PIL import ImageOps, ImageSequence, UnidentifiedImageError
 
 from streamseg.capture.files import check_readable, one_line
 from streamseg.capture.recorded import RecordedSource, check_start, counted
@@ -101,7 +101,8 @@ def _scaled(values: npt.NDArray[np.generic], *, floating: bool) -> Image:
     factor = 255 / 65535
     if floating:
         factor = 255.0 if wide.max(initial=0) <= 1 else 1.0
-    return np.clip(np.rint(wide * factor), 0, 255).astype(np.uint8)
+    eight: Image = np.clip(np.rint(wide * factor), 0, 255).astype(np.uint8)
+    return eight
 
 
 def _over_black(image: Pillow.Image, mode: str) -> npt.NDArray[np.uint8]:
@@ -114,7 +115,7 @@ def _without_tint(rgb: npt.NDArray[np.uint8], *, palette: bool) -> Image:
     """BGR of an RGB image; of a palette image that holds greys only, its grey."""
     if palette and np.array_equal(rgb[..., 0], rgb[..., 1]) and np.array_equal(rgb[..., 1], rgb[..., 2]):
         return np.ascontiguousarray(rgb[..., 0])
-    return cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR).astype(np.uint8, copy=False)
+    return cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)  # type: ignore[return-value]
 
 
 @contextmanager
@@ -126,7 +127,7 @@ def _translated(path: Path) -> Iterator[None]:
             # Pillow only warns of images so large that they are an attack or a mistake.
             warnings.simplefilter("error", Pillow.DecompressionBombWarning)
             yield
-    except Pillow.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise SourceError(f"{path} is not an image that can be read; convert it to PNG") from error
     except (Pillow.DecompressionBombWarning, Pillow.DecompressionBombError, MemoryError) as error:
         raise SourceError(f"{path} is too large an image; make it smaller than 89 megapixels") from error

@@ -16,6 +16,8 @@ from typing import BinaryIO
 _MAX_ELEMENTS = 2_000_000
 _SEGMENT, _CLUSTER = 0x18538067, 0x1F43B675
 _TS_PACKET_LENGTHS = (188, 192, 204)
+_PACK, _PROGRAM_END = b"\0\0\1\xba", b"\0\0\1\xb9"
+_PACK_SEARCH = 1 << 18
 _MP4_BOXES = frozenset(
     b"ftyp styp moov moof mdat free skip wide uuid meta udta sidx ssix emsg mfra pdin prft".split()
 )
@@ -28,6 +30,15 @@ def is_cut(path: Path, format_name: str) -> bool | None:
             with path.open("rb") as file:
                 return check(file, os.fstat(file.fileno()).st_size)
     return None
+
+
+def container_of(path: Path) -> str | None:
+    """FFmpeg's name for a container, from its first bytes, also where FFmpeg fails on it. Raises OSError."""
+    with path.open("rb") as file:
+        head = file.read(8)
+    if head[4:] == b"ftyp":
+        return "mp4"
+    return {b"RIFF": "avi", b"\x1a\x45\xdf\xa3": "matroska"}.get(head[:4])
 
 
 def _mp4_is_cut(file: BinaryIO, size: int) -> bool:
@@ -114,9 +125,28 @@ def _ebml_element(file: BinaryIO) -> tuple[int, int | None, int] | None:
     return int.from_bytes(identity, "big"), None if length == unknown else length, id_length + size_length
 
 
+def _program_stream_is_cut(file: BinaryIO, size: int) -> bool | None:
+    # Packs follow one another without an index, so it is enough to walk from one near the end.
+    file.seek(max(0, size - _PACK_SEARCH))
+    tail = file.read()
+    position = tail.find(_PACK)
+    while 0 <= position < len(tail):
+        head = tail[position : position + 14]
+        if head[:4] == _PROGRAM_END:
+            return False
+        if head[:3] != _PACK[:3] or head[3] < 0xBA or len(head) < 6:
+            return None
+        if head[:4] != _PACK:
+            position += 6 + int.from_bytes(head[4:6], "big")
+        else:  # a pack's head is 12 bytes in MPEG-1; in MPEG-2 it is 14 and states its stuffing
+            position += 14 + (head[-1] & 7) if head[4] >> 6 == 1 else 12
+    return True if position > len(tail) else None
+
+
 _CHECKS: dict[str, Callable[[BinaryIO, int], bool | None]] = {
     "mp4": _mp4_is_cut,
     "avi": _avi_is_cut,
     "mpegts": _ts_is_cut,
     "matroska": _matroska_is_cut,
+    "mpeg": _program_stream_is_cut,
 }

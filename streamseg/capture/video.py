@@ -28,7 +28,7 @@ import av
 from streamseg.capture.files import one_line
 from streamseg.capture.pixels import PictureConverter
 from streamseg.capture.recorded import RecordedSource, check_start, counted
-from streamseg.capture.truncation import is_cut
+from streamseg.capture.truncation import container_of, is_cut
 from streamseg.capture.video_reader import Picture, VideoReader
 from streamseg.errors import SourceCut, SourceError, StreamsegError, UsageError
 from streamseg.types import Frame, SourceInfo
@@ -161,14 +161,16 @@ def _translated(path: Path) -> Iterator[None]:
     except MemoryError as error:
         raise SourceError(f"a picture of {path.name} needs too much memory; is it damaged?") from error
     except Exception as error:  # damaged input makes FFmpeg's wrapper raise almost anything
-        raise SourceError(_why_not(path, error)) from error
+        raise _why_not(path, error) from error
 
 
-def _why_not(path: Path, error: Exception) -> str:
-    with path.open("rb") as file:
-        if file.read(8)[4:] == b"ftyp" and is_cut(path, "mp4"):
-            return (
-                f"{path.name} was cut before its index (moov) was written, so no frame can be found in it; "
-                f"copy it again, or record in Matroska or MPEG-TS, which survive a cut"
-            )
-    return f"{path.name} is not a video that can be read ({one_line(error)}); give a video, images or DICOM"
+def _why_not(path: Path, error: Exception) -> SourceError:
+    if (kind := container_of(path)) is None or not is_cut(path, kind):
+        reason = f"is not a video that can be read ({one_line(error)}); give a video, images or DICOM"
+        return SourceError(f"{path.name} {reason}")
+    if kind == "mp4":
+        return SourceCut(
+            f"{path.name} was cut before its index (moov) was written, so no frame can be found in it; "
+            f"copy it again, or record in Matroska or MPEG-TS, which survive a cut"
+        )
+    return SourceCut(f"{path.name} was cut before its first picture; copy or record it again")

@@ -23,6 +23,7 @@ _READ_ATTEMPTS = 64
 _BIG_PICTURE = 2_500_000
 """Pixels from which decoding may take several threads; below, one costs a third less processor time."""
 _TEXT_CODECS = frozenset(("ansi", "bintext", "xbin", "idf"))
+_TIMED_FORMATS = frozenset(("mov", "matroska", "mpegts", "flv", "avi"))
 _LIST_FORMATS = frozenset(("hls", "dash", "concat", "sdp", "imf"))
 
 Picture = tuple[av.VideoFrame, int | None]
@@ -57,8 +58,13 @@ class VideoReader:
         self._container.close()
 
     def seek(self, pts: int) -> None:
-        """Go to the last key picture at or before a time. Call before the first :meth:`pictures`."""
-        self._container.seek(pts, stream=self.stream)
+        """Go to the last key picture at or before a time. Call before the first :meth:`pictures`.
+
+        Stays at the beginning in formats that do not store a time for every picture (MPEG program
+        streams, for one): times that FFmpeg fills in behind a jump may be a picture off.
+        """
+        if self._container.format.name.partition(",")[0] in _TIMED_FORMATS:
+            self._container.seek(pts, stream=self.stream)
 
     def estimate_frames(self, rate: Fraction | None, start_seconds: float) -> int | None:
         stream, container = self.stream, self._container

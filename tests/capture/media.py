@@ -1,0 +1,120 @@
+"""Small real recordings for tests: every frame shows its own number, so that none can be mistaken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+# isort: split
+import av
+from pydicom import FileDataset
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import UID, ExplicitVRLittleEndian, UltrasoundMultiFrameImageStorage, generate_uid
+
+from streamseg.capture import open_source
+from streamseg.errors import StreamsegError
+from streamseg.types import Frame, Image
+
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+WIDTH, HEIGHT = 96, 64
+
+
+def picture(number: int, height: int = HEIGHT, width: int = WIDTH) -> npt.NDArray[np.uint8]:
+    """BGR: texture that moves, and a row of eight blocks which spell the number in binary."""
+    texture = np.random.default_rng(7).integers(60, 180, (height // 8 + 1, width // 8 + 1, 3), np.uint8)
+    image = np.roll(cv2.resize(texture, (width, height)), 2 * number, axis=1)
+    for bit in range(8):
+        image[:8, bit * 8 : bit * 8 + 8] = 235 if number >> bit & 1 else 16
+    return np.ascontiguousarray(image)
+
+
+def number_of(image: Image) -> int:
+    """The number that a picture shows."""
+    grey = image if image.ndim == 2 else image.mean(axis=2)
+    return sum(int(grey[2:6, bit * 8 + 2 : bit * 8 + 6].mean() > 125) << bit for bit in range(8))
+
+
+def write_video(
+    path: Path,
+    count: int = 30,
+    *,
+    codec: str = "libx264",
+    pixels: str = "yuv420p",
+    size: tuple[int, int] = (WIDTH, HEIGHT),
+    container: str | None = None,
+    pts: Sequence[int] | None = None,
+    base: Fraction = Fraction(1, 25),
+    rotation: int = 0,
+    b_frames: int = 2,
+    options: dict[str, str] | None = None,
+) -> Path:
+    """Write numbered pictures. ``pts`` are in units of ``base``; by default 0, 1, 2, ..."""
+    with av.open(str(path), "w", format=container, options=options or {}) as output:
+        stream = output.add_stream(codec, rate=25)
+        stream.width, stream.height = size
+        stream.pix_fmt = pixels
+        stream.codec_context.gop_size = 10
+        if codec == "libx264":
+            stream.codec_context.max_b_frames = b_frames
+            stream.codec_context.time_base = base
+        if rotation:
+            stream.set_display_rotation(rotation)
+        for number in range(count):
+            frame = av.VideoFrame.from_ndarray(picture(number, size[1], size[0]), format="bgr24")
+            frame = frame.reformat(format=pixels)
+            frame.pts, frame.time_base = (pts[number] if pts else number), base
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return path
+
+
+def read_all(uri: str | Path, *, start_seconds: float = 0.0) -> tuple[list[Frame], StreamsegError | None]:
+    """Frames of a source, and the error that ended it."""
+    frames: list[Frame] = []
+    try:
+        with open_source(uri, start_seconds=start_seconds) as source:
+            frames.extend(source)
+    except StreamsegError as error:
+        return frames, error
+    return frames, None
+
+
+def write_dicom(
+    path: Path,
+    frames: Sequence[npt.NDArray[np.generic]],
+    *,
+    syntax: UID = ExplicitVRLittleEndian,
+    photometric: str | None = None,
+    encoded: Sequence[bytes] | None = None,
+    change: Callable[[Dataset], object] | None = None,
+) -> Path:
+    """Write a cine of arrays (H, W) or (H, W, 3) as they are, or of frames encoded elsewhere."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = UltrasoundMultiFrameImageStorage
+    meta.MediaStorageSOPInstanceUID = generate_uid()
+    meta.TransferSyntaxUID = syntax
+    data = FileDataset(str(path), {}, file_meta=meta, preamble=bytes(128))
+    data.PatientName, data.PatientID = "Doe^Jane", "SECRET-4711"
+    first = frames[0]
+    data.Rows, data.Columns = first.shape[:2]
+    data.SamplesPerPixel = 3 if first.ndim == 3 else 1
+    data.PhotometricInterpretation = photometric or ("RGB" if first.ndim == 3 else "MONOCHROME2")
+    if first.ndim == 3:
+        data.PlanarConfiguration = 0
+    data.BitsAllocated = data.BitsStored = first.dtype.itemsize * 8
+    data.HighBit = data.BitsStored - 1
+    data.PixelRepresentation = int(first.dtype.kind == "i")
+    data.NumberOfFrames = len(frames)
+    plain = b"".join(frame.tobytes() for frame in frames)
+    data.PixelData = encapsulate(list(encoded)) if encoded is not None else plain + bytes(len(plain) % 2)
+    data["PixelData"].VR = "OB" if data.BitsAllocated == 8 else "OW"
+    if change is not None:
+        change(data)
+    data.save_as(path, enforce_file_format=True)
+    return path
