@@ -36,6 +36,7 @@ _FLAT_SHARE = 0.03  # of a digital grab that is exactly flat, at least
 _DENSE = 0.5  # share of active pixels in a window of an image
 _FAINT = 0.12  # share of active pixels in a row of an image that has gone almost dark
 _GRADUAL = 0.45  # coverage past a side, as a share of that before it, where the image fades
+_MOSTLY = 0.8  # of a row's pixels
 _OF_TYPICAL = 0.2  # of an image's median activity: more than a codec leaks over its edge
 _RECTANGULAR = 0.85  # width near the top of a rectangle, as a share of its whole width
 
@@ -63,7 +64,7 @@ def find_region(frames: Sequence[Image]) -> Roi | None:
     if whole is not None and _is_rectangular(whole, _bounds(whole)) == rectangular:
         grown = _bounds(whole)
         # An image is bright at the top: black that goes beyond its upper corners is a panel behind it.
-        if not rectangular or _same_top(sides, grown, text):
+        if not rectangular or _keeps_top(sides, grown, text):
             area, sides = whole, grown
     sides = _rectangle(sides, activity, still, high, text) if rectangular else _fan(area, sides, activity, still, high, text)
     return sides.inside(height, width)
@@ -185,9 +186,9 @@ def _is_rectangular(area: _Binary, sides: _Sides) -> bool:
     return len(columns) > 0 and columns[-1] - columns[0] >= _RECTANGULAR * (sides.right - sides.left)
 
 
-def _same_top(one: _Sides, other: _Sides, text: int) -> bool:
-    """Whether two boxes share left, top and right but for small differences."""
-    return max(abs(one.left - other.left), abs(one.top - other.top), abs(one.right - other.right)) < text
+def _keeps_top(one: _Sides, other: _Sides, text: int) -> bool:
+    """Whether the other box reaches beyond the one's left, top and right by little or not at all."""
+    return max(one.left - other.left, one.top - other.top, other.right - one.right) < text
 
 
 def _with_black(area: _Binary, high: Grey, text: int) -> _Binary | None:
@@ -218,9 +219,9 @@ def _rectangle(sides: _Sides, activity: Grey, still: int, high: Grey, text: int)
     if right - left < 8 or bottom - top < 8:
         return sides
     flank = max(4, (right - left) // 16)
-    beside = [high[:, max(0, left - 3 - flank) : max(0, left - 3)], high[:, right + 3 : right + 3 + flank]]
+    beside = high[:, max(0, left - 3 - flank) : max(0, left - 3)], high[:, right + 3 : right + 3 + flank]
     dim = activity[:, left:right] > still
-    return _Sides(left, top, right, _deepest(high[:, left:right], dim, np.concatenate(beside, axis=1), bottom, text))
+    return _Sides(left, top, right, _deepest(high[:, left:right], dim, beside, bottom, text))
 
 
 def _sharpen(covered: _Profile, side: int, text: int) -> int:
@@ -234,45 +235,45 @@ def _sharpen(covered: _Profile, side: int, text: int) -> int:
     return first + int(beyond[-1]) + 1 if len(beyond) else first
 
 
-def _deepest(inside: Grey, dim: npt.NDArray[np.bool_], beside: Grey, bottom: int, text: int) -> int:
-    """The row past the image's last: below ``bottom`` while there is faint activity, or black of its own.
+def _deepest(inside: Grey, dim: npt.NDArray[np.bool_], beside: Sequence[Grey], bottom: int, text: int) -> int:
+    """The row past the image's last: below ``bottom`` while there is faint activity, or a grey of its own.
 
     ``inside`` and ``dim`` (rows, columns) hold the columns of the image, ``beside`` those to its left and
-    right (or none), where the interface shows.
+    to its right (each may have none), where the interface shows.
     """
-    covered = np.convolve(dim.mean(axis=1), np.ones(5) / 5, mode="same")
+    covered = dim.mean(axis=1)
     above, below = covered[max(0, bottom - text) : bottom - text // 3], covered[bottom + text // 3 : bottom + text]
     # Only a gradual end is followed: below a sharp one there are texts, buttons and their compression.
     if len(above) and len(below) and np.median(below) > _GRADUAL * np.median(above):
-        ends = np.flatnonzero(covered[bottom:] < _FAINT)
-        bottom += int(ends[0]) if len(ends) else len(covered) - bottom
-    end = _end_of_black(inside, beside, bottom)
-    # The image ends along one line (of a fan: on one arc); a panel behind a fan does not.
-    middle, outer = np.array_split(np.argsort(np.abs(np.arange(inside.shape[1]) - inside.shape[1] / 2)), 2)
-    before, after = inside[max(0, end - 4) : end - 1], inside[end + 1 : end + 4]
-    changes = [len(after) == 0 or abs(np.median(before[:, of]) - np.median(after[:, of])) >= 1 for of in (middle, outer)]
-    return end if all(changes) else bottom
+        bottom += _lasts(covered[bottom:] >= _FAINT)
+    return _end_of_dark(inside, [part for part in beside if part.shape[1]], bottom)
 
 
-def _end_of_black(inside: Grey, beside: Grey, bottom: int) -> int:
-    """The row past the last of the image's black below ``bottom``, told from what is beside it.
+def _end_of_dark(inside: Grey, beside: Sequence[Grey], bottom: int) -> int:
+    """The row past the last, below ``bottom``, whose grey is not that of the interface beside it.
 
-    Without anything beside, black down to the frame's edge is not image.
+    Without anything beside, it is the row past the last of an even black that ends before the frame does.
     """
-    rows, begin = len(inside), bottom + 2
-    if bottom < 8 or begin + 8 >= rows:
+    begin = bottom + 2
+    if bottom < 8 or begin + 8 >= len(inside):
         return bottom
     level = np.median(inside[begin:], axis=1)
-    black = float(np.median(level[:4]))
-    if black > float(np.percentile(inside[:bottom], 10)) + 3:
-        return bottom
-    goes_on = np.abs(level - black) <= 1
-    if beside.shape[1]:
-        goes_on &= np.abs(level - np.median(beside[begin:], axis=1)) >= 1
-    ends = np.flatnonzero(~goes_on)
-    if not len(ends):
-        return rows if beside.shape[1] else bottom
-    return begin + int(ends[0]) if ends[0] > 4 else bottom
+    if beside:
+        flanks = [np.median(part[begin:], axis=1) for part in beside]
+        differs = [(np.abs(inside[begin:] - flank[:, None]) >= 2).mean(axis=1) > _MOSTLY for flank in flanks]
+        goes_on = np.all(differs, axis=0) | np.all([np.abs(level - flank) >= 1 for flank in flanks], axis=0)
+    else:
+        goes_on = np.abs(level - np.median(level[:4])) <= 1
+    lasts = _lasts(goes_on)
+    if begin + lasts == len(inside):
+        return len(inside) if beside else bottom
+    return begin + lasts if lasts > 4 else bottom
+
+
+def _lasts(goes_on: npt.NDArray[np.bool_]) -> int:
+    """How many rows it goes on for; two rows without (grey levels cross beside a text) do not end it."""
+    ends = np.flatnonzero(np.convolve(goes_on, np.ones(3), mode="full")[2:] == 0)
+    return int(ends[0]) if len(ends) else len(goes_on)
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,12 +304,13 @@ def _wedge(area: _Binary, sides: _Sides) -> _Wedge | None:
         # Offsets of both outlines from a line of this slope; the outermost one touches the fan's side.
         of_left, of_right = left + slope * rows, right - slope * rows
         touching = of_left < of_left.min() + slack * (1 + slope), of_right > of_right.max() - slack * (1 + slope)
-        support = min(int(touching[0].sum()), int(touching[1].sum()))
+        of_sides = int(touching[0].sum()), int(touching[1].sum())
+        support = min(sum(of_sides), 4 * min(of_sides))  # one side may be darker than the other
         if support > best:
             meet_left, meet_right = float(np.median(of_left[touching[0]])), float(np.median(of_right[touching[1]]))
             apex = (meet_left - meet_right) / (2 * slope)
             best, found = support, _Wedge((meet_left + meet_right) / 2, apex, float(half))
-    return found if best >= 0.25 * len(rows) else None
+    return found if best >= 0.4 * len(rows) else None
 
 
 def _fan(area: _Binary, sides: _Sides, activity: Grey, still: int, high: Grey, text: int) -> _Sides:
@@ -324,15 +326,12 @@ def _fan(area: _Binary, sides: _Sides, activity: Grey, still: int, high: Grey, t
     if far - near < 16:
         return sides
     first, last = np.searchsorted(angles, [-wedge.half, wedge.half])
-    found = _rectangle(
-        _Sides(int(first), near, int(last), far),
-        wedge.polar(activity, depth, angles, outside=cv2.BORDER_CONSTANT),
-        still,
-        wedge.polar(high, depth, angles, outside=cv2.BORDER_REPLICATE),
-        text,
-    )
+    seen = _Sides(int(first), near, int(last), far)
+    straight = wedge.polar(high, depth, angles, outside=cv2.BORDER_REPLICATE)
+    found = _rectangle(seen, wedge.polar(activity, depth, angles, outside=cv2.BORDER_CONSTANT), still, straight, text)
+    depth = found.bottom if _ends_together(straight[:, found.left : found.right], found.bottom) else min(far, found.bottom)
     half = (angles[found.right - 1] - angles[found.left]) / 2
-    across, bottom, top = found.bottom * np.sin(half), wedge.y + found.bottom, wedge.y + found.top * np.cos(half)
+    across, bottom, top = depth * np.sin(half), wedge.y + depth, wedge.y + found.top * np.cos(half)
     left, right = wedge.x - across, wedge.x + across + 1
     # What the model says holds where it goes beyond what was seen, or stays short of it by little.
     return _Sides(
@@ -340,4 +339,13 @@ def _fan(area: _Binary, sides: _Sides, activity: Grey, still: int, high: Grey, t
         round(min(max(top, sides.top - text, 0), sides.top + text)),
         round(min(high.shape[1], right if right > sides.right - text else sides.right)),
         round(min(high.shape[0], bottom if bottom > sides.bottom - text else sides.bottom)),
+    )
+
+
+def _ends_together(straight: Grey, end: int) -> bool:
+    """Whether a fan's grey changes at this radius in the middle and on both sides: a panel's lower edge does not."""
+    middle, outer = np.array_split(np.argsort(np.abs(np.arange(straight.shape[1]) - straight.shape[1] / 2)), 2)
+    before, after = straight[max(0, end - 4) : end - 1], straight[end + 1 : end + 4]
+    return len(after) == 0 or all(
+        abs(float(np.median(before[:, of])) - float(np.median(after[:, of]))) >= 1 for of in (middle, outer)
     )
