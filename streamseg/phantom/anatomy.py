@@ -46,7 +46,7 @@ def build(rng: Rng, height: int, width: int, mm: float, *, nerve: bool, centre: 
     _bellies(rng, canvas)
     paint_sheets(rng, canvas)
     anchor_x = centre + span * rng.uniform(-0.32, 0.32)
-    anchor_y = height * min(0.66, max(0.16, rng.normal(0.40, 0.12)))
+    anchor_y = height * min(0.66, max(0.16, rng.normal(0.36, 0.12)))
     reach = min(0.45 * span, abs(anchor_x - centre) + 16 / mm)
     place = Place(anchor_x, anchor_y, centre - reach, centre + reach)
     taken: list[Blob] = []
@@ -108,7 +108,7 @@ def _vessels(rng: Rng, canvas: Canvas, taken: list[Blob], x: float, y: float) ->
 
 def _nerve_size(rng: Rng, mm: float, count: int) -> tuple[float, float]:
     """Half axes in pixels: the usual nerve or plexus part is 3 to 10 mm wide and flatter than wide."""
-    radius = min(6.0, max(1.1, rng.lognormal(1.35 if count == 1 else 1.0, 0.42)))
+    radius = min(6.0, max(1.1, rng.lognormal(1.45 if count == 1 else 1.0, 0.42)))
     aspect = min(3.0, max(1.0, rng.lognormal(0.45, 0.28)))
     return radius * math.sqrt(aspect) / mm, radius / math.sqrt(aspect) / mm
 
@@ -172,7 +172,7 @@ def crumple(rng: Rng, canvas: Canvas) -> None:
     rows, columns = (
         as_map(axis)
         + free * np.float32(rng.uniform(0.1, 0.3) / mm) * noise(rng, canvas.shape, 1.6 / mm, 1.1 / mm)
-        + free * np.float32(rng.uniform(0.3, 0.7) / mm) * noise(rng, canvas.shape, 5 / mm, 3.5 / mm)
+        + free * np.float32(rng.uniform(0.15, 0.5) / mm) * noise(rng, canvas.shape, 5 / mm, 3.5 / mm)
         for axis in np.indices(canvas.shape, dtype=np.float32)
     )
     canvas.echo_db = sample(canvas.echo_db, columns, rows)

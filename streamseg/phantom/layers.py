@@ -70,7 +70,7 @@ def _fascia(rng: Rng, mirror: Map, level: Map, row: float, mm: float) -> None:
         )
         line = strength - np.float32(4.3) * away**2
         mirror[top:bottom] = np.maximum(mirror[top:bottom], line)
-        level[top:bottom] = np.maximum(level[top:bottom], line - 14)
+        level[top:bottom] = np.maximum(level[top:bottom], strength - 15 - np.float32(0.6) * away**2)
 
 
 def _skin_line(rng: Rng, mirror: Map, mm: float) -> None:
@@ -101,7 +101,7 @@ def paint_sheets(rng: Rng, canvas: Canvas) -> None:
     height, width = canvas.shape
     mm = canvas.mm
     for _ in range(int(rng.poisson(rng.uniform(3, 16) * width / (1.4 * height)))):
-        length = min(1.2 * width, rng.lognormal(2.1, 0.7) / mm)
+        length = min(1.2 * width, rng.lognormal(2.2, 0.6) / mm)
         left = rng.uniform(-0.5 * length, width - 0.5 * length)
         columns = np.arange(max(0, int(left)), min(width, int(left + length)))
         if len(columns) < 4:
@@ -109,14 +109,16 @@ def paint_sheets(rng: Rng, canvas: Canvas) -> None:
         along = ((columns - left) / length).astype(np.float32)
         x_mm = columns.astype(np.float32) * np.float32(mm)
         row = height * rng.beta(1.5, 2.5) + rng.normal(0, 0.13) * (columns - left - length / 2)
-        row = row + wave(rng, x_mm, 0.4, 9.0) / mm
+        row = row + wave(rng, x_mm, 0.3, 14.0) / mm
         thickness = rng.uniform(0.04, 0.12) / mm
-        strength = rng.normal(36, 5) - 16 * np.abs(2 * along - 1) ** 4
-        strength = strength + 5 * noise(rng, (1, len(columns)), 2.0 / mm, 1.0)[0]
+        strength = rng.normal(37, 5) - 22 * np.abs(2 * along - 1) ** rng.uniform(1.5, 4)
+        strength = strength + 5 * noise(rng, (1, len(columns)), rng.uniform(0.8, 3) / mm, 1.0)[0]
         offsets = np.arange(-4, 5)[:, None]
         rows = np.round(row).astype(np.int64)[None, :] + offsets
-        line = strength - 4.3 * ((rows - row) / thickness) ** 2
+        away = (rows - row) / thickness
+        line = strength - 4.3 * away**2
+        glow = strength - 15 - 0.5 * away**2
         ok = (rows >= 0) & (rows < height)
         at = (rows[ok], np.broadcast_to(columns, rows.shape)[ok])
         canvas.mirror_db[at] = np.maximum(canvas.mirror_db[at], line[ok])
-        canvas.echo_db[at] = np.maximum(canvas.echo_db[at], line[ok] - 14)
+        canvas.echo_db[at] = np.maximum(canvas.echo_db[at], glow[ok])

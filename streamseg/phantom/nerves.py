@@ -39,7 +39,7 @@ def paint_honeycomb(rng: Rng, canvas: Canvas, blob: Blob) -> None:
 
 def _bright(rng: Rng, canvas: Canvas, window: Window) -> float:
     """Level of a nerve's connective tissue: a little above what surrounds it, which may be bright itself."""
-    return min(33.0, max(19.0, float(canvas.echo_db[window].mean()) + rng.normal(9, 3)))
+    return min(33.0, max(19.0, float(canvas.echo_db[window].mean()) + rng.normal(10.5, 3.5)))
 
 
 def _pack(rng: Rng, blob: Blob, size: float, fill_share: float) -> list[Blob]:

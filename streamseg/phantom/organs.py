@@ -131,6 +131,12 @@ def paint_belly(rng: Rng, canvas: Canvas, blob: Blob) -> None:
     streaks = np.where(strands > rng.uniform(1.8, 2.6), 31 + 4 * strands, NO_ECHO_DB)
     mirror += inside * (streaks - mirror)
     broken = noise(rng, shape, rng.uniform(1.5, 4.0) / mm, rng.uniform(1.0, 3.0) / mm)
-    sheath = rng.normal(25, 4) + 16 * (steep - 1) + 10 * broken - (distance * mm / 0.09) ** 2 * 4.3
+    sheath = (
+        rng.choice([25, 12])
+        + rng.normal(0, 4)
+        + 16 * (steep - 1)
+        + 10 * broken
+        - (distance * mm / 0.09) ** 2 * 4.3
+    )
     np.maximum(mirror, sheath, out=mirror, casting="same_kind")
     np.maximum(echo, np.minimum(sheath - 14, 18), out=echo, casting="same_kind")

@@ -53,14 +53,14 @@ class Machine:
     def random(cls, rng: Rng) -> Machine:
         """Settings such as a user leaves them."""
         return cls(
-            axial_mm=rng.uniform(0.10, 0.15),
-            lateral_mm=rng.uniform(0.15, 0.25),
+            axial_mm=rng.uniform(0.085, 0.13),
+            lateral_mm=rng.uniform(0.13, 0.22),
             focus=rng.uniform(0.25, 0.6),
             widening=rng.uniform(0.2, 0.9),
             looks=int(rng.choice([2, 3, 4, 5, 6], p=[0.1, 0.2, 0.25, 0.25, 0.2])),
             range_db=rng.uniform(54, 68),
-            level_db=min(25.0, max(11.0, rng.normal(17, 3.2))),
-            tilt_db_per_mm=rng.normal(-0.4, 0.16),
+            level_db=min(25.0, max(10.0, rng.normal(16.5, 3.4))),
+            tilt_db_per_mm=rng.normal(-0.45, 0.17),
             noise_db=rng.normal(4.5, 3.5),
             gamma=rng.uniform(1.0, 1.35),
         )
@@ -141,13 +141,19 @@ def envelope(rng: Rng, canvas: Canvas, machine: Machine) -> Map:
     total = np.zeros(canvas.shape, np.float32)
     for _ in range(machine.looks):
         total += cv2.magnitude(*look(rng, diffuse, coherent, machine, canvas.mm))
-    return total / np.float32(machine.looks)
+    return detect(total / np.float32(machine.looks), machine, canvas.mm)
+
+
+def detect(envelope: Map, machine: Machine, mm: float) -> Map:
+    """The detector's low-pass filter: fills the black pits of speckle, as compounding machines do."""
+    across, down = 0.6 * machine.lateral_mm / mm, 0.5 * machine.axial_mm / mm
+    return as_map(cv2.GaussianBlur(envelope, (0, 0), sigmaX=across, sigmaY=down))
 
 
 def noise_grain(rng: Rng, shape: tuple[int, int], machine: Machine, mm: float) -> Map:
     """Electronic noise of mean 1 and even size (height, width)."""
     grain = machine.axial_mm / mm
-    return as_map(np.abs(1 + np.float32(0.45) * noise(rng, shape, 1.3 * grain, 0.8 * grain)))
+    return as_map(np.abs(1 + np.float32(0.25) * noise(rng, shape, 1.8 * grain, 0.9 * grain)))
 
 
 def noise_level(height: int, machine: Machine) -> Map:

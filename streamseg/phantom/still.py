@@ -10,9 +10,12 @@ from streamseg.phantom import scan
 from streamseg.phantom.anatomy import build
 from streamseg.phantom.model import Map, PhantomImage
 from streamseg.phantom.shapes import Rng, noise
+from streamseg.types import Roi
 
 NERVE_SHARE = 0.45
 """Part of the seeds that show a nerve when the caller leaves it open."""
+MARGIN_SHARE = 0.4
+"""Part of the seeds whose picture has black margins."""
 SMALLEST = 64
 """Least height and width of a picture, pixels."""
 
@@ -32,19 +35,48 @@ def render_still(
 ) -> PhantomImage:
     """Draw the picture of a seed: another region, anatomy and machine setting for every seed.
 
-    ``nerve`` True or False forces a nerve or its absence; None leaves it to the seed (about 45 % have one).
-    The same arguments give the same bytes. Raises UsageError for a negative seed or an impossible size.
+    Some have black margins, as pictures cut from a machine's screen have. ``nerve`` True or False forces a
+    nerve or its absence; None leaves it to the seed (about 45 % have one). The same arguments give the same
+    bytes. Raises UsageError for a negative seed or an impossible size.
     """
     check_size(seed, height, width)
     rng = np.random.default_rng((seed, 1))
     present = bool(rng.random() < NERVE_SHARE) if nerve is None else nerve
+    inner = _screen(rng, height, width)
+    picture = _draw(rng, inner.height, inner.width, nerve=present)
+    if picture.image.shape == (height, width):
+        return picture
+    shape = (height, width)
+    screen = PhantomImage(np.zeros(shape, np.uint8), np.zeros(shape, np.bool_), np.zeros(shape, np.bool_))
+    rows, columns = slice(inner.y, inner.y + inner.height), slice(inner.x, inner.x + inner.width)
+    screen.image[rows, columns] = picture.image
+    screen.nerve[rows, columns] = picture.nerve
+    screen.vessel[rows, columns] = picture.vessel
+    return screen
+
+
+def _draw(rng: Rng, height: int, width: int, *, nerve: bool) -> PhantomImage:
+    """A picture that fills (height, width)."""
     mm = rng.uniform(28, 46) / height
     machine = scan.Machine.random(rng)
-    canvas = build(rng, height, width, mm, nerve=present, centre=width / 2, span=width)
+    canvas = build(rng, height, width, mm, nerve=nerve, centre=width / 2, span=width)
     envelope = scan.envelope(rng, canvas, machine)
     envelope *= contact(rng, height, width, mm)
     envelope += scan.noise_grain(rng, canvas.shape, machine, mm) * scan.noise_level(height, machine)
     return PhantomImage(scan.compress(envelope, machine), canvas.nerve, canvas.vessel)
+
+
+def _screen(rng: Rng, height: int, width: int) -> Roi:
+    """Where the picture lies on the machine's screen: all of it, or less with black around."""
+    whole = Roi(0, 0, width, height)
+    if rng.random() > MARGIN_SHARE:
+        return whole
+    inner_height = max(SMALLEST, round(height * rng.uniform(0.62, 1.0)))
+    inner_width = width if rng.random() < 0.4 else max(SMALLEST, round(width * rng.uniform(0.6, 1.0)))
+    # Most machines centre the picture and hang it near the top.
+    left = (width - inner_width) // 2
+    top = round((height - inner_height) * rng.choice([0.0, 0.3, 0.5]))
+    return Roi(left, top, inner_width, inner_height)
 
 
 def contact(rng: Rng, height: int, width: int, mm: float) -> Map:

@@ -7,13 +7,14 @@ import math
 import cv2
 import numpy as np
 
+from streamseg.errors import UsageError
 from streamseg.phantom import scan
 from streamseg.phantom.anatomy import build
 from streamseg.phantom.model import Canvas, Map, PhantomImage
 from streamseg.phantom.motion import Motion, Warp
 from streamseg.phantom.shapes import as_map
 from streamseg.phantom.still import check_size, contact
-from streamseg.types import Mask
+from streamseg.types import Grey, Mask
 
 LOOKS = 3
 """Compounded looks at most: each costs time in every frame."""
@@ -39,9 +40,11 @@ class PhantomVideo:
         """Make the tissue (about half a second at 420x580).
 
         ``nerve``: True keeps a nerve in view, False has none, None moves the probe away from one and back
-        every 8 to 12 seconds. Raises UsageError for a negative seed or an impossible size.
+        every 8 to 12 seconds. Raises UsageError for a negative seed, or an impossible size or rate.
         """
         check_size(seed, height, width)
+        if not 0 < fps < math.inf:
+            raise UsageError(f"phantom cannot run at {fps} frames per second; give more than 0")
         self.seed, self.height, self.width, self.fps = seed, height, width, fps
         rng = np.random.default_rng((seed, 2))
         mm = rng.uniform(33.6, 42) / height
@@ -76,7 +79,7 @@ class PhantomVideo:
 
     def frame(self, index: int) -> PhantomImage:
         """Frame ``index`` (0, 1, 2, ...; there is no last one), with its masks."""
-        t = index / self.fps
+        t = self._time(index)
         columns, rows, first = self._warp.maps(self._motion, t)
         envelope = as_map(cv2.remap(self._envelope(first, t), columns, rows, cv2.INTER_LINEAR))
         envelope *= self._contact
@@ -88,8 +91,13 @@ class PhantomVideo:
 
     def truth(self, index: int) -> Mask:
         """The nerve of frame ``index`` alone, without drawing the picture: bool (height, width)."""
-        columns, rows, first = self._warp.maps(self._motion, index / self.fps)
+        columns, rows, first = self._warp.maps(self._motion, self._time(index))
         return self._mask(self._nerve, columns, rows, first)
+
+    def _time(self, index: int) -> float:
+        if index < 0:
+            raise IndexError(f"phantom frames count from 0, received {index}")
+        return index / self.fps
 
     def _envelope(self, first: int, t: float) -> Map:
         """Compounded envelope of the columns that a frame needs, on the canvas."""
@@ -104,14 +112,14 @@ class PhantomVideo:
             size = as_map(cv2.magnitude(real, imaginary))
             total = size if total is None else as_map(cv2.add(total, size, dst=total))
         assert total is not None
-        return total
+        return scan.detect(total, self._machine, self.spacing_mm[0])
 
     def _noise_of(self, index: int) -> Map:
         """Fresh electronic noise: another piece of a field, seeded by the frame."""
         top, left = np.random.default_rng((self.seed, 3, index)).integers(0, 64, 2)
         return as_map(self._noise[top : top + self.height, left : left + self.width] * self._noise_level)
 
-    def _mask(self, field: np.typing.NDArray[np.uint8], columns: Map, rows: Map, first: int) -> Mask:
+    def _mask(self, field: Grey, columns: Map, rows: Map, first: int) -> Mask:
         part = field[:, first : first + self._columns]
         return np.asarray(cv2.remap(part, columns, rows, cv2.INTER_LINEAR)) > 127
 

@@ -68,6 +68,15 @@ def test_levels_are_those_of_an_ultrasound_picture(stills):
     assert 120 < bright < 230
 
 
+def test_some_pictures_have_black_margins_that_hold_nothing(stills):
+    margins = 0
+    for still in stills:
+        black = (still.image == 0).all(axis=1)
+        margins += bool(black[-3:].all())
+        assert not still.nerve[black].any()
+    assert 2 <= margins <= 15
+
+
 def test_texture_is_longer_across_than_along_the_beam(stills):
     across, along = [], []
     for still in stills:

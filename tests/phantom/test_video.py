@@ -99,7 +99,15 @@ def test_spacing_fits_a_nerve_block_depth():
     assert video.spacing_mm[0] == video.spacing_mm[1]
 
 
-@pytest.mark.parametrize("arguments", [{"seed": -1}, {"seed": 0, "height": 10}, {"seed": 0, "width": 10**6}])
+@pytest.mark.parametrize(
+    "arguments",
+    [{"seed": -1}, {"seed": 0, "height": 10}, {"seed": 0, "width": 10**6}, {"seed": 0, "fps": 0.0}],
+)
 def test_impossible_videos_are_refused(arguments):
     with pytest.raises(UsageError):
         PhantomVideo(**arguments)
+
+
+def test_there_is_no_frame_before_the_first(steady):
+    with pytest.raises(IndexError, match="-1"):
+        steady.frame(-1)
