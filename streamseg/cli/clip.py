@@ -9,14 +9,17 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from streamseg.capture import open_source
+from streamseg.capture.screen import find_region
 from streamseg.cli.console import Progress, Stop, say
 from streamseg.errors import SourceError, StreamsegError
-
-if TYPE_CHECKING:
-    from streamseg.latency import Percentiles
-    from streamseg.types import Backend, Image, Result, Roi, Sink, Source, SourceInfo
+from streamseg.latency import LatencyRecorder, Percentiles
+from streamseg.pipeline import replay
+from streamseg.segment import Segmenter
+from streamseg.sinks import open_sink
+from streamseg.types import Backend, Frame, Image, Result, Roi, Sink, Source, SourceInfo
 
 SAMPLED_FRAMES, SAMPLED_EVERY = 24, 8
 """The screen finder sees this many frames, one of so many: the first few seconds of a clip."""
@@ -91,8 +94,6 @@ def run_clip(uri: str, outputs: list[Path], backend: Backend, options: ReplayOpt
 def _replay_into(
     run: ClipRun, uri: str, outputs: list[Path], backend: Backend, options: ReplayOptions, stop: Stop
 ) -> None:
-    from streamseg.capture import open_source
-
     with open_source(uri, start_seconds=options.start_seconds) as source:
         run.source = source.info.name
         run.roi, run.roi_from = choose_roi(uri, source.info, options)
@@ -113,8 +114,6 @@ def _open_sinks(
     opened: ExitStack,
 ) -> list[Sink]:
     """Open every output; those already open are closed by ``opened`` where a later one cannot be."""
-    from streamseg.sinks import open_sink
-
     header = {
         "source": info.name,
         "engine": {"name": backend.name, "sha256": backend.fingerprint},
@@ -133,10 +132,6 @@ def _open_sinks(
 def _segment_all(
     run: ClipRun, source: Source, sinks: list[Sink], backend: Backend, options: ReplayOptions, stop: Stop
 ) -> None:
-    from streamseg.latency import LatencyRecorder
-    from streamseg.pipeline import replay
-    from streamseg.segment import Segmenter
-
     tally, states, ages = LatencyRecorder(), Counter[str](), LatencyRecorder()
     info = source.info
     total = min((n for n in (info.frame_count, options.max_frames) if n), default=None)
@@ -152,7 +147,7 @@ def _segment_all(
         try:
             report = replay(
                 source,
-                Segmenter(backend, run.roi),
+                Segmenter(backend, run.roi) if options.roi else _FoundRegion(backend, run.roi, info),
                 sinks,
                 stop=stop.event,
                 max_frames=options.max_frames,
@@ -168,6 +163,25 @@ def _segment_all(
     run.stages, run.age = report.stages, report.age if report.frames else None
 
 
+class _FoundRegion(Segmenter):
+    """Takes a region that nobody gave only in frames of the size that it was found in, others whole."""
+
+    def __init__(self, backend: Backend, roi: Roi | None, info: SourceInfo) -> None:
+        super().__init__(backend, roi)
+        self._info = info
+        self._said = False
+
+    def roi_of(self, frame: Frame) -> Roi:
+        height, width = frame.image.shape[:2]
+        if self.roi is None or (height, width) == (self._info.height, self._info.width):
+            return super().roi_of(frame)
+        if not self._said:
+            self._said = True
+            size = f"{width}x{height}"
+            say(f"{self._info.name}: frame {frame.index} is {size}; frames of another size are taken whole")
+        return Roi.whole(frame.image)
+
+
 def choose_roi(uri: str, info: SourceInfo, options: ReplayOptions) -> tuple[Roi | None, str]:
     """The part of the frame to segment, and where that was known from; None is the whole frame.
 
@@ -180,8 +194,6 @@ def choose_roi(uri: str, info: SourceInfo, options: ReplayOptions) -> tuple[Roi 
         return None, "whole frame"
     if info.region is not None:
         return info.region, "source"
-    from streamseg.capture.screen import find_region
-
     found = find_region(sample_frames(uri, options.start_seconds))
     if found is None:
         say(f"{info.name}: found no ultrasound image in the screen, taking all of it; --roi x,y,w,h sets it")
@@ -192,8 +204,6 @@ def choose_roi(uri: str, info: SourceInfo, options: ReplayOptions) -> tuple[Roi 
 
 def sample_frames(uri: str, start_seconds: float) -> list[Image]:
     """Some frames of the first few seconds, of one size, through a short second opening of the source."""
-    from streamseg.capture import open_source
-
     images: list[Image] = []
     with open_source(uri, start_seconds=start_seconds) as source:
         try:

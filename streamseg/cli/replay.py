@@ -115,7 +115,7 @@ def _summary(source: str, runs: list[ClipRun]) -> dict[str, Any]:
     return {
         "source": source,
         "frames": frames,
-        "seconds": seconds,
+        "seconds": round(seconds, 3),
         "clips": clips,
         "outputs": [output for clip in clips for output in clip["outputs"]],
         "error": f"failed: {', '.join(failed)}" if failed else None,

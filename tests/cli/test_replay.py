@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pydicom
 import pytest
 from pydicom.uid import ExplicitVRLittleEndian
@@ -92,6 +94,31 @@ def test_a_given_region_is_used(
     code, answer, _ = replay_json([str(clip), "--engine", str(engine), "--roi", "0,0,40,20"], capsys)
     assert (code, answer["roi"], answer["roi_from"]) == (0, [0, 0, 40, 20], "given")
     assert answer["states"].get("no nerve", 0) >= 1
+
+
+def test_pictures_of_another_size_than_the_region_was_found_in_are_taken_whole(
+    tmp_path: Path, engine: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, lines = tmp_path / "pictures", tmp_path / "o.jsonl"
+    folder.mkdir()
+    speckle = np.random.default_rng(0).integers(30, 200, (200, 300), np.uint8)
+    screen = np.zeros((300, 400), np.uint8)
+    screen[50:250, 50:350] = speckle
+    for index, picture in enumerate([screen, screen, speckle]):
+        cv2.imwrite(str(folder / f"{index}.png"), picture)
+    arguments = [
+        str(folder),
+        "--engine",
+        str(engine),
+        "--records",
+        str(lines),
+        "--out",
+        str(tmp_path / "o.mp4"),
+    ]
+    code, answer, err = replay_json(arguments, capsys)
+    assert (code, answer["frames"], answer["roi_from"]) == (0, 3, "found")
+    assert "frame 2 is 300x200; frames of another size are taken whole" in err
+    assert count_frames(tmp_path / "o.mp4") == 3
 
 
 def test_phantom_is_an_image_without_a_screen(engine: Path, capsys: pytest.CaptureFixture[str]) -> None:
