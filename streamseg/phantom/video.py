@@ -102,16 +102,14 @@ class PhantomVideo:
     def _envelope(self, first: int, t: float) -> Map:
         """Compounded envelope of the columns that a frame needs, on the canvas."""
         part = (slice(None), slice(first, first + self._columns))
-        total: Map | None = None
+        total = np.zeros(self._mirror[part].shape, np.float32)
         for look, (real_0, real_1, imaginary_0, imaginary_1) in enumerate(self._fields):
             turn = self._motion.speckle_turn(look, t)
             cosine, sine = math.cos(turn), math.sin(turn)
             real = cv2.addWeighted(real_0[part], cosine, real_1[part], sine, 0.0)
             real = cv2.add(real, self._mirror[part], dst=real)
             imaginary = cv2.addWeighted(imaginary_0[part], cosine, imaginary_1[part], sine, 0.0)
-            size = as_map(cv2.magnitude(real, imaginary))
-            total = size if total is None else as_map(cv2.add(total, size, dst=total))
-        assert total is not None
+            total += as_map(cv2.magnitude(real, imaginary))
         return scan.detect(total, self._machine, self.spacing_mm[0])
 
     def _noise_of(self, index: int) -> Map:
