@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import os
-import platform
-import shutil
-import subprocess
 import time
 from collections.abc import Callable
-from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -64,6 +60,9 @@ def _attempt(section: Callable[[], Any]) -> Any:
 
 def versions() -> dict[str, str | None]:
     """Versions of what the results depend on; None for what is not installed. Imports nothing heavy."""
+    import platform
+    from importlib import metadata
+
     found: dict[str, str | None] = {
         "streamseg": __version__,
         "python": platform.python_version(),
@@ -89,6 +88,8 @@ def _ffmpeg_version() -> str:
 
 def processor() -> dict[str, Any]:
     """Model, cores and the features that matter for inference (Linux: from /proc/cpuinfo)."""
+    import platform
+
     fields: dict[str, str] = {}
     info = Path("/proc/cpuinfo")
     if info.is_file():
@@ -111,6 +112,9 @@ def memory_gib() -> float:
 
 def gpus() -> list[str]:
     """NVIDIA GPUs with memory and driver, as nvidia-smi tells them; empty without one."""
+    import shutil
+    import subprocess
+
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return []
