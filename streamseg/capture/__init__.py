@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from streamseg.capture.files import check_readable, is_clip, is_dicom, is_image, visible_files
+from streamseg.capture.files import check_readable, is_clip, is_dicom, is_folder, is_image, visible_files
 from streamseg.errors import SourceError, UsageError
 from streamseg.types import Source
 
@@ -31,8 +31,8 @@ def open_source(uri: str | Path, *, start_seconds: float = 0.0) -> Source:
     if scheme := _SCHEME.match(text):
         # The address may hold a password: only its scheme is repeated.
         raise UsageError(f"cannot open {scheme[1]}:// addresses; give a file, a folder or phantom:")
-    path = Path(uri).expanduser()
-    if path.is_dir():
+    path = Path(uri)
+    if is_folder(path):
         return _open_folder(path, start_seconds)
     check_readable(path)
     if is_image(path):
@@ -54,7 +54,7 @@ def list_clips(uri: str | Path) -> list[str]:
     A folder that holds images but no clips is one source, so it is returned as it is; folders within
     the folder and hidden files are ignored. Raises SourceError for a folder with neither.
     """
-    if str(uri).startswith("phantom:") or not (folder := Path(uri).expanduser()).is_dir():
+    if str(uri).startswith("phantom:") or not is_folder(folder := Path(uri)):
         return [str(uri)]
     files = visible_files(folder)
     if clips := [str(path) for path in files if is_clip(path)]:

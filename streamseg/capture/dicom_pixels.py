@@ -34,6 +34,8 @@ class SampleConverter:
 
     def convert(self, samples: Samples, photometric: str) -> Image:
         """Image, uint8, (H, W) or (H, W, 3) BGR, of samples (H, W) or (H, W, 3). Raises SourceError."""
+        # Big-endian files decode to big-endian arrays, which must not be looked at as bytes.
+        samples = samples.astype(samples.dtype.newbyteorder("="), copy=False)
         if photometric in _GREYS:
             return self._grey(samples)
         if photometric == "PALETTE COLOR":

@@ -31,6 +31,14 @@ _CONTAINERS = (
 VIDEO_SUFFIXES = frozenset(_CONTAINERS + _TRANSPORTS + _BARE_STREAMS)
 
 
+def is_folder(path: Path) -> bool:
+    """Whether there is such a folder; False also where the path cannot be looked at."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 def check_readable(path: Path) -> None:
     """Raise UsageError where there is no such file, SourceError where it is not a file that can be read."""
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,10 +12,6 @@ import numpy.typing as npt
 
 # isort: split
 import av
-from pydicom import FileDataset
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.encaps import encapsulate
-from pydicom.uid import UID, ExplicitVRLittleEndian, UltrasoundMultiFrameImageStorage, generate_uid
 
 from streamseg.capture import open_source
 from streamseg.errors import StreamsegError
@@ -83,38 +79,3 @@ def read_all(uri: str | Path, *, start_seconds: float = 0.0) -> tuple[list[Frame
     except StreamsegError as error:
         return frames, error
     return frames, None
-
-
-def write_dicom(
-    path: Path,
-    frames: Sequence[npt.NDArray[np.generic]],
-    *,
-    syntax: UID = ExplicitVRLittleEndian,
-    photometric: str | None = None,
-    encoded: Sequence[bytes] | None = None,
-    change: Callable[[Dataset], object] | None = None,
-) -> Path:
-    """Write a cine of arrays (H, W) or (H, W, 3) as they are, or of frames encoded elsewhere."""
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = UltrasoundMultiFrameImageStorage
-    meta.MediaStorageSOPInstanceUID = generate_uid()
-    meta.TransferSyntaxUID = syntax
-    data = FileDataset(str(path), {}, file_meta=meta, preamble=bytes(128))
-    data.PatientName, data.PatientID = "Doe^Jane", "SECRET-4711"
-    first = frames[0]
-    data.Rows, data.Columns = first.shape[:2]
-    data.SamplesPerPixel = 3 if first.ndim == 3 else 1
-    data.PhotometricInterpretation = photometric or ("RGB" if first.ndim == 3 else "MONOCHROME2")
-    if first.ndim == 3:
-        data.PlanarConfiguration = 0
-    data.BitsAllocated = data.BitsStored = first.dtype.itemsize * 8
-    data.HighBit = data.BitsStored - 1
-    data.PixelRepresentation = int(first.dtype.kind == "i")
-    data.NumberOfFrames = len(frames)
-    plain = b"".join(frame.tobytes() for frame in frames)
-    data.PixelData = encapsulate(list(encoded)) if encoded is not None else plain + bytes(len(plain) % 2)
-    data["PixelData"].VR = "OB" if data.BitsAllocated == 8 else "OW"
-    if change is not None:
-        change(data)
-    data.save_as(path, enforce_file_format=True)
-    return path

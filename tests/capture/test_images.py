@@ -1,0 +1,130 @@
+"""Folders of images and single images."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from streamseg.capture import open_source
+from streamseg.errors import SourceError, UsageError
+from tests.capture.media import SHARED, number_of, picture, read_all
+
+
+def test_folder_comes_in_natural_order_without_hidden_and_other_files(tmp_path: Path) -> None:
+    for number, name in enumerate(["a1.png", "a2.jpg", "a10.bmp", "b.TIF"]):
+        cv2.imwrite(str(tmp_path / name), picture(number))
+    cv2.imwrite(str(tmp_path / ".hidden.png"), picture(9))
+    (tmp_path / "notes.txt").write_text("not an image")
+    (tmp_path / "folder.png").mkdir()
+    with open_source(tmp_path) as source:
+        frames = list(source)
+    assert [number_of(frame.image) for frame in frames] == [0, 1, 2, 3]
+    assert [frame.index for frame in frames] == [0, 1, 2, 3]
+    assert {frame.pts_seconds for frame in frames} == {None}
+    assert (source.info.name, source.info.rate, source.info.time_base) == (tmp_path.name, None, None)
+
+
+def test_sizes_may_differ(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "1.png"), np.zeros((40, 50), np.uint8))
+    cv2.imwrite(str(tmp_path / "2.png"), np.zeros((30, 70, 3), np.uint8))
+    with open_source(tmp_path) as source:
+        shapes = [frame.image.shape for frame in source]
+    assert shapes == [(40, 50), (30, 70, 3)]
+    assert (source.info.height, source.info.width, source.info.frame_count) == (40, 50, 2)
+
+
+def test_every_page_of_a_tiff_is_a_frame(tmp_path: Path) -> None:
+    path = tmp_path / "stack.tif"
+    pages = [Pillow.fromarray(picture(number)[..., 0]) for number in range(4)]
+    pages[0].save(path, save_all=True, append_images=pages[1:])
+    frames, error = read_all(path)
+    assert error is None
+    assert [number_of(frame.image) for frame in frames] == [0, 1, 2, 3]
+
+
+def _palette(colours: list[int]) -> Pillow.Image:
+    image = Pillow.new("P", (4, 2))
+    image.putpalette(colours)
+    image.putdata([0, 1, 2, 0, 1, 2, 0, 1])
+    return image
+
+
+KINDS = {
+    "grey": (Pillow.new("L", (4, 2), 77), [77]),
+    "one bit": (Pillow.new("1", (4, 2), 1), [255]),
+    "16 bits": (Pillow.fromarray(np.full((2, 4), 65535 // 3, np.uint16)), [85]),
+    "32-bit float": (Pillow.fromarray(np.full((2, 4), 0.5, np.float32)), [128]),
+    "grey with alpha": (Pillow.new("LA", (4, 2), (200, 128)), [100]),
+    "colour": (Pillow.new("RGB", (4, 2), (10, 20, 30)), [30, 20, 10]),
+    "colour with alpha": (Pillow.new("RGBA", (4, 2), (10, 20, 30, 0)), [0, 0, 0]),
+    "printing colours": (Pillow.new("CMYK", (4, 2), (255, 255, 0, 0)), [255, 0, 0]),
+    "palette of colours": (_palette([10, 20, 30, 10, 20, 30, 10, 20, 30]), [30, 20, 10]),
+    "palette of greys": (_palette([5, 5, 5, 5, 5, 5, 5, 5, 5]), [5]),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_becomes_eight_bits(kind: str, tmp_path: Path) -> None:
+    image, expected = KINDS[kind]
+    path = tmp_path / "image.tif"
+    if image.mode in ("P", "RGBA"):
+        path = path.with_suffix(".png")
+    image.save(path)
+    frames, error = read_all(path)
+    assert error is None
+    assert frames[0].image.shape == ((2, 4) if len(expected) == 1 else (2, 4, 3))
+    assert frames[0].image[0, 0].tolist() == (expected[0] if len(expected) == 1 else expected)
+
+
+def test_orientation_tag_is_applied(tmp_path: Path) -> None:
+    path = tmp_path / "turned.jpg"
+    exif = Pillow.Exif()
+    exif[0x0112] = 6  # shown turned a quarter clockwise
+    Pillow.fromarray(picture(5)[..., ::-1]).save(path, exif=exif, quality=95)
+    frames, _ = read_all(path)
+    assert number_of(np.rot90(frames[0].image)) == 5
+
+
+def test_unreadable_image_is_named_after_those_before_it(tmp_path: Path) -> None:
+    for number in range(3):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), picture(number))
+    data = (tmp_path / "2.png").read_bytes()
+    (tmp_path / "2.png").write_bytes(data[: len(data) // 2])
+    frames, error = read_all(tmp_path)
+    assert len(frames) == 2
+    assert isinstance(error, SourceError)
+    assert "2.png" in str(error)
+    assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("content", [b"", b"text, not an image", b"\x89PNG\r\n\x1a\n"])
+def test_what_is_no_image_is_refused(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "image.png"
+    path.write_bytes(content)
+    with pytest.raises(SourceError, match=r"image\.png"):
+        open_source(path)
+
+
+def test_images_have_no_times_to_start_at(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "1.png"), picture(1))
+    with pytest.raises(UsageError, match="no times"):
+        open_source(tmp_path, start_seconds=1.0)
+
+
+IMAGES = sorted((SHARED / "usgra-seg").rglob("*.png"))
+
+
+@pytest.mark.skipif(not IMAGES, reason="needs the images in ../shared/data/usgra-seg")
+def test_real_images_keep_their_size(tmp_path: Path) -> None:
+    for path in IMAGES[:6]:
+        shutil.copy(path, tmp_path)
+    frames, error = read_all(tmp_path)
+    assert error is None
+    for frame, path in zip(frames, IMAGES[:6], strict=True):
+        with Pillow.open(path) as image:
+            assert frame.image.shape[:2] == image.size[::-1]

@@ -1,0 +1,159 @@
+"""What a path or an address turns out to be, and what is said where it is nothing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from streamseg.capture import list_clips, open_source
+from streamseg.capture.dicom import DicomSource
+from streamseg.capture.images import ImageSource
+from streamseg.capture.video import VideoSource
+from streamseg.errors import SourceError, StreamsegError, UsageError
+from streamseg.types import Source
+from tests.capture.dicoms import write_dicom
+from tests.capture.media import picture, write_video
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_video(tmp_path / "clip10.mp4", 3)
+    write_video(tmp_path / "clip9.mkv", 3)
+    write_dicom(tmp_path / "IM0001", [picture(0)])
+    write_dicom(tmp_path / "cine.dcm", [picture(0)])
+    cv2.imwrite(str(tmp_path / "thumbnail.png"), picture(0))
+    (tmp_path / "readme.txt").write_text("clips")
+    (tmp_path / ".hidden.mp4").write_bytes(b"")
+    return tmp_path
+
+
+def test_kind_is_found_by_suffix_and_content(folder: Path) -> None:
+    kinds = {
+        "clip10.mp4": VideoSource,
+        "IM0001": DicomSource,
+        "cine.dcm": DicomSource,
+        "thumbnail.png": ImageSource,
+    }
+    (folder / "renamed.mp4").write_bytes((folder / "cine.dcm").read_bytes())
+    (folder / "no suffix").write_bytes((folder / "clip9.mkv").read_bytes())
+    for name, kind in (kinds | {"renamed.mp4": DicomSource, "no suffix": VideoSource}).items():
+        with open_source(folder / name) as source:
+            assert type(source) is kind
+            assert isinstance(source, Source)
+
+
+def test_dicom_without_preamble_is_recognised(tmp_path: Path) -> None:
+    data = write_dicom(tmp_path / "cine.dcm", [picture(0)]).read_bytes()
+    (tmp_path / "old").write_bytes(data[132:])
+    with open_source(tmp_path / "old") as source:
+        assert type(source) is DicomSource
+
+
+def test_clips_of_a_folder_are_listed_in_natural_order(folder: Path) -> None:
+    assert [Path(clip).name for clip in list_clips(folder)] == [
+        "cine.dcm",
+        "clip9.mkv",
+        "clip10.mp4",
+        "IM0001",
+    ]
+    with pytest.raises(UsageError, match=r"folder of clips \(4\)"):
+        open_source(folder)
+    for clip in list_clips(folder):
+        open_source(clip).close()
+
+
+def test_everything_else_lists_as_itself(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "1.png"), picture(0))
+    assert list_clips(tmp_path) == [str(tmp_path)]
+    for uri in ("phantom:?seed=1", "missing.mp4", str(tmp_path / "1.png")):
+        assert list_clips(uri) == [uri]
+
+
+def test_index_of_a_dicom_folder_is_no_clip(tmp_path: Path) -> None:
+    (tmp_path / "DICOMDIR").write_bytes(bytes(128) + b"DICM")
+    with pytest.raises(SourceError, match="nothing to read"):
+        list_clips(tmp_path)
+
+
+def test_folder_with_nothing_usable_says_what_was_looked_for(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("nothing")
+    for call in (open_source, list_clips):
+        with pytest.raises(SourceError, match="looked for videos"):
+            call(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".png", ".dcm", ".mkv", ""])
+@pytest.mark.parametrize("content", [b"", b"x", b"just some text\n" * 400, bytes(5000)])
+def test_what_is_nothing_gives_one_clear_line(suffix: str, content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / f"thing{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(SourceError) as caught:
+        open_source(path)
+    assert "thing" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 1
+
+
+def test_missing_file_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="no such file") as caught:
+        open_source("/nowhere/clip.mp4")
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("uri", ["bad\0name", "x" * 5000])
+def test_impossible_paths_are_told(uri: str) -> None:
+    with pytest.raises(StreamsegError):
+        open_source(uri)
+
+
+def test_address_is_refused_without_its_password() -> None:
+    with pytest.raises(UsageError, match="rtsp://") as caught:
+        open_source("rtsp://user:secret@machine/stream")
+    assert "secret" not in str(caught.value)
+
+
+def test_pipe_is_refused_and_does_not_block(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.mp4")
+    with pytest.raises(SourceError, match="not a regular file"):
+        open_source(tmp_path / "pipe.mp4")
+    with pytest.raises(SourceError, match="nothing to read"):
+        list_clips(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_forbidden_file_is_told(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.mp4", 2)
+    path.chmod(0)
+    with pytest.raises(SourceError, match="permission"):
+        open_source(path)
+
+
+def test_opening_a_video_imports_neither_torch_nor_pydicom_and_opencv_first(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.mp4", 2)
+    code = (
+        "import sys; from streamseg.capture import open_source; assert 'cv2' not in sys.modules;"
+        f"list(open_source({str(path)!r})); order = list(sys.modules);"
+        "assert order.index('cv2') < order.index('av'); assert not {'torch', 'pydicom'} & set(order)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_long_names_and_other_alphabets_work(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.mp4", 2).rename(tmp_path / "épaule %03d : 左.mp4")
+    with open_source(path) as source:
+        assert len(list(source)) == 2
+        assert source.info.name == path.name
+
+
+def test_phantom_is_a_source() -> None:
+    pytest.importorskip("streamseg.capture.phantom")
+    with open_source("phantom:?seed=1&frames=2&size=96x64") as source:
+        frames = list(source)
+    assert len(frames) == 2
+    assert frames[0].image.dtype == np.uint8
