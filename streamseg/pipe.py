@@ -1,4 +1,4 @@
-"""A short queue between two threads, in which either side can end the transfer."""
+"""A short queue between threads that keeps turns, and in which either side can end the transfer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import deque
 from typing import Generic, TypeVar
 
 DEPTH = 2
-"""Items that wait between two threads: one being handed over, one in reserve for a slow neighbour."""
+"""Items that wait between two stages: one being handed over, one in reserve for a slow neighbour."""
 WAIT_S = 0.2
 """No wait is longer without looking whether the transfer has ended."""
 
@@ -15,43 +15,59 @@ Item = TypeVar("Item")
 
 
 class Pipe(Generic[Item]):
-    """A queue of at most DEPTH items. The writer ends it (the rest is delivered) or the reader cuts it."""
+    """A queue of at most DEPTH items, put in the order of their turns 0, 1, 2, ..., by any number of writers.
 
-    def __init__(self) -> None:
+    Every writer ends once; what was put is still delivered. The readers may cut: what was put is dropped.
+    """
+
+    def __init__(self, writers: int = 1) -> None:
         self._items: deque[Item] = deque()
         self._changed = threading.Condition()
-        self._ended = False
+        self._writers = writers
+        self._turn = 0
+        self._limit: int | None = None
         self._cut = False
 
-    def put(self, item: Item) -> bool:
-        """Wait for room and add; False when the other side takes no more."""
+    def put(self, item: Item, turn: int) -> bool:
+        """Wait for the item's turn and for room, and add it; False when it is no longer wanted."""
         with self._changed:
-            while len(self._items) >= DEPTH and not self._cut:
+            while not self._refused(turn) and (turn != self._turn or len(self._items) >= DEPTH):
                 self._changed.wait(WAIT_S)
-            if not self._cut:
-                self._items.append(item)
-                self._changed.notify_all()
-            return not self._cut
+            if self._refused(turn):
+                return False
+            self._items.append(item)
+            self._turn += 1
+            self._changed.notify_all()
+            return True
 
     def get(self) -> Item | None:
         """Wait for an item; None when there will be no more."""
         with self._changed:
-            while not self._items and not self._ended and not self._cut:
+            while not self._items and self._writers and not self._refused(self._turn):
                 self._changed.wait(WAIT_S)
             if self._cut or not self._items:
                 return None
             self._changed.notify_all()
             return self._items.popleft()
 
-    def end(self) -> None:
-        """Writer's side: nothing follows what was put."""
+    def end(self, turn: int | None = None) -> None:
+        """A writer has ended. With a turn, neither that item nor any after it will be put."""
         with self._changed:
-            self._ended = True
+            self._writers -= 1
+            if turn is not None:
+                self._limit = turn if self._limit is None else min(turn, self._limit)
             self._changed.notify_all()
 
     def cut(self) -> None:
-        """Reader's side: what was put is discarded, and nothing more is taken."""
+        """Drop what was put, and take nothing more."""
         with self._changed:
             self._cut = True
             self._items.clear()
             self._changed.notify_all()
+
+    @property
+    def is_cut(self) -> bool:
+        return self._cut
+
+    def _refused(self, turn: int) -> bool:
+        return self._cut or (self._limit is not None and turn >= self._limit)

@@ -1,8 +1,8 @@
 """The loop for recorded sources: decode, infer and write at the same time, every frame, in order.
 
-Three threads joined by two short pipes::
+Threads joined by two short pipes::
 
-    decode, preprocess  ->  infer  ->  postprocess, sinks
+    decode, preprocess  ->  infer, in as many threads as the engine has lanes  ->  postprocess, sinks
 
 Rules:
 
@@ -16,6 +16,7 @@ Rules:
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from array import array
@@ -36,7 +37,7 @@ from streamseg.types import Frame, Result, Sink, Source, State, Tensor
 GRACE_S = 20.0
 """How long a stage may take to end after it was told to."""
 
-Prepared = tuple[Frame, StageClock, Tensor]
+Prepared = tuple[int, Frame, StageClock, Tensor]
 Inferred = tuple[Frame, StageClock, npt.NDArray[np.float32]]
 
 
@@ -103,12 +104,13 @@ class _Run:
         on_result: Callable[[Result], None] | None,
     ) -> None:
         self.prepared: Pipe[Prepared] = Pipe()
-        self.inferred: Pipe[Inferred] = Pipe()
+        self.inferred: Pipe[Inferred] = Pipe(writers=segmenter.lanes)
         self.errors: dict[str, BaseException] = {}
         self._segmenter = segmenter
         self._sinks = {id(sink): (_sink_name(sink), sink) for sink in sinks}
         self._writing: int | None = None
-        self._halted = False
+        self._failed_turn: float = math.inf
+        self._lock = threading.Lock()
         self._stop = stop
         self._on_result = on_result
         self._threads: dict[str, threading.Thread] = {}
@@ -119,69 +121,74 @@ class _Run:
     def start(self, source: Source, max_frames: int | None) -> None:
         stages: dict[str, Callable[[], None]] = {
             "read": partial(self._read, source, max_frames),
-            "infer": self._infer,
+            **{f"infer {lane}": self._infer for lane in range(self._segmenter.lanes)},
             "write": self._write,
         }
         for name, work in stages.items():
-            thread = threading.Thread(
-                target=self._guard, args=(name, work), name=f"streamseg-{name}", daemon=True
-            )
-            self._threads[name] = thread
-            thread.start()
-
-    def _guard(self, name: str, work: Callable[[], None]) -> None:
-        """Run a stage; whatever happens, tell its neighbours that it has ended."""
-        try:
-            work()
-        except BaseException as error:
-            self.errors[name] = error
-        finally:
-            if name == "read":
-                self.prepared.end()
-            elif name == "infer":
-                self.prepared.cut()
-                self.inferred.end()
-            else:
-                self.inferred.cut()
+            self._threads[name] = threading.Thread(target=work, name=f"streamseg-{name}", daemon=True)
+            self._threads[name].start()
 
     def _read(self, source: Source, max_frames: int | None) -> None:
-        frames = iter(source)
-        count = 0
-        while (max_frames is None or count < max_frames) and not self._stop.is_set():
-            clock = StageClock()
-            with clock.stage("decode"):
-                frame = next(frames, None)
-            if frame is None:
-                return
-            with clock.stage("preprocess"):
-                tensor = self._segmenter.prepare(frame)
-            if not self.prepared.put((frame, clock, tensor)):
-                return
-            count += 1
+        try:
+            frames = iter(source)
+            turn = 0
+            while (max_frames is None or turn < max_frames) and not self._stop.is_set():
+                clock = StageClock()
+                with clock.stage("decode"):
+                    frame = next(frames, None)
+                if frame is None:
+                    break
+                with clock.stage("preprocess"):
+                    tensor = self._segmenter.prepare(frame)
+                if not self.prepared.put((turn, frame, clock, tensor), turn):
+                    break
+                turn += 1
+        except BaseException as error:
+            self.errors["read"] = error
+        finally:
+            self.prepared.end()
 
     def _infer(self) -> None:
-        while (item := self.prepared.get()) is not None and not self._stop.is_set():
-            frame, clock, tensor = item
-            with clock.stage("infer"):
-                probability = self._segmenter.infer(tensor)
-            if not self.inferred.put((frame, clock, probability)):
-                return
+        turn: int | None = None  # of the frame in hand
+        try:
+            while (item := self.prepared.get()) is not None:
+                turn, frame, clock, tensor = item
+                if self._stop.is_set():
+                    break
+                with clock.stage("infer"):
+                    probability = self._segmenter.infer(tensor)
+                if not self.inferred.put((frame, clock, probability), turn):
+                    break
+                turn = None
+        except BaseException as error:
+            with self._lock:
+                if turn is not None and turn < self._failed_turn:
+                    self._failed_turn, self.errors["infer"] = turn, error
+        finally:
+            if turn is not None:
+                self.prepared.cut()
+            self.inferred.end(turn)
 
     def _write(self) -> None:
-        while (item := self.inferred.get()) is not None:
-            frame, clock, probability = item
-            with clock.stage("postprocess"):
-                segmentation = self._segmenter.finish(frame, probability)
-            age_ns = time.monotonic_ns() - frame.captured_ns
-            roi = self._segmenter.roi_of(frame)
-            # A copy of the times, since sinks may keep the result while theirs are being added.
-            result = Result(frame, segmentation, roi, dict(clock.stage_ns), age_ns)
-            self._deliver(result, clock)
-            self._recorder.add(clock.stage_ns)
-            self._ages.append(age_ns)
-            self._states[result.state] += 1
-            if self._on_result is not None:
-                self._on_result(result)
+        try:
+            while (item := self.inferred.get()) is not None:
+                frame, clock, probability = item
+                with clock.stage("postprocess"):
+                    segmentation = self._segmenter.finish(frame, probability)
+                age_ns = time.monotonic_ns() - frame.captured_ns
+                roi = self._segmenter.roi_of(frame)
+                # A copy of the times, since sinks may keep the result while theirs are being added.
+                result = Result(frame, segmentation, roi, dict(clock.stage_ns), age_ns)
+                self._deliver(result, clock)
+                self._recorder.add(clock.stage_ns)
+                self._ages.append(age_ns)
+                self._states[result.state] += 1
+                if self._on_result is not None:
+                    self._on_result(result)
+        except BaseException as error:
+            self.errors["write"] = error
+        finally:
+            self.inferred.cut()
 
     def _deliver(self, result: Result, clock: StageClock) -> None:
         failure: Exception | None = None
@@ -200,9 +207,7 @@ class _Run:
         """Wait until all stages have ended, or one hangs after the run's end: that is kept as an error."""
         deadline: float | None = None
         while alive := self._alive():
-            # Whoever is upstream of a stage that has ended, or anyone after a stop, has to end soon.
-            ending = self._stop.is_set() or "write" not in alive or ("infer" not in alive and "read" in alive)
-            if deadline is None and (ending or self._halted):
+            if deadline is None and (self._stop.is_set() or self.prepared.is_cut or self.inferred.is_cut):
                 deadline = time.monotonic() + GRACE_S
             if deadline is not None and time.monotonic() > deadline:
                 self._abandon()
@@ -211,7 +216,6 @@ class _Run:
 
     def halt(self) -> None:
         """End the run after the frames that are being inferred and written."""
-        self._halted = True
         self.prepared.cut()
 
     def _alive(self) -> dict[str, threading.Thread]:
@@ -223,7 +227,7 @@ class _Run:
         self.inferred.cut()
         for thread in self._threads.values():
             thread.join(WAIT_S)
-        if hanging := " and ".join(self._alive()):
+        if hanging := ", ".join(self._alive()):
             self.errors["hang"] = StreamsegError(
                 f"the stage '{hanging}' still hangs {GRACE_S:.0f} s after the run was ended; "
                 "check that the source and the outputs answer"

@@ -15,7 +15,8 @@ from streamseg.types import Backend, Frame, Roi, Segmentation, Tensor
 class Segmenter:
     """Segments frames with one back end.
 
-    ``prepare``, ``infer`` and ``finish`` may run in three threads, each in one; they share no state.
+    ``prepare``, ``infer`` and ``finish`` may run in threads of their own, ``infer`` in ``lanes`` of them;
+    they share no state.
     Frames may change size: the ROI is checked in each.
     """
 
@@ -23,6 +24,11 @@ class Segmenter:
         """``roi`` is the ultrasound image inside the frame; None is the whole frame."""
         self.backend = backend
         self.roi = roi
+
+    @property
+    def lanes(self) -> int:
+        """Frames that the back end infers at the same time."""
+        return int(getattr(self.backend, "lanes", 1))
 
     def roi_of(self, frame: Frame) -> Roi:
         """The part of this frame that is segmented. Raises UsageError where it reaches outside."""

@@ -26,7 +26,11 @@ def engine_names() -> tuple[str, ...]:
 
 
 def load_backend(
-    engine: str | Path | None = None, *, backend: str | None = None, threads: int | None = None
+    engine: str | Path | None = None,
+    *,
+    backend: str | None = None,
+    threads: int | None = None,
+    throughput: bool = False,
 ) -> Backend:
     """Load an engine, ready to infer.
 
@@ -34,7 +38,8 @@ def load_backend(
     ``manifest.json`` in it), or a ``.safetensors`` checkpoint; None is the default. ``backend``
     (openvino or eager) chooses what runs a checkpoint: by itself that is openvino for a folded U-Net or
     improved U-Net, and eager, which needs torch, for any other. ``threads`` None follows the
-    environment variable STREAMSEG_THREADS.
+    environment variable STREAMSEG_THREADS. ``throughput`` is for recordings: several frames at a time at the
+    highest rate (openvino), instead of one at a time at the lowest latency.
 
     Raises EngineError (missing, damaged, does not fit), UsageError (unknown name), MissingExtra.
     """
@@ -45,8 +50,8 @@ def load_backend(
         kind, file = SHIPPED[name]
         if backend not in (None, kind):
             raise UsageError(f"engine {name} runs on {kind}, not on {backend}; leave the back end out")
-        return _load(WEIGHTS / file, kind, threads, name)
-    return _load(_existing(engine), backend, threads, None)
+        return _load(WEIGHTS / file, kind, name, threads, throughput)
+    return _load(_existing(engine), backend, None, threads, throughput)
 
 
 def _existing(engine: str | Path) -> Path:
@@ -63,17 +68,26 @@ def _existing(engine: str | Path) -> Path:
     raise UsageError(f"no engine is called {str(engine)!r}, and no such folder or file exists; {known}")
 
 
-def _load(path: Path, kind: str | None, threads: int | None, name: str | None) -> Backend:
+def _load(path: Path, kind: str | None, name: str | None, threads: int | None, throughput: bool) -> Backend:
     if path.suffix == ".safetensors":
-        return _from_checkpoint(read_checkpoint(path), kind, threads, name or path.stem)
+        checkpoint = read_checkpoint(path)
+        name = name or path.stem
+        if _choose(checkpoint, kind, name) == "eager":
+            from streamseg.backends.eager import EagerBackend
+
+            return EagerBackend(checkpoint, name, threads=threads)
+        from streamseg.backends.openvino import OpenVINOBackend
+
+        return OpenVINOBackend.from_checkpoint(checkpoint, name, threads=threads, throughput=throughput)
     if kind == "eager":
         raise UsageError(f"{path} is an engine folder, which openvino runs; give eager a .safetensors file")
     from streamseg.backends.openvino import OpenVINOBackend
 
-    return OpenVINOBackend.from_folder(path, threads)
+    return OpenVINOBackend.from_folder(path, threads=threads, throughput=throughput)
 
 
-def _from_checkpoint(checkpoint: Checkpoint, kind: str | None, threads: int | None, name: str) -> Backend:
+def _choose(checkpoint: Checkpoint, kind: str | None, name: str) -> str:
+    """The back end that runs a checkpoint. Raises EngineError where the wanted one cannot."""
     buildable = checkpoint.folded and checkpoint.net != "segnet"
     if kind == "openvino" and not buildable:
         form = "a folded" if checkpoint.folded else "an unfolded"
@@ -81,10 +95,4 @@ def _from_checkpoint(checkpoint: Checkpoint, kind: str | None, threads: int | No
             f"openvino takes folded checkpoints of unet and improved_unet, {name} is {form} one "
             f"of {checkpoint.net}; use the eager back end"
         )
-    if kind != "eager" and buildable:
-        from streamseg.backends.openvino import OpenVINOBackend
-
-        return OpenVINOBackend.from_checkpoint(checkpoint, name, threads)
-    from streamseg.backends.eager import EagerBackend
-
-    return EagerBackend(checkpoint, name, threads=threads)
+    return kind or ("openvino" if buildable else "eager")

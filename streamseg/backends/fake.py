@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
 from collections.abc import Callable
 
@@ -21,6 +22,7 @@ class FakeBackend:
     ``probability`` is a map (spec.height, spec.width) or one number for all pixels; a function of the
     tensor that gives such a map; or None for :func:`ellipse`. ``delay_ms`` is slept in every call,
     without holding the interpreter. ``fail_at`` makes that call (0 is the first) raise EngineError.
+    ``lanes`` threads may call it at a time.
     """
 
     precision = "fp32"
@@ -34,13 +36,16 @@ class FakeBackend:
         delay_ms: float = 0.0,
         fail_at: int | None = None,
         name: str = "fake",
+        lanes: int = 1,
     ) -> None:
         self.name = name
         self.fingerprint = hashlib.sha256(f"{name} {spec}".encode()).hexdigest()
         self.spec = spec
+        self.lanes = lanes
         self.calls = 0
         """Calls of :meth:`infer` so far."""
         self.closed = False
+        self._lock = threading.Lock()
         self._delay_s = delay_ms / 1e3
         self._fail_at = fail_at
         self._answer: Callable[[Tensor], Probability]
@@ -56,7 +61,8 @@ class FakeBackend:
         expected = (1, 1, self.spec.height, self.spec.width)
         if tensor.shape != expected:
             raise EngineError(f"engine {self.name} takes a tensor {expected}, received {tensor.shape}")
-        call, self.calls = self.calls, self.calls + 1
+        with self._lock:
+            call, self.calls = self.calls, self.calls + 1
         if call == self._fail_at:
             raise EngineError(f"engine {self.name} failed at call {call}, as it was told to")
         if self._delay_s:

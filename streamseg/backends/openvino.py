@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +20,22 @@ THREADS_VARIABLE = "STREAMSEG_THREADS"
 """Environment variable with the number of threads used for inference; unset is OpenVINO's choice."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Lane:
+    """A request with its tensors, which live as long: a frame costs two copies and one allocation."""
+
+    request: ov.InferRequest
+    input: Tensor
+    output: Tensor
+
+
 class OpenVINOBackend:
-    """A net compiled for this machine's processor, one frame at a time at the lowest latency."""
+    """A net compiled for this machine's processor.
+
+    By itself all threads work on one frame, for the lowest latency. With ``throughput`` they are divided
+    among ``lanes`` frames: each takes longer, but threads no longer wait for one another, and the rate is
+    higher. ``infer`` may be called from ``lanes`` threads at a time; more would wait.
+    """
 
     def __init__(
         self,
@@ -31,6 +47,7 @@ class OpenVINOBackend:
         precision: str,
         trained: bool = True,
         threads: int | None = None,
+        throughput: bool = False,
     ) -> None:
         """Compile a model: input (1, 1, H, W) float32, output (1, 1, H, W) float32 probability.
 
@@ -45,14 +62,12 @@ class OpenVINOBackend:
         shape = [1, 1, spec.height, spec.width]
         _check_model(model, shape, name)
         try:
-            compiled = ov.Core().compile_model(model, "CPU", _options(threads))
-            self._request: ov.InferRequest | None = compiled.create_infer_request()
-            # Both tensors live as long as the request, so that a frame costs two copies and no allocation
-            # but the result's.
-            self._input = np.zeros(shape, np.float32)
-            self._output = np.zeros(shape, np.float32)
-            self._request.set_input_tensor(ov.Tensor(self._input, shared_memory=True))
-            self._request.set_output_tensor(ov.Tensor(self._output, shared_memory=True))
+            compiled = ov.Core().compile_model(model, "CPU", _options(threads, throughput))
+            count = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")) if throughput else 1
+            self.lanes = count
+            self._free: SimpleQueue[_Lane] | None = SimpleQueue()
+            for _ in range(count):
+                self._free.put(_lane(compiled, shape))
         except RuntimeError as error:
             raise EngineError(
                 f"OpenVINO {ov.__version__} cannot compile engine {name} for this processor: {_line(error)}; "
@@ -60,7 +75,9 @@ class OpenVINOBackend:
             ) from error
 
     @classmethod
-    def from_folder(cls, folder: Path, threads: int | None = None) -> OpenVINOBackend:
+    def from_folder(
+        cls, folder: Path, *, threads: int | None = None, throughput: bool = False
+    ) -> OpenVINOBackend:
         """Load an engine folder. Raises EngineError when it is damaged or does not fit."""
         manifest, fingerprint = read_manifest(folder)
         if manifest.backend != "openvino":
@@ -83,11 +100,12 @@ class OpenVINOBackend:
             precision=manifest.precision,
             trained=manifest.trained,
             threads=threads,
+            throughput=throughput,
         )
 
     @classmethod
     def from_checkpoint(
-        cls, checkpoint: Checkpoint, name: str, threads: int | None = None
+        cls, checkpoint: Checkpoint, name: str, *, threads: int | None = None, throughput: bool = False
     ) -> OpenVINOBackend:
         """Build an FP32 engine from a folded U-Net or improved U-Net, without torch. Raises EngineError."""
         from streamseg.export.openvino import build_model
@@ -100,35 +118,48 @@ class OpenVINOBackend:
             precision="fp32",
             trained=checkpoint.trained,
             threads=threads,
+            throughput=throughput,
         )
 
     def infer(self, tensor: Tensor) -> npt.NDArray[np.float32]:
         """Probability, float32 (height, width); the caller may keep it. Raises EngineError."""
-        if self._request is None:
+        free = self._free
+        if free is None:
             raise EngineError(f"engine {self.name} is closed; load it again")
-        if tensor.shape != self._input.shape:
-            raise EngineError(
-                f"engine {self.name} takes a tensor {self._input.shape}, received {tensor.shape}"
-            )
-        np.copyto(self._input, tensor)
+        expected = (1, 1, self.spec.height, self.spec.width)
+        if tensor.shape != expected:
+            raise EngineError(f"engine {self.name} takes a tensor {expected}, received {tensor.shape}")
+        lane = free.get()
         try:
+            np.copyto(lane.input, tensor)
             # This pair skips the dictionaries that infer() builds; wait() frees the interpreter.
-            self._request.start_async()
-            self._request.wait()
+            lane.request.start_async()
+            lane.request.wait()
+            return np.array(lane.output[0, 0])
         except RuntimeError as error:
             raise EngineError(f"engine {self.name} failed: {_line(error)}; load it again") from error
-        probability: npt.NDArray[np.float32] = self._output[0, 0].copy()
-        return probability
+        finally:
+            free.put(lane)
 
     def close(self) -> None:
         """Free the compiled net. May be called twice."""
-        self._request = None
+        self._free = None
 
 
-def _options(threads: int | None) -> dict[str, str | int]:
+def _lane(compiled: ov.CompiledModel, shape: list[int]) -> _Lane:
+    lane = _Lane(compiled.create_infer_request(), np.zeros(shape, np.float32), np.zeros(shape, np.float32))
+    lane.request.set_input_tensor(ov.Tensor(lane.input, shared_memory=True))
+    lane.request.set_output_tensor(ov.Tensor(lane.output, shared_memory=True))
+    return lane
+
+
+def _options(threads: int | None, throughput: bool) -> dict[str, str | int]:
     # Without the precision hint OpenVINO picks bfloat16 by itself where the processor has it, also for
     # the layers between an INT8 net's quantised ones.
-    options: dict[str, str | int] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    options: dict[str, str | int] = {
+        "PERFORMANCE_HINT": "THROUGHPUT" if throughput else "LATENCY",
+        "INFERENCE_PRECISION_HINT": "f32",
+    }
     count = _threads() if threads is None else threads
     if count is not None:
         if count < 1:

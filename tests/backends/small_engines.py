@@ -1,5 +1,6 @@
 """Small real engines for tests."""
 
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,6 @@ def small_model(spec: InputSpec = SPEC, outputs: int = 1) -> ov.Model:
 
 def write_engine(folder: Path, model: ov.Model | None = None, spec: InputSpec = SPEC) -> Path:
     """An engine folder as the exporter writes it."""
-    from hashlib import sha256
-
     folder.mkdir()
     ov.save_model(model or small_model(spec), folder / "model.xml", compress_to_fp16=False)
     files = {name: sha256((folder / name).read_bytes()).hexdigest() for name in ("model.xml", "model.bin")}
