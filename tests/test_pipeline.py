@@ -300,7 +300,7 @@ def test_a_source_that_no_longer_answers_is_named_and_left(monkeypatch: pytest.M
         if result.frame.index == 2:
             stop.set()
 
-    with pytest.raises(StreamsegError, match="read.* still hangs"):
+    with pytest.raises(StreamsegError, match=r"read.* still hangs"):
         run(clip, [sink], stop=stop, on_result=halt)
     assert (sink.indices, sink.closed) == ([0, 1, 2], 1)
     silent.set()
@@ -317,7 +317,7 @@ def test_a_sink_that_hangs_is_named_and_the_others_closed(monkeypatch: pytest.Mo
         return 0.0
 
     stuck, other = Collector(pause=pause), Collector()
-    with pytest.raises(StreamsegError, match="write.* still hangs"):
+    with pytest.raises(StreamsegError, match=r"write.* still hangs"):
         run(Clip(100), [other, stuck], stop=stop)
     assert (stuck.closed, other.closed, other.indices) == (0, 1, [0])
     silent.set()
