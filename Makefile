@@ -7,7 +7,9 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3)
+# The first that is there, works and is new enough; a name may be a stub that only prints an error.
+PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python; do \
+  $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && exit; done; echo python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 # Where the CPU build of torch is found on Linux. The plain index would bring a CUDA build of some gigabytes.
@@ -19,12 +21,14 @@ setup: $(VENV)/.ready
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-	  echo "error: streamseg needs Python 3.11 or newer, '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || true);" \
+	  found=$$($(PYTHON) -c 'import platform; print(platform.python_version())' 2>/dev/null || true); \
+	  echo "error: streamseg needs Python 3.11 or newer, '$(PYTHON)' is $${found:-no Python that runs};" \
 	       "install one and call: make PYTHON=/path/to/python3.11 setup" >&2; exit 2; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo "error: '$(PYTHON)' cannot make virtual environments; install them (Debian: apt install python3-venv)" >&2; \
 	  exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Setting up $(VENV): some minutes, most of them for torch, which training and its tests need."
 	@index=$$($(BIN)/python -c 'import urllib.request as u; u.urlopen("$(TORCH_INDEX)/torch/", timeout=5)' \
 	    2>/dev/null && echo "--extra-index-url $(TORCH_INDEX)" || true); \
 	  echo "$(BIN)/python -m pip install --quiet -c constraints.txt $$index -e .[dev]"; \
