@@ -9,8 +9,9 @@ Confidence, 0..1, says how sure the net is of what it states:
 
 * Nerve: the Dice that the mask can expect if each probability is the chance that its pixel is nerve,
   ``2 * sum(p inside) / (mask pixels + sum(p anywhere))``. A hesitant outline lowers the first sum; nerve
-  suspected elsewhere, in parts that were dropped or too faint, raises the second. Below
-  :data:`LOW_CONFIDENCE` the state says so.
+  suspected elsewhere, in parts that were dropped or too faint, raises the second. Nets trained with a
+  Dice loss are too sure of themselves, so the value ranks frames better than it predicts their Dice; below
+  :data:`LOW_CONFIDENCE`, where most outlines of such nets are wrong, the state says so.
 * No nerve: 1 minus the highest level at which an area as large as the smallest nerve would be reached, that
   is, how far the threshold is from seeing a nerve after all.
 """
@@ -26,7 +27,7 @@ import numpy.typing as npt
 from streamseg.geometry import Letterbox
 from streamseg.types import Grey, InputSpec, Mask, Roi, Segmentation, State
 
-LOW_CONFIDENCE = 0.5
+LOW_CONFIDENCE = 0.75
 """A nerve whose confidence is below this has the state LOW_CONFIDENCE."""
 
 Probability = npt.NDArray[np.float32]
