@@ -113,7 +113,9 @@ class _Run:
         self._lock = threading.Lock()
         self._stop = stop
         self._on_result = on_result
-        self._threads: dict[str, threading.Thread] = {}
+        self._threads: list[threading.Thread] = []
+        # Python 3.11 takes a thread for ended when Ctrl-C interrupts its join(), hence these.
+        self._ended: dict[str, threading.Event] = {}
         self._recorder = LatencyRecorder()
         self._ages = array("q")
         self._states: Counter[State] = Counter()
@@ -125,8 +127,16 @@ class _Run:
             "write": self._write,
         }
         for name, work in stages.items():
-            self._threads[name] = threading.Thread(target=work, name=f"streamseg-{name}", daemon=True)
-            self._threads[name].start()
+            self._ended[name] = threading.Event()
+            target = partial(self._run, work, self._ended[name])
+            self._threads.append(threading.Thread(target=target, name=f"streamseg-{name}", daemon=True))
+            self._threads[-1].start()
+
+    def _run(self, work: Callable[[], None], ended: threading.Event) -> None:
+        try:
+            work()
+        finally:
+            ended.set()
 
     def _read(self, source: Source, max_frames: int | None) -> None:
         try:
@@ -206,28 +216,30 @@ class _Run:
     def wait(self) -> None:
         """Wait until all stages have ended, or one hangs after the run's end: that is kept as an error."""
         deadline: float | None = None
-        while alive := self._alive():
+        while working := self._working():
             if deadline is None and (self._stop.is_set() or self.prepared.is_cut or self.inferred.is_cut):
                 deadline = time.monotonic() + GRACE_S
             if deadline is not None and time.monotonic() > deadline:
                 self._abandon()
                 return
-            alive[next(reversed(alive))].join(WAIT_S)
+            self._ended[working[-1]].wait(WAIT_S)
+        for thread in self._threads:
+            thread.join(WAIT_S)
 
     def halt(self) -> None:
         """End the run after the frames that are being inferred and written."""
         self.prepared.cut()
 
-    def _alive(self) -> dict[str, threading.Thread]:
-        return {name: thread for name, thread in self._threads.items() if thread.is_alive()}
+    def _working(self) -> list[str]:
+        return [name for name, ended in self._ended.items() if not ended.is_set()]
 
     def _abandon(self) -> None:
         """Release the stages that only wait for others; keep an error that names those that hang."""
         self.prepared.cut()
         self.inferred.cut()
-        for thread in self._threads.values():
-            thread.join(WAIT_S)
-        if hanging := ", ".join(self._alive()):
+        for ended in self._ended.values():
+            ended.wait(WAIT_S)
+        if hanging := ", ".join(self._working()):
             self.errors["hang"] = StreamsegError(
                 f"the stage '{hanging}' still hangs {GRACE_S:.0f} s after the run was ended; "
                 "check that the source and the outputs answer"
@@ -235,7 +247,7 @@ class _Run:
 
     def close(self) -> BaseException | None:
         """Close every sink but one that hangs in a write; the first error, if any."""
-        hanging = self._writing if "write" in self._alive() else None
+        hanging = self._writing if "write" in self._working() else None
         failure: BaseException | None = None
         for key, (_, sink) in self._sinks.items():
             if key != hanging:
