@@ -101,7 +101,9 @@ class InputSpec:
 
     def __post_init__(self) -> None:
         if self.height < 16 or self.width < 16 or self.std <= 0 or not 0 < self.threshold < 1:
-            raise EngineError(f"input specification makes no sense: {self}; the weights or manifest are damaged")
+            raise EngineError(
+                f"input specification makes no sense: {self}; the weights or manifest are damaged"
+            )
 
     def to_json(self) -> dict[str, float | int]:
         return asdict(self)
