@@ -39,6 +39,16 @@ class ReplayOptions:
     force: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A finished file."""
+
+    path: Path
+    frames: int
+    size: int
+    """Bytes."""
+
+
 @dataclass(slots=True)
 class ClipRun:
     """What became of one clip."""
@@ -54,9 +64,15 @@ class ClipRun:
     states: dict[str, int] = field(default_factory=dict)
     stages: Mapping[str, Percentiles] = field(default_factory=dict)
     age: Percentiles | None = None
-    outputs: list[Path] = field(default_factory=list)
-    """Files that were opened, and finished."""
+    sinks: list[tuple[Path, Sink]] = field(default_factory=list)
+    """Every output that was opened, with its file."""
     error: StreamsegError | None = None
+
+    @property
+    def outputs(self) -> list[Output]:
+        """What was written. A file that got no frame is left out: it may not exist, or be an older one."""
+        written = ((path, getattr(sink, "frames", self.frames)) for path, sink in self.sinks)
+        return [Output(path, frames, path.stat().st_size) for path, frames in written if frames]
 
     def to_json(self) -> dict[str, Any]:
         """Strings, numbers, lists and dicts; times in milliseconds."""
@@ -74,8 +90,8 @@ class ClipRun:
                 for name, times in stages.items()
             },
             "outputs": [
-                {"path": str(path), "frames": self.frames, "bytes": path.stat().st_size}
-                for path in self.outputs
+                {"path": str(output.path), "frames": output.frames, "bytes": output.size}
+                for output in self.outputs
             ],
             "error": None if self.error is None else str(self.error),
         }
@@ -100,9 +116,9 @@ def _replay_into(
         if stop:
             return
         with ExitStack() as opened:
-            sinks = _open_sinks(run, outputs, backend, source.info, options, opened)
+            _open_sinks(run, outputs, backend, source.info, options, opened)
             opened.pop_all()  # from here on the loop closes them, in every case
-        _segment_all(run, source, sinks, backend, options, stop)
+        _segment_all(run, source, backend, options, stop)
 
 
 def _open_sinks(
@@ -112,7 +128,7 @@ def _open_sinks(
     info: SourceInfo,
     options: ReplayOptions,
     opened: ExitStack,
-) -> list[Sink]:
+) -> None:
     """Open every output; those already open are closed by ``opened`` where a later one cannot be."""
     header = {
         "source": info.name,
@@ -120,18 +136,13 @@ def _open_sinks(
         "roi": None if run.roi is None else str(run.roi),
         "roi_from": run.roi_from,
     }
-    sinks = []
     for path in outputs:
         sink = open_sink(path, info, header=header, force=options.force, full_frame=options.full_frame)
         opened.callback(sink.close)
-        run.outputs.append(path)
-        sinks.append(sink)
-    return sinks
+        run.sinks.append((path, sink))
 
 
-def _segment_all(
-    run: ClipRun, source: Source, sinks: list[Sink], backend: Backend, options: ReplayOptions, stop: Stop
-) -> None:
+def _segment_all(run: ClipRun, source: Source, backend: Backend, options: ReplayOptions, stop: Stop) -> None:
     tally, states, ages = LatencyRecorder(), Counter[str](), LatencyRecorder()
     info = source.info
     total = min((n for n in (info.frame_count, options.max_frames) if n), default=None)
@@ -148,7 +159,7 @@ def _segment_all(
             report = replay(
                 source,
                 Segmenter(backend, run.roi) if options.roi else _FoundRegion(backend, run.roi, info),
-                sinks,
+                [sink for _, sink in run.sinks],
                 stop=stop.event,
                 max_frames=options.max_frames,
                 on_result=note,

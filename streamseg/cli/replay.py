@@ -132,7 +132,7 @@ def _conclude(runs: list[ClipRun], folder: bool, stop: Stop) -> None:
     if errors:
         raise StreamsegError(f"{len(errors)} of {len(runs)} clips failed, see above; the others are complete")
     if stop:
-        written = [str(path) for run in runs for path in run.outputs]
+        written = [str(output.path) for run in runs for output in run.outputs]
         frames = sum(run.frames for run in runs)
         say(f"stopped by {stop.cause} after {frames} frames; finished {', '.join(written) or 'no files'}")
         raise typer.Exit(stop.exit_code)

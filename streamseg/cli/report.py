@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 from streamseg.cli.console import say, stderr_console
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from streamseg.cli.clip import ClipRun
 
 
@@ -20,8 +18,11 @@ def show_run(run: ClipRun) -> None:
         rate = f", {run.fps:.1f} frames/s" if run.fps else ""
         states = ", ".join(f"{state} {count}" for state, count in run.states.items())
         say(f"{run.source}: {run.frames} frames in {run.seconds:.1f} s{rate}; {states}")
-    for path in run.outputs:
-        say(f"wrote {path} ({run.frames} frames, {_size(path)})")
+    for output in run.outputs:
+        say(f"wrote {output.path} ({output.frames} frames, {_size(output.size)})")
+    for path, sink in run.sinks:
+        if moved := getattr(sink, "retimed", 0):
+            say(f"{path}: {moved} frames were moved on, since their times in the source do not increase")
 
 
 def _show_latencies(run: ClipRun) -> None:
@@ -39,8 +40,7 @@ def _show_latencies(run: ClipRun) -> None:
     stderr_console().print(table)
 
 
-def _size(path: Path) -> str:
-    size = float(path.stat().st_size)
+def _size(size: float) -> str:
     for unit in ("B", "kB", "MB"):
         if size < 1000:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
