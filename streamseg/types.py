@@ -224,7 +224,11 @@ class Source(Protocol):
 
 @runtime_checkable
 class Backend(Protocol):
-    """A compiled net: tensor in, probability out. Not shared between threads."""
+    """A compiled net: tensor in, probability out.
+
+    ``infer`` is called from one thread at a time, or from as many as the attribute ``lanes`` says where a
+    back end has it.
+    """
 
     name: str
     """Engine name, such as ``improved_unet-openvino-int8``."""
