@@ -13,8 +13,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+
 _MAX_ELEMENTS = 2_000_000
 _SEGMENT, _CLUSTER = 0x18538067, 0x1F43B675
+_SEGMENT_PARTS = (0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1C53BB6B, 0x1941A469, 0x1043A770, 0x1254C367)
+_CLUSTER_PARTS = (0xE7, 0xA3, 0xA0, 0xAB, 0xA7, 0x5854, 0xAF)
+_EBML_HEADER, _VOID, _CHECKSUM = 0x1A45DFA3, 0xEC, 0xBF
+_MATROSKA_ELEMENTS = frozenset(
+    (_EBML_HEADER, _SEGMENT, *_SEGMENT_PARTS, _CLUSTER, *_CLUSTER_PARTS, _VOID, _CHECKSUM)
+)
+_TS_SEARCH, _TS_MARK = 4096, 0x47
 _TS_PACKET_LENGTHS = (188, 192, 204)
 _PACK, _PROGRAM_END = b"\0\0\1\xba", b"\0\0\1\xb9"
 _PACK_SEARCH = 1 << 18
@@ -72,15 +81,60 @@ def _avi_is_cut(file: BinaryIO, size: int) -> bool:
     return position > size + 1
 
 
+def has_broken_structure(path: Path, format_name: str) -> bool:
+    """Whether a transport stream or Matroska file is not one piece after another. Raises OSError.
+
+    FFmpeg skips what it does not know to the next piece that it does, and says nothing of the frames
+    between. This reads a transport stream once more, and of Matroska the head of every block.
+    """
+    with path.open("rb") as file:
+        if format_name == "mpegts":
+            return _ts_is_broken(file, path)
+        if "matroska" in format_name:
+            return _matroska_is_broken(file, os.fstat(file.fileno()).st_size)
+    return False
+
+
+def _ts_is_broken(file: BinaryIO, path: Path) -> bool:
+    grid = _ts_grid(file.read(_TS_SEARCH))
+    if grid is None:
+        return True
+    start, length = grid
+    marks = np.memmap(path, np.uint8, mode="r")[start::length]
+    return bool((marks != _TS_MARK).any())
+
+
+def _matroska_is_broken(file: BinaryIO, size: int) -> bool:
+    position = 0
+    while position < size:
+        file.seek(position)
+        element = _ebml_element(file)
+        if element is None or element[0] not in _MATROSKA_ELEMENTS:
+            # Padding behind the end is common, and harmless.
+            return any(file.read(size - position)) if element is None else True
+        identity, length, head = element
+        entered = identity in (_SEGMENT, _CLUSTER)
+        position += head if entered else head + (length or 0)
+    return False
+
+
 def _ts_is_cut(file: BinaryIO, size: int) -> bool | None:
-    head = file.read(4 * 1024)
+    grid = _ts_grid(file.read(_TS_SEARCH))
+    if grid is None:
+        return None
+    start, length = grid
+    time_code = 4 if length == 192 else 0  # precedes the mark
+    # Whole packets prove nothing: the picture that they carry may still be incomplete.
+    return True if (size - start + time_code) % length else None
+
+
+def _ts_grid(head: bytes) -> tuple[int, int] | None:
+    """Offset of the first packet's mark, and the distance of marks."""
     for length in _TS_PACKET_LENGTHS:
         for start in range(min(length, len(head))):
             marks = head[start::length]
-            if len(marks) >= 3 and marks == b"\x47" * len(marks):
-                time_code = 4 if length == 192 else 0  # precedes the mark
-                # Whole packets prove nothing: the picture that they carry may still be incomplete.
-                return True if (size - start + time_code) % length else None
+            if len(marks) >= 3 and marks == bytes([_TS_MARK]) * len(marks):
+                return start, length
     return None
 
 

@@ -15,7 +15,7 @@ import cv2  # noqa: F401
 import av
 from av.stream import Disposition
 
-from streamseg.capture.truncation import is_cut
+from streamseg.capture.truncation import has_broken_structure, is_cut
 from streamseg.errors import SourceError
 
 _READ_ATTEMPTS = 64
@@ -23,6 +23,7 @@ _READ_ATTEMPTS = 64
 _BIG_PICTURE = 2_500_000
 """Pixels from which decoding may take several threads; below, one costs a third less processor time."""
 _TEXT_CODECS = frozenset(("ansi", "bintext", "xbin", "idf"))
+_JOINED_ANYWHERE = frozenset(("mpegts", "mpeg", "mpegvideo", "h264", "hevc"))
 _TIMED_FORMATS = frozenset(("mov", "matroska", "mpegts", "flv", "avi"))
 _LIST_FORMATS = frozenset(("hls", "dash", "concat", "sdp", "imf"))
 
@@ -39,9 +40,13 @@ class VideoReader:
         self._container = av.open(
             str(path.absolute()), metadata_errors="replace", options={"protocol_whitelist": "file"}
         )
+        self._path = path
         self.damaged = 0
         self._last_read_failed = False
-        self._tuned_in = False
+        self._reached = 0
+        # A stream may have been recorded from anywhere on: what comes before its first key picture
+        # cannot be decoded, and is not damaged.
+        self._tuned_in = self._kind not in _JOINED_ANYWHERE
         try:
             self.stream = _choose_stream(self._container, path)
             context = self.stream.codec_context
@@ -51,8 +56,13 @@ class VideoReader:
             self._container.close()
             raise
         # AVI stores no presentation times; FFmpeg passes decoding times off as such.
-        self._reorder_times = self._container.format.name == "avi"
+        self._reorder_times = self._kind == "avi"
         self._times: list[int] = []
+
+    @property
+    def _kind(self) -> str:
+        """FFmpeg's first name for the format."""
+        return self._container.format.name.partition(",")[0]
 
     def close(self) -> None:
         self._container.close()
@@ -63,7 +73,7 @@ class VideoReader:
         Stays at the beginning in formats that do not store a time for every picture (MPEG program
         streams, for one): times that FFmpeg fills in behind a jump may be a picture off.
         """
-        if self._container.format.name.partition(",")[0] in _TIMED_FORMATS:
+        if self._kind in _TIMED_FORMATS:
             self._container.seek(pts, stream=self.stream)
 
     def estimate_frames(self, rate: Fraction | None, start_seconds: float) -> int | None:
@@ -88,8 +98,10 @@ class VideoReader:
             last, packet = packet, following
         if last is not None:
             yield from self._flush(last)
-        if self._last_read_failed:
+        if self._last_read_failed or self._end_is_missing():
             self.cut = True
+        if not self.damaged and not self.cut:
+            self.damaged += has_broken_structure(self._path, self._container.format.name)
 
     def _packets(self) -> Iterator[av.Packet[av.VideoStream]]:
         failures = 0
@@ -111,8 +123,9 @@ class VideoReader:
     def _decode(self, packet: av.Packet[av.VideoStream], *, is_last: bool) -> Iterator[Picture]:
         if self._reorder_times and packet.dts is not None:
             heapq.heappush(self._times, packet.dts)
-        # What comes before the first key picture cannot be decoded, and is not damaged.
         self._tuned_in = self._tuned_in or packet.is_keyframe
+        if packet.dts is not None:
+            self._reached = max(self._reached, max(packet.dts, packet.pts or 0) + (packet.duration or 0))
         if packet.is_corrupt and self._ends_here(is_last):
             return
         damaged = packet.is_corrupt
@@ -139,6 +152,10 @@ class VideoReader:
                 continue
             self.damaged += picture.is_corrupt
             yield picture, self._time_of(picture)
+
+    def _end_is_missing(self) -> bool:
+        """Whether an AVI file gave fewer frames than its header counts, the last ones."""
+        return self._kind == "avi" and self._reached < (self.stream.duration or 0)
 
     def _ends_here(self, is_last: bool) -> bool:
         """Whether damage is the cut itself: a last picture that is incomplete is not shown."""
