@@ -67,7 +67,8 @@ class DicomSource(RecordedSource):
                 self._decoder = _decoder(path, syntax, header)
                 self._options = _decoding_options(header, found, syntax)
                 self._converter = SampleConverter(header)
-                images = self._images(self._first_number(start_seconds))
+                number = self._first_number(start_seconds)
+                images = self._images(number)
             first = next(images, None)
             if first is None:
                 raise SourceCut(f"{path.name} ends before its first complete frame; copy or export it again")
@@ -76,7 +77,8 @@ class DicomSource(RecordedSource):
             raise
         height, width = first[1].shape[:2]
         times = self._times
-        info = SourceInfo(path.name, height, width, promised, times.rate, times.base, region)
+        wanted = max(1, promised - number)
+        info = SourceInfo(path.name, height, width, wanted, times.rate, times.base, region)
         super().__init__(info, self._deliver(chain((first,), images)), file.close)
 
     def _first_number(self, start_seconds: float) -> int:

@@ -40,8 +40,7 @@ class ImageSource(RecordedSource):
             name=name,
             height=first.shape[0],
             width=first.shape[1],
-            # A TIFF file may hold several pages, which only reading tells.
-            frame_count=None if any(_may_have_pages(path) for path in paths) else len(paths),
+            frame_count=_count(paths),
         )
         super().__init__(info, _deliver(paths), lambda: None)
 
@@ -77,6 +76,14 @@ def _deliver(paths: Sequence[Path]) -> Iterator[Frame]:
             if index == 0:
                 raise
             raise SourceError(f"{error} ({counted(index, 'frame')} before it read)") from error
+
+
+def _count(paths: Sequence[Path]) -> int:
+    """Frames to expect. Only a single TIFF is looked into for pages: a folder of them takes too long."""
+    if len(paths) > 1 or not _may_have_pages(paths[0]):
+        return len(paths)
+    with _translated(paths[0]), Pillow.open(paths[0]) as opened:
+        return int(getattr(opened, "n_frames", 1))
 
 
 def _may_have_pages(path: Path) -> bool:

@@ -20,8 +20,6 @@ from streamseg.errors import SourceError
 
 _READ_ATTEMPTS = 64
 """Failed reads in a row after which the rest of a damaged file is given up."""
-_BIG_PICTURE = 2_500_000
-"""Pixels from which decoding may take several threads; below, one costs a third less processor time."""
 _TEXT_CODECS = frozenset(("ansi", "bintext", "xbin", "idf"))
 _JOINED_ANYWHERE = frozenset(("mpegts", "mpeg", "mpegvideo", "h264", "hevc"))
 _TIMED_FORMATS = frozenset(("mov", "matroska", "mpegts", "flv", "avi"))
@@ -49,8 +47,9 @@ class VideoReader:
         self._tuned_in = self._kind not in _JOINED_ANYWHERE
         try:
             self.stream = _choose_stream(self._container, path)
-            context = self.stream.codec_context
-            context.thread_type = "AUTO" if context.width * context.height >= _BIG_PICTURE else "NONE"
+            # One thread costs a third less processor time than several, which inference needs more;
+            # and only then is it certain which packet an error belongs to.
+            self.stream.thread_type = "NONE"
             self.cut: bool | None = is_cut(path, self._container.format.name)
         except BaseException:
             self._container.close()

@@ -42,9 +42,10 @@ def test_every_page_of_a_tiff_is_a_frame(tmp_path: Path) -> None:
     path = tmp_path / "stack.tif"
     pages = [Pillow.fromarray(picture(number)[..., 0]) for number in range(4)]
     pages[0].save(path, save_all=True, append_images=pages[1:])
-    frames, error = read_all(path)
-    assert error is None
+    with open_source(path) as source:
+        frames = list(source)
     assert [number_of(frame.image) for frame in frames] == [0, 1, 2, 3]
+    assert source.info.frame_count == 4
 
 
 def _palette(colours: list[int]) -> Pillow.Image:
