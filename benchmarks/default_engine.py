@@ -4,7 +4,8 @@
 
 Regime: batch 1, the source's real frames, all cores, nothing else running. Each round times in turn:
 
-- ``engine``  the default engine (INT8, OpenVINO) alone, on tensors made beforehand from the frames
+- ``engine``  the default engine (INT8, OpenVINO) alone, one frame after another, on tensors made beforehand
+- ``engine, frames abreast``  the same as replay loads it: as many frames at once as suit the machine
 - ``replay``  ``streamseg.pipeline.replay`` of the same frames with a records sink only: decoding,
   preprocessing, inference, postprocessing and writing JSON lines, from opening the file to closing the sink
 - ``fp32``    the same weights in FP32 on OpenVINO
@@ -26,6 +27,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -74,7 +76,8 @@ Variant = tuple[int, Callable[[], None]]
 def variants(source: str, frames: list[Frame], roi: Roi | None) -> dict[str, Variant]:
     """The blocks to time, by name. Slow nets get fewer frames a block, so that all take similar times."""
     engine, fp32 = load_backend(), load_backend("improved_unet-openvino-fp32")
-    segmenter = Segmenter(engine, roi)
+    abreast = load_backend(throughput=True)
+    segmenter = Segmenter(abreast, roi)
     tensors = [segmenter.prepare(frame) for frame in frames]
     folded = load_backend("improved_unet-eager-fp32")
     net = build_net("improved_unet").eval()
@@ -86,6 +89,11 @@ def variants(source: str, frames: list[Frame], roi: Roi | None) -> dict[str, Var
 
         return count, block
 
+    def infer_abreast() -> None:
+        with ThreadPoolExecutor(segmenter.lanes) as pool:
+            for _ in pool.map(abreast.infer, tensors):
+                pass
+
     @torch.inference_mode()
     def eager() -> None:
         for tensor in tensors[: len(tensors) // 8]:
@@ -93,6 +101,7 @@ def variants(source: str, frames: list[Frame], roi: Roi | None) -> dict[str, Var
 
     return {
         "engine": infer(engine, len(tensors)),
+        "engine, frames abreast": (len(tensors), infer_abreast),
         "replay": (len(frames), lambda: replay_records(source, segmenter, len(frames))),
         "fp32": infer(fp32, len(tensors) // 4),
         "eager": (len(tensors) // 8, eager),
@@ -144,6 +153,7 @@ def summary(
         },
         "ratios": {
             "replay / engine": ratio("replay", "engine"),
+            "replay / engine, frames abreast": ratio("replay", "engine, frames abreast"),
             "engine / eager": ratio("engine", "eager"),
             "engine / eager folded": ratio("engine", "eager folded"),
             "engine / fp32": ratio("engine", "fp32"),

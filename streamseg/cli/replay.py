@@ -76,7 +76,7 @@ def replay(
     folder = clips != [source]
     plan = plan_outputs(clips, folder=folder, video=out, records=records or [])
     check_outputs(list(chain.from_iterable(plan)), clips, force=force)
-    backend = load_backend(engine)
+    backend = load_backend(engine, throughput=True)
     try:
         with stop_on_signals() as stop:
             runs = _run_all(clips, plan, backend, options, stop)
