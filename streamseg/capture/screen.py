@@ -39,6 +39,7 @@ _DIGITAL = 1  # largest activity of a flat interface on a digital grab, grey lev
 _TEXT_SHARE = 0.045  # of the frame's shorter side: taller than a line of text or a thick ruler
 _FAINT = 0.12  # share of active pixels in a row of an image that has gone almost dark
 _GRADUAL = 0.45  # coverage past a side, as a share of that before it, where the image fades
+_STEP = 12  # grey levels: an image that goes dark does so by smaller steps
 _MOSTLY = 0.8  # of a row's pixels
 _OF_TYPICAL = 0.2  # of an image's median activity: more than a codec leaks over its edge
 _MOST_RAYS = 1000
@@ -146,6 +147,8 @@ def _end_of_dark(inside: Grey, beside: Sequence[Grey], bottom: int) -> int:
     if bottom < 8 or begin + 8 >= len(inside):
         return bottom
     level = np.median(inside[begin:], axis=1)
+    if np.median(inside[bottom - 8 : bottom - 3]) > np.median(level[:4]) + _STEP:
+        return bottom  # an image that is still bright ends here, it does not go dark
     if beside:
         flanks = [np.median(part[begin:], axis=1) for part in beside]
         differs = [(np.abs(inside[begin:] - flank[:, None]) >= 2).mean(axis=1) > _MOSTLY for flank in flanks]

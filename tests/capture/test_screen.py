@@ -88,7 +88,7 @@ def test_crops_real_pictures_to_their_content() -> None:
 @needs_pictures
 def test_finds_real_pictures_in_drawn_interfaces() -> None:
     scores = {}
-    for seed, path in enumerate(PICTURES[3::17]):
+    for seed, path in enumerate(PICTURES[3::25]):
         picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
         inner = content_box(picture).crop(picture)  # type: ignore[arg-type]
         screen = make_screen(1000 + seed, content=[inner], count=1)
@@ -98,7 +98,7 @@ def test_finds_real_pictures_in_drawn_interfaces() -> None:
 
 def test_finds_drawn_screens_of_many_kinds() -> None:
     scores = {}
-    for seed in range(200, 224):
+    for seed in range(200, 216):
         screen = make_screen(seed)
         scores[f"{seed} {screen.about}"] = iou(find_region(screen.frames), screen.box)
     worst = sorted(scores.items(), key=lambda item: item[1])[:5]
@@ -107,7 +107,7 @@ def test_finds_drawn_screens_of_many_kinds() -> None:
 
 @pytest.mark.parametrize("size", [(640, 480), (1280, 720), (1920, 1080)])
 def test_finds_it_at_every_resolution(size: tuple[int, int]) -> None:
-    for seed in (301, 302, 303):
+    for seed in (301, 302):
         screen = make_screen(seed, size=size, count=4, attenuation=15)
         assert iou(find_region(screen.frames), screen.box) >= 0.85, screen.about
 
