@@ -22,7 +22,7 @@ _READ_ATTEMPTS = 64
 """Failed reads in a row after which the rest of a damaged file is given up."""
 _TEXT_CODECS = frozenset(("ansi", "bintext", "xbin", "idf"))
 _JOINED_ANYWHERE = frozenset(("mpegts", "mpeg", "mpegvideo", "h264", "hevc"))
-_TIMED_FORMATS = frozenset(("mov", "matroska", "mpegts", "flv", "avi"))
+_TIMED_FORMATS = frozenset(("mov", "matroska", "mpegts", "flv"))
 _LIST_FORMATS = frozenset(("hls", "dash", "concat", "sdp", "imf"))
 
 Picture = tuple[av.VideoFrame, int | None]
@@ -54,6 +54,10 @@ class VideoReader:
         except BaseException:
             self._container.close()
             raise
+        # Only the H.264 decoder reliably marks a picture of which the end is missing. With others the
+        # last one before a cut is left out, where the format does not tell how long it should be.
+        marks = self.stream.codec_context.name == "h264"
+        self._last_is_incomplete = self.cut is True and self._kind in _JOINED_ANYWHERE and not marks
         # AVI stores no presentation times; FFmpeg passes decoding times off as such.
         self._reorder_times = self._kind == "avi"
         self._times: list[int] = []
@@ -69,8 +73,8 @@ class VideoReader:
     def seek(self, pts: int) -> None:
         """Go to the last key picture at or before a time. Call before the first :meth:`pictures`.
 
-        Stays at the beginning in formats that do not store a time for every picture (MPEG program
-        streams, for one): times that FFmpeg fills in behind a jump may be a picture off.
+        Stays at the beginning in formats that do not store a time for every picture (AVI and MPEG
+        program streams, for two): times that FFmpeg fills in behind a jump may be a picture off.
         """
         if self._kind in _TIMED_FORMATS:
             self._container.seek(pts, stream=self.stream)
@@ -125,7 +129,8 @@ class VideoReader:
         self._tuned_in = self._tuned_in or packet.is_keyframe
         if packet.dts is not None:
             self._reached = max(self._reached, max(packet.dts, packet.pts or 0) + (packet.duration or 0))
-        if packet.is_corrupt and self._ends_here(is_last):
+        incomplete = packet.is_corrupt or self._last_is_incomplete
+        if incomplete and self._ends_here(is_last):
             return
         damaged = packet.is_corrupt
         try:

@@ -56,6 +56,8 @@ def write_video(
         stream.width, stream.height = size
         stream.pix_fmt = pixels
         stream.codec_context.gop_size = 10
+        if codec == "libx265":
+            stream.options = {"x265-params": "log-level=none"}
         if codec == "libx264":
             stream.codec_context.max_b_frames = b_frames
             stream.codec_context.time_base = base

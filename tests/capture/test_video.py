@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import av
 from streamseg.capture import open_source
 from streamseg.capture.video import VideoSource
 from streamseg.errors import SourceCut, SourceError, UsageError
+from streamseg.types import Frame
 from tests.capture.media import HEIGHT, SHARED, WIDTH, number_of, picture, read_all, write_video
 
 FORMATS = {
@@ -226,6 +229,20 @@ def test_closing_ends_the_frames(tmp_path: Path) -> None:
     source.close()
     source.close()
     assert list(source) == []
+
+
+def test_closing_while_another_thread_reads_is_safe(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.mp4", 60, size=(320, 240))
+    for delay in (0.0, 0.002, 0.01):
+        source = open_source(path)
+        frames: list[Frame] = []
+        reader = threading.Thread(target=lambda s=source, f=frames: f.extend(s))
+        reader.start()
+        time.sleep(delay)
+        source.close()
+        reader.join(timeout=30)
+        assert not reader.is_alive()
+        assert [frame.index for frame in frames] == list(range(len(frames)))
 
 
 CLIPS = sorted((SHARED / "clips").glob("*.mp4"))
