@@ -12,6 +12,7 @@ import numpy.typing as npt
 import openvino as ov
 
 from streamseg.backends.manifest import read_manifest, read_verified
+from streamseg.backends.signal_stack import kept_signal_stack
 from streamseg.checkpoint import Checkpoint
 from streamseg.errors import EngineError, UsageError
 from streamseg.types import InputSpec, Tensor
@@ -62,7 +63,8 @@ class OpenVINOBackend:
         shape = [1, 1, spec.height, spec.width]
         _check_model(model, shape, name)
         try:
-            compiled = ov.Core().compile_model(model, "CPU", _options(threads, throughput))
+            with kept_signal_stack():
+                compiled = ov.Core().compile_model(model, "CPU", _options(threads, throughput))
             count = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")) if throughput else 1
             self.lanes = count
             self._free: SimpleQueue[_Lane] | None = SimpleQueue()

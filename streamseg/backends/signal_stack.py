@@ -1,0 +1,41 @@
+"""Keeps OpenVINO from leaving a freed signal stack behind.
+
+With every net that it compiles, OpenVINO's processor plug-in (seen in 2026.4) gives the calling thread an
+alternate signal stack of its own, and when the net is freed it puts back the one that it found. Two nets
+freed in the order in which they were made thus leave a freed stack in use, and the next signal that Python
+handles there, such as Ctrl-C or SIGTERM, kills the process by a segmentation fault.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class SignalStack(ctypes.Structure):
+    """``stack_t`` of Linux."""
+
+    _fields_ = (("address", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+def current_signal_stack() -> SignalStack | None:
+    """The calling thread's alternate signal stack; None on systems other than Linux."""
+    if sys.platform != "linux":
+        return None
+    found = SignalStack()
+    ctypes.CDLL(None).sigaltstack(None, ctypes.byref(found))
+    return found
+
+
+@contextmanager
+def kept_signal_stack() -> Iterator[None]:
+    """Whatever the block does to the calling thread's alternate signal stack is undone after it."""
+    before = current_signal_stack()
+    try:
+        yield
+    finally:
+        if before is not None:
+            # Refused where the processor's state has outgrown the old stack; then the new one has to stay.
+            ctypes.CDLL(None).sigaltstack(ctypes.byref(before), None)
