@@ -27,7 +27,7 @@ def open_source(uri: str | Path, *, start_seconds: float = 0.0) -> Source:
     if text.startswith("phantom:"):
         from streamseg.capture.phantom import PhantomSource
 
-        return PhantomSource.from_uri(text)
+        return PhantomSource.from_uri(text, start_seconds=start_seconds)
     if scheme := _SCHEME.match(text):
         # The address may hold a password: only its scheme is repeated.
         raise UsageError(f"cannot open {scheme[1]}:// addresses; give a file, a folder or phantom:")

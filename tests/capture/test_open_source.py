@@ -151,9 +151,11 @@ def test_long_names_and_other_alphabets_work(tmp_path: Path) -> None:
         assert source.info.name == path.name
 
 
-def test_phantom_is_a_source() -> None:
-    pytest.importorskip("streamseg.capture.phantom")
-    with open_source("phantom:?seed=1&frames=2&size=96x64") as source:
-        frames = list(source)
-    assert len(frames) == 2
-    assert frames[0].image.dtype == np.uint8
+def test_phantom_is_a_source_that_can_start_in_the_middle() -> None:
+    with open_source("phantom:?seed=1&frames=4&fps=10&size=96x64") as source:
+        whole = list(source)
+    with open_source("phantom:?seed=1&frames=4&fps=10&size=96x64", start_seconds=0.2) as source:
+        end = list(source)
+    assert [frame.pts_seconds for frame in end] == [0.2, 0.3]
+    assert [frame.index for frame in end] == [0, 1]
+    np.testing.assert_array_equal(end[0].image, whole[2].image)
