@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from urllib.parse import parse_qsl
 
-from streamseg.capture.recorded import RecordedSource, check_start
+from streamseg.capture.recorded import START_TOLERANCE, RecordedSource, check_start
 from streamseg.errors import UsageError
 from streamseg.phantom import PhantomVideo
 from streamseg.types import Frame, Mask, SourceInfo
@@ -43,7 +43,7 @@ class PhantomSource(RecordedSource):
         the first at or after that time. Raises UsageError.
         """
         check_start(start_seconds)
-        self._first = math.ceil(Fraction(start_seconds) * fps)
+        self._first = max(0, math.ceil((Fraction(start_seconds) - START_TOLERANCE) * fps))
         if self._first >= frames:
             raise UsageError(
                 f"phantom of {frames} frames lasts {float(frames / fps):g} s, but the start is at "

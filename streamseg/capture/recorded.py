@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from typing import Self
 
 from streamseg.errors import UsageError
@@ -50,6 +51,10 @@ class RecordedSource:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+START_TOLERANCE = Fraction(1, 1_000_000)
+"""Seconds by which a frame may precede the start that was asked for: decimal fractions are not exact."""
 
 
 def check_start(start_seconds: float) -> None:

@@ -27,13 +27,11 @@ import av
 
 from streamseg.capture.files import one_line
 from streamseg.capture.pixels import PictureConverter
-from streamseg.capture.recorded import RecordedSource, check_start, counted
+from streamseg.capture.recorded import START_TOLERANCE, RecordedSource, check_start, counted
 from streamseg.capture.truncation import container_of, is_cut
 from streamseg.capture.video_reader import Picture, VideoReader
 from streamseg.errors import SourceCut, SourceError, StreamsegError, UsageError
 from streamseg.types import Frame, SourceInfo
-
-_START_TOLERANCE = Fraction(1, 1_000_000)
 
 
 class VideoSource(RecordedSource):
@@ -119,7 +117,7 @@ def _open_at(path: Path, start_seconds: float) -> tuple[VideoReader, Iterator[Pi
             raise UsageError(
                 f"{path.name} has no time stamps, so it cannot start in the middle; leave the start out"
             )
-        target = first[1] + math.ceil((Fraction(start_seconds) - _START_TOLERANCE) / base)
+        target = first[1] + math.ceil((Fraction(start_seconds) - START_TOLERANCE) / base)
         reader.close()
         reader = VideoReader(path)
         try:
