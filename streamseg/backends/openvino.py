@@ -90,7 +90,7 @@ class OpenVINOBackend:
         xml, weights = (read_verified(folder, manifest, file) for file in ("model.xml", "model.bin"))
         try:
             model = ov.Core().read_model(xml, weights)
-        except (RuntimeError, TypeError) as error:
+        except (RuntimeError, TypeError, ValueError) as error:
             raise EngineError(
                 f"OpenVINO {ov.__version__} cannot read engine {folder}: {_line(error)}; export it again"
             ) from error

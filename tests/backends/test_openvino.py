@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import openvino as ov
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from openvino import opset13 as ops
 
@@ -157,6 +157,7 @@ def test_a_model_that_does_not_fit_its_manifest(
 @pytest.mark.parametrize("name", ["model.xml", "model.bin"])
 @settings(max_examples=25, deadline=None)
 @given(where=st.floats(0, 1, exclude_max=True), byte=st.none() | st.integers(0, 255))
+@example(where=0.6850670318556489, byte=128)  # text that is no UTF-8
 def test_damage_that_the_manifest_vouches_for(
     tmp_path_factory: pytest.TempPathFactory, engine: Path, name: str, where: float, byte: int | None
 ) -> None:
