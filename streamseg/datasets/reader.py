@@ -150,6 +150,10 @@ def read_grey(path: Path) -> Grey:
 
 def _read_indices(path: Path) -> npt.NDArray[np.uint8]:
     def indices(picture: Pillow.Image) -> npt.NDArray[np.uint8]:
+        if picture.mode in ("RGB", "RGBA"):
+            red, green, blue = (np.array(picture.getchannel(name)) for name in "RGB")
+            if np.array_equal(red, green) and np.array_equal(red, blue):
+                return red
         if picture.mode == "1":
             picture = picture.convert("L")
         if picture.mode not in ("P", "L"):

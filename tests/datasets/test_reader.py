@@ -51,6 +51,12 @@ def test_grey_masks_of_0_and_255(tmp_path):
     assert sample.vessel is None
 
 
+def test_grey_masks_saved_as_rgb(tmp_path):
+    write(tmp_path / "images/a.png", grey())
+    write(tmp_path / "masks/a.png", np.dstack([mask(0, 255)] * 3))
+    assert open_dataset(tmp_path)[0].nerve.sum() == 30
+
+
 def test_colour_images_become_grey(tmp_path):
     write(tmp_path / "images/a.png", np.dstack([grey(0), grey(255), grey(0)]))
     write(tmp_path / "masks/a.png", mask(0))
@@ -71,7 +77,7 @@ def test_the_kaggle_layout_in_natural_order(tmp_path):
     [
         (mask(0, 7), r"holds the values \[0, 7\]"),
         (np.zeros((20, 31), np.uint8), "31x20, its image 30x20"),
-        (np.zeros((20, 30, 3), np.uint8), "colour picture"),
+        (np.dstack([mask(255), mask(0), mask(0)]), "colour picture"),
     ],
 )
 def test_a_wrong_mask_is_named(tmp_path, pixels, message):
