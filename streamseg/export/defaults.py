@@ -1,6 +1,6 @@
-"""Makes the weights and the engine that ship with the package, from a finished training run.
+"""Makes the weights and the engine that ship with the package, from finished training runs.
 
-    python -m streamseg.export.defaults RUN DATA
+    python -m streamseg.export.defaults --data DATA RUN [RUN ...]
 
 writes ``streamseg/weights/`` (folded float16 checkpoint, INT8 engine) and ``calibration/`` (the recipe of the
 INT8 scales), and prints the accuracy of both on the validation block and on phantoms. The model card beside
@@ -11,17 +11,19 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
 import torch
 
 from streamseg.backends import load_backend
 from streamseg.backends.catalog import DEFAULT, WEIGHTS
-from streamseg.checkpoint import read_checkpoint, write_checkpoint
+from streamseg.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from streamseg.datasets import Dataset, open_dataset, split_last
 from streamseg.evaluation import confusions
 from streamseg.export.engine import write_engine
@@ -41,9 +43,24 @@ PRESET = "mixed"
 SEED = 0
 
 
-def write_weights(run: Path, threshold: float, min_area: float) -> Path:
-    """Fold a run's averaged weights into the shipped checkpoint."""
-    trained = read_checkpoint(run / "weights.safetensors")
+def average(runs: Sequence[Path]) -> Checkpoint:
+    """The mean of several runs' weights, with the last one's specification.
+
+    The runs must have gone on from one another: only then do their weights lie close enough to be averaged
+    (model soups, arXiv:2203.05482).
+    """
+    checkpoints = [read_checkpoint(run / "weights.safetensors") for run in runs]
+    names = checkpoints[0].weights
+    stacks = {name: np.stack([checkpoint.weights[name] for checkpoint in checkpoints]) for name in names}
+    return replace(
+        checkpoints[-1],
+        weights={name: np.asarray(stack.mean(axis=0), np.float32) for name, stack in stacks.items()},
+    )
+
+
+def write_weights(runs: Sequence[Path], threshold: float, min_area: float) -> Path:
+    """Average runs and fold the result into the shipped checkpoint."""
+    trained = average(runs)
     net = build_net(trained.net).eval()
     missing, unexpected = net.load_state_dict(
         {name: torch.from_numpy(array) for name, array in trained.weights.items()}, strict=False
@@ -69,27 +86,34 @@ def calibration_frames(data: Dataset, count: int, phantoms: int) -> list[Grey]:
 
 
 def accuracy(backend: Backend, validation: Dataset, phantoms: int) -> dict[str, Any]:
-    """Metrics on the validation block and on phantoms, rounded for a manifest."""
+    """Metrics on the validation block and on phantoms with and without nerve, rounded for a manifest."""
     segmenter = Segmenter(backend, None)
-    sets = {"validation": validation, "phantom": phantom_samples(phantoms, seed=PHANTOM_SEED)}
+    real = [count for _, count in confusions(validation, segmenter)]
+    made = [count for _, count in confusions(phantom_samples(phantoms, seed=PHANTOM_SEED), segmenter)]
+    parts = {
+        "validation": real,
+        "phantom": made,
+        "phantom_with_nerve": [count for count in made if count.nerve_present],
+        "phantom_without_nerve": [count for count in made if not count.nerve_present],
+    }
     found = {}
-    for name, samples in sets.items():
-        summary = summarise([count for _, count in confusions(samples, segmenter)])
-        found[name] = {k: v if v is None else round(v, 4) for k, v in asdict(summary).items()}
+    for name, counts in parts.items():
+        values = asdict(summarise(counts)).items()
+        found[name] = {key: value if value is None else round(value, 4) for key, value in values}
     return found
 
 
 def main() -> None:
     """Command line of the module."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=Path)
-    parser.add_argument("data", type=Path)
+    parser.add_argument("runs", type=Path, nargs="+", help="run folders, averaged; the last one's input size")
+    parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--threshold", type=float, default=0.5)
     parser.add_argument("--min-area", type=float, default=0.001)
     parser.add_argument("--recipes", type=Path, default=Path("calibration"))
     options = parser.parse_args()
     training, validation = split_last(open_dataset(options.data), VALIDATION)
-    path = write_weights(options.run, options.threshold, options.min_area)
+    path = write_weights(options.runs, options.threshold, options.min_area)
     checkpoint = read_checkpoint(path)
     frames = calibration_frames(training, count=100, phantoms=50)
     Recipe(

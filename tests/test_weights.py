@@ -1,0 +1,84 @@
+"""What ships with the package: one set of weights, the engine made from it, and figures that hold."""
+
+import json
+from pathlib import Path
+from statistics import fmean, median
+
+import numpy as np
+import pytest
+
+from streamseg.backends import load_backend
+from streamseg.backends.catalog import DEFAULT, WEIGHTS
+from streamseg.backends.manifest import read_manifest
+from streamseg.checkpoint import read_checkpoint
+from streamseg.datasets import open_dataset, split_last
+from streamseg.evaluation import confusions
+from streamseg.metrics import Confusion, summarise
+from streamseg.phantom import render_still
+from streamseg.segment import Segmenter
+from streamseg.types import Frame
+
+ROOT = Path(__file__).parents[1]
+DATA = ROOT.parent / "shared" / "data" / "usgra-seg"
+CHECKPOINT = WEIGHTS / "improved_unet.safetensors"
+
+
+def test_the_engine_was_made_from_the_shipped_weights():
+    checkpoint = read_checkpoint(CHECKPOINT)
+    manifest, _ = read_manifest(WEIGHTS / DEFAULT)
+    assert manifest.checkpoint_sha256 == checkpoint.sha256
+    assert manifest.spec == checkpoint.spec
+    assert (manifest.precision, manifest.folded, manifest.trained) == ("int8", True, True)
+    assert (checkpoint.net, checkpoint.folded, checkpoint.trained) == ("improved_unet", True, True)
+
+
+def test_the_weights_stay_small():
+    assert CHECKPOINT.stat().st_size <= 17e6
+
+
+def test_the_recipe_of_the_scales_is_kept():
+    recipe = json.loads((ROOT / "calibration" / f"{DEFAULT}.json").read_text())
+    assert len(recipe["frames"]) == 150
+    assert all(len(digest) == 64 for digest in recipe["frames"])
+
+
+def test_the_model_card_states_the_measured_figures():
+    card = (WEIGHTS / "README.md").read_text()
+    figures = read_manifest(WEIGHTS / DEFAULT)[0].accuracy
+    for precision in ("fp32", "int8"):
+        for part in ("validation", "phantom"):
+            assert f"{figures[precision][part]['dice_mean']:.3f}" in card
+    assert "CC BY 4.0" in card
+    assert "T. M. K. (tmkand)" in card
+
+
+def test_int8_costs_at_most_a_hundredth_of_dice():
+    figures = read_manifest(WEIGHTS / DEFAULT)[0].accuracy
+    for part in ("validation", "phantom"):
+        assert figures["int8"][part]["dice_mean"] >= figures["fp32"][part]["dice_mean"] - 0.01
+
+
+def test_int8_and_fp32_draw_nearly_the_same_masks():
+    segmenters = [Segmenter(load_backend(name)) for name in (DEFAULT, "improved_unet-openvino-fp32")]
+    agreement = []
+    for seed in range(9000, 9012):
+        frame = Frame(render_still(seed).image, 0, 0)
+        masks = [segmenter.segment(frame).mask for segmenter in segmenters]
+        agreement.append(Confusion.count(*masks).dice)
+    assert median(agreement) > 0.95
+    assert fmean(agreement) > 0.8  # now and then one of the two misses a faint nerve
+
+
+def test_black_has_no_nerve():
+    found = Segmenter(load_backend()).segment(Frame(np.zeros((420, 580), np.uint8), 0, 0))
+    assert found.area_px == 0
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="../shared/data/usgra-seg is not here")
+def test_the_manifests_figures_come_out_again():
+    _, validation = split_last(open_dataset(DATA), 0.2)
+    counts = [count for _, count in confusions(validation, Segmenter(load_backend()))]
+    stated = read_manifest(WEIGHTS / DEFAULT)[0].accuracy["int8"]["validation"]
+    measured = summarise(counts)
+    assert measured.images == stated["images"]
+    assert measured.dice_mean == pytest.approx(stated["dice_mean"], abs=0.01)
