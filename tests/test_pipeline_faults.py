@@ -2,6 +2,7 @@
 
 import _thread
 import random
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -91,8 +92,13 @@ def test_keyboard_interrupt_finishes_the_outputs() -> None:
         if result.frame.index == 3:
             _thread.interrupt_main()
 
-    with pytest.raises(KeyboardInterrupt):
-        run_loop(Clip(100_000), [sink], FakeBackend(SPEC, delay_ms=1), on_result=interrupt)
+    # A test run started in the background inherits an ignored SIGINT, which nothing then interrupts.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_loop(Clip(100_000), [sink], FakeBackend(SPEC, delay_ms=1), on_result=interrupt)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert sink.closed == 1
     assert sink.indices == list(range(len(sink.indices)))
 
