@@ -52,7 +52,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    default = sorted(CLIPS.glob("*.mp4"))[0] if CLIPS.is_dir() else "phantom:"
+    clips = sorted(CLIPS.glob("*.mp4"), key=lambda path: path.stat().st_size)
+    default = clips[-1] if clips else "phantom:"
     parser.add_argument("--source", default=str(default))
     parser.add_argument("--frames", type=int, default=150)
     parser.add_argument("--rounds", type=int, default=5)
