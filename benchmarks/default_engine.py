@@ -32,6 +32,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import cv2
 import torch
 
 from streamseg.backends import load_backend
@@ -59,6 +60,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    cv2.setNumThreads(1)  # as the replay command does
     with open_source(options.source) as source:
         frames = [frame for _, frame in zip(range(options.frames), source, strict=False)]
     roi = find_region([frame.image for frame in frames[::10]])
