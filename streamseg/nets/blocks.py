@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -43,7 +45,7 @@ class ShortcutLayer(nn.Module):
         return F.relu(self.norm(self.conv(x)) + self.b * self.shortcut_norm(self.shortcut(x)))
 
 
-class PooledNet(nn.Module):
+class PooledNet(nn.Module, ABC):
     """A net that halves its input several times: pads any size to a multiple, and crops back.
 
     ``forward`` takes (N, 1, H, W) and returns logits (N, outputs, H, W); a probability is their sigmoid.
@@ -52,9 +54,9 @@ class PooledNet(nn.Module):
     multiple: int
     """Inputs of a multiple of this need no padding."""
 
+    @abstractmethod
     def logits(self, x: Tensor) -> Tensor:
         """Logits of an input whose sides are multiples of ``multiple``."""
-        raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
