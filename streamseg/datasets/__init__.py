@@ -1,6 +1,6 @@
 """Labelled images: image/mask folders and the Kaggle competition's layout, through one reader."""
 
 from streamseg.datasets.reader import Dataset, Sample, open_dataset
-from streamseg.datasets.split import split_last
+from streamseg.datasets.split import Fold, folds, last_block, split_last
 
-__all__ = ["Dataset", "Sample", "open_dataset", "split_last"]
+__all__ = ["Dataset", "Fold", "Sample", "folds", "last_block", "open_dataset", "split_last"]

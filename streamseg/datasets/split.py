@@ -1,25 +1,140 @@
-"""Splits into training and validation that do not leak."""
+"""Splits into training and validation that do not leak: by subject or in blocks, twins always together."""
 
 from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
 
 from streamseg.datasets.reader import Dataset
 from streamseg.errors import DataError
 
 
-def split_last(data: Dataset, fraction: float) -> tuple[Dataset, Dataset]:
-    """Training part and validation part: the last ``fraction`` of the samples, in one contiguous block.
+@dataclass(frozen=True)
+class Fold:
+    """Which rows of a data set train a net and which measure it; ascending, disjoint, neither empty."""
 
-    Neighbours in file order may be of one volunteer, so a random split would leak. Where subjects are known
-    (Kaggle) the block is widened to whole subjects. Raises DataError where a part would be empty.
+    train: tuple[int, ...]
+    validation: tuple[int, ...]
+
+
+def folds(data: Dataset, k: int, *, seed: int = 0, twins: Sequence[Sequence[int]] = ()) -> tuple[Fold, ...]:
+    """k folds; each row is in the validation part of exactly one.
+
+    ``twins`` are groups of rows with near-identical images; those of a group stay in one part.
+
+    Where the data has subjects, they are shuffled by ``seed`` and dealt out whole so that the parts have
+    similar numbers of images; subjects that share twins stay together. Where it has none, neighbours in file
+    order may be of one volunteer: the parts are contiguous blocks, ``seed`` decides nothing, and a group of
+    twins goes where most of it lies.
+
+    Raises DataError for k < 2, for more parts than there are subjects or images, and for a part that would be
+    empty because of twins.
     """
-    cut = len(data) - round(len(data) * fraction)
+    if k < 2:
+        raise DataError(f"cannot split into {k} parts; give 2 or more")
+    bound = _bound_together(data, twins)
+    part_of = _dealt(data, bound, k, seed) if _has_subjects(data) else _blocks(len(data), bound, k)
+    return tuple(_fold(part_of == part) for part in range(k))
+
+
+def last_block(data: Dataset, fraction: float, *, twins: Sequence[Sequence[int]] = ()) -> Fold:
+    """Hold back the last ``fraction`` (0..1) of the rows for validation, in one contiguous block.
+
+    Where subjects are known (Kaggle) the block is widened to whole subjects; a group of twins that lies on
+    both sides goes to the side that has more of it, to training where both have the same. Raises DataError
+    where a part would be empty.
+    """
     entries = data.entries
+    cut = len(data) - round(len(data) * fraction)
     while (
         0 < cut < len(entries)
         and entries[cut].subject is not None
         and entries[cut].subject == entries[cut - 1].subject
     ):
         cut -= 1
-    if not 0 < cut < len(entries):
+    held_back = np.arange(len(data)) >= cut
+    for rows in _bound_together(data, twins):
+        held_back[rows] = held_back[rows].sum() * 2 > len(rows)
+    if not held_back.any() or held_back.all():
         raise DataError(f"cannot hold back {fraction:.0%} of {len(data)} samples; one part would be empty")
-    return data[:cut], data[cut:]
+    return _fold(held_back)
+
+
+def split_last(data: Dataset, fraction: float) -> tuple[Dataset, Dataset]:
+    """Training part and validation part by :func:`last_block`, as data sets. Raises DataError."""
+    fold = last_block(data, fraction)
+    return data.part(fold.train), data.part(fold.validation)
+
+
+def _fold(held_back: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> Fold:
+    return Fold(
+        tuple(np.flatnonzero(~held_back).tolist()),
+        tuple(np.flatnonzero(held_back).tolist()),
+    )
+
+
+def _has_subjects(data: Dataset) -> bool:
+    return bool(data.entries) and all(entry.subject is not None for entry in data.entries)
+
+
+def _bound_together(data: Dataset, twins: Iterable[Sequence[int]]) -> list[list[int]]:
+    """All rows in groups that no split may divide: those of one subject, twins, and what these connect."""
+    leader = list(range(len(data)))
+
+    def find(row: int) -> int:
+        while leader[row] != row:
+            leader[row] = row = leader[leader[row]]
+        return row
+
+    first_of: dict[str, int] = {}
+    for row, entry in enumerate(data.entries):
+        if entry.subject is not None:
+            leader[find(row)] = find(first_of.setdefault(entry.subject, row))
+    for group in twins:
+        for row in group:
+            if not 0 <= row < len(data):
+                raise DataError(f"twins name row {row} of {len(data)} samples; find them in the same data")
+            leader[find(row)] = find(group[0])
+    groups: dict[int, list[int]] = {}
+    for row in range(len(data)):
+        groups.setdefault(find(row), []).append(row)
+    return list(groups.values())
+
+
+def _dealt(
+    data: Dataset, bound: list[list[int]], k: int, seed: int
+) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+    """Part of each row: groups in random order, the largest first, each to the part with the fewest rows."""
+    if k > len(bound):
+        subjects = len({entry.subject for entry in data.entries})
+        shared = (
+            f", of which {len(bound)} groups share no near-identical images" if len(bound) < subjects else ""
+        )
+        raise DataError(f"cannot split {subjects} subjects{shared} into {k} parts; give at most {len(bound)}")
+    part_of = np.zeros(len(data), np.int64)
+    sizes = [0] * k
+    shuffled = [bound[i] for i in np.random.default_rng(seed).permutation(len(bound))]
+    for rows in sorted(shuffled, key=len, reverse=True):
+        part = sizes.index(min(sizes))
+        part_of[rows] = part
+        sizes[part] += len(rows)
+    return part_of
+
+
+def _blocks(count: int, bound: list[list[int]], k: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+    """Part of each row: contiguous blocks, from which the smaller pieces of twin groups have moved."""
+    if k > count:
+        raise DataError(f"cannot split {count} images into {k} parts; give at most {count}")
+    part_of = np.arange(count) * k // count
+    for rows in bound:
+        part_of[rows] = Counter(part_of[rows].tolist()).most_common(1)[0][0]
+    empty = set(range(k)) - set(part_of.tolist())
+    if empty:
+        raise DataError(
+            f"part {min(empty) + 1} of {k} would be empty, since near-identical images stay together; "
+            "give fewer parts"
+        )
+    return part_of
