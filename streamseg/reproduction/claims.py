@@ -1,0 +1,129 @@
+"""The paper's claims, each with what was measured and a verdict by a stated criterion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import fmean
+
+from streamseg.reproduction.paper import GAIN_PERCENT, TIME_RATIO, TITLES
+from streamseg.reproduction.summary import Comparison, Interval, Summary
+
+REPLICATES, CONTRADICTED, UNDECIDED = "replicates", "does not replicate", "undecided"
+ABOUT = 1.5
+"""A ratio is "about 1/5" within this factor: 0.13 to 0.30."""
+
+BEST, SECOND, LAST = "improved_unet", "segnet", "unet"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One claim of the paper."""
+
+    claim: str
+    measured: str
+    criterion: str
+    verdict: str
+    """"replicates", "does not replicate" or "undecided"."""
+
+
+def judge(summary: Summary) -> list[Claim]:
+    """All claims in the paper's order. Undecided where figures are missing."""
+    return [
+        _higher(summary, LAST),
+        _higher(summary, SECOND),
+        _order(summary),
+        _time(summary),
+        _loss(summary),
+    ]
+
+
+def _higher(summary: Summary, other: str) -> Claim:
+    found = summary.comparisons.get((BEST, other))
+    return Claim(
+        f"The improved U-Net has a higher Dice than {TITLES[other]} (+{GAIN_PERCENT[other]} %)",
+        _none_yet() if found is None else _gain(found, GAIN_PERCENT[other]),
+        "The 95 % bootstrap interval of the mean difference over the same images excludes 0; "
+        "the size of the gain is not part of the verdict",
+        UNDECIDED if found is None else _sign(found.dice),
+    )
+
+
+def _gain(found: Comparison, paper: int) -> str:
+    dice, percent = found.dice, found.gain_percent
+    if percent is None or dice.mean == 0 or dice.low is None or dice.high is None:
+        return dice.text("+.3f")
+    low, high = (end * percent / dice.mean for end in (dice.low, dice.high))
+    within = "lies within" if low <= paper <= high else "lies outside"
+    return f"{dice.text('+.3f')}, that is {percent:+.1f} %; the paper's +{paper} % {within} the interval"
+
+
+def _order(summary: Summary) -> Claim:
+    steps = [summary.comparisons.get(pair) for pair in ((BEST, SECOND), (SECOND, LAST))]
+    known = [step for step in steps if step is not None]
+    signs = [_sign(step.dice) for step in known]
+    if len(known) < 2:
+        verdict = UNDECIDED
+    elif CONTRADICTED in signs:
+        verdict = CONTRADICTED
+    else:
+        verdict = REPLICATES if signs == [REPLICATES] * 2 else UNDECIDED
+    means = sorted(summary.nets.values(), key=lambda net: -net.dice.mean)
+    order = " > ".join(f"{TITLES[net.net]} {net.dice.mean:.3f}" for net in means)
+    return Claim(
+        "Dice: improved U-Net > SegNet > U-Net",
+        order if len(known) == 2 else _none_yet(),
+        "Both steps (improved over SegNet, SegNet over U-Net): the paired interval is above "
+        "0; does not replicate where one is below",
+        verdict,
+    )
+
+
+def _time(summary: Summary) -> Claim:
+    found = summary.comparisons.get((BEST, SECOND))
+    low, high = TIME_RATIO / ABOUT, TIME_RATIO * ABOUT
+    verdict, measured = UNDECIDED, _none_yet()
+    if found is not None:
+        inside = [low <= ratio <= high for ratio in found.time_ratios]
+        measured = f"{fmean(found.time_ratios):.2f} ({', '.join(f'{r:.2f}' for r in found.time_ratios)})"
+        if len(inside) > 1 and all(inside):
+            verdict = REPLICATES
+        elif len(inside) > 1 and not any(inside):
+            verdict = CONTRADICTED
+    return Claim(
+        "The improved U-Net trains in about 1/5 of SegNet's time",
+        measured,
+        f"Ratio of the median times of a step between {low:.2f} and {high:.2f} (1/5 within a factor of "
+        f"{ABOUT:g}) in every fold, of two at least; does not replicate where it is outside in every one",
+        verdict,
+    )
+
+
+def _loss(summary: Summary) -> Claim:
+    rivals = [summary.comparisons.get((BEST, other)) for other in (SECOND, LAST)]
+    known = [rival for rival in rivals if rival is not None]
+    signs = [_sign(rival.loss) for rival in known]
+    if len(known) < 2:
+        verdict = UNDECIDED
+    elif REPLICATES in signs:  # the improved net's loss is the higher one
+        verdict = CONTRADICTED
+    else:
+        verdict = REPLICATES if signs == [CONTRADICTED] * 2 else UNDECIDED
+    losses = (f"{TITLES[net.net]} {fmean(net.final_loss):.4f}" for net in summary.nets.values())
+    return Claim(
+        "The improved U-Net ends with the lowest training loss",
+        ", ".join(losses) if len(known) == 2 else _none_yet(),
+        "Mean loss of the last epoch's steps: the 95 % t interval of the paired difference over the folds is "
+        "below 0 against both other nets; does not replicate where it is above 0 against one",
+        verdict,
+    )
+
+
+def _sign(difference: Interval) -> str:
+    """Whether an interval lies above 0 (replicates) or below (does not)."""
+    if difference.above_zero:
+        return REPLICATES
+    return CONTRADICTED if difference.below_zero else UNDECIDED
+
+
+def _none_yet() -> str:
+    return "no fold is complete, or the net was left out"

@@ -1,0 +1,96 @@
+"""What a replication runs: nets, folds and one recipe, fixed when a report is begun."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from streamseg.errors import UsageError
+from streamseg.nets import NETS
+from streamseg.reproduction.files import read_json, write_json
+from streamseg.training.config import OPEN_CHOICES, TrainConfig
+
+FORMAT = 1
+PLAN_FILE = "plan.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that decides a replication, together with the data. Raises UsageError for what cannot be run."""
+
+    config: TrainConfig
+    """The recipe, for every net; its ``net`` means nothing here."""
+    folds: int = 4
+    nets: tuple[str, ...] = tuple(NETS)
+    device: str = "cpu"
+    """Where training runs: ``cpu`` or ``cuda``. Part of the plan, since times are compared."""
+
+    def __post_init__(self) -> None:
+        if self.folds < 2:
+            raise UsageError(f"cannot cross-validate with {self.folds} folds; give 2 or more")
+        unknown = [net for net in self.nets if net not in NETS]
+        if unknown or not self.nets or len(set(self.nets)) < len(self.nets):
+            raise UsageError(
+                f"nets {','.join(self.nets)!r} cannot be compared; give some of {','.join(NETS)}, each once"
+            )
+
+    def config_for(self, net: str, fold: int) -> TrainConfig:
+        """The configuration of one run. Every fold has a seed of its own, the same for all nets."""
+        return replace(self.config, net=net, seed=self.config.seed + fold)
+
+    def runs(self) -> Iterator[tuple[str, int]]:
+        """Net and fold of every run, all nets of a fold before the next: a part compares like with like."""
+        return ((net, fold) for fold in range(self.folds) for net in self.nets)
+
+    def settings(self) -> dict[str, Any]:
+        """Settings by name, those of the command line by their option's; values as JSON gives them back."""
+        values = asdict(self.config)
+        del values["net"]
+        size = f"{values.pop('height')}x{values.pop('width')}"
+        first = {"recipe": values.pop("recipe"), "nets": list(self.nets), "folds": self.folds, "size": size}
+        return {**first, "rate": values.pop("learning_rate"), "device": self.device, **values}
+
+
+def run_folder(out: Path, net: str, fold: int) -> Path:
+    """Where one run's state and figures lie; folds count from 1 for people."""
+    return out / "runs" / f"{net}-{fold + 1}"
+
+
+def check_settings(plan: Plan, out: Path, data: str) -> None:
+    """Raise UsageError where the report in ``out`` was begun with other settings or data of another name.
+
+    Raises DataError where its plan is damaged. A folder without a plan takes any.
+    """
+    stored = read_json(out / PLAN_FILE)
+    if stored is None:
+        return
+    if stored.get("format") != FORMAT:
+        raise UsageError(f"{out} was made by another version of streamseg; choose another --out")
+    old, new = {**stored["settings"], "data": stored["data"]["name"]}, {**plan.settings(), "data": data}
+    changed = [
+        f"{key} {_text(old.get(key))} (now {_text(new[key])})" for key in new if old.get(key) != new[key]
+    ]
+    if changed:
+        raise UsageError(f"report {out} was begun with {', '.join(changed)}; give the same or another --out")
+
+
+def record(plan: Plan, out: Path, facts: Mapping[str, Any]) -> None:
+    """Write the plan and what is known of the data at the first start; later compare the data.
+
+    Raises UsageError where the pictures are not those that the report was begun with, SinkError.
+    """
+    stored = read_json(out / PLAN_FILE)
+    if stored is None:
+        value = {"format": FORMAT, "settings": plan.settings(), "data": facts, "open_choices": OPEN_CHOICES}
+        write_json(out / PLAN_FILE, value)
+    elif stored["data"]["fingerprint"] != facts["fingerprint"]:
+        raise UsageError(
+            f"report {out} was begun with other pictures or masks of {facts['name']} "
+            f"({stored['data']['images']}, now {facts['images']}); restore them or choose another --out"
+        )
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)

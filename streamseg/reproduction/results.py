@@ -1,0 +1,141 @@
+"""The stored figures of a replication, as far as it came. Reading them needs no data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from streamseg.errors import DataError, UsageError
+from streamseg.reproduction.files import read_json
+from streamseg.reproduction.plan import FORMAT, PLAN_FILE, run_folder
+
+RESULT = "result.json"
+"""A finished run's figures, in its folder."""
+
+Values = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One net trained on one fold."""
+
+    format: int
+    net: str
+    fold: int
+    """From 0."""
+    parameters: int
+    train_images: int
+    validation_images: int
+    example: str
+    """Name of the fold's example image."""
+    machine: Mapping[str, Any]
+    finished: str
+    """Date and time, ISO 8601, UTC."""
+    epochs: list[dict[str, Any]]
+    """Lines of the log: epoch, step (done by its end), loss (mean), dice, seconds (of its steps)."""
+    losses: list[float]
+    """Training loss of every step."""
+    images: list[dict[str, Any]]
+    """Of every held-back image: name, dice, iou, nerve, found."""
+
+    @property
+    def dice(self) -> list[float]:
+        return [image["dice"] for image in self.images]
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return len(self.losses) // len(self.epochs)
+
+    @property
+    def seconds(self) -> float:
+        """Time of all steps; neither validation nor saving."""
+        return float(sum(epoch["seconds"] for epoch in self.epochs))
+
+    @property
+    def step_seconds(self) -> float:
+        """Median over epochs of the time of a step, which a busy machine distorts less than the sum."""
+        return float(median(epoch["seconds"] for epoch in self.epochs)) / self.steps_per_epoch
+
+    @property
+    def final_loss(self) -> float:
+        """Mean training loss of the last epoch's steps."""
+        return fmean(self.losses[-self.steps_per_epoch :])
+
+
+@dataclass(frozen=True)
+class Results:
+    """All that a report is made of."""
+
+    settings: Mapping[str, Any]
+    data: Mapping[str, Any]
+    open_choices: Mapping[str, str]
+    runs: Mapping[tuple[str, int], Run]
+    """By net and fold."""
+
+    @property
+    def nets(self) -> list[str]:
+        return list(self.settings["nets"])
+
+    @property
+    def folds(self) -> int:
+        return int(self.settings["folds"])
+
+    @property
+    def missing(self) -> list[tuple[str, int]]:
+        wanted = [(net, fold) for fold in range(self.folds) for net in self.nets]
+        return [run for run in wanted if run not in self.runs]
+
+    @cached_property
+    def complete(self) -> list[int]:
+        """Folds that every net has finished: only these are compared."""
+        return [fold for fold in range(self.folds) if all((net, fold) in self.runs for net in self.nets)]
+
+    def compared(self, net: str) -> list[Run]:
+        """A net's runs on the complete folds."""
+        return [self.runs[net, fold] for fold in self.complete]
+
+    def dice(self, net: str) -> Values:
+        """Dice of all held-back images of the complete folds; all nets have the same images in one order."""
+        return np.array([dice for run in self.compared(net) for dice in run.dice], np.float64)
+
+
+def read_results(out: Path) -> Results:
+    """What is stored in a report's folder.
+
+    Raises UsageError where there is no report, DataError for a damaged file, which it names.
+    """
+    plan = read_json(out / PLAN_FILE)
+    if plan is None:
+        raise UsageError(
+            f"there is no report in {out} (no {PLAN_FILE}); begin one with 'streamseg reproduce'"
+        )
+    try:
+        nets, folds = plan["settings"]["nets"], plan["settings"]["folds"]
+        runs = {(net, fold): read_run(run_folder(out, net, fold)) for fold in range(folds) for net in nets}
+        found = {key: run for key, run in runs.items() if run is not None}
+        return Results(plan["settings"], plan["data"], plan["open_choices"], found)
+    except (KeyError, TypeError) as error:
+        raise DataError(
+            f"{out / PLAN_FILE} is damaged ({error!r}); restore it or choose another --out"
+        ) from error
+
+
+def read_run(folder: Path) -> Run | None:
+    """A run's figures, or None where it is not finished. Raises DataError."""
+    value = read_json(folder / RESULT)
+    if value is None:
+        return None
+    try:
+        run = Run(**value)
+    except TypeError as error:
+        raise DataError(f"{folder / RESULT} is damaged ({error}); remove it and run again") from error
+    if run.format != FORMAT or not run.epochs or len(run.losses) < len(run.epochs) or not run.images:
+        raise DataError(f"{folder / RESULT} is of another version or incomplete; remove it and run again")
+    return run

@@ -1,0 +1,199 @@
+"""One run of a replication: trains a net on a fold, and measures it on the fold's held-back images.
+
+``result.json`` beside the training run's own files holds all figures that a report needs; where it is, the
+run is finished. ``example.png`` is what the net finds in the fold's example image (0 or 255).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+
+from streamseg import __version__
+from streamseg.backends import load_backend
+from streamseg.datasets import Dataset, Sample
+from streamseg.errors import DataError
+from streamseg.metrics import Confusion
+from streamseg.nets import build_net, count_parameters
+from streamseg.reproduction.files import write_bytes, write_json
+from streamseg.reproduction.material import Material
+from streamseg.reproduction.plan import FORMAT, Plan, run_folder
+from streamseg.reproduction.results import RESULT
+from streamseg.segment import Segmenter
+from streamseg.training.folder import LOG, LOSSES, WEIGHTS
+from streamseg.training.loop import Watch, fit
+from streamseg.types import Frame, Grey, Mask
+
+EPOCH_KEYS = ("epoch", "step", "loss", "dice", "seconds", "images_per_second")
+
+
+@dataclass(frozen=True, slots=True)
+class Follow:
+    """Who looks on, and may ask the replication to stop."""
+
+    on_epoch: Callable[[str, int, dict[str, Any]], None] = lambda net, fold, line: None
+    """Called with net, fold (from 0) and each line of a run's log."""
+    on_run: Callable[[], object] = lambda: None
+    """Called after each run."""
+    should_stop: Callable[[], bool] = lambda: False
+    """Asked before each step and each image measured."""
+
+
+def is_finished(out: Path, net: str, fold: int) -> bool:
+    return (run_folder(out, net, fold) / RESULT).exists()
+
+
+@dataclass(frozen=True, slots=True)
+class Replication:
+    """A plan with its data and the folder that it is done in."""
+
+    plan: Plan
+    material: Material
+    out: Path
+    fabric: Fabric
+    follow: Follow
+
+    def run_all(self) -> bool:
+        """Do every run that is not finished yet; False where asked to stop before the end.
+
+        May be killed at any moment: called again, it goes on where training last saved its state.
+        Raises StreamsegError.
+        """
+        for net, fold in self.plan.runs():
+            if not is_finished(self.out, net, fold):
+                if not self.run(net, fold):
+                    return False
+                self.follow.on_run()
+        return True
+
+    def run(self, net: str, fold: int) -> bool:
+        """Train one net on one fold, measure it, and write ``result.json``; False where stopped before."""
+        folder, follow = run_folder(self.out, net, fold), self.follow
+        parts, config = self.material.folds[fold], self.plan.config_for(net, fold)
+        watch = Watch(on_epoch=lambda line: follow.on_epoch(net, fold, line), should_stop=follow.should_stop)
+        if not fit(config, self.material.cache, parts, folder, fabric=self.fabric, watch=watch).finished:
+            return False
+        held_back = self.material.data.part(parts.validation)
+        example = example_row(self.material, fold)
+        write_example(self.out, fold, held_back[example])
+        images = measure(folder, held_back, example, follow.should_stop)
+        if len(images) < len(held_back):
+            return False
+        about = {
+            "format": FORMAT,
+            "net": net,
+            "fold": fold,
+            "parameters": count_parameters(build_net(net)),
+            "train_images": len(parts.train),
+            "validation_images": len(parts.validation),
+            "example": held_back.entries[example].name,
+            "machine": machine(self.plan.device),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        write_json(folder / RESULT, {**about, **_training(folder), "images": images})
+        return True
+
+
+def example_row(material: Material, fold: int) -> int:
+    """Which of a fold's held-back images is its example: that with the median nerve area.
+
+    The choice knows the labels only, no net's result.
+    """
+    rows = list(material.folds[fold].validation)
+    areas = material.cache.labels[rows, 0].sum((1, 2), dtype=torch.int64)
+    with_nerve = sorted((int(area), row) for row, area in enumerate(areas) if area > 0)
+    return with_nerve[len(with_nerve) // 2][1] if with_nerve else 0
+
+
+def write_example(out: Path, fold: int, sample: Sample) -> None:
+    """Keep a fold's example image and mask in the report's folder, for its Figure 6."""
+    for name, picture in (("image", sample.image), ("mask", _picture(sample.nerve))):
+        _write_png(out / "examples" / f"{fold + 1}-{name}.png", picture)
+
+
+def measure(
+    folder: Path, held_back: Dataset, example: int, should_stop: Callable[[], bool] = lambda: False
+) -> list[dict[str, Any]]:
+    """Figures of each held-back image in its own pixels; keeps what is found in the example image.
+
+    Fewer than all where asked to stop. Raises EngineError for weights that do not load, DataError.
+    """
+    backend = load_backend(folder / WEIGHTS)
+    figures: list[dict[str, Any]] = []
+    try:
+        segmenter = Segmenter(backend, None)
+        for row, sample in enumerate(held_back):
+            if should_stop():
+                break
+            found = segmenter.segment(Frame(sample.image, row, time.monotonic_ns())).mask
+            figures.append(_figures(sample.name, Confusion.count(found, sample.nerve)))
+            if row == example:
+                _write_png(folder / "example.png", _picture(found))
+    finally:
+        backend.close()
+    return figures
+
+
+def _figures(name: str, count: Confusion) -> dict[str, Any]:
+    return {
+        "name": name,
+        "dice": round(count.dice, 6),
+        "iou": round(count.iou, 6),
+        "nerve": count.nerve_present,
+        "found": count.nerve_predicted,
+    }
+
+
+def _training(folder: Path) -> dict[str, Any]:
+    """What training logged: one object an epoch, and the loss of every step."""
+    try:
+        lines = (folder / LOG).read_text(encoding="utf-8").splitlines()
+        epochs = [{key: line[key] for key in EPOCH_KEYS} for line in map(json.loads, lines)]
+        losses = [round(float(loss), 6) for loss in json.loads((folder / LOSSES).read_text())]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"the log of {folder} is damaged ({error!r}); remove that folder and run again"
+        ) from error
+    return {"epochs": epochs, "losses": losses}
+
+
+def machine(device: str) -> dict[str, Any]:
+    """What a run's time was measured on, and with which versions. No name of the machine."""
+    name = torch.cuda.get_device_name() if device == "cuda" else _processor()
+    return {
+        "device": device,
+        "name": name,
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "streamseg": __version__,
+    }
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine()
+
+
+def _picture(mask: Mask) -> Grey:
+    return np.where(mask, 255, 0).astype(np.uint8)
+
+
+def _write_png(path: Path, picture: Grey) -> None:
+    write_bytes(path, cv2.imencode(".png", picture)[1].tobytes())
