@@ -1,0 +1,183 @@
+"""A cache on disk is made once, found again, and made anew where anything about it is not as it was."""
+
+import json
+import multiprocessing
+import os
+import resource
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from streamseg.datasets import open_dataset
+from streamseg.errors import DataError, SinkError
+from streamseg.training import data as data_module
+from streamseg.training.data import cache_samples
+from streamseg.training.kept import ABANDONED_S
+from streamseg.types import InputSpec
+
+SPEC = InputSpec(32, 48, mean=0.25, std=0.25, threshold=0.5)
+COUNT = 5
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    generator = np.random.default_rng(0)
+    for folder in ("images", "masks"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+    for number in range(COUNT):
+        image = generator.integers(0, 256, (40, 60), dtype=np.uint8)
+        mask = np.zeros((40, 60), np.uint8)
+        mask[5:20, number * 5 : number * 5 + 20] = 255 if number % 2 else 1
+        Image.fromarray(image).save(tmp_path / f"data/images/{number}.png")
+        Image.fromarray(mask).save(tmp_path / f"data/masks/{number}.png")
+    return tmp_path / "data"
+
+
+def make(root, folder, spec=SPEC):
+    """The cache of a data set, and how many images had to be decoded for it."""
+    decoded = []
+    cache = cache_samples(open_dataset(root), spec, folder=folder, advance=lambda: decoded.append(1))
+    return cache, len(decoded)
+
+
+def test_it_is_made_once_and_equals_the_one_in_memory(root, tmp_path):
+    memory = cache_samples(open_dataset(root), SPEC)
+    for expected in (COUNT, 0):
+        cache, decoded = make(root, tmp_path / "kept")
+        assert decoded == expected
+        assert cache.fingerprint == memory.fingerprint
+        assert torch.equal(cache.images, memory.images)
+        assert torch.equal(cache.labels, memory.labels)
+        assert torch.equal(cache.vessel_known, memory.vessel_known)
+        assert cache.vessel_known.tolist() == [True, False, True, False, True]
+        assert cache.names == memory.names
+    (home,) = (tmp_path / "kept").iterdir()
+    assert sorted(p.name for p in home.iterdir()) == ["cache.json", "images.npy", "labels.npy"]
+
+
+def test_what_changes_makes_a_new_one(root, tmp_path):
+    assert make(root, tmp_path / "kept")[1] == COUNT
+    assert make(root, tmp_path / "kept", InputSpec(48, 48, 0.25, 0.25, 0.5))[1] == COUNT
+    assert make(root, tmp_path / "kept", InputSpec(32, 48, 0.5, 0.5, 0.4))[1] == 0  # not the pixels
+    os.utime(root / "masks/2.png", ns=(0, 1))
+    assert make(root, tmp_path / "kept")[1] == COUNT
+    (root / "images/0.png").unlink()
+    (root / "masks/0.png").unlink()
+    cache, decoded = make(root, tmp_path / "kept")
+    assert (len(cache), decoded) == (COUNT - 1, COUNT - 1)
+    assert len(list((tmp_path / "kept").iterdir())) == 4
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[-7] ^= 1
+    path.write_bytes(content)
+
+
+def rename_first(path):
+    about = json.loads(path.read_text())
+    path.write_text(json.dumps(about | {"names": ["x", *about["names"][1:]]}))
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("images.npy", flip),
+        ("labels.npy", flip),
+        ("images.npy", lambda p: p.write_bytes(p.read_bytes()[:-1])),
+        ("labels.npy", lambda p: p.write_bytes(b"")),
+        ("labels.npy", Path.unlink),
+        ("cache.json", lambda p: p.write_text("{")),
+        ("cache.json", lambda p: p.write_text("[]")),
+        ("cache.json", lambda p: p.write_text("{}")),
+        ("cache.json", rename_first),
+        ("cache.json", Path.unlink),
+    ],
+)
+def test_a_damaged_one_is_made_anew(root, tmp_path, name, damage):
+    fingerprint = make(root, tmp_path / "kept")[0].fingerprint
+    (home,) = (tmp_path / "kept").iterdir()
+    damage(home / name)
+    for expected in (COUNT, 0):
+        cache, decoded = make(root, tmp_path / "kept")
+        assert (cache.fingerprint, decoded) == (fingerprint, expected)
+    assert list((tmp_path / "kept").iterdir()) == [home]
+
+
+def test_what_is_written_to_a_batch_stays_out_of_the_files(root, tmp_path):
+    cache, _ = make(root, tmp_path / "kept")
+    cache.take(torch.tensor([0])).images.zero_()
+    cache.images.zero_()
+    assert make(root, tmp_path / "kept")[1] == 0
+
+
+def worker(root, folder, answers):
+    answers.put(cache_samples(open_dataset(root), SPEC, folder=folder).fingerprint)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # quick, and none of its threads are used
+def test_processes_that_make_it_at_once_end_with_one(root, tmp_path):
+    context = multiprocessing.get_context("fork")
+    answers = context.Queue()
+    workers = [context.Process(target=worker, args=(root, tmp_path / "kept", answers)) for _ in range(3)]
+    for process in workers:
+        process.start()
+    found = {answers.get(timeout=120) for _ in workers}
+    for process in workers:
+        process.join(60)
+    assert [process.exitcode for process in workers] == [0, 0, 0]
+    assert found == {cache_samples(open_dataset(root), SPEC).fingerprint}
+    assert make(root, tmp_path / "kept")[1] == 0
+    assert len(list((tmp_path / "kept").iterdir())) == 1
+
+
+def test_a_bad_file_leaves_nothing_behind(root, tmp_path):
+    (root / "images/3.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"3\.png"):
+        make(root, tmp_path / "kept")
+    assert list((tmp_path / "kept").iterdir()) == []
+
+
+def test_what_killed_processes_left_is_removed_after_a_day(root, tmp_path):
+    old, new = (tmp_path / "kept" / name for name in ("a.partial", "b.partial"))
+    old.mkdir(parents=True)
+    new.mkdir()
+    then = time.time() - ABANDONED_S - 60
+    os.utime(old, (then, then))
+    make(root, tmp_path / "kept")
+    assert (old.exists(), new.exists()) == (False, True)
+
+
+def test_a_folder_that_cannot_be_written_is_named(root, tmp_path):
+    (tmp_path / "kept").write_text("a file")
+    with pytest.raises(SinkError, match=r"cannot keep prepared images in .*kept"):
+        make(root, tmp_path / "kept")
+
+
+def test_a_full_disk_is_an_error_and_leaves_nothing(root, tmp_path):
+    """The limit on a file's size stands for the disk's end."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limit[1]))
+    try:
+        with pytest.raises(SinkError, match="free space or choose another folder"):
+            make(root, tmp_path / "kept")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert list((tmp_path / "kept").iterdir()) == []
+
+
+def test_a_large_one_goes_to_the_users_cache_folder(root, tmp_path, monkeypatch):
+    monkeypatch.setattr(data_module, "LARGE_BYTES", COUNT * 3 * 32 * 48 - 1)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
+    assert make(root, None)[1] == COUNT
+    assert make(root, None)[1] == 0
+    assert len(list((tmp_path / "user/streamseg/images").iterdir())) == 1
+    monkeypatch.setattr(data_module, "LARGE_BYTES", COUNT * 3 * 32 * 48)
+    assert make(root, None)[1] == COUNT
