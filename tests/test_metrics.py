@@ -50,3 +50,24 @@ def test_undefined_shares_are_none():
     assert summarise([Confusion.count(EMPTY, EMPTY)]).sensitivity is None
     with pytest.raises(ValueError, match="no images"):
         summarise([])
+
+
+@pytest.mark.filterwarnings("ignore")  # of packages that MONAI and torchmetrics import
+def test_dice_and_iou_are_those_of_monai_and_torchmetrics():
+    monai = pytest.importorskip("monai.metrics")
+    torchmetrics = pytest.importorskip("torchmetrics.functional.classification")
+    torch = pytest.importorskip("torch")
+    generator = np.random.default_rng(0)
+    density = generator.choice([0.0, 0.1, 0.5, 1.0], (2, 60, 1, 1))
+    predicted, truth = generator.random((2, 60, 9, 11)) < density
+    counts = [Confusion.count(*pair) for pair in zip(predicted, truth, strict=True)]
+    assert any(not (c.nerve_present or c.nerve_predicted) for c in counts)
+    masks = [torch.from_numpy(array[:, None].astype(np.float32)) for array in (predicted, truth)]
+    # ignore_empty counts 1 where both are empty, the competition's rule; where one is, 0.
+    dice = monai.compute_dice(*masks, include_background=True, ignore_empty=False)
+    iou = [
+        float(torchmetrics.binary_jaccard_index(p, t.int(), zero_division=1.0))
+        for p, t in zip(*masks, strict=True)
+    ]
+    assert [c.dice for c in counts] == pytest.approx(dice[:, 0].tolist(), abs=1e-6)
+    assert [c.iou for c in counts] == pytest.approx(iou, abs=1e-6)

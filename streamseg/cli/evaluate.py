@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +9,7 @@ import typer
 
 from streamseg.cli.console import Progress, print_json, say, stop_on_signals
 from streamseg.cli.options import EngineOption, JsonOption
+from streamseg.errors import UsageError
 
 
 def evaluate(
@@ -19,6 +19,12 @@ def evaluate(
     ],
     engine: EngineOption = None,
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N images.")] = None,
+    spacing: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MM", help="Millimetres per pixel, one number or ROW,COLUMN: distances in mm too."
+        ),
+    ] = None,
     per_image: Annotated[bool, typer.Option("--per-image", help="Also give each image's figures.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -26,49 +32,74 @@ def evaluate(
 
     The whole image is segmented, as replay does with --roi none; Dice and IoU are those of the image's own
     pixels, and 1 where neither the engine nor the label has nerve. Sensitivity and specificity are of "there
-    is nerve in this image", null where the data has no such images.
+    is nerve in this image", null where the data has no such images. Distances (Hausdorff 95 %, average
+    surface) are over the images in which both have nerve, their number is "outlines". Calibration: of each
+    pixel's probability (pixel_ece, pixel_brier) and of the confidence beside the image's Dice.
     """
     from streamseg.backends import load_backend
     from streamseg.datasets import open_dataset
-    from streamseg.evaluation import confusions
-    from streamseg.metrics import summarise
+    from streamseg.evaluation import Evaluation
     from streamseg.segment import Segmenter
 
+    spacing_mm = None if spacing is None else parse_spacing(spacing)
     samples = open_dataset(data)[:limit]
     backend = load_backend(engine)
+    evaluation = Evaluation(Segmenter(backend, None), spacing_mm)
     try:
         with stop_on_signals() as stop, Progress(data.resolve().name, len(samples), "images") as progress:
-            counts = []
-            for found in confusions(samples, Segmenter(backend, None)):
-                counts.append(found)
+            for sample in samples:
+                evaluation.add(sample)
                 progress.advance()
                 if stop:
                     break
     finally:
         backend.close()
     if stop:
-        say(f"stopped by {stop.cause} after {len(counts)} of {len(samples)} images; no figures of a part")
+        done = len(evaluation.images)
+        say(f"stopped by {stop.cause} after {done} of {len(samples)} images; no figures of a part")
         raise typer.Exit(stop.exit_code)
     result: dict[str, Any] = {
-        **asdict(summarise([count for _, count in counts])),
+        **evaluation.to_json(),
         "engine": {"name": backend.name, "sha256": backend.fingerprint},
         "data": str(data),
     }
     if per_image:
-        result["per_image"] = [
-            {"name": name, "dice": c.dice, "iou": c.iou, "nerve": c.nerve_present, "found": c.nerve_predicted}
-            for name, c in counts
-        ]
+        result["per_image"] = [image.to_json() for image in evaluation.images]
     if as_json:
         print_json(result)
     else:
         _print_lines(result)
 
 
+def parse_spacing(text: str) -> tuple[float, float]:
+    """Read ``"0.1"`` or ``"0.1,0.12"`` (row, column), in mm per pixel. Raises UsageError."""
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (1, 2) or not all(0 < number < float("inf") for number in numbers):
+        raise UsageError(
+            f"spacing {text!r} is not in mm per pixel; give one number, or ROW,COLUMN as 0.1,0.12"
+        )
+    return numbers[0], numbers[-1]
+
+
 def _print_lines(result: dict[str, Any]) -> None:
     for image in result.pop("per_image", ()):
-        print(f"{image['name']}  dice {image['dice']:.4f}  iou {image['iou']:.4f}")
-    engine = result.pop("engine")
-    for key, value in {**result, "engine": f"{engine['name']} (sha256 {engine['sha256'][:12]})"}.items():
+        print(
+            f"{image['name']}  dice {image['dice']:.4f}  iou {image['iou']:.4f}  "
+            f"confidence {image['confidence']:.2f}  {image['state']}"
+        )
+    engine, confidence, interval = result["engine"], result.pop("confidence"), result["dice_interval"]
+    lines = {
+        **result,
+        "dice_interval": interval and f"{interval[0]:.4f} to {interval[1]:.4f} (95 %)",
+        "states": ", ".join(f"{state} {count}" for state, count in result["states"].items()),
+        **{f"confidence_{key}": confidence[key] for key in ("ece", "spearman", "auroc")},
+        "engine": f"{engine['name']} (sha256 {engine['sha256'][:12]})",
+    }
+    if result["hd95_mean_mm"] is None:
+        lines = {key: value for key, value in lines.items() if not key.endswith("_mm")}
+    for key, value in lines.items():
         text = "undefined" if value is None else f"{value:.4f}" if isinstance(value, float) else value
-        print(f"{key + ':':<13} {text}")
+        print(f"{key + ':':<20} {text}")

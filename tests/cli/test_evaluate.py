@@ -55,19 +55,63 @@ def test_the_figures_are_right(data: Path, engine: Path, capsys: pytest.CaptureF
     assert answer["sensitivity"] == pytest.approx(2 / 3)
     assert answer["specificity"] == pytest.approx(1 / 2)
     assert answer["engine"]["name"] == "bright"
+    low, high = answer["dice_interval"]
+    assert 0 <= low < answer["dice_mean"] < high <= 1
+    assert answer["states"] == {"nerve": 3, "no nerve": 2}
+
+
+def test_distances_and_calibration(data: Path, engine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    answer = evaluate([str(data), "--engine", str(engine), "--per-image"], capsys)
+    images = {image["name"]: image for image in answer["per_image"]}
+    assert (images["exact"]["hd95_px"], images["exact"]["asd_px"]) == (0, 0)
+    assert images["half"]["hd95_px"] == pytest.approx(16)  # the label goes on 16 columns further
+    assert [images["missed"][key] for key in ("hd95_px", "asd_px", "hd95_mm")] == [None] * 3
+    assert answer["outlines"] == 2
+    assert answer["hd95_mean_px"] == answer["hd95_median_px"] == pytest.approx(8)
+    assert answer["hd95_mean_mm"] is None
+    # Of 96x64 pixels 256 are missed in "half", 512 in "missed", and 512 are too many in "wrong".
+    assert answer["pixel_ece"] == pytest.approx(1280 / (5 * 96 * 64), abs=1e-3)
+    assert answer["pixel_brier"] == pytest.approx(1280 / (5 * 96 * 64), abs=1e-3)
+    assert images["exact"]["state"] == "nerve"
+    assert images["exact"]["confidence"] > 0.99
+    assert set(answer["confidence"]) == {"ece", "spearman", "auroc", "bins"}
+    assert sum(part["count"] for part in answer["confidence"]["bins"]) == 5
+
+
+@pytest.mark.parametrize(("spacing", "columns_mm"), [("0.2", 0.2), ("0.5,0.1", 0.1)])
+def test_distances_in_mm(
+    data: Path, engine: Path, spacing: str, columns_mm: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = evaluate([str(data), "--engine", str(engine), "--spacing", spacing], capsys)
+    assert answer["hd95_mean_px"] == pytest.approx(8)
+    assert answer["hd95_mean_mm"] == pytest.approx(8 * columns_mm)
+
+
+@pytest.mark.parametrize("spacing", ["", "0", "-1", "nan", "0.1,0.1,0.1", "wide"])
+def test_what_is_no_spacing_is_refused(data: Path, spacing: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(data), "--spacing", spacing]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert repr(spacing) in err
 
 
 def test_what_is_undefined_is_null(data: Path, engine: Path, capsys: pytest.CaptureFixture[str]) -> None:
     answer = evaluate([str(data), "--engine", str(engine), "--limit", "1"], capsys)
     assert (answer["images"], answer["sensitivity"], answer["specificity"]) == (1, None, 1.0)
+    assert answer["dice_interval"] is None
+    assert (answer["outlines"], answer["asd_mean_px"], answer["confidence"]["auroc"]) == (0, None, None)
     assert "per_image" not in answer
 
 
 def test_without_json_a_line_per_figure(data: Path, engine: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["evaluate", str(data), "--engine", str(engine), "--limit", "1"]) == 0
+    assert main(["evaluate", str(data), "--engine", str(engine), "--limit", "1", "--per-image"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "dice_mean:    1.0000" in lines
-    assert "sensitivity:  undefined" in lines
+    figures = dict(line.split(":", 1) for line in lines[1:])
+    assert lines[0].startswith("empty  dice 1.0000  iou 1.0000  confidence 1.00  no nerve")
+    assert figures["dice_mean"].strip() == "1.0000"
+    assert figures["sensitivity"].strip() == figures["dice_interval"].strip() == "undefined"
+    assert figures["states"].strip() == "no nerve 1"
+    assert not any(name.endswith("_mm") for name in figures)
 
 
 def test_a_mask_without_an_image_is_named(
