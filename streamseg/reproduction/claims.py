@@ -42,8 +42,8 @@ def _higher(summary: Summary, other: str) -> Claim:
     return Claim(
         f"The improved U-Net has a higher Dice than {TITLES[other]} (+{GAIN_PERCENT[other]} %)",
         _none_yet() if found is None else _gain(found, GAIN_PERCENT[other]),
-        "The 95 % bootstrap interval of the mean difference over the same images excludes 0; "
-        "the size of the gain is not part of the verdict",
+        "The 95 % bootstrap interval of the mean difference over the same images excludes 0; the size of "
+        "the gain is not part of the verdict",
         UNDECIDED if found is None else _sign(found.dice),
     )
 
@@ -72,8 +72,8 @@ def _order(summary: Summary) -> Claim:
     return Claim(
         "Dice: improved U-Net > SegNet > U-Net",
         order if len(known) == 2 else _none_yet(),
-        "Both steps (improved over SegNet, SegNet over U-Net): the paired interval is above "
-        "0; does not replicate where one is below",
+        "Both steps (improved over SegNet, SegNet over U-Net): the paired interval is above 0; does not "
+        "replicate where one is below",
         verdict,
     )
 
@@ -112,8 +112,8 @@ def _loss(summary: Summary) -> Claim:
     return Claim(
         "The improved U-Net ends with the lowest training loss",
         ", ".join(losses) if len(known) == 2 else _none_yet(),
-        "Mean loss of the last epoch's steps: the 95 % t interval of the paired difference over the folds is "
-        "below 0 against both other nets; does not replicate where it is above 0 against one",
+        "Mean loss of the last epoch's steps: the 95 % t interval of the paired difference over the folds "
+        "is below 0 against both other nets; does not replicate where it is above 0 against one",
         verdict,
     )
 

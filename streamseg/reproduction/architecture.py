@@ -1,0 +1,80 @@
+"""What the nets are made of, read off the nets themselves: the paper's Table 1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from streamseg.nets import build_net, count_parameters
+
+SIDE = 64
+"""Side of the picture sent through; it has no content, only a shape."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Some layers at one resolution."""
+
+    part: str
+    """``encoder``, ``decoder`` or ``head``; what lies at the bottom belongs to the encoder."""
+    scale: int
+    """How many times smaller than the input its pictures are."""
+    text: str
+    """Such as ``up+merge, 2 x conv3-256``."""
+    normalisations: int
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """A net's stages in order, and its parameters as the paper's Table 3 counts them."""
+
+    stages: tuple[Stage, ...]
+    parameters: int
+
+
+def read_architecture(name: str) -> Architecture:
+    """Walk a freshly built net while a picture without content passes through; no arithmetic is done."""
+    with torch.device("meta"):
+        net = build_net(name).eval()
+        shapes: dict[str, tuple[torch.Size, torch.Size]] = {}
+        for path, module in net.named_modules():
+            if isinstance(module, nn.Sequential) or path == "head":
+                module.register_forward_hook(_noting(shapes, path))
+        net(torch.zeros(1, 1, SIDE, SIDE))
+    stages, channels = [], 1
+    for path, (given, made) in shapes.items():
+        part = path.split(".", maxsplit=1)[0]
+        modules = net.get_submodule(path)
+        up = {True: "up+merge, ", False: "up, "}[given[1] > channels] if part == "decoder" else ""
+        stages.append(
+            Stage(
+                "encoder" if part == "bottom" else part,
+                SIDE // given[2],
+                up + _layers(modules),
+                sum(isinstance(module, nn.BatchNorm2d) for module in modules.modules()),
+            )
+        )
+        channels = made[1]
+    return Architecture(tuple(stages), count_parameters(net))
+
+
+def _noting(shapes: dict[str, tuple[torch.Size, torch.Size]], path: str) -> Any:
+    def hook(_: nn.Module, given: tuple[Tensor, ...], made: Tensor) -> None:
+        shapes[path] = (given[0].shape, made.shape)
+
+    return hook
+
+
+def _layers(stage: nn.Module) -> str:
+    """``2 x conv3-32 + shortcut-32``: main convolutions in order, then those beside them."""
+    convs = [(path, conv) for path, conv in stage.named_modules() if isinstance(conv, nn.Conv2d)]
+    main = [
+        f"conv{conv.kernel_size[0]}-{conv.out_channels}" for path, conv in convs if "shortcut" not in path
+    ]
+    beside = [f"shortcut-{conv.out_channels}" for path, conv in convs if "shortcut" in path]
+    runs = [(text, len(list(same))) for text, same in groupby(main)]
+    return " + ".join([text if count == 1 else f"{count} x {text}" for text, count in runs] + beside)

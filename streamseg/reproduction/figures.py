@@ -1,0 +1,178 @@
+"""The report's pictures, by matplotlib: colours for the colour-blind too, lines that print in grey."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from streamseg.errors import DataError, MissingExtra
+from streamseg.reproduction import paper
+from streamseg.reproduction.plan import run_folder
+from streamseg.reproduction.results import Results, Run, Values
+from streamseg.reproduction.summary import Summary
+
+try:
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+except ImportError as error:  # pragma: no cover - the extra is installed wherever tests run
+    raise MissingExtra("the report", "matplotlib", "train") from error
+
+COLOURS = {"unet": "#0072B2", "segnet": "#D55E00", "improved_unet": "#009E73"}
+"""Of Okabe and Ito's palette."""
+TRUTH = "#F0E442"
+"""Outline of the reference mask."""
+LINES: dict[str, Any] = {"unet": (0, (5, 2)), "segnet": (0, (1, 1.2)), "improved_unet": "-"}
+POINTS = 400
+"""A curve is drawn with so many points at most."""
+EXAMPLES = 4
+"""Folds of which Figure 6 shows the example."""
+
+
+def loss_figure(results: Results) -> bytes:
+    """Figure 7 as SVG: training loss against iterations; the folds' mean in a band of their extremes."""
+    with _style():
+        figure = Figure(figsize=(7, 3.8), layout="constrained")
+        axes = figure.subplots()
+        for net in results.nets:
+            runs = results.compared(net)
+            steps, curves = _curves(runs)
+            final = fmean(run.final_loss for run in runs)
+            label = f"{paper.TITLES[net]}: {final:.3f} at the end"
+            axes.fill_between(steps, curves.min(0), curves.max(0), color=COLOURS[net], alpha=0.18, lw=0)
+            axes.plot(steps, curves.mean(0), color=COLOURS[net], ls=LINES[net], lw=1.8, label=label)
+        axes.set(xlabel="iteration", ylabel="training loss (running mean over an epoch)")
+        axes.set_xlim(left=0)
+        axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+        return _svg(figure)
+
+
+def _curves(runs: list[Run]) -> tuple[npt.NDArray[np.int64], Values]:
+    """Iterations, and at each the smoothed loss of every run: (points,), (runs, points)."""
+    length = min(len(run.losses) for run in runs)  # folds differ by a few images
+    steps = np.unique(np.linspace(1, length, POINTS).round().astype(np.int64))
+    return steps, np.stack([smoothed(run.losses, run.steps_per_epoch)[steps - 1] for run in runs])
+
+
+def smoothed(losses: list[float], window: int) -> Values:
+    """Mean of the last ``window`` values up to each, of those that there are at the start. Same length."""
+    sums = np.concatenate([[0.0], np.cumsum(np.asarray(losses, np.float64))])
+    ends = np.arange(1, len(losses) + 1)
+    starts = np.maximum(ends - window, 0)
+    return np.asarray((sums[ends] - sums[starts]) / (ends - starts), np.float64)
+
+
+def dice_figure(summary: Summary) -> bytes:
+    """Table 2 as SVG: each net's mean with its interval, its folds, and the paper's value."""
+    with _style():
+        figure = Figure(figsize=(7, 0.9 + 0.55 * len(summary.nets)), layout="constrained")
+        axes = figure.subplots()
+        for row, (net, found) in enumerate(summary.nets.items()):
+            dice = found.dice
+            ends = [[dice.mean - _end(dice.low, dice.mean)], [_end(dice.high, dice.mean) - dice.mean]]
+            first = row == 0
+            axes.plot(
+                [paper.DICE[net]],
+                [row],
+                "s",
+                mfc="none",
+                mec="#555555",
+                ms=8,
+                label="paper (other images)" if first else None,
+            )
+            axes.plot(
+                found.dice_folds,
+                [row + 0.22] * len(found.dice_folds),
+                "o",
+                color=COLOURS[net],
+                alpha=0.6,
+                ms=4,
+                label="each fold" if first else None,
+            )
+            axes.errorbar(
+                [dice.mean],
+                [row],
+                xerr=ends,
+                fmt="D",
+                color=COLOURS[net],
+                capsize=4,
+                ms=6,
+                label="mean, 95 % interval" if first else None,
+            )
+        axes.set_yticks(range(len(summary.nets)), [paper.TITLES[net] for net in summary.nets])
+        axes.set_ylim(len(summary.nets) - 0.5, -0.5)
+        axes.set_xlim(0, 1)
+        axes.set_xlabel("Dice")
+        axes.grid(axis="x", alpha=0.3)
+        axes.legend(frameon=False, loc="center left")
+        return _svg(figure)
+
+
+def _end(end: float | None, mean: float) -> float:
+    return mean if end is None else end
+
+
+def example_figure(results: Results, out: Path) -> bytes:
+    """Figure 6 as PNG: per fold an image, its mask, and what each net finds. Raises DataError."""
+    folds = results.complete[:EXAMPLES]
+    columns = 2 + len(results.nets)
+    with _style():
+        figure = Figure(figsize=(2.4 * columns, 2.1 * len(folds)), layout="constrained", dpi=110)
+        grid = figure.subplots(len(folds), columns, squeeze=False)
+        for axes in grid.flat:
+            axes.set_axis_off()
+        for row, fold in zip(grid, folds, strict=True):
+            image, truth = (_read(out / "examples" / f"{fold + 1}-{name}.png") for name in ("image", "mask"))
+            for axes in row:
+                axes.imshow(image, cmap="gray", vmin=0, vmax=255)
+            row[0].set_title(f"image (fold {fold + 1})")
+            row[1].set_title("mask")
+            _overlay(row[1], truth, TRUTH)
+            for axes, net in zip(row[2:], results.nets, strict=True):
+                run = results.runs[net, fold]
+                dice = next(found["dice"] for found in run.images if found["name"] == run.example)
+                axes.set_title(f"{paper.TITLES[net]}, Dice {dice:.2f}")
+                _overlay(axes, _read(run_folder(out, net, fold) / "example.png"), COLOURS[net])
+                axes.contour(truth, levels=[127], colors=[TRUTH], linewidths=0.9, linestyles="dashed")
+        return _save(figure, "png")
+
+
+def _overlay(axes: Any, mask: npt.NDArray[np.uint8], colour: str) -> None:
+    if mask.any() and not mask.all():  # matplotlib warns of contours that are nowhere
+        axes.contourf(mask, levels=[127, 256], colors=[colour], alpha=0.35)
+        axes.contour(mask, levels=[127], colors=[colour], linewidths=1.4)
+
+
+def _read(path: Path) -> npt.NDArray[np.uint8]:
+    picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    if picture is None:
+        raise DataError(
+            f"cannot read {path}; remove the {'run' if 'runs' in path.parts else 'report'} it is of"
+        )
+    return np.asarray(picture, np.uint8)
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    # the salt makes the same figure the same bytes, so that a report written again changes nothing
+    with mpl.rc_context({"font.size": 9, "axes.titlesize": 9, "svg.hashsalt": "streamseg"}):
+        yield
+
+
+def _svg(figure: Figure) -> bytes:
+    return _save(figure, "svg")
+
+
+def _save(figure: Figure, kind: str) -> bytes:
+    target = io.BytesIO()
+    figure.savefig(target, format=kind, metadata={"Date": None} if kind == "svg" else None)
+    return target.getvalue()
