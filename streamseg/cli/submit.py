@@ -1,0 +1,176 @@
+"""``streamseg submit``: the competition's submission file from a folder of test images."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from streamseg import __version__
+from streamseg.cli.console import Progress, Stop, print_json, say, stop_on_signals
+from streamseg.cli.options import ForceOption, JsonOption
+from streamseg.cli.outputs import check_outputs
+from streamseg.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from streamseg.segment import Segmenter
+    from streamseg.submission import AreaThreshold, Finished, Numbered, Prediction
+
+
+def submit(
+    images: Annotated[
+        Path, typer.Argument(metavar="IMAGES", help="Folder of the test images, 1.tif, 2.tif, ...")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="CSV", help="File to write.")],
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            "--engine",
+            "--weights",
+            metavar="NAME_OR_PATH",
+            help="A shipped engine's name, an engine folder, or a run's weights.safetensors.",
+        ),
+    ] = None,
+    validation: Annotated[
+        Path | None,
+        typer.Option(metavar="DATA", help="Labelled images on which the area threshold is chosen."),
+    ] = None,
+    last: Annotated[
+        float | None,
+        typer.Option(
+            "--validation-last",
+            metavar="SHARE",
+            help="Only the last block of DATA: 0.2, as train holds back.",
+        ),
+    ] = None,
+    min_pixels: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="The area threshold, set by hand.")
+    ] = None,
+    force: ForceOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Write the competition's submission file: a line "img,pixels" for each test image, in numeric order.
+
+    Outlines smaller than the area threshold become empty: it is chosen on --validation for the highest mean
+    Dice (images that the net was not trained on, of the test images' size), or set by --min-pixels.
+
+    Finished images are kept in CSV.progress: after Ctrl-C, a crash, or when an unreadable image was replaced,
+    the same command goes on. CSV itself appears when all images are done.
+    """
+    if validation is not None and min_pixels is not None:
+        raise UsageError("--validation chooses the area threshold and --min-pixels sets it; give one of them")
+    if last is not None and (validation is None or not 0 < last < 1):
+        raise UsageError(
+            f"--validation-last {last} is a share of --validation DATA between 0 and 1; give both, or none"
+        )
+    check_outputs([out], [], force=force)
+    result = _run(images, out, engine, validation, last, min_pixels, force)
+    say(
+        f"wrote {result['images']} lines, {result['empty']} of them empty; outlines of fewer than "
+        f"{result['min_pixels']} pixels count as none"
+    )
+    if json:
+        print_json(result)
+    else:
+        typer.echo(out)
+
+
+def _run(
+    images: Path,
+    out: Path,
+    engine: str | None,
+    validation: Path | None,
+    last: float | None,
+    min_pixels: int | None,
+    force: bool,
+) -> dict[str, Any]:
+    from streamseg.backends import load_backend
+    from streamseg.segment import Segmenter
+    from streamseg.submission import Finished, list_test_images, write_submission
+
+    listed = list_test_images(images)
+    backend = load_backend(engine)
+    key = {"engine": backend.fingerprint, "name": backend.name, "version": __version__}
+    try:
+        with stop_on_signals() as stop:
+            segmenter = Segmenter(backend, None)
+            chosen = None if validation is None else _choose(validation, last, segmenter, stop)
+            smallest = chosen.min_pixels if chosen else min_pixels or 0
+            with Finished(out, key) as finished:
+                rows = _predict_all(listed, segmenter, finished, stop)
+                empty = write_submission(out, rows, smallest, force=force)
+                finished.remove()
+    finally:
+        backend.close()
+    return {
+        "out": str(out),
+        "images": len(rows),
+        "empty": empty,
+        "min_pixels": smallest,
+        "validation": asdict(chosen) if chosen else None,
+        "engine": {"name": backend.name, "sha256": backend.fingerprint},
+    }
+
+
+def _choose(path: Path, last: float | None, segmenter: Segmenter, stop: Stop) -> AreaThreshold:
+    """The area threshold that suits labelled images best."""
+    from streamseg.datasets import open_dataset, split_last
+    from streamseg.evaluation import confusions
+    from streamseg.submission import choose_min_pixels
+
+    data = open_dataset(path)
+    data = data if last is None else split_last(data, last)[1]
+    counts = []
+    with Progress("validation", len(data), "images") as progress:
+        for _, count in confusions(data, segmenter):
+            counts.append(count)
+            progress.advance()
+            if stop:
+                say(f"stopped by {stop.cause} while choosing the area threshold; nothing was written")
+                raise typer.Exit(stop.exit_code)
+    chosen = choose_min_pixels(counts)
+    say(
+        f"area threshold {chosen.min_pixels} pixels: mean Dice {chosen.dice_before:.4f} before, "
+        f"{chosen.dice_after:.4f} after, on {chosen.images} validation images (those that it was chosen on)"
+    )
+    return chosen
+
+
+def _predict_all(
+    images: tuple[Numbered, ...], segmenter: Segmenter, finished: Finished, stop: Stop
+) -> dict[int, Prediction]:
+    """Every image's prediction by number; those that are not finished are made now.
+
+    Goes past images that cannot be read, and raises DataError at the end: then all the rest is finished.
+    """
+    from streamseg.submission import predict
+
+    rows = {image.number: row for image in images if (row := finished.find(image))}
+    if rows:
+        say(f"{len(rows)} of {len(images)} images are finished already ({finished.path})")
+    failed: list[DataError] = []
+    with Progress("submit", len(images), "images", done=len(rows)) as progress:
+        for image in images:
+            if image.number in rows:
+                continue
+            if stop:
+                say(
+                    f"stopped by {stop.cause} after {len(rows)} of {len(images)} images, which are kept in "
+                    f"{finished.path}; the same command goes on from there"
+                )
+                raise typer.Exit(stop.exit_code)
+            try:
+                rows[image.number] = predict(image, segmenter)
+                finished.add(image, rows[image.number])
+            except DataError as error:
+                failed.append(error)
+                progress.say(str(error))
+            progress.advance()
+    if failed:
+        raise DataError(
+            f"{len(failed)} of {len(images)} test images cannot be read, first: {failed[0]}; the others are "
+            f"kept in {finished.path}, so that the same command, run again, goes on with these"
+        )
+    return rows
