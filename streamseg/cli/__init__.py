@@ -24,6 +24,7 @@ from streamseg.cli.doctor import doctor
 from streamseg.cli.evaluate import evaluate
 from streamseg.cli.phantom import phantom
 from streamseg.cli.replay import replay
+from streamseg.cli.reproduce import reproduce
 from streamseg.cli.submit import submit
 from streamseg.cli.train import train
 from streamseg.errors import StreamsegError
@@ -38,7 +39,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (replay, evaluate, phantom, train, submit, doctor):
+for _command in (replay, evaluate, phantom, train, reproduce, submit, doctor):
     app.command()(_command)
 
 

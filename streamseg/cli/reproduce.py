@@ -18,54 +18,57 @@ def reproduce(
     data: Annotated[
         str,
         typer.Argument(
-            metavar="DATA",
-            help="Folder with images/ and masks/, Kaggle's folder, or phantom[:N] (default 200).",
+            metavar="DATA", help="Folder with images/ and masks/, the Kaggle folder, or phantom[:N]."
         ),
     ],
     out: Annotated[Path, typer.Option(metavar="REPORT", help="Folder of the report and its runs.")],
-    folds: Annotated[int, typer.Option(metavar="K", help="Parts, each held back once.")] = 4,
+    folds: Annotated[int, typer.Option(metavar="K", help="Parts of the data, each held back once.")] = 4,
     size: Annotated[str | None, typer.Option(metavar="HxW", help="Input size, multiples of 32.")] = None,
-    epochs: Annotated[int | None, typer.Option(metavar="N")] = None,
+    epochs: Annotated[int | None, typer.Option(metavar="N", help="Default: the recipe's.")] = None,
     batch: Annotated[int | None, typer.Option(metavar="N", help="Images a step.")] = None,
     rate: Annotated[float | None, typer.Option(metavar="R", help="Learning rate.")] = None,
-    recipe: Annotated[str, typer.Option(help="paper or best; what is not given is its choice.")] = "paper",
+    recipe: Annotated[
+        str, typer.Option(help="paper: what it states, no more. best: what we found.")
+    ] = "paper",
     nets: Annotated[str, typer.Option(help="Which nets, with commas.")] = "unet,segnet,improved_unet",
-    seed: Annotated[int, typer.Option(metavar="S", help="The first fold's; the next ones count on.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="S", help="Of the first fold; the others count on.")] = 0,
     device: Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu or gpu.")] = "auto",
     export: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Also write what holds no picture, for publishing.")
+        Path | None, typer.Option(metavar="FOLDER", help="Also write what holds no picture of the data here.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train the paper's three nets under one recipe, k-fold, and report what of the paper replicates.
+    """Train the paper's three nets under one recipe, k-fold, and report which of its claims replicate.
 
-    Writes report.html, report.md and result.json. Killed at any moment, the same call goes on; what is done
-    costs nothing. The report is written anew after every run and says what is missing.
+    Writes report.html, report.md and result.json. Stopped or killed at any moment, the same call goes on, and
+    what is done costs nothing. The report is written anew after every run and says what is missing.
     """
+    from streamseg.cli.train import parse_size
+    from streamseg.errors import UsageError
     from streamseg.reproduction.material import data_name, gather
     from streamseg.reproduction.plan import Plan, check_settings, record
     from streamseg.reproduction.report import write_report
     from streamseg.reproduction.runs import Follow, Replication
-    from streamseg.training.config import recipe as recipe_of
+    from streamseg.training.config import recipe as take_recipe
     from streamseg.training.devices import make_fabric
 
-    height, width = (None, None) if size is None else _size(size)
+    height, width = parse_size(size) if size else (None, None)
     changes = {"height": height, "width": width, "epochs": epochs, "batch": batch, "learning_rate": rate}
-    config = recipe_of(recipe, **changes, seed=seed)
+    config = take_recipe(recipe, **changes, seed=seed)
     fabric = make_fabric(device, config.precision)
+    if fabric.world_size > 1:
+        raise UsageError(
+            f"reproduce runs in one process, found {fabric.world_size}; start it without torchrun"
+        )
     plan = Plan(config, folds, tuple(nets.split(",")), fabric.device.type)
     check_settings(plan, out, data_name(data))
     with Progress(data_name(data), None, "images") as progress:
-        material = gather(data, plan, out, say=say, advance=progress.advance)
+        material = gather(data, plan, out, say=progress.say, advance=progress.advance)
     record(plan, out, material.facts)
-    with stop_on_signals() as stop:
-        follow = Follow(
-            on_epoch=lambda net, fold, line: say(_line(plan, net, fold, line)),
-            on_run=lambda: write_report(out),
-            should_stop=lambda: bool(stop),
-        )
+    with stop_on_signals() as stop, _Display(plan) as display:
+        follow = Follow(display.step, display.epoch, lambda: write_report(out), lambda: bool(stop))
         Replication(plan, material, out, fabric, follow).run_all()
-        result = write_report(out, export=export)
+    result = write_report(out, export=None if stop else export)
     if stop:
         say(f"stopped by {stop.cause}; the same call goes on from here")
         raise typer.Exit(stop.exit_code)
@@ -75,14 +78,37 @@ def reproduce(
         typer.echo(out / "report.html")
 
 
-def _size(text: str) -> tuple[int, int]:
-    from streamseg.cli.train import parse_size
+class _Display:
+    """Progress of one run after another, on stderr."""
 
-    return parse_size(text)
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._runs = list(plan.runs())
+        self._run: tuple[str, int] | None = None
+        self._progress: Progress | None = None
 
+    def __enter__(self) -> _Display:
+        return self
 
-def _line(plan: Plan, net: str, fold: int, line: dict[str, Any]) -> str:
-    return (
-        f"{net}, fold {fold + 1} of {plan.folds}: epoch {line['epoch']} of {plan.config.epochs}  "
-        f"loss {line['loss']:.4f}  Dice {line['dice']:.4f}  {line['images_per_second']:.1f} images/s"
-    )
+    def __exit__(self, *_: object) -> None:
+        if self._progress is not None:
+            self._progress.__exit__()
+
+    def step(self, net: str, fold: int, done: int, steps: int, loss: float) -> None:
+        if self._run != (net, fold) or self._progress is None:
+            self.__exit__()
+            self._run = (net, fold)
+            number = f"run {self._runs.index(self._run) + 1} of {len(self._runs)}"
+            self._progress = Progress(f"{number}: {self._name(net, fold)}", steps, "steps", done=done)
+            self._progress.__enter__()
+        self._progress.advance_to(done, f"loss {loss:.4f}")
+
+    def epoch(self, net: str, fold: int, line: dict[str, Any]) -> None:
+        tell = say if self._progress is None else self._progress.say
+        tell(
+            f"{self._name(net, fold)}: epoch {line['epoch']}/{self._plan.config.epochs}  "
+            f"loss {line['loss']:.4f}  Dice {line['dice']:.4f}  {line['images_per_second']:.1f} images/s"
+        )
+
+    def _name(self, net: str, fold: int) -> str:
+        return f"{net}, fold {fold + 1} of {self._plan.folds}"

@@ -74,7 +74,7 @@ def smoothed(losses: list[float], window: int) -> Values:
 def dice_figure(summary: Summary) -> bytes:
     """Table 2 as SVG: each net's mean with its interval, its folds, and the paper's value."""
     with _style():
-        figure = Figure(figsize=(7, 0.9 + 0.55 * len(summary.nets)), layout="constrained")
+        figure = Figure(figsize=(7, 1.1 + 0.5 * len(summary.nets)), layout="constrained")
         axes = figure.subplots()
         for row, (net, found) in enumerate(summary.nets.items()):
             dice = found.dice
@@ -113,7 +113,7 @@ def dice_figure(summary: Summary) -> bytes:
         axes.set_xlim(0, 1)
         axes.set_xlabel("Dice")
         axes.grid(axis="x", alpha=0.3)
-        axes.legend(frameon=False, loc="center left")
+        figure.legend(frameon=False, loc="outside upper center", ncols=3)
         return _svg(figure)
 
 
@@ -142,14 +142,19 @@ def example_figure(results: Results, out: Path) -> bytes:
                 dice = next(found["dice"] for found in run.images if found["name"] == run.example)
                 axes.set_title(f"{paper.TITLES[net]}, Dice {dice:.2f}")
                 _overlay(axes, _read(run_folder(out, net, fold) / "example.png"), COLOURS[net])
-                axes.contour(truth, levels=[127], colors=[TRUTH], linewidths=0.9, linestyles="dashed")
+                _outline(axes, truth, TRUTH, linewidths=0.9, linestyles="dashed")
         return _save(figure, "png")
 
 
 def _overlay(axes: Any, mask: npt.NDArray[np.uint8], colour: str) -> None:
     if mask.any() and not mask.all():  # matplotlib warns of contours that are nowhere
         axes.contourf(mask, levels=[127, 256], colors=[colour], alpha=0.35)
-        axes.contour(mask, levels=[127], colors=[colour], linewidths=1.4)
+        _outline(axes, mask, colour, linewidths=1.4)
+
+
+def _outline(axes: Any, mask: npt.NDArray[np.uint8], colour: str, **style: Any) -> None:
+    if mask.any() and not mask.all():
+        axes.contour(mask, levels=[127], colors=[colour], **style)
 
 
 def _read(path: Path) -> npt.NDArray[np.uint8]:

@@ -7,21 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-
-from streamseg.datasets import Dataset, open_dataset
+from streamseg.datasets import Dataset
 from streamseg.datasets.split import Fold, folds
 from streamseg.datasets.twins import find_twins
-from streamseg.errors import UsageError
-from streamseg.reproduction.files import write_bytes
 from streamseg.reproduction.plan import Plan
-from streamseg.training.data import Cache, cache_samples, phantom_samples
-
-PHANTOMS = 200
-"""Phantoms drawn where no number is given."""
-PHANTOM_SEED = 80_000_000
-"""First phantom's seed; far from those of the default weights' training and test."""
+from streamseg.training.data import Cache, cache_samples
+from streamseg.training.sources import open_training_data, phantom_count
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -37,7 +28,7 @@ class Material:
 
 def data_name(data: str) -> str:
     """What a data set is called in a report: its folder's name, or ``phantom-<N>``. Raises UsageError."""
-    count = _phantoms(data)
+    count = phantom_count(data)
     return Path(data).resolve().name if count is None else f"phantom-{count}"
 
 
@@ -49,10 +40,7 @@ def gather(
     ``data`` is a folder, or ``phantom`` or ``phantom:N``, whose pictures are drawn once into ``out/phantom``.
     Raises UsageError, DataError for bad data or too few images for the folds, SinkError.
     """
-    count = _phantoms(data)
-    if count is not None:
-        _draw_phantoms(out / "phantom", count, say)
-    samples = open_dataset(data if count is None else out / "phantom")
+    samples = open_training_data(data, out, say=say)
     cache = cache_samples(samples, plan.config.spec, advance=advance)
     nerve = cache.labels[:, 0].numpy()
     twins = find_twins(cache.images[:, 0].numpy(), nerve)
@@ -60,7 +48,7 @@ def gather(
     subjects = {entry.subject for entry in samples.entries} - {None}
     facts = {
         "name": data_name(data),
-        "kind": "phantom" if count is not None else "folder",
+        "kind": "folder" if phantom_count(data) is None else "phantom",
         "images": len(samples),
         "with_nerve": int(nerve.any(axis=(1, 2)).sum()),
         "subjects": len(subjects) or None,
@@ -70,31 +58,3 @@ def gather(
     }
     split = folds(samples, plan.folds, seed=plan.config.seed, twins=twins.groups)
     return Material(samples, cache, split, facts)
-
-
-def _phantoms(data: str) -> int | None:
-    """How many phantoms are asked for; None where the data is a folder."""
-    word, colon, number = data.partition(":")
-    if word != "phantom":
-        return None
-    if not colon:
-        return PHANTOMS
-    if not number.isascii() or not number.isdigit() or int(number) < 2:
-        raise UsageError(f"data {data!r} is no number of phantoms; give phantom:N with N of 2 or more")
-    return int(number)
-
-
-def _draw_phantoms(folder: Path, count: int, say: Callable[[str], None]) -> None:
-    """Draw the phantoms that are not there yet, as images and masks (0, 1 nerve, 2 vessel)."""
-    for number in range(count):
-        image, mask = (folder / part / f"{number:05d}.png" for part in ("images", "masks"))
-        if image.exists() and mask.exists():
-            continue
-        if number % 50 == 0:
-            say(f"drawing phantom {number + 1} of {count}")
-        (sample,) = phantom_samples(1, seed=PHANTOM_SEED + number)
-        classes = sample.nerve.astype(np.uint8)
-        if sample.vessel is not None:
-            classes[sample.vessel & ~sample.nerve] = 2
-        for path, picture in ((mask, classes), (image, sample.image)):
-            write_bytes(path, cv2.imencode(".png", picture)[1].tobytes())

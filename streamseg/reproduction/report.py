@@ -101,8 +101,7 @@ def compose(results: Results, summary: Summary, claims: list[Claim], pictures: l
         tables.table_1(nets),
         tables.table_3(nets),
         Heading("How it was done"),
-        Bullets(setting_words(results)),
-        Bullets(machine_words(results)),
+        Bullets([*setting_words(results), *machine_words(results)]),
     ]
     if results.settings["recipe"] == "paper":
         blocks.append(tables.table_open(results))

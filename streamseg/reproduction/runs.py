@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from streamseg.reproduction.material import Material
 from streamseg.reproduction.plan import FORMAT, Plan, run_folder
 from streamseg.reproduction.results import RESULT
 from streamseg.segment import Segmenter
-from streamseg.training.folder import LOG, LOSSES, WEIGHTS
+from streamseg.training.folder import LOG, LOSSES, STATE, WEIGHTS
 from streamseg.training.loop import Watch, fit
 from streamseg.types import Frame, Grey, Mask
 
@@ -43,8 +44,10 @@ EPOCH_KEYS = ("epoch", "step", "loss", "dice", "seconds", "images_per_second")
 class Follow:
     """Who looks on, and may ask the replication to stop."""
 
+    on_step: Callable[[str, int, int, int, float], None] = lambda net, fold, done, steps, loss: None
+    """Called now and then with net, fold (from 0), the run's steps done, all its steps, and the loss."""
     on_epoch: Callable[[str, int, dict[str, Any]], None] = lambda net, fold, line: None
-    """Called with net, fold (from 0) and each line of a run's log."""
+    """Called with net, fold and each line of a run's log."""
     on_run: Callable[[], object] = lambda: None
     """Called after each run."""
     should_stop: Callable[[], bool] = lambda: False
@@ -82,7 +85,9 @@ class Replication:
         """Train one net on one fold, measure it, and write ``result.json``; False where stopped before."""
         folder, follow = run_folder(self.out, net, fold), self.follow
         parts, config = self.material.folds[fold], self.plan.config_for(net, fold)
-        watch = Watch(on_epoch=lambda line: follow.on_epoch(net, fold, line), should_stop=follow.should_stop)
+        watch = Watch(
+            partial(follow.on_step, net, fold), partial(follow.on_epoch, net, fold), follow.should_stop
+        )
         if not fit(config, self.material.cache, parts, folder, fabric=self.fabric, watch=watch).finished:
             return False
         held_back = self.material.data.part(parts.validation)
@@ -103,6 +108,7 @@ class Replication:
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         write_json(folder / RESULT, {**about, **_training(folder), "images": images})
+        (folder / STATE).unlink(missing_ok=True)  # 100 to 400 MB that nothing goes on from any more
         return True
 
 

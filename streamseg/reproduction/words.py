@@ -72,8 +72,8 @@ def data_words(results: Results) -> list[str]:
         f"{data['name']}: {kind[data['kind']]}; {images} images, {nerve} with nerve and {images - nerve} "
         "without (at the nets' input size).",
         f"Split {split}; near-identical images are never on both sides.",
-        _groups("groups of near-identical images", data["twins"]),
-        _groups("pairs of near-identical images whose masks contradict one another", data["contradictions"]),
+        _groups("near-identical images", data["twins"]),
+        _groups("near-identical images whose masks contradict one another", data["contradictions"]),
         f"Fingerprint of images and masks at this size: {data['fingerprint'][:16]}.",
     ]
 
@@ -83,7 +83,7 @@ def _groups(what: str, groups: list[list[str]]) -> str:
         return f"No {what} were found."
     named = "; ".join(" = ".join(group[:NAMED]) for group in groups[:NAMED])
     more = f"; and {len(groups) - NAMED} more" if len(groups) > NAMED else ""
-    return f"{len(groups)} {what}: {named}{more}."
+    return f"{what.capitalize()}: {len(groups)} {'group' if len(groups) == 1 else 'groups'} ({named}{more})."
 
 
 def limits(results: Results) -> list[str]:
