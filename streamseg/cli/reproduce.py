@@ -72,6 +72,8 @@ def reproduce(
     if stop:
         say(f"stopped by {stop.cause}; the same call goes on from here")
         raise typer.Exit(stop.exit_code)
+    for claim in result["claims"]:
+        say(f"{claim['verdict']}: {claim['claim']}; measured {claim['measured']}")
     if as_json:
         print_json(result)
     else:

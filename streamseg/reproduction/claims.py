@@ -68,7 +68,7 @@ def _order(summary: Summary) -> Claim:
     else:
         verdict = REPLICATES if signs == [REPLICATES] * 2 else UNDECIDED
     means = sorted(summary.nets.values(), key=lambda net: -net.dice.mean)
-    order = " > ".join(f"{TITLES[net.net]} {net.dice.mean:.3f}" for net in means)
+    order = ", ".join(f"{TITLES[net.net]} {net.dice.mean:.3f}" for net in means)
     return Claim(
         "Dice: improved U-Net > SegNet > U-Net",
         order if len(known) == 2 else _none_yet(),
@@ -84,7 +84,7 @@ def _time(summary: Summary) -> Claim:
     verdict, measured = UNDECIDED, _none_yet()
     if found is not None:
         inside = [low <= ratio <= high for ratio in found.time_ratios]
-        measured = f"{fmean(found.time_ratios):.2f} ({', '.join(f'{r:.2f}' for r in found.time_ratios)})"
+        measured = f"{fmean(found.time_ratios):.3f} ({', '.join(f'{r:.3f}' for r in found.time_ratios)})"
         if len(inside) > 1 and all(inside):
             verdict = REPLICATES
         elif len(inside) > 1 and not any(inside):
@@ -92,7 +92,7 @@ def _time(summary: Summary) -> Claim:
     return Claim(
         "The improved U-Net trains in about 1/5 of SegNet's time",
         measured,
-        f"Ratio of the median times of a step between {low:.2f} and {high:.2f} (1/5 within a factor of "
+        f"Ratio of the median times of a step between {low:.3f} and {high:.3f} (1/5 within a factor of "
         f"{ABOUT:g}) in every fold, of two at least; does not replicate where it is outside in every one",
         verdict,
     )

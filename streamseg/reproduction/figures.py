@@ -18,9 +18,11 @@ from streamseg.reproduction import paper
 from streamseg.reproduction.plan import run_folder
 from streamseg.reproduction.results import Results, Run, Values
 from streamseg.reproduction.summary import Summary
+from streamseg.types import Grey
 
 try:
     import matplotlib as mpl
+    import matplotlib.colors
     from matplotlib.figure import Figure
 except ImportError as error:  # pragma: no cover - the extra is installed wherever tests run
     raise MissingExtra("the report", "matplotlib", "train") from error
@@ -52,7 +54,7 @@ def loss_figure(results: Results) -> bytes:
         axes.set_xlim(left=0)
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
+        figure.legend(frameon=False, loc="outside upper center", ncols=3)
         return _svg(figure)
 
 
@@ -146,18 +148,20 @@ def example_figure(results: Results, out: Path) -> bytes:
         return _save(figure, "png")
 
 
-def _overlay(axes: Any, mask: npt.NDArray[np.uint8], colour: str) -> None:
+def _overlay(axes: Any, mask: Grey, colour: str) -> None:
+    """Tint and outline a mask of 0 and 255."""
+    tint = np.zeros((*mask.shape, 4))
+    tint[mask > 127] = mpl.colors.to_rgba(colour, 0.35)
+    axes.imshow(tint)
+    _outline(axes, mask, colour, linewidths=1.4)
+
+
+def _outline(axes: Any, mask: Grey, colour: str, **style: Any) -> None:
     if mask.any() and not mask.all():  # matplotlib warns of contours that are nowhere
-        axes.contourf(mask, levels=[127, 256], colors=[colour], alpha=0.35)
-        _outline(axes, mask, colour, linewidths=1.4)
-
-
-def _outline(axes: Any, mask: npt.NDArray[np.uint8], colour: str, **style: Any) -> None:
-    if mask.any() and not mask.all():
         axes.contour(mask, levels=[127], colors=[colour], **style)
 
 
-def _read(path: Path) -> npt.NDArray[np.uint8]:
+def _read(path: Path) -> Grey:
     picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
     if picture is None:
         raise DataError(

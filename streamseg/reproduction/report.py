@@ -26,7 +26,7 @@ from streamseg.reproduction.files import write_bytes, write_json, write_text
 from streamseg.reproduction.plan import FORMAT
 from streamseg.reproduction.results import Results, Run, read_results
 from streamseg.reproduction.summary import Summary, summarise
-from streamseg.reproduction.words import data_words, limits, machine_words, setting_words, status
+from streamseg.reproduction.words import data_words, limits, machine_words, setting_words, status, verdicts
 
 NOTICE = (
     "Research software, not a medical device. The figures below say how three nets compare on this data "
@@ -86,6 +86,7 @@ def compose(results: Results, summary: Summary, claims: list[Claim], pictures: l
         Paragraph(NOTICE),
         Paragraph(status(results)),
         Heading("What replicates"),
+        Paragraph(verdicts(claims)),
         tables.table_claims(claims),
         Heading("Results"),
     ]

@@ -66,7 +66,7 @@ def table_2(results: Results, summary: Summary) -> Table:
     empty = f"{sum(not image['nerve'] for image in images) / len(images):.3f}"
     rows.append(["no net: every mask empty", empty, *[NONE] * (3 + results.folds), "about 0.51"])
     folds = [f"fold {fold + 1}" for fold in range(results.folds)]
-    header = ["net", "mean", f"{LEVEL:.0%} interval", "median", "with nerve", *folds, "paper"]
+    header = ["net", "mean", f"{100 * LEVEL:.0f} % interval", "median", "with nerve", *folds, "paper"]
     caption = f"Table 2. Dice over {len(images)} held-back images pooled, in their own pixels"
     return Table(caption, header, rows)
 
@@ -90,7 +90,7 @@ def table_pairs(results: Results, summary: Summary) -> Table:
         name = f"{paper.TITLES[a]} - {paper.TITLES[b]}"
         p_value = f"{found.p_value:.3f}" if found.p_value >= 0.001 else f"{found.p_value:.1e}"
         rows.append([name, difference, interval, gain, p_value])
-    header = ["nets", "difference", f"{LEVEL:.0%} interval", "gain", "p (Wilcoxon)"]
+    header = ["nets", "difference", f"{100 * LEVEL:.0f} % interval", "gain", "p (Wilcoxon)"]
     return Table("Dice on the same images: every pair of nets", header, rows)
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
 from streamseg.reproduction import paper
+from streamseg.reproduction.claims import CONTRADICTED, REPLICATES, UNDECIDED, Claim
 from streamseg.reproduction.results import Results
 
 NAMED = 12
@@ -23,6 +27,15 @@ def status(results: Results) -> str:
         else "there are no figures before one is complete"
     )
     return f"Not complete: {done} of {folds} folds{when}; {used}. Missing: {missing}."
+
+
+def verdicts(claims: Sequence[Claim]) -> str:
+    """How many of the paper's claims replicate."""
+    count = Counter(claim.verdict for claim in claims)
+    return (
+        f"Of {len(claims)} claims {count[REPLICATES]} replicate here, {count[CONTRADICTED]} do not, and "
+        f"{count[UNDECIDED]} cannot be decided by the criterion given."
+    )
 
 
 def setting_words(results: Results) -> list[str]:
