@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -28,7 +27,7 @@ def folds(data: Dataset, k: int, *, seed: int = 0, twins: Sequence[Sequence[int]
     Where the data has subjects, they are shuffled by ``seed`` and dealt out whole so that the parts have
     similar numbers of images; subjects that share twins stay together. Where it has none, neighbours in file
     order may be of one volunteer: the parts are contiguous blocks, ``seed`` decides nothing, and a group of
-    twins goes where most of it lies.
+    twins goes where most of it lies, to the smaller part where equally much does.
 
     Raises DataError for k < 2, for more parts than there are subjects or images, and for a part that would be
     empty because of twins.
@@ -110,10 +109,8 @@ def _dealt(
     """Part of each row: groups in random order, the largest first, each to the part with the fewest rows."""
     if k > len(bound):
         subjects = len({entry.subject for entry in data.entries})
-        shared = (
-            f", of which {len(bound)} groups share no near-identical images" if len(bound) < subjects else ""
-        )
-        raise DataError(f"cannot split {subjects} subjects{shared} into {k} parts; give at most {len(bound)}")
+        why = ", since some share near-identical images" if len(bound) < subjects else ""
+        raise DataError(f"cannot split {subjects} subjects into {k} parts; give at most {len(bound)}{why}")
     part_of = np.zeros(len(data), np.int64)
     sizes = [0] * k
     shuffled = [bound[i] for i in np.random.default_rng(seed).permutation(len(bound))]
@@ -125,16 +122,18 @@ def _dealt(
 
 
 def _blocks(count: int, bound: list[list[int]], k: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
-    """Part of each row: contiguous blocks, from which the smaller pieces of twin groups have moved."""
+    """Part of each row: contiguous blocks, between which the smaller pieces of twin groups have moved."""
     if k > count:
         raise DataError(f"cannot split {count} images into {k} parts; give at most {count}")
     part_of = np.arange(count) * k // count
     for rows in bound:
-        part_of[rows] = Counter(part_of[rows].tolist()).most_common(1)[0][0]
-    empty = set(range(k)) - set(part_of.tolist())
-    if empty:
+        if len(rows) > 1:
+            inside, sizes = (np.bincount(part_of[of], minlength=k) for of in (rows, slice(None)))
+            part_of[rows] = min(range(k), key=lambda part: (-inside[part], sizes[part]))
+    sizes = np.bincount(part_of, minlength=k)
+    if not sizes.all():
         raise DataError(
-            f"part {min(empty) + 1} of {k} would be empty, since near-identical images stay together; "
-            "give fewer parts"
+            f"part {int(sizes.argmin()) + 1} of {k} would be empty, since near-identical images stay "
+            "together; give fewer parts"
         )
     return part_of

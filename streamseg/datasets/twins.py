@@ -179,7 +179,7 @@ def _square(image: Grey, side: int) -> Pixels:
 
 
 def _detail(square: Pixels, inside: npt.NDArray[np.generic]) -> Pixels:
-    """What varies within two thumbnail pixels, whatever the square's size; 0 outside ``inside`` (where that is 0).
+    """What varies within two thumbnail pixels, whatever the square's size; 0 where ``inside`` is 0.
 
     The mean around a pixel is taken inside only, so that a margin makes no edge.
     """

@@ -1,12 +1,143 @@
-import pytest
+"""No split leaks: subjects stay whole, blocks contiguous, twins together; and every row is measured once."""
 
-from streamseg.datasets import Dataset, split_last
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamseg.datasets import Dataset, folds, last_block, split_last
 from streamseg.datasets.reader import Entry
 from streamseg.errors import DataError
 
 
 def entries(subjects):
     return Dataset([Entry(str(n), None, None, subject) for n, subject in enumerate(subjects)])
+
+
+@st.composite
+def cases(draw, *, with_subjects):
+    """A data set, and groups of twins in it."""
+    count = draw(st.integers(2, 40))
+    if with_subjects:
+        data = entries(draw(st.lists(st.sampled_from("abcdefghij"), min_size=count, max_size=count)))
+    else:
+        data = entries([None] * count)
+    rows = st.lists(st.integers(0, count - 1), min_size=2, max_size=4, unique=True)
+    return data, draw(st.lists(rows, max_size=4))
+
+
+def attempt(split):
+    """What a split gives, and the message where it is refused."""
+    try:
+        return split(), ""
+    except DataError as error:
+        return None, str(error)
+
+
+def assert_sound(data, twins, fold):
+    train, validation = set(fold.train), set(fold.validation)
+    assert train
+    assert validation
+    assert not train & validation
+    assert train | validation == set(range(len(data)))
+    assert list(fold.train) == sorted(fold.train)
+    assert list(fold.validation) == sorted(fold.validation)
+    for group in twins:
+        assert set(group) <= train or set(group) <= validation
+
+
+@settings(deadline=None, max_examples=60)
+@given(cases(with_subjects=True), st.integers(2, 6), st.integers(0, 3))
+def test_folds_by_subject(case, k, seed):
+    data, twins = case
+    parts, error = attempt(lambda: folds(data, k, seed=seed, twins=twins))
+    if error:
+        assert "give at most" in error
+        return
+    assert len(parts) == k
+    assert sorted(row for fold in parts for row in fold.validation) == list(range(len(data)))
+    for fold in parts:
+        assert_sound(data, twins, fold)
+        subjects = [{data.entries[row].subject for row in rows} for rows in (fold.train, fold.validation)]
+        assert not subjects[0] & subjects[1]
+    assert parts == folds(data, k, seed=seed, twins=twins)
+
+
+@settings(deadline=None, max_examples=60)
+@given(cases(with_subjects=False), st.integers(2, 6))
+def test_folds_in_blocks(case, k):
+    data, twins = case
+    parts, error = attempt(lambda: folds(data, k, twins=twins))
+    if error:
+        assert "give at most" in error or "near-identical images stay together" in error
+        return
+    assert sorted(row for fold in parts for row in fold.validation) == list(range(len(data)))
+    for fold in parts:
+        assert_sound(data, twins, fold)
+    bound = {row for group in twins for row in group}
+    part_of = {row: part for part, fold in enumerate(parts) for row in fold.validation}
+    free = [part_of[row] for row in range(len(data)) if row not in bound]
+    assert free == sorted(free)
+
+
+@settings(deadline=None, max_examples=60)
+@given(cases(with_subjects=True) | cases(with_subjects=False), st.floats(0, 1))
+def test_the_last_block_is_sound(case, fraction):
+    data, twins = case
+    fold, error = attempt(lambda: last_block(data, fraction, twins=twins))
+    if error:
+        assert "one part would be empty" in error
+        return
+    assert_sound(data, twins, fold)
+
+
+def test_subjects_are_dealt_out_evenly_and_by_seed():
+    data = entries("".join(letter * (3 + n % 4) for n, letter in enumerate("abcdefghijklmnopqrst")))
+    by_seed = [folds(data, 4, seed=seed) for seed in range(3)]
+    assert len(set(by_seed)) == 3
+    for parts in by_seed:
+        sizes = [len(fold.validation) for fold in parts]
+        assert max(sizes) - min(sizes) <= 3
+
+
+def test_blocks_are_even_and_contiguous():
+    parts = folds(entries([None] * 10), 3)
+    assert [fold.validation for fold in parts] == [(0, 1, 2, 3), (4, 5, 6), (7, 8, 9)]
+    assert parts[1].train == (0, 1, 2, 3, 7, 8, 9)
+
+
+def test_the_smaller_part_of_a_group_moves():
+    parts = folds(entries([None] * 9), 3, twins=[(1, 2, 4)])
+    assert parts[0].validation == (0, 1, 2, 4)
+    fold = last_block(entries([None] * 10), 0.3, twins=[(6, 7, 8), (0, 9)])
+    assert fold.validation == (6, 7, 8)
+
+
+def test_pairs_across_blocks_leave_the_blocks_even():
+    parts = folds(entries([None] * 40), 2, twins=[(row, row + 20) for row in range(10)])
+    assert [len(fold.validation) for fold in parts] == [20, 20]
+
+
+def test_subjects_that_share_an_image_stay_together():
+    for fold in folds(entries("aabbccdd"), 3, twins=[(0, 7)]):
+        assert {0, 1, 6, 7} <= set(fold.train) or {0, 1, 6, 7} <= set(fold.validation)
+
+
+@pytest.mark.parametrize(
+    ("subjects", "k", "twins", "message"),
+    [
+        ("aabb", 1, (), "cannot split into 1 parts; give 2 or more"),
+        ("aabb", 3, (), "cannot split 2 subjects into 3 parts; give at most 2"),
+        ("aabbcc", 3, [(0, 2)], "give at most 2, since some share near-identical images"),
+        ([None] * 3, 4, (), "cannot split 3 images into 4 parts"),
+        ([], 2, (), "cannot split 0 images"),
+        ([None] * 4, 2, [(0, 1, 2, 3)], "part 2 of 2 would be empty"),
+        ("aabb", 2, [(0, 4)], "twins name row 4 of 4 samples"),
+    ],
+)
+def test_what_cannot_be_split_says_why(subjects, k, twins, message):
+    with pytest.raises(DataError) as caught:
+        folds(entries(subjects), k, twins=twins)
+    assert message in str(caught.value)
 
 
 def test_the_last_block_is_held_back():
@@ -21,7 +152,10 @@ def test_subjects_stay_whole():
     assert {e.subject for e in validation.entries} == {"b", "c"}
 
 
-@pytest.mark.parametrize(("subjects", "fraction"), [("aaaa", 0.5), ([None], 0.5), ([None] * 10, 0.0)])
+@pytest.mark.parametrize(
+    ("subjects", "fraction"),
+    [("aaaa", 0.5), ([None], 0.5), ([None] * 10, 0.0), ([None] * 10, 1.0), ([], 0.5)],
+)
 def test_an_empty_part_is_refused(subjects, fraction):
     with pytest.raises(DataError, match="one part would be empty"):
         split_last(entries(subjects), fraction)
