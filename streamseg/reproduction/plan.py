@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from streamseg.errors import UsageError
+from streamseg.errors import DataError, UsageError
 from streamseg.nets import NETS
 from streamseg.reproduction.files import read_json, write_json
 from streamseg.training.config import OPEN_CHOICES, TrainConfig
@@ -58,17 +58,30 @@ def run_folder(out: Path, net: str, fold: int) -> Path:
     return out / "runs" / f"{net}-{fold + 1}"
 
 
+def read_plan(out: Path) -> dict[str, Any] | None:
+    """The plan of the report in ``out``: settings, data, open_choices; None where none was begun.
+
+    Raises DataError for a damaged one, UsageError for one of another version.
+    """
+    stored = read_json(out / PLAN_FILE)
+    if stored is None:
+        return None
+    if stored.get("format") != FORMAT:
+        raise UsageError(f"{out} was made by another version of streamseg; choose another --out")
+    if not all(isinstance(stored.get(key), dict) for key in ("settings", "data", "open_choices")):
+        raise DataError(f"{out / PLAN_FILE} is damaged; restore it or choose another --out")
+    return stored
+
+
 def check_settings(plan: Plan, out: Path, data: str) -> None:
     """Raise UsageError where the report in ``out`` was begun with other settings or data of another name.
 
     Raises DataError where its plan is damaged. A folder without a plan takes any.
     """
-    stored = read_json(out / PLAN_FILE)
+    stored = read_plan(out)
     if stored is None:
         return
-    if stored.get("format") != FORMAT:
-        raise UsageError(f"{out} was made by another version of streamseg; choose another --out")
-    old, new = {**stored["settings"], "data": stored["data"]["name"]}, {**plan.settings(), "data": data}
+    old, new = {**stored["settings"], "data": stored["data"].get("name")}, {**plan.settings(), "data": data}
     changed = [
         f"{key} {_text(old.get(key))} (now {_text(new[key])})" for key in new if old.get(key) != new[key]
     ]
@@ -81,14 +94,14 @@ def record(plan: Plan, out: Path, facts: Mapping[str, Any]) -> None:
 
     Raises UsageError where the pictures are not those that the report was begun with, SinkError.
     """
-    stored = read_json(out / PLAN_FILE)
+    stored = read_plan(out)
     if stored is None:
         value = {"format": FORMAT, "settings": plan.settings(), "data": facts, "open_choices": OPEN_CHOICES}
         write_json(out / PLAN_FILE, value)
-    elif stored["data"]["fingerprint"] != facts["fingerprint"]:
+    elif stored["data"].get("fingerprint") != facts["fingerprint"]:
         raise UsageError(
             f"report {out} was begun with other pictures or masks of {facts['name']} "
-            f"({stored['data']['images']}, now {facts['images']}); restore them or choose another --out"
+            f"({stored['data'].get('images')}, now {facts['images']}); restore them or choose another --out"
         )
 
 

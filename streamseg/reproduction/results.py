@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from streamseg.errors import DataError, UsageError
 from streamseg.reproduction.files import read_json
-from streamseg.reproduction.plan import FORMAT, PLAN_FILE, run_folder
+from streamseg.reproduction.plan import FORMAT, PLAN_FILE, read_plan, run_folder
 
 RESULT = "result.json"
 """A finished run's figures, in its folder."""
@@ -111,7 +111,7 @@ def read_results(out: Path) -> Results:
 
     Raises UsageError where there is no report, DataError for a damaged file, which it names.
     """
-    plan = read_json(out / PLAN_FILE)
+    plan = read_plan(out)
     if plan is None:
         raise UsageError(
             f"there is no report in {out} (no {PLAN_FILE}); begin one with 'streamseg reproduce'"

@@ -1,0 +1,116 @@
+"""A report as it is stored, made by hand: plan, runs and example pictures, without any training."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from streamseg.reproduction.plan import PLAN_FILE, Plan, run_folder
+from streamseg.reproduction.results import RESULT
+from streamseg.training.config import OPEN_CHOICES, recipe
+
+STEPS, EPOCHS, IMAGES = 5, 4, 12
+"""Steps an epoch, epochs, and held-back images a fold."""
+DICE = {"unet": 0.5, "segnet": 0.6, "improved_unet": 0.7}
+STEP_SECONDS = {"unet": 0.5, "segnet": 5.0, "improved_unet": 1.0}
+LOSS = {"unet": 0.4, "segnet": 0.3, "improved_unet": 0.2}
+PARAMETERS = {"unet": 7_848_129, "segnet": 31_819_649, "improved_unet": 8_301_441}
+MACHINE = {
+    "device": "cpu",
+    "name": "Some processor",
+    "cores": 2,
+    "threads": 2,
+    "system": "Linux",
+    "python": "3.11.7",
+    "torch": "2.13.0",
+    "streamseg": "0.1.0",
+}
+FACTS: dict[str, Any] = {
+    "name": "some data",
+    "kind": "folder",
+    "images": 4 * IMAGES,
+    "with_nerve": 36,
+    "subjects": None,
+    "fingerprint": "0123456789abcdef" * 4,
+    "twins": [["3", "9"]],
+    "contradictions": [["3", "9"]],
+}
+
+
+def plan_of(folds: int = 4, **changes: Any) -> Plan:
+    return Plan(recipe("paper", height=32, width=64, epochs=EPOCHS, batch=2), folds, **changes)
+
+
+def write_stored(
+    out: Path,
+    *,
+    folds: int = 4,
+    missing: Collection[tuple[str, int]] = (),
+    dice: dict[str, float] = DICE,
+    seconds: dict[str, float] = STEP_SECONDS,
+    loss: dict[str, float] = LOSS,
+) -> Path:
+    """Write the stored part of a report; ``dice``, ``seconds`` (of a step) and final ``loss`` by net."""
+    plan = plan_of(folds)
+    stored = {"format": 1, "settings": plan.settings(), "data": FACTS, "open_choices": OPEN_CHOICES}
+    out.mkdir(parents=True, exist_ok=True)
+    (out / PLAN_FILE).write_text(json.dumps(stored))
+    for net, fold in plan.runs():
+        if (net, fold) not in missing:
+            _write_run(out, net, fold, dice[net], seconds[net], loss[net])
+    return out
+
+
+def _write_run(out: Path, net: str, fold: int, dice: float, seconds: float, loss: float) -> None:
+    losses = [loss + 0.01 * fold + 0.5 * 0.7**step for step in range(STEPS * EPOCHS - STEPS)] + [loss] * STEPS
+    epochs = [
+        {
+            "epoch": epoch + 1,
+            "step": (epoch + 1) * STEPS,
+            "loss": sum(losses[epoch * STEPS : (epoch + 1) * STEPS]) / STEPS,
+            "dice": dice,
+            "seconds": STEPS * seconds * (3 if epoch == 0 else 1),  # the first one on a busy machine
+            "images_per_second": 2 / seconds,
+        }
+        for epoch in range(EPOCHS)
+    ]
+    images = [_image(fold * IMAGES + number, dice) for number in range(IMAGES)]
+    value = {
+        "format": 1,
+        "net": net,
+        "fold": fold,
+        "parameters": PARAMETERS[net],
+        "train_images": 3 * IMAGES,
+        "validation_images": IMAGES,
+        "example": images[1]["name"],
+        "machine": MACHINE,
+        "finished": "2026-11-22T12:00:00+00:00",
+        "epochs": epochs,
+        "losses": losses,
+        "images": images,
+    }
+    folder = run_folder(out, net, fold)
+    folder.mkdir(parents=True)
+    (folder / RESULT).write_text(json.dumps(value))
+    _write_examples(out, folder, fold)
+
+
+def _image(number: int, dice: float) -> dict[str, Any]:
+    """Every fourth image has no nerve, and none is found; the others' Dice vary around the net's."""
+    nerve = number % 4 != 0
+    value = dice + 0.02 * (number % 5 - 2) if nerve else 1.0
+    return {"name": str(number), "dice": value, "iou": value / (2 - value), "nerve": nerve, "found": nerve}
+
+
+def _write_examples(out: Path, folder: Path, fold: int) -> None:
+    mask = np.zeros((42, 58), np.uint8)
+    mask[10:20, 10:30] = 255
+    (out / "examples").mkdir(exist_ok=True)
+    cv2.imwrite(str(out / "examples" / f"{fold + 1}-image.png"), np.full_like(mask, 90))
+    cv2.imwrite(str(out / "examples" / f"{fold + 1}-mask.png"), mask)
+    cv2.imwrite(str(folder / "example.png"), np.roll(mask, 4, axis=1))

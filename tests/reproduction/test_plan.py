@@ -1,0 +1,93 @@
+"""What a replication runs, and that it stays the same."""
+
+import json
+
+import pytest
+
+from streamseg.errors import DataError, UsageError
+from streamseg.reproduction.plan import PLAN_FILE, Plan, check_settings, record
+from streamseg.training.config import recipe
+from tests.reproduction.stored import FACTS, plan_of
+
+
+def test_all_nets_of_a_fold_before_the_next():
+    assert list(plan_of(2).runs()) == [
+        *((net, 0) for net in ("unet", "segnet", "improved_unet")),
+        *((net, 1) for net in ("unet", "segnet", "improved_unet")),
+    ]
+
+
+def test_nets_share_a_fold_s_seed_and_all_else():
+    plan = Plan(recipe("paper", seed=7), 3)
+    one, other = plan.config_for("unet", 2), plan.config_for("segnet", 2)
+    assert (one.net, other.net, one.seed, other.seed) == ("unet", "segnet", 9, 9)
+    assert (one.height, one.learning_rate) == (other.height, other.learning_rate)
+
+
+@pytest.mark.parametrize(
+    ("folds", "nets", "message"),
+    [
+        (1, ("unet",), "2 or more"),
+        (4, ("resnet",), "resnet"),
+        (4, (), "each once"),
+        (4, ("unet", "unet"), "each once"),
+    ],
+)
+def test_what_cannot_be_run(folds, nets, message):
+    with pytest.raises(UsageError, match=message):
+        Plan(recipe("paper"), folds, nets)
+
+
+def test_settings_are_what_json_gives_back():
+    settings = plan_of().settings()
+    assert json.loads(json.dumps(settings)) == settings
+    assert (settings["size"], settings["rate"], settings["folds"]) == ("32x64", 3e-4, 4)
+    assert "net" not in settings
+
+
+def test_a_new_folder_takes_any_plan_and_then_only_that(tmp_path):
+    check_settings(plan_of(), tmp_path, "some data")
+    record(plan_of(), tmp_path, FACTS)
+    before = (tmp_path / PLAN_FILE).read_bytes()
+    check_settings(plan_of(), tmp_path, "some data")
+    record(plan_of(), tmp_path, FACTS)
+    assert (tmp_path / PLAN_FILE).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("plan", "data", "message"),
+    [
+        (plan_of(3), "some data", r"folds 4 \(now 3\)"),
+        (plan_of(nets=("unet",)), "some data", r"nets unet,segnet,improved_unet \(now unet\)"),
+        (plan_of(device="cuda"), "some data", r"device cpu \(now cuda\)"),
+        (
+            Plan(recipe("paper", height=32, width=96, epochs=9, batch=2)),
+            "some data",
+            "size 32x64.*epochs 4",
+        ),
+        (plan_of(), "others", r"data some data \(now others\)"),
+    ],
+)
+def test_a_changed_setting_is_named(tmp_path, plan, data, message):
+    record(plan_of(), tmp_path, FACTS)
+    with pytest.raises(UsageError, match=message):
+        check_settings(plan, tmp_path, data)
+
+
+def test_changed_pictures_of_the_same_name(tmp_path):
+    record(plan_of(), tmp_path, FACTS)
+    with pytest.raises(UsageError, match=r"other pictures.*\(48, now 47\)"):
+        record(plan_of(), tmp_path, {**FACTS, "fingerprint": "f" * 64, "images": 47})
+
+
+def test_a_plan_of_another_version(tmp_path):
+    (tmp_path / PLAN_FILE).write_text('{"format": 0}')
+    with pytest.raises(UsageError, match="another version"):
+        check_settings(plan_of(), tmp_path, "some data")
+
+
+@pytest.mark.parametrize("text", ["{", '{"format": 1}', '{"format": 1, "settings": 3, "data": {}}'])
+def test_a_damaged_plan_is_named(tmp_path, text):
+    (tmp_path / PLAN_FILE).write_text(text)
+    with pytest.raises(DataError, match=PLAN_FILE):
+        check_settings(plan_of(), tmp_path, "some data")
