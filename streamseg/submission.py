@@ -6,6 +6,7 @@ off, or that met an unreadable image, goes on from there. The output itself appe
 
 from __future__ import annotations
 
+import fcntl
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -120,7 +121,10 @@ class Finished:
     """
 
     def __init__(self, out: Path, key: Mapping[str, str]) -> None:
-        """Take over what an earlier run finished. Raises UsageError for a file that is none of ours."""
+        """Take over what an earlier run finished.
+
+        Raises UsageError for a file that is none of ours or that another run is writing, and SinkError.
+        """
         self.path = out.with_name(f"{out.name}.progress")
         self._first = {"streamseg": "submit", "format": FORMAT, **key}
         self._found: dict[str, tuple[str, Prediction]] = {}
@@ -128,6 +132,7 @@ class Finished:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file: BufferedRandom = self.path.open("a+b")
             try:
+                self._lock()
                 self._take_over()
             except BaseException:
                 self._file.close()
@@ -155,8 +160,17 @@ class Finished:
 
     def remove(self) -> None:
         """Remove the file: the output is there."""
-        self._file.close()
         self.path.unlink(missing_ok=True)
+        self._file.close()
+
+    def _lock(self) -> None:
+        """Keep other runs away until the file is closed, which the end of the process does in any case."""
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UsageError(
+                f"another run is writing {self.path}; wait for it, or choose another output"
+            ) from error
 
     def _take_over(self) -> None:
         self._file.seek(0)

@@ -146,6 +146,17 @@ def test_a_line_cut_off_by_a_kill_is_made_again(tmp_path, lost):
             finished.add(two, Prediction(5, "1 5"))
 
 
+def test_two_runs_do_not_write_one_file(tmp_path):
+    one = Numbered(1, image(tmp_path / "1.tif"))
+    with Finished(tmp_path / "s.csv", KEY) as finished:
+        finished.add(one, Prediction(3, "1 3"))
+        with pytest.raises(UsageError, match="another run"):
+            Finished(tmp_path / "s.csv", KEY)
+        assert finished.find(one) == Prediction(3, "1 3")
+    with Finished(tmp_path / "s.csv", KEY) as finished:
+        assert finished.find(one) == Prediction(3, "1 3")
+
+
 def test_a_file_that_is_none_of_ours_is_left_alone(tmp_path):
     (tmp_path / "s.csv.progress").write_text("my notes\n")
     with pytest.raises(UsageError, match="no progress file"):

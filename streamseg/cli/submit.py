@@ -67,9 +67,10 @@ def submit(
         )
     check_outputs([out], [], force=force)
     result = _run(images, out, engine, validation, last, min_pixels, force)
+    least = f"; outlines of fewer than {result['min_pixels']} pixels count as none"
     say(
-        f"wrote {result['images']} lines, {result['empty']} of them empty; outlines of fewer than "
-        f"{result['min_pixels']} pixels count as none"
+        f"wrote {result['images']} lines, {result['empty']} of them empty"
+        + (least if result["min_pixels"] else "")
     )
     if json:
         print_json(result)
