@@ -116,9 +116,10 @@ class Progress:
     Use as a context manager and call :meth:`advance`, from any one thread.
     """
 
-    def __init__(self, what: str, total: int | None, unit: str = "frames") -> None:
+    def __init__(self, what: str, total: int | None, unit: str = "frames", *, done: int = 0) -> None:
+        """``done`` were finished before, by a run that was broken off; they count for no rate."""
         self._what, self._total, self._unit = what, total, unit
-        self._done = 0
+        self._done = self._before = done
         self._start = self._said = time.monotonic()
         self._bar: Any = None
         self._task: Any = None
@@ -148,19 +149,31 @@ class Progress:
 
     def advance(self) -> None:
         """One more is done."""
-        self._done += 1
+        self.advance_to(self._done + 1)
+
+    def advance_to(self, done: int, note: str = "") -> None:
+        """So many are done; ``note`` is shown beside."""
+        self._done = done
         now = time.monotonic()
         if self._bar is not None:
-            self._bar.update(self._task, advance=1, rate=f"{self._rate(now):.1f} {self._unit}/s")
+            rate = f"{self._rate(now):.1f} {self._unit}/s"
+            self._bar.update(self._task, completed=done, rate=f"{note}  {rate}" if note else rate)
         elif now - self._said >= LOG_EVERY_S:
             self._said = now
-            say(self._line(now))
+            say(self._line(now) + (f"  {note}" if note else ""))
+
+    def say(self, message: str) -> None:
+        """A line above the bar."""
+        if self._bar is not None:
+            self._bar.console.print(message, markup=False)
+        else:
+            say(message)
 
     def _rate(self, now: float) -> float:
-        return self._done / max(now - self._start, 1e-9)
+        return (self._done - self._before) / max(now - self._start, 1e-9)
 
     def _line(self, now: float) -> str:
         rate = self._rate(now)
         of = f"/{self._total}" if self._total else ""
-        left = f", {max(self._total - self._done, 0) / rate:.0f} s left" if self._total else ""
+        left = f", {max(self._total - self._done, 0) / max(rate, 1e-9):.0f} s left" if self._total else ""
         return f"{self._what}: {self._done}{of} {self._unit}, {rate:.1f} {self._unit}/s{left}"

@@ -1,73 +1,153 @@
-"""``streamseg train``: a small trainer for the default weights."""
+"""``streamseg train``: train a net on labelled images."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from streamseg.cli.options import JsonOption
+
+if TYPE_CHECKING:
+    from streamseg.training.config import TrainConfig
+    from streamseg.training.data import Cache
+
+PHANTOM_SEED = 1_000_000
+"""First phantom seed of a run with seed 0; the next run seed takes the next million."""
+
 
 def train(
-    data: Annotated[Path, typer.Argument(help="Data set: images/ and masks/, or Kaggle's train/.")],
-    out: Annotated[Path, typer.Option(help="Run folder: log, resumable state, weights.")],
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA", help="Folder with images/ and masks/, the Kaggle folder, or phantom[:N]."
+        ),
+    ],
     net: Annotated[str, typer.Option(help="unet, segnet or improved_unet.")] = "improved_unet",
-    size: Annotated[str, typer.Option(help="Input size HxW, multiples of 16.")] = "192x224",
-    epochs: Annotated[int, typer.Option(min=1)] = 60,
-    batch: Annotated[int, typer.Option(min=2, help="Labelled images a step.")] = 8,
-    rate: Annotated[float, typer.Option(help="Largest learning rate.")] = 1e-3,
+    recipe: Annotated[
+        str, typer.Option(help="paper: what it states, no more. best: what we found.")
+    ] = "best",
+    out: Annotated[Path | None, typer.Option(help="Run folder; default runs/<net>-<recipe>-<seed>.")] = None,
+    size: Annotated[str | None, typer.Option(metavar="HxW", help="Input size, multiples of 16.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1)] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Labelled images a step, over all GPUs.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Largest learning rate.")] = None,
     phantom: Annotated[int, typer.Option(min=0, help="Phantom images to mix in.")] = 0,
-    phantom_batch: Annotated[int, typer.Option(min=0, help="Phantom images added to each step.")] = 3,
-    validation: Annotated[float, typer.Option(help="Share held back: the last block.")] = 0.2,
-    strength: Annotated[float, typer.Option(min=0, help="Strength of the augmentation.")] = 1.0,
+    phantom_batch: Annotated[int, typer.Option(min=1, help="Phantom images added to each step.")] = 3,
+    validation: Annotated[float, typer.Option(help="Share held back: the last block of subjects.")] = 0.2,
+    strength: Annotated[float | None, typer.Option(min=0, help="Strength of the augmentation.")] = None,
     seed: Annotated[int, typer.Option()] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or gpu; several under torchrun.")] = "auto",
+    precision: Annotated[str, typer.Option(help="32-true, bf16-mixed or 16-mixed.")] = "32-true",
+    deterministic: Annotated[bool, typer.Option("--deterministic", help="Repeatable on a GPU too.")] = False,
     start: Annotated[Path | None, typer.Option(help="Weights (safetensors) to start from.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Train a net on labelled images; killed at any moment, it goes on with --resume."""
-    import torch
+    """Train a net on labelled images; killed at any moment, it goes on with --resume.
 
-    from streamseg.checkpoint import read_checkpoint
-    from streamseg.cli.console import say
-    from streamseg.datasets import open_dataset, split_last
+    The run folder holds the log (log.jsonl, TensorBoard), the state to resume from, and weights.safetensors,
+    which replay and evaluate take as --engine.
+    """
     from streamseg.errors import UsageError
-    from streamseg.training.data import cache_samples, phantom_samples
-    from streamseg.training.loop import TrainConfig, Trainer
+    from streamseg.nets import NETS, build_net
+    from streamseg.training.config import recipe as take_recipe
 
-    height, width = parse_size(size)
-    if (out / "last.pt").exists() and not resume:
-        raise UsageError(f"{out} holds a run already; go on with --resume or choose another --out")
-    config = TrainConfig(
+    if net not in NETS:
+        build_net(net)  # says which there are
+    height, width = parse_size(size) if size else (None, None)
+    config = take_recipe(
+        recipe,
         net=net,
         height=height,
         width=width,
         epochs=epochs,
         batch=batch,
-        phantom_batch=phantom_batch if phantom else 0,
         learning_rate=rate,
+        phantom_batch=phantom_batch if phantom else 0,
         strength=strength,
+        precision=precision,
         seed=seed,
     )
-    samples, held_back = split_last(open_dataset(data), validation)
-    mixed = (
-        cache_samples(phantom_samples(phantom, seed=1_000_000 * (seed + 1)), config.spec) if phantom else None
-    )
-    out.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(
-        config, cache_samples(samples, config.spec), cache_samples(held_back, config.spec), mixed, out
-    )
-    if resume and (out / "last.pt").exists():
-        trainer.load()
-    elif start is not None:
-        weights = read_checkpoint(start).weights
-        trainer.start_from({name: torch.from_numpy(array) for name, array in weights.items()})
-    trainer.run(
-        lambda line: say(
-            f"epoch {line['epoch']}/{epochs}  loss {line['loss']:.4f}  "
-            f"Dice {line['dice']:.4f}  {line['seconds']:.0f} s"
+    folder = out or Path("runs") / f"{net}-{recipe}-{seed}"
+    if (folder / "run.json").exists() and not resume:
+        raise UsageError(f"{folder} holds a run already; go on with --resume or choose another --out")
+    result = _run(config, data, folder, phantom, validation, device, deterministic, start)
+    if result is not None:
+        _tell(result, as_json)
+
+
+def _run(
+    config: TrainConfig,
+    data: str,
+    folder: Path,
+    phantom: int,
+    validation: float,
+    device: str,
+    deterministic: bool,
+    start: Path | None,
+) -> dict[str, Any] | None:
+    """Train; what came out, or None in all processes but the first."""
+    from streamseg.checkpoint import read_checkpoint
+    from streamseg.cli.console import Progress, say, stop_on_signals
+    from streamseg.datasets.split import last_block
+    from streamseg.datasets.twins import find_twins
+    from streamseg.training.data import cache_samples, phantom_samples
+    from streamseg.training.devices import make_fabric
+    from streamseg.training.loop import Watch, fit
+    from streamseg.training.sources import open_training_data
+
+    begin = read_checkpoint(start).weights if start else None
+    fabric = make_fabric(device, config.precision, deterministic=deterministic)
+    first = fabric.is_global_zero
+    with fabric.rank_zero_first():  # one process draws and decodes, the others find it done
+        samples = open_training_data(data, folder, say=say)
+        cache = cache_samples(samples, config.spec)
+    twins = find_twins(cache.images[:, 0].numpy(), cache.labels[:, 0].numpy())
+    if twins.groups and first:
+        say(
+            f"{len(twins.groups)} groups of near-identical images, {len(twins.contradictions)} pairs with "
+            "contradicting masks; none is split (streamseg check lists them)"
         )
-    )
-    typer.echo(out / "weights.safetensors")
+    fold = last_block(samples, validation, twins=twins.groups)
+    seed = PHANTOM_SEED * (config.seed + 1)
+    mixed: Cache | None = None
+    if phantom:
+        mixed = cache_samples(phantom_samples(phantom, seed=seed), config.spec)
+    if not first:
+        fit(config, cache, fold, folder, phantom=mixed, start=begin, fabric=fabric)
+        return None
+    say(f"{len(fold.train)} images to train on, {len(fold.validation)} held back; {folder}")
+    steps = config.epochs * max(1, len(fold.train) // config.batch)
+    with stop_on_signals() as stop, Progress(config.net, steps, "steps") as progress:
+
+        def on_step(done: int, _: int, loss: float) -> None:
+            progress.advance_to(done, f"loss {loss:.4f}")
+
+        def on_epoch(line: dict[str, Any]) -> None:
+            progress.say(
+                f"epoch {line['epoch']}/{config.epochs}  loss {line['loss']:.4f}  Dice {line['dice']:.4f}  "
+                f"{line['seconds']:.0f} s  {line['images_per_second']:.1f} images/s"
+            )
+
+        alone = fabric.world_size == 1
+        watch = Watch(on_step, on_epoch, (lambda: bool(stop)) if alone else (lambda: False))
+        done = fit(config, cache, fold, folder, phantom=mixed, start=begin, fabric=fabric, watch=watch)
+    if not done.finished:
+        say(f"stopped by {stop.cause} in epoch {done.history.epoch + 1}; go on with --resume --out {folder}")
+        raise typer.Exit(stop.exit_code)
+    last = done.history.epochs[-1]
+    return {"run": str(folder), "weights": str(folder / "weights.safetensors"), **last}
+
+
+def _tell(result: dict[str, Any], as_json: bool) -> None:
+    from streamseg.cli.console import print_json
+
+    if as_json:
+        print_json(result)
+    else:
+        typer.echo(result["weights"])
 
 
 def parse_size(text: str) -> tuple[int, int]:

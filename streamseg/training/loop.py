@@ -1,229 +1,323 @@
-"""Trains one net on one machine: read it top to bottom.
+"""Trains one net; read :meth:`Run.train` top to bottom.
 
-A run folder holds ``log.jsonl`` (one line an epoch), ``last.pt`` (all that a resumed run needs) and
-``weights.safetensors`` (running average of the weights). No epoch is chosen by its validation Dice: what is
-reported on the validation block was not selected on it.
+Nothing random is carried along: the order of the images, and what augmentation does to each, follow from the
+seed, the epoch and the image. So a run that was killed ends with the same weights as an unbroken one, and
+several processes with the weights of one. No epoch is chosen by its validation Dice: what is reported on the
+validation part was not selected on it.
 """
 
 from __future__ import annotations
 
-import json
-import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from streamseg.checkpoint import write_checkpoint
+from streamseg.datasets.split import Fold
 from streamseg.errors import StreamsegError, UsageError
 from streamseg.nets import build_net
-from streamseg.training.augment import augment
-from streamseg.training.data import Cache
-from streamseg.training.loss import segmentation_loss
-from streamseg.types import InputSpec
+from streamseg.training.augment import augment, sample_seed
+from streamseg.training.board import Board
+from streamseg.training.config import TrainConfig
+from streamseg.training.data import Batch, Cache, load_batches
+from streamseg.training.devices import make_fabric
+from streamseg.training.folder import WEIGHTS, History, RunFolder
+from streamseg.training.loss import batch_loss
+from streamseg.training.schedule import rate_at
+from streamseg.training.validate import net_input, validation_dice
+from streamseg.training.weights import take_weights, write_weights
+
+SAVE_SECONDS = 60.0
+"""A run is saved when so much time has passed since the last time, and at its end."""
+LOOK_STEPS = 10
+"""The loss is read from the device, checked and shown every so many steps."""
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """All that decides a run's result, together with the data."""
+class Finished:
+    """A run as far as it came."""
 
-    net: str = "improved_unet"
-    height: int = 192
-    width: int = 224
-    epochs: int = 60
-    batch: int = 8
-    """Labelled images a step."""
-    phantom_batch: int = 0
-    """Phantom images added to each step."""
-    learning_rate: float = 1e-3
-    """Largest rate of the one-cycle schedule."""
-    weight_decay: float = 1e-4
-    average: float = 0.99
-    """Decay of the running average of the weights, per step."""
-    vessel_weight: float = 0.5
-    """Weight of the loss of the vessel plane, learnt beside the nerve and dropped after training."""
-    strength: float = 1.0
-    """Strength of the augmentation."""
-    seed: int = 0
-
-    @property
-    def spec(self) -> InputSpec:
-        return InputSpec(self.height, self.width, mean=0.25, std=0.25, threshold=0.5)
+    history: History
+    finished: bool
+    """False where it was asked to stop before its end."""
+    net: nn.Module
+    """The weights to use, in eval mode."""
 
 
-def one_cycle(step: int, steps: int, peak: float) -> float:
-    """Learning rate of step 0..steps-1: up from peak/25 in the first tenth, then a half cosine to 0."""
-    rise = max(1, steps // 10)
-    if step < rise:
-        return peak * (1 / 25 + (1 - 1 / 25) * step / rise)
-    return peak * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+@dataclass(frozen=True)
+class Watch:
+    """Who looks on, and may ask the run to stop."""
+
+    on_step: Callable[[int, int, float], None] = lambda step, steps, loss: None
+    """Called now and then with the steps done, all steps, and the latest loss."""
+    on_epoch: Callable[[dict[str, Any]], None] = lambda line: None
+    """Called with each line of the log."""
+    should_stop: Callable[[], bool] = lambda: False
+    """Asked before each step; the run then saves itself and ends. For runs of one process."""
 
 
-class Trainer:
-    """State of a run: net, optimiser, averaged net, random state, and the next epoch's number."""
+def fit(
+    config: TrainConfig,
+    cache: Cache,
+    fold: Fold,
+    out: Path,
+    *,
+    phantom: Cache | None = None,
+    net: nn.Module | None = None,
+    start: Mapping[str, npt.NDArray[Any]] | None = None,
+    fabric: Fabric | None = None,
+    watch: Watch | None = None,
+) -> Finished:
+    """Train on ``fold.train`` of the cache, or go on with the run in ``out``, or return if it is done.
 
-    def __init__(
-        self, config: TrainConfig, train: Cache, validation: Cache, phantom: Cache | None, out: Path
+    ``phantom`` holds phantom images, of which ``config.phantom_batch`` are added to each step. ``net`` is a
+    net of another kind, with ``config.outputs`` planes; no ``weights.safetensors`` is written for it.
+    ``start`` are weights to begin with. Raises UsageError where ``out`` holds a run of another configuration
+    or data, StreamsegError on a loss that is no number (what was saved before is kept), SinkError.
+    """
+    parts = f"{cache.fingerprint}/{fold.train}/{fold.validation}/{phantom.fingerprint if phantom else ''}"
+    folder = RunFolder(out, config, f"{sample_seed(parts):016x}")
+    finished = folder.check()
+    run = Run(config, cache, fold, folder, phantom, net, fabric or make_fabric("cpu", config.precision))
+    if (saved := folder.load()) is not None:
+        run.restore(*saved)
+    elif start is not None:
+        take_weights(run.inner, start)
+        if run.average is not None:
+            run.average.module.load_state_dict(run.inner.state_dict())
+    if not finished:
+        finished = run.train(watch or Watch())
+    return Finished(run.history, finished, run.kept.eval())
+
+
+class Run:
+    """State of a run: net, optimiser, averaged net and history."""
+
+    def __init__(  # noqa: PLR0917 - called in one place
+        self,
+        config: TrainConfig,
+        cache: Cache,
+        fold: Fold,
+        folder: RunFolder,
+        phantom: Cache | None,
+        net: nn.Module | None,
+        fabric: Fabric,
     ) -> None:
+        """Raises UsageError where the processes cannot share a batch equally."""
         torch.manual_seed(config.seed)
-        self.config, self.train, self.validation, self.phantom, self.out = (
-            config,
-            train,
-            validation,
-            phantom,
-            out,
+        self.config, self.cache, self.fold, self.folder, self.fabric = config, cache, fold, folder, fabric
+        self.phantom = phantom if config.phantom_batch else None
+        self.ours = net is None
+        world = fabric.world_size
+        if config.batch % world or config.phantom_batch % world:
+            raise UsageError(
+                f"{world} processes cannot share batches of {config.batch} + {config.phantom_batch} images; "
+                "give multiples of the processes' number"
+            )
+        self.steps = max(1, len(fold.train) // config.batch)
+        inner = build_net(config.net, outputs=config.outputs) if net is None else net
+        if world > 1 and fabric.device.type == "cuda":
+            inner = nn.SyncBatchNorm.convert_sync_batchnorm(inner)  # type: ignore[no-untyped-call]
+        inner = inner.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        optimiser = torch.optim.AdamW(
+            inner.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
-        net = build_net(config.net, outputs=2)
-        self.net: nn.Module = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        ema = get_ema_multi_avg_fn(config.average)  # type: ignore[no-untyped-call]
-        self.average = AveragedModel(self.net, multi_avg_fn=ema, use_buffers=True)
-        self.optimiser = torch.optim.AdamW(
-            self.net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-        )
-        self.generator = torch.Generator().manual_seed(config.seed)
-        self.epoch = 0
+        self.inner: nn.Module = inner
+        self.net, self.optimiser = fabric.setup(inner, optimiser)
+        self.average: AveragedModel | None = None
+        if config.average:
+            ema = get_ema_multi_avg_fn(config.average)  # type: ignore[no-untyped-call]
+            self.average = AveragedModel(inner, multi_avg_fn=ema, use_buffers=True)
+        self.history = History()
+        self.board: Board | None = None
+        self.saved = time.monotonic()
 
     @property
-    def steps_per_epoch(self) -> int:
-        return math.ceil(len(self.train) / self.config.batch)
+    def kept(self) -> nn.Module:
+        """The net whose weights count: the running average where there is one."""
+        return self.inner if self.average is None else self.average.module
 
-    def run(self, on_epoch: Callable[[dict[str, Any]], None]) -> None:
-        """Train until all epochs are done. Raises StreamsegError on a loss that is no number."""
-        while self.epoch < self.config.epochs:
-            started = time.monotonic_ns()
-            loss = self.train_epoch()
-            dice = validation_dice(self.average, self.validation, self.config)
-            self.epoch += 1
-            line = {
-                "epoch": self.epoch,
-                "loss": round(loss, 5),
-                "dice": round(dice, 5),
-                "seconds": round((time.monotonic_ns() - started) / 1e9, 2),
-            }
-            self.save()
-            with (self.out / "log.jsonl").open("a", encoding="utf-8") as log:
-                log.write(json.dumps(line) + "\n")
-            on_epoch(line)
+    def train(self, watch: Watch) -> bool:
+        """Train until all epochs are done (True) or ``watch`` asks to stop (False)."""
+        if self.fabric.is_global_zero:
+            self.folder.announce(finished=False, history=self.history)
+            self.board = Board(self.folder.path, len(self.history.losses))
+        try:
+            return self._train(watch)
+        finally:
+            if self.board is not None:
+                self.board.close()
 
-    def train_epoch(self) -> float:
-        """One pass over the training images; the mean loss."""
-        self.net.train()
-        order = torch.randperm(len(self.train), generator=self.generator)
-        total = 0.0
-        for number, indices in enumerate(torch.split(order, self.config.batch)):
-            step = self.epoch * self.steps_per_epoch + number
-            rate = one_cycle(step, self.config.epochs * self.steps_per_epoch, self.config.learning_rate)
-            for group in self.optimiser.param_groups:
-                group["lr"] = rate
-            loss = self.loss(*self.batch(indices))
-            if not torch.isfinite(loss):
-                raise StreamsegError(
-                    f"the loss became {loss.item()} in epoch {self.epoch + 1} of {self.out}; "
-                    f"train with a lower learning rate than {self.config.learning_rate}"
-                )
-            self.optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            self.optimiser.step()
-            self.average.update_parameters(self.net)
-            total += loss.item()
-        return total / self.steps_per_epoch
+    def _train(self, watch: Watch) -> bool:
+        while self.history.epoch < self.config.epochs:
+            if not self.train_epoch(watch):
+                self.save()
+                return False
+            self.close_epoch(watch)
+            self.save_now_and_then()
+        self.save(finished=True)
+        self.fabric.barrier()
+        return True
 
-    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Augmented, normalised images, labels and vessel_known of training images, phantoms added."""
-        images, labels, known = self.train.take(indices)
-        if self.phantom is not None and self.config.phantom_batch:
-            extra = self.phantom.take(
-                torch.randint(len(self.phantom), (self.config.phantom_batch,), generator=self.generator)
-            )
-            images, labels, known = (
-                torch.cat(pair) for pair in zip((images, labels, known), extra, strict=True)
-            )
-        images, labels = augment(images, labels, self.generator, strength=self.config.strength)
-        return net_input(images, self.config.spec), labels, known
+    def train_epoch(self, watch: Watch) -> bool:
+        """The steps of the epoch that are left; False where the run was asked to stop before the last."""
+        self.set_mode()
+        history = self.history
+        pending: list[Tensor] = []
+        mark = time.monotonic()
+        for batch in load_batches(self.cache, self.plan(), self.fabric.device):
+            if watch.should_stop():
+                break
+            pending.append(self.step(history.step, batch))
+            history.step += 1
+            if len(pending) >= LOOK_STEPS or history.step == self.steps:
+                self.look(pending)
+                pending.clear()
+                history.seconds += time.monotonic() - mark
+                done = history.epoch * self.steps + history.step
+                watch.on_step(done, self.config.epochs * self.steps, history.losses[-1])
+                if history.step < self.steps:
+                    self.save_now_and_then()
+                mark = time.monotonic()
+        if pending:
+            self.look(pending)
+            history.seconds += time.monotonic() - mark
+        return history.step == self.steps
 
-    def loss(self, images: Tensor, labels: Tensor, vessel_known: Tensor) -> Tensor:
-        logits = self.net(images)
-        loss = segmentation_loss(logits[:, 0], labels[:, 0])
-        if self.config.vessel_weight and bool(vessel_known.any()):
-            vessel = segmentation_loss(logits[vessel_known, 1], labels[vessel_known, 1])
-            loss = loss + self.config.vessel_weight * vessel
-        return loss
+    def plan(self) -> list[Tensor]:
+        """Rows of the remaining steps of this epoch, this process's share of each."""
+        seed = sample_seed(self.config.seed, "order", self.history.epoch)
+        order = torch.randperm(len(self.fold.train), generator=torch.Generator().manual_seed(seed))
+        rows = torch.tensor(self.fold.train)[order]
+        rank, world, size = self.fabric.global_rank, self.fabric.world_size, self.config.batch
+        whole = [rows[n * size : (n + 1) * size] for n in range(self.steps)]
+        return [part[rank::world] for part in whole[self.history.step :]]
 
-    def write_weights(self, path: Path) -> None:
-        """The averaged net as a checkpoint, without the vessel plane."""
-        weights = {name: tensor.numpy().copy() for name, tensor in nerve_only(self.average.module).items()}
-        write_checkpoint(
-            path, net=self.config.net, folded=False, trained=True, spec=self.config.spec, weights=weights
+    def step(self, number: int, batch: Batch) -> Tensor:
+        """One step of the optimiser on this process's share of a batch; the loss, still on the device."""
+        config, epoch = self.config, self.history.epoch
+        seeds = [sample_seed(config.seed, "image", epoch, row) for row in batch.rows.tolist()]
+        if self.phantom is not None:
+            extra, extra_seeds = self.phantoms(number)
+            batch, seeds = _joined(batch, extra), seeds + extra_seeds
+        images, labels = augment(batch.images, batch.labels, seeds, strength=config.strength)
+        rate = rate_at(epoch * self.steps + number, self.steps * config.epochs, config)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        logits = self.net(net_input(images, config.spec))
+        loss = batch_loss(
+            config.loss,
+            logits,
+            labels,
+            batch.vessel_known,
+            k=config.smoothing,
+            vessel_weight=config.vessel_weight,
         )
+        self.optimiser.zero_grad(set_to_none=True)
+        self.fabric.backward(loss)
+        self.optimiser.step()
+        if self.average is not None:
+            self.average.update_parameters(self.inner)
+        return loss.detach()
 
-    def start_from(self, weights: Mapping[str, Tensor]) -> None:
-        """Take another run's averaged weights (the nerve plane's; the vessel plane starts afresh)."""
-        own = self.net.state_dict()
-        for name, tensor in weights.items():
-            own[name][: len(tensor)] = tensor
-        self.average.module.load_state_dict(own)
+    def phantoms(self, number: int) -> tuple[Batch, list[int]]:
+        """This process's share of a step's phantoms, and their seeds."""
+        assert self.phantom is not None
+        seed = sample_seed(self.config.seed, "phantom", self.history.epoch, number)
+        chosen = torch.randint(
+            len(self.phantom), (self.config.phantom_batch,), generator=torch.Generator().manual_seed(seed)
+        )
+        places = range(self.fabric.global_rank, len(chosen), self.fabric.world_size)
+        return self.phantom.take(chosen[list(places)]), [sample_seed(seed, place) for place in places]
 
-    def save(self) -> None:
-        """Write ``weights.safetensors`` and then ``last.pt``, each atomically."""
-        self.write_weights(self.out / "weights.safetensors")
-        state = {
-            "config": asdict(self.config),
-            "net": self.net.state_dict(),
-            "average": self.average.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "generator": self.generator.get_state(),
-            "epoch": self.epoch,
+    def look(self, losses: Sequence[Tensor]) -> None:
+        """Read the losses of some steps into the history. Raises StreamsegError where one is no number."""
+        shared = self.fabric.all_reduce(torch.stack(list(losses)), reduce_op="mean")
+        values = torch.as_tensor(shared).tolist()
+        first = len(self.history.losses) + 1
+        for step, value in enumerate(values, first):
+            if not np.isfinite(value):
+                raise StreamsegError(
+                    f"the loss became {value} in step {step} (epoch {self.history.epoch + 1}) of "
+                    f"{self.folder.path}; what was saved before is kept; train with a lower learning rate "
+                    f"than {self.config.learning_rate:g}"
+                )
+        self.history.losses.extend(values)
+        if self.board is not None:
+            self.board.losses(len(self.history.losses), values, self.optimiser.param_groups[0]["lr"])
+
+    def close_epoch(self, watch: Watch) -> None:
+        """Validate and add the epoch's line to the history."""
+        history = self.history
+        dice = validation_dice(self.kept, self.cache, self.fold.validation, self.config, self.fabric)
+        history.epoch += 1
+        line: dict[str, Any] = {
+            "epoch": history.epoch,
+            "step": history.epoch * self.steps,
+            "loss": round(float(np.mean(history.losses[-self.steps :])), 6),
+            "dice": round(dice, 6),
+            "seconds": round(history.seconds, 3),
+            "images_per_second": round(self.steps * self.config.batch / max(history.seconds, 1e-9), 2),
         }
-        temporary = self.out / "last.pt.tmp"
-        torch.save(state, temporary)
-        temporary.replace(self.out / "last.pt")
+        history.step, history.seconds = 0, 0.0
+        history.epochs.append(line)
+        if self.board is not None:
+            self.board.epoch(line["step"], **{k: line[k] for k in ("loss", "dice", "images_per_second")})
+        watch.on_epoch(line)
 
-    def load(self) -> None:
-        """Continue from ``last.pt``. Raises UsageError where the run was made with another config."""
-        state = torch.load(self.out / "last.pt", weights_only=True)
-        if state["config"] != asdict(self.config):
-            changed = [k for k, v in asdict(self.config).items() if state["config"].get(k) != v]
-            raise UsageError(
-                f"run {self.out} was made with another {', '.join(changed)}; use the same or a new --out"
-            )
-        self.net.load_state_dict(state["net"])
-        self.average.load_state_dict(state["average"])
+    def set_mode(self) -> None:
+        """Training mode; BatchNorm stays in eval mode where its statistics are frozen."""
+        self.net.train()
+        if self.config.frozen_statistics:
+            for module in self.inner.modules():
+                if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm):
+                    module.eval()
+
+    def save_now_and_then(self) -> None:
+        """Save where enough time has passed. Called between looks only, when all losses are checked."""
+        if time.monotonic() - self.saved >= SAVE_SECONDS:
+            self.save()
+
+    def save(self, *, finished: bool = False) -> None:
+        """Write the run's folder; weights that are not finite are refused before anything is replaced."""
+        if self.fabric.is_global_zero:
+            self.folder.path.mkdir(parents=True, exist_ok=True)
+            if self.ours:
+                write_weights(self.folder.path / WEIGHTS, self.kept, self.config)
+            state = {
+                "net": self.inner.state_dict(),
+                "average": self.average.state_dict() if self.average else {},
+                "optimiser": self.optimiser.state_dict(),
+                "precision": self.fabric.strategy.precision.state_dict(),
+                "random": torch.get_rng_state(),
+            }
+            self.folder.save(state, self.history, finished=finished)
+        self.saved = time.monotonic()
+
+    def restore(self, state: dict[str, Any], history: History) -> None:
+        """Take a saved state."""
+        self.inner.load_state_dict(state["net"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.generator.set_state(state["generator"])
-        self.epoch = state["epoch"]
+        self.fabric.strategy.precision.load_state_dict(state["precision"])
+        torch.set_rng_state(state["random"])
+        self.history = history
 
 
-def net_input(images: Tensor, spec: InputSpec) -> Tensor:
-    """Images (N, 1, H, W) in 0..1 in the net's units, in the memory order that trains fastest."""
-    return ((images - spec.mean) / spec.std).contiguous(memory_format=torch.channels_last)
-
-
-def nerve_only(net: nn.Module) -> dict[str, Tensor]:
-    """State of a net with two output planes, cut down to the first one."""
-    state = {
-        k: v.detach().contiguous()
-        for k, v in net.state_dict().items()
-        if not k.endswith("num_batches_tracked")
-    }
-    return state | {"head.weight": state["head.weight"][:1], "head.bias": state["head.bias"][:1]}
-
-
-@torch.inference_mode()
-def validation_dice(net: nn.Module, data: Cache, config: TrainConfig) -> float:
-    """Mean Dice of the nerve plane at the net's own resolution; both empty counts 1."""
-    net.eval()
-    spec = config.spec
-    total = 0.0
-    for indices in torch.split(torch.arange(len(data)), config.batch):
-        images, labels, _ = data.take(indices)
-        found = torch.sigmoid(net(net_input(images, spec))[:, 0]) >= spec.threshold
-        truth = labels[:, 0] > 0
-        overlap = (found & truth).sum((1, 2))
-        size = found.sum((1, 2)) + truth.sum((1, 2))
-        total += float(torch.where(size > 0, 2 * overlap / size.clamp(min=1), 1.0).sum())
-    return total / len(data)
+def _joined(first: Batch, second: Batch) -> Batch:
+    """Two batches as one; the second one's tensors move to the first one's device."""
+    return Batch(
+        *(
+            torch.cat((getattr(first, name), getattr(second, name).to(first.images.device)))
+            for name in ("images", "labels", "vessel_known", "rows")
+        )
+    )

@@ -1,11 +1,19 @@
 """``streamseg train`` from a folder of images to weights that load."""
 
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from streamseg.checkpoint import read_checkpoint
 from streamseg.cli import main
+from streamseg.datasets.phantom import write_kaggle
 
 
 @pytest.fixture
@@ -13,7 +21,7 @@ def data(tmp_path):
     for folder in ("images", "masks"):
         (tmp_path / "data" / folder).mkdir(parents=True)
     generator = np.random.default_rng(0)
-    for number in range(4):
+    for number in range(6):
         image = generator.integers(0, 256, (40, 60), dtype=np.uint8)
         Image.fromarray(image).save(tmp_path / f"data/images/{number}.png")
         Image.fromarray(np.where(image > 128, 255, 0).astype(np.uint8)).save(
@@ -22,33 +30,87 @@ def data(tmp_path):
     return tmp_path / "data"
 
 
+SMALL = ["--size", "32x48", "--epochs", "1", "--batch", "2", "--validation", "0.34", "--device", "cpu"]
+
+
 def test_trains_resumes_and_refuses_to_start_over(data, tmp_path, capsys):
     run = tmp_path / "run"
-    call = ["train", str(data), "--out", str(run), "--size", "32x48", "--epochs", "1", "--batch", "2"]
-    call += ["--validation", "0.25", "--phantom", "2", "--phantom-batch", "1"]
+    call = ["train", str(data), "--out", str(run), *SMALL, "--phantom", "2", "--phantom-batch", "1"]
     assert main(call) == 0
     output = capsys.readouterr()
     assert output.out.strip() == str(run / "weights.safetensors")
     assert "epoch 1/1" in output.err
-    before = (run / "weights.safetensors").read_bytes()
+    assert "4 images to train on, 2 held back" in output.err
+    before = {p: p.stat().st_mtime_ns for p in run.rglob("*")}
     assert read_checkpoint(run / "weights.safetensors").spec.height == 32
 
     assert main(call) == 2
     assert "holds a run already" in capsys.readouterr().err
     assert main([*call, "--resume"]) == 0
-    assert (run / "weights.safetensors").read_bytes() == before
+    assert {p: p.stat().st_mtime_ns for p in run.rglob("*")} == before
+    assert main([*call, "--resume", "--seed", "1"]) == 2
+    assert "another seed 0 (now 1)" in capsys.readouterr().err
+
+
+def test_the_paper_s_recipe_on_the_competition_s_layout_as_json(tmp_path, capsys):
+    write_kaggle(tmp_path / "kaggle", images=6, subjects=3, seed=1)
+    call = ["train", str(tmp_path / "kaggle"), "--out", str(tmp_path / "run"), *SMALL, "--net", "unet"]
+    assert main([*call, "--recipe", "paper", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["epoch"] == 1
+    assert 0 <= result["dice"] <= 1
+    run = json.loads((tmp_path / "run/run.json").read_text())
+    assert (run["config"]["recipe"], run["config"]["loss"], run["config"]["strength"]) == ("paper", "dice", 0)
+
+
+def test_phantoms_serve_where_there_is_no_data(tmp_path, capsys):
+    assert main(["train", "phantom:6", "--out", str(tmp_path / "run"), *SMALL]) == 0
+    assert read_checkpoint(capsys.readouterr().out.strip()).trained
+
+
+def test_stopping_saves_and_says_how_to_go_on(data, tmp_path):
+    run = tmp_path / "run"
+    options = ["--out", str(run), *SMALL, "--epochs", "100000", "--validation", "0.34"]
+    program = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    program += "from streamseg.cli import main; sys.exit(main())"
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, "train", str(data), *options],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    while "epoch 2/" not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert f"go on with --resume --out {run}" in said
+    assert json.loads((run / "run.json").read_text())["epoch"] >= 2
+    assert (run / "weights.safetensors").exists()
+    assert time.time() - (run / "last.pt").stat().st_mtime < 600
 
 
 @pytest.mark.parametrize(
     ("option", "message"),
     [
         (["--size", "large"], "is not HxW"),
+        (["--size", "33x48"], "multiples of 16"),
         (["--net", "resnet"], "no net is called"),
+        (["--recipe", "good"], "no recipe is called"),
         (["--validation", "0"], "empty"),
+        (["--device", "tpu"], "no device is called"),
+        (["--precision", "8"], "precision"),
+        (["--start", "nowhere.safetensors"], "nowhere.safetensors"),
     ],
 )
 def test_bad_options_are_one_line(data, tmp_path, capsys, option, message):
-    assert main(["train", str(data), "--out", str(tmp_path / "run"), *option]) in (1, 2)
+    assert main(["train", str(data), "--out", str(tmp_path / "run"), "--device", "cpu", *option]) in (1, 2)
     error = capsys.readouterr().err.strip()
     assert message in error
     assert "\n" not in error
+
+
+def test_a_bad_mask_is_named(data, tmp_path, capsys):
+    Image.new("L", (10, 10)).save(data / "masks/3.png")
+    assert main(["train", str(data), "--out", str(tmp_path / "run"), *SMALL]) == 1
+    assert "masks/3.png is 10x10, its image 60x40" in capsys.readouterr().err

@@ -1,103 +1,241 @@
-"""A tiny run learns, resumes bit for bit, and stops on a loss that is no number."""
+"""A tiny run learns, goes on bit for bit after a kill, is one with several processes, stops on nonsense."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from streamseg.checkpoint import read_checkpoint
-from streamseg.datasets.reader import Sample
 from streamseg.errors import StreamsegError, UsageError
 from streamseg.nets import build_net
-from streamseg.training.data import cache_samples, phantom_samples
-from streamseg.training.loop import TrainConfig, Trainer, one_cycle
+from streamseg.training import loop
+from streamseg.training.config import recipe
+from streamseg.training.loop import Watch, fit
+from tests.training.runs import CONFIG, FOLD, phantoms, same, squares
 
-CONFIG = TrainConfig(height=32, width=48, epochs=2, batch=2, phantom_batch=1, learning_rate=1e-3, seed=3)
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def data():
-    generator = np.random.default_rng(0)
-    samples = []
-    for number in range(4):
-        image = generator.integers(0, 60, (64, 96), dtype=np.uint8)
-        nerve = np.zeros((64, 96), bool)
-        nerve[20:40, 10 * number : 10 * number + 30] = True
-        image[nerve] += 150
-        samples.append(Sample(str(number), image, nerve, np.zeros_like(nerve) if number % 2 else None))
-    return cache_samples(samples, CONFIG.spec)
+    return squares()
 
 
 @pytest.fixture(scope="module")
 def phantom():
-    return cache_samples(phantom_samples(2, seed=5), CONFIG.spec)
+    return phantoms()
 
 
-def weights_after(trainer):
-    trainer.run(lambda line: None)
-    return {k: v.clone() for k, v in trainer.average.module.state_dict().items()}
-
-
-def test_a_broken_run_resumes_to_the_same_weights(tmp_path, data, phantom):
-    whole = weights_after(Trainer(CONFIG, data, data, phantom, tmp_path))
-    (tmp_path / "broken").mkdir()
-    broken = Trainer(CONFIG, data, data, phantom, tmp_path / "broken")
-    broken.train_epoch()
-    broken.epoch = 1
-    broken.save()
-    torch.manual_seed(999)
-    resumed = Trainer(CONFIG, data, data, phantom, tmp_path / "broken")
-    resumed.load()
-    again = weights_after(resumed)
-    assert all(torch.equal(whole[k], again[k]) for k in whole)
-
-
-def test_a_run_leaves_a_log_and_weights_that_load(tmp_path, data, phantom):
-    trainer = Trainer(replace(CONFIG, epochs=1), data, data, phantom, tmp_path)
-    trainer.run(lambda line: None)
-    (line,) = [json.loads(text) for text in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert line["epoch"] == 1
-    assert line["loss"] > 0
-    assert 0 <= line["dice"] <= 1
+def test_a_run_leaves_its_log_and_weights_that_load(tmp_path, data, phantom):
+    lines, steps = [], []
+    watch = Watch(on_step=lambda *now: steps.append(now), on_epoch=lines.append)
+    done = fit(CONFIG, data, FOLD, tmp_path, phantom=phantom, watch=watch)
+    assert done.finished
+    assert lines == [json.loads(text) for text in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2]
+    assert lines[-1]["step"] == 4
+    assert all(0 <= line["dice"] <= 1 and line["images_per_second"] > 0 for line in lines)
+    losses = json.loads((tmp_path / "losses.json").read_text())
+    assert len(losses) == 4
+    assert lines[0]["loss"] == pytest.approx(sum(losses[:2]) / 2, abs=1e-5)
+    assert steps[-1] == (4, 4, losses[-1])
+    assert list((tmp_path / "tensorboard").iterdir())
     checkpoint = read_checkpoint(tmp_path / "weights.safetensors")
     assert (checkpoint.net, checkpoint.folded, checkpoint.spec) == ("improved_unet", False, CONFIG.spec)
-    net = build_net("improved_unet")
-    net.load_state_dict({k: torch.from_numpy(v) for k, v in checkpoint.weights.items()}, strict=False)
-    averaged = trainer.average.module.state_dict()
-    assert torch.equal(net.state_dict()["head.weight"], averaged["head.weight"][:1])
-    fresh = Trainer(CONFIG, data, data, None, tmp_path)
-    fresh.start_from({k: torch.from_numpy(v) for k, v in checkpoint.weights.items()})
-    started = fresh.net.state_dict()
-    assert all(torch.equal(started[k][: len(v)], torch.from_numpy(v)) for k, v in checkpoint.weights.items())
+    averaged = done.net.state_dict()
+    assert torch.equal(torch.from_numpy(checkpoint.weights["head.weight"]), averaged["head.weight"][:1])
 
 
-def test_it_learns(tmp_path, data):
-    config = replace(CONFIG, epochs=12, strength=0.0, phantom_batch=0, average=0.5, learning_rate=3e-3)
-    lines = []
-    Trainer(config, data, data, None, tmp_path).run(lines.append)
+@pytest.mark.parametrize("after", [1, 2, 3])
+def test_a_run_that_was_stopped_goes_on_to_the_same_weights(tmp_path, data, phantom, after):
+    whole = fit(CONFIG, data, FOLD, tmp_path / "whole", phantom=phantom)
+    asked = iter(range(100))
+    watch = Watch(should_stop=lambda: next(asked) >= after)
+    broken = fit(CONFIG, data, FOLD, tmp_path / "broken", phantom=phantom, watch=watch)
+    assert not broken.finished
+    assert len(broken.history.losses) == after
+    torch.manual_seed(999)
+    resumed = fit(CONFIG, data, FOLD, tmp_path / "broken", phantom=phantom)
+    assert resumed.finished
+    assert same(whole.net.state_dict(), resumed.net.state_dict())
+    assert whole.history.losses == resumed.history.losses
+
+
+CHILD = """
+import sys
+from pathlib import Path
+import torch
+from streamseg.training import loop
+from tests.training.runs import CONFIG, FOLD, phantoms, squares
+torch.set_num_threads(1)
+loop.SAVE_SECONDS, loop.LOOK_STEPS = 0.0, 1
+loop.fit(CONFIG, squares(), FOLD, Path(sys.argv[1]), phantom=phantoms())
+"""
+
+
+def child(folder):
+    return subprocess.Popen([sys.executable, "-c", CHILD, str(folder)], cwd=ROOT, stderr=subprocess.PIPE)
+
+
+def test_a_run_killed_at_any_moment_goes_on_to_the_same_weights(tmp_path):
+    """SIGKILL at arbitrary moments, so also while files are written, until the run gets through."""
+    whole = child(tmp_path / "whole")
+    assert whole.wait(timeout=120) == 0, whole.stderr.read().decode()
+    kills = 0
+    for delay in (0.0, 0.02, 0.07, 0.15):
+        process = child(tmp_path / "killed")
+        before = newest(tmp_path / "killed")
+        while process.poll() is None and newest(tmp_path / "killed") == before:
+            time.sleep(0.005)
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+        kills += process.wait() == -signal.SIGKILL
+        process.stderr.close()
+    assert kills >= 2
+    last = child(tmp_path / "killed")
+    assert last.wait(timeout=120) == 0, last.stderr.read().decode()
+    for process in (whole, last):
+        process.stderr.close()
+    killed, unbroken = (
+        read_checkpoint(tmp_path / name / "weights.safetensors").weights for name in ("killed", "whole")
+    )
+    assert killed.keys() == unbroken.keys()
+    assert all(np.array_equal(killed[name], unbroken[name]) for name in killed)
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+
+
+def newest(folder):
+    return max((p.stat().st_mtime_ns for p in folder.glob("*.json")), default=0) if folder.exists() else 0
+
+
+def losses(folder):
+    return json.loads((folder / "losses.json").read_text())
+
+
+def test_a_finished_run_is_left_alone(tmp_path, data):
+    first = fit(replace(CONFIG, epochs=1), data, FOLD, tmp_path)
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
+    called = []
+    watch = Watch(on_step=lambda *_: called.append(1), on_epoch=called.append)
+    again = fit(replace(CONFIG, epochs=1), data, FOLD, tmp_path, watch=watch)
+    assert again.finished
+    assert not called
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
+    assert same(first.net.state_dict(), again.net.state_dict())
+
+
+GLOO = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+import torch
+from streamseg.training.devices import make_fabric
+from streamseg.training.loop import fit
+from tests.training.runs import CONFIG, FOLD, phantoms, squares
+torch.set_num_threads(1)
+fabric = make_fabric("cpu")
+config = replace(CONFIG, frozen_statistics=True)
+fit(config, squares(), FOLD, Path(sys.argv[1]) / str(fabric.world_size), phantom=phantoms(), fabric=fabric)
+if fabric.world_size > 1:
+    torch.distributed.destroy_process_group()
+"""
+
+
+def test_two_processes_over_gloo_end_with_one_process_s_weights(tmp_path):
+    """The same global batches and the same augmentation of each image; BatchNorm's statistics are frozen."""
+    script = tmp_path / "run.py"
+    script.write_text(GLOO)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    for processes in (1, 2):
+        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+        done = subprocess.run(
+            [*launch, str(processes), str(script), str(tmp_path)],
+            capture_output=True,
+            text=True,
+            timeout=200,
+            cwd=ROOT,
+            env=environment,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    one, two = (read_checkpoint(tmp_path / n / "weights.safetensors").weights for n in "12")
+    start = build_net("improved_unet", outputs=2).state_dict()
+    assert max(abs(one[k] - two[k]).max() for k in one) < 1e-5
+    assert max(abs(one[k] - start[k].numpy()[: len(one[k])]).max() for k in one) > 1e-3
+
+
+def test_processes_that_cannot_share_a_batch_are_refused(tmp_path, data):
+    class Three:
+        world_size = 3
+
+    with pytest.raises(UsageError, match="3 processes cannot share batches of 2"):
+        fit(CONFIG, data, FOLD, tmp_path, fabric=Three())
+
+
+def test_frozen_statistics_stay_as_they_are(tmp_path, data):
+    done = fit(replace(CONFIG, frozen_statistics=True, average=0.0), data, FOLD, tmp_path)
+    state = done.net.state_dict()
+    assert all((state[k] == 0).all() for k in state if k.endswith("running_mean"))
+
+
+def test_it_learns_by_the_paper_s_recipe(tmp_path, data):
+    config = recipe("paper", height=32, width=48, batch=2, epochs=14, learning_rate=3e-3)
+    lines = fit(config, data, FOLD, tmp_path).history.epochs
     assert lines[-1]["loss"] < 0.6 * lines[0]["loss"]
     assert lines[-1]["dice"] > 0.6
 
 
-def test_another_config_is_refused_on_resume(tmp_path, data):
-    Trainer(CONFIG, data, data, None, tmp_path).save()
-    with pytest.raises(UsageError, match="another learning_rate"):
-        Trainer(replace(CONFIG, learning_rate=0.5), data, data, None, tmp_path).load()
+def test_a_net_of_another_kind_trains_too(tmp_path, data):
+    net = torch.nn.Conv2d(1, 2, 5, padding=2)
+    done = fit(replace(CONFIG, epochs=1), data, FOLD, tmp_path, net=net)
+    assert done.finished
+    assert not (tmp_path / "weights.safetensors").exists()
+    assert done.net.weight.shape == (2, 1, 5, 5)
 
 
-def test_a_loss_that_is_no_number_stops_the_run(tmp_path, data):
-    trainer = Trainer(CONFIG, data, data, None, tmp_path)
-    with torch.no_grad():
-        next(trainer.net.parameters()).fill_(float("nan"))
-    with pytest.raises(StreamsegError, match="the loss became nan in epoch 1"):
-        trainer.run(lambda line: None)
+def test_a_run_starts_from_given_weights(tmp_path, data):
+    fit(replace(CONFIG, epochs=1), data, FOLD, tmp_path / "first")
+    begin = read_checkpoint(tmp_path / "first/weights.safetensors").weights
+    config = replace(CONFIG, epochs=1, learning_rate=1e-12, weight_decay=0.0, frozen_statistics=True)
+    fit(config, data, FOLD, tmp_path / "second", start=begin)
+    after = read_checkpoint(tmp_path / "second/weights.safetensors").weights
+    assert max(abs(after[k] - begin[k]).max() for k in begin) < 1e-6
+    wrong = {**begin, "head.weight": begin["head.weight"][:, :3]}
+    with pytest.raises(UsageError, match=r"do not fit the net: head\.weight"):
+        fit(config, data, FOLD, tmp_path / "third", start=wrong)
 
 
-def test_the_schedule_rises_and_falls():
-    rates = [one_cycle(step, 100, 1.0) for step in range(100)]
-    assert rates[0] == pytest.approx(1 / 25)
-    assert max(rates) == rates[10] == 1
-    assert rates[10:] == sorted(rates[10:], reverse=True)
-    assert rates[-1] < 1e-3
+def test_a_loss_that_is_no_number_keeps_what_was_saved(tmp_path, data, monkeypatch):
+    monkeypatch.setattr(loop, "LOOK_STEPS", 1)
+    monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
+    config = replace(CONFIG, epochs=3)
+
+    def poison(step, *_):
+        if step == 3:
+            monkeypatch.setattr(
+                loop, "batch_loss", lambda *_, **__: torch.tensor(float("nan"), requires_grad=True)
+            )
+
+    with pytest.raises(
+        StreamsegError, match=r"the loss became nan in step 4 \(epoch 2\).*lower learning rate"
+    ):
+        fit(config, data, FOLD, tmp_path, watch=Watch(on_step=poison))
+    assert all(
+        (abs(w) < 1e6).all() for w in read_checkpoint(tmp_path / "weights.safetensors").weights.values()
+    )
+    monkeypatch.undo()
+    assert fit(config, data, FOLD, tmp_path).finished
+
+
+def test_a_loss_that_is_huge_writes_no_weights(tmp_path, data):
+    with pytest.raises(StreamsegError, match=r"lower learning rate|diverged"):
+        fit(replace(CONFIG, epochs=4, learning_rate=1e30, schedule="constant"), data, FOLD, tmp_path)
+    assert not (tmp_path / "weights.safetensors").exists()

@@ -1,7 +1,8 @@
 import pytest
 import torch
+from torch.nn import functional as F
 
-from streamseg.training.loss import dice_loss, segmentation_loss
+from streamseg.training.loss import batch_loss, dice_loss, plane_loss
 
 
 def test_dice_loss_is_equation_4_with_smoothing():
@@ -17,9 +18,9 @@ def test_each_image_counts_alike_whatever_its_nerve_size():
     large[0] = 1
     both = torch.stack((small, large))
     missed = dice_loss(torch.zeros(2, 1, 8, 8), both, k=1e-6)
-    assert missed.item() == pytest.approx(1, abs=1e-5)
+    assert missed.tolist() == pytest.approx([1, 1], abs=1e-5)
     half = dice_loss(torch.stack((small, torch.zeros(1, 8, 8))), both, k=1e-6)
-    assert half.item() == pytest.approx(0.5, abs=1e-5)
+    assert half.tolist() == pytest.approx([0, 1], abs=1e-5)
 
 
 def test_nothing_found_in_an_empty_image_costs_nothing():
@@ -28,9 +29,32 @@ def test_nothing_found_in_an_empty_image_costs_nothing():
     assert dice_loss(empty + 0.5, empty).item() > 0.9
 
 
-def test_the_loss_falls_towards_the_right_answer():
+@pytest.mark.parametrize("kind", ["dice", "dice+bce"])
+def test_the_loss_falls_towards_the_right_answer(kind):
     target = torch.zeros(1, 8, 8)
     target[0, 2:5, 2:5] = 1
-    losses = [segmentation_loss((target - 0.5) * sharpness, target).item() for sharpness in (-10, 0, 2, 20)]
+    losses = [plane_loss(kind, (target - 0.5) * sharpness, target).item() for sharpness in (-10, 0, 2, 20)]
     assert losses == sorted(losses, reverse=True)
     assert losses[-1] < 1e-3
+
+
+def test_cross_entropy_is_added_as_torch_computes_it():
+    logits, target = torch.randn(3, 8, 8), (torch.rand(3, 8, 8) > 0.5).float()
+    added = plane_loss("dice+bce", logits, target) - plane_loss("dice", logits, target)
+    assert added.mean().item() == pytest.approx(F.binary_cross_entropy_with_logits(logits, target).item())
+
+
+def test_vessels_count_only_where_they_are_known_and_parts_of_a_batch_average_to_it():
+    logits, labels = torch.randn(4, 2, 8, 8), (torch.rand(4, 2, 8, 8) > 0.5).float()
+    known = torch.tensor([True, False, True, False])
+
+    def loss(rows, weight=0.5):
+        return batch_loss("dice+bce", logits[rows], labels[rows], known[rows], vessel_weight=weight)
+
+    nerve = plane_loss("dice+bce", logits[:, 0], labels[:, 0])
+    vessel = plane_loss("dice+bce", logits[:, 1], labels[:, 1])
+    expected = (nerve.sum() + 0.5 * (vessel[0] + vessel[2])) / 4
+    assert loss(slice(None)).item() == pytest.approx(expected.item())
+    assert loss(slice(None), 0).item() == pytest.approx(nerve.mean().item())
+    halves = (loss(slice(0, 4, 2)) + loss(slice(1, 4, 2))) / 2
+    assert halves.item() == pytest.approx(expected.item())

@@ -1,0 +1,116 @@
+"""What decides a training run, and the two recipes: the paper's, and the best that we could show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, get_args
+
+from streamseg.errors import UsageError
+from streamseg.types import InputSpec
+
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """All that decides a run's result, together with the data. Defaults are the paper's recipe."""
+
+    net: str = "improved_unet"
+    recipe: str = "paper"
+    """Where the values came from: ``paper`` or ``best``; single ones may have been changed."""
+    height: int = 96
+    width: int = 128
+    epochs: int = 30
+    batch: int = 8
+    """Labelled images a step, over all processes."""
+    phantom_batch: int = 0
+    """Phantom images added to each step, over all processes."""
+    loss: Literal["dice", "dice+bce"] = "dice"
+    smoothing: float = 1.0
+    """k of the Dice loss, in pixels."""
+    learning_rate: float = 3e-4
+    schedule: Literal["constant", "warm", "one-cycle"] = "constant"
+    """``warm``: up in the first steps, then constant. ``one-cycle``: up, then a half cosine to 0."""
+    weight_decay: float = 0.0
+    """Decoupled (AdamW); with 0 the optimiser is Adam."""
+    average: float = 0.0
+    """Decay per step of the running average of the weights, which is what is kept; 0 is none."""
+    vessel_weight: float = 0.0
+    """Weight of the loss of a vessel plane, learnt beside the nerve and dropped after training."""
+    strength: float = 0.0
+    """Strength of the augmentation; 0 is none."""
+    frozen_statistics: bool = False
+    """BatchNorm uses its running statistics and leaves them as they are."""
+    precision: Precision = "32-true"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.height < 32 or self.width < 32 or self.height % 16 or self.width % 16:
+            raise UsageError(
+                f"cannot train at {self.height}x{self.width}; "
+                "give a height and a width of at least 32, in multiples of 16"
+            )
+        if self.precision not in get_args(Precision):
+            raise UsageError(
+                f"no precision is called {self.precision!r}; choose one of {', '.join(get_args(Precision))}"
+            )
+        for name in ("epochs", "batch", "learning_rate", "smoothing"):
+            if not getattr(self, name) > 0:
+                raise UsageError(f"cannot train with {name} {getattr(self, name)}; give more than 0")
+
+    @property
+    def spec(self) -> InputSpec:
+        """How images reach the net: grey 0..1, 0.25 subtracted, divided by 0.25."""
+        return InputSpec(self.height, self.width, mean=0.25, std=0.25, threshold=0.5)
+
+    @property
+    def outputs(self) -> int:
+        """Planes of the net's head: nerve, and vessel where that is learnt too."""
+        return 2 if self.vessel_weight else 1
+
+
+OPEN_CHOICES: dict[str, str] = {
+    "input size": "not stated; 96x128 keeps the pictures' shape (420x580) and is affordable without a GPU",
+    "input scaling": "not stated; grey / 255, then (x - 0.25) / 0.25, letterboxed to the input size",
+    "batch": "not stated; 8 images",
+    "learning rate": "not stated; 3e-4, constant",
+    "epochs": "not stated; as given",
+    "Adam's moments": "not stated; 0.9 and 0.999, no weight decay",
+    "k of the loss": "not stated; 1 pixel",
+    "initial weights": "not stated; PyTorch's defaults (uniform after He)",
+    "augmentation": "none is mentioned; none",
+    "threshold": "not stated; 0.5",
+    "validation": "the competition's test masks are hidden; k-fold, by subject or in contiguous blocks",
+}
+"""What the paper leaves open, with the value that the recipe ``paper`` takes."""
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "best": {
+        "height": 160,
+        "width": 192,
+        "epochs": 60,
+        "loss": "dice+bce",
+        "learning_rate": 1e-3,
+        "schedule": "warm",
+        "weight_decay": 1e-4,
+        "average": 0.995,
+        "vessel_weight": 0.5,
+        "strength": 1.5,
+    },
+}
+"""Where each recipe leaves TrainConfig's defaults."""
+
+
+def recipe(name: str, **changes: Any) -> TrainConfig:
+    """A recipe's configuration with some values changed; None leaves a value as it is.
+
+    Raises UsageError for an unknown recipe, field or an impossible value.
+    """
+    if name not in RECIPES:
+        raise UsageError(f"no recipe is called {name!r}; choose one of {', '.join(RECIPES)}")
+    known = {field.name for field in fields(TrainConfig)}
+    if unknown := changes.keys() - known:
+        raise UsageError(f"no setting of training is called {', '.join(sorted(unknown))}")
+    given = {key: value for key, value in changes.items() if value is not None}
+    return replace(TrainConfig(recipe=name, **RECIPES[name]), **given)

@@ -1,0 +1,56 @@
+"""Where a run computes: one processor, one GPU, or several processes and machines started by ``torchrun``."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from typing import Literal, cast
+
+import torch
+
+from streamseg.errors import MissingExtra, StreamsegError, UsageError
+from streamseg.training.config import Precision
+
+try:
+    from lightning_fabric import Fabric
+except ImportError as error:  # pragma: no cover - the extra is installed wherever tests run
+    raise MissingExtra("training", "lightning-fabric", "train") from error
+
+
+def make_fabric(
+    device: str = "auto", precision: Precision = "32-true", *, deterministic: bool = False
+) -> Fabric:
+    """A launched Fabric.
+
+    ``device`` is ``auto`` (a GPU where there is one), ``cpu`` or ``gpu``. Under ``torchrun`` every process
+    takes its place by the environment; without it there is one process. ``deterministic`` makes runs
+    repeatable on a GPU too, at some cost in speed; on a processor they always are.
+    Raises UsageError for a device that is not there, StreamsegError where processes cannot find one another.
+    """
+    if device not in ("auto", "cpu", "gpu"):
+        raise UsageError(f"no device is called {device!r}; choose auto, cpu or gpu")
+    if device == "gpu" and not torch.cuda.is_available():
+        raise UsageError("there is no GPU that torch can use; leave --device out or give --device cpu")
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.backends.cudnn.benchmark = False
+    accelerator = "cpu" if device == "cpu" or not torch.cuda.is_available() else "cuda"
+    world, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*srun.*")  # advice for a scheduler that nobody asked for
+        fabric = Fabric(
+            accelerator=accelerator,
+            devices=local,
+            num_nodes=world // local,
+            strategy="ddp" if world > 1 else "auto",
+            precision=cast(Literal["32-true"], precision),
+        )
+        try:
+            fabric.launch()
+        except (RuntimeError, ValueError) as error:
+            raise StreamsegError(
+                f"the {world} processes of this run cannot find one another: {error}; "
+                "check torchrun's options"
+            ) from error
+    return fabric

@@ -1,0 +1,41 @@
+"""A net's weights on their way to and from a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from streamseg.checkpoint import write_checkpoint
+from streamseg.errors import UsageError
+from streamseg.training.config import TrainConfig
+
+
+def write_weights(path: Path, net: nn.Module, config: TrainConfig) -> None:
+    """Write one of the three nets as a checkpoint, without its vessel plane.
+
+    Raises EngineError for weights that are not finite (the file stays as it was), SinkError.
+    """
+    state = {
+        name: tensor.detach().cpu().contiguous().numpy()
+        for name, tensor in net.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+    state |= {name: state[name][:1] for name in ("head.weight", "head.bias")}
+    write_checkpoint(path, state, net=config.net, folded=False, trained=True, spec=config.spec)
+
+
+def take_weights(net: nn.Module, weights: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Copy another run's weights into a net; a vessel plane that they lack stays. Raises UsageError."""
+    own = net.state_dict()
+    for name, array in weights.items():
+        if name not in own or own[name][: len(array)].shape != array.shape:
+            raise UsageError(
+                f"the weights to start from do not fit the net: {name} {array.shape}; "
+                "give unfolded weights of the same net"
+            )
+        own[name][: len(array)] = torch.from_numpy(array)

@@ -1,0 +1,31 @@
+import pytest
+
+from streamseg.errors import UsageError
+from streamseg.training.sources import open_training_data, phantom_count
+
+
+def test_phantoms_are_drawn_once_and_again_where_they_lack(tmp_path):
+    data = open_training_data("phantom:3", tmp_path)
+    assert len(data) == 3
+    assert any(sample.nerve.any() for sample in data)
+    assert all(sample.vessel is not None for sample in data)
+    files = sorted((tmp_path / "phantom").rglob("*.png"))
+    before = [p.read_bytes() for p in files]
+    files[1].unlink()
+    kept = files[0].stat().st_mtime_ns
+    open_training_data("phantom:3", tmp_path)
+    assert [p.read_bytes() for p in files] == before
+    assert files[0].stat().st_mtime_ns == kept
+    assert len(open_training_data("phantom:2", tmp_path)) == 2
+
+
+def test_a_folder_is_a_folder(tmp_path):
+    assert phantom_count(str(tmp_path)) is None
+    assert phantom_count("phantom") == 200
+    assert phantom_count("phantom:12") == 12
+
+
+@pytest.mark.parametrize("data", ["phantom:", "phantom:x", "phantom:1", "phantom:-3"])
+def test_a_number_that_is_none_is_named(data):
+    with pytest.raises(UsageError, match="no number of phantoms"):
+        phantom_count(data)
