@@ -19,6 +19,7 @@ from typing import Annotated
 import typer
 
 from streamseg import __version__
+from streamseg.cli.check import check
 from streamseg.cli.console import one_line, say
 from streamseg.cli.doctor import doctor
 from streamseg.cli.evaluate import evaluate
@@ -39,7 +40,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (replay, evaluate, phantom, train, reproduce, submit, doctor):
+for _command in (replay, evaluate, phantom, check, train, reproduce, submit, doctor):
     app.command()(_command)
 
 

@@ -2,5 +2,16 @@
 
 from streamseg.datasets.reader import Dataset, Sample, open_dataset
 from streamseg.datasets.split import Fold, folds, last_block, split_last
+from streamseg.datasets.twins import Twins, find_twins
 
-__all__ = ["Dataset", "Fold", "Sample", "folds", "last_block", "open_dataset", "split_last"]
+__all__ = [
+    "Dataset",
+    "Fold",
+    "Sample",
+    "Twins",
+    "find_twins",
+    "folds",
+    "last_block",
+    "open_dataset",
+    "split_last",
+]

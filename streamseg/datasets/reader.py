@@ -2,12 +2,14 @@
 
 - ``images/`` and ``masks/`` with files of the same stem. Masks are 0/255, or class indices 0 background,
   1 nerve, 2 vessel (palette PNGs: the indices count, not the colours).
-- the Kaggle Ultrasound Nerve Segmentation layout: ``train/<subject>_<n>.tif`` and ``<subject>_<n>_mask.tif``.
+- the Kaggle Ultrasound Nerve Segmentation layout: ``train/<subject>_<n>.tif`` and ``<subject>_<n>_mask.tif``;
+  ``train`` itself may be given.
 """
 
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image as Pillow
+from PIL import UnidentifiedImageError
 
 from streamseg.errors import DataError, UsageError
 from streamseg.types import Grey, Mask
@@ -76,54 +79,86 @@ class Dataset(Sequence[Sample]):
 
 
 def open_dataset(path: str | Path) -> Dataset:
-    """Open a data set folder in either layout.
+    """Open a data set folder in either layout; Kaggle's ``train`` itself will do, too.
 
     Raises UsageError where there is no such folder, DataError where it is in neither layout, is empty, or
     an image has no mask or a mask no image. Reading a sample raises DataError for an unreadable file, a
     mask of another size than its image, or unexpected mask values.
+    """
+    data, problems = survey(path)
+    if problems:
+        more = f" ('streamseg check' lists {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise DataError(f"{problems[0]}{more}")
+    if not data:
+        raise DataError(f"data set {path} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    return data
+
+
+def survey(path: str | Path) -> tuple[Dataset, tuple[str, ...]]:
+    """All images with their masks, and one line for every file that has no partner or a double.
+
+    Nothing is read but names; other files than images are passed over. Raises UsageError where there is no
+    such folder, and DataError where it is in neither layout or cannot be listed.
     """
     root = Path(path)
     if not root.is_dir():
         raise UsageError(
             f"no data set folder at {root}; give a folder with images/ and masks/, or with train/"
         )
+    problems: list[str] = []
     if (root / "images").is_dir() and (root / "masks").is_dir():
-        entries = _pair(_by_stem(root / "images"), _by_stem(root / "masks"), subject=False)
-    elif (root / "train").is_dir():
-        files = _by_stem(root / "train")
-        masks = {stem.removesuffix("_mask"): path for stem, path in files.items() if stem.endswith("_mask")}
-        images = {stem: path for stem, path in files.items() if not stem.endswith("_mask")}
-        entries = _pair(images, masks, subject=True)
-    else:
+        images, masks = (_by_stem(root / name, problems) for name in ("images", "masks"))
+        return Dataset(_pair(images, masks, problems, subject=False)), tuple(problems)
+    files = _by_stem(root / "train" if (root / "train").is_dir() else root, problems)
+    masks = {stem.removesuffix("_mask"): file for stem, file in files.items() if stem.endswith("_mask")}
+    if not masks and not (root / "train").is_dir():
         raise DataError(
             f"{root} is in no known layout; expected images/ and masks/ with files of the same name, "
             "or train/ with <subject>_<n>.tif and <subject>_<n>_mask.tif"
         )
-    if not entries:
-        raise DataError(f"data set {root} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
-    return Dataset(entries)
+    images = {stem: file for stem, file in files.items() if not stem.endswith("_mask")}
+    return Dataset(_pair(images, masks, problems, subject=True)), tuple(problems)
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
-    files = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+def _by_stem(folder: Path, problems: list[str]) -> dict[str, Path]:
+    """The image files of a folder in natural order: 2 comes before 10."""
+    try:
+        files = [
+            p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")
+        ]
+    except OSError as error:
+        raise DataError(f"cannot look into {folder}: {error.strerror}; check its permissions") from error
     found: dict[str, Path] = {}
-    for path in sorted(
-        files, key=lambda p: [int(t) if t.isdigit() else t for t in re.split(r"(\d+)", p.stem)]
-    ):
+    for path in sorted(files, key=_natural):
         if path.stem in found:
-            raise DataError(f"two files of one name: {found[path.stem]} and {path.name}; keep one")
-        found[path.stem] = path
+            problems.append(f"two files of one name: {found[path.stem]} and {path.name}; keep one")
+        else:
+            found[path.stem] = path
     return found
 
 
-def _pair(images: dict[str, Path], masks: dict[str, Path], *, subject: bool) -> list[Entry]:
-    for stem in masks.keys() - images.keys():
-        raise DataError(f"mask {masks[stem]} has no image; add the image or remove the mask")
-    for stem in images.keys() - masks.keys():
-        raise DataError(f"image {images[stem]} has no mask; add the mask or remove the image")
+def _natural(path: Path) -> tuple[list[int | str], str]:
+    parts = re.split(r"(\d+)", path.stem)  # text and numbers in turn, so that like meets like
+    return [int(part) if part.isdecimal() else part for part in parts], path.suffix
+
+
+def _pair(
+    images: dict[str, Path], masks: dict[str, Path], problems: list[str], *, subject: bool
+) -> list[Entry]:
+    problems += [
+        f"mask {file} has no image; add the image or remove the mask"
+        for stem, file in masks.items()
+        if stem not in images
+    ]
+    problems += [
+        f"image {file} has no mask; add the mask or remove the image"
+        for stem, file in images.items()
+        if stem not in masks
+    ]
     return [
-        Entry(stem, path, masks[stem], stem.split("_", maxsplit=1)[0] if subject else None)
-        for stem, path in images.items()
+        Entry(stem, file, masks[stem], stem.split("_", maxsplit=1)[0] if subject else None)
+        for stem, file in images.items()
+        if stem in masks
     ]
 
 
@@ -148,8 +183,15 @@ def read_sample(entry: Entry) -> Sample:
 
 def read_grey(path: Path) -> Grey:
     """Read an image file as grey uint8 (H, W); colour is weighted by BT.601. Raises DataError."""
-    pixels = _open(path, lambda picture: np.asarray(picture.convert("RGB")))
-    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8)
+
+    def colours(picture: Pillow.Image) -> npt.NDArray[np.uint8]:
+        if picture.mode.startswith(("I", "F")):
+            raise DataError(
+                f"image {path} has more than 8 bits a channel (mode {picture.mode}); save it with 8 bits"
+            )
+        return np.asarray(picture.convert("RGB"))
+
+    return np.asarray(cv2.cvtColor(_open(path, colours), cv2.COLOR_RGB2GRAY), np.uint8)
 
 
 def _read_indices(path: Path) -> npt.NDArray[np.uint8]:
@@ -161,17 +203,26 @@ def _read_indices(path: Path) -> npt.NDArray[np.uint8]:
         if picture.mode == "1":
             picture = picture.convert("L")
         if picture.mode not in ("P", "L"):
-            raise DataError(
-                f"mask {path} is a colour picture (mode {picture.mode}); expected 8-bit grey or palette"
-            )
+            what = "a colour picture" if picture.mode.startswith("RGB") else "no 8-bit picture"
+            raise DataError(f"mask {path} is {what} (mode {picture.mode}); expected 8-bit grey or palette")
         return np.array(picture)
 
     return _open(path, indices)
 
 
 def _open(path: Path, read: Callable[[Pillow.Image], npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
+    """What ``read`` makes of an image file. The one place where Pillow's exceptions become ours."""
     try:
-        with Pillow.open(path) as picture:
-            return read(picture)
-    except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError) as error:
-        raise DataError(f"cannot read the image {path}: {error}; replace or remove the file") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of tags that nobody needs
+            warnings.simplefilter("error", Pillow.DecompressionBombWarning)
+            with Pillow.open(path) as picture:
+                return read(picture)
+    except DataError:
+        raise
+    except UnidentifiedImageError as error:
+        what = "it is empty" if path.stat().st_size == 0 else "it is no image"
+        raise DataError(f"cannot read the image {path}: {what}; replace or remove the file") from error
+    except Exception as error:  # damaged files make Pillow's decoders raise almost anything
+        what = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"cannot read the image {path}: {what}; replace or remove the file") from error

@@ -17,8 +17,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from streamseg.types import Grey
+from streamseg.geometry import Letterbox
+from streamseg.types import Grey, Mask
 
+HEIGHT, WIDTH = 128, 160
+"""A good size, pixels, to compare images in."""
 SIDE = 32
 """Thumbnails are square, so many pixels wide; detail is what varies within two of them."""
 SAME = 0.95
@@ -87,6 +90,12 @@ def find_twins(images: npt.NDArray[np.uint8], masks: Labels) -> Twins:
         if _contradict_where(shared, _label_square(masks[first]), _label_square(masks[second]), found):
             contradictions.add((first, second))
     return Twins(_groups(leader), tuple(sorted(contradictions)))
+
+
+def reduced(image: Grey, mask: Mask) -> tuple[Grey, Grey]:
+    """An image and its mask (both (H, W)) letterboxed to (HEIGHT, WIDTH), the mask as 0/1."""
+    box = Letterbox(image.shape[0], image.shape[1], HEIGHT, WIDTH)
+    return box.apply(image), (box.apply(mask * np.uint8(255)) >= 128).astype(np.uint8)
 
 
 def _prints(images: npt.NDArray[np.uint8]) -> Pixels:

@@ -13,7 +13,9 @@ import platformdirs
 import torch
 from torch import Tensor
 
+from streamseg.datasets import twins
 from streamseg.datasets.reader import Dataset, Sample
+from streamseg.datasets.twins import Twins, find_twins
 from streamseg.errors import DataError
 from streamseg.geometry import Letterbox
 from streamseg.phantom import render_still
@@ -22,7 +24,7 @@ from streamseg.training.cache import Batch, Cache, Gathered
 from streamseg.training.kept import Planes, Prepared, keep
 from streamseg.types import InputSpec
 
-__all__ = ["Batch", "Cache", "cache_samples", "load_batches", "phantom_samples"]
+__all__ = ["Batch", "Cache", "cache_samples", "load_batches", "phantom_samples", "twins_of"]
 
 LARGE_BYTES = 256 * 2**20
 """A cache of more bytes is memory-mapped, also where no folder was given."""
@@ -95,6 +97,18 @@ def cache_samples(
         torch.tensor(known),
         names,
     )
+
+
+def twins_of(
+    data: Dataset, *, folder: Path | None = None, advance: Callable[[], None] = lambda: None
+) -> Twins:
+    """Near-identical images of a data set, compared at a size of their own, whatever a net's input may be.
+
+    ``folder`` and ``advance`` as of :func:`cache_samples`; so are the errors.
+    """
+    spec = InputSpec(twins.HEIGHT, twins.WIDTH, mean=0.0, std=1.0, threshold=0.5)
+    cache = cache_samples(data, spec, folder=folder, advance=advance)
+    return find_twins(cache.images[:, 0].numpy(), cache.labels[:, 0].numpy())
 
 
 def _prepare(samples: Iterable[Sample], spec: InputSpec, advance: Callable[[], None]) -> Iterator[Prepared]:

@@ -7,17 +7,15 @@ import numpy as np
 import pytest
 
 from streamseg.datasets import open_dataset
-from streamseg.datasets.twins import find_twins
-from streamseg.geometry import Letterbox
+from streamseg.datasets.twins import HEIGHT, WIDTH, find_twins, reduced
 from streamseg.phantom import PhantomVideo
 
 SHARED = Path(__file__).parents[2] / "../shared/data/usgra-seg"
-HEIGHT, WIDTH = 128, 160
 EMPTY = np.zeros((HEIGHT, WIDTH), np.uint8)
 
 
 def at_cache_size(image):
-    return Letterbox(*image.shape, HEIGHT, WIDTH).apply(image)
+    return reduced(image, np.zeros(image.shape, bool))[0]
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +98,7 @@ def test_masks_of_an_image_cut_out_anew_are_compared_where_both_show(frames, lef
     nerve = np.zeros(frames[0].shape, np.uint8)
     nerve[100:120, left : left + 10] = 255
     shown = [frames[0], frames[0][:, SHIFT:]]
-    masks = [at_cache_size(mask) // 255 for mask in (nerve, nerve[:, SHIFT:])]
+    masks = [reduced(mask, mask > 0)[1] for mask in (nerve, nerve[:, SHIFT:])]
     assert 2 * (masks[0] & masks[1]).sum() < 0.5 * (masks[0].sum() + masks[1].sum())
     for order in (1, -1):
         found = twins(shown[::order], masks[::order])
@@ -134,9 +132,8 @@ def test_the_real_sets_double_is_found_and_neighbours_are_not():
     names = [entry.name for entry in data.entries]
     chosen = ("0012", "0014", "0043", "0055", "0060", "0073", "0077", "0083", "0113", "0127", "0131", "0145")
     samples = [data[names.index(name)] for name in chosen]
-    found = twins(
-        [sample.image for sample in samples], [at_cache_size(s.nerve * np.uint8(255)) // 255 for s in samples]
-    )
+    images, masks = zip(*(reduced(sample.image, sample.nerve) for sample in samples), strict=True)
+    found = find_twins(np.array(images), np.array(masks))
     assert [tuple(chosen[row] for row in group) for group in found.groups] == [
         ("0012", "0073"),
         ("0014", "0083"),

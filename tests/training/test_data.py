@@ -5,11 +5,15 @@ import threading
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from streamseg.datasets import find_twins, open_dataset
 from streamseg.datasets.reader import Sample
+from streamseg.datasets.twins import reduced
 from streamseg.errors import DataError
+from streamseg.phantom import render_still
 from streamseg.preprocess import to_tensor
-from streamseg.training.data import AHEAD, cache_samples, load_batches, phantom_samples
+from streamseg.training.data import AHEAD, cache_samples, load_batches, phantom_samples, twins_of
 from streamseg.types import InputSpec
 
 SPEC = InputSpec(48, 64, mean=0.25, std=0.25, threshold=0.5)
@@ -132,6 +136,20 @@ def test_a_gpu_gets_the_same_numbers(cache):
         assert batch.images.device.type == batch.rows.device.type == "cuda"
         assert torch.allclose(batch.images.cpu(), single.images, atol=1e-7)
         assert torch.equal(batch.labels.cpu(), single.labels)
+
+
+def test_twins_are_found_whatever_the_nets_size(tmp_path):
+    """And as they are by the command that checks a data set."""
+    stills = [render_still(seed) for seed in (1, 2, 3)]
+    shown = [(stills[n].image, stills[n].nerve * np.uint8(255)) for n in (0, 1, 2, 1)]
+    for number, pictures in enumerate(shown):
+        for folder, pixels in zip(("images", "masks"), pictures, strict=True):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            Image.fromarray(pixels).save(tmp_path / folder / f"{number}.png")
+    data = open_dataset(tmp_path)
+    images, masks = zip(*(reduced(s.image, s.nerve) for s in data), strict=True)
+    assert twins_of(data) == find_twins(np.array(images), np.array(masks))
+    assert twins_of(data, folder=tmp_path / "kept").groups == ((1, 3),)
 
 
 def test_phantoms_come_with_and_without_nerve():

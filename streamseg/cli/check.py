@@ -1,0 +1,138 @@
+"""``streamseg check``: reads a whole data set once and says what is in it and what is wrong with it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from streamseg.cli.console import Progress, print_json, say, stop_on_signals
+from streamseg.cli.options import JsonOption
+
+if TYPE_CHECKING:
+    from streamseg.datasets import Dataset, Sample
+    from streamseg.types import Grey
+
+LISTED = 10
+"""Groups of near-identical images, and names in each, that are listed without --json."""
+
+
+def check(
+    data: Annotated[
+        Path,
+        typer.Argument(metavar="DATA", help="Folder with images/ and masks/, or the Kaggle layout (train/)."),
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Read a whole data set and report what is in it: every bad file, and near-identical images.
+
+    Images that are near-identical must not be split between training and validation; those whose masks
+    contradict each other are listed. The exit code is 1 where there are bad files.
+    """
+    from streamseg.datasets.reader import survey
+
+    samples, problems = survey(data)
+    found, bad = Findings(), list(problems)
+    with stop_on_signals() as stop, Progress(data.resolve().name, len(samples), "images") as progress:
+        for index in range(len(samples)):
+            found.read(samples, index, bad)
+            progress.advance()
+            if stop:
+                break
+    if stop:
+        say(f"stopped by {stop.cause}; no report of a part")
+        raise typer.Exit(stop.exit_code)
+    report = {"data": str(data), **found.report(), "bad_files": bad}
+    if as_json:
+        print_json(report)
+    else:
+        _print_lines(report)
+    if bad or not found.names:
+        say(f"{len(bad)} bad files in {data}" if bad else f"data set {data} holds no images")
+        raise typer.Exit(1)
+
+
+class Findings:
+    """What was seen of a data set's good samples."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.subjects: set[str] = set()
+        self.sizes: Counter[str] = Counter()
+        self.seen: Counter[str] = Counter()
+        self.pictures: list[Grey] = []
+        self.masks: list[Grey] = []
+
+    def read(self, samples: Dataset, index: int, bad: list[str]) -> None:
+        """Read one sample; what is wrong with it joins ``bad``."""
+        from streamseg.errors import DataError
+
+        try:
+            sample = samples[index]
+        except DataError as error:
+            bad.append(str(error))
+            return
+        subject = samples.entries[index].subject
+        if subject is not None:
+            self.subjects.add(subject)
+        self.add(sample)
+
+    def add(self, sample: Sample) -> None:
+        from streamseg.datasets.twins import reduced
+
+        self.names.append(sample.name)
+        self.sizes[f"{sample.image.shape[1]}x{sample.image.shape[0]}"] += 1
+        self.seen["nerve" if sample.nerve.any() else "no nerve"] += 1
+        if sample.vessel is not None and sample.vessel.any():
+            self.seen["vessel"] += 1
+        picture, mask = reduced(sample.image, sample.nerve)
+        self.pictures.append(picture)
+        self.masks.append(mask)
+
+    def report(self) -> dict[str, Any]:
+        """Counts, and the names of near-identical and of contradicting images."""
+        import numpy as np
+
+        from streamseg.datasets.twins import HEIGHT, WIDTH, find_twins
+
+        shape = (len(self.names), HEIGHT, WIDTH)
+        twins = find_twins(
+            np.array(self.pictures, np.uint8).reshape(shape), np.array(self.masks, np.uint8).reshape(shape)
+        )
+        return {
+            "images": len(self.names),
+            "subjects": len(self.subjects) or None,
+            "sizes": dict(self.sizes.most_common()),
+            "with_nerve": self.seen["nerve"],
+            "without_nerve": self.seen["no nerve"],
+            "with_vessel": self.seen["vessel"],
+            "near_identical": [[self.names[row] for row in group] for group in twins.groups],
+            "contradictions": [[self.names[row] for row in pair] for pair in twins.contradictions],
+        }
+
+
+def _print_lines(report: dict[str, Any]) -> None:
+    for key, value in report.items():
+        title = key.replace("_", " ") + ":"
+        if key in ("near_identical", "contradictions"):
+            print(f"{title:<16}{_counted(key, value)}")
+            for names in value[:LISTED]:
+                print(f"  {', '.join(names[:LISTED])}{', ...' if len(names) > LISTED else ''}")
+            if len(value) > LISTED:
+                print(f"  and {len(value) - LISTED} more; --json lists all")
+        elif key == "bad_files":
+            print(f"{title:<16}{len(value)}")
+            for line in value:
+                print(f"  {line}")
+        elif isinstance(value, dict):
+            print(f"{title:<16}{', '.join(f'{size} ({count})' for size, count in value.items())}")
+        else:
+            print(f"{title:<16}{'unknown' if value is None else value}")
+
+
+def _counted(key: str, groups: list[list[str]]) -> str:
+    if key == "contradictions":
+        return f"{len(groups)} pairs"
+    return f"{sum(map(len, groups))} images in {len(groups)} groups"
