@@ -23,7 +23,7 @@ def reproduce(
     ],
     out: Annotated[Path, typer.Option(metavar="REPORT", help="Folder of the report and its runs.")],
     folds: Annotated[int, typer.Option(metavar="K", help="Parts of the data, each held back once.")] = 4,
-    size: Annotated[str | None, typer.Option(metavar="HxW", help="Input size, multiples of 32.")] = None,
+    size: Annotated[str | None, typer.Option(metavar="HxW", help="Input size, multiples of 16.")] = None,
     epochs: Annotated[int | None, typer.Option(metavar="N", help="Default: the recipe's.")] = None,
     batch: Annotated[int | None, typer.Option(metavar="N", help="Images a step.")] = None,
     rate: Annotated[float | None, typer.Option(metavar="R", help="Learning rate.")] = None,

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from streamseg.errors import UsageError
+from streamseg.errors import StreamsegError, UsageError
 from streamseg.nets import NETS
 from streamseg.reproduction import paper, tables
 from streamseg.reproduction.architecture import read_architecture
@@ -199,7 +199,10 @@ def main() -> None:
     parser.add_argument("report", type=Path)
     parser.add_argument("--export", type=Path, default=None)
     options = parser.parse_args()
-    write_report(options.report, options.export)
+    try:
+        write_report(options.report, options.export)
+    except StreamsegError as error:
+        parser.exit(error.exit_code, f"error: {error}\n")
 
 
 if __name__ == "__main__":
