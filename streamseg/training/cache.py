@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,12 +28,6 @@ class Batch:
     rows: Tensor
     """int64 (N,): where the samples lie in their cache."""
 
-    @classmethod
-    def of(cls, gathered: Gathered) -> Batch:
-        """Bytes to numbers, on whatever device they lie."""
-        images, labels, vessel_known, rows = gathered
-        return cls(images.float() / 255, labels.float(), vessel_known, rows)
-
 
 @dataclass(frozen=True)
 class Cache:
@@ -52,7 +47,14 @@ class Cache:
 
     def take(self, rows: Tensor) -> Batch:
         """The samples of some rows (int64 (N,)), on the CPU."""
-        return Batch.of(self.gather(rows))
+        images, labels, vessel_known, rows = self.gather(rows)
+        # numpy works in this one thread, where torch would start a second pool of threads beside the net's
+        return Batch(
+            torch.from_numpy(np.divide(images.numpy(), np.float32(255), dtype=np.float32)),
+            torch.from_numpy(labels.numpy().astype(np.float32)),
+            vessel_known,
+            rows,
+        )
 
     @cached_property
     def fingerprint(self) -> str:
@@ -66,7 +68,6 @@ class Cache:
 
     def gather(self, rows: Tensor) -> Gathered:
         """Images, labels (uint8), vessel_known, and the rows themselves, copied. Reads no others."""
-        # numpy copies in this one thread, where torch would start a second pool of threads beside the net's
         images, labels = (
             torch.from_numpy(planes.numpy()[rows.numpy()]) for planes in (self.images, self.labels)
         )

@@ -20,7 +20,7 @@ from streamseg.errors import DataError
 from streamseg.geometry import Letterbox
 from streamseg.phantom import render_still
 from streamseg.preprocess import letterbox_for
-from streamseg.training.cache import Batch, Cache, Gathered
+from streamseg.training.cache import Batch, Cache
 from streamseg.training.kept import Planes, Prepared, keep
 from streamseg.types import InputSpec
 
@@ -35,35 +35,36 @@ AHEAD = 3
 def load_batches(cache: Cache, plan: Sequence[Tensor], device: torch.device | str) -> Iterator[Batch]:
     """The batches of a plan (each int64 (N,), rows of the cache) on a device (CPU or CUDA), in order.
 
-    A thread gathers up to AHEAD batches while the consumer works, pins them and sends them to a GPU as bytes;
-    they become float32 there. What it raises arrives at the consumer, and an iterator that is dropped half
-    way stops it.
+    A thread prepares up to AHEAD batches while the consumer works; to a GPU it sends pinned bytes, which
+    become float32 there. What it raises arrives at the consumer, and an iterator that is dropped half way
+    stops it.
     """
     device = torch.device(device)
     if device.type == "cuda" and device.index is None:
         device = torch.device("cuda", torch.cuda.current_device())  # each thread has a current one of its own
     with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
-        pending: deque[Future[Gathered]] = deque()
+        pending: deque[Future[Batch]] = deque()
         try:
             for rows in plan:
-                pending.append(pool.submit(_send, cache, rows, device))
+                pending.append(pool.submit(_load, cache, rows, device))
                 if len(pending) > AHEAD:
-                    yield Batch.of(pending.popleft().result())
+                    yield pending.popleft().result()
             while pending:
-                yield Batch.of(pending.popleft().result())
+                yield pending.popleft().result()
         finally:
             for future in pending:
                 future.cancel()
 
 
-def _send(cache: Cache, rows: Tensor, device: torch.device) -> Gathered:
-    parts = cache.gather(rows)
+def _load(cache: Cache, rows: Tensor, device: torch.device) -> Batch:
     if device.type == "cpu":
-        return parts
+        return cache.take(rows)
     # pinning opens the current GPU; in a new thread that is the first one, which may be another process's
     with torch.cuda.device(device):
-        images, labels, known, rows = (part.pin_memory().to(device, non_blocking=True) for part in parts)
-        return images, labels, known, rows
+        images, labels, known, rows = (
+            part.pin_memory().to(device, non_blocking=True) for part in cache.gather(rows)
+        )
+        return Batch(images.float() / 255, labels.float(), known, rows)
 
 
 def cache_samples(
