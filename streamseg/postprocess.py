@@ -5,14 +5,19 @@ the frame; then it is cut at the threshold. Holes are filled, because a nerve's 
 Parts (8-connected, counted with their holes) smaller than ``spec.min_area`` of the image region are
 dropped. What is left is the nerve; nothing left means "no nerve".
 
-Confidence, 0..1, says how sure the net is of what it states:
+Where the net comes with a judgement (:class:`streamseg.types.Judgement`), :func:`presence` decides whether
+there is nerve at all, and the threshold only where: above ``judgement.presence`` a map that stays below the
+threshold is cut at half its highest value, below it there is no nerve whatever single pixels say.
 
-* Nerve: the Dice that the mask can expect if each probability is the chance that its pixel is nerve,
-  ``2 * sum(p inside) / (mask pixels + sum(p anywhere))``. A hesitant outline lowers the first sum; nerve
-  suspected elsewhere, in parts that were dropped or too faint, raises the second. Nets trained with a
-  Dice loss are too sure of themselves, so the value ranks frames better than it predicts their Dice; below
-  :data:`LOW_CONFIDENCE` the state says so. With the shipped weights 14 of 20 outlines below it had a Dice
-  under 0.5, and 15 of 71 above it (held-back images and phantoms; docs/log.md).
+Confidence, 0..1:
+
+* Nerve, with a judgement: the Dice that the outline can expect. The mean probability inside the outline is
+  turned into the Dice that outlines of that value reached on pictures that the net had not learnt. Below
+  ``judgement.doubt`` the state says so.
+* Nerve, without one: the Dice to expect if each probability is the chance that its pixel is nerve, ``2 *
+  sum(p inside) / (mask pixels + sum(p anywhere))``. Nets trained with a Dice loss are too sure of themselves,
+  so this ranks frames better than it predicts their Dice. (On the held-back images the mean probability
+  inside ranks better still: docs/log.md.) Below :data:`LOW_CONFIDENCE` the state says so.
 * No nerve: 1 minus the highest level at which an area as large as the smallest nerve would be reached, that
   is, how far the threshold is from seeing a nerve after all.
 """
@@ -26,10 +31,13 @@ import numpy as np
 import numpy.typing as npt
 
 from streamseg.geometry import Letterbox
-from streamseg.types import Grey, InputSpec, Mask, Roi, Segmentation, State
+from streamseg.types import Grey, InputSpec, Judgement, Mask, Roi, Segmentation, State
 
 LOW_CONFIDENCE = 0.85
-"""A nerve whose confidence is below this has the state LOW_CONFIDENCE."""
+"""A nerve whose confidence is below this has the state LOW_CONFIDENCE, where no judgement says otherwise."""
+
+_NEVER_SURE = 1e-4
+"""Probabilities this near to 0 or 1 count as no nearer: their logit would be infinite."""
 
 Probability = npt.NDArray[np.float32]
 Contour = npt.NDArray[np.int32]
@@ -54,15 +62,23 @@ def postprocess(
     content = probability[top : top + height, left : left + width]
     mask = np.zeros(frame_shape[:2], np.bool_)
     contours: list[Contour] = []
+    known = spec.judgement
     # Linear interpolation makes nothing larger: where no sample reaches the threshold, no pixel does.
-    if float(content.max()) >= spec.threshold:
+    highest = float(content.max())
+    level = spec.threshold
+    if known is not None and known.presence > 0:
+        level = min(level, highest / 2) if presence(content) >= known.presence else math.inf
+    if highest >= level:
         enlarged = letterbox.undo(probability)
-        contours = _fill_parts(roi.crop(mask.view(np.uint8)), enlarged >= spec.threshold, spec.min_area)
+        contours = _fill_parts(roi.crop(mask.view(np.uint8)), enlarged >= level, spec.min_area)
     if not contours:
         return Segmentation(mask, (), 0, None, None, _absence(content, spec), State.NO_NERVE, probability)
     area, (x, y), inside = _measure(roi.crop(mask.view(np.uint8)), enlarged, contours)
-    everywhere = float(content.sum(dtype=np.float64)) * roi.width * roi.height / content.size
-    confidence = min(1.0, 2 * inside / (area + max(everywhere, inside)))
+    if known is None:
+        everywhere = float(content.sum(dtype=np.float64)) * roi.width * roi.height / content.size
+        confidence, doubt = min(1.0, 2 * inside / (area + max(everywhere, inside))), LOW_CONFIDENCE
+    else:
+        confidence, doubt = expected_dice(inside / area, known), known.doubt
     return Segmentation(
         mask=mask,
         contours=tuple(contour + np.array((roi.x, roi.y), np.int32) for contour in contours),
@@ -70,9 +86,32 @@ def postprocess(
         area_mm2=None if spacing_mm is None else area * spacing_mm[0] * spacing_mm[1],
         centroid=(x + roi.x, y + roi.y),
         confidence=confidence,
-        state=State.NERVE if confidence >= LOW_CONFIDENCE else State.LOW_CONFIDENCE,
+        state=State.NERVE if confidence >= doubt else State.LOW_CONFIDENCE,
         probability=probability,
     )
+
+
+def presence(content: Probability) -> float:
+    """Presence score of a probability map without padding, 0..1.
+
+    The mean probability of the most nerve-like square with sides of a twentieth of the map's height.
+    """
+    side = max(1, round(content.shape[0] / 20))
+    return float(cv2.blur(content, (side, side)).max())
+
+
+def expected_dice(raw: float, judgement: Judgement) -> float:
+    """The Dice, 0..1, that an outline can expect whose mean probability inside is ``raw``."""
+    bounded = min(1 - _NEVER_SURE, max(_NEVER_SURE, raw))
+    score = judgement.slope * math.log(bounded / (1 - bounded)) + judgement.intercept
+    # tanh, because exp overflows
+    return 0.5 + 0.5 * math.tanh(score / 2)
+
+
+def unlike_training(frame_shape: tuple[int, ...], probability: Probability) -> Segmentation:
+    """What is said of a frame that is unlike the training data: no outline, because it would be a lie."""
+    mask = np.zeros(frame_shape[:2], np.bool_)
+    return Segmentation(mask, (), 0, None, None, 0.0, State.UNLIKE_TRAINING, probability)
 
 
 def _fill_parts(out: Grey, reached: Mask, min_area: float) -> list[Contour]:

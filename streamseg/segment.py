@@ -7,9 +7,17 @@ import numpy.typing as npt
 
 from streamseg.errors import EngineError
 from streamseg.latency import StageClock
-from streamseg.postprocess import postprocess
-from streamseg.preprocess import letterbox_for, to_tensor
-from streamseg.types import Backend, Frame, Roi, Segmentation, Tensor
+from streamseg.novelty import is_unlike, reference
+from streamseg.postprocess import postprocess, unlike_training
+from streamseg.preprocess import letterbox_for, to_grey, to_tensor
+from streamseg.types import Backend, Frame, Grey, Image, InputSpec, Roi, Segmentation, Tensor
+
+
+def content_of(image: Image, spec: InputSpec) -> Grey:
+    """A picture, uint8 (H, W) or (H, W, 3) BGR, as it enters the net, without the letterbox's padding."""
+    letterbox = letterbox_for(image, spec)
+    left, top, width, height = letterbox.content
+    return letterbox.apply(to_grey(image))[top : top + height, left : left + width]
 
 
 class Segmenter:
@@ -21,9 +29,15 @@ class Segmenter:
     """
 
     def __init__(self, backend: Backend, roi: Roi | None = None) -> None:
-        """``roi`` is the ultrasound image inside the frame; None is the whole frame."""
+        """``roi`` is the ultrasound image inside the frame; None is the whole frame.
+
+        Raises EngineError for a back end whose judgement this version cannot read.
+        """
         self.backend = backend
         self.roi = roi
+        judgement = backend.spec.judgement
+        if judgement is not None and judgement.familiar:
+            reference(judgement.familiar)
 
     @property
     def lanes(self) -> int:
@@ -61,9 +75,14 @@ class Segmenter:
         return probability
 
     def finish(self, frame: Frame, probability: npt.NDArray[np.float32]) -> Segmentation:
-        """The nerve in the frame's own pixels."""
+        """The nerve in the frame's own pixels, or UNLIKE_TRAINING where the net's judgement knows better."""
         roi, spec = self.roi_of(frame), self.backend.spec
-        letterbox = letterbox_for(roi.crop(frame.image), spec)
+        image = roi.crop(frame.image)
+        known = spec.judgement
+        familiar = "" if known is None else known.familiar
+        if familiar and is_unlike(image, content_of(image, spec), familiar):
+            return unlike_training(frame.image.shape, probability)
+        letterbox = letterbox_for(image, spec)
         return postprocess(
             probability,
             letterbox,

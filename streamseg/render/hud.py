@@ -24,6 +24,7 @@ _STATE_LINES: dict[State, tuple[str, ...]] = {
     State.NERVE: ("NERVE",),
     State.NO_NERVE: ("NO NERVE",),
     State.LOW_CONFIDENCE: ("LOW", "CONFIDENCE"),
+    State.UNLIKE_TRAINING: ("UNLIKE THE", "TRAINING DATA"),
 }
 _NOTHING = "-"
 
@@ -89,7 +90,7 @@ def _clock_text(result: Result) -> str:
 
 @lru_cache(maxsize=16)
 def _state_card(state: State, height: int, width: int) -> Image:
-    """The state as a symbol and words; three shapes and three brightnesses, so that colour is not needed."""
+    """The state as a symbol and words; a shape for each, so that colour is not needed."""
     filled = state is not State.NO_NERVE
     background = STATE_COLOURS[state] if filled else _CARD
     ink = _BLACK if filled else _INK
@@ -112,7 +113,7 @@ def _state_card(state: State, height: int, width: int) -> Image:
 
 
 def _draw_symbol(card: Image, state: State, centre: tuple[float, float], radius: float, ink: Colour) -> None:
-    """A dot in a ring (found), a crossed ring (not found), a warning triangle (uncertain)."""
+    """A dot in a ring (found), crossed ring (not found), warning triangle (uncertain), crossed square (unlike)."""
     bits = 4
     (x, y), r = centre, radius
     thick = max(1, round(r * 0.22))
@@ -129,6 +130,11 @@ def _draw_symbol(card: Image, state: State, centre: tuple[float, float], radius:
         cv2.line(card, at(0, -0.35), at(0, 0.22), ink, thick, cv2.LINE_AA, bits)
         disc(0.55, 0.13, cv2.FILLED)
         return
+    if state is State.UNLIKE_TRAINING:
+        cv2.rectangle(card, at(-0.9, -0.9), at(0.9, 0.9), ink, thick, cv2.LINE_AA, bits)
+        for side in (-1, 1):
+            cv2.line(card, at(-0.45, side * 0.45), at(0.45, -side * 0.45), ink, thick, cv2.LINE_AA, bits)
+        return
     disc(0, 1, thick)
     if state is State.NERVE:
         disc(0, 0.5, cv2.FILLED)
@@ -139,8 +145,11 @@ def _draw_symbol(card: Image, state: State, centre: tuple[float, float], radius:
 def _draw_figures(canvas: Image, place: Roi, result: Result, fps: float | None) -> None:
     """Four figures in two rows of two, each with its name above it."""
     value, unit, exponent = _area_text(result.segmentation)
+    confidence = f"{100 * result.segmentation.confidence:.0f}", "%"
+    if result.state is State.UNLIKE_TRAINING:
+        confidence = _NOTHING, ""
     figures = (
-        ("confidence", f"{100 * result.segmentation.confidence:.0f}", "%", ""),
+        ("confidence", *confidence, ""),
         ("nerve area", value, unit, exponent),
         ("frame rate", _NOTHING if fps is None else _number(fps), "" if fps is None else "fps", ""),
         ("frame age", _number(result.age_ns / 1e6), "ms", ""),
@@ -164,7 +173,7 @@ def _draw_figures(canvas: Image, place: Roi, result: Result, fps: float | None) 
 
 def _area_text(segmentation: Segmentation) -> tuple[str, str, str]:
     """Area as figure, unit and the unit's exponent."""
-    if segmentation.state is State.NO_NERVE:
+    if not segmentation.area_px:
         return _NOTHING, "", ""
     if segmentation.area_mm2 is None:
         return str(segmentation.area_px), "px", ""

@@ -1,6 +1,6 @@
 """The nerve's outline on the picture.
 
-Yellow is how anatomy atlases draw nerves (red and blue mean vessels). Yellow and orange are from the
+Yellow is how anatomy atlases draw nerves (red and blue mean vessels). Yellow, orange and purple are from the
 palette of Okabe and Ito, which colour-blind people tell apart; what is uncertain is dashed as well, so that
 colour never carries the meaning alone. A dark rim on both sides keeps the line visible on bright tissue.
 """
@@ -18,10 +18,12 @@ from streamseg.types import Image, Segmentation, State
 
 YELLOW: Colour = (66, 228, 240)
 ORANGE: Colour = (0, 159, 230)
+PURPLE: Colour = (167, 121, 204)
 STATE_COLOURS: dict[State, Colour] = {
     State.NERVE: YELLOW,
     State.LOW_CONFIDENCE: ORANGE,
     State.NO_NERVE: (168, 168, 168),
+    State.UNLIKE_TRAINING: PURPLE,
 }
 _HALO: Colour = (16, 16, 16)
 _SUBPIXEL_BITS = 4
@@ -34,7 +36,7 @@ def draw_overlay(image: Image, segmentation: Segmentation, *, opacity: float = 0
 
     ``image`` is uint8, (H, W) grey or (H, W, 3) BGR, and stays as it is; the answer is a new BGR image of the
     same size. NERVE is a solid yellow line around a light fill (``opacity`` 0..1), LOW_CONFIDENCE a dashed
-    orange line around a fainter fill, NO_NERVE nothing. The line is as wide as the image's size asks for.
+    orange line around a fainter fill, the others nothing. The line is as wide as the image's size asks for.
     """
     canvas = to_bgr(image)
     canvas = canvas.copy() if canvas is image else canvas
@@ -51,7 +53,7 @@ def paint_overlay(
     opacity: float = 0.25,
 ) -> None:
     """Draw into a BGR canvas that shows the frame from ``origin`` (x, y) on, enlarged by ``scale``."""
-    if segmentation.state is State.NO_NERVE or not segmentation.contours:
+    if segmentation.state in (State.NO_NERVE, State.UNLIKE_TRAINING) or not segmentation.contours:
         return
     uncertain = segmentation.state is State.LOW_CONFIDENCE
     colour = STATE_COLOURS[segmentation.state]

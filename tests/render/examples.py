@@ -10,7 +10,7 @@ def segmentation(state: State, shape=(200, 300), centre=(150, 90), axes=(60, 35)
     """An ellipse of nerve, or none, in a frame of this shape."""
     mask = np.zeros(shape, np.uint8)
     contours = ()
-    if state is not State.NO_NERVE:
+    if state not in (State.NO_NERVE, State.UNLIKE_TRAINING):
         cv2.ellipse(mask, centre, axes, 20, 0, 360, 1, -1)
         found, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         contours = tuple(contour[:, 0] for contour in found)

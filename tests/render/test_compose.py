@@ -1,3 +1,5 @@
+from itertools import combinations
+
 import numpy as np
 import pytest
 
@@ -38,6 +40,7 @@ def test_every_size_gives_an_even_picture_of_constant_size(shape):
                 1e7,
                 -0.5,
             ),
+            (State.UNLIKE_TRAINING, STAGES, 30.0, 0.0),
         )
     ]
     assert len({picture.shape for picture in pictures}) == 1
@@ -112,6 +115,7 @@ def test_every_figure_reaches_the_panel(beside):
         panel(result(pts=1.5), beside),
         panel(result(state=State.NO_NERVE), beside),
         panel(result(state=State.LOW_CONFIDENCE), beside),
+        panel(result(state=State.UNLIKE_TRAINING), beside),
     ]
     for picture in changed:
         assert not np.array_equal(picture, base)
@@ -119,7 +123,8 @@ def test_every_figure_reaches_the_panel(beside):
 
 def test_states_differ_without_colour_and_words_are_large():
     greys = [panel(result(state=state), True)[32:254, 32:588].mean(axis=-1) for state in State]
-    for one, other in ((0, 1), (0, 2), (1, 2)):
+    assert len(greys) == 4
+    for one, other in combinations(range(len(greys)), 2):
         assert np.mean(np.abs(greys[one] - greys[other]) > 30) > 0.05
 
 

@@ -45,9 +45,10 @@ def test_low_confidence_differs_by_more_than_colour():
     assert share_of(unsure, ORANGE) < 0.8 * share_of(sure, YELLOW)
 
 
-def test_nothing_is_drawn_without_a_nerve():
+@pytest.mark.parametrize("state", [State.NO_NERVE, State.UNLIKE_TRAINING])
+def test_nothing_is_drawn_without_a_nerve(state):
     image = np.random.default_rng(0).integers(0, 255, (50, 60, 3), np.uint8)
-    drawn = draw_overlay(image, segmentation(State.NO_NERVE, image.shape[:2]))
+    drawn = draw_overlay(image, segmentation(state, image.shape[:2]))
     assert np.array_equal(drawn, image)
     assert drawn is not image
 
