@@ -50,7 +50,7 @@ def check(
     else:
         _print_lines(report)
     if bad or not found.names:
-        say(f"{len(bad)} bad files in {data}" if bad else f"data set {data} holds no images")
+        say(f"{_counted(len(bad), 'bad file')} in {data}" if bad else f"data set {data} holds no images")
         raise typer.Exit(1)
 
 
@@ -117,7 +117,9 @@ def _print_lines(report: dict[str, Any]) -> None:
     for key, value in report.items():
         title = key.replace("_", " ") + ":"
         if key in ("near_identical", "contradictions"):
-            print(f"{title:<16}{_counted(key, value)}")
+            images = _counted(len({name for names in value for name in names}), "image")
+            what = "pair" if key == "contradictions" else "group"
+            print(f"{title:<16}{images} in {_counted(len(value), what)}")
             for names in value[:LISTED]:
                 print(f"  {', '.join(names[:LISTED])}{', ...' if len(names) > LISTED else ''}")
             if len(value) > LISTED:
@@ -132,7 +134,5 @@ def _print_lines(report: dict[str, Any]) -> None:
             print(f"{title:<16}{'unknown' if value is None else value}")
 
 
-def _counted(key: str, groups: list[list[str]]) -> str:
-    if key == "contradictions":
-        return f"{len(groups)} pairs"
-    return f"{sum(map(len, groups))} images in {len(groups)} groups"
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

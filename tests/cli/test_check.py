@@ -67,8 +67,8 @@ def test_the_same_in_lines(data: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert main(["check", str(data)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "images:         4" in lines
-    assert "near identical: 2 images in 1 groups" in lines
-    assert lines[lines.index("contradictions: 1 pairs") + 1] == "  1_1, 2_1"
+    assert "near identical: 2 images in 1 group" in lines
+    assert lines[lines.index("contradictions: 2 images in 1 pair") + 1] == "  1_1, 2_1"
     assert lines[-1] == "bad files:      0"
 
 
@@ -126,7 +126,7 @@ def test_long_lists_are_cut_without_json(
     assert main(["check", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert f"  {', '.join(str(n) for n in range(LISTED))}, ..." in lines
-    assert f"contradictions: {LISTED + 2} pairs" in lines
+    assert f"contradictions: {LISTED + 3} images in {LISTED + 2} pairs" in lines
     assert "  and 2 more; --json lists all" in lines
 
 
