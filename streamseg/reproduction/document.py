@@ -59,7 +59,7 @@ h1 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ccc;
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums;
   margin: 0.5rem 0 1.5rem; }
-caption { text-align: left; font-weight: 600; padding: 0.4rem 0; }
+caption { text-align: left; font-weight: 600; padding: 0.4rem 0; white-space: nowrap; }
 th, td { padding: 0.3rem 0.8rem; text-align: left; vertical-align: top; border-bottom: 1px solid #ddd; }
 thead th { border-bottom: 2px solid #555; } tbody th { font-weight: 500; }
 table.numbers td, table.numbers thead th:not(:first-child) { text-align: right; white-space: nowrap; }

@@ -68,6 +68,8 @@ def table_2(results: Results, summary: Summary) -> Table:
     folds = [f"fold {fold + 1}" for fold in range(results.folds)]
     header = ["net", "mean", f"{100 * LEVEL:.0f} % interval", "median", "with nerve", *folds, "paper"]
     caption = f"Table 2. Dice over {len(images)} held-back images pooled, in their own pixels"
+    if any(fold not in results.complete for _, fold in results.runs):
+        caption += "; in brackets what is not compared yet"
     return Table(caption, header, rows)
 
 
@@ -151,7 +153,7 @@ def table_claims(claims: Sequence[Claim]) -> Table:
 def table_open(results: Results) -> Table:
     """What the paper leaves open, what was used, and the recipe's own choice with its reason."""
     rows = [
-        [name, str(results.settings.get(SETTING_OF.get(name, ""), "the recipe's choice")), why]
+        [name, str(results.settings.get(SETTING_OF.get(name, ""), "as the recipe")), why]
         for name, why in results.open_choices.items()
     ]
     header = ["left open by the paper", "used here", "the recipe's choice and why"]

@@ -33,8 +33,8 @@ def verdicts(claims: Sequence[Claim]) -> str:
     """How many of the paper's claims replicate."""
     count = Counter(claim.verdict for claim in claims)
     return (
-        f"Of {len(claims)} claims {count[REPLICATES]} replicate here, {count[CONTRADICTED]} do not, and "
-        f"{count[UNDECIDED]} cannot be decided by the criterion given."
+        f"Of {len(claims)} claims: {REPLICATES} {count[REPLICATES]}, {CONTRADICTED} {count[CONTRADICTED]}, "
+        f"{UNDECIDED} by the criterion given {count[UNDECIDED]}."
     )
 
 
@@ -107,6 +107,8 @@ def limits(results: Results) -> list[str]:
         "Intervals and tests take images for independent. Pictures of one person are not, so the intervals "
         "are rather too narrow. They say how far other images would change a mean, not how far other seeds "
         "would: each net is trained once per fold.",
+        "The interval is of the mean difference, the Wilcoxon test of the ranks of the differences: they can "
+        "disagree, and the verdicts follow the interval.",
         "Folds share most of their training images, so that intervals over folds are rather too narrow too.",
         "Every net gets the same recipe, as in the paper; a net could gain from one of its own.",
         "Times count the steps only, not validation or saving, on the machine named above. Other work on "

@@ -15,6 +15,7 @@ def test_a_complete_report(tmp_path):
     assert json.loads((tmp_path / "result.json").read_text()) == result
     assert [claim["verdict"] for claim in result["claims"]] == ["replicates"] * 5
     assert result["missing"] == []
+    assert "Of 5 claims: replicates 5, does not replicate 0" in (tmp_path / "report.md").read_text()
     text = (tmp_path / "report.md").read_text()
     for words in (
         "Table 1.",

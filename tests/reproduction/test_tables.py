@@ -41,6 +41,7 @@ def test_folds_that_are_not_compared_stand_in_brackets(tmp_path):
     assert row(table, "U-Net")["fold 2"].startswith("(0.")
     assert row(table, "SegNet")["fold 2"] == "-"
     assert "over 24 held-back images" in table.caption
+    assert "in brackets" in table.caption
 
 
 def test_pairs_name_the_better_net_first(tmp_path):
@@ -80,4 +81,4 @@ def test_open_choices_say_what_was_used(tmp_path):
     table = tables.table_open(results)
     assert row(table, "input size")["used here"] == "32x64"
     assert row(table, "epochs")["used here"] == "4"
-    assert row(table, "threshold")["used here"] == "the recipe's choice"
+    assert row(table, "threshold")["used here"] == "as the recipe"
