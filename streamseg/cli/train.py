@@ -92,8 +92,7 @@ def _run(
     from streamseg.checkpoint import read_checkpoint
     from streamseg.cli.console import Progress, say, stop_on_signals
     from streamseg.datasets.split import last_block
-    from streamseg.datasets.twins import find_twins
-    from streamseg.training.data import cache_samples, phantom_samples
+    from streamseg.training.data import cache_samples, phantom_samples, twins_of
     from streamseg.training.devices import make_fabric
     from streamseg.training.loop import Watch, fit
     from streamseg.training.sources import open_training_data
@@ -104,7 +103,7 @@ def _run(
     with fabric.rank_zero_first():  # one process draws and decodes, the others find it done
         samples = open_training_data(data, folder, say=say)
         cache = cache_samples(samples, config.spec)
-    twins = find_twins(cache.images[:, 0].numpy(), cache.labels[:, 0].numpy())
+        twins = twins_of(samples)
     if twins.groups and first:
         say(
             f"{len(twins.groups)} groups of near-identical images, {len(twins.contradictions)} pairs with "

@@ -9,9 +9,8 @@ from typing import Any
 
 from streamseg.datasets import Dataset
 from streamseg.datasets.split import Fold, folds
-from streamseg.datasets.twins import find_twins
 from streamseg.reproduction.plan import Plan
-from streamseg.training.data import Cache, cache_samples
+from streamseg.training.data import Cache, cache_samples, twins_of
 from streamseg.training.sources import open_training_data, phantom_count
 
 
@@ -43,7 +42,7 @@ def gather(
     samples = open_training_data(data, out, say=say)
     cache = cache_samples(samples, plan.config.spec, advance=advance)
     nerve = cache.labels[:, 0].numpy()
-    twins = find_twins(cache.images[:, 0].numpy(), nerve)
+    twins = twins_of(samples)
     names = [entry.name for entry in samples.entries]
     subjects = {entry.subject for entry in samples.entries} - {None}
     facts = {
