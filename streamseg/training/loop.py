@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from streamseg.datasets.split import Fold
 from streamseg.errors import StreamsegError, UsageError
@@ -33,7 +33,7 @@ from streamseg.training.folder import WEIGHTS, History, RunFolder
 from streamseg.training.loss import batch_loss
 from streamseg.training.schedule import rate_at
 from streamseg.training.validate import net_input, validation_dice
-from streamseg.training.weights import take_weights, write_weights
+from streamseg.training.weights import running_average, take_weights, write_weights
 
 SAVE_SECONDS = 60.0
 """A run is saved when so much time has passed since the last time, and at its end."""
@@ -134,8 +134,8 @@ class Run:
         self.net, self.optimiser = fabric.setup(inner, optimiser)
         self.average: AveragedModel | None = None
         if config.average:
-            ema = get_ema_multi_avg_fn(config.average)  # type: ignore[no-untyped-call]
-            self.average = AveragedModel(inner, multi_avg_fn=ema, use_buffers=True)
+            running = running_average(config.average)
+            self.average = AveragedModel(inner, multi_avg_fn=running, use_buffers=True)
         self.history = History()
         self.board: Board | None = None
         self.saved = time.monotonic()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from streamseg.checkpoint import write_checkpoint
 from streamseg.errors import UsageError
@@ -39,3 +39,22 @@ def take_weights(net: nn.Module, weights: Mapping[str, npt.NDArray[Any]]) -> Non
                 "give unfolded weights of the same net"
             )
         own[name][: len(array)] = torch.from_numpy(array)
+
+
+def running_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
+    """How ``AveragedModel`` takes in each step's weights: with ``decay``, but faster while there are few.
+
+    After n steps the decay is at most (1 + n) / (10 + n), so that a short run's average does not remember the
+    random weights that it began with.
+    """
+
+    @torch.no_grad()
+    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
+        share = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
+        for old, new in zip(averaged, current, strict=True):
+            if old.is_floating_point():
+                old.lerp_(new, share)
+            else:
+                old.copy_(new)
+
+    return update

@@ -5,7 +5,7 @@ import torch
 from streamseg.checkpoint import read_checkpoint
 from streamseg.errors import EngineError, UsageError
 from streamseg.nets import build_net
-from streamseg.training.weights import take_weights, write_weights
+from streamseg.training.weights import running_average, take_weights, write_weights
 from tests.training.runs import CONFIG
 
 
@@ -40,3 +40,13 @@ def test_weights_that_are_not_finite_leave_the_file_as_it_was(tmp_path):
     with pytest.raises(EngineError, match="not finite"):
         write_weights(tmp_path / "w.safetensors", net, CONFIG)
     assert (tmp_path / "w.safetensors").read_bytes() == before
+
+
+def test_the_running_average_forgets_the_start_and_then_keeps_its_decay():
+    old, new, number = [torch.zeros(3), torch.tensor(0)], [torch.ones(3), torch.tensor(7)], 0
+    running_average(0.99)(old, new, number)
+    assert old[0][0].item() == pytest.approx(0.9)
+    assert old[1].item() == 7
+    old[0].zero_()
+    running_average(0.99)(old, new, 10_000)
+    assert old[0][0].item() == pytest.approx(0.01, abs=1e-6)
