@@ -35,7 +35,8 @@ from streamseg.statistics import bootstrap_interval, paired_test
 from streamseg.training.config import RECIPES, TrainConfig, recipe
 from streamseg.training.data import cache_samples, phantom_samples
 from streamseg.training.devices import make_fabric
-from streamseg.training.loop import Finished, Watch, fit
+from streamseg.training.loop import fit
+from streamseg.training.watch import Finished, Watch
 from streamseg.types import InputSpec
 
 PHANTOM_SEED = 1_000_000

@@ -94,8 +94,9 @@ def _run(
     from streamseg.datasets.split import last_block
     from streamseg.training.data import cache_samples, phantom_samples, twins_of
     from streamseg.training.devices import make_fabric
-    from streamseg.training.loop import Watch, fit
+    from streamseg.training.loop import fit
     from streamseg.training.sources import open_training_data
+    from streamseg.training.watch import Watch
 
     begin = read_checkpoint(start).weights if start else None
     fabric = make_fabric(device, config.precision, deterministic=deterministic)

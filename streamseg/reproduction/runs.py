@@ -34,7 +34,8 @@ from streamseg.reproduction.plan import FORMAT, Plan, run_folder
 from streamseg.reproduction.results import RESULT
 from streamseg.segment import Segmenter
 from streamseg.training.folder import LOG, LOSSES, STATE, WEIGHTS
-from streamseg.training.loop import Watch, fit
+from streamseg.training.loop import fit
+from streamseg.training.watch import Watch
 from streamseg.types import Frame, Grey, Mask
 
 EPOCH_KEYS = ("epoch", "step", "loss", "dice", "seconds", "images_per_second")

@@ -28,6 +28,12 @@ class Batch:
     rows: Tensor
     """int64 (N,): where the samples lie in their cache."""
 
+    def joined(self, other: Batch) -> Batch:
+        """This batch and then another one, on this one's device."""
+        device = self.images.device
+        names = ("images", "labels", "vessel_known", "rows")
+        return Batch(*(torch.cat((getattr(self, name), getattr(other, name).to(device))) for name in names))
+
 
 @dataclass(frozen=True)
 class Cache:

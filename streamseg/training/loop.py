@@ -9,8 +9,7 @@ validation part was not selected on it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,35 +32,13 @@ from streamseg.training.folder import WEIGHTS, History, RunFolder
 from streamseg.training.loss import batch_loss
 from streamseg.training.schedule import rate_at
 from streamseg.training.validate import net_input, validation_dice
+from streamseg.training.watch import Finished, Watch
 from streamseg.training.weights import running_average, take_weights, write_weights
 
 SAVE_SECONDS = 60.0
 """A run is saved when so much time has passed since the last time, and at its end."""
 LOOK_STEPS = 10
 """The loss is read from the device, checked and shown every so many steps."""
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A run as far as it came."""
-
-    history: History
-    finished: bool
-    """False where it was asked to stop before its end."""
-    net: nn.Module
-    """The weights to use, in eval mode."""
-
-
-@dataclass(frozen=True)
-class Watch:
-    """Who looks on, and may ask the run to stop."""
-
-    on_step: Callable[[int, int, float], None] = lambda step, steps, loss: None
-    """Called now and then with the steps done, all steps, and the latest loss."""
-    on_epoch: Callable[[dict[str, Any]], None] = lambda line: None
-    """Called with each line of the log."""
-    should_stop: Callable[[], bool] = lambda: False
-    """Asked before each step; the run then saves itself and ends. For runs of one process."""
 
 
 def fit(
@@ -207,7 +184,7 @@ class Run:
         seeds = [sample_seed(config.seed, "image", epoch, row) for row in batch.rows.tolist()]
         if self.phantom is not None:
             extra, extra_seeds = self.phantoms(number)
-            batch, seeds = _joined(batch, extra), seeds + extra_seeds
+            batch, seeds = batch.joined(extra), seeds + extra_seeds
         images, labels = augment(batch.images, batch.labels, seeds, strength=config.strength)
         rate = rate_at(epoch * self.steps + number, self.steps * config.epochs, config)
         for group in self.optimiser.param_groups:
@@ -311,13 +288,3 @@ class Run:
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         torch.set_rng_state(state["random"])
         self.history = history
-
-
-def _joined(first: Batch, second: Batch) -> Batch:
-    """Two batches as one; the second one's tensors move to the first one's device."""
-    return Batch(
-        *(
-            torch.cat((getattr(first, name), getattr(second, name).to(first.images.device)))
-            for name in ("images", "labels", "vessel_known", "rows")
-        )
-    )

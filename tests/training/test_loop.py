@@ -18,7 +18,8 @@ from streamseg.errors import StreamsegError, UsageError
 from streamseg.nets import build_net
 from streamseg.training import loop
 from streamseg.training.config import recipe
-from streamseg.training.loop import Watch, fit
+from streamseg.training.loop import fit
+from streamseg.training.watch import Watch
 from tests.training.runs import CONFIG, FOLD, phantoms, same, squares
 
 ROOT = Path(__file__).parents[2]
