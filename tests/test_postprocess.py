@@ -1,6 +1,7 @@
 """Probabilities to a nerve in frame pixels: against a naive version, and rules that always hold."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -11,8 +12,8 @@ from hypothesis import strategies as st
 
 from streamseg.backends.fake import ellipse
 from streamseg.geometry import Letterbox
-from streamseg.postprocess import LOW_CONFIDENCE, postprocess
-from streamseg.types import InputSpec, Roi, Segmentation, State
+from streamseg.postprocess import LOW_CONFIDENCE, expected_dice, postprocess, presence
+from streamseg.types import InputSpec, Judgement, Roi, Segmentation, State
 
 SPEC = InputSpec(48, 64, mean=0.25, std=0.25, threshold=0.5, min_area=0.002)
 FRAME = (130, 170)
@@ -204,3 +205,48 @@ def test_confidence_of_no_nerve(make: Callable[[], Map], low: float, high: float
     found = segment(make())
     assert found.state == State.NO_NERVE
     assert low <= found.confidence <= high
+
+
+def judged(**changes: float) -> InputSpec:
+    values = {"slope": 2.0, "intercept": -1.0, "doubt": 0.5, "presence": 0.3} | changes
+    return replace(SPEC, judgement=Judgement(**values))
+
+
+def test_judged_confidence_is_the_dice_to_expect() -> None:
+    """Slope and intercept act on the mean probability inside, and the doubt on what comes out."""
+    probability = ellipse(SPEC) * np.float32(0.8)
+    inside = float(segment(probability, spec=judged(slope=1.0, intercept=0.0)).confidence)
+    assert 0.6 < inside <= 0.8
+    found = segment(probability, spec=judged())
+    assert found.confidence == pytest.approx(expected_dice(inside, Judgement(2.0, -1.0, 0.5)))
+    assert found.state == State.NERVE
+    assert segment(probability, spec=judged(intercept=-3.0)).state == State.LOW_CONFIDENCE
+    assert np.array_equal(found.mask, segment(probability).mask)
+
+
+@pytest.mark.parametrize("raw", [0.0, 1e-9, 0.5, 1 - 1e-9, 1.0])
+@pytest.mark.parametrize("slope", [0.01, 1.0, 50.0, 1e6])
+def test_expected_dice_stays_between_0_and_1_and_rises(raw: float, slope: float) -> None:
+    judgement = Judgement(slope, 0.3, 0.5)
+    assert 0 <= expected_dice(raw, judgement) <= expected_dice(min(1.0, raw + 0.1), judgement) <= 1
+
+
+def test_presence_decides_whether_and_the_threshold_where() -> None:
+    faint = ellipse(SPEC) * np.float32(0.4)
+    assert segment(faint).state == State.NO_NERVE
+    found = segment(faint, spec=judged())
+    assert found.area_px == pytest.approx(segment(ellipse(SPEC)).area_px, rel=0.2)
+    assert segment(faint, spec=judged(presence=0.45)).state == State.NO_NERVE
+    strong = ellipse(SPEC) * np.float32(0.9)
+    assert segment(strong, spec=judged(presence=0.95)).state == State.NO_NERVE
+    assert segment(faint, spec=judged(presence=0.0)).state == State.NO_NERVE
+
+
+def test_presence_wants_a_patch_not_a_pixel() -> None:
+    spot = np.zeros((48, 64), np.float32)
+    assert presence(spot) == 0
+    spot[20, 30] = 1
+    assert presence(spot) <= 0.25
+    spot[18:24, 28:34] = 1
+    assert presence(spot) == pytest.approx(1)
+    assert presence(np.full((1, 1), 0.5, np.float32)) == pytest.approx(0.5)

@@ -1,6 +1,7 @@
 """The composed segmenter: the three steps, the region, and engines that misbehave."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,8 +10,9 @@ from streamseg.backends import FakeBackend
 from streamseg.backends.fake import ellipse
 from streamseg.errors import EngineError, UsageError
 from streamseg.latency import StageClock
-from streamseg.segment import Segmenter
-from streamseg.types import Frame, InputSpec, Roi, State, Tensor
+from streamseg.novelty import FEATURES, features, write_reference
+from streamseg.segment import Segmenter, content_of
+from streamseg.types import Frame, InputSpec, Judgement, Roi, State, Tensor
 
 SPEC = InputSpec(32, 48, mean=0.25, std=0.25, threshold=0.5)
 
@@ -81,3 +83,42 @@ def test_an_engine_with_an_answer_of_another_size_is_refused() -> None:
     segmenter = Segmenter(FakeBackend(SPEC, lambda tensor: np.zeros((16, 48), np.float32)))
     with pytest.raises(EngineError, match="16, 48"):
         segmenter.segment(frame_of(np.zeros((50, 50), np.uint8)))
+
+
+def judged(image: np.ndarray) -> InputSpec:
+    """A specification to which only pictures like this one are familiar."""
+    centre = features(content_of(image, SPEC))
+    familiar = write_reference(centre, np.diag(np.full(len(FEATURES), 1.0)))
+    return replace(SPEC, judgement=Judgement(1.0, 0.0, 0.5, familiar=familiar))
+
+
+def test_a_picture_unlike_the_training_data_gets_no_outline() -> None:
+    speckle = np.random.default_rng(0).rayleigh(30, (90, 140)).clip(0, 255).astype(np.uint8)
+    spec = judged(speckle)
+    segmenter = Segmenter(FakeBackend(spec, 1.0))
+    assert segmenter.segment(frame_of(speckle)).state == State.NERVE
+    for strange in (np.zeros_like(speckle), 255 - speckle, speckle[:, :30]):
+        found = segmenter.segment(frame_of(strange, (0.1, 0.1)))
+        assert found.state == State.UNLIKE_TRAINING
+        assert (found.area_px, found.area_mm2, found.centroid) == (0, None, None)
+        assert (found.contours, found.confidence, found.mask.shape) == ((), 0.0, strange.shape)
+        assert not found.mask.any()
+        assert found.probability is not None
+
+
+def test_only_the_region_and_its_colours_are_judged() -> None:
+    speckle = np.random.default_rng(0).rayleigh(30, (90, 140)).clip(0, 255).astype(np.uint8)
+    screen = np.full((200, 300, 3), (250, 40, 40), np.uint8)
+    roi = Roi(50, 60, 140, 90)
+    roi.crop(screen)[:] = speckle[..., None]
+    spec = judged(speckle)
+    assert Segmenter(FakeBackend(spec, 1.0), roi).segment(frame_of(screen.copy())).state == State.NERVE
+    assert Segmenter(FakeBackend(spec, 1.0)).segment(frame_of(screen.copy())).state == State.UNLIKE_TRAINING
+    roi.crop(screen)[30:45, 40:60] = (30, 30, 230)
+    assert Segmenter(FakeBackend(spec, 1.0), roi).segment(frame_of(screen)).state == State.UNLIKE_TRAINING
+
+
+def test_a_judgement_of_another_version_is_refused_before_the_first_frame() -> None:
+    spec = replace(SPEC, judgement=Judgement(1.0, 0.0, 0.5, familiar="1 2"))
+    with pytest.raises(EngineError, match="export it again"):
+        Segmenter(FakeBackend(spec))

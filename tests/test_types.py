@@ -1,6 +1,7 @@
 """Values check themselves when they are made."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from streamseg.backends import FakeBackend
 from streamseg.errors import EngineError, UsageError
-from streamseg.types import Backend, Frame, InputSpec, Result, Roi, Segmentation, State
+from streamseg.types import Backend, Frame, InputSpec, Judgement, Result, Roi, Segmentation, State
 
 SPEC = InputSpec(192, 256, mean=0.25, std=0.25, threshold=0.5, min_area=0.002)
 
@@ -33,6 +34,39 @@ def test_roi_crops_and_checks() -> None:
     Roi(1, 2, 4, 2).check_inside(4, 5)
     with pytest.raises(UsageError, match="0,0,5,4"):
         Roi(1, 2, 5, 2).check_inside(4, 5)
+
+
+JUDGED = replace(SPEC, judgement=Judgement(1.5, -2.0, 0.5, presence=0.2, familiar="0.5 1e-3 2 3 4"))
+
+
+def test_judgement_travels_with_the_spec_and_is_left_out_where_there_is_none() -> None:
+    assert InputSpec.from_json(json.dumps(JUDGED.to_json())) == JUDGED
+    assert InputSpec.from_json(JUDGED.to_json() | {"judgement": None}) == SPEC
+    assert "judgement" not in SPEC.to_json()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"slope": 0},
+        {"slope": "steep"},
+        {"intercept": float("nan")},
+        {"doubt": 1.5},
+        {"presence": -0.1},
+        {"presence": None},
+        {"familiar": "1 2 x"},
+        {"familiar": "1 2 3"},
+        {"familiar": "1 inf"},
+        {"familiar": 7},
+        {"unknown": 1},
+    ],
+)
+def test_damaged_judgement_is_an_engine_error(change: dict[str, object]) -> None:
+    values = JUDGED.to_json()
+    with pytest.raises(EngineError):
+        InputSpec.from_json(values | {"judgement": values["judgement"] | change})
+    with pytest.raises(EngineError):
+        InputSpec.from_json(values | {"judgement": [1, 2]})
 
 
 def test_spec_survives_json() -> None:

@@ -2,16 +2,21 @@
 
     python -m streamseg.export.defaults --data DATA RUN [RUN ...]
 
-writes ``streamseg/weights/`` (folded float16 checkpoint, INT8 engine) and ``calibration/`` (the recipe of the
-INT8 scales), and prints the accuracy of both on the validation block and on phantoms. The model card beside
-the weights is written by hand from these figures.
+averages and folds the runs, finds out what the net's numbers mean (:mod:`streamseg.training.judgement`), and
+writes ``streamseg/weights/`` (float16 checkpoint, INT8 engine) and ``calibration/`` (the recipe of the INT8
+scales); ``--out`` and ``--recipes`` choose other folders. It prints how the judgement was fitted and,
+measured on both, accuracy, calibration and the share of pictures called unlike the training data; the
+engine's manifest keeps these figures. The model card is written by hand from them.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -24,16 +29,19 @@ import torch
 from streamseg.backends import load_backend
 from streamseg.backends.catalog import DEFAULT, WEIGHTS
 from streamseg.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from streamseg.datasets import Dataset, open_dataset, split_last
-from streamseg.evaluation import confusions
+from streamseg.datasets import Dataset, Sample, open_dataset, split_last
 from streamseg.export.engine import write_engine
 from streamseg.export.int8 import Recipe, frame_hash, quantise
 from streamseg.export.openvino import build_model
-from streamseg.metrics import summarise
+from streamseg.export.unlike import unlike_pictures
+from streamseg.metrics import Confusion, summarise
 from streamseg.nets import build_net, fold
-from streamseg.segment import Segmenter
+from streamseg.novelty import is_unlike
+from streamseg.reliability import judge_confidence
+from streamseg.segment import Segmenter, content_of
 from streamseg.training.data import phantom_samples
-from streamseg.types import Backend, Grey
+from streamseg.training.judgement import fit_judgement, video_frames
+from streamseg.types import Backend, Frame, Grey, Image, InputSpec, Judgement, Segmentation, State
 
 VALIDATION = 0.2
 """Share of the data set held back in training and measured on here."""
@@ -58,8 +66,8 @@ def average(runs: Sequence[Path]) -> Checkpoint:
     )
 
 
-def write_weights(runs: Sequence[Path], threshold: float, min_area: float) -> Path:
-    """Average runs and fold the result into the shipped checkpoint."""
+def write_weights(path: Path, runs: Sequence[Path], threshold: float, min_area: float) -> Checkpoint:
+    """Average runs and fold the result into the shipped checkpoint, as yet without a judgement."""
     trained = average(runs)
     net = build_net(trained.net).eval()
     missing, unexpected = net.load_state_dict(
@@ -67,16 +75,28 @@ def write_weights(runs: Sequence[Path], threshold: float, min_area: float) -> Pa
     )
     assert not unexpected
     assert all(name.endswith("num_batches_tracked") for name in missing)
-    path = WEIGHTS / f"{trained.net}.safetensors"
     write_checkpoint(
         path,
         {name: tensor.numpy() for name, tensor in fold(net).state_dict().items()},
         net=trained.net,
         folded=True,
         trained=True,
-        spec=replace(trained.spec, threshold=threshold, min_area=min_area),
+        spec=replace(trained.spec, threshold=threshold, min_area=min_area, judgement=None),
     )
-    return path
+    return read_checkpoint(path)
+
+
+def add_judgement(path: Path, checkpoint: Checkpoint, judgement: Judgement) -> Checkpoint:
+    """Write a checkpoint again, with what its net's numbers mean."""
+    write_checkpoint(
+        path,
+        checkpoint.weights,
+        net=checkpoint.net,
+        folded=checkpoint.folded,
+        trained=checkpoint.trained,
+        spec=replace(checkpoint.spec, judgement=judgement),
+    )
+    return read_checkpoint(path)
 
 
 def calibration_frames(data: Dataset, count: int, phantoms: int) -> list[Grey]:
@@ -85,22 +105,59 @@ def calibration_frames(data: Dataset, count: int, phantoms: int) -> list[Grey]:
     return [data[i].image for i in chosen] + [s.image for s in phantom_samples(phantoms, seed=SEED)]
 
 
-def accuracy(backend: Backend, validation: Dataset, phantoms: int) -> dict[str, Any]:
-    """Metrics on the validation block and on phantoms with and without nerve, rounded for a manifest."""
-    segmenter = Segmenter(backend, None)
-    real = [count for _, count in confusions(validation, segmenter)]
-    made = [count for _, count in confusions(phantom_samples(phantoms, seed=PHANTOM_SEED), segmenter)]
+def accuracy(backend: Backend, validation: Iterable[Sample], phantoms: int) -> dict[str, Any]:
+    """Figures on the validation block and on phantoms with and without nerve, rounded for a manifest."""
+    real = _found(validation, backend)
+    made = _found(phantom_samples(phantoms, seed=PHANTOM_SEED), backend)
     parts = {
         "validation": real,
         "phantom": made,
-        "phantom_with_nerve": [count for count in made if count.nerve_present],
-        "phantom_without_nerve": [count for count in made if not count.nerve_present],
+        "phantom_with_nerve": [one for one in made if one[0].nerve_present],
+        "phantom_without_nerve": [one for one in made if not one[0].nerve_present],
     }
-    found = {}
-    for name, counts in parts.items():
-        values = asdict(summarise(counts)).items()
-        found[name] = {key: value if value is None else round(value, 4) for key, value in values}
+    return {name: _figures(part) for name, part in parts.items() if part}
+
+
+def _found(samples: Iterable[Sample], backend: Backend) -> list[tuple[Confusion, Segmentation]]:
+    segmenter = Segmenter(backend, None)
+    found = []
+    for index, sample in enumerate(samples):
+        answer = segmenter.segment(Frame(sample.image, index, time.monotonic_ns()))
+        count = Confusion.count(answer.mask, sample.nerve)
+        empty = np.zeros((0, 0), np.bool_)
+        found.append(
+            (count, replace(answer, mask=empty, probability=None))
+        )  # a mask each is too much to keep
     return found
+
+
+def _figures(found: Sequence[tuple[Confusion, Segmentation]]) -> dict[str, Any]:
+    """Accuracy, the states' shares, and how far the outlines' confidence is their Dice."""
+    outlines = [(answer.confidence, count.dice) for count, answer in found if count.nerve_predicted]
+    values: dict[str, Any] = asdict(summarise([count for count, _ in found]))
+    for state in (State.LOW_CONFIDENCE, State.UNLIKE_TRAINING):
+        key = state.name.lower()
+        values[key] = sum(answer.state is state for _, answer in found) / len(found)
+    if outlines:
+        confidence, dice = np.array(outlines).T
+        values |= {
+            "confidence_mean": confidence.mean(),
+            "confidence_ece": judge_confidence(confidence, dice)["ece"],
+        }
+    return {key: value if value is None else round(float(value), 4) for key, value in values.items()}
+
+
+def unlike_shares(spec: InputSpec, validation: Sequence[Sample], videos: int = 20) -> dict[str, float]:
+    """Share of pictures called unlike the training data, by kind: phantom video, and made to be unlike."""
+    assert spec.judgement is not None
+    familiar = spec.judgement.familiar
+    kinds: dict[str, Iterable[Image]] = {"phantom video": video_frames(videos, PHANTOM_SEED)}
+    kinds |= unlike_pictures([sample.image for sample in validation])
+    shares = {}
+    for kind, pictures in kinds.items():
+        hits = [is_unlike(picture, content_of(picture, spec), familiar) for picture in pictures]
+        shares[kind] = round(sum(hits) / len(hits), 4)
+    return shares
 
 
 def main() -> None:
@@ -110,24 +167,50 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--threshold", type=float, default=0.5)
     parser.add_argument("--min-area", type=float, default=0.001)
+    parser.add_argument("--out", type=Path, default=WEIGHTS, help="folder for checkpoint and engine")
     parser.add_argument("--recipes", type=Path, default=Path("calibration"))
-    options = parser.parse_args()
+    parser.add_argument("--phantoms", type=int, default=400, help="phantoms measured on")
+    parser.add_argument(
+        "--fit-phantoms", type=int, default=300, help="phantoms that the judgement is fitted on"
+    )
+    make(parser.parse_args())
+
+
+def make(options: argparse.Namespace) -> dict[str, Any]:
+    """Make the files; returns and prints the figures."""
     training, validation = split_last(open_dataset(options.data), VALIDATION)
-    path = write_weights(options.runs, options.threshold, options.min_area)
-    checkpoint = read_checkpoint(path)
-    frames = calibration_frames(training, count=100, phantoms=50)
+    frames = calibration_frames(training, count=min(100, len(training)), phantoms=50)
+    for folder in (options.out, options.recipes):
+        folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        plain = write_weights(
+            Path(scratch) / "plain.safetensors", options.runs, options.threshold, options.min_area
+        )
+        model = quantise(build_model(plain.weights, plain.spec), frames, plain.spec, preset=PRESET)
+        judgement, report = fit_judgement(
+            load_backend(Path(scratch) / "plain.safetensors"),
+            (sample.image for sample in training),
+            validation,
+            phantoms=options.fit_phantoms,
+            say=lambda line: print(line, file=sys.stderr),
+        )
+    path = options.out / f"{plain.net}.safetensors"
+    checkpoint = add_judgement(path, plain, judgement)
     Recipe(
         data=f"{options.data.name} (training part) and phantom",
         preset=PRESET,
         seed=SEED,
         frames=tuple(frame_hash(frame) for frame in frames),
     ).write(options.recipes / f"{DEFAULT}.json")
-    model = quantise(build_model(checkpoint.weights, checkpoint.spec), frames, checkpoint.spec, preset=PRESET)
-    figures: dict[str, Any] = {"fp32": accuracy(load_backend(path), validation, phantoms=400)}
+    figures: dict[str, Any] = {
+        "judgement": report,
+        "unlike": unlike_shares(checkpoint.spec, validation),
+        "fp32": accuracy(load_backend(path), validation, options.phantoms),
+    }
     # written twice: the figures are measured on the engine as it is loaded, and then join its manifest
     for measured in (False, True):
         write_engine(
-            WEIGHTS / DEFAULT,
+            options.out / DEFAULT,
             model,
             checkpoint,
             precision="int8",
@@ -135,8 +218,9 @@ def main() -> None:
             versions={"nncf": version("nncf")},
         )
         if not measured:
-            figures["int8"] = accuracy(load_backend(WEIGHTS / DEFAULT), validation, phantoms=400)
+            figures["int8"] = accuracy(load_backend(options.out / DEFAULT), validation, options.phantoms)
     print(json.dumps(figures, indent=1))
+    return figures
 
 
 if __name__ == "__main__":

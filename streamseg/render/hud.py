@@ -113,7 +113,7 @@ def _state_card(state: State, height: int, width: int) -> Image:
 
 
 def _draw_symbol(card: Image, state: State, centre: tuple[float, float], radius: float, ink: Colour) -> None:
-    """A dot in a ring (found), crossed ring (not found), warning triangle (uncertain), crossed square (unlike)."""
+    """Found: a dot in a ring. Not found: a crossed ring. Uncertain: a triangle. Unlike: a crossed square."""
     bits = 4
     (x, y), r = centre, radius
     thick = max(1, round(r * 0.22))
