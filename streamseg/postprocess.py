@@ -65,9 +65,7 @@ def postprocess(
     known = spec.judgement
     # Linear interpolation makes nothing larger: where no sample reaches the threshold, no pixel does.
     highest = float(content.max())
-    level = spec.threshold
-    if known is not None and known.presence > 0:
-        level = min(level, highest / 2) if presence(content) >= known.presence else math.inf
+    level = _cut_level(content, highest, spec)
     if highest >= level:
         enlarged = letterbox.undo(probability)
         contours = _fill_parts(roi.crop(mask.view(np.uint8)), enlarged >= level, spec.min_area)
@@ -89,6 +87,14 @@ def postprocess(
         state=State.NERVE if confidence >= doubt else State.LOW_CONFIDENCE,
         probability=probability,
     )
+
+
+def _cut_level(content: Probability, highest: float, spec: InputSpec) -> float:
+    """The probability at which a map is cut; infinite where its presence score says that there is no nerve."""
+    limit = 0.0 if spec.judgement is None else spec.judgement.presence
+    if limit > 0 and presence(content) < limit:
+        return math.inf
+    return highest / 2 if 0 < limit and highest < spec.threshold else spec.threshold
 
 
 def presence(content: Probability) -> float:
