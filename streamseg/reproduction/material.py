@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ class Material:
     cache: Cache
     folds: tuple[Fold, ...]
     facts: dict[str, Any]
-    """For the report: name, kind, images, with_nerve, subjects, fingerprint, twins and contradictions."""
+    """For the report: name, kind, images, with_nerve, subjects, fingerprint, split, twins, contradictions."""
 
 
 def data_name(data: str) -> str:
@@ -34,7 +35,7 @@ def data_name(data: str) -> str:
 def gather(
     data: str, plan: Plan, out: Path, *, say: Callable[[str], None], advance: Callable[[], None]
 ) -> Material:
-    """Read the data and split it. ``advance`` is called for every image read.
+    """Read the data and split it. ``advance`` is called for every image read: each is read twice.
 
     ``data`` is a folder, or ``phantom`` or ``phantom:N``, whose pictures are drawn once into ``out/phantom``.
     Raises UsageError, DataError for bad data or too few images for the folds, SinkError.
@@ -42,9 +43,10 @@ def gather(
     samples = open_training_data(data, out, say=say)
     cache = cache_samples(samples, plan.config.spec, advance=advance)
     nerve = cache.labels[:, 0].numpy()
-    twins = twins_of(samples)
+    twins = twins_of(samples, advance=advance)
     names = [entry.name for entry in samples.entries]
     subjects = {entry.subject for entry in samples.entries} - {None}
+    split = folds(samples, plan.folds, seed=plan.config.seed, twins=twins.groups)
     facts = {
         "name": data_name(data),
         "kind": "folder" if phantom_count(data) is None else "phantom",
@@ -52,8 +54,8 @@ def gather(
         "with_nerve": int(nerve.any(axis=(1, 2)).sum()),
         "subjects": len(subjects) or None,
         "fingerprint": cache.fingerprint,
+        "split": hashlib.sha256(repr([part.validation for part in split]).encode()).hexdigest(),
         "twins": [[names[row] for row in group] for group in twins.groups],
         "contradictions": [[names[a], names[b]] for a, b in twins.contradictions],
     }
-    split = folds(samples, plan.folds, seed=plan.config.seed, twins=twins.groups)
     return Material(samples, cache, split, facts)

@@ -103,6 +103,11 @@ def record(plan: Plan, out: Path, facts: Mapping[str, Any]) -> None:
             f"report {out} was begun with other pictures or masks of {facts['name']} "
             f"({stored['data'].get('images')}, now {facts['images']}); restore them or choose another --out"
         )
+    elif stored["data"].get("split", facts["split"]) != facts["split"]:
+        raise UsageError(
+            f"report {out} was begun with other folds of {facts['name']}, by another version of streamseg; "
+            "choose another --out"
+        )
 
 
 def _text(value: Any) -> str:

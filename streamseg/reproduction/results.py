@@ -120,11 +120,24 @@ def read_results(out: Path) -> Results:
         nets, folds = plan["settings"]["nets"], plan["settings"]["folds"]
         runs = {(net, fold): read_run(run_folder(out, net, fold)) for fold in range(folds) for net in nets}
         found = {key: run for key, run in runs.items() if run is not None}
+        _check_folds(out, found)
         return Results(plan["settings"], plan["data"], plan["open_choices"], found)
     except (KeyError, TypeError) as error:
         raise DataError(
             f"{out / PLAN_FILE} is damaged ({error!r}); restore it or choose another --out"
         ) from error
+
+
+def _check_folds(out: Path, runs: Mapping[tuple[str, int], Run]) -> None:
+    """Raise DataError unless all nets were measured on the same images of a fold."""
+    names: dict[int, list[str]] = {}
+    for (net, fold), run in runs.items():
+        own = [image["name"] for image in run.images]
+        if names.setdefault(fold, own) != own:
+            raise DataError(
+                f"{run_folder(out, net, fold)} was measured on other images than the fold's other nets; "
+                "remove it and run again"
+            )
 
 
 def read_run(folder: Path) -> Run | None:

@@ -14,7 +14,20 @@ from streamseg.cli import main
 from streamseg.reproduction.runs import is_finished
 from tests.reproduction.labelled import write_labelled
 
-OPTIONS = ["--size", "32x32", "--epochs", "1", "--batch", "2", "--folds", "2", "--device", "cpu"]
+OPTIONS = [
+    "--size",
+    "32x32",
+    "--epochs",
+    "1",
+    "--batch",
+    "2",
+    "--rate",
+    "0.0003",
+    "--folds",
+    "2",
+    "--device",
+    "cpu",
+]
 NETS = ["--nets", "unet,improved_unet"]  # SegNet is four times as large, and no other code runs for it
 
 

@@ -37,13 +37,16 @@ FACTS: dict[str, Any] = {
     "with_nerve": 36,
     "subjects": None,
     "fingerprint": "0123456789abcdef" * 4,
+    "split": "fedcba9876543210" * 4,
     "twins": [["3", "9"]],
     "contradictions": [["3", "9"]],
 }
 
 
 def plan_of(folds: int = 4, **changes: Any) -> Plan:
-    return Plan(recipe("paper", height=32, width=64, epochs=EPOCHS, batch=2), folds, **changes)
+    return Plan(
+        recipe("paper", height=32, width=64, epochs=EPOCHS, batch=2, learning_rate=3e-4), folds, **changes
+    )
 
 
 def write_stored(

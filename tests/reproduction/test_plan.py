@@ -80,6 +80,12 @@ def test_changed_pictures_of_the_same_name(tmp_path):
         record(plan_of(), tmp_path, {**FACTS, "fingerprint": "f" * 64, "images": 47})
 
 
+def test_other_folds_of_the_same_pictures(tmp_path):
+    record(plan_of(), tmp_path, FACTS)
+    with pytest.raises(UsageError, match="other folds"):
+        record(plan_of(), tmp_path, {**FACTS, "split": "0" * 64})
+
+
 def test_a_plan_of_another_version(tmp_path):
     (tmp_path / PLAN_FILE).write_text('{"format": 0}')
     with pytest.raises(UsageError, match="another version"):

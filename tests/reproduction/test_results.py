@@ -42,6 +42,14 @@ def test_a_damaged_run_is_named(tmp_path, change):
         read_results(tmp_path)
 
 
+def test_nets_measured_on_different_images_are_not_compared(tmp_path):
+    path = run_folder(write_stored(tmp_path), "segnet", 1) / RESULT
+    run = json.loads(path.read_text())
+    path.write_text(json.dumps({**run, "images": run["images"][1:]}))
+    with pytest.raises(DataError, match="segnet-2 was measured on other images"):
+        read_results(tmp_path)
+
+
 def test_a_damaged_plan_is_named(tmp_path):
     (tmp_path / PLAN_FILE).write_text('{"format": 1}')
     with pytest.raises(DataError, match=PLAN_FILE):
