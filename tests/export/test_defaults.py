@@ -1,0 +1,83 @@
+"""Parts of the command that makes the default weights; the whole needs the data and minutes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from streamseg.backends import FakeBackend
+from streamseg.checkpoint import read_checkpoint, write_checkpoint
+from streamseg.datasets import Sample
+from streamseg.export.defaults import accuracy, add_judgement, unlike_shares, write_weights
+from streamseg.export.unlike import unlike_pictures
+from streamseg.nets import build_net
+from streamseg.novelty import FEATURES, write_reference
+from streamseg.phantom import render_still
+from streamseg.types import InputSpec, Judgement
+
+SPEC = InputSpec(32, 48, mean=0.25, std=0.25, threshold=0.5)
+NARROW = Judgement(1.0, 0.0, 0.5, familiar=write_reference(np.zeros(len(FEATURES)), np.eye(len(FEATURES))))
+WIDE = Judgement(
+    1.0, 0.0, 0.5, familiar=write_reference(np.zeros(len(FEATURES)), 1e-9 * np.eye(len(FEATURES)))
+)
+
+
+def samples(count: int) -> list[Sample]:
+    stills = (render_still(seed, height=64, width=96, nerve=True) for seed in range(count))
+    return [Sample(str(number), one.image, one.nerve, one.vessel) for number, one in enumerate(stills)]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    weights = {name: tensor.numpy() for name, tensor in build_net("unet").state_dict().items()}
+    folder = tmp_path / "run"
+    folder.mkdir()
+    write_checkpoint(
+        folder / "weights.safetensors", weights, net="unet", folded=False, trained=True, spec=SPEC
+    )
+    return folder
+
+
+def test_the_shipped_checkpoint_is_folded_and_carries_its_judgement(tmp_path: Path, run: Path) -> None:
+    plain = write_weights(tmp_path / "plain.safetensors", [run, run], threshold=0.4, min_area=0.002)
+    assert (plain.folded, plain.spec.judgement) == (True, None)
+    assert (plain.spec.threshold, plain.spec.min_area) == (0.4, 0.002)
+    judged = add_judgement(tmp_path / "judged.safetensors", plain, NARROW)
+    assert judged.spec.judgement == NARROW
+    assert read_checkpoint(tmp_path / "judged.safetensors").spec == judged.spec
+    for name, array in plain.weights.items():
+        np.testing.assert_array_equal(judged.weights[name], array)
+
+
+def test_figures_count_the_states_and_calibration() -> None:
+    found = accuracy(FakeBackend(SPEC, 1.0), samples(2), phantoms=0)
+    assert set(found) == {"validation"}
+    figures = found["validation"]
+    assert figures["images"] == 2
+    assert figures["sensitivity"] == 1
+    assert figures["specificity"] is None
+    assert figures["confidence_mean"] - figures["dice_mean"] == pytest.approx(
+        figures["confidence_ece"], abs=1e-3
+    )
+    assert figures["unlike_training"] == 0
+
+
+def test_shares_of_pictures_called_unlike() -> None:
+    for judgement, share in ((NARROW, 1.0), (WIDE, 0.0)):
+        spec = InputSpec(32, 48, 0.25, 0.25, 0.5, judgement=judgement)
+        shares = unlike_shares(spec, samples(3), videos=1)
+        assert shares["phantom video"] == shares["noise"] == share
+        assert shares["colour Doppler"] > 0.5  # colour is told apart whatever the ellipsoid says
+
+
+def test_pictures_made_to_be_unlike_are_the_same_every_time() -> None:
+    images = [sample.image for sample in samples(2)]
+    first, second = unlike_pictures(images), unlike_pictures(images)
+    for kind, pictures in first.items():
+        assert pictures, kind
+        for one, other in zip(pictures, second[kind], strict=True):
+            assert one.dtype == np.uint8
+            assert one.ndim in (2, 3)
+            np.testing.assert_array_equal(one, other)
