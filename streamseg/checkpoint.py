@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +25,8 @@ import numpy.typing as npt
 import safetensors
 import safetensors.numpy
 
-from streamseg.errors import EngineError, SinkError
+from streamseg.errors import EngineError
+from streamseg.files import write_whole
 from streamseg.types import InputSpec
 
 FORMAT = "streamseg-checkpoint-1"
@@ -135,7 +134,7 @@ def write_checkpoint(
         "spec": json.dumps(spec.to_json()),
     }
     data = safetensors.numpy.save(stored, metadata)
-    _replace(path, data)
+    write_whole(path, data)
     return hashlib.sha256(data).hexdigest()
 
 
@@ -146,23 +145,3 @@ def _stored(name: str, array: npt.NDArray[Any], folded: bool) -> npt.NDArray[Any
     if not np.isfinite(array).all():
         raise EngineError(f"weight {name} is not finite or too large to store; the training has diverged")
     return np.asarray(array, order="C")
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write beside the target, then rename over it: a reader never sees half a file."""
-    partial: Path | None = None
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            partial = Path(file.name)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.chmod(0o644)
-        partial.replace(path)
-    except OSError as error:
-        raise SinkError(
-            f"cannot write {path}: {error.strerror or error}; choose a folder with space"
-        ) from error
-    finally:
-        if partial is not None:
-            partial.unlink(missing_ok=True)

@@ -80,7 +80,8 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_folder_that_does_not_exist_is_a_sink_error(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_is_a_sink_error(tmp_path: Path) -> None:
+    (tmp_path / "no").write_text("a file")
     with pytest.raises(SinkError, match="cannot write"):
         write(tmp_path / "no" / "w.safetensors")
 

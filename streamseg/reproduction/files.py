@@ -3,39 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from streamseg.errors import DataError, SinkError
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file by renaming a finished one over it; makes its folder. Raises SinkError."""
-    partial: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            partial = Path(file.name)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.chmod(0o644)
-        partial.replace(path)
-    except OSError as error:
-        raise SinkError(
-            f"cannot write {path}: {error.strerror or error}; choose a folder with space"
-        ) from error
-    finally:
-        if partial is not None:
-            partial.unlink(missing_ok=True)
+from streamseg.errors import DataError
+from streamseg.files import write_whole
 
 
 def write_text(path: Path, text: str) -> None:
     """Write text as UTF-8. Raises SinkError."""
-    write_bytes(path, text.encode())
+    write_whole(path, text.encode())
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

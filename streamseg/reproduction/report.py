@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from streamseg.errors import StreamsegError, UsageError
+from streamseg.files import write_whole
 from streamseg.nets import NETS
 from streamseg.reproduction import paper, tables
 from streamseg.reproduction.architecture import read_architecture
 from streamseg.reproduction.claims import Claim, judge
 from streamseg.reproduction.document import Block, Bullets, Heading, Paragraph, Picture, to_html, to_markdown
 from streamseg.reproduction.figures import dice_figure, example_figure, loss_figure
-from streamseg.reproduction.files import write_bytes, write_json, write_text
+from streamseg.reproduction.files import write_json, write_text
 from streamseg.reproduction.plan import FORMAT
 from streamseg.reproduction.results import Results, Run, read_results
 from streamseg.reproduction.summary import Summary, summarise
@@ -49,7 +50,7 @@ def write_report(out: Path, export: Path | None = None) -> dict[str, Any]:
     title = f"The paper's three nets on {results.data['name']}"
     blocks = compose(results, summary, claims, pictures)
     for picture in pictures:
-        write_bytes(out / "pictures" / picture.name, picture.data)
+        write_whole(out / "pictures" / picture.name, picture.data)
     write_text(out / "report.md", to_markdown(title, blocks, "pictures/"))
     write_text(out / "report.html", to_html(title, blocks))
     write_json(out / "result.json", result)
@@ -70,7 +71,7 @@ def _export(
         Picture(f"{stem}-{picture.name}", picture.data, picture.caption, picture.alt) for picture in pictures
     ]
     for picture in named:
-        write_bytes(folder / picture.name, picture.data)
+        write_whole(folder / picture.name, picture.data)
     blocks = compose(results, summary, claims, named)
     write_text(
         folder / f"{stem}.md", to_markdown(f"The paper's three nets on {results.data['name']}", blocks)

@@ -26,9 +26,10 @@ from streamseg import __version__
 from streamseg.backends import load_backend
 from streamseg.datasets import Dataset, Sample
 from streamseg.errors import DataError
+from streamseg.files import write_whole
 from streamseg.metrics import Confusion
 from streamseg.nets import build_net, count_parameters
-from streamseg.reproduction.files import write_bytes, write_json
+from streamseg.reproduction.files import write_json
 from streamseg.reproduction.material import Material
 from streamseg.reproduction.plan import FORMAT, Plan, run_folder
 from streamseg.reproduction.results import RESULT
@@ -203,4 +204,4 @@ def _picture(mask: Mask) -> Grey:
 
 
 def _write_png(path: Path, picture: Grey) -> None:
-    write_bytes(path, cv2.imencode(".png", picture)[1].tobytes())
+    write_whole(path, cv2.imencode(".png", picture)[1].tobytes())

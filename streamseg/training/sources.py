@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 
 from streamseg.datasets import Dataset, open_dataset
-from streamseg.errors import SinkError, UsageError
+from streamseg.errors import UsageError
+from streamseg.files import write_whole
 from streamseg.training.data import phantom_samples
 
 PHANTOMS = 200
@@ -57,17 +58,5 @@ def draw_phantoms(folder: Path, count: int, say: Callable[[str], None]) -> Datas
         if sample.vessel is not None:
             classes[sample.vessel & ~sample.nerve] = 2
         for path, picture in ((mask, classes), (image, sample.image)):
-            _write_png(path, picture)
+            write_whole(path, cv2.imencode(".png", picture)[1].tobytes())
     return open_dataset(folder)[:count]
-
-
-def _write_png(path: Path, picture: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
-        temporary.replace(path)
-    except OSError as error:
-        raise SinkError(
-            f"cannot write {path}: {error.strerror or error}; choose a folder with space"
-        ) from error
