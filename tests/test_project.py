@@ -48,16 +48,19 @@ def test_every_dependency_is_pinned_to_a_version_that_fits(requirement: Requirem
 
 
 def test_pins_hold_what_dependencies_need_too() -> None:
-    found, pinned, queue = set(), pins(), [r.name for r in declared() if r.name != "streamseg"]
+    found: set[tuple[str, str]] = set()
+    queue = [(r.name, extra) for r in declared() if r.name != "streamseg" for extra in ("", *r.extras)]
     while queue:
-        name = canonicalize_name(queue.pop())
-        if name in found:
+        name, extra = queue.pop()
+        if (canonicalize_name(name), extra) in found:
             continue
-        found.add(name)
-        needs = map(Requirement, metadata.requires(name) or ())
-        queue += [need.name for need in needs if need.marker is None or need.marker.evaluate({"extra": ""})]
-    assert found <= pinned.keys() | {"pip"}
-    assert not pinned.keys() - found
+        found.add((canonicalize_name(name), extra))
+        for need in map(Requirement, metadata.requires(name) or ()):
+            if need.marker is None or need.marker.evaluate({"extra": extra}):
+                queue += [(need.name, asked) for asked in ("", *need.extras)]
+    names = {name for name, _ in found}
+    assert names <= pins().keys() | {"pip"}
+    assert not pins().keys() - names
 
 
 def test_no_pin_is_of_a_local_build() -> None:
