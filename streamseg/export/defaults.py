@@ -138,13 +138,15 @@ def _figures(found: Sequence[tuple[Confusion, Segmentation]]) -> dict[str, Any]:
     for state in (State.LOW_CONFIDENCE, State.UNLIKE_TRAINING):
         key = state.name.lower()
         values[key] = sum(answer.state is state for _, answer in found) / len(found)
-    if outlines:
+    if any(count.nerve_present for count, _ in found) and outlines:
         confidence, dice = np.array(outlines).T
         values |= {
             "confidence_mean": confidence.mean(),
             "confidence_ece": judge_confidence(confidence, dice)["ece"],
         }
-    return {key: value if value is None else round(float(value), 4) for key, value in values.items()}
+    return {
+        key: round(float(value), 4) if isinstance(value, float) else value for key, value in values.items()
+    }
 
 
 def unlike_shares(spec: InputSpec, validation: Sequence[Sample], videos: int = 20) -> dict[str, float]:

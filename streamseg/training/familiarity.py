@@ -21,7 +21,7 @@ from streamseg.novelty import FEATURES, SMALLEST, features, write_reference
 from streamseg.segment import content_of
 from streamseg.types import Grey, Image, InputSpec
 
-FALSE_ALARMS = 0.02
+FALSE_ALARMS = 0.015
 """Share of left-out familiar pictures, their copies included, that lie beyond the limit."""
 BLOCKS = 8
 """Blocks of neighbours left out in turn: neighbours may be of one volunteer or one video."""
@@ -68,7 +68,7 @@ def vary(content: Grey, rng: np.random.Generator) -> Grey:
         part = part[:, ::-1]
     view = cv2.resize(np.ascontiguousarray(part), (width, height), interpolation=cv2.INTER_LINEAR)
     grey = np.asarray(view, np.float32) / 255
-    grey = grey ** np.float32(np.exp(rng.uniform(-0.18, 0.18))) * np.float32(np.exp(rng.uniform(-0.3, 0.18)))
+    grey = grey ** np.float32(np.exp(rng.uniform(-0.18, 0.18))) * np.float32(np.exp(rng.uniform(-0.35, 0.35)))
     if rng.random() < 0.5:
         grey = np.asarray(cv2.GaussianBlur(grey, (0, 0), rng.uniform(0.05, 0.6)), np.float32)
     else:

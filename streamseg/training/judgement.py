@@ -101,13 +101,11 @@ def fit_presence(real: Sequence[Observation], phantoms: Sequence[Observation]) -
     highest = min(kept, default=1.0)
     steps = np.unique(np.concatenate([scores, [0.0, 1.0]]))
     limits = np.unique(np.minimum((steps[1:] + steps[:-1]) / 2, highest))
-    worst = np.array(
-        [
-            min(_share(scores[nerve] >= limit), _share(scores[~nerve] < limit)) if len(scores) else 0.0
-            for limit in limits
-        ]
-    )
-    best = limits[worst == worst.max()]
+    shares = np.array([(_share(scores[nerve] >= limit), _share(scores[~nerve] < limit)) for limit in limits])
+    worst, both = shares.min(axis=1), shares.sum(axis=1)
+    # A hundredth is far within chance: of so many nearly equal limits the one with the best sum holds better.
+    both[worst < worst.max() - 0.01] = 0
+    best = limits[both == both.max()]
     return float(best[len(best) // 2])
 
 
