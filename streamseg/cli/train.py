@@ -35,6 +35,7 @@ def train(
     rate: Annotated[float | None, typer.Option(help="Largest learning rate.")] = None,
     phantom: Annotated[int, typer.Option(min=0, help="Phantom images to mix in.")] = 0,
     phantom_batch: Annotated[int, typer.Option(min=1, help="Phantom images added to each step.")] = 3,
+    phantom_strength: Annotated[float | None, typer.Option(min=0, help="Of their augmentation.")] = None,
     validation: Annotated[float, typer.Option(help="Share held back: the last block of subjects.")] = 0.2,
     strength: Annotated[float | None, typer.Option(min=0, help="Strength of the augmentation.")] = None,
     seed: Annotated[int, typer.Option()] = 0,
@@ -67,6 +68,7 @@ def train(
         learning_rate=rate,
         phantom_batch=phantom_batch if phantom else 0,
         strength=strength,
+        phantom_strength=phantom_strength,
         precision=precision,
         seed=seed,
     )

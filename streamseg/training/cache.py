@@ -28,11 +28,16 @@ class Batch:
     rows: Tensor
     """int64 (N,): where the samples lie in their cache."""
 
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device."""
+        return Batch(*(tensor.to(device) for tensor in self._tensors()))
+
     def joined(self, other: Batch) -> Batch:
-        """This batch and then another one, on this one's device."""
-        device = self.images.device
-        names = ("images", "labels", "vessel_known", "rows")
-        return Batch(*(torch.cat((getattr(self, name), getattr(other, name).to(device))) for name in names))
+        """This batch and then another one, which is on the same device."""
+        return Batch(*(torch.cat(pair) for pair in zip(self._tensors(), other._tensors(), strict=True)))
+
+    def _tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self.images, self.labels, self.vessel_known, self.rows
 
 
 @dataclass(frozen=True)

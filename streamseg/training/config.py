@@ -39,6 +39,8 @@ class TrainConfig:
     """Weight of the loss of a vessel plane, learnt beside the nerve and dropped after training."""
     strength: float = 0.0
     """Strength of the augmentation; 0 is none."""
+    phantom_strength: float = 0.5
+    """Strength of the phantoms' augmentation: they vary by themselves."""
     frozen_statistics: bool = False
     """BatchNorm uses its running statistics and leaves them as they are."""
     precision: Precision = "32-true"

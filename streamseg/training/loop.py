@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -182,18 +183,18 @@ class Run:
         """One step of the optimiser on this process's share of a batch; the loss, still on the device."""
         config, epoch = self.config, self.history.epoch
         seeds = [sample_seed(config.seed, "image", epoch, row) for row in batch.rows.tolist()]
+        batch = _augmented(batch, seeds, config.strength)
         if self.phantom is not None:
             extra, extra_seeds = self.phantoms(number)
-            batch, seeds = batch.joined(extra), seeds + extra_seeds
-        images, labels = augment(batch.images, batch.labels, seeds, strength=config.strength)
+            batch = batch.joined(_augmented(extra, extra_seeds, config.phantom_strength))
         rate = rate_at(epoch * self.steps + number, self.steps * config.epochs, config)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        logits = self.net(net_input(images, config.spec))
+        logits = self.net(net_input(batch.images, config.spec))
         loss = batch_loss(
             config.loss,
             logits,
-            labels,
+            batch.labels,
             batch.vessel_known,
             k=config.smoothing,
             vessel_weight=config.vessel_weight,
@@ -213,7 +214,8 @@ class Run:
             len(self.phantom), (self.config.phantom_batch,), generator=torch.Generator().manual_seed(seed)
         )
         places = range(self.fabric.global_rank, len(chosen), self.fabric.world_size)
-        return self.phantom.take(chosen[list(places)]), [sample_seed(seed, place) for place in places]
+        extra = self.phantom.take(chosen[list(places)]).to(self.fabric.device)
+        return extra, [sample_seed(seed, place) for place in places]
 
     def look(self, losses: Sequence[Tensor]) -> None:
         """Read the losses of some steps into the history. Raises StreamsegError where one is no number."""
@@ -288,3 +290,8 @@ class Run:
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         torch.set_rng_state(state["random"])
         self.history = history
+
+
+def _augmented(batch: Batch, seeds: Sequence[int], strength: float) -> Batch:
+    images, labels = augment(batch.images, batch.labels, seeds, strength=strength)
+    return replace(batch, images=images, labels=labels)
