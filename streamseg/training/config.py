@@ -75,7 +75,7 @@ OPEN_CHOICES: dict[str, str] = {
     "input size": "not stated; 96x128 keeps the pictures' shape (420x580) and is affordable without a GPU",
     "input scaling": "not stated; grey / 255, then (x - 0.25) / 0.25, letterboxed to the input size",
     "batch": "not stated; 4 images",
-    "learning rate": "not stated; 1e-4, constant (at 3e-4 U-Net, not normalised, collapsed to empty masks)",
+    "learning rate": "not stated; 1e-4, constant (at 3e-4 U-Net mostly collapsed to empty masks)",
     "epochs": "not stated; as given",
     "Adam's moments": "not stated; 0.9 and 0.999, no weight decay",
     "k of the loss": "not stated; 1 pixel",
