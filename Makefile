@@ -2,6 +2,7 @@
 #   make setup   .venv with everything needed to run, train, export and test (no GPU)
 #   make demo    segments the synthetic clip and writes demo/phantom.mp4 and demo/phantom.jsonl
 #   make test    the tests                  make check   lint, types and import rules
+#   make gpu     what only a GPU can settle in reasonable time: the replication and the yardsticks at full size
 #   make clean   removes .venv and what tools left behind
 
 SHELL := /bin/bash
@@ -15,7 +16,11 @@ BIN := $(VENV)/bin
 # Where the CPU build of torch is found on Linux. The plain index would bring a CUDA build of some gigabytes.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: setup demo test check format clean
+# Labelled images for `make gpu`, and where its runs go (they resume).
+DATA ?= ../shared/data/usgra-seg
+GPU_RUNS ?= runs/gpu
+
+.PHONY: setup demo test check format gpu clean
 
 setup: $(VENV)/.ready
 
@@ -47,6 +52,15 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+gpu: setup
+	$(BIN)/python -m pytest -q -m gpu
+	$(BIN)/streamseg reproduce $(DATA) --out $(GPU_RUNS)/reproduce --size 256x320 --epochs 80 --device gpu \
+	  --export benchmarks/results/gpu
+	$(BIN)/streamseg reproduce phantom:1000 --out $(GPU_RUNS)/reproduce-phantom --size 256x320 --epochs 30 \
+	  --device gpu --export benchmarks/results/gpu
+	$(BIN)/python benchmarks/yardsticks.py nets $(DATA) --out $(GPU_RUNS)/nets --size 192x224 --epochs 150 --device gpu
+	$(BIN)/python benchmarks/yardsticks.py ladder $(DATA) --out $(GPU_RUNS)/ladder --size 128x160 --epochs 100 --device gpu
 
 format: setup
 	$(BIN)/ruff check --fix .
