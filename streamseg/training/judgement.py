@@ -34,6 +34,8 @@ from streamseg.types import Backend, Frame, Grey, InputSpec, Judgement, Roi
 
 PHANTOM_SEED = 60_000_000
 """First phantom seed that judgements are fitted on; others train nets and measure them."""
+LEAST_PRESENCE = 0.1
+"""No limit is lower: an outline in a fainter map would follow its noise."""
 FOLDS = 5
 """Blocks left out in turn where the report says how well confidences come true."""
 DOUBTS = tuple(step / 20 for step in range(6, 15))
@@ -100,7 +102,7 @@ def fit_presence(real: Sequence[Observation], phantoms: Sequence[Observation]) -
     kept = [one.presence for one in real if one.found and one.dice > 0]
     highest = min(kept, default=1.0)
     steps = np.unique(np.concatenate([scores, [0.0, 1.0]]))
-    limits = np.unique(np.minimum((steps[1:] + steps[:-1]) / 2, highest))
+    limits = np.unique(np.clip((steps[1:] + steps[:-1]) / 2, min(LEAST_PRESENCE, highest), highest))
     shares = np.array([(_share(scores[nerve] >= limit), _share(scores[~nerve] < limit)) for limit in limits])
     worst, both = shares.min(axis=1), shares.sum(axis=1)
     # A hundredth is far within chance: of so many nearly equal limits the one with the best sum holds better.

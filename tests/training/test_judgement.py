@@ -10,6 +10,7 @@ from streamseg.phantom import render_still
 from streamseg.postprocess import expected_dice
 from streamseg.segment import Segmenter
 from streamseg.training.judgement import (
+    LEAST_PRESENCE,
     Observation,
     choose_doubt,
     fit_confidence,
@@ -39,6 +40,11 @@ def test_the_presence_limit_gives_up_no_outline_that_overlaps_a_real_nerve():
     made = [seen(0.9, True), seen(0.5, False)]
     assert fit_presence([seen(0.3, True, dice=0.2), seen(0.05, True, dice=0.0)], made) == pytest.approx(0.3)
     assert 0 < fit_presence([], []) <= 1
+
+
+def test_the_presence_limit_leaves_noise_alone():
+    made = [seen(1e-5, True), seen(1e-4, True), seen(1e-6, False), seen(0.9, True), seen(0.0, False)]
+    assert fit_presence([], made) >= LEAST_PRESENCE
 
 
 def test_the_confidence_fit_finds_what_made_the_data():
