@@ -90,11 +90,11 @@ def postprocess(
 
 
 def _cut_level(content: Probability, highest: float, spec: InputSpec) -> float:
-    """The probability at which a map is cut; infinite where its presence score says that there is no nerve."""
+    """The probability at which a map is cut; infinite where its presence score says that there is none."""
     limit = 0.0 if spec.judgement is None else spec.judgement.presence
     if limit > 0 and presence(content) < limit:
         return math.inf
-    return highest / 2 if 0 < limit and highest < spec.threshold else spec.threshold
+    return highest / 2 if limit > 0 and highest < spec.threshold else spec.threshold
 
 
 def presence(content: Probability) -> float:
