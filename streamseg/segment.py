@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 
@@ -10,7 +12,7 @@ from streamseg.latency import StageClock
 from streamseg.novelty import is_unlike, reference
 from streamseg.postprocess import postprocess, unlike_training
 from streamseg.preprocess import letterbox_for, to_grey, to_tensor
-from streamseg.types import Backend, Frame, Grey, Image, InputSpec, Roi, Segmentation, Tensor
+from streamseg.types import Backend, Frame, Grey, Image, InputSpec, Roi, Segmentation, State, Tensor
 
 
 def content_of(image: Image, spec: InputSpec) -> Grey:
@@ -28,13 +30,16 @@ class Segmenter:
     Frames may change size: the ROI is checked in each.
     """
 
-    def __init__(self, backend: Backend, roi: Roi | None = None) -> None:
+    def __init__(self, backend: Backend, roi: Roi | None = None, *, withhold: bool = True) -> None:
         """``roi`` is the ultrasound image inside the frame; None is the whole frame.
 
+        ``withhold`` leaves out the outline of a frame that is unlike the training data, as everything that is
+        shown to people must. Without it the state still says so: for measuring nets on labelled images.
         Raises EngineError for a back end whose judgement this version cannot read.
         """
         self.backend = backend
         self.roi = roi
+        self.withhold = withhold
         judgement = backend.spec.judgement
         if judgement is not None and judgement.familiar:
             reference(judgement.familiar)
@@ -80,10 +85,11 @@ class Segmenter:
         image = roi.crop(frame.image)
         known = spec.judgement
         familiar = "" if known is None else known.familiar
-        if familiar and is_unlike(image, content_of(image, spec), familiar):
+        unlike = bool(familiar) and is_unlike(image, content_of(image, spec), familiar)
+        if unlike and self.withhold:
             return unlike_training(frame.image.shape, probability)
         letterbox = letterbox_for(image, spec)
-        return postprocess(
+        found = postprocess(
             probability,
             letterbox,
             roi,
@@ -91,6 +97,7 @@ class Segmenter:
             spec=spec,
             spacing_mm=frame.spacing_mm,
         )
+        return replace(found, state=State.UNLIKE_TRAINING) if unlike else found
 
     def segment(self, frame: Frame, clock: StageClock | None = None) -> Segmentation:
         """All three in turn; ``clock`` collects the stages preprocess, infer and postprocess."""

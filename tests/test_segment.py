@@ -106,6 +106,15 @@ def test_a_picture_unlike_the_training_data_gets_no_outline() -> None:
         assert found.probability is not None
 
 
+def test_for_measuring_the_outline_of_an_unlike_picture_stays_and_its_state_says_so() -> None:
+    speckle = np.random.default_rng(0).rayleigh(30, (90, 140)).clip(0, 255).astype(np.uint8)
+    segmenter = Segmenter(FakeBackend(judged(speckle), 1.0), withhold=False)
+    found = segmenter.segment(frame_of(255 - speckle))
+    assert found.state == State.UNLIKE_TRAINING
+    assert found.area_px == speckle.size
+    assert found.contours
+
+
 def test_only_the_region_and_its_colours_are_judged() -> None:
     speckle = np.random.default_rng(0).rayleigh(30, (90, 140)).clip(0, 255).astype(np.uint8)
     screen = np.full((200, 300, 3), (250, 40, 40), np.uint8)

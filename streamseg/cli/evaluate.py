@@ -34,7 +34,8 @@ def evaluate(
     pixels, and 1 where neither the engine nor the label has nerve. Sensitivity and specificity are of "there
     is nerve in this image", null where the data has no such images. Distances (Hausdorff 95 %, average
     surface) are over the images in which both have nerve, their number is "outlines". Calibration: of each
-    pixel's probability (pixel_ece, pixel_brier) and of the confidence beside the image's Dice.
+    pixel's probability (pixel_ece, pixel_brier) and of the confidence beside the image's Dice. Images unlike
+    the training data, whose outlines a display withholds, count by their outlines; "states" says how many.
     """
     from streamseg.backends import load_backend
     from streamseg.datasets import open_dataset
@@ -44,7 +45,7 @@ def evaluate(
     spacing_mm = None if spacing is None else parse_spacing(spacing)
     samples = open_dataset(data)[:limit]
     backend = load_backend(engine)
-    evaluation = Evaluation(Segmenter(backend, None), spacing_mm)
+    evaluation = Evaluation(Segmenter(backend, None, withhold=False), spacing_mm)
     try:
         with stop_on_signals() as stop, Progress(data.resolve().name, len(samples), "images") as progress:
             for sample in samples:

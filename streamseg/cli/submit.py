@@ -96,7 +96,7 @@ def _run(
     key = {"engine": backend.fingerprint, "name": backend.name, "version": __version__}
     try:
         with stop_on_signals() as stop:
-            segmenter = Segmenter(backend, None)
+            segmenter = Segmenter(backend, None, withhold=False)
             chosen = None if validation is None else _choose(validation, last, segmenter, stop)
             smallest = chosen.min_pixels if chosen else min_pixels or 0
             with Finished(out, key) as finished:

@@ -66,9 +66,15 @@ def average(runs: Sequence[Path]) -> Checkpoint:
     )
 
 
-def write_weights(path: Path, runs: Sequence[Path], threshold: float, min_area: float) -> Checkpoint:
-    """Average runs and fold the result into the shipped checkpoint, as yet without a judgement."""
+def write_weights(
+    path: Path, runs: Sequence[Path], threshold: float, min_area: float, size: tuple[int, int] | None = None
+) -> Checkpoint:
+    """Average runs and fold the result into the shipped checkpoint, as yet without a judgement.
+
+    ``size`` (height, width) is the input size to ship; None is that of the last run.
+    """
     trained = average(runs)
+    height, width = size or (trained.spec.height, trained.spec.width)
     net = build_net(trained.net).eval()
     missing, unexpected = net.load_state_dict(
         {name: torch.from_numpy(array) for name, array in trained.weights.items()}, strict=False
@@ -81,7 +87,9 @@ def write_weights(path: Path, runs: Sequence[Path], threshold: float, min_area: 
         net=trained.net,
         folded=True,
         trained=True,
-        spec=replace(trained.spec, threshold=threshold, min_area=min_area, judgement=None),
+        spec=replace(
+            trained.spec, height=height, width=width, threshold=threshold, min_area=min_area, judgement=None
+        ),
     )
     return read_checkpoint(path)
 
@@ -119,7 +127,7 @@ def accuracy(backend: Backend, validation: Iterable[Sample], phantoms: int) -> d
 
 
 def _found(samples: Iterable[Sample], backend: Backend) -> list[tuple[Confusion, Segmentation]]:
-    segmenter = Segmenter(backend, None)
+    segmenter = Segmenter(backend, None, withhold=False)
     found = []
     for index, sample in enumerate(samples):
         answer = segmenter.segment(Frame(sample.image, index, time.monotonic_ns()))
@@ -167,6 +175,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", type=Path, nargs="+", help="run folders, averaged; the last one's input size")
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--size", nargs=2, type=int, metavar=("H", "W"), help="input size, if another")
     parser.add_argument("--threshold", type=float, default=0.5)
     parser.add_argument("--min-area", type=float, default=0.001)
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="folder for checkpoint and engine")
@@ -186,7 +195,11 @@ def make(options: argparse.Namespace) -> dict[str, Any]:
         folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         plain = write_weights(
-            Path(scratch) / "plain.safetensors", options.runs, options.threshold, options.min_area
+            Path(scratch) / "plain.safetensors",
+            options.runs,
+            options.threshold,
+            options.min_area,
+            tuple(options.size) if options.size else None,
         )
         model = quantise(build_model(plain.weights, plain.spec), frames, plain.spec, preset=PRESET)
         judgement, report = fit_judgement(
