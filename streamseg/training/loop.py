@@ -38,6 +38,8 @@ from streamseg.training.weights import running_average, take_weights, write_weig
 
 SAVE_SECONDS = 60.0
 """A run is saved when so much time has passed since the last time, and at its end."""
+WELL_AVERAGED = 10_000
+"""Steps that given weights count for in the running average: they are not forgotten as random ones are."""
 LOOK_STEPS = 10
 """The loss is read from the device, checked and shown every so many steps."""
 
@@ -71,6 +73,7 @@ def fit(
         take_weights(run.inner, start)
         if run.average is not None:
             run.average.module.load_state_dict(run.inner.state_dict())
+            run.average.n_averaged.fill_(WELL_AVERAGED)
     if not finished:
         finished = run.train(watch or Watch())
     return Finished(run.history, finished, run.kept.eval())

@@ -218,6 +218,11 @@ def test_a_run_starts_from_given_weights(tmp_path, data):
     fit(config, data, FOLD, tmp_path / "second", start=begin)
     after = read_checkpoint(tmp_path / "second/weights.safetensors").weights
     assert max(abs(after[k] - begin[k]).max() for k in begin) < 1e-6
+    config = replace(CONFIG, epochs=1, learning_rate=1e-2, average=0.99)
+    done = fit(config, data, FOLD, tmp_path / "averaged", start=begin)
+    state = torch.load(tmp_path / "averaged/last.pt", weights_only=True)["net"]["head.weight"][:1]
+    moved, kept = (w - torch.from_numpy(begin["head.weight"]) for w in (state, done.net.head.weight[:1]))
+    assert 0 < kept.abs().max() < 0.05 * moved.abs().max()
     wrong = {**begin, "head.weight": begin["head.weight"][:, :3]}
     with pytest.raises(UsageError, match=r"do not fit the net: head\.weight"):
         fit(config, data, FOLD, tmp_path / "third", start=wrong)
