@@ -28,7 +28,7 @@ from streamseg.training.augment import augment, sample_seed
 from streamseg.training.board import Board
 from streamseg.training.config import TrainConfig
 from streamseg.training.data import Batch, Cache, load_batches
-from streamseg.training.devices import make_fabric
+from streamseg.training.devices import flushed_denormals, make_fabric
 from streamseg.training.folder import WEIGHTS, History, RunFolder
 from streamseg.training.loss import batch_loss
 from streamseg.training.schedule import rate_at
@@ -40,8 +40,7 @@ SAVE_SECONDS = 60.0
 """A run is saved when so much time has passed since the last time, and at its end."""
 WELL_AVERAGED = 10_000
 """Steps that given weights count for in the running average: they are not forgotten as random ones are."""
-LOOK_STEPS = 10
-"""The loss is read from the device, checked and shown every so many steps."""
+LOOK_STEPS = 10  # between two looks at the loss: it is read from the device, checked and shown
 
 
 def fit(
@@ -132,7 +131,8 @@ class Run:
             self.folder.announce(finished=False, history=self.history)
             self.board = Board(self.folder.path, len(self.history.losses))
         try:
-            return self._train(watch)
+            with flushed_denormals():
+                return self._train(watch)
         finally:
             if self.board is not None:
                 self.board.close()

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from streamseg.errors import UsageError
-from streamseg.training.devices import make_fabric
+from streamseg.training.devices import flushed_denormals, make_fabric
 
 
 def test_one_process_on_the_processor():
@@ -31,3 +31,12 @@ def test_a_device_that_is_not_there_is_named(monkeypatch):
         make_fabric("gpu")
     with pytest.raises(UsageError, match="no device is called 'tpu'"):
         make_fabric("tpu")
+
+
+def test_denormal_numbers_are_flushed_within_the_block_only():
+    tiny = torch.full((4,), 1e-30) * torch.tensor(1e-10)
+    assert (tiny != 0).all()
+    with flushed_denormals():
+        make_fabric("cpu")
+        assert (torch.full((4,), 1e-30) * torch.tensor(1e-10) == 0).all()
+    assert (torch.full((4,), 1e-30) * torch.tensor(1e-10) != 0).all()
