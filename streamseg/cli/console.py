@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import signal
 import sys
 import threading
@@ -11,6 +10,8 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from streamseg.strict_json import finite
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,17 +34,7 @@ def one_line(message: str) -> str:
 def print_json(value: Mapping[str, Any]) -> None:
     """Print one object on one line of stdout, as strict JSON in ASCII: what is not finite becomes null."""
     # ASCII, because a file's name need not be text that the terminal's encoding can hold.
-    print(json.dumps(_finite(value), allow_nan=False), flush=True)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value
+    print(json.dumps(finite(value), allow_nan=False), flush=True)
 
 
 def stderr_console() -> Console:

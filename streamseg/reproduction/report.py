@@ -8,7 +8,6 @@ writes the report again where the data is not at hand, such as on another machin
 from __future__ import annotations
 
 import argparse
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -28,6 +27,7 @@ from streamseg.reproduction.plan import FORMAT
 from streamseg.reproduction.results import Results, Run, read_results
 from streamseg.reproduction.summary import Summary, summarise
 from streamseg.reproduction.words import data_words, limits, machine_words, setting_words, status, verdicts
+from streamseg.strict_json import finite
 
 NOTICE = (
     "Research software, not a medical device. The figures below say how three nets compare on this data "
@@ -164,7 +164,7 @@ def result_object(results: Results, summary: Summary, claims: list[Claim]) -> di
         "paper": {"dice": paper.DICE, "parameters": paper.PARAMETERS, "minutes": paper.TRAINING_MINUTES},
         "runs": [_run_object(run) for run in results.runs.values()],
     }
-    return dict(_finite(value))
+    return dict(finite(value))
 
 
 def _run_object(run: Run) -> dict[str, Any]:
@@ -181,17 +181,6 @@ def _run_object(run: Run) -> dict[str, Any]:
         "epochs": {key: [epoch[key] for epoch in run.epochs] for key in ("loss", "dice", "seconds")},
         "images": {key: [image[key] for image in run.images] for key in ("name", "dice", "nerve", "found")},
     }
-
-
-def _finite(value: Any) -> Any:
-    """As strict JSON holds it: what is not a number becomes None."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value
 
 
 def main() -> None:

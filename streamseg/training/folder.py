@@ -81,12 +81,6 @@ class RunFolder:
                 "delete the folder and train again"
             ) from error
 
-    def history(self) -> History:
-        """What a finished run went through."""
-        log = (self.path / LOG).read_text(encoding="utf-8").splitlines()
-        epochs = [json.loads(line) for line in log]
-        return History(epoch=len(epochs), losses=self._json(LOSSES), epochs=epochs)
-
     def save(self, state: Mapping[str, Any], history: History, *, finished: bool) -> None:
         """Write everything but the weights, each file atomically. Raises SinkError (disk full, ...)."""
         with self._writing(STATE) as path:
