@@ -138,6 +138,13 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
 
+    def start_from(self, done: int, total: int) -> None:
+        """``done`` of ``total`` were finished before; they count for no rate."""
+        self._total, self._done, self._before = total, done, done
+        self._start = self._said = time.monotonic()
+        if self._bar is not None:
+            self._bar.update(self._task, total=total, completed=done)
+
     def advance(self) -> None:
         """One more is done."""
         self.advance_to(self._done + 1)

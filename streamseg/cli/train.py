@@ -121,8 +121,7 @@ def _run(
         fit(config, cache, fold, folder, phantom=mixed, start=begin, fabric=fabric)
         return None
     say(f"{len(fold.train)} images to train on, {len(fold.validation)} held back; {folder}")
-    steps = config.epochs * max(1, len(fold.train) // config.batch)
-    with stop_on_signals() as stop, Progress(config.net, steps, "steps") as progress:
+    with stop_on_signals() as stop, Progress(config.net, None, "steps") as progress:
 
         def on_step(done: int, _: int, loss: float) -> None:
             progress.advance_to(done, f"loss {loss:.4f}")
@@ -134,7 +133,8 @@ def _run(
             )
 
         alone = fabric.world_size == 1
-        watch = Watch(on_step, on_epoch, (lambda: bool(stop)) if alone else (lambda: False))
+        should_stop = (lambda: bool(stop)) if alone else (lambda: False)
+        watch = Watch(on_step, on_epoch, should_stop, progress.start_from)
         done = fit(config, cache, fold, folder, phantom=mixed, start=begin, fabric=fabric, watch=watch)
     if not done.finished:
         say(f"stopped by {stop.cause} in epoch {done.history.epoch + 1}; go on with --resume --out {folder}")

@@ -138,6 +138,7 @@ class Run:
                 self.board.close()
 
     def _train(self, watch: Watch) -> bool:
+        watch.on_start(len(self.history.losses), self.config.epochs * self.steps)
         while self.history.epoch < self.config.epochs:
             if not self.train_epoch(watch):
                 self.save()
@@ -224,8 +225,7 @@ class Run:
         """Read the losses of some steps into the history. Raises StreamsegError where one is no number."""
         shared = self.fabric.all_reduce(torch.stack(list(losses)), reduce_op="mean")
         values = torch.as_tensor(shared).tolist()
-        first = len(self.history.losses) + 1
-        for step, value in enumerate(values, first):
+        for step, value in enumerate(values, len(self.history.losses) + 1):
             if not np.isfinite(value):
                 raise StreamsegError(
                     f"the loss became {value} in step {step} (epoch {self.history.epoch + 1}) of "

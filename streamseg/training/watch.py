@@ -21,6 +21,8 @@ class Watch:
     """Called with each line of the log."""
     should_stop: Callable[[], bool] = lambda: False
     """Asked before each step; the run then saves itself and ends. For runs of one process."""
+    on_start: Callable[[int, int], None] = lambda done, steps: None
+    """Called before the first step with the steps that an earlier, broken run has done, and all steps."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -97,3 +98,13 @@ def test_progress_of_unknown_length(
     with Progress("data", None, "images") as progress:
         progress.advance()
     assert capsys.readouterr().err.startswith("data: 1 images, ")
+
+
+def test_what_a_broken_run_had_done_counts_for_no_rate(capsys, monkeypatch):
+    now = iter([0.0, 0.0, 100.0, 110.0])
+    clock = SimpleNamespace(monotonic=lambda: next(now))
+    monkeypatch.setattr("streamseg.cli.console.time", clock)
+    with Progress("net", None, "steps") as progress:
+        progress.start_from(150, 200)
+        progress.advance_to(160, "loss 0.5000")
+    assert capsys.readouterr().err == "net: 160/200 steps, 1.0 steps/s, 40 s left  loss 0.5000\n"

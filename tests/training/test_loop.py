@@ -64,8 +64,11 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(tmp_path, data, phan
     assert not broken.finished
     assert len(broken.history.losses) == after
     torch.manual_seed(999)
-    resumed = fit(CONFIG, data, FOLD, tmp_path / "broken", phantom=phantom)
+    begun = []
+    watch = Watch(on_start=lambda *at: begun.append(at))
+    resumed = fit(CONFIG, data, FOLD, tmp_path / "broken", phantom=phantom, watch=watch)
     assert resumed.finished
+    assert begun == [(after, 4)]
     assert same(whole.net.state_dict(), resumed.net.state_dict())
     assert whole.history.losses == resumed.history.losses
 
