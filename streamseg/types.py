@@ -38,6 +38,14 @@ class State(StrEnum):
     LOW_CONFIDENCE = "low confidence"
     UNLIKE_TRAINING = "unlike the training data"
     """The picture is of another kind than those that the net learnt from: an outline would mean nothing."""
+    LAGGING = "segmentation lagging"
+    """Live: frames arrive, but the newest outline is older than the age budget."""
+    FROZEN = "scanner frozen"
+    """Live: frames arrive, but what they show has not changed for a while."""
+    SOURCE_LOST = "source lost"
+    """Live: no frame arrives."""
+    STARTING = "starting"
+    """Live: nothing has been segmented yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +188,8 @@ class SourceInfo:
     """Unit of the source's time stamps in seconds: every ``pts_seconds`` is a whole multiple of it."""
     region: Roi | None = None
     """Where the source itself (DICOM) says the ultrasound image is."""
+    clock: str = "arrival"
+    """What a frame's ``captured_ns`` is: ``driver`` (the grabber's time stamp) or ``arrival``."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -191,7 +201,7 @@ class Frame:
     index: int
     """0, 1, 2, ... as delivered by the source."""
     captured_ns: int
-    """Monotonic nanoseconds at which the frame arrived or was decoded."""
+    """Monotonic nanoseconds at which the grabber took the frame, or it arrived; for files, was decoded."""
     pts_seconds: float | None = None
     """Presentation time in the source's own time, seconds."""
     spacing_mm: tuple[float, float] | None = None
@@ -257,7 +267,12 @@ class Result:
 
 @runtime_checkable
 class Source(Protocol):
-    """Frames in order. Iterate once; close (or leave the ``with`` block) to release."""
+    """Frames in order. Iterate once; close (or leave the ``with`` block) to release.
+
+    A live source is open once it is built, and waits for nothing without a limit: it raises SourceError when
+    it cannot be opened, and from its iterator when frames stop coming, whatever the reason; it never makes
+    up a picture for one that was damaged or lost. ``close`` may be called from any thread, also in a read.
+    """
 
     info: SourceInfo
     live: bool
