@@ -56,9 +56,12 @@ class Segmenter:
         self.roi.check_inside(*frame.image.shape[:2])
         return self.roi
 
-    def prepare(self, frame: Frame) -> Tensor:
-        """The net's input: float32 (1, 1, spec.height, spec.width). Raises UsageError for the ROI."""
-        return to_tensor(self.roi_of(frame).crop(frame.image), self.backend.spec)
+    def prepare(self, frame: Frame, roi: Roi | None = None) -> Tensor:
+        """The net's input: float32 (1, 1, spec.height, spec.width). Raises UsageError for the ROI.
+
+        ``roi`` replaces :meth:`roi_of` for this frame; :meth:`finish` then needs the same.
+        """
+        return to_tensor((roi or self.roi_of(frame)).crop(frame.image), self.backend.spec)
 
     def infer(self, tensor: Tensor) -> npt.NDArray[np.float32]:
         """Probability, float32 (spec.height, spec.width). Raises EngineError, also for what is none."""
@@ -79,9 +82,11 @@ class Segmenter:
             )
         return probability
 
-    def finish(self, frame: Frame, probability: npt.NDArray[np.float32]) -> Segmentation:
+    def finish(
+        self, frame: Frame, probability: npt.NDArray[np.float32], roi: Roi | None = None
+    ) -> Segmentation:
         """The nerve in the frame's own pixels, or UNLIKE_TRAINING where the net's judgement knows better."""
-        roi, spec = self.roi_of(frame), self.backend.spec
+        roi, spec = roi or self.roi_of(frame), self.backend.spec
         image = roi.crop(frame.image)
         known = spec.judgement
         familiar = "" if known is None else known.familiar
