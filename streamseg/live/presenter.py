@@ -1,0 +1,199 @@
+"""Decides what is shown at a moment. No other place does, so that its rules can be read, and tested, in one.
+
+1. An outline is shown on the frame that it was computed from and on no other.
+2. From ``captured_ns + budget`` on it is not shown. What is shown then is the newest frame without an
+   outline, and the state says why: LAGGING where the segmentation is behind, SOURCE_LOST without frames.
+3. Where nothing is known to be live (FROZEN, SOURCE_LOST, STARTING) there is no outline at all.
+4. Back from LAGGING only with an outline that has some of its life left, or it would flicker.
+5. Time never runs backwards on the display, but for one step from a frame without an outline to an outline,
+   and then by less than the budget.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+
+from streamseg.live.newest import Phase, SourceStatus
+from streamseg.types import Frame, Result, Roi, State
+from streamseg.view import Figures, View
+
+RETURN_SHARE = 0.8
+"""Share of the budget by which an outline ends LAGGING."""
+TICK_NS = 100_000_000
+"""Texts that hold a duration change no more often than this."""
+LONGEST_INTERVAL_NS = 1_000_000_000
+"""No source is so slow that a silence of three times this long would be normal."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Decision:
+    state: State
+    reason: str = ""
+    frame: Frame | None = None
+    roi: Roi | None = None
+    result: Result | None = None
+
+
+class Presenter:
+    """Told what happens by several threads, answers the display's thread. All times are monotonic ns."""
+
+    def __init__(self, budget_ns: int) -> None:
+        self.budget_ns = budget_ns
+        self._changed = threading.Condition()
+        self._news = 0
+        self._newest: Frame | None = None
+        self._newest_roi: Roi | None = None
+        self._arrived_ns = 0
+        self._arrivals: deque[int] = deque(maxlen=16)
+        self._still_since_ns: int | None = None
+        self._searching = ""
+        self._result: Result | None = None
+        self._status = SourceStatus()
+        self._lagging = False
+        self._figures = Figures()
+        self._view = View(0, 0, State.STARTING)
+
+    # Told by the reader and the segmentation.
+
+    def arrived(self, frame: Frame, roi: Roi | None, arrived_ns: int, *, still: bool) -> None:
+        """A frame came; ``roi`` where it is known; ``still``: its content has not changed for a while."""
+        with self._changed:
+            self._newest, self._newest_roi, self._arrived_ns = frame, roi, arrived_ns
+            self._arrivals.append(arrived_ns)
+            self._still_since_ns = (self._still_since_ns or arrived_ns) if still else None
+            self._wake()
+
+    def segmented(self, result: Result) -> None:
+        """A newer frame than any before was segmented."""
+        with self._changed:
+            self._result, self._searching = result, ""
+            self._wake()
+
+    def searching(self, progress: str) -> None:
+        """The image is being looked for in the screen."""
+        with self._changed:
+            self._searching = progress
+            self._wake()
+
+    def source(self, status: SourceStatus) -> None:
+        """The connection to the source changed."""
+        with self._changed:
+            if status.phase is not Phase.OPEN:
+                self._arrivals.clear()
+            self._status = status
+            self._wake()
+
+    def _wake(self) -> None:
+        self._news += 1
+        self._changed.notify_all()
+
+    # Asked by the display's thread.
+
+    def figures(self, figures: Figures) -> None:
+        """The counts and times for the views to come."""
+        self._figures = figures
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait until something was told since the last view, or for the time."""
+        with self._changed:
+            if self._news == 0:
+                self._changed.wait(timeout_s)
+
+    def view(self, now_ns: int | None = None) -> View:
+        """What is to be shown now; the same object as the last time where nothing has changed."""
+        with self._changed:
+            self._news = 0
+            now_ns = time.monotonic_ns() if now_ns is None else now_ns
+            found = self._decide(now_ns)
+            self._lagging = found.state is State.LAGGING
+            expires_ns = None if found.result is None else found.result.frame.captured_ns + self.budget_ns
+            last = self._view
+            if (
+                last.number
+                and (found.state, found.reason, found.roi) == (last.state, last.reason, last.roi)
+                and found.frame is last.frame
+                and self._figures is last.figures
+            ):
+                return last
+            self._view = View(
+                number=last.number + 1,
+                at_ns=now_ns,
+                state=found.state,
+                reason=found.reason,
+                frame=found.frame,
+                roi=found.roi,
+                segmentation=None if found.result is None else found.result.segmentation,
+                expires_ns=expires_ns,
+                figures=self._figures,
+            )
+            return self._view
+
+    def _decide(self, now_ns: int) -> _Decision:
+        newest, roi, status = self._newest, self._newest_roi, self._status
+        if (lost := self._lost(now_ns)) is not None:
+            return _Decision(State.SOURCE_LOST, lost, newest, roi)
+        if newest is None:
+            opened = status.phase in (Phase.OPEN, Phase.ENDED)
+            return _Decision(
+                State.STARTING, "waiting for the first frame" if opened else "opening the source"
+            )
+        if self._searching:
+            return _Decision(State.STARTING, self._searching, newest, roi)
+        if self._still_since_ns is not None:
+            lasted = _seconds(now_ns - self._still_since_ns)
+            return _Decision(State.FROZEN, f"the picture has not changed for {lasted}", newest, roi)
+        result = self._result
+        if result is None:
+            return _Decision(State.STARTING, "waiting for the first outline", newest, roi)
+        age_ns = now_ns - result.frame.captured_ns
+        limit_ns = round(self.budget_ns * RETURN_SHARE) if self._lagging else self.budget_ns
+        # What is on the display already stays until it expires.
+        shown = self._view.segmentation is not None and self._view.frame is result.frame
+        if age_ns < (self.budget_ns if shown else limit_ns):
+            return _Decision(result.state, "", result.frame, result.roi, result)
+        return _Decision(State.LAGGING, self._why_late(result, newest, now_ns), newest, roi)
+
+    def _why_not_yet(self) -> str:
+        if self._newest is None:
+            opened = self._status.phase in (Phase.OPEN, Phase.ENDED)
+            return "waiting for the first frame" if opened else "opening the source"
+        return self._searching or "waiting for the first outline"
+
+    def _lost(self, now_ns: int) -> str | None:
+        """Why the source counts as lost, or None."""
+        status = self._status
+        if status.phase in (Phase.WAITING, Phase.FAILED) or (
+            status.phase is Phase.OPENING and (self._newest is not None or status.reason)
+        ):
+            when = ""
+            if status.retry_ns is not None:
+                when = f"; next try in {_seconds(max(0, status.retry_ns - now_ns))}"
+            return f"{status.reason or 'opening the source'}{when}"
+        if self._newest is None or status.phase is Phase.ENDED:
+            return None
+        silence_ns = now_ns - self._arrived_ns
+        return f"no frame for {_seconds(silence_ns)}" if silence_ns > self._patience_ns() else None
+
+    def _patience_ns(self) -> int:
+        """Silence after which frames are missing: the budget, or three usual intervals of a slow source."""
+        times = list(self._arrivals)
+        if len(times) < 3:
+            return max(self.budget_ns, 500_000_000)
+        usual_ns = statistics.median(b - a for a, b in itertools.pairwise(times))
+        return max(self.budget_ns, round(3 * min(usual_ns, LONGEST_INTERVAL_NS)))
+
+    def _why_late(self, result: Result, newest: Frame, now_ns: int) -> str:
+        limit = f"limit {self.budget_ns / 1e6:.0f} ms"
+        behind = newest.index > result.frame.index
+        what = "the newest outline" if behind else "the newest frame"
+        return f"{what} is {_seconds(now_ns - result.frame.captured_ns)} old; {limit}"
+
+
+def _seconds(duration_ns: int) -> str:
+    """``0.8 s``: rounded down to a tick, so that it does not change with every frame."""
+    return f"{duration_ns // TICK_NS * TICK_NS / 1e9:.1f} s"

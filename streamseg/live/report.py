@@ -1,0 +1,152 @@
+"""What a live run did: counts, ages and seconds per state."""
+
+from __future__ import annotations
+
+import threading
+import time
+from array import array
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from streamseg.latency import LatencyRecorder, Percentiles
+from streamseg.strict_json import finite
+from streamseg.types import Result, State
+from streamseg.view import Figures, View
+
+FIGURES_EVERY_NS = 250_000_000
+"""How often the figures on the display change."""
+WINDOW = 120
+"""Frames that the figures on the display are taken from."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveReport:
+    """A whole live run."""
+
+    offered: int
+    """Frames that the source delivered."""
+    processed: int
+    """Frames that were segmented."""
+    dropped: int
+    """Frames that were not: a newer one came first, or the run ended."""
+    reconnects: int
+    """Times that the source was opened again after it had delivered frames."""
+    seconds: float
+    age: Percentiles
+    """Per segmented frame, from its capture until it was displayed; where it came too late for that, until
+    its outline was known."""
+    stages: Mapping[str, Percentiles]
+    """wait (from the capture until the net was free for it), preprocess, infer, postprocess."""
+    states: Mapping[State, float]
+    """Seconds for which each state was displayed."""
+    stopped: bool
+    """True when ``stop`` ended the run, not the end of the source or of the time asked for."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Strings, numbers and dicts; times in milliseconds, unknown ones null."""
+        found: dict[str, Any] = finite(
+            {
+                "offered": self.offered,
+                "processed": self.processed,
+                "dropped": self.dropped,
+                "reconnects": self.reconnects,
+                "seconds": round(self.seconds, 3),
+                "offered_fps": round(self.offered / self.seconds, 3) if self.seconds else None,
+                "processed_fps": round(self.processed / self.seconds, 3) if self.seconds else None,
+                "age_ms": _milliseconds(self.age),
+                "stages_ms": {name: _milliseconds(times) for name, times in self.stages.items()},
+                "states": {str(state): round(seconds, 3) for state, seconds in self.states.items()},
+            }
+        )
+        return found
+
+
+def _milliseconds(times: Percentiles) -> dict[str, float]:
+    return {key: round(getattr(times, f"{key}_ms"), 3) for key in ("p50", "p95", "p99", "max")}
+
+
+class Tally:
+    """Counts while the run goes on. ``segmented`` is called by one thread, the rest by the display's."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._started_ns = time.monotonic_ns()
+        self._ages = array("q")
+        self._recent_ages = LatencyRecorder(window=WINDOW)
+        self._stages = LatencyRecorder()
+        self._recent = LatencyRecorder(window=WINDOW)
+        self._counts: list[tuple[int, int, int]] = []
+        """Time, frames offered, frames segmented: the last two seconds or so."""
+        self._states: Counter[State] = Counter()
+        self._state: tuple[State, int] | None = None
+        self._waiting: tuple[int, int] | None = None
+        """Index and age of the newest segmented frame that was not displayed yet."""
+
+    def segmented(self, result: Result, now_ns: int) -> None:
+        """A frame was segmented."""
+        with self._lock:
+            self._settle()
+            self._waiting = result.frame.index, now_ns - result.frame.captured_ns
+        self._stages.add(result.stage_ns, now_ns)
+        self._recent.add(result.stage_ns, now_ns)
+
+    def displayed(self, view: View, shown_ns: int) -> None:
+        """A view was displayed at this moment; its state lasts until the next."""
+        if self._state is not None:
+            self._states[self._state[0]] += shown_ns - self._state[1]
+        self._state = view.state, shown_ns
+        with self._lock:
+            if view.segmentation is None or view.frame is None or self._waiting is None:
+                return
+            if self._waiting[0] == view.frame.index:
+                self._waiting = view.frame.index, shown_ns - view.frame.captured_ns
+                self._settle()
+
+    def _settle(self) -> None:
+        if self._waiting is not None:
+            self._ages.append(self._waiting[1])
+            self._recent_ages.add({"age": self._waiting[1]})
+            self._waiting = None
+
+    def figures(self, offered: int, dropped: int, reconnects: int, recording: str | None) -> Figures:
+        """What the display says now."""
+        now_ns = time.monotonic_ns()
+        processed = self._stages.count
+        self._counts = [*self._counts, (now_ns, offered, processed)][-9:]
+        began_ns, offered_before, processed_before = self._counts[0]
+        # Over time, not over frames: the rates of a lost source have to fall.
+        span_s = (now_ns - began_ns) / 1e9
+        return Figures(
+            offered=offered,
+            processed=processed,
+            dropped=dropped,
+            reconnects=reconnects,
+            offered_fps=(offered - offered_before) / span_s if span_s else None,
+            processed_fps=(processed - processed_before) / span_s if span_s else None,
+            age=self._recent_ages.stages().get("age"),
+            stages=self._recent.stages(),
+            recording=recording,
+        )
+
+    def report(self, offered: int, reconnects: int, *, stopped: bool) -> LiveReport:
+        """The whole run."""
+        now_ns = time.monotonic_ns()
+        if self._state is not None:
+            self._states[self._state[0]] += now_ns - self._state[1]
+            self._state = None
+        with self._lock:
+            self._settle()
+        processed = self._stages.count
+        return LiveReport(
+            offered=offered,
+            processed=processed,
+            dropped=offered - processed,
+            reconnects=reconnects,
+            seconds=(now_ns - self._started_ns) / 1e9,
+            age=Percentiles.of(self._ages),
+            stages=self._stages.stages(),
+            states={state: total / 1e9 for state, total in self._states.items()},
+            stopped=stopped,
+        )
