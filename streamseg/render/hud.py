@@ -6,27 +6,17 @@ import math
 from collections.abc import Mapping
 from functools import lru_cache
 
-import cv2
 import numpy as np
 
 from streamseg.latency import Percentiles
-from streamseg.render.overlay import STATE_COLOURS
+from streamseg.render.symbols import CARD, INK, STATE_WORDS, draw_symbol, state_colours
 from streamseg.render.text import CAP_HEIGHT, Colour, fit_size, put_text, text_width
 from streamseg.types import Image, Result, Roi, Segmentation, State
 
 DISCLAIMER = "Research software - not a medical device"
 BACKGROUND: Colour = (30, 25, 22)
-_CARD: Colour = (58, 50, 46)
-_INK: Colour = (245, 245, 245)
-_DIM: Colour = (178, 168, 160)
-_BLACK: Colour = (12, 12, 12)
-_STATE_LINES: dict[State, tuple[str, ...]] = {
-    State.NERVE: ("NERVE",),
-    State.NO_NERVE: ("NO NERVE",),
-    State.LOW_CONFIDENCE: ("LOW", "CONFIDENCE"),
-    State.UNLIKE_TRAINING: ("UNLIKE THE", "TRAINING DATA"),
-}
-_NOTHING = "-"
+DIM: Colour = (178, 168, 160)
+NOTHING = "-"
 
 
 def draw_panel(
@@ -76,7 +66,7 @@ def _draw_line(canvas: Image, place: Roi, text: str, *, right: bool) -> None:
     size = fit_size(text, round(place.height * 0.8), place.width)
     x = place.x + place.width if right else place.x
     baseline = place.y + round((place.height + size * CAP_HEIGHT) / 2)
-    put_text(canvas, text, x, baseline, size, colour=_DIM, background=BACKGROUND, right=right)
+    put_text(canvas, text, x, baseline, size, colour=DIM, background=BACKGROUND, right=right)
 
 
 def _clock_text(result: Result) -> str:
@@ -91,14 +81,12 @@ def _clock_text(result: Result) -> str:
 @lru_cache(maxsize=16)
 def _state_card(state: State, height: int, width: int) -> Image:
     """The state as a symbol and words; a shape for each, so that colour is not needed."""
-    filled = state is not State.NO_NERVE
-    background = STATE_COLOURS[state] if filled else _CARD
-    ink = _BLACK if filled else _INK
+    background, ink = state_colours(state)
     card = np.full((height, width, 3), background, np.uint8)
     radius = min(height * 0.30, width * 0.10)
     centre = (max(height * 0.5, radius * 1.5) if width > 2 * height else radius * 1.6, height / 2)
-    _draw_symbol(card, state, centre, radius, ink)
-    words = _STATE_LINES[state]
+    draw_symbol(card, state, centre, radius, ink)
+    words = _lines(STATE_WORDS[state])
     left = round(centre[0] + radius * 1.5)
     room = max(1, width - left - round(radius * 0.6))
     size = min(
@@ -112,34 +100,13 @@ def _state_card(state: State, height: int, width: int) -> Image:
     return card
 
 
-def _draw_symbol(card: Image, state: State, centre: tuple[float, float], radius: float, ink: Colour) -> None:
-    """Found: a dot in a ring. Not found: a crossed ring. Uncertain: a triangle. Unlike: a crossed square."""
-    bits = 4
-    (x, y), r = centre, radius
-    thick = max(1, round(r * 0.22))
-
-    def at(dx: float, dy: float) -> tuple[int, int]:
-        return round((x + dx * r) * (1 << bits)), round((y + dy * r) * (1 << bits))
-
-    def disc(dy: float, size: float, line: int) -> None:
-        cv2.circle(card, at(0, dy), round(size * r * (1 << bits)), ink, line, cv2.LINE_AA, bits)
-
-    if state is State.LOW_CONFIDENCE:
-        corners = np.array([at(0, -1), at(1.1, 0.85), at(-1.1, 0.85)], np.int32).reshape(-1, 1, 2)
-        cv2.polylines(card, [corners], True, ink, thick, cv2.LINE_AA, bits)
-        cv2.line(card, at(0, -0.35), at(0, 0.22), ink, thick, cv2.LINE_AA, bits)
-        disc(0.55, 0.13, cv2.FILLED)
-        return
-    if state is State.UNLIKE_TRAINING:
-        cv2.rectangle(card, at(-0.9, -0.9), at(0.9, 0.9), ink, thick, cv2.LINE_AA, bits)
-        for side in (-1, 1):
-            cv2.line(card, at(-0.45, side * 0.45), at(0.45, -side * 0.45), ink, thick, cv2.LINE_AA, bits)
-        return
-    disc(0, 1, thick)
-    if state is State.NERVE:
-        disc(0, 0.5, cv2.FILLED)
-    else:
-        cv2.line(card, at(-0.71, 0.71), at(0.71, -0.71), ink, thick, cv2.LINE_AA, bits)
+def _lines(words: str) -> list[str]:
+    """One line or two of about the same length."""
+    cuts = [place for place, letter in enumerate(words) if letter == " "]
+    if len(words) <= 8 or not cuts:
+        return [words]
+    cut = min(cuts, key=lambda place: max(place, len(words) - place))
+    return [words[:cut], words[cut + 1 :]]
 
 
 def _draw_figures(canvas: Image, place: Roi, result: Result, fps: float | None) -> None:
@@ -147,12 +114,12 @@ def _draw_figures(canvas: Image, place: Roi, result: Result, fps: float | None) 
     value, unit, exponent = _area_text(result.segmentation)
     confidence = f"{100 * result.segmentation.confidence:.0f}", "%"
     if result.state is State.UNLIKE_TRAINING:
-        confidence = _NOTHING, ""
+        confidence = NOTHING, ""
     figures = (
         ("confidence", *confidence, ""),
         ("nerve area", value, unit, exponent),
-        ("frame rate", _NOTHING if fps is None else _number(fps), "" if fps is None else "fps", ""),
-        ("frame age", _number(result.age_ns / 1e6), "ms", ""),
+        ("frame rate", NOTHING if fps is None else number(fps), "" if fps is None else "fps", ""),
+        ("frame age", number(result.age_ns / 1e6), "ms", ""),
     )
     width, height = place.width // 2, place.height // 2
     for position, (name, text, unit_text, power) in enumerate(figures):
@@ -160,30 +127,30 @@ def _draw_figures(canvas: Image, place: Roi, result: Result, fps: float | None) 
         x, y = place.x + column * width, place.y + row * height
         label = fit_size(name, round(height * 0.24), width - 4)
         size = round(height * 0.52)
-        put_text(canvas, name, x, y + round(height * 0.22), label, colour=_DIM, background=BACKGROUND)
+        put_text(canvas, name, x, y + round(height * 0.22), label, colour=DIM, background=BACKGROUND)
         baseline = y + round(height * 0.76)
         unit_width = text_width(f" {unit_text}{power}", round(size * 0.5)) if unit_text else 0
         size = fit_size(text, size, width - unit_width - 4)
-        end = put_text(canvas, text, x, baseline, size, colour=_INK, background=BACKGROUND, bold=True)
+        end = put_text(canvas, text, x, baseline, size, colour=INK, background=BACKGROUND, bold=True)
         small = round(height * 0.26)
-        end = put_text(canvas, f" {unit_text}", end, baseline, small, colour=_INK, background=BACKGROUND)
+        end = put_text(canvas, f" {unit_text}", end, baseline, small, colour=INK, background=BACKGROUND)
         raised = baseline - round(small * 0.32)
-        put_text(canvas, power, end, raised, round(small * 0.7), colour=_INK, background=BACKGROUND)
+        put_text(canvas, power, end, raised, round(small * 0.7), colour=INK, background=BACKGROUND)
 
 
 def _area_text(segmentation: Segmentation) -> tuple[str, str, str]:
     """Area as figure, unit and the unit's exponent."""
     if not segmentation.area_px:
-        return _NOTHING, "", ""
+        return NOTHING, "", ""
     if segmentation.area_mm2 is None:
         return str(segmentation.area_px), "px", ""
-    return _number(segmentation.area_mm2), "mm", "2"
+    return number(segmentation.area_mm2), "mm", "2"
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     """One decimal for small values, none for large ones; a dash for what was never measured."""
     if not math.isfinite(value):
-        return _NOTHING
+        return NOTHING
     return f"{value:.1f}" if abs(value) < 99.95 else f"{value:.0f}"
 
 
@@ -196,21 +163,21 @@ def _draw_table(canvas: Image, place: Roi, stages: Mapping[str, Percentiles], *,
     def write(row: int, name: str, values: tuple[str, ...], colour: Colour) -> None:
         baseline = place.y + round((row + 0.5) * pitch + size * CAP_HEIGHT / 2)
         name_size = fit_size(name, size, round(place.width * 0.42))
-        put_text(canvas, name, place.x, baseline, name_size, colour=_DIM, background=BACKGROUND)
+        put_text(canvas, name, place.x, baseline, name_size, colour=DIM, background=BACKGROUND)
         for text, edge in zip(values, edges, strict=True):
             value_size = fit_size(text, size, round(place.width * 0.19))
             put_text(
                 canvas, text, edge, baseline, value_size, colour=colour, background=BACKGROUND, right=True
             )
 
-    write(0, "stage, ms", ("p50", "p95", "p99"), _DIM)
+    write(0, "stage, ms", ("p50", "p95", "p99"), DIM)
     rule = place.y + round(pitch) - 1
-    canvas[rule : rule + max(1, round(pitch / 24)), place.x : place.x + place.width] = _CARD
+    canvas[rule : rule + max(1, round(pitch / 24)), place.x : place.x + place.width] = CARD
     shown = list(stages.items())
     left_out = len(shown) - rows
     if left_out > 0:
         shown = shown[: rows - 1]
     for row, (name, times) in enumerate(shown, start=1):
-        write(row, name, tuple(_number(ms) for ms in (times.p50_ms, times.p95_ms, times.p99_ms)), _INK)
+        write(row, name, tuple(number(ms) for ms in (times.p50_ms, times.p95_ms, times.p99_ms)), INK)
     if left_out > 0:
-        write(rows, f"and {left_out + 1} more", ("", "", ""), _INK)
+        write(rows, f"and {left_out + 1} more", ("", "", ""), INK)

@@ -19,11 +19,18 @@ from streamseg.types import Image, Segmentation, State
 YELLOW: Colour = (66, 228, 240)
 ORANGE: Colour = (0, 159, 230)
 PURPLE: Colour = (167, 121, 204)
+_SKY: Colour = (233, 180, 86)
+_BLUE: Colour = (178, 114, 0)
+_VERMILION: Colour = (0, 94, 213)
 STATE_COLOURS: dict[State, Colour] = {
     State.NERVE: YELLOW,
     State.LOW_CONFIDENCE: ORANGE,
     State.NO_NERVE: (168, 168, 168),
     State.UNLIKE_TRAINING: PURPLE,
+    State.LAGGING: _SKY,
+    State.FROZEN: _BLUE,
+    State.SOURCE_LOST: _VERMILION,
+    State.STARTING: (168, 168, 168),
 }
 _HALO: Colour = (16, 16, 16)
 _SUBPIXEL_BITS = 4
@@ -53,7 +60,7 @@ def paint_overlay(
     opacity: float = 0.25,
 ) -> None:
     """Draw into a BGR canvas that shows the frame from ``origin`` (x, y) on, enlarged by ``scale``."""
-    if segmentation.state in (State.NO_NERVE, State.UNLIKE_TRAINING) or not segmentation.contours:
+    if segmentation.state not in (State.NERVE, State.LOW_CONFIDENCE) or not segmentation.contours:
         return
     uncertain = segmentation.state is State.LOW_CONFIDENCE
     colour = STATE_COLOURS[segmentation.state]

@@ -7,6 +7,7 @@ picture is the same with every OpenCV. It has no superscripts and few symbols: t
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 
 import cv2
@@ -22,6 +23,7 @@ Colour = tuple[int, int, int]
 CAP_HEIGHT = 0.70
 """Height of a capital letter or digit as a fraction of the text size."""
 _DIGITS = "0123456789"
+_RUNS = re.compile(r"[0-9]|[^0-9]+")
 
 
 @lru_cache(maxsize=64)
@@ -109,6 +111,35 @@ def put_text(
     room = canvas[max(0, top) : max(0, top + height), max(0, left) : max(0, left + width)]
     room[:] = tile[from_y : from_y + room.shape[0], from_x : from_x + room.shape[1]]
     return left + int(width)
+
+
+def put_changing(
+    canvas: Image,
+    text: str,
+    x: int,
+    baseline: int,
+    size: int,
+    *,
+    colour: Colour,
+    background: Colour,
+    bold: bool = False,
+    right: bool = False,
+) -> int:
+    """Write text whose digits change all the time; as :func:`put_text`, digit by digit.
+
+    Ready-made tiles of whole figures would be thousands, and push everything else out of the store.
+    """
+    edge = x - changing_width(text, size, bold=bold) if right else x
+    for run in _RUNS.findall(text):
+        put_text(canvas, run, edge, baseline, size, colour=colour, background=background, bold=bold)
+        edge += text_width(run, size, bold=bold) - _stroke(size, bold)
+    return edge + _stroke(size, bold)
+
+
+def changing_width(text: str, size: int, *, bold: bool = False) -> int:
+    """Width in pixels of a line written by :func:`put_changing`."""
+    stroke = _stroke(size, bold)
+    return sum(text_width(run, size, bold=bold) - stroke for run in _RUNS.findall(text)) + stroke
 
 
 def fit_size(text: str, size: int, width: int, *, bold: bool = False) -> int:
