@@ -39,6 +39,8 @@ class Figures:
     """Times per segmented frame: preprocess, infer, postprocess."""
     recording: str | None = None
     """None while nothing is recorded; else what is to be said: ``recording`` or why it stopped."""
+    clock: str = "arrival"
+    """What ages count from, as in SourceInfo: ``driver`` (the grabber's time stamp) or ``arrival``."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
