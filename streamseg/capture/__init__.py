@@ -7,6 +7,7 @@ from pathlib import Path
 
 from streamseg.capture.files import check_readable, is_clip, is_dicom, is_folder, is_image, visible_files
 from streamseg.errors import SourceError, UsageError
+from streamseg.recording.layout import is_recording, recordings_in
 from streamseg.types import Source
 
 __all__ = ["list_clips", "open_source"]
@@ -15,7 +16,9 @@ _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 
 
 def open_source(uri: str | Path, *, start_seconds: float = 0.0) -> Source:
-    """Open a recording: a video, a folder of images, one image, a DICOM file, or ``phantom:``.
+    """Open what was recorded: a video, a folder of images, one image, a DICOM file, or ``phantom:``.
+
+    The folder of a recorded live run is opened as such, and so is a folder that holds exactly one.
 
     With ``start_seconds`` only frames at or after this time are delivered, counted from the first
     frame's; the index still begins at 0. Frames come as described in :class:`streamseg.types.Source`;
@@ -51,16 +54,21 @@ def open_source(uri: str | Path, *, start_seconds: float = 0.0) -> Source:
 def list_clips(uri: str | Path) -> list[str]:
     """The clips (videos and DICOM files) of a folder, in natural order; ``[uri]`` for anything else.
 
-    A folder that holds images but no clips is one source, so it is returned as it is; folders within
-    the folder and hidden files are ignored. Raises SourceError for a folder with neither.
+    A folder that holds images but no clips is one source, so it is returned as it is, and so is a recorded
+    live run. Folders within the folder and hidden files are ignored, but for recorded live runs where there
+    is nothing else. Raises SourceError for a folder with none of these.
     """
     if str(uri).startswith("phantom:") or not is_folder(folder := Path(uri)):
+        return [str(uri)]
+    if is_recording(folder):
         return [str(uri)]
     files = visible_files(folder)
     if clips := [str(path) for path in files if is_clip(path)]:
         return clips
     if any(is_image(path) for path in files):
         return [str(uri)]
+    if recordings := recordings_in(folder):
+        return [str(uri)] if len(recordings) == 1 else [str(path) for path in recordings]
     raise SourceError(
         f"nothing to read in {folder}: looked for videos (.mp4, .mkv, .avi, ...), DICOM files and images "
         f"(.png, .jpg, .tif, ...) directly in it; give a folder that holds some"
@@ -74,6 +82,10 @@ def _open_folder(folder: Path, start_seconds: float) -> Source:
             f"{folder} is a folder of clips ({len(clips)}), which are opened one after another; "
             f"give one of them, such as {clips[0]}"
         )
+    if recordings := [folder] if is_recording(folder) else recordings_in(folder):
+        from streamseg.capture.recording import RecordingSource
+
+        return RecordingSource(recordings[0], start_seconds=start_seconds)
     from streamseg.capture.images import ImageSource
 
     images = [path for path in visible_files(folder) if is_image(path)]

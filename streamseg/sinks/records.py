@@ -26,6 +26,9 @@ from streamseg.types import Result
 FORMAT = "streamseg-records-1"
 Record = dict[str, Any]
 
+OTHER_TYPES = frozenset(("state", "segment", "offered", "view", "end"))
+"""Lines of live runs and recordings, between those of frames."""
+
 _COLUMNS = (
     *("index", "pts", "state", "area", "area_px", "centroid_x", "centroid_y", "confidence"),
     *("age_ms", "stages_ms", "polygons"),
@@ -60,6 +63,16 @@ def header_record(header: Mapping[str, object]) -> Record:
     }
 
 
+def header_line(header: Mapping[str, object]) -> str:
+    """The header as a line. What JSON cannot hold is null where it is a number, else text."""
+    return json_line(_plain(header_record(header)))
+
+
+def json_line(record: Record) -> str:
+    """A record as a line of strict JSON."""
+    return _strict(record) + "\n"
+
+
 def frame_record(result: Result) -> Record:
     """One frame's line: index, pts, state, area, centroid, confidence, polygons, times."""
     segmentation = result.segmentation
@@ -86,7 +99,7 @@ def _strict(value: object) -> str:
     return json.dumps(value, allow_nan=False, separators=(",", ":"))
 
 
-class _LineSink:
+class LineFile:
     """Appends whole lines of UTF-8 text to a file that appears with its first line."""
 
     name: ClassVar[str]
@@ -101,14 +114,15 @@ class _LineSink:
             # No buffer of ours: what was written outlives us, and after an error nothing is tried again.
             self._file = target.part.open("wb", buffering=0)
         try:
-            self._write_line(first_line)
+            self.write_line(first_line)
             target.publish()
         except SinkError:
             self.close()
             target.discard()
             raise
 
-    def _write_line(self, line: str) -> None:
+    def write_line(self, line: str) -> None:
+        """Append a line, which ends in a line break. Raises SinkError (disk full, ...)."""
         if self._failed or self._file.closed:
             why = "an earlier error ended it; see the first message" if self._failed else "it is closed"
             raise SinkError(f"cannot write {self.path}: {why}")
@@ -131,17 +145,17 @@ class _LineSink:
             self._file.close()
 
 
-class JsonRecords(_LineSink):
+class JsonRecords(LineFile):
     """JSON lines: a header, then one object per frame. Raises SinkError or UsageError as it opens."""
 
     name = "records"
 
     def __init__(self, path: Path, *, header: Mapping[str, object], force: bool = False) -> None:
-        super().__init__(path, _strict(_plain(header_record(header))) + "\n", force=force)
+        super().__init__(path, header_line(header), force=force)
 
     def write(self, result: Result) -> None:
         """Write one frame. Raises SinkError (disk full, ...)."""
-        self._write_line(_strict(frame_record(result)) + "\n")
+        self.write_line(json_line(frame_record(result)))
         self.frames += 1
 
 
@@ -156,7 +170,7 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, str | int) else str(value)
 
 
-class CsvRecords(_LineSink):
+class CsvRecords(LineFile):
     """CSV with a row of column names; polygons and stage times are JSON text in a column each.
 
     A value that is unknown is empty. Raises SinkError or UsageError as it opens.
@@ -173,7 +187,7 @@ class CsvRecords(_LineSink):
         record["centroid_x"], record["centroid_y"] = record["centroid"] or (None, None)
         record["stages_ms"] = _strict(record["stages_ms"])
         record["polygons"] = _strict(record["polygons"])
-        self._write_line(_csv_line([record[column] for column in _COLUMNS]))
+        self.write_line(_csv_line([record[column] for column in _COLUMNS]))
         self.frames += 1
 
 
@@ -186,8 +200,8 @@ def _csv_line(values: Any) -> str:
 def read_records(path: str | Path) -> tuple[Record, list[Record]]:
     """Read a file of JSON lines back: its header and its frames.
 
-    A last line that was cut off (its writer was killed) is left out. Raises DataError on anything else that
-    is not such a file.
+    A last line that was cut off (its writer was killed) is left out, and so are the lines of live runs and
+    recordings that are no frames. Raises DataError on anything else that is not such a file.
     """
     try:
         lines = Path(path).read_bytes().split(b"\n")
@@ -199,9 +213,11 @@ def read_records(path: str | Path) -> tuple[Record, list[Record]]:
             record = json.loads(line)
         except ValueError as error:
             raise DataError(f"records {path}, line {number} is damaged: {error}; write them again") from error
-        if not isinstance(record, dict) or record.get("type") != ("header" if number == 1 else "frame"):
+        kind = record.get("type") if isinstance(record, dict) else None
+        if kind == ("header" if number == 1 else "frame"):
+            records.append(record)
+        elif number == 1 or kind not in OTHER_TYPES:
             raise DataError(f"records {path}, line {number} is not of this format; expected {FORMAT}")
-        records.append(record)
     if not records:
         raise DataError(f"records {path} hold no header; expected JSON lines of {FORMAT}")
     return records[0], records[1:]

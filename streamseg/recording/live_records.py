@@ -1,0 +1,84 @@
+"""The records of a live run in one file, without video: what was found, and what was displayed when."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+from streamseg.errors import SinkError
+from streamseg.recording.worker import Worker
+from streamseg.sinks.records import LineFile, Record, frame_record, header_line, json_line
+from streamseg.types import Frame, Result
+from streamseg.view import View
+
+
+class LiveRecords:
+    """A tap that writes JSON lines: a header, ``frame`` for each segmented frame, ``state`` for each change.
+
+    The lines of frames are those of a replay, where ``age_ms`` is from the capture to the result, and
+    ``captured_ns`` (monotonic). Those of states have ``t``, seconds since the header, ``at_ns`` (monotonic),
+    ``state`` and ``reason``. Raises SinkError or UsageError as it opens; what goes wrong later ends the file
+    behind its last whole line, is kept as :attr:`error` and said through ``say``.
+    """
+
+    name = "records"
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        header: Mapping[str, object],
+        force: bool = False,
+        say: Callable[[str], None] = lambda message: None,
+    ) -> None:
+        self.path = path
+        self.frames = 0
+        """Frames written."""
+        self.error: Exception | None = None
+        """Why the file ends early."""
+        self._say = say
+        self._began_ns = time.monotonic_ns()
+        self._last_state = ""
+        about = {**header, "live": True, "started_ns": self._began_ns}
+        self._lines = LineFile(path, header_line(about), force=force)
+        self._worker = Worker("records", self._finish)
+
+    def offered(self, frame: Frame, arrived_ns: int) -> None:
+        """Nothing is written of frames that are not segmented."""
+
+    def segmented(self, result: Result) -> None:
+        """A line for a frame."""
+        self._put({**frame_record(result), "captured_ns": result.frame.captured_ns})
+
+    def displayed(self, view: View, shown_ns: int) -> None:
+        """A line where the state changed."""
+        if view.state != self._last_state:
+            self._last_state = str(view.state)
+            t = (shown_ns - self._began_ns) / 1e9
+            state = {"state": str(view.state), "reason": view.reason}
+            self._put({"type": "state", "t": t, "at_ns": shown_ns, **state})
+
+    def close(self) -> None:
+        """Write what waits and close the file; a second time does nothing."""
+        if not self._worker.close() and self.error is None:
+            self._fail(SinkError(f"cannot finish {self.path}: the disk does not answer; check it"))
+
+    def _put(self, record: Record) -> None:
+        self._worker.put(partial(self._write, record))
+
+    def _write(self, record: Record) -> None:
+        self._lines.write_line(json_line(record))
+        self.frames += record["type"] == "frame"
+
+    def _finish(self, error: Exception | None) -> None:
+        if error is not None:
+            self._fail(error)
+        with contextlib.suppress(SinkError):
+            self._lines.close()
+
+    def _fail(self, error: Exception) -> None:
+        self.error = error
+        self._say(f"records end early: {error}")

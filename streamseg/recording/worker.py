@@ -1,0 +1,88 @@
+"""Work behind the live loop: a thread that writes, and a bounded queue that nobody ever waits for."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+Job = Callable[[], None]
+
+MOST_JOBS = 20_000
+"""Lines that wait at most: some minutes of a disk that does not answer."""
+HURRY_S = 0.7
+"""After closing, so long pictures are still encoded; after that only lines are written."""
+CLOSE_S = 3.0
+"""How long closing waits for a disk that does not answer."""
+WAIT_S = 0.5
+
+
+class Worker:
+    """Runs jobs in order in a thread of its own; the first one that raises ends it.
+
+    ``put`` never waits. ``finish`` is called in the same thread at the end, with the error or None.
+    """
+
+    def __init__(self, name: str, finish: Callable[[Exception | None], None]) -> None:
+        self._finish = finish
+        self._jobs: deque[tuple[Job, int]] = deque()
+        self._waiting_bytes = 0
+        self._changed = threading.Condition()
+        self._closing_ns: int | None = None
+        self._ended = False
+        self._thread = threading.Thread(target=self._run, name=f"streamseg-{name}", daemon=True)
+        self._thread.start()
+
+    def put(self, job: Job, *, held: int = 0, most_held: int = 0) -> bool:
+        """Queue a job that holds so many bytes of pictures.
+
+        False where all waiting jobs would then hold more than ``most_held`` bytes, or too many wait, or the
+        worker has ended; the job is then not done. One job may always wait, whatever it holds.
+        """
+        with self._changed:
+            if self._ended or self._closing_ns is not None or len(self._jobs) >= MOST_JOBS:
+                return False
+            if held and self._waiting_bytes and self._waiting_bytes + held > most_held:
+                return False
+            self._waiting_bytes += held
+            self._jobs.append((job, held))
+            self._changed.notify()
+            return True
+
+    @property
+    def hurried(self) -> bool:
+        """Whether it was closed so long ago that only what is quick should still be done."""
+        closing_ns = self._closing_ns
+        return closing_ns is not None and time.monotonic_ns() - closing_ns > HURRY_S * 1e9
+
+    def close(self) -> bool:
+        """Do what is queued, finish and end. False where the work hangs; it is then left behind."""
+        with self._changed:
+            self._closing_ns = self._closing_ns or time.monotonic_ns()
+            self._changed.notify()
+        self._thread.join(CLOSE_S)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        failure: Exception | None = None
+        try:
+            while (job := self._next()) is not None:
+                job()
+        except Exception as error:  # a disk that is full must not end the guidance
+            failure = error
+        with self._changed:
+            self._ended = True
+            self._jobs.clear()
+        self._finish(failure)
+
+    def _next(self) -> Job | None:
+        """The next job; None at the end."""
+        with self._changed:
+            while not self._jobs:
+                if self._closing_ns is not None:
+                    return None
+                self._changed.wait(WAIT_S)
+            job, held = self._jobs.popleft()
+            self._waiting_bytes -= held
+            return job
