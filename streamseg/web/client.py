@@ -1,0 +1,139 @@
+"""One connected page: what it was sent, what it answered, and when it is given up."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import time
+from collections import deque
+from typing import Any
+
+from starlette.websockets import WebSocket
+
+from streamseg.latency import Percentiles
+from streamseg.web.message import Packet
+
+BEAT_S = 0.05
+"""A page hears something at least this often, so that silence means a lost link."""
+ACK_S = 5.0
+"""A page that has not answered a view for this long is dropped."""
+SEND_S = 2.0
+"""A page whose network takes nothing for this long is dropped."""
+MESSAGES_PER_S = 300
+"""What a page may send; ours sends about a fifth of it at most."""
+MAX_BYTES = 4096
+"""The largest message that a page may send."""
+_AGES = 300
+_LARGEST_AGE_MS = 600_000.0
+
+
+class Dropped(Exception):  # noqa: N818 - it is no error of ours
+    """Ends a connection; with a WebSocket close code and a reason for the page."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code, self.reason = code, reason
+
+
+class Client:
+    """A page. All methods run on the server's event loop."""
+
+    def __init__(self, slot: int, websocket: WebSocket) -> None:
+        self.slot = slot
+        self.wake = asyncio.Event()
+        """Set when there is a new view, or an answer."""
+        self.view = 0
+        """Number of the view that was sent last."""
+        self.picture = 0
+        """Number of the picture that the page holds."""
+        self._websocket = websocket
+        self._unanswered_ns: int | None = None
+        self._sent_ns = 0
+        self._ages: deque[int] = deque(maxlen=_AGES)
+        self._window_ns = 0
+        self._received = 0
+
+    @property
+    def free(self) -> bool:
+        """True where the page has answered all that it was sent. Raises Dropped when it is overdue."""
+        if self._unanswered_ns is None:
+            return True
+        if time.monotonic_ns() - self._unanswered_ns > ACK_S * 1e9:
+            raise Dropped(1008, f"no answer for {ACK_S:g} s")
+        return False
+
+    @property
+    def ages(self) -> Percentiles:
+        """From capture until drawn, of the last pictures, by the page's own measurement."""
+        return Percentiles.of(self._ages)
+
+    async def send_view(self, packet: Packet) -> None:
+        """Send a view; the page is not free until it answers. Raises Dropped."""
+        now = time.monotonic_ns()
+        self.view = packet.view.number
+        data = packet.message(now, self.picture)
+        self.picture = packet.picture or self.picture
+        self._unanswered_ns = now
+        await self._send(data)
+
+    async def beat(self, quiet_s: float) -> None:
+        """Send a sign of life where nothing else was sent for a while. Raises Dropped."""
+        now = time.monotonic_ns()
+        if now - self._sent_ns >= BEAT_S * 0.8e9:
+            await self._send(json.dumps({"beat": now / 1e6, "quiet": round(quiet_s * 1e3)}))
+
+    async def say(self, values: dict[str, Any]) -> None:
+        """Send a small message of another kind. Raises Dropped."""
+        await self._send(json.dumps(values))
+
+    async def _send(self, data: bytes | str) -> None:
+        self._sent_ns = time.monotonic_ns()
+        try:
+            async with asyncio.timeout(SEND_S):
+                if isinstance(data, bytes):
+                    await self._websocket.send_bytes(data)
+                else:
+                    await self._websocket.send_text(data)
+        except TimeoutError as error:
+            raise Dropped(1008, f"its network took nothing for {SEND_S:g} s") from error
+
+    async def receive(self) -> dict[str, Any]:
+        """The next message, a JSON object. Raises Dropped for anything else, and for too many."""
+        message = await self._websocket.receive()
+        if message["type"] == "websocket.disconnect":
+            raise Dropped(1000, "it left")
+        self._count()
+        try:
+            values = json.loads(message.get("text") or "")
+        except (ValueError, RecursionError) as error:
+            raise Dropped(1003, "a message is not JSON text") from error
+        if not isinstance(values, dict):
+            raise Dropped(1003, "a message is not a JSON object")
+        return values
+
+    def answered(self, values: dict[str, Any]) -> None:
+        """Take ``{"ack": view, "age": ms or null}``. Raises Dropped for a view that was not sent."""
+        age = values.get("age")
+        if values["ack"] != self.view or isinstance(values["ack"], bool) or self._unanswered_ns is None:
+            raise Dropped(1003, "it answered a view that it was not sent")
+        if age is not None:
+            self._ages.append(round(number(age, -_LARGEST_AGE_MS, _LARGEST_AGE_MS) * 1e6))
+        self._unanswered_ns = None
+        self.wake.set()
+
+    def _count(self) -> None:
+        now = time.monotonic_ns()
+        if now - self._window_ns > 1e9:
+            self._window_ns, self._received = now, 0
+        self._received += 1
+        if self._received > MESSAGES_PER_S:
+            raise Dropped(1008, f"more than {MESSAGES_PER_S} messages in a second")
+
+
+def number(value: object, least: float, most: float) -> float:
+    """A finite number in a range. Raises Dropped."""
+    good = isinstance(value, int | float) and not isinstance(value, bool)
+    if not good or not math.isfinite(value) or not least <= value <= most:  # type: ignore[arg-type, operator]
+        raise Dropped(1003, "a message holds a number that makes no sense")
+    return float(value)  # type: ignore[arg-type]

@@ -1,0 +1,128 @@
+"""The web page as a display of the live loop."""
+
+from __future__ import annotations
+
+import socket
+import time
+
+from streamseg import __version__
+from streamseg.errors import SinkError, UsageError
+from streamseg.render.hud import DISCLAIMER
+from streamseg.render.overlay import STATE_COLOURS
+from streamseg.types import State
+from streamseg.view import Command, View
+from streamseg.web.access import Access, is_loopback
+from streamseg.web.app import build
+from streamseg.web.client import MAX_BYTES
+from streamseg.web.hub import Hub
+from streamseg.web.server import Server, bind
+from streamseg.web.status import Status
+
+_SPARE_CONNECTIONS = 32
+"""Beside the pages' WebSockets: their files, health checks, Prometheus."""
+
+
+class WebDisplay:
+    """Serves the page from its construction to :meth:`close`; ``url`` is what to open, with the token if any.
+
+    ``host`` is the address to listen on: a loopback one is open to this machine, any other needs ``token``
+    (12 to 200 of ``A-Z a-z 0-9 . _ ~ -``; None makes one). ``port`` 0 takes a free one. ``rate`` is the
+    largest number of views per second (1..240), ``quality`` that of the JPEGs (1..100), ``clients`` the
+    largest number of pages at a time (1..256). ``record`` offers them the button for recording. ``title``
+    names the source; no credentials in it. Raises UsageError for what cannot work, such as an address in use.
+    """
+
+    name = "web"
+
+    def __init__(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 8765,
+        token: str | None = None,
+        rate: float = 30.0,
+        quality: int = 85,
+        clients: int = 16,
+        title: str = "streamseg",
+        record: bool = False,
+    ) -> None:
+        _check("rate", rate, 1, 240)
+        _check("quality", quality, 1, 100)
+        _check("clients", clients, 1, 256)
+        access = Access(host, loopback=is_loopback(host), token=token)
+        self._listening = bind(host, port)
+        self.port: int = self._listening.getsockname()[1]
+        """The port that is listened on."""
+        access.port = self.port
+        address = f"http://{_reachable(host)}:{self.port}/"
+        self.url = address if access.token is None else f"{address}?token={access.token}"
+        self._status = Status(time.monotonic_ns())
+        self._hub = Hub(
+            self._status,
+            rate=rate,
+            quality=quality,
+            clients=clients,
+            hello=_hello(title, record),
+            record=record,
+        )
+        self._closed = False
+        self._server = Server(
+            build(self._hub, access),
+            self._listening,
+            connections=clients + _SPARE_CONNECTIONS,
+            message=MAX_BYTES,
+            opened=self._hub.open,
+            closed=self._hub.close,
+        )
+
+    def __repr__(self) -> str:
+        return f"WebDisplay(port={self.port})"
+
+    def show(self, view: View) -> None:
+        """Hand a view over to the pages; never waits. Raises SinkError where the server has failed."""
+        if self._hub.failure is not None:
+            raise self._hub.failure
+        if not self._closed and not self._server.alive:
+            raise SinkError(f"the web server has ended: {self._server.cause}; start again")
+        self._hub.show(view, time.monotonic_ns())
+
+    def poll(self) -> list[Command]:
+        """What pages asked for since the last call: RECORD only, and only where it is offered."""
+        return self._hub.commands()
+
+    def close(self) -> None:
+        """End every connection and the server, within a second; a second time does nothing."""
+        self._closed = True
+        self._server.close()
+
+
+def _check(name: str, value: float, least: int, most: int) -> None:
+    if not least <= value <= most:
+        raise UsageError(f"the web page's {name} is {value}; give {least} to {most}")
+
+
+def _hello(title: str, record: bool) -> dict[str, object]:
+    return {
+        "hello": __version__,
+        "title": title,
+        "record": record,
+        "disclaimer": DISCLAIMER,
+        "states": [state.value for state in State],
+        "colours": {
+            state.value: "#{2:02x}{1:02x}{0:02x}".format(*bgr) for state, bgr in STATE_COLOURS.items()
+        },
+    }
+
+
+def _reachable(host: str) -> str:
+    """The host to open: that address by which others reach this machine where it listens on all of them."""
+    name = host.strip("[]")
+    if name in ("0.0.0.0", "::", ""):
+        # Connecting a datagram socket sends nothing; it only asks the kernel which way it would go.
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.connect(("192.0.2.1", 9))
+                return str(probe.getsockname()[0])
+            except OSError:
+                return socket.gethostname()
+    return f"[{name}]" if ":" in name else name

@@ -1,0 +1,135 @@
+"""What goes to the pages: one message per view, picture and metadata together.
+
+A message is binary: four bytes (little endian) with the length of the JSON that follows, the JSON (UTF-8),
+then the JPEG of the image region, or nothing where the page already has that picture. Times in the JSON are
+milliseconds of the server's monotonic clock; lengths and points are pixels of the region, the centre of its
+top-left pixel at (0, 0). Nothing outside the region is ever encoded: the rest of a machine's screen carries
+patients' names.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+
+from streamseg.errors import SinkError
+from streamseg.latency import Percentiles
+from streamseg.types import Image, Roi, Segmentation, State
+from streamseg.view import Figures, View
+
+_GREY_TOLERANCE = 4
+"""Channels that differ by no more show no colour that eyes could see; video codecs add that much to grey."""
+_SLIM = 0.25
+"""Pixels by which an outline may be moved to save points."""
+
+
+@dataclass(slots=True, repr=False)
+class Packet:
+    """A view made ready for any number of pages."""
+
+    view: View
+    picture: int
+    """Number of the picture that the view shows: pages that hold it already need no JPEG. 0: no picture."""
+    jpeg: bytes
+    _bodies: dict[bool, str] = field(default_factory=dict)
+
+    def message(self, now_ns: int, known: int) -> bytes:
+        """The message to send at ``now_ns`` to a page whose last picture was number ``known``.
+
+        From the view's expiry on it goes without outline.
+        """
+        view = self.view
+        alive = view.segmentation is not None and view.expires_ns is not None and now_ns < view.expires_ns
+        if alive not in self._bodies:
+            self._bodies[alive] = json.dumps(_body(view, self.picture, alive), allow_nan=False)[1:]
+        life = (view.expires_ns - now_ns) / 1e6 if alive and view.expires_ns is not None else 0.0
+        age = None if view.frame is None else round((now_ns - view.frame.captured_ns) / 1e6, 3)
+        head = json.dumps({"sent": now_ns / 1e6, "life": round(life, 3), "age": age})[:-1]
+        text = f"{head}, {self._bodies[alive]}".encode()
+        return struct.pack("<I", len(text)) + text + (b"" if self.picture == known else self.jpeg)
+
+
+def encode_picture(image: Image, roi: Roi, quality: int) -> bytes:
+    """JPEG of an image's region, grey where it shows no colour; ``quality`` 1..100. Raises SinkError."""
+    region = roi.crop(image)
+    if region.ndim == 3:
+        blue, green, red = cv2.split(region)
+        if max(cv2.norm(blue, green, cv2.NORM_INF), cv2.norm(green, red, cv2.NORM_INF)) <= _GREY_TOLERANCE:
+            region = np.asarray(green, np.uint8)
+    try:
+        _, data = cv2.imencode(".jpg", region, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    except cv2.error as error:
+        raise SinkError(
+            f"the web page cannot show a picture of {region.shape[1]}x{region.shape[0]} pixels; "
+            "choose a smaller region with --roi, or another display"
+        ) from error
+    return data.tobytes()
+
+
+def _body(view: View, picture: int, alive: bool) -> dict[str, Any]:
+    late = view.segmentation is not None and not alive
+    body: dict[str, Any] = {
+        "view": view.number,
+        "at": view.at_ns / 1e6,
+        "state": (State.LAGGING if late else view.state).value,
+        "reason": "the outline was too old to be sent" if late else view.reason,
+        "picture": picture,
+        "figures": _figures(view.figures),
+    }
+    if view.frame is not None:
+        body |= {
+            "frame": view.frame.index,
+            "captured": view.frame.captured_ns / 1e6,
+            "spacing": view.frame.spacing_mm,
+        }
+    if view.roi is not None:
+        body["size"] = [view.roi.width, view.roi.height]
+    if alive and view.segmentation is not None and view.roi is not None and view.expires_ns is not None:
+        body |= {
+            "expires": view.expires_ns / 1e6,
+            "outline": _outline(view.segmentation, view.roi),
+            "found": view.segmentation.state.value,
+            "confidence": _finite(view.segmentation.confidence),
+            "area_px": view.segmentation.area_px,
+            "area_mm2": _finite(view.segmentation.area_mm2),
+        }
+    return body
+
+
+def _outline(segmentation: Segmentation, roi: Roi) -> list[list[int]]:
+    """Closed polygons in region pixels, each flat: x, y, x, y, ..."""
+    polygons = []
+    for contour in segmentation.contours:
+        points = (contour - np.array((roi.x, roi.y))).astype(np.int32).reshape(-1, 1, 2)
+        polygons.append(np.asarray(cv2.approxPolyDP(points, _SLIM, True)).reshape(-1).tolist())
+    return polygons
+
+
+def _figures(figures: Figures) -> dict[str, Any]:
+    return {
+        "offered": figures.offered,
+        "processed": figures.processed,
+        "dropped": figures.dropped,
+        "reconnects": figures.reconnects,
+        "offered_fps": _finite(figures.offered_fps),
+        "processed_fps": _finite(figures.processed_fps),
+        "age": None if figures.age is None else _percentiles(figures.age),
+        "stages": {name: _percentiles(times) for name, times in figures.stages.items()},
+        "recording": figures.recording,
+    }
+
+
+def _percentiles(times: Percentiles) -> list[float | None]:
+    """p50, p95, p99 and maximum, milliseconds."""
+    return [_finite(value) for value in (times.p50_ms, times.p95_ms, times.p99_ms, times.max_ms)]
+
+
+def _finite(value: float | None) -> float | None:
+    """A number for JSON, which knows no NaN."""
+    return None if value is None or not math.isfinite(value) else round(value, 3)

@@ -1,0 +1,117 @@
+// The WebSocket: asks for the time, notices silence, comes back by itself.
+//
+// The link is alive while messages come that were sent less than SILENCE_MS ago; old ones that arrive in a bunch
+// after a stall are no sign of life.
+
+import { Clock } from "./clock.js";
+
+export const SILENCE_MS = 250;
+const GIVE_UP_MS = 3000;
+const LADDER_MS = [100, 200, 400, 800, 1600, 2000];
+
+export class Link {
+  /** `on` has hello(values), view(values, jpeg), closed(reason). */
+  constructor(on) {
+    this.on = on;
+    this.clock = new Clock();
+    this.attempt = 0;
+    this.socket = null;
+    this.why = "";
+    this.quiet = 0;
+    this.reconnects = -1;
+  }
+
+  open() {
+    this.drop();
+    this.heard = -Infinity; // newest sending time heard of, by the server's clock
+    this.arrived = performance.now();
+    this.opened = false;
+    this.clock.reset();
+    const scheme = location.protocol === "https:" ? "wss" : "ws";
+    const socket = this.socket = new WebSocket(`${scheme}://${location.host}/ws`);
+    socket.binaryType = "arraybuffer";
+    const mine = (act) => (event) => { if (this.socket === socket) act(event); };
+    socket.onopen = mine(() => { this.opened = true; this.reconnects += 1; this.ask(0); });
+    socket.onmessage = mine((event) => this.take(event.data));
+    socket.onclose = mine((event) => this.again(event.reason));
+  }
+
+  /** Leave; nothing of the old connection is listened to any more. */
+  drop() {
+    clearTimeout(this.timer);
+    clearTimeout(this.asking);
+    const socket = this.socket;
+    this.socket = null;
+    if (socket) socket.close();
+  }
+
+  again(reason) {
+    const opened = this.opened;
+    this.drop();
+    this.why = reason;
+    this.on.closed(reason);
+    if (!opened) this.explain();
+    const wait = LADDER_MS[Math.min(this.attempt, LADDER_MS.length - 1)];
+    this.attempt += 1;
+    this.timer = setTimeout(() => this.open(), wait);
+  }
+
+  /** A refused handshake looks like a dead server; a plain request tells them apart. */
+  async explain() {
+    try {
+      const answer = await fetch("/healthz", { signal: AbortSignal.timeout(1500) });
+      if (answer.status === 401) this.why = "the server asks for a new token: open the address that it printed";
+    } catch { /* it is dead */ }
+  }
+
+  send(values) {
+    if (this.socket?.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify(values));
+  }
+
+  ask(count) {
+    this.send({ ping: performance.now() });
+    this.asking = setTimeout(() => this.ask(count + 1), count < 5 ? 60 : 1000);
+  }
+
+  take(data) {
+    const now = performance.now();
+    this.arrived = now;
+    if (typeof data === "string") {
+      const values = JSON.parse(data);
+      if ("pong" in values) {
+        this.clock.answered(values.pong, values.now, now);
+        this.sign(values.now, now);
+      } else if ("beat" in values) {
+        this.quiet = values.quiet;
+        this.sign(values.beat, now);
+      } else if ("hello" in values) {
+        this.on.hello(values);
+      }
+      return;
+    }
+    const length = new DataView(data).getUint32(0, true);
+    const values = JSON.parse(new TextDecoder().decode(new Uint8Array(data, 4, length)));
+    this.quiet = 0;
+    this.sign(values.sent, now);
+    this.on.view(values, data.slice(4 + length));
+  }
+
+  sign(sent, now) {
+    this.clock.agrees(sent, now);
+    this.heard = Math.max(this.heard, sent);
+    this.why = "";
+    if (this.silent(now) < SILENCE_MS) this.attempt = 0;
+  }
+
+  /** Milliseconds since the server sent the newest message that has come. */
+  silent(now) {
+    return this.clock.known ? this.clock.server(now) - this.heard : now - this.arrived;
+  }
+
+  alive(now) { return this.opened && this.socket !== null && this.silent(now) < SILENCE_MS; }
+
+  /** Called often: gives up a connection that says nothing, and tries a new one. */
+  watch(now) {
+    if (this.socket && now - this.arrived > GIVE_UP_MS) this.again("");
+  }
+}

@@ -1,0 +1,288 @@
+// The page: takes views from the link, decides at every moment what may be shown, and shows it.
+
+import { Chart } from "./chart.js";
+import { Link, SILENCE_MS } from "./link.js";
+import { fit, paint, snapshot } from "./picture.js";
+import { look } from "./states.js";
+
+const $ = (id) => document.getElementById(id);
+/** Taking the outline away reaches the glass up to one refresh later: so it begins that much earlier. */
+const REFRESH_MS = 17;
+/** The server lives, but its program has decided nothing for this long. */
+const HANGS_MS = 2000;
+const EVENTS = 300;
+
+const held = { number: 0, bitmap: null }; // the newest picture that came
+const kept = { view: null, bitmap: null, deadline: -Infinity, age: null }; // what is on the canvas, without the outline's say
+const ui = { overlay: true, opacity: 0.25, frozen: null, colours: {}, outlined: false, state: "", scale: 1 };
+const ages = [];
+const context = $("picture").getContext("2d", { alpha: false });
+const chart = new Chart($("chart"), $("legend"));
+
+/** For tests, and for whoever asks what happened: times are those of performance.now(). */
+const events = [];
+function note(what, more = {}) {
+  events.push({ at: performance.now(), what, ...more });
+  if (events.length > EVENTS) events.shift();
+}
+
+const link = new Link({
+  hello(values) {
+    ui.colours = values.colours;
+    $("record").hidden = !values.record;
+    $("disclaimer").textContent = values.disclaimer;
+    $("source").textContent = values.title;
+    document.title = values.title;
+    note("hello");
+  },
+  view: (values, jpeg) => { take(values, jpeg).catch(() => ack(values, null)); },
+  closed(reason) { note("closed", { reason }); refresh(); },
+});
+window.streamseg = { events, link, ui, kept, ages };
+
+async function take(view, jpeg) {
+  const socket = link.socket;
+  // Whatever the clocks say: it cannot live longer from now than it could when it was sent.
+  const arrived = performance.now();
+  if (jpeg.byteLength) {
+    const bitmap = await createImageBitmap(new Blob([jpeg], { type: "image/jpeg" }));
+    const old = held.bitmap;
+    [held.number, held.bitmap] = [view.picture, bitmap];
+    if (old && old !== kept.bitmap) old.close();
+  }
+  // A connection that ended in between: its messages are answered no more.
+  if (socket !== link.socket) return;
+  if (ui.frozen === null) {
+    const matches = view.picture !== 0 && view.picture === held.number;
+    change(view, matches ? held.bitmap : null, arrived);
+  } else {
+    ui.live = view;
+  }
+  const now = performance.now();
+  ack(view, ui.frozen === null && "captured" in view && link.clock.known ? link.clock.server(now) - view.captured : null);
+}
+
+/** Put a view on the canvas. */
+function change(view, bitmap, arrived) {
+  if (kept.bitmap && kept.bitmap !== bitmap && kept.bitmap !== held.bitmap) kept.bitmap.close();
+  const fresh = view.frame !== undefined && view.captured !== kept.view?.captured;
+  [kept.view, kept.bitmap] = [view, bitmap];
+  kept.deadline = bitmap && view.outline && link.clock.known
+    ? Math.min(arrived + view.life, link.clock.earliest(view.expires)) - REFRESH_MS
+    : -Infinity;
+  refresh();
+  draw();
+  if (fresh && bitmap && link.clock.known) {
+    const now = performance.now();
+    kept.age = link.clock.server(now) - view.captured;
+    ages.push(kept.age);
+    if (ages.length > 300) ages.shift();
+    const stages = Object.entries(view.figures.stages).map(([name, times]) => [name, times[0] ?? 0]);
+    chart.add(now, kept.age, Object.fromEntries(stages));
+  }
+}
+
+function ack(view, age) { link.send({ ack: view.view, age, at: performance.now() }); }
+
+/** True while the outline of the kept view may be seen. */
+function mayOutline(now) {
+  return now < kept.deadline && link.alive(now) && link.clock.known && !document.hidden;
+}
+
+function draw() {
+  const now = performance.now();
+  const { view, bitmap } = kept;
+  const outlined = ui.overlay && mayOutline(now);
+  if (bitmap) ui.scale = fit($("picture"), room(), [bitmap.width, bitmap.height]);
+  paint(context, context.canvas.width, context.canvas.height, shown(outlined));
+  if (outlined !== ui.outlined) note(outlined ? "outline shown" : "outline hidden", { view: view?.view });
+  ui.outlined = outlined;
+  document.body.dataset.outline = outlined ? "shown" : "hidden";
+}
+
+function shown(outlined) {
+  const { view, bitmap } = kept;
+  return {
+    bitmap,
+    outline: outlined ? view.outline : null,
+    uncertain: view?.found === "low confidence",
+    colour: view?.found ? look(view.found, ui.colours).colour : "#fff",
+    opacity: ui.opacity,
+  };
+}
+
+function room() {
+  const side = getComputedStyle($("stage"));
+  const stacked = getComputedStyle($("state")).order !== "0";
+  const width = $("stage").clientWidth - parseFloat(side.paddingLeft) * 2 - 20;
+  const height = stacked ? window.innerHeight * 0.6 : $("stage").clientHeight - 20 - 20 - 34;
+  return { width: Math.max(16, width), height: Math.max(16, height) };
+}
+
+/** What is to be said now: the state, why, and how the picture is marked. */
+function situation(now) {
+  if (link.reconnects < 0 && !link.opened) return { state: "connecting", reason: link.why, old: true, dim: true };
+  if (!link.alive(now)) {
+    const late = link.opened && now - link.arrived < SILENCE_MS && link.clock.known;
+    const reason = link.why || (late ? `messages come ${Math.round(link.silent(now))} ms late` : "nothing comes from the server");
+    return { state: "link lost", reason, old: true, dim: true };
+  }
+  if (link.quiet > HANGS_MS) {
+    return { state: "program hangs", reason: `it has shown nothing new for ${(link.quiet / 1000).toFixed(0)} s`, old: true, dim: true };
+  }
+  const view = (ui.frozen === null ? kept.view : ui.live) ?? kept.view;
+  if (!view) return { state: "starting", reason: "no picture yet", old: false, dim: false };
+  if (ui.frozen === null && view.outline && kept.bitmap && now >= kept.deadline) {
+    const reason = link.clock.known ? "the outline was too old to be shown" : "comparing clocks";
+    return { state: "segmentation lagging", reason, old: false, dim: false };
+  }
+  const lost = view.state === "source lost";
+  return { state: view.state, reason: view.reason, old: lost || view.state === "scanner frozen" || ui.frozen !== null, dim: lost };
+}
+
+/** Say it, where it has changed. */
+function refresh() {
+  const now = performance.now();
+  const { state, reason, old, dim } = situation(now);
+  if (state !== ui.state) {
+    const { words, symbol, background, ink } = look(state, ui.colours);
+    $("words").textContent = words;
+    $("words").className = words.length < 9 ? "short" : "";
+    $("symbol").innerHTML = symbol;
+    document.documentElement.style.setProperty("--state", background);
+    document.documentElement.style.setProperty("--state-ink", ink);
+    document.body.dataset.state = state;
+    note(`state ${state}`, { silent: link.silent(now), arrived: link.arrived });
+    ui.state = state;
+  }
+  if ($("reason").textContent !== reason) $("reason").textContent = reason;
+  $("frame").classList.toggle("old", old && kept.view !== null);
+  $("frame").classList.toggle("dim", dim);
+  const since = ui.frozen === null ? "" : `DISPLAY FROZEN ${Math.floor((now - ui.frozen) / 1000)} s`;
+  $("mark").hidden = !since;
+  if ($("mark").textContent !== since) $("mark").textContent = since;
+}
+
+function tick() {
+  const now = performance.now();
+  link.watch(now);
+  refresh();
+  if (ui.outlined && !mayOutline(now)) draw();
+}
+
+// Figures are read by people: four times a second is enough.
+function figures() {
+  const { view } = kept;
+  const text = (id, value, unit = "") => {
+    const node = $(id);
+    const whole = `${value}|${unit}`;
+    if (node.dataset.text === whole) return;
+    node.dataset.text = whole;
+    node.replaceChildren(`${value}`);
+    if (unit) node.append(Object.assign(document.createElement("small"), { textContent: ` ${unit}` }));
+  };
+  const now = performance.now();
+  const known = link.clock.known && view && "captured" in view;
+  const running = known ? link.clock.server(now) - view.captured : null;
+  const age = running !== null && running > 1000 ? running : kept.age;
+  if (!known || age === null) text("age", "-");
+  else if (age > 1000) text("age", (age / 1000).toFixed(1), "s");
+  else text("age", age.toFixed(0), "ms");
+  text("link", link.alive(now) && link.clock.known ? `± ${link.clock.error.toFixed(1)}` : "-", "ms clock");
+  if (view) describe(view, text);
+  chart.draw(now);
+}
+
+function describe(view, text) {
+  const { figures: all, spacing, size } = view;
+  const rate = (fps) => (fps === null ? "-" : fps.toFixed(1));
+  text("fps", rate(all.processed_fps), `of ${rate(all.offered_fps)} fps`);
+  const found = ui.outlined || (kept.deadline > performance.now() && view.outline);
+  if (!found || !view.area_px) text("area", "-");
+  else if (view.area_mm2 === null) text("area", view.area_px, "px");
+  else text("area", view.area_mm2.toFixed(1), "mm²");
+  if (found && view.confidence !== null) text("confidence", (100 * view.confidence).toFixed(0), "%");
+  else text("confidence", "-");
+  if (spacing && size) text("depth", (spacing[0] * size[1]).toFixed(0), "mm");
+  else text("depth", "unknown");
+  $("scale").hidden = !spacing;
+  if (spacing) $("bar").style.width = `${10 / spacing[1] * ui.scale}px`;
+  const rows = [["age at display", percentiles(ages)], ["age, server", all.age], ...Object.entries(all.stages)];
+  $("stages").replaceChildren(...rows.filter(([, times]) => times).map(([name, times]) => {
+    const row = document.createElement("tr");
+    for (const cell of [name, ...times.slice(0, 3).map((ms) => (ms === null ? "-" : ms.toFixed(1)))]) {
+      row.append(Object.assign(document.createElement("td"), { textContent: cell }));
+    }
+    return row;
+  }));
+  const recording = all.recording === "recording";
+  $("record").setAttribute("aria-pressed", recording);
+  text("counts", [`${all.processed} of ${all.offered} frames`, `${all.dropped} dropped`,
+    `${all.reconnects} reconnects`, ...(all.recording ? [recording ? "● RECORDING" : all.recording] : [])].join(" · "));
+}
+
+function percentiles(values) {
+  if (!values.length) return null;
+  const sorted = [...values].sort((a, b) => a - b);
+  return [0.5, 0.95, 0.99].map((part) => sorted[Math.round(part * (sorted.length - 1))]);
+}
+
+// Controls
+
+const controls = {
+  overlay() { ui.overlay = !ui.overlay; $("overlay").setAttribute("aria-pressed", ui.overlay); draw(); },
+  freeze() {
+    ui.frozen = ui.frozen === null ? performance.now() : null;
+    ui.live = kept.view;
+    $("freeze").setAttribute("aria-pressed", ui.frozen !== null);
+    note(ui.frozen === null ? "live" : "frozen");
+    refresh();
+  },
+  record() { if (!$("record").hidden) link.send({ command: "record" }); },
+  async snapshot() {
+    if (!kept.bitmap) return;
+    const now = new Date();
+    const stamp = new Date(now - now.getTimezoneOffset() * 60_000).toISOString().slice(0, 19).replace(/[-:]/g, "").replace("T", "-");
+    const age = kept.age === null ? "" : `, age at display ${kept.age.toFixed(0)} ms`;
+    const caption = [`${ui.state}${ui.frozen === null ? "" : " (display frozen)"}, frame ${kept.view.frame}${age}, ${now.toLocaleString()}`, $("disclaimer").textContent];
+    const url = URL.createObjectURL(await snapshot(shown(ui.outlined), caption));
+    Object.assign(document.createElement("a"), { href: url, download: `streamseg-${stamp}.png` }).click();
+    setTimeout(() => URL.revokeObjectURL(url), 10_000);
+    note("snapshot");
+  },
+};
+function fill(percent) { $("opacity").value = percent; ui.opacity = $("opacity").value / 100; draw(); }
+for (const name of Object.keys(controls)) $(name).addEventListener("click", controls[name]);
+$("opacity").addEventListener("input", () => fill($("opacity").value));
+const KEYS = { o: controls.overlay, f: controls.freeze, s: controls.snapshot, r: controls.record, " ": controls.freeze };
+addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
+  if (event.target instanceof HTMLButtonElement && event.key === " ") return; // it presses the button
+  const key = event.key.toLowerCase();
+  if (key in KEYS) KEYS[key]();
+  else if (key === "+" || key === "=") fill(+$("opacity").value + 5);
+  else if (key === "-") fill(+$("opacity").value - 5);
+  else return;
+  event.preventDefault();
+});
+
+// A hidden page's timers sleep, so it could not keep its promise: it lets go, and begins anew when it is seen.
+function seen() {
+  kept.deadline = -Infinity;
+  draw();
+  if (document.hidden) link.drop();
+  else link.open();
+  refresh();
+}
+document.addEventListener("visibilitychange", seen);
+addEventListener("pagehide", () => link.drop());
+addEventListener("pageshow", (event) => { if (event.persisted) seen(); });
+addEventListener("resize", draw);
+
+if (location.search) history.replaceState(null, "", location.pathname); // the token is in the cookie by now
+link.open();
+draw();
+refresh();
+setInterval(tick, 20);
+setInterval(figures, 250);
+(function each() { tick(); requestAnimationFrame(each); })();

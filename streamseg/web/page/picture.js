@@ -1,0 +1,91 @@
+// The picture and the outline over it, drawn together on one canvas: an outline is only ever drawn on the very
+// picture that it came with.
+
+const HALO = "rgb(16, 16, 16)";
+
+/** Draw into a 2D context of `width` x `height` pixels. `outline`: polygons in picture pixels, or null. */
+export function paint(context, width, height, { bitmap, outline, uncertain, colour, opacity }) {
+  context.fillStyle = "#000";
+  context.fillRect(0, 0, width, height);
+  if (!bitmap) return;
+  context.imageSmoothingQuality = "high";
+  context.drawImage(bitmap, 0, 0, width, height);
+  if (!outline) return;
+  const scale = [width / bitmap.width, height / bitmap.height];
+  const lines = outline.map((flat) => onCanvas(flat, scale));
+  const path = new Path2D();
+  for (const points of lines) {
+    points.forEach(([x, y], index) => (index ? path.lineTo(x, y) : path.moveTo(x, y)));
+    path.closePath();
+  }
+  context.save();
+  context.lineJoin = "round";
+  context.globalAlpha = opacity * (uncertain ? 0.5 : 1);
+  context.fillStyle = colour;
+  context.fill(path);
+  context.globalAlpha = 1;
+  const line = Math.max(2, Math.round(Math.min(width, height) / 270));
+  if (uncertain) dash(context, lines, 12 * line);
+  for (const [ink, thick] of [[HALO, line + 2 * Math.max(1, Math.round(line / 2))], [colour, line]]) {
+    context.strokeStyle = ink;
+    context.lineWidth = thick;
+    context.stroke(path);
+  }
+  context.restore();
+}
+
+function onCanvas(flat, [across, down]) {
+  let points = [];
+  for (let i = 0; i < flat.length; i += 2) points.push([(flat[i] + 0.5) * across, (flat[i + 1] + 0.5) * down]);
+  // The stairs of enlarged pixels are rounded; that moves the line by less than half a pixel of the picture.
+  if (Math.min(across, down) >= 1.5 && points.length > 3) points = cutCorners(points);
+  return points;
+}
+
+function cutCorners(points) {
+  const mix = (p, q, part) => [p[0] + part * (q[0] - p[0]), p[1] + part * (q[1] - p[1])];
+  return points.flatMap((point, index) => {
+    const next = points[(index + 1) % points.length];
+    return [mix(point, next, 0.25), mix(point, next, 0.75)];
+  });
+}
+
+/** Dashes of about `period` pixels that go round the longest outline evenly. */
+function dash(context, lines, period) {
+  const around = Math.max(...lines.map((points) => points.reduce((sum, point, index) => {
+    const next = points[(index + 1) % points.length];
+    return sum + Math.hypot(next[0] - point[0], next[1] - point[1]);
+  }, 0)));
+  const step = around / Math.max(2, Math.round(around / period));
+  context.setLineDash([0.55 * step, 0.45 * step]);
+}
+
+/** Give the canvas the largest size that shows the whole picture in the room there is. */
+export function fit(canvas, room, [width, height]) {
+  const scale = Math.min(room.width / width, room.height / height);
+  const css = [Math.max(1, Math.floor(width * scale)), Math.max(1, Math.floor(height * scale))];
+  const dense = Math.min(window.devicePixelRatio || 1, 2);
+  const size = css.map((side) => Math.round(side * dense));
+  if (canvas.width !== size[0] || canvas.height !== size[1]) [canvas.width, canvas.height] = size;
+  canvas.style.width = `${css[0]}px`;
+  canvas.style.height = `${css[1]}px`;
+  return scale;
+}
+
+/** The picture as it is displayed, in its own pixels or twice as many, with a caption below it. */
+export function snapshot(shown, caption) {
+  const { bitmap } = shown;
+  const enlarge = bitmap.height < 700 ? 2 : 1;
+  const [width, height] = [bitmap.width * enlarge, bitmap.height * enlarge];
+  const foot = 22 * caption.length + 12;
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [width, height + foot];
+  const context = canvas.getContext("2d");
+  paint(context, width, height, shown);
+  context.fillStyle = "#16191e";
+  context.fillRect(0, height, width, foot);
+  context.fillStyle = "#f5f5f5";
+  context.font = "15px system-ui, sans-serif";
+  caption.forEach((text, row) => context.fillText(text, 8, height + 22 * (row + 1), width - 16));
+  return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
+}

@@ -1,0 +1,172 @@
+"""The web server: uvicorn in a thread and event loop of its own, with limits that uvicorn does not have."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from streamseg.errors import SinkError, UsageError
+
+HTTP_S = 10.0
+"""No plain HTTP connection lives longer: our answers are small, and who sends drop by drop ends here."""
+_STUCK_MS = 5000
+"""The kernel ends a connection whose other side acknowledges nothing, or has no room, for this long."""
+_START_S = 10.0
+_POLITE_S = 0.35
+"""How long connections may take to end by themselves when the server closes."""
+_CLOSE_S = 2.0
+
+
+class _Http(H11Protocol):
+    """HTTP with a limit on connections, and on how long each may last unless it becomes a WebSocket."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if self.limit_concurrency is not None and len(self.connections) > self.limit_concurrency:
+            transport.abort()
+            return
+        self.loop.call_later(HTTP_S, self._out_of_time)
+
+    def _out_of_time(self) -> None:
+        if self in self.connections:
+            self.transport.abort()
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 picks a free one. Raises UsageError with a remedy."""
+    if not 0 <= port <= 65535:
+        raise UsageError(f"the web page cannot listen on port {port}; give 1 to 65535, or 0 for a free one")
+    name = host.strip("[]")
+    family = socket.AF_INET6 if ":" in name else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; accepted sockets inherit it.
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _STUCK_MS)
+        listening.bind((name, port))
+        listening.listen(64)
+    except OSError as error:
+        listening.close()
+        raise UsageError(f"the web page cannot listen on {host} port {port}: {_remedy(error)}") from error
+    return listening
+
+
+def _remedy(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "another program listens there; end it, or choose another port (0 takes a free one)"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return "ports below 1024 are for administrators; choose one above, such as 8765"
+    if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
+        return "this machine has no such address; give 127.0.0.1, 0.0.0.0 or one of its own"
+    return f"{error.strerror or type(error).__name__}; choose another address or port"
+
+
+class Server:
+    """Serves an application on a bound socket until :meth:`close`.
+
+    ``opened`` and ``closed`` are called on the event loop, first and last. ``connections`` limits what is
+    open at a time, ``message`` the bytes of one WebSocket message. Raises SinkError where it does not start.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        listening: socket.socket,
+        *,
+        connections: int,
+        message: int,
+        opened: Callable[[], None],
+        closed: Callable[[], None],
+    ) -> None:
+        self._server = uvicorn.Server(_config(app, connections, message))
+        self._listening = listening
+        self._opened, self._closed = opened, closed
+        self._started = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="streamseg-web", daemon=True)
+        self._thread.start()
+        if not self._started.wait(_START_S) or not self.alive:
+            self.close()
+            raise SinkError(f"the web server did not start: {self.cause}; try again, or another display")
+
+    @property
+    def alive(self) -> bool:
+        """False once the server has ended, for whatever reason."""
+        return self._thread.is_alive()
+
+    @property
+    def cause(self) -> str:
+        """Why it ended, in a few words."""
+        return "no answer" if self._error is None else f"{type(self._error).__name__}: {self._error}"
+
+    def close(self) -> None:
+        """End every connection and the thread; a second time does nothing. Takes less than a second."""
+        loop, stop = self._loop, self._stop
+        if loop is not None and stop is not None and self.alive:
+            with contextlib.suppress(RuntimeError):  # It ended by itself just now.
+                loop.call_soon_threadsafe(stop.set)
+        self._thread.join(_CLOSE_S)
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException as error:  # uvicorn ends by SystemExit; the thread that shows views tells it
+            self._error = error
+        finally:
+            self._listening.close()
+            self._started.set()
+
+    async def _serve(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        self._opened()
+        serving = asyncio.ensure_future(self._server.serve(sockets=[self._listening]))
+        stopping = asyncio.ensure_future(self._stop.wait())
+        try:
+            while not self._server.started and not serving.done():
+                await asyncio.sleep(0.005)
+            self._started.set()
+            await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+            self._closed()
+            self._server.should_exit = True
+            await asyncio.wait({serving}, timeout=_POLITE_S)
+            # Who does not read does not let its connection end either.
+            for connection in list(self._server.server_state.connections):
+                connection.transport.abort()
+            await asyncio.wait({serving}, timeout=_POLITE_S)
+        if serving.done():
+            serving.result()
+
+
+def _config(app: ASGIApp, connections: int, message: int) -> uvicorn.Config:
+    options: dict[str, Any] = {
+        "http": _Http,
+        "ws": "websockets-sansio",
+        "ws_max_size": message,
+        "ws_per_message_deflate": False,  # JPEG does not get smaller, and it costs time
+        "lifespan": "off",
+        "log_config": None,
+        "log_level": "error",  # below that, uvicorn logs addresses, and with them tokens
+        "access_log": False,
+        "proxy_headers": False,
+        "server_header": False,
+        "date_header": False,
+        "limit_concurrency": connections,
+        "timeout_keep_alive": 5,
+        "timeout_graceful_shutdown": 1,
+        "h11_max_incomplete_event_size": 16 * 1024,
+    }
+    return uvicorn.Config(app, **options)

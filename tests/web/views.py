@@ -1,0 +1,86 @@
+"""Views for the tests of the page: a phantom with its true nerve as the outline, as the live loop would show it."""
+
+import time
+from functools import cache
+
+import cv2
+import numpy as np
+
+from streamseg.latency import Percentiles
+from streamseg.phantom import PhantomVideo
+from streamseg.types import Frame, Roi, Segmentation, State
+from streamseg.view import Figures, View
+
+HEIGHT, WIDTH = 420, 580
+MARGIN = 40
+"""Of the screen around the region; it is filled with a colour that must never be seen."""
+FORBIDDEN = (255, 0, 255)
+
+
+@cache
+def stills(count: int = 6, seed: int = 3):
+    """Frames of a phantom (height, width) with the contours of their nerve, and the millimetres per pixel."""
+    video = PhantomVideo(seed, height=HEIGHT, width=WIDTH, nerve=True)
+    made = []
+    for index in range(count):
+        still = video.frame(2 * index)
+        found, _ = cv2.findContours(still.nerve.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+        made.append((still.image, still.nerve, tuple(contour[:, 0] for contour in found)))
+    return made, video.spacing_mm
+
+
+def figures(number: int) -> Figures:
+    times = Percentiles(100, 24.1, 29.0, 33.3, 41.0)
+    return Figures(
+        offered=2 * number,
+        processed=number,
+        dropped=number,
+        reconnects=1,
+        offered_fps=59.9,
+        processed_fps=29.9,
+        age=Percentiles(100, 48.0, 61.0, 70.0, 90.0),
+        stages={"preprocess": Percentiles(100, 1.1, 1.5, 2.0, 3.0), "infer": times, "postprocess": times},
+    )
+
+
+def view(
+    number: int,
+    state: State = State.NERVE,
+    *,
+    outline: bool | None = None,
+    age_s: float = 0.04,
+    budget_s: float = 0.15,
+    picture: int | None = None,
+    reason: str = "",
+    colour: bool = True,
+) -> View:
+    """View ``number`` of the phantom inside a larger screen, captured ``age_s`` ago."""
+    made, spacing = stills()
+    image, mask, contours = made[(number if picture is None else picture) % len(made)]
+    shape = (HEIGHT + 2 * MARGIN, WIDTH + 2 * MARGIN)
+    if colour:
+        screen = np.full((*shape, 3), FORBIDDEN, np.uint8)
+        screen[MARGIN:-MARGIN, MARGIN:-MARGIN] = image[..., None]
+    else:
+        screen = np.full(shape, 255, np.uint8)
+        screen[MARGIN:-MARGIN, MARGIN:-MARGIN] = image
+    now = time.monotonic_ns()
+    captured = now - round(age_s * 1e9)
+    found = None
+    if outline if outline is not None else state in (State.NERVE, State.LOW_CONFIDENCE):
+        area = int(mask.sum())
+        moved = tuple(contour + MARGIN for contour in contours)
+        found = Segmentation(
+            np.pad(mask, MARGIN), moved, area, area * spacing[0] * spacing[1], (0.0, 0.0), 0.87, state
+        )
+    return View(
+        number,
+        now,
+        state,
+        reason=reason,
+        frame=Frame(screen, number, captured, number / 30, spacing),
+        roi=Roi(MARGIN, MARGIN, WIDTH, HEIGHT),
+        segmentation=found,
+        expires_ns=captured + round(budget_s * 1e9) if found is not None else None,
+        figures=figures(number),
+    )
