@@ -78,8 +78,8 @@ def run_live(
 
     ``opener`` opens the source, again and again where ``options.reconnect`` is set. ``say`` gets one line for
     people now and then, in any thread. ``recording`` gives what the display says about a recording, and
-    ``on_command`` gets what users ask for, but for QUIT. The end of a source, or of the time, is no error.
-    Raises what else ended the run, after the displays and taps were closed.
+    ``on_command`` gets what users ask for, but for QUIT. Whatever ends the run, displays and taps are closed
+    and its figures returned; an error is in the report's ``error``, for the caller to raise.
     """
     run = _Run(opener, segmenter, displays=displays, taps=taps, options=options, stop=stop, say=say)
     with ExitStack() as closing:
@@ -89,9 +89,10 @@ def run_live(
             closing.callback(display.close)
         closing.callback(run.close)
         run.start()
-        run.show_until_over(on_command, recording)
-    if run.error is not None:
-        raise run.error
+        try:
+            run.show_until_over(on_command, recording)
+        except Exception as error:  # of a display
+            run.error = run.error or error
     return run.report()
 
 
@@ -149,7 +150,9 @@ class _Run:
 
     def report(self) -> LiveReport:
         status = self._reader.status
-        return self._tally.report(self._reader.offered, status.reconnects, stopped=self._stop.is_set())
+        return self._tally.report(
+            self._reader.offered, status.reconnects, stopped=self._stop.is_set(), error=self.error
+        )
 
     # The reader's thread.
 
@@ -249,8 +252,10 @@ class _Run:
             self._presenter.wait(self._nap_s(view, end_ns))
 
     def _figures(self, recording: str | None) -> Figures:
-        reader = self._reader
-        return self._tally.figures(reader.offered, reader.dropped, reader.status.reconnects, recording)
+        reader, status = self._reader, self._reader.status
+        return self._tally.figures(
+            reader.offered, reader.dropped, status.reconnects, clock=status.clock, recording=recording
+        )
 
     def _show(self, view: View) -> None:
         for display in self._displays:

@@ -53,6 +53,8 @@ class SourceStatus:
     """Times that it was opened again after it had delivered frames."""
     name: str = ""
     """The source's own name, once it was open."""
+    clock: str = "arrival"
+    """What the frames' ``captured_ns`` is: ``driver`` or ``arrival``."""
 
 
 class NewestFrames:
@@ -172,7 +174,8 @@ class NewestFrames:
 
     def _opened(self, source: Source) -> None:
         again = self._status.reconnects + self._delivered_before
-        self._set(phase=Phase.OPEN, reason="", reconnects=again, name=source.info.name)
+        info = source.info
+        self._set(phase=Phase.OPEN, reason="", reconnects=again, name=info.name, clock=info.clock)
         self._delivered_before = False
 
     def _put(self, frame: Frame) -> None:

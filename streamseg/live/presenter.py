@@ -26,6 +26,8 @@ RETURN_SHARE = 0.8
 """Share of the budget by which an outline ends LAGGING."""
 TICK_NS = 100_000_000
 """Texts that hold a duration change no more often than this."""
+FIRST_OUTLINE_NS = 5_000_000_000
+"""A net that has given nothing by then does not start, it lags."""
 LONGEST_INTERVAL_NS = 1_000_000_000
 """No source is so slow that a silence of three times this long would be normal."""
 
@@ -48,7 +50,7 @@ class Presenter:
         self._news = 0
         self._newest: Frame | None = None
         self._newest_roi: Roi | None = None
-        self._arrived_ns = 0
+        self._arrived_ns = self._first_ns = 0
         self._arrivals: deque[int] = deque(maxlen=16)
         self._still_since_ns: int | None = None
         self._searching = ""
@@ -64,6 +66,7 @@ class Presenter:
         """A frame came; ``roi`` where it is known; ``still``: its content has not changed for a while."""
         with self._changed:
             self._newest, self._newest_roi, self._arrived_ns = frame, roi, arrived_ns
+            self._first_ns = self._first_ns or arrived_ns
             self._arrivals.append(arrived_ns)
             self._still_since_ns = (self._still_since_ns or arrived_ns) if still else None
             self._wake()
@@ -134,29 +137,22 @@ class Presenter:
             return self._view
 
     def _decide(self, now_ns: int) -> _Decision:
-        newest, roi, status = self._newest, self._newest_roi, self._status
+        newest, roi, result = self._newest, self._newest_roi, self._result
         if (lost := self._lost(now_ns)) is not None:
             return _Decision(State.SOURCE_LOST, lost, newest, roi)
-        if newest is None:
-            opened = status.phase in (Phase.OPEN, Phase.ENDED)
-            return _Decision(
-                State.STARTING, "waiting for the first frame" if opened else "opening the source"
-            )
-        if self._searching:
-            return _Decision(State.STARTING, self._searching, newest, roi)
+        if newest is None or result is None or self._searching:
+            overdue = not self._searching and 0 < self._first_ns < now_ns - FIRST_OUTLINE_NS
+            return _Decision(State.LAGGING if overdue else State.STARTING, self._why_not_yet(), newest, roi)
         if self._still_since_ns is not None:
             lasted = _seconds(now_ns - self._still_since_ns)
             return _Decision(State.FROZEN, f"the picture has not changed for {lasted}", newest, roi)
-        result = self._result
-        if result is None:
-            return _Decision(State.STARTING, "waiting for the first outline", newest, roi)
         age_ns = now_ns - result.frame.captured_ns
         limit_ns = round(self.budget_ns * RETURN_SHARE) if self._lagging else self.budget_ns
         # What is on the display already stays until it expires.
         shown = self._view.segmentation is not None and self._view.frame is result.frame
         if age_ns < (self.budget_ns if shown else limit_ns):
             return _Decision(result.state, "", result.frame, result.roi, result)
-        return _Decision(State.LAGGING, self._why_late(result, newest, now_ns), newest, roi)
+        return _Decision(State.LAGGING, self._why_late(result, newest), newest, roi)
 
     def _why_not_yet(self) -> str:
         if self._newest is None:
@@ -187,11 +183,11 @@ class Presenter:
         usual_ns = statistics.median(b - a for a, b in itertools.pairwise(times))
         return max(self.budget_ns, round(3 * min(usual_ns, LONGEST_INTERVAL_NS)))
 
-    def _why_late(self, result: Result, newest: Frame, now_ns: int) -> str:
+    def _why_late(self, result: Result, newest: Frame) -> str:
         limit = f"limit {self.budget_ns / 1e6:.0f} ms"
-        behind = newest.index > result.frame.index
-        what = "the newest outline" if behind else "the newest frame"
-        return f"{what} is {_seconds(now_ns - result.frame.captured_ns)} old; {limit}"
+        if newest.index > result.frame.index:
+            return f"the last outline came {result.age_ns / 1e6:.0f} ms after its frame; {limit}"
+        return f"no newer frame yet; {limit}"
 
 
 def _seconds(duration_ns: int) -> str:

@@ -46,7 +46,7 @@ class LiveRegion:
         if (known := self._known.get(size)) is not None:
             return known
         if size != self._size:
-            self._size, self._samples, self._attempts = size, [], 0
+            self._size, self._samples, self._attempts, self._next_ns = size, [], 0, 0
         height, width = size
         if self._given is not None and self._fits(self._given, height, width):
             self._known[size] = self._given

@@ -43,6 +43,8 @@ class LiveReport:
     """Seconds for which each state was displayed."""
     stopped: bool
     """True when ``stop`` ended the run, not the end of the source or of the time asked for."""
+    error: BaseException | None = None
+    """What ended the run, unless it ended as it should."""
 
     def to_json(self) -> dict[str, Any]:
         """Strings, numbers and dicts; times in milliseconds, unknown ones null."""
@@ -58,6 +60,7 @@ class LiveReport:
                 "age_ms": _milliseconds(self.age),
                 "stages_ms": {name: _milliseconds(times) for name, times in self.stages.items()},
                 "states": {str(state): round(seconds, 3) for state, seconds in self.states.items()},
+                "error": None if self.error is None else str(self.error),
             }
         )
         return found
@@ -110,7 +113,9 @@ class Tally:
             self._recent_ages.add({"age": self._waiting[1]})
             self._waiting = None
 
-    def figures(self, offered: int, dropped: int, reconnects: int, recording: str | None) -> Figures:
+    def figures(
+        self, offered: int, dropped: int, reconnects: int, *, clock: str, recording: str | None
+    ) -> Figures:
         """What the display says now."""
         now_ns = time.monotonic_ns()
         processed = self._stages.count
@@ -128,9 +133,12 @@ class Tally:
             age=self._recent_ages.stages().get("age"),
             stages=self._recent.stages(),
             recording=recording,
+            clock=clock,
         )
 
-    def report(self, offered: int, reconnects: int, *, stopped: bool) -> LiveReport:
+    def report(
+        self, offered: int, reconnects: int, *, stopped: bool, error: BaseException | None
+    ) -> LiveReport:
         """The whole run."""
         now_ns = time.monotonic_ns()
         if self._state is not None:
@@ -149,4 +157,5 @@ class Tally:
             stages=self._stages.stages(),
             states={state: total / 1e9 for state, total in self._states.items()},
             stopped=stopped,
+            error=error,
         )

@@ -1,0 +1,201 @@
+"""Stand-ins for tests of the live loop: a source with faults, and a display that remembers."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from streamseg.backends import FakeBackend
+from streamseg.errors import SourceError, StreamsegError
+from streamseg.live import LiveOptions, LiveReport, run_live
+from streamseg.segment import Segmenter
+from streamseg.types import Frame, InputSpec, Result, SourceInfo, Tensor
+from streamseg.view import Command, View
+
+SPEC = InputSpec(32, 48, mean=0.25, std=0.25, threshold=0.5, min_area=0.001)
+SHAPE = (64, 96)
+
+
+@dataclass(frozen=True)
+class Act:
+    """What a source does next: wait, then give a frame, fail, hang or end."""
+
+    wait_s: float = 0.0
+    what: str = "frame"
+    shape: tuple[int, int] = SHAPE
+    age_s: float = 0.0
+    """How long before it arrives a frame was captured."""
+
+
+def number_of(image: np.ndarray) -> int:
+    """The number that is drawn into a picture as 16 bright or dark stripes."""
+    stripes = np.array_split(image[image.shape[0] // 2], 16)
+    return sum(1 << bit for bit, stripe in enumerate(stripes) if stripe[len(stripe) // 2] > 128)
+
+
+def picture(number: int, shape: tuple[int, int] = SHAPE) -> np.ndarray:
+    """A picture that shows its number, and has no row like the others (so that it is not still)."""
+    row = np.concatenate(
+        [
+            np.full(len(part), 200 if number >> bit & 1 else 50, np.uint8)
+            for bit, part in enumerate(np.array_split(np.arange(shape[1]), 16))
+        ]
+    )
+    return np.ascontiguousarray(np.broadcast_to(row, shape))
+
+
+class Script:
+    """Opens sources that play a list of acts, one source after another; counts the frames over all."""
+
+    def __init__(self, *plays: Sequence[Act], live: bool = True) -> None:
+        self.plays = list(plays)
+        self.opened = 0
+        self.given = 0
+        self.live = live
+
+    def __call__(self) -> ScriptedSource:
+        if self.opened >= len(self.plays):
+            raise SourceError("nothing answers at this address; check the cable")
+        acts = self.plays[self.opened]
+        self.opened += 1
+        if acts and acts[0].what == "refuse":
+            raise SourceError("connection refused; is the server on?")
+        return ScriptedSource(self, acts)
+
+
+class ScriptedSource:
+    """One opening of a :class:`Script`."""
+
+    def __init__(self, script: Script, acts: Sequence[Act]) -> None:
+        self.script, self.acts, self.live = script, acts, script.live
+        self.info = SourceInfo("script", *SHAPE)
+        self.closed = threading.Event()
+
+    def __iter__(self) -> Iterator[Frame]:
+        for act in self.acts:
+            self.closed.wait(act.wait_s)
+            if self.closed.is_set():
+                return
+            if act.what == "fail":
+                raise SourceError("the cable was pulled; put it back")
+            if act.what == "hang":
+                time.sleep(0.5)
+                continue
+            number, self.script.given = self.script.given, self.script.given + 1
+            captured_ns = time.monotonic_ns() - round(act.age_s * 1e9)
+            yield Frame(picture(number, act.shape), number, captured_ns)
+
+    def close(self) -> None:
+        self.closed.set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class Memory:
+    """A display that remembers every view and when it was on display."""
+
+    name = "memory"
+
+    def __init__(self, pause: Callable[[], float] | None = None, commands: dict[int, Command] | None = None):
+        self.shown: list[tuple[View, int]] = []
+        self.closed = 0
+        self._pause, self._commands = pause, dict(commands or {})
+
+    def show(self, view: View) -> None:
+        if self._pause:
+            time.sleep(self._pause())
+        self.shown.append((view, time.monotonic_ns()))
+
+    def poll(self) -> list[Command]:
+        command = self._commands.pop(len(self.shown), None)
+        return [] if command is None else [command]
+
+    def close(self) -> None:
+        self.closed += 1
+
+    @property
+    def states(self) -> list[str]:
+        """The states that were shown, each once for as long as it lasted."""
+        states = [str(view.state) for view, _ in self.shown]
+        return [state for before, state in zip([None, *states], states, strict=False) if state != before]
+
+
+class Notes:
+    """A tap that remembers."""
+
+    def __init__(self) -> None:
+        self.frames: list[tuple[Frame, int]] = []
+        self.results: list[Result] = []
+        self.views: list[tuple[View, int]] = []
+        self.closed = 0
+
+    def offered(self, frame: Frame, arrived_ns: int) -> None:
+        self.frames.append((frame, arrived_ns))
+
+    def segmented(self, result: Result) -> None:
+        self.results.append(result)
+
+    def displayed(self, view: View, shown_ns: int) -> None:
+        self.views.append((view, shown_ns))
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class Numbered(FakeBackend):
+    """An engine whose outline tells which picture it saw: a blob whose place is the picture's number."""
+
+    def __init__(self, delays_s: Sequence[float] = (0.0,), fail_at: int | None = None) -> None:
+        super().__init__(SPEC, self._mark, fail_at=fail_at)
+        self._delays = delays_s
+
+    def _mark(self, tensor: Tensor) -> np.ndarray:
+        time.sleep(self._delays[self.calls % len(self._delays)])
+        grey = np.round((tensor[0, 0] * SPEC.std + SPEC.mean) * 255)
+        map_ = np.full((SPEC.height, SPEC.width), 0.01, np.float32)
+        map_[8:24, 8:24] = 0.9
+        # The number itself, hidden in probabilities that are far below any threshold.
+        map_[0, 0] = 0.1 + number_of(grey) / 1e6
+        return map_
+
+
+def marked_number(view: View) -> int:
+    """The number of the picture from which a view's outline was computed."""
+    assert view.segmentation is not None
+    assert view.segmentation.probability is not None
+    return round((float(view.segmentation.probability[0, 0]) - 0.1) * 1e6)
+
+
+def run(
+    script: Script,
+    *,
+    backend: FakeBackend | None = None,
+    display: Memory | None = None,
+    stop: threading.Event | None = None,
+    taps: Sequence[Notes] = (),
+    **options: object,
+) -> tuple[LiveReport, Memory]:
+    """A whole run with a remembered display; options are those of LiveOptions. Raises its error."""
+    display = display or Memory()
+    chosen = LiveOptions(**{"ladder": (0.02, 0.05), **options})  # type: ignore[arg-type]
+    report = run_live(
+        script,
+        Segmenter(backend or Numbered()),
+        displays=[display],
+        taps=list(taps),
+        options=chosen,
+        stop=stop or threading.Event(),
+    )
+    if isinstance(report.error, StreamsegError):
+        raise report.error
+    assert report.error is None, report.error
+    return report, display

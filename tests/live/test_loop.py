@@ -1,0 +1,155 @@
+"""Whole live runs with scripted sources and engines."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from streamseg.errors import EngineError, SinkError, SourceError
+from streamseg.live import LiveOptions, run_live
+from streamseg.segment import Segmenter
+from streamseg.types import State
+from streamseg.view import Command
+from tests.doubles import loop_threads
+from tests.live.doubles import Act, Memory, Notes, Numbered, Script, number_of, run
+
+STEADY = [Act(0.01)] * 20
+
+
+def test_a_recording_is_shown_to_its_end() -> None:
+    notes = Notes()
+    report, display = run(Script(STEADY), taps=[notes], age_budget_s=10.0)
+    assert report.offered == 20
+    assert report.processed + report.dropped == 20
+    assert not report.stopped
+    last, _ = display.shown[-1]
+    assert last.frame is not None
+    assert number_of(last.frame.image) == 19, "the last frame is shown, too"
+    assert len(notes.frames) == 20
+    assert len(notes.results) == report.processed == report.age.count
+    assert [view for view, _ in notes.views] == [view for view, _ in display.shown]
+    assert notes.closed == display.closed == 1
+    assert display.states[-1] == "nerve"
+    assert not loop_threads()
+
+
+def test_a_slow_engine_drops_and_counts_but_stays_new() -> None:
+    report, _ = run(Script([Act(0.005)] * 60), backend=Numbered([0.03]), age_budget_s=10.0)
+    assert report.offered == 60
+    assert report.processed < 40
+    assert report.dropped == 60 - report.processed
+    assert set(report.stages) == {"wait", "preprocess", "infer", "postprocess"}
+
+
+def test_an_engine_slower_than_the_budget_shows_pictures_without_outlines() -> None:
+    report, display = run(Script([Act(0.01)] * 50), backend=Numbered([0.08]), age_budget_s=0.04)
+    assert display.states[:2] == ["starting", "segmentation lagging"]
+    assert all(view.segmentation is None for view, _ in display.shown)
+    assert len({view.frame.index for view, _ in display.shown if view.frame}) > report.processed, (
+        "the picture goes on"
+    )
+    assert report.age.p50_ms >= 80, "what came too late counts"
+
+
+def test_states_over_a_loss_and_a_return() -> None:
+    script = Script([*STEADY, Act(what="fail")], [Act(0.02)] * 40)
+    report, display = run(script, reconnect=True, seconds=1.5, age_budget_s=0.15)
+    assert display.states[:4] == ["starting", "nerve", "source lost", "nerve"]
+    assert report.reconnects == 1
+    assert report.states[State.SOURCE_LOST] > 0.01
+    assert sum(report.states.values()) == pytest.approx(report.seconds, abs=0.3)
+    lost = [view for view, _ in display.shown if view.state is State.SOURCE_LOST]
+    assert lost[0].reason.startswith("the cable was pulled; put it back; next try in 0.0 s")
+
+
+def test_the_time_ends_the_run() -> None:
+    report, _ = run(Script([Act(0.01)] * 100_000), seconds=0.2)
+    assert not report.stopped
+    assert report.seconds >= 0.2
+
+
+def test_stop_ends_the_run_and_quit_as_well() -> None:
+    stop = threading.Event()
+    threading.Timer(0.1, stop.set).start()
+    report, _ = run(Script([Act(0.01)] * 100_000), stop=stop)
+    assert report.stopped
+    report, display = run(Script([Act(0.01)] * 100_000), display=Memory(commands={3: Command.QUIT}))
+    assert not report.stopped
+    assert display.closed == 1
+
+
+def test_other_commands_are_handed_on() -> None:
+    asked: list[Command] = []
+    display = Memory(commands={2: Command.RECORD})
+    report = run_live(
+        Script(STEADY),
+        Segmenter(Numbered()),
+        displays=[display],
+        options=LiveOptions(),
+        stop=threading.Event(),
+        on_command=asked.append,
+        recording=lambda: "recording 0:01" if asked else None,
+    )
+    assert report.error is None
+    assert asked == [Command.RECORD]
+
+
+def test_an_engine_that_fails_ends_the_run_with_its_cause() -> None:
+    display, notes = Memory(), Notes()
+    with pytest.raises(EngineError, match="failed at call 3"):
+        run(Script([Act(0.01)] * 1000), backend=Numbered(fail_at=3), display=display, taps=[notes])
+    assert display.closed == notes.closed == 1
+    assert not loop_threads()
+
+
+def test_a_display_that_fails_ends_the_run_with_its_cause() -> None:
+    class Broken(Memory):
+        def show(self, view) -> None:
+            raise SinkError("the window is gone; start again")
+
+    display = Broken()
+    with pytest.raises(SinkError, match="window is gone"):
+        run(Script([Act(0.01)] * 1000), display=display)
+    assert display.closed == 1
+
+
+def test_a_damaged_recording_is_shown_up_to_the_damage() -> None:
+    display = Memory()
+    with pytest.raises(SourceError, match="cable"):
+        run(Script([*STEADY, Act(what="fail")]), display=display, age_budget_s=10.0)
+    last, _ = display.shown[-1]
+    assert last.frame is not None
+    assert last.frame.index == 19
+
+
+def test_a_source_that_never_answers_is_said_and_ends_with_the_time() -> None:
+    report, display = run(Script(), reconnect=True, seconds=0.3)
+    assert report.offered == 0
+    assert report.age.count == 0
+    assert display.states[-1] == "source lost"
+    assert report.to_json()["age_ms"] == {"p50": None, "p95": None, "p99": None, "max": None}
+
+
+def test_millimetres_given_by_the_user_reach_the_results() -> None:
+    notes = Notes()
+    run(Script(STEADY), taps=[notes], spacing_mm=(0.2, 0.2))
+    area = notes.results[0].segmentation
+    assert area.area_mm2 == pytest.approx(area.area_px * 0.04)
+
+
+def test_a_net_that_hangs_is_left_behind() -> None:
+    release = threading.Event()
+
+    class Hanging(Numbered):
+        def infer(self, tensor):
+            release.wait(30)
+            return super().infer(tensor)
+
+    began = time.monotonic()
+    report, display = run(Script([Act(0.01)] * 10_000), backend=Hanging(), seconds=0.2)
+    release.set()
+    assert time.monotonic() - began < 20
+    assert report.processed == 0
+    assert display.states == ["starting"]

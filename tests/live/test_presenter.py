@@ -1,0 +1,210 @@
+"""What is shown when, on a clock that the test holds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamseg.backends import FakeBackend
+from streamseg.live.newest import Phase, SourceStatus
+from streamseg.live.presenter import Presenter
+from streamseg.segment import Segmenter
+from streamseg.types import Frame, Result, Roi, State
+from tests.live.doubles import SPEC
+
+MS = 1_000_000
+SEGMENTER = Segmenter(FakeBackend(SPEC))
+
+
+def frame_at(index: int, captured_ms: float) -> Frame:
+    return Frame(np.full((32, 48), index % 256, np.uint8), index, round(captured_ms * MS))
+
+
+def result_of(frame: Frame, done_ms: float) -> Result:
+    segmentation = SEGMENTER.segment(frame)
+    return Result(frame, segmentation, Roi.whole(frame.image), {}, round(done_ms * MS) - frame.captured_ns)
+
+
+class Desk:
+    """A presenter with a budget of 150 ms and an open source."""
+
+    def __init__(self) -> None:
+        self.presenter = Presenter(150 * MS)
+        self.presenter.source(SourceStatus(Phase.OPEN))
+
+    def frame(self, index: int, ms: float, *, still: bool = False) -> Frame:
+        frame = frame_at(index, ms)
+        self.presenter.arrived(frame, Roi.whole(frame.image), round(ms * MS), still=still)
+        return frame
+
+    def result(self, frame: Frame, ms: float) -> None:
+        self.presenter.segmented(result_of(frame, ms))
+
+    def at(self, ms: float):
+        return self.presenter.view(round(ms * MS))
+
+
+def test_starts_without_a_picture() -> None:
+    presenter = Presenter(150 * MS)
+    view = presenter.view(0)
+    assert (view.state, view.reason, view.frame) == (State.STARTING, "opening the source", None)
+    presenter.source(SourceStatus(Phase.OPEN))
+    assert presenter.view(1).reason == "waiting for the first frame"
+
+
+def test_a_source_that_is_not_there_yet_is_lost_not_starting() -> None:
+    presenter = Presenter(150 * MS)
+    presenter.source(SourceStatus(Phase.WAITING, "connection refused", retry_ns=2000 * MS))
+    view = presenter.view(900 * MS)
+    assert (view.state, view.reason) == (State.SOURCE_LOST, "connection refused; next try in 1.1 s")
+    presenter.source(SourceStatus(Phase.OPENING, "connection refused"))
+    assert presenter.view(2000 * MS).state is State.SOURCE_LOST
+
+
+def test_an_outline_is_shown_until_the_budget_and_not_longer() -> None:
+    desk = Desk()
+    first = desk.frame(0, 0)
+    assert desk.at(1).state is State.STARTING
+    desk.result(first, 50)
+    view = desk.at(50)
+    assert view.state is State.NERVE
+    assert view.frame is first
+    assert view.expires_ns == 150 * MS
+    for index in range(1, 5):
+        desk.frame(index, 33 * index)
+    assert desk.at(149) is view
+    late = desk.at(150)
+    assert (late.state, late.segmentation) == (State.LAGGING, None)
+    assert late.frame is not None
+    assert late.frame.index == 4, "the newest picture is shown without an outline"
+    assert late.reason == "the last outline came 50 ms after its frame; limit 150 ms"
+
+
+def test_a_result_that_comes_too_late_is_never_shown() -> None:
+    desk = Desk()
+    first = desk.frame(0, 0)
+    desk.frame(1, 140)
+    desk.result(first, 150)
+    assert desk.at(150).state is State.LAGGING
+
+
+def test_lagging_ends_with_an_outline_that_has_life_left() -> None:
+    desk = Desk()
+    first = desk.frame(0, 0)
+    desk.frame(1, 150)
+    desk.result(first, 160)
+    assert desk.at(160).state is State.LAGGING
+    second = desk.frame(2, 200)
+    desk.result(second, 325)
+    assert desk.at(325).state is State.LAGGING, "125 of 150 ms old: it would only flash"
+    third = desk.frame(3, 330)
+    desk.result(third, 440)
+    assert desk.at(440).state is State.NERVE
+    assert desk.at(470).state is State.NERVE, "what is shown stays until it expires"
+
+
+def test_silence_is_a_lost_source_once_frames_are_missing() -> None:
+    desk = Desk()
+    for index in range(6):
+        last = desk.frame(index, 33 * index)
+    desk.result(last, 180)
+    assert desk.at(300).state is State.NERVE
+    view = desk.at(165 + 151)
+    assert (view.state, view.segmentation, view.frame) == (State.SOURCE_LOST, None, last)
+    assert view.reason == "no frame for 0.1 s"
+    assert desk.at(1200).reason == "no frame for 1.0 s"
+
+
+def test_a_slow_source_is_not_lost_between_its_frames() -> None:
+    desk = Desk()
+    for index in range(6):
+        last = desk.frame(index, 200 * index)
+    desk.result(last, 1020)
+    assert desk.at(1100).state is State.NERVE
+    between = desk.at(1160)
+    assert (between.state, between.reason) == (State.LAGGING, "no newer frame yet; limit 150 ms")
+    assert desk.at(1000 + 601).state is State.SOURCE_LOST
+
+
+@pytest.mark.parametrize("phase", [Phase.WAITING, Phase.FAILED])
+def test_a_lost_connection_takes_the_outline_off_at_once(phase: Phase) -> None:
+    desk = Desk()
+    desk.result(desk.frame(0, 0), 10)
+    assert desk.at(20).state is State.NERVE
+    desk.presenter.source(SourceStatus(phase, "the cable was pulled"))
+    view = desk.at(21)
+    assert (view.state, view.segmentation, view.reason) == (State.SOURCE_LOST, None, "the cable was pulled")
+
+
+def test_the_end_of_a_recording_is_no_loss() -> None:
+    desk = Desk()
+    last = desk.frame(0, 0)
+    desk.presenter.source(SourceStatus(Phase.ENDED))
+    desk.result(last, 20)
+    assert desk.at(20).state is State.NERVE
+
+
+def test_a_frozen_scanner_has_no_outline() -> None:
+    desk = Desk()
+    desk.result(desk.frame(0, 0), 10)
+    frozen = desk.frame(1, 33, still=True)
+    desk.result(frozen, 40)
+    view = desk.at(45)
+    assert (view.state, view.segmentation, view.frame) == (State.FROZEN, None, frozen)
+    assert view.reason == "the picture has not changed for 0.0 s"
+    moving = desk.frame(2, 66)
+    desk.result(moving, 80)
+    assert desk.at(80).state is State.NERVE
+
+
+def test_while_the_image_is_looked_for_it_is_starting() -> None:
+    desk = Desk()
+    first = desk.frame(0, 0)
+    desk.presenter.searching("looking for the ultrasound image, 3 of 16 frames")
+    assert desk.at(1).reason == "looking for the ultrasound image, 3 of 16 frames"
+    desk.result(first, 2)
+    assert desk.at(2).state is State.NERVE
+
+
+EVENTS = st.lists(
+    st.tuples(
+        st.sampled_from(["frame", "frame", "frame", "still", "result", "lose", "open", "search", "look"]),
+        st.integers(0, 120),
+    ),
+    max_size=60,
+)
+
+
+@given(EVENTS)
+def test_no_order_of_events_shows_a_wrong_or_old_outline(events: list[tuple[str, int]]) -> None:
+    desk, now = Desk(), 0
+    frames: list[Frame] = []
+    done = -1
+    last = None
+    for what, wait in events:
+        now += wait
+        if what in ("frame", "still"):
+            frames.append(desk.frame(len(frames), now, still=what == "still"))
+        elif what == "result" and len(frames) - 1 > done:
+            done += 1 + (len(frames) - 2 - done) // 2  # sometimes skips frames, as a slow net does
+            desk.result(frames[done], now)
+        elif what == "lose":
+            desk.presenter.source(SourceStatus(Phase.WAITING, "gone"))
+        elif what == "open":
+            desk.presenter.source(SourceStatus(Phase.OPEN))
+        elif what == "search":
+            desk.presenter.searching("looking")
+        view = desk.at(now)
+        if view.segmentation is not None:
+            assert view.frame is not None
+            assert view.expires_ns is not None
+            assert now * MS < view.frame.captured_ns + 150 * MS == view.expires_ns
+            assert view.state not in (State.FROZEN, State.SOURCE_LOST, State.LAGGING, State.STARTING)
+        else:
+            assert view.reason
+        if last is not None and last.segmentation is not None and view.frame is not None:
+            assert view.frame.index >= last.frame.index
+        assert (last is None) or view is last or view.number == last.number + 1
+        last = view

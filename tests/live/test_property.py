@@ -1,0 +1,71 @@
+"""Whatever the source and the engine do: what is displayed is true."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamseg.types import State
+from streamseg.view import View
+from tests.live.doubles import Act, Memory, Numbered, Script, marked_number, number_of, run
+
+BUDGET_S = 0.04
+SLACK_NS = 500_000_000
+OUTLINED = {State.NERVE, State.LOW_CONFIDENCE, State.NO_NERVE, State.UNLIKE_TRAINING}
+
+acts = st.builds(
+    Act,
+    wait_s=st.sampled_from([0.0, 0.002, 0.005, 0.01, 0.03, 0.09]),
+    what=st.sampled_from(["frame"] * 12 + ["fail"]),
+    shape=st.sampled_from([(64, 96)] * 5 + [(96, 144), (128, 192)]),
+    age_s=st.sampled_from([0.0] * 6 + [0.01, 0.05]),
+)
+plays = st.lists(st.one_of(st.just([Act(what="refuse")]), st.lists(acts, max_size=25)), max_size=4)
+delays = st.lists(st.sampled_from([0.0, 0.001, 0.005, 0.02, 0.06]), min_size=1, max_size=6)
+pauses = st.sampled_from([None, 0.001, 0.01])
+
+
+def check(view: View) -> None:
+    assert (view.state in OUTLINED) == (view.segmentation is not None)
+    if view.segmentation is None:
+        assert view.reason, "a view without an outline says why"
+        return
+    assert view.frame is not None
+    assert view.expires_ns is not None
+    assert not view.reason
+    assert marked_number(view) == number_of(view.frame.image), "the outline of another frame"
+    assert view.segmentation.mask.shape == view.frame.image.shape[:2]
+    assert view.expires_ns == view.frame.captured_ns + round(BUDGET_S * 1e9)
+    assert view.at_ns < view.expires_ns, "an outline past its time"
+
+
+@settings(max_examples=30)
+@given(plays=plays, delays=delays, pause=pauses)
+def test_every_view_is_true(plays: list[list[Act]], delays: list[float], pause: float | None) -> None:
+    display = Memory(pause=None if pause is None else lambda: pause)
+    report, display = run(
+        Script(*plays),
+        backend=Numbered(delays),
+        display=display,
+        age_budget_s=BUDGET_S,
+        reconnect=True,
+        seconds=0.35,
+    )
+    shown = display.shown
+    assert shown
+    assert display.closed == 1
+    for view, _ in shown:
+        check(view)
+    for (view, _), (after, after_ns) in itertools.pairwise(shown):
+        assert after.number > view.number
+        if view.segmentation is not None and after.frame is not None and view.frame is not None:
+            assert after.frame.index >= view.frame.index, "back in time"
+        if view.expires_ns is not None:
+            # The clock of a busy machine may be late; an outline that nobody takes off would stay for good.
+            assert after_ns - view.expires_ns < SLACK_NS, "an outline that nobody took off"
+    assert report.offered >= report.processed >= 0
+    assert report.dropped == report.offered - report.processed
+    assert threading.active_count() < 20, "threads are left behind"
