@@ -1,0 +1,105 @@
+"""OpenCV's window: the only module that calls it. Everything from the thread that opened it."""
+
+from __future__ import annotations
+
+import contextlib
+import locale
+import os
+from pathlib import Path
+
+import cv2
+
+from streamseg.errors import SinkError
+from streamseg.types import Image
+
+_WINDOWED = (1280, 720)
+_MOST_PIXELS = 1920 * 1200
+"""Larger screens get this many pixels, which Qt enlarges: drawing four times as many helps nobody."""
+_FLAGS = cv2.WINDOW_NORMAL | cv2.WINDOW_FREERATIO | cv2.WINDOW_GUI_NORMAL
+_FONTS = Path("/usr/share/fonts")
+_MOST_KEYS = 16
+
+
+class Window:
+    """One window on the desktop. Build it only where :func:`require_desktop` raises nothing."""
+
+    def __init__(self, title: str, *, full_screen: bool) -> None:
+        self._title = title
+        self._closed = False
+        self._keys: list[int] = []
+        _quieten_qt()
+        try:
+            cv2.namedWindow(title, _FLAGS)
+            cv2.resizeWindow(title, *_WINDOWED)
+        except cv2.error as error:
+            raise SinkError(f"cannot open a window: {error.err or error}; use --display web") from error
+        # Qt takes the user's locale for the whole process: a decimal comma would break others' parsers.
+        locale.setlocale(locale.LC_NUMERIC, "C")
+        if full_screen:
+            self.toggle_full_screen()
+
+    @property
+    def closed(self) -> bool:
+        """Closed, by whoever it was; once closed, it stays so."""
+        if not self._closed:
+            try:
+                self._closed = cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1
+            except cv2.error:
+                self._closed = True
+        return self._closed
+
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels that a picture for this window should have."""
+        try:
+            _, _, width, height = cv2.getWindowImageRect(self._title)
+        except cv2.error:
+            return _WINDOWED
+        if width < 1 or height < 1:
+            return _WINDOWED
+        shrink = min(1.0, (_MOST_PIXELS / (width * height)) ** 0.5)
+        return max(1, round(width * shrink)), max(1, round(height * shrink))
+
+    def put(self, picture: Image) -> None:
+        """Show a picture; it is on the screen when this returns. A closed window stays closed."""
+        if self.closed:
+            return
+        try:
+            cv2.imshow(self._title, picture)
+            self.pump()
+        except cv2.error as error:
+            raise SinkError(
+                f"cannot draw into the window: {error.err or error}; try --display web"
+            ) from error
+
+    def pump(self) -> None:
+        """Let the window work: paint, take keys. Takes a millisecond or two."""
+        for _ in range(_MOST_KEYS):
+            key = cv2.pollKey()
+            if key < 0:
+                return
+            self._keys.append(key)
+
+    def take_keys(self) -> list[int]:
+        """Keys pressed since the last call, as X key symbols; letters are small."""
+        keys, self._keys = self._keys, []
+        return keys
+
+    def toggle_full_screen(self) -> None:
+        with contextlib.suppress(cv2.error):
+            full = cv2.getWindowProperty(self._title, cv2.WND_PROP_FULLSCREEN) == cv2.WINDOW_FULLSCREEN
+            wanted = cv2.WINDOW_NORMAL if full else cv2.WINDOW_FULLSCREEN
+            cv2.setWindowProperty(self._title, cv2.WND_PROP_FULLSCREEN, wanted)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._closed = True
+            with contextlib.suppress(cv2.error):
+                cv2.destroyWindow(self._title)
+                cv2.pollKey()
+
+
+def _quieten_qt() -> None:
+    """Keep Qt's warnings, of fonts that its wheel does not bring, off the terminal."""
+    os.environ.setdefault("QT_LOGGING_RULES", "*.warning=false")
+    if not Path(os.environ.get("QT_QPA_FONTDIR", "/nonexistent")).is_dir() and _FONTS.is_dir():
+        os.environ["QT_QPA_FONTDIR"] = str(_FONTS)

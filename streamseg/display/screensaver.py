@@ -1,0 +1,83 @@
+"""Holds the screen saver off while the display is in use, where the desktop lets us; never fails."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+import threading
+
+_EVERY_S = 45.0
+"""Screen savers start after a minute at the earliest."""
+_LIMIT_S = 5.0
+_CLOSE_S = 1.0
+
+
+class ScreenSaverHold:
+    """From when it is built until it is closed. Leaves no process behind, however this one ends.
+
+    Two ways at once, since no desktop honours all: systemd's inhibitor, and the reset of X's own timers.
+    """
+
+    def __init__(self) -> None:
+        self._stop = threading.Event()
+        self._inhibitor = _inhibitor()
+        self._running: subprocess.Popen[bytes] | None = None
+        self._thread: threading.Thread | None = None
+        if shutil.which("xdg-screensaver"):
+            self._thread = threading.Thread(target=self._reset, name="streamseg-screensaver", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """Let it start again; a second time does nothing."""
+        self._stop.set()
+        running = self._running
+        if running is not None:
+            with contextlib.suppress(OSError):
+                running.kill()
+        if self._thread is not None:
+            self._thread.join(_CLOSE_S)
+        inhibitor, self._inhibitor = self._inhibitor, None
+        if inhibitor is None:
+            return
+        if inhibitor.stdin is not None:
+            with contextlib.suppress(OSError):
+                inhibitor.stdin.close()
+        try:
+            inhibitor.wait(_CLOSE_S)
+        except subprocess.TimeoutExpired:
+            inhibitor.kill()
+            inhibitor.wait(_CLOSE_S)
+
+    def _reset(self) -> None:
+        while not self._stop.is_set():
+            with contextlib.suppress(OSError):
+                self._running = subprocess.Popen(
+                    ["xdg-screensaver", "reset"],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                )
+                try:
+                    self._running.wait(_LIMIT_S)
+                except subprocess.TimeoutExpired:
+                    self._running.kill()
+                    self._running.wait(_CLOSE_S)
+                finally:
+                    self._running = None
+            self._stop.wait(_EVERY_S)
+
+
+def _inhibitor() -> subprocess.Popen[bytes] | None:
+    """A process that holds idling off until its input ends: when it is closed, or this process has died."""
+    if shutil.which("systemd-inhibit") is None or shutil.which("cat") is None:
+        return None
+    try:
+        return subprocess.Popen(
+            ["systemd-inhibit", "--what=idle", "--who=streamseg", "--why=live ultrasound image", "cat"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+    except OSError:
+        return None

@@ -1,0 +1,177 @@
+"""The guidance window: what the loop decided, drawn at once, and keys for the one who looks at it.
+
+It never keeps an outline on the screen beyond its time: before a picture is put there, its expiry is compared
+with the clock and with how long putting lasts; afterwards, whenever the window is polled.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from streamseg.display.desktop import require_desktop
+from streamseg.display.highgui import Window
+from streamseg.display.screensaver import ScreenSaverHold
+from streamseg.display.snapshots import Snapshots
+from streamseg.render.live import LivePainter, LiveStyle, lapsed
+from streamseg.render.live_image import shown_region
+from streamseg.types import Image
+from streamseg.view import Command, View
+
+KEYS = "o outline   + - tint   f freeze   s snapshot   r record   w full screen   q quit"
+_REFRESH_NS = 250_000_000
+"""A picture that stays is drawn again after this, since its age grows."""
+_NOTICE_NS = 5_000_000_000
+_MOST_LEAD_NS = 50_000_000
+_STEP = 0.1
+
+
+class WindowDisplay:
+    """An OpenCV window that shows views; see :class:`streamseg.view.Display`.
+
+    Keys: o outline on and off; + and - opacity of its tint; f or space freeze and go on; s snapshot into the
+    folder ``snapshots``; r record; w full screen; q, Escape or closing the window quit. Raises UsageError
+    where no window can be opened, SinkError where drawing into it fails.
+    """
+
+    name = "window"
+
+    def __init__(
+        self,
+        title: str,
+        *,
+        style: LiveStyle | None = None,
+        full_screen: bool = False,
+        snapshots: Path = Path(),
+    ) -> None:
+        require_desktop()
+        self._window = Window(title, full_screen=full_screen)
+        self._style = replace(style or LiveStyle(), keys=KEYS)
+        self._painter = LivePainter()
+        self._snapshots = Snapshots(snapshots)
+        self._screen_saver = ScreenSaverHold()
+        self._commands: list[Command] = []
+        self._latest: View | None = None
+        self._held: tuple[View, int] | None = None
+        self._shown: tuple[View, Image] | None = None
+        self._drawn_ns = 0
+        self._lead_ns = 0
+        self._notice: tuple[str, int] = ("", 0)
+        self._actions = self._bind()
+
+    def show(self, view: View) -> None:
+        """Display a view; while the display is frozen it is only remembered."""
+        self._latest = view
+        if self._held is None:
+            self._draw()
+        self._tend()
+
+    def poll(self) -> list[Command]:
+        """Take keys, take off what has expired, and tell what the user asked for."""
+        self._window.pump()
+        self._tend()
+        if self._window.closed and Command.QUIT not in self._commands:
+            self._commands.append(Command.QUIT)
+        commands, self._commands = self._commands, []
+        return commands
+
+    def close(self) -> None:
+        """Close the window; a second time does nothing."""
+        self._screen_saver.close()
+        self._snapshots.close()
+        self._window.close()
+
+    def _tend(self) -> None:
+        """Answer keys, and draw again what is not right any more."""
+        changed = False
+        for key in self._window.take_keys():
+            action = self._actions.get(key)
+            if action is not None:
+                action()
+                changed = True
+        if (news := self._snapshots.news()) is not None:
+            self._say(news)
+            changed = True
+        now_ns = time.monotonic_ns()
+        if changed or self._outlived(now_ns) or now_ns - self._drawn_ns >= _REFRESH_NS:
+            self._draw()
+
+    def _outlived(self, now_ns: int) -> bool:
+        """What is on the screen may no longer be there."""
+        return self._shown is not None and lapsed(self._shown[0], now_ns) is not self._shown[0]
+
+    def _draw(self) -> None:
+        """Put the newest view, or the one held, on the screen as it may be seen then."""
+        now_ns = time.monotonic_ns()
+        view, style = self._now_wanted(now_ns)
+        if view is None or self._window.closed:
+            return
+        size = self._window.size()
+        seen_ns = now_ns + self._lead_ns
+        while True:
+            picture = self._painter.paint(view, size, style, now_ns=seen_ns)
+            start_ns = time.monotonic_ns()
+            permitted = lapsed(view, seen_ns)
+            # Painting took time: only what has not expired meanwhile is put on the screen.
+            seen_ns = start_ns + self._lead_ns
+            if lapsed(permitted, seen_ns) is permitted:
+                break
+        self._window.put(picture)
+        self._drawn_ns = time.monotonic_ns()
+        self._lead_ns = min(_MOST_LEAD_NS, self._drawn_ns - start_ns)
+        self._shown = permitted, picture
+
+    def _now_wanted(self, now_ns: int) -> tuple[View | None, LiveStyle]:
+        text, until_ns = self._notice
+        style = replace(self._style, notice=text if now_ns < until_ns else "")
+        if self._held is None or self._latest is None:
+            return self._latest, style
+        view, since_ns = self._held
+        style = replace(style, held_s=(now_ns - since_ns) // 1_000_000_000, live_now=str(self._latest.state))
+        return replace(view, figures=self._latest.figures), style
+
+    def _say(self, text: str) -> None:
+        self._notice = text, time.monotonic_ns() + _NOTICE_NS
+
+    def _bind(self) -> dict[int, Callable[[], None]]:
+        """Key symbols: letters and signs, and the number block's plus and minus."""
+        actions: dict[str, Callable[[], None]] = {
+            "oO": self._switch_overlay,
+            "fF ": self._freeze,
+            "sS": self._snapshot,
+            "rR": lambda: self._commands.append(Command.RECORD),
+            "wW": self._window.toggle_full_screen,
+            "qQ\x1b": lambda: self._commands.append(Command.QUIT),
+            "+=\uffab": lambda: self._tint(_STEP),
+            "-_\uffad": lambda: self._tint(-_STEP),
+        }
+        return {ord(key): action for keys, action in actions.items() for key in keys}
+
+    def _switch_overlay(self) -> None:
+        self._style = replace(self._style, overlay=not self._style.overlay)
+        self._say(f"outline {'on' if self._style.overlay else 'off'}")
+
+    def _tint(self, step: float) -> None:
+        opacity = round(min(1.0, max(0.0, self._style.opacity + step)), 2)
+        self._style = replace(self._style, opacity=opacity)
+        self._say(f"tint {100 * opacity:.0f} %")
+
+    def _freeze(self) -> None:
+        """Hold the picture that is on the screen, or go on with the newest."""
+        if self._held is not None:
+            self._held = None
+        elif self._shown is not None:
+            self._held = self._shown[0], time.monotonic_ns()
+
+    def _snapshot(self) -> None:
+        """Save what is on the screen, and the image region as it came."""
+        if self._shown is None:
+            return
+        view, picture = self._shown
+        region = shown_region(view, self._style)
+        if view.frame is None or region is None:
+            self._say("no snapshot: there is no image yet")
+            return
+        self._snapshots.take(region.crop(view.frame.image), picture)

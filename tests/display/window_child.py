@@ -1,0 +1,70 @@
+"""Shows views in a real window as told on standard input, and tells what the user asked for.
+
+A process of its own, with PyAV beside OpenCV as in a live run: Qt may abort the process it lives in.
+"""
+
+import queue
+import sys
+import threading
+import time
+from pathlib import Path
+
+from streamseg.capture import open_source
+from streamseg.display import WindowDisplay
+from streamseg.errors import StreamsegError
+from streamseg.types import Frame, State
+from streamseg.view import Figures, View
+from tests.render.live_examples import view
+
+
+def tell(*words: object) -> None:
+    print(*words, flush=True)
+
+
+def read_lines(lines: "queue.Queue[list[str]]") -> None:
+    for line in sys.stdin:
+        lines.put(line.split())
+    lines.put(["end"])
+
+
+def told_view(words: list[str], number: int, frame: Frame) -> View:
+    """``nerve 500``: an outline that expires in 500 ms; any other state by its name."""
+    if words[0] == "nerve":
+        return view(State.NERVE, number=number, expires_in_ms=int(words[1]), image=frame.image)
+    recording = "recording 0:01" if words[1:] else None
+    figures = Figures(offered=number, recording=recording)
+    return view(State[words[0].upper()], "told by the test", number=number, image=frame.image, figures=figures)
+
+
+def main() -> int:
+    clip, snapshots, full_screen = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "full"
+    with open_source(str(clip)) as source:
+        frames = list(source)
+    try:
+        display = WindowDisplay("streamseg test", snapshots=snapshots, full_screen=full_screen)
+    except StreamsegError as error:
+        tell("error", error)
+        return error.exit_code
+    lines: queue.Queue[list[str]] = queue.Queue()
+    threading.Thread(target=read_lines, args=(lines,), daemon=True).start()
+    tell("ready", len(frames))
+    for number in range(1, 100_000):
+        time.sleep(0.01)
+        for command in display.poll():
+            tell("command", command)
+        try:
+            words = lines.get_nowait()
+        except queue.Empty:
+            continue
+        if words[0] == "end":
+            break
+        display.show(told_view(words, number, frames[number % len(frames)]))
+        tell("shown", *words)
+    display.close()
+    display.close()
+    tell("closed", *[thread.name for thread in threading.enumerate() if "streamseg" in thread.name])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
