@@ -1,0 +1,272 @@
+"""Frame grabbers through Video4Linux: ``v4l2:/dev/video0?size=1280x720&rate=30&format=yuyv``.
+
+The driver is spoken to directly. FFmpeg's V4L2 input sleeps in the kernel for as long as a grabber delivers
+nothing, without time-out or interruption; OpenCV's passes on no time stamps and changes settings in silence;
+Python packages for it are under the GPL. Here the descriptor never blocks: a picture is asked for at least
+every 10 ms, until the time-out.
+
+A frame's time is the driver's stamp of the buffer where the driver says that it is of the monotonic clock,
+for as long as its stamps are plausible; from the first one that is not, it is the moment of arrival.
+``info.clock`` says which it is.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import PurePath
+from typing import Self
+from urllib.parse import parse_qsl
+
+from streamseg.capture.v4l2_devices import device_paths, explained, open_grabber
+from streamseg.capture.v4l2_driver import DriverError
+from streamseg.capture.v4l2_modes import Wish, check_wish
+from streamseg.capture.v4l2_pixels import BufferConverter
+from streamseg.capture.v4l2_stream import Stream, has_monotonic_stamp
+from streamseg.capture.v4l2_structs import BUF_ERROR, Buffer
+from streamseg.errors import SourceError, UsageError
+from streamseg.types import Frame, SourceInfo
+
+FIRST_FRAME_SECONDS = 5.0
+"""A grabber may take longer over its first picture: it looks for the signal first."""
+_TICK_MS = 10
+_AT_ONCE_NS = 1_000_000
+_CLOSE_S = 1.0
+_EARLY_NS = 2_000_000_000  # before its buffer was given to the driver no picture was taken; clocks may drift
+_AHEAD_NS = 20_000_000  # drivers that convert the device's own clock may be ahead a little
+KEYS = {
+    "size": "WIDTHxHEIGHT, such as 1280x720",
+    "rate": "a number or fraction, such as 30, 59.94 or 30000/1001",
+    "format": "yuyv, uyvy, nv12, grey or mjpeg",
+}
+
+
+class V4l2Source:
+    """Frames of a frame grabber, as they come. Implements :class:`streamseg.types.Source`.
+
+    Normally every picture is delivered. One that finds newer ones behind it, because whoever iterates was
+    late, is passed over for the newest.
+    """
+
+    live = True
+
+    def __init__(
+        self,
+        device: str,
+        *,
+        size: tuple[int, int] | None = None,
+        rate: Fraction | None = None,
+        pixel_format: str | None = None,
+        read_seconds: float = 2.0,
+    ) -> None:
+        """Open a device, set it up and start it.
+
+        ``size`` is (width, height) in pixels, ``rate`` frames per second, ``pixel_format`` yuyv, uyvy, nv12,
+        grey or mjpeg; what is left out is chosen as :mod:`streamseg.capture.v4l2_modes` says. Iterating
+        raises SourceError where no good picture comes for ``read_seconds`` (at least 5 s for the first) or
+        the device is unplugged. Raises UsageError for what the device does not have, naming what it has;
+        SourceError where it is absent, in use, forbidden or no capture device.
+        """
+        wish = Wish(size, rate, pixel_format)
+        check_wish(wish)
+        if not (math.isfinite(read_seconds) and read_seconds > 0):
+            raise UsageError(f"cannot wait {read_seconds:g} s for a picture; give more than 0 seconds")
+        self.skipped = 0
+        """Pictures passed over because newer ones were waiting."""
+        self.damaged = 0
+        """Pictures that were not delivered because they were incomplete or marked as bad by the driver."""
+        self._path = device
+        self._read_seconds = read_seconds
+        self._index = 0
+        self._last_stamp_ns = 0
+        self._closing = threading.Event()
+        self._lock = threading.Lock()  # the driver serves one thread at a time
+        self._driver, _ = open_grabber(device)
+        try:
+            self._stream = Stream(device, self._driver, wish)
+            self._converter = BufferConverter(self._stream.layout)
+        except DriverError as error:
+            self._driver.close()
+            raise explained(device, error) from error
+        except BaseException:
+            self._driver.close()
+            raise
+        layout = self._stream.layout
+        self.pixel_format = layout.name
+        """What the device sends: a key of PIXEL_FORMATS."""
+        self.info = SourceInfo(
+            name=PurePath(device).name,
+            height=layout.height,
+            width=layout.width,
+            rate=self._stream.rate,
+            clock="driver" if self._stream.stamped else "arrival",
+        )
+
+    @classmethod
+    def from_uri(cls, uri: str, *, read_seconds: float = 2.0) -> V4l2Source:
+        """Read ``v4l2:/dev/video0`` or ``v4l2:/dev/video0?key=value&...``; keys are size, rate, format.
+
+        Raises as the constructor does.
+        """
+        scheme, _, rest = uri.partition(":")
+        device, _, query = rest.partition("?")
+        if scheme != "v4l2" or not device:
+            found = ", ".join(device_paths()) or "none here"
+            raise UsageError(f"{uri!r} names no device; write v4l2:/dev/video0 (found: {found})")
+        values: dict[str, str] = {}
+        for key, value in parse_qsl(query, keep_blank_values=True):
+            if key not in KEYS or key in values:
+                wrong = "is given twice" if key in values else "is not known"
+                raise UsageError(f"v4l2's {key!r} {wrong}; give each of {', '.join(KEYS)} once at most")
+            values[key] = value
+        return cls(
+            device,
+            size=_size(values["size"]) if "size" in values else None,
+            rate=_rate(values["rate"]) if "rate" in values else None,
+            pixel_format=values.get("format"),
+            read_seconds=read_seconds,
+        )
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Frame:
+        with self._lock:
+            try:
+                frame = None if self._closing.is_set() else self._read()
+            except BaseException as error:
+                self._closing.set()
+                self._driver.close()
+                if isinstance(error, DriverError):
+                    raise explained(self._path, error) from error
+                raise
+            if frame is None:
+                self._driver.close()  # close() may have given up waiting for the lock
+                raise StopIteration
+            return frame
+
+    def close(self) -> None:
+        """Stop the device and give it back. May be called from any thread, more than once.
+
+        Waits a second at most for a read in progress, which otherwise gives the device back as it ends.
+        """
+        self._closing.set()
+        if self._lock.acquire(timeout=_CLOSE_S):
+            try:
+                self._driver.close()
+            finally:
+                self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _read(self) -> Frame | None:
+        """The next good picture, or None when the source was closed meanwhile."""
+        seconds = self._read_seconds if self._index else max(self._read_seconds, FIRST_FRAME_SECONDS)
+        deadline, damaged = time.monotonic() + seconds, self.damaged
+        late = True  # until there was nothing waiting
+        hasty = 0
+        while not self._closing.is_set():
+            began = time.monotonic_ns()
+            buffer = self._stream.take()
+            # A driver that waits although it was told not to has nothing behind this picture either.
+            late = late and time.monotonic_ns() - began < _AT_ONCE_NS
+            if buffer is not None:
+                frame = self._frame(self._newest(buffer) if late else buffer)
+                if frame is not None:
+                    return frame
+            if time.monotonic() > deadline:
+                raise self._silence(seconds, self.damaged - damaged)
+            if buffer is None:
+                late = False
+                hasty = self._wait(hasty)
+        return None
+
+    def _wait(self, hasty: int) -> int:
+        """Wait for a picture, a tick at most; ``hasty`` counts the waits in a row that were none."""
+        began = time.monotonic_ns()
+        self._stream.wait(_TICK_MS)
+        if time.monotonic_ns() - began >= _AT_ONCE_NS:
+            return 0
+        if hasty:  # poll says that there is something, and there is not
+            time.sleep(_TICK_MS / 2e3)
+        return hasty + 1
+
+    def _newest(self, buffer: Buffer) -> Buffer:
+        """The newest good buffer of those that are filled; the others go back to the driver."""
+        for _ in range(len(self._stream) - 1):
+            following = self._stream.take()
+            if following is None:
+                break
+            if following.flags & BUF_ERROR:
+                self.damaged += 1
+                self._stream.give_back(following)
+                continue
+            bad = bool(buffer.flags & BUF_ERROR)
+            self.damaged += bad
+            self.skipped += not bad
+            self._stream.give_back(buffer)
+            buffer = following
+        return buffer
+
+    def _frame(self, buffer: Buffer) -> Frame | None:
+        """The picture of a buffer, which goes back to the driver; None for one that is damaged."""
+        arrived_ns = time.monotonic_ns()
+        try:
+            bad = bool(buffer.flags & BUF_ERROR)
+            image = None if bad else self._converter.convert(self._stream.data(buffer))
+            if image is None:
+                self.damaged += 1
+                return None
+            frame = Frame(image, self._index, self._captured_ns(buffer, arrived_ns))
+        finally:
+            self._stream.give_back(buffer)
+        self._index += 1
+        return frame
+
+    def _captured_ns(self, buffer: Buffer, arrived_ns: int) -> int:
+        if self._index == 0:
+            # Some drivers tell only with the first picture which clock is theirs.
+            self._set_clock("driver" if has_monotonic_stamp(buffer) else "arrival")
+        if self.info.clock != "driver":
+            return arrived_ns
+        stamp_ns: int = buffer.seconds * 1_000_000_000 + buffer.microseconds * 1000
+        earliest_ns = max(self._last_stamp_ns + 1, self._stream.queued_ns(buffer) - _EARLY_NS)
+        if not (has_monotonic_stamp(buffer) and earliest_ns <= stamp_ns <= arrived_ns + _AHEAD_NS):
+            self._set_clock("arrival")
+            return arrived_ns
+        self._last_stamp_ns = stamp_ns
+        return min(stamp_ns, arrived_ns)
+
+    def _set_clock(self, clock: str) -> None:
+        if clock != self.info.clock:
+            self.info = replace(self.info, clock=clock)
+
+    def _silence(self, seconds: float, damaged: int) -> SourceError:
+        trouble = self._stream.trouble()
+        said = f", and it reports: {trouble}" if trouble else ""
+        what = f"only damaged pictures ({damaged})" if damaged else "no picture"
+        return SourceError(
+            f"{self._path} delivered {what} for {seconds:g} s{said}; check the scanner's output and the cable"
+        )
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    if not all(side.isascii() and side.isdigit() and len(side) <= 5 for side in (width, height)):
+        raise UsageError(f"v4l2's size is {text!r}; give {KEYS['size']}")
+    return int(width), int(height)
+
+
+def _rate(text: str) -> Fraction:
+    try:
+        # The exponent of "1e999999999" would take for ever; no rate needs one.
+        return Fraction(text) if len(text) <= 24 and "e" not in text.lower() else Fraction(0)
+    except (ValueError, ZeroDivisionError) as error:
+        raise UsageError(f"v4l2's rate is {text!r}; give {KEYS['rate']}") from error

@@ -1,0 +1,143 @@
+"""Frame grabbers of this machine: opening one, saying why one cannot be opened, and listing them all."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from streamseg.capture.v4l2_driver import Driver, DriverError
+from streamseg.capture.v4l2_formats import PixelFormat, list_formats, text
+from streamseg.capture.v4l2_modes import Wish, choose_mode
+from streamseg.capture.v4l2_structs import (
+    CAP_CAPTURE,
+    CAP_CAPTURE_MPLANE,
+    CAP_DEVICE_CAPS,
+    CAP_STREAMING,
+    CAPTURE,
+    G_FMT,
+    QUERYCAP,
+    Capability,
+    Format,
+)
+from streamseg.errors import SourceError, StreamsegError
+
+DEVICE_FOLDER = Path("/dev")
+
+
+@dataclass(frozen=True, slots=True)
+class VideoDevice:
+    """One video device, and what it offers or why it cannot be used."""
+
+    path: str
+    name: str | None = None
+    """What its driver calls the card."""
+    driver: str | None = None
+    formats: tuple[PixelFormat, ...] = ()
+    mode: str | None = None
+    """What would be captured without options: ``yuyv 1280x720 at 60``."""
+    problem: str | None = None
+    """One line that says why nothing can be captured; None where it can."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Values for JSON."""
+        return {
+            "path": self.path,
+            "name": self.name,
+            "driver": self.driver,
+            "mode": self.mode,
+            "problem": self.problem,
+            "formats": [item.to_json() for item in self.formats],
+        }
+
+
+def list_devices(paths: Iterable[str] | None = None) -> list[VideoDevice]:
+    """The video devices of this machine, or those given, each with its formats or the reason why not.
+
+    Raises nothing for a device that is absent, busy, forbidden or no capture device: its ``problem`` says so.
+    """
+    return [_describe(path) for path in (device_paths() if paths is None else paths)]
+
+
+def device_paths() -> list[str]:
+    """Paths of all video devices, by number."""
+    found = (path for path in DEVICE_FOLDER.glob("video*") if path.name.removeprefix("video").isdecimal())
+    return [str(path) for path in sorted(found, key=lambda path: int(path.name.removeprefix("video")))]
+
+
+def open_grabber(path: str) -> tuple[Driver, Capability]:
+    """Open a device that captures. Raises SourceError with what to do."""
+    try:
+        driver = Driver(path)
+    except DriverError as error:
+        raise explained(path, error) from error
+    capability = Capability()
+    try:
+        driver.call(QUERYCAP, capability)
+        _check_captures(path, capability)
+    except DriverError as error:
+        driver.close()
+        raise explained(path, error) from error
+    except SourceError:
+        driver.close()
+        raise
+    return driver, capability
+
+
+def current_format(driver: Driver) -> Format:
+    """The format that the device has now. Raises DriverError."""
+    current = Format(type=CAPTURE)
+    driver.ask(G_FMT, current)
+    return current
+
+
+def explained(path: str, error: DriverError) -> SourceError:
+    """What an error of the driver means for a user."""
+    code = error.errno
+    if code in (errno.ENOENT, errno.ENOTDIR):
+        found = ", ".join(device_paths()) or "none"
+        return SourceError(f"no video device {path}; plug it in, or give one that is there ({found})")
+    if code in (errno.EACCES, errno.EPERM):
+        return SourceError(
+            f"no permission to open {path}; join the group 'video' (sudo usermod -aG video $USER), "
+            f"then log in again"
+        )
+    if code == errno.EBUSY:
+        return SourceError(f"{path} is in use by another program; close that one first")
+    if code in (errno.ENODEV, errno.ENXIO, errno.EIO):
+        return SourceError(f"{path} is gone or was reset ({error.strerror}); check its cable")
+    if code in (errno.ENOTTY, errno.EINVAL, errno.EISDIR):
+        return SourceError(f"{path} is no video device; give one such as /dev/video0")
+    return SourceError(f"{path} failed: {error.strerror}; unplug it and plug it in again")
+
+
+def _check_captures(path: str, capability: Capability) -> None:
+    whole = capability.capabilities
+    here = capability.device_caps if whole & CAP_DEVICE_CAPS else whole
+    if not here & CAP_CAPTURE:
+        kind = "captures in several planes" if here & CAP_CAPTURE_MPLANE else "does not capture video"
+        raise SourceError(f"{path} ({text(capability.card)}) {kind}; give another of the grabber's devices")
+    if not here & CAP_STREAMING:
+        raise SourceError(f"{path} ({text(capability.card)}) cannot stream; give another device")
+
+
+def _describe(path: str) -> VideoDevice:
+    try:
+        driver, capability = open_grabber(path)
+    except SourceError as error:
+        return VideoDevice(path, problem=str(error))
+    name, module = text(capability.card), text(capability.driver)
+    formats: tuple[PixelFormat, ...] = ()
+    try:
+        formats = list_formats(driver)
+        pix = current_format(driver).fmt.pix
+        mode = choose_mode(path, formats, Wish(), (pix.width, pix.height))
+    except DriverError as error:
+        return VideoDevice(path, name, module, formats, problem=str(explained(path, error)))
+    except StreamsegError as error:
+        return VideoDevice(path, name, module, formats, problem=str(error))
+    finally:
+        driver.close()
+    return VideoDevice(path, name, module, formats, mode=str(mode))
