@@ -12,6 +12,7 @@ from streamseg.latency import StageClock
 from streamseg.novelty import is_unlike, reference
 from streamseg.postprocess import postprocess, unlike_training
 from streamseg.preprocess import letterbox_for, to_grey, to_tensor
+from streamseg.steady import Steady
 from streamseg.types import Backend, Frame, Grey, Image, InputSpec, Roi, Segmentation, State, Tensor
 
 
@@ -26,20 +27,30 @@ class Segmenter:
     """Segments frames with one back end.
 
     ``prepare``, ``infer`` and ``finish`` may run in threads of their own, ``infer`` in ``lanes`` of them;
-    they share no state.
+    they share no state. With ``steady`` a finish depends on those before it: one thread, frames in order.
     Frames may change size: the ROI is checked in each.
     """
 
-    def __init__(self, backend: Backend, roi: Roi | None = None, *, withhold: bool = True) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        roi: Roi | None = None,
+        *,
+        withhold: bool = True,
+        steady: Steady | None = None,
+    ) -> None:
         """``roi`` is the ultrasound image inside the frame; None is the whole frame.
 
         ``withhold`` leaves out the outline of a frame that is unlike the training data, as everything that is
         shown to people must. Without it the state still says so: for measuring nets on labelled images.
+        ``steady`` takes the flicker out of live outlines; None judges each frame alone, as measuring must.
         Raises EngineError for a back end whose judgement this version cannot read.
         """
         self.backend = backend
         self.roi = roi
         self.withhold = withhold
+        self.steady = steady
+        self._place: tuple[Roi, tuple[int, ...]] | None = None
         judgement = backend.spec.judgement
         if judgement is not None and judgement.familiar:
             reference(judgement.familiar)
@@ -90,19 +101,27 @@ class Segmenter:
         image = roi.crop(frame.image)
         known = spec.judgement
         familiar = "" if known is None else known.familiar
-        unlike = bool(familiar) and is_unlike(image, content_of(image, spec), familiar)
+        content = content_of(image, spec)
+        unlike = bool(familiar) and is_unlike(image, content, familiar)
+        if self.steady is not None:
+            if self._place != (roi, frame.image.shape):
+                self._place = roi, frame.image.shape
+                self.steady.reset()
+            probability = self.steady.update(probability, content, frame.captured_ns, unlike=unlike)
+            unlike = self.steady.unlike
         if unlike and self.withhold:
             return unlike_training(frame.image.shape, probability)
-        letterbox = letterbox_for(image, spec)
         found = postprocess(
             probability,
-            letterbox,
+            letterbox_for(image, spec),
             roi,
             frame_shape=frame.image.shape,
             spec=spec,
             spacing_mm=frame.spacing_mm,
         )
-        return replace(found, state=State.UNLIKE_TRAINING) if unlike else found
+        if unlike:
+            return replace(found, state=State.UNLIKE_TRAINING)
+        return found if self.steady is None else replace(found, state=self.steady.settle(found.state))
 
     def segment(self, frame: Frame, clock: StageClock | None = None) -> Segmentation:
         """All three in turn; ``clock`` collects the stages preprocess, infer and postprocess."""

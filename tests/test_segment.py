@@ -12,6 +12,7 @@ from streamseg.errors import EngineError, UsageError
 from streamseg.latency import StageClock
 from streamseg.novelty import FEATURES, features, write_reference
 from streamseg.segment import Segmenter, content_of
+from streamseg.steady import Steady
 from streamseg.types import Frame, InputSpec, Judgement, Roi, State, Tensor
 
 SPEC = InputSpec(32, 48, mean=0.25, std=0.25, threshold=0.5)
@@ -131,3 +132,53 @@ def test_a_judgement_of_another_version_is_refused_before_the_first_frame() -> N
     spec = replace(SPEC, judgement=Judgement(1.0, 0.0, 0.5, familiar="1 2"))
     with pytest.raises(EngineError, match="export it again"):
         Segmenter(FakeBackend(spec))
+
+
+def tissue(k: int) -> np.ndarray:
+    """Frame k of tissue at rest: the same structures, a little other speckle."""
+    rng = np.random.default_rng(0)
+    picture = rng.rayleigh(30, (90, 140)) + np.random.default_rng((1, k)).integers(-2, 3, (90, 140))
+    return picture.clip(0, 255).astype(np.uint8)
+
+
+def moments(images: list[np.ndarray]) -> list[Frame]:
+    """Frames of these images, 30 in a second."""
+    return [Frame(image, k, k * 33_000_000) for k, image in enumerate(images)]
+
+
+def test_steady_outlines_appear_with_the_second_frame_and_leave_with_the_first_without_evidence() -> None:
+    answers = iter([0.0, 0.0, 1.0, 0.0, 1.0, 1.0, 0.3, 1.0, 0.2, 0.0])
+    backend = FakeBackend(SPEC, lambda tensor: np.full((32, 48), next(answers), np.float32))
+    segmenter = Segmenter(backend, steady=Steady())
+    seen = [segmenter.segment(frame).state for frame in moments([tissue(k) for k in range(10)])]
+    shown = "".join("." if state == State.NO_NERVE else "#" for state in seen)
+    assert shown == ".....###.."
+
+
+def test_a_frame_unlike_the_training_data_has_no_outline_whatever_came_before() -> None:
+    segmenter = Segmenter(FakeBackend(judged(tissue(0)), 1.0), steady=Steady())
+    images = [tissue(0), tissue(1), 255 - tissue(2), np.zeros((90, 140), np.uint8), *map(tissue, range(4, 8))]
+    found = [segmenter.segment(frame) for frame in moments(images)]
+    strange = [one.state == State.UNLIKE_TRAINING for one in found]
+    assert strange[:4] == [False, False, True, True]
+    assert strange[5:] == [False] * 3
+    assert all(one.mask.any() != (one.state == State.UNLIKE_TRAINING) for one in found)
+
+
+def test_another_place_in_the_picture_has_no_past() -> None:
+    answers = iter([0.0, 0.0, 1.0, 0.0, 1.0])
+    backend = FakeBackend(SPEC, lambda tensor: np.full((32, 48), next(answers), np.float32))
+    segmenter = Segmenter(backend, Roi(0, 0, 120, 80), steady=Steady())
+    frames = moments([tissue(k) for k in range(5)])
+    seen = [segmenter.segment(frame).state for frame in frames[:2]]
+    segmenter.roi = Roi(15, 0, 120, 80)
+    seen += [segmenter.segment(frame).state for frame in frames[2:]]
+    assert [state == State.NERVE for state in seen] == [False, False, True, False, False]
+
+
+def test_without_steady_each_frame_is_judged_alone() -> None:
+    answers = iter([0.0, 1.0, 0.0])
+    backend = FakeBackend(SPEC, lambda tensor: np.full((32, 48), next(answers), np.float32))
+    segmenter = Segmenter(backend)
+    seen = [segmenter.segment(frame).state for frame in moments([tissue(k) for k in range(3)])]
+    assert seen == [State.NO_NERVE, State.NERVE, State.NO_NERVE]
