@@ -22,6 +22,7 @@ FILES = {
     "page.js": "text/javascript; charset=utf-8",
     "link.js": "text/javascript; charset=utf-8",
     "clock.js": "text/javascript; charset=utf-8",
+    "figures.js": "text/javascript; charset=utf-8",
     "picture.js": "text/javascript; charset=utf-8",
     "states.js": "text/javascript; charset=utf-8",
     "chart.js": "text/javascript; charset=utf-8",

@@ -8,7 +8,10 @@ import time
 from streamseg import __version__
 from streamseg.errors import SinkError, UsageError
 from streamseg.render.hud import DISCLAIMER
+from streamseg.render.live_style import EXPIRED
 from streamseg.render.overlay import STATE_COLOURS
+from streamseg.render.symbols import HELD, STATE_WORDS, state_colours
+from streamseg.render.text import Colour
 from streamseg.types import State
 from streamseg.view import Command, View
 from streamseg.web.access import Access, is_loopback
@@ -107,11 +110,26 @@ def _hello(title: str, record: bool) -> dict[str, object]:
         "title": title,
         "record": record,
         "disclaimer": DISCLAIMER,
-        "states": [state.value for state in State],
-        "colours": {
-            state.value: "#{2:02x}{1:02x}{0:02x}".format(*bgr) for state, bgr in STATE_COLOURS.items()
-        },
+        "late": EXPIRED,
+        "signs": {str(sign): _sign(sign) for sign in (*State, HELD)},
     }
+
+
+def _sign(sign: str) -> dict[str, str]:
+    """Words and colours of a state, as the window shows them; its outline has the state's own colour."""
+    background, ink = state_colours(sign)
+    line = background if sign == HELD else STATE_COLOURS[State(sign)]
+    return {
+        "words": STATE_WORDS[sign],
+        "background": _css(background),
+        "ink": _css(ink),
+        "line": _css(line),
+    }
+
+
+def _css(colour: Colour) -> str:
+    blue, green, red = colour
+    return f"#{red:02x}{green:02x}{blue:02x}"
 
 
 def _reachable(host: str) -> str:

@@ -20,7 +20,8 @@ import numpy as np
 
 from streamseg.errors import SinkError
 from streamseg.latency import Percentiles
-from streamseg.types import Image, Roi, Segmentation, State
+from streamseg.render.live_style import lapsed
+from streamseg.types import Image, Roi, Segmentation
 from streamseg.view import Figures, View
 
 _GREY_TOLERANCE = 4
@@ -44,11 +45,11 @@ class Packet:
 
         From the view's expiry on it goes without outline.
         """
-        view = self.view
-        alive = view.segmentation is not None and view.expires_ns is not None and now_ns < view.expires_ns
+        view = lapsed(self.view, now_ns)
+        alive = view.segmentation is not None
         if alive not in self._bodies:
-            self._bodies[alive] = json.dumps(_body(view, self.picture, alive), allow_nan=False)[1:]
-        life = (view.expires_ns - now_ns) / 1e6 if alive and view.expires_ns is not None else 0.0
+            self._bodies[alive] = json.dumps(_body(view, self.picture), allow_nan=False)[1:]
+        life = 0.0 if view.expires_ns is None else (view.expires_ns - now_ns) / 1e6
         age = None if view.frame is None else round((now_ns - view.frame.captured_ns) / 1e6, 3)
         head = json.dumps({"sent": now_ns / 1e6, "life": round(life, 3), "age": age})[:-1]
         text = f"{head}, {self._bodies[alive]}".encode()
@@ -72,13 +73,12 @@ def encode_picture(image: Image, roi: Roi, quality: int) -> bytes:
     return data.tobytes()
 
 
-def _body(view: View, picture: int, alive: bool) -> dict[str, Any]:
-    late = view.segmentation is not None and not alive
+def _body(view: View, picture: int) -> dict[str, Any]:
     body: dict[str, Any] = {
         "view": view.number,
         "at": view.at_ns / 1e6,
-        "state": (State.LAGGING if late else view.state).value,
-        "reason": "the outline was too old to be sent" if late else view.reason,
+        "state": view.state.value,
+        "reason": view.reason,
         "picture": picture,
         "figures": _figures(view.figures),
     }
@@ -90,7 +90,7 @@ def _body(view: View, picture: int, alive: bool) -> dict[str, Any]:
         }
     if view.roi is not None:
         body["size"] = [view.roi.width, view.roi.height]
-    if alive and view.segmentation is not None and view.roi is not None and view.expires_ns is not None:
+    if view.segmentation is not None and view.roi is not None and view.expires_ns is not None:
         body |= {
             "expires": view.expires_ns / 1e6,
             "outline": _outline(view.segmentation, view.roi),
@@ -122,6 +122,7 @@ def _figures(figures: Figures) -> dict[str, Any]:
         "age": None if figures.age is None else _percentiles(figures.age),
         "stages": {name: _percentiles(times) for name, times in figures.stages.items()},
         "recording": figures.recording,
+        "clock": figures.clock,
     }
 
 

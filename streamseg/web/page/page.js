@@ -1,6 +1,7 @@
 // The page: takes views from the link, decides at every moment what may be shown, and shows it.
 
 import { Chart } from "./chart.js";
+import { tellAge, tellLink, tellView } from "./figures.js";
 import { Link, SILENCE_MS } from "./link.js";
 import { fit, paint, snapshot } from "./picture.js";
 import { look } from "./states.js";
@@ -13,8 +14,13 @@ const HANGS_MS = 2000;
 const EVENTS = 300;
 
 const held = { number: 0, bitmap: null }; // the newest picture that came
-const kept = { view: null, bitmap: null, deadline: -Infinity, age: null }; // what is on the canvas, without the outline's say
-const ui = { overlay: true, opacity: 0.25, frozen: null, colours: {}, outlined: false, state: "", scale: 1 };
+const kept = { view: null, bitmap: null, deadline: -Infinity, age: null }; // what is on the canvas
+const ui = {
+  overlay: true, opacity: 0.25, // chosen by the user
+  frozen: null, live: null, // since when, and the view that would be shown
+  signs: {}, late: "", // the server's words
+  outlined: false, state: "", scale: 1, // what is shown
+};
 const ages = [];
 const context = $("picture").getContext("2d", { alpha: false });
 const chart = new Chart($("chart"), $("legend"));
@@ -28,7 +34,7 @@ function note(what, more = {}) {
 
 const link = new Link({
   hello(values) {
-    ui.colours = values.colours;
+    [ui.signs, ui.late] = [values.signs, values.late];
     $("record").hidden = !values.record;
     $("disclaimer").textContent = values.disclaimer;
     $("source").textContent = values.title;
@@ -58,8 +64,8 @@ async function take(view, jpeg) {
   } else {
     ui.live = view;
   }
-  const now = performance.now();
-  ack(view, ui.frozen === null && "captured" in view && link.clock.known ? link.clock.server(now) - view.captured : null);
+  const measured = ui.frozen === null && "captured" in view && link.clock.known;
+  ack(view, measured ? link.clock.server(performance.now()) - view.captured : null);
 }
 
 /** Put a view on the canvas. */
@@ -106,7 +112,7 @@ function shown(outlined) {
     bitmap,
     outline: outlined ? view.outline : null,
     uncertain: view?.found === "low confidence",
-    colour: view?.found ? look(view.found, ui.colours).colour : "#fff",
+    colour: view?.found ? look(view.found, ui.signs).line : "#fff",
     opacity: ui.opacity,
   };
 }
@@ -124,20 +130,26 @@ function situation(now) {
   if (link.reconnects < 0 && !link.opened) return { state: "connecting", reason: link.why, old: true, dim: true };
   if (!link.alive(now)) {
     const late = link.opened && now - link.arrived < SILENCE_MS && link.clock.known;
-    const reason = link.why || (late ? `messages come ${Math.round(link.silent(now))} ms late` : "nothing comes from the server");
-    return { state: "link lost", reason, old: true, dim: true };
+    const how = late ? `messages come ${Math.round(link.silent(now))} ms late` : "nothing comes from the server";
+    return { state: "link lost", reason: link.why || how, old: true, dim: true };
   }
   if (link.quiet > HANGS_MS) {
-    return { state: "program hangs", reason: `it has shown nothing new for ${(link.quiet / 1000).toFixed(0)} s`, old: true, dim: true };
+    const reason = `it has shown nothing new for ${(link.quiet / 1000).toFixed(0)} s`;
+    return { state: "program hangs", reason, old: true, dim: true };
   }
-  const view = (ui.frozen === null ? kept.view : ui.live) ?? kept.view;
+  const { view } = kept;
   if (!view) return { state: "starting", reason: "no picture yet", old: false, dim: false };
-  if (ui.frozen === null && view.outline && kept.bitmap && now >= kept.deadline) {
-    const reason = link.clock.known ? "the outline was too old to be shown" : "comparing clocks";
+  if (ui.frozen !== null) {
+    const seconds = Math.floor((now - ui.frozen) / 1000);
+    const reason = `for ${seconds} s; live now: ${(ui.live ?? view).state}`;
+    return { state: "display frozen", reason, old: true, dim: false };
+  }
+  if (view.outline && kept.bitmap && now >= kept.deadline) {
+    const reason = link.clock.known ? ui.late : "comparing clocks";
     return { state: "segmentation lagging", reason, old: false, dim: false };
   }
   const lost = view.state === "source lost";
-  return { state: view.state, reason: view.reason, old: lost || view.state === "scanner frozen" || ui.frozen !== null, dim: lost };
+  return { state: view.state, reason: view.reason, old: lost || view.state === "scanner frozen", dim: lost };
 }
 
 /** Say it, where it has changed. */
@@ -145,7 +157,7 @@ function refresh() {
   const now = performance.now();
   const { state, reason, old, dim } = situation(now);
   if (state !== ui.state) {
-    const { words, symbol, background, ink } = look(state, ui.colours);
+    const { words, symbol, background, ink } = look(state, ui.signs);
     $("words").textContent = words;
     $("words").className = words.length < 9 ? "short" : "";
     $("symbol").innerHTML = symbol;
@@ -158,9 +170,7 @@ function refresh() {
   if ($("reason").textContent !== reason) $("reason").textContent = reason;
   $("frame").classList.toggle("old", old && kept.view !== null);
   $("frame").classList.toggle("dim", dim);
-  const since = ui.frozen === null ? "" : `DISPLAY FROZEN ${Math.floor((now - ui.frozen) / 1000)} s`;
-  $("mark").hidden = !since;
-  if ($("mark").textContent !== since) $("mark").textContent = since;
+  $("mark").hidden = ui.overlay;
 }
 
 function tick() {
@@ -172,65 +182,20 @@ function tick() {
 
 // Figures are read by people: four times a second is enough.
 function figures() {
-  const { view } = kept;
-  const text = (id, value, unit = "") => {
-    const node = $(id);
-    const whole = `${value}|${unit}`;
-    if (node.dataset.text === whole) return;
-    node.dataset.text = whole;
-    node.replaceChildren(`${value}`);
-    if (unit) node.append(Object.assign(document.createElement("small"), { textContent: ` ${unit}` }));
-  };
   const now = performance.now();
-  const known = link.clock.known && view && "captured" in view;
-  const running = known ? link.clock.server(now) - view.captured : null;
-  const age = running !== null && running > 1000 ? running : kept.age;
-  if (!known || age === null) text("age", "-");
-  else if (age > 1000) text("age", (age / 1000).toFixed(1), "s");
-  else text("age", age.toFixed(0), "ms");
-  text("link", link.alive(now) && link.clock.known ? `± ${link.clock.error.toFixed(1)}` : "-", "ms clock");
-  if (view) describe(view, text);
+  const { view } = kept;
+  const running = link.clock.known && view && "captured" in view ? link.clock.server(now) - view.captured : null;
+  tellAge(running === null ? null : running > 1000 ? running : kept.age);
+  tellLink(link.alive(now) && link.clock.known ? link.clock.error : null);
+  const current = ui.outlined || (now < kept.deadline && link.alive(now));
+  if (view) tellView(view, { current, ages, scale: ui.scale });
   chart.draw(now);
-}
-
-function describe(view, text) {
-  const { figures: all, spacing, size } = view;
-  const rate = (fps) => (fps === null ? "-" : fps.toFixed(1));
-  text("fps", rate(all.processed_fps), `of ${rate(all.offered_fps)} fps`);
-  const found = ui.outlined || (kept.deadline > performance.now() && view.outline);
-  if (!found || !view.area_px) text("area", "-");
-  else if (view.area_mm2 === null) text("area", view.area_px, "px");
-  else text("area", view.area_mm2.toFixed(1), "mm²");
-  if (found && view.confidence !== null) text("confidence", (100 * view.confidence).toFixed(0), "%");
-  else text("confidence", "-");
-  if (spacing && size) text("depth", (spacing[0] * size[1]).toFixed(0), "mm");
-  else text("depth", "unknown");
-  $("scale").hidden = !spacing;
-  if (spacing) $("bar").style.width = `${10 / spacing[1] * ui.scale}px`;
-  const rows = [["age at display", percentiles(ages)], ["age, server", all.age], ...Object.entries(all.stages)];
-  $("stages").replaceChildren(...rows.filter(([, times]) => times).map(([name, times]) => {
-    const row = document.createElement("tr");
-    for (const cell of [name, ...times.slice(0, 3).map((ms) => (ms === null ? "-" : ms.toFixed(1)))]) {
-      row.append(Object.assign(document.createElement("td"), { textContent: cell }));
-    }
-    return row;
-  }));
-  const recording = all.recording === "recording";
-  $("record").setAttribute("aria-pressed", recording);
-  text("counts", [`${all.processed} of ${all.offered} frames`, `${all.dropped} dropped`,
-    `${all.reconnects} reconnects`, ...(all.recording ? [recording ? "● RECORDING" : all.recording] : [])].join(" · "));
-}
-
-function percentiles(values) {
-  if (!values.length) return null;
-  const sorted = [...values].sort((a, b) => a - b);
-  return [0.5, 0.95, 0.99].map((part) => sorted[Math.round(part * (sorted.length - 1))]);
 }
 
 // Controls
 
 const controls = {
-  overlay() { ui.overlay = !ui.overlay; $("overlay").setAttribute("aria-pressed", ui.overlay); draw(); },
+  overlay() { ui.overlay = !ui.overlay; $("overlay").setAttribute("aria-pressed", ui.overlay); draw(); refresh(); },
   freeze() {
     ui.frozen = ui.frozen === null ? performance.now() : null;
     ui.live = kept.view;
@@ -242,9 +207,13 @@ const controls = {
   async snapshot() {
     if (!kept.bitmap) return;
     const now = new Date();
-    const stamp = new Date(now - now.getTimezoneOffset() * 60_000).toISOString().slice(0, 19).replace(/[-:]/g, "").replace("T", "-");
+    const local = new Date(now - now.getTimezoneOffset() * 60_000).toISOString();
+    const stamp = local.slice(0, 19).replace(/[-:]/g, "").replace("T", "-");
     const age = kept.age === null ? "" : `, age at display ${kept.age.toFixed(0)} ms`;
-    const caption = [`${ui.state}${ui.frozen === null ? "" : " (display frozen)"}, frame ${kept.view.frame}${age}, ${now.toLocaleString()}`, $("disclaimer").textContent];
+    const state = `${ui.state}${ui.overlay ? "" : " (outline off)"}`;
+    const caption = [
+      `${state}, frame ${kept.view.frame}${age}, ${now.toLocaleString()}`, $("disclaimer").textContent,
+    ];
     const url = URL.createObjectURL(await snapshot(shown(ui.outlined), caption));
     Object.assign(document.createElement("a"), { href: url, download: `streamseg-${stamp}.png` }).click();
     setTimeout(() => URL.revokeObjectURL(url), 10_000);
@@ -254,7 +223,9 @@ const controls = {
 function fill(percent) { $("opacity").value = percent; ui.opacity = $("opacity").value / 100; draw(); }
 for (const name of Object.keys(controls)) $(name).addEventListener("click", controls[name]);
 $("opacity").addEventListener("input", () => fill($("opacity").value));
-const KEYS = { o: controls.overlay, f: controls.freeze, s: controls.snapshot, r: controls.record, " ": controls.freeze };
+const KEYS = {
+  o: controls.overlay, f: controls.freeze, " ": controls.freeze, s: controls.snapshot, r: controls.record,
+};
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
   if (event.target instanceof HTMLButtonElement && event.key === " ") return; // it presses the button

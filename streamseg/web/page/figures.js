@@ -1,0 +1,74 @@
+// The figures beside the picture.
+
+const $ = (id) => document.getElementById(id);
+
+/** Write a figure and its unit, where it has changed. */
+function put(id, value, unit = "") {
+  const node = $(id);
+  const whole = `${value}|${unit}`;
+  if (node.dataset.text === whole) return;
+  node.dataset.text = whole;
+  node.replaceChildren(`${value}`);
+  if (unit) node.append(Object.assign(document.createElement("small"), { textContent: ` ${unit}` }));
+}
+
+/** Age of the picture, milliseconds, or null. */
+export function tellAge(age) {
+  if (age === null) put("age", "-");
+  else if (age > 1000) put("age", (age / 1000).toFixed(1), "s");
+  else put("age", age.toFixed(0), "ms");
+}
+
+/** How well the server's clock is known, milliseconds, or null without a link. */
+export function tellLink(error) {
+  if (error === null) put("link", "-");
+  else put("link", `± ${error.toFixed(1)}`, "ms clock");
+}
+
+/** What came with a view; `current` is true while what was found in it may be shown. */
+export function tellView(view, { current, ages, scale }) {
+  const { figures, spacing, size } = view;
+  put("fps", rate(figures.processed_fps), `of ${rate(figures.offered_fps)} fps`);
+  if (!current || !view.area_px) put("area", "-");
+  else if (view.area_mm2 === null) put("area", view.area_px, "px");
+  else put("area", view.area_mm2.toFixed(1), "mm²");
+  const known = current && view.confidence !== null && view.confidence !== undefined;
+  if (known && view.state !== "unlike the training data") put("confidence", (100 * view.confidence).toFixed(0), "%");
+  else put("confidence", "-");
+  if (spacing && size) put("depth", (spacing[0] * size[1]).toFixed(0), "mm");
+  else put("depth", "unknown");
+  $("scale").hidden = !spacing;
+  if (spacing) $("bar").style.width = `${10 / spacing[1] * scale}px`;
+  tellStages([["age at display", percentiles(ages)], ["age, server", figures.age], ...Object.entries(figures.stages)]);
+  tellCounts(figures);
+}
+
+const rate = (fps) => (fps === null ? "-" : fps.toFixed(1));
+
+function tellStages(rows) {
+  $("stages").replaceChildren(...rows.filter(([, times]) => times).map(([name, times]) => {
+    const row = document.createElement("tr");
+    for (const cell of [name, ...times.slice(0, 3).map((ms) => (ms === null ? "-" : ms.toFixed(1)))]) {
+      row.append(Object.assign(document.createElement("td"), { textContent: cell }));
+    }
+    return row;
+  }));
+}
+
+function tellCounts(figures) {
+  const recording = figures.recording === "recording";
+  $("record").setAttribute("aria-pressed", recording);
+  const clock = figures.clock === "driver" ? "the grabber's time stamp" : "arrival";
+  const words = [
+    `${figures.processed} of ${figures.offered} frames`, `dropped ${figures.dropped}`,
+    `reconnects ${figures.reconnects}`, `age counts from ${clock}`,
+  ];
+  if (figures.recording) words.push(recording ? "● RECORDING" : figures.recording);
+  put("counts", words.join(" · "));
+}
+
+function percentiles(values) {
+  if (!values.length) return null;
+  const sorted = [...values].sort((a, b) => a - b);
+  return [0.5, 0.95, 0.99].map((part) => sorted[Math.round(part * (sorted.length - 1))]);
+}
