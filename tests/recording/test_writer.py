@@ -1,0 +1,267 @@
+"""Recordings: what they hold, what they never hold, and that nothing which goes wrong reaches the run."""
+
+from __future__ import annotations
+
+import json
+import stat
+import threading
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+# isort: split
+import av
+import numpy as np
+import pytest
+
+from streamseg.errors import SinkError
+from streamseg.recording import writer
+from streamseg.recording.reader import read_recording
+from streamseg.recording.writer import Recording
+from streamseg.sinks import read_records
+from streamseg.types import Roi, State
+from streamseg.view import Tap, View
+from tests.capture.media import number_of, read_all
+from tests.recording.runs import (
+    HEADER,
+    REGION,
+    SCREEN,
+    found_in,
+    frame_of,
+    record,
+    screen,
+    tell,
+    view_of,
+    wait_for,
+)
+
+
+def lines_of(recording: Recording, kind: str) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (recording.path / "records.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["type"] == kind]
+
+
+def files_of(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def pictures_in(path: Path) -> list[Any]:
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray(format="bgr24") for frame in container.decode(video=0)]
+
+
+def test_every_frame_comes_back_with_its_exact_times(tmp_path: Path) -> None:
+    recording, frames = record(tmp_path, [screen(number) for number in range(40)], segment_seconds=0.5)
+    assert isinstance(recording, Tap)
+    assert files_of(recording.path) == [
+        *("original-0001.mp4", "original-0002.mp4", "original-0003.mp4", "original-0004.mp4"),
+        "records.jsonl",
+    ]
+    found, error = read_all(recording.path)
+    assert error is None
+    assert [number_of(frame.image) for frame in found] == list(range(40))
+    assert [frame.index for frame in found] == list(range(40))
+    assert {frame.spacing_mm for frame in found} == {(0.1, 0.2)}
+    expected = [round((frame.captured_ns - recording.anchor_ns) / 1000) / 1e6 for frame in frames]
+    assert [frame.pts_seconds for frame in found] == expected
+    recorded = read_recording(recording.path)
+    assert [frame.captured_ns for frame in recorded.offered] == [frame.captured_ns for frame in frames]
+    assert [frame.arrived_ns - frame.captured_ns for frame in recorded.offered] == [1_000_000] * 40
+    assert recorded.ended_ns is not None
+
+
+def test_the_header_says_what_was_recorded_and_when(tmp_path: Path) -> None:
+    before = time.time_ns()
+    recording, _ = record(tmp_path, [screen(0)])
+    header, frames = read_records(recording.path / "records.jsonl")
+    assert header["engine"] == {"name": "net", "sha256": "ab"}
+    assert header["age_budget_ms"] == 150
+    assert before <= header["anchor"]["wall_ns"] <= time.time_ns()
+    assert header["anchor"]["monotonic_ns"] == recording.anchor_ns
+    started = datetime.fromisoformat(header["started"])
+    assert abs(started.timestamp() * 1e9 - header["anchor"]["wall_ns"]) < 1e6
+    assert recording.path.name == started.strftime("%Y-%m-%dT%H-%M-%S")
+    assert stat.S_IMODE(recording.path.stat().st_mode) == 0o700
+    assert [frame["index"] for frame in frames] == [-1, 0]
+    assert frames[1]["polygons"] == [[[88, 62], [95, 62], [95, 69], [88, 69]]]
+
+
+def test_two_recordings_of_one_second_have_a_folder_each(tmp_path: Path) -> None:
+    made = [Recording(tmp_path, header=HEADER, least_free=0) for _ in range(3)]
+    for recording in made:
+        recording.close()
+    assert len({recording.path for recording in made}) == 3
+
+
+def test_only_the_region_is_ever_recorded(tmp_path: Path) -> None:
+    dark = np.full((*SCREEN, 3), 255, np.uint8)
+    REGION.crop(dark)[:] = 20
+    recording = Recording(tmp_path, header=HEADER, least_free=0)
+    for number in range(5):  # the region is not known yet
+        recording.offered(frame_of(number, dark), time.monotonic_ns())
+    for number in range(5, 10):
+        tell(recording, frame_of(number, dark.copy()), number)
+        wait_for(recording, number - 5)
+    recording.close()
+    assert [line["left_out"] for line in lines_of(recording, "offered")[:6]] == ["no region known"] * 6
+    assert {line["video"] is None for line in lines_of(recording, "offered")[6:]} == {False}
+    assert files_of(recording.path) == ["original-0001.mp4", "records.jsonl"]
+    pictures = pictures_in(recording.path / "original-0001.mp4")
+    assert {picture.shape for picture in pictures} == {(64, 96, 3)}
+    assert max(int(picture.max()) for picture in pictures) < 40
+
+
+def test_the_whole_screen_is_recorded_where_asked(tmp_path: Path) -> None:
+    recording, _ = record(tmp_path, [screen(number) for number in range(3)], full_frame=True)
+    frames, error = read_all(recording.path)
+    assert error is None
+    assert {frame.image.shape for frame in frames} == {(*SCREEN, 3)}
+    assert frames[0].image[:20].min() > 240
+    from streamseg.capture import open_source
+
+    with open_source(recording.path) as source:
+        assert source.info.region == REGION
+
+
+def test_grey_and_odd_sizes_come_back_as_they_were(tmp_path: Path) -> None:
+    roi = Roi(3, 5, 95, 63)
+    images = [cv2.cvtColor(screen(number), cv2.COLOR_BGR2GRAY).astype(np.uint8) for number in range(4)]
+    recording, _ = record(tmp_path, images, roi=roi)
+    frames, error = read_all(recording.path)
+    assert error is None
+    for frame, image in zip(frames, images, strict=True):
+        assert frame.image.shape == (63, 95)
+        assert cv2.PSNR(frame.image, np.ascontiguousarray(roi.crop(image))) > 35
+
+
+def test_another_size_or_region_begins_another_file(tmp_path: Path) -> None:
+    recording = Recording(tmp_path, header=HEADER, least_free=0)
+    large, moved = Roi(10, 20, 192, 128), Roi(0, 0, 96, 64)
+    number = 0
+    for roi, size in ((REGION, SCREEN), (large, (240, 320)), (moved, SCREEN)):
+        image = np.full((*size, 3), 255, np.uint8)
+        recording.segmented(found_in(frame_of(-1, image), roi))
+        for _ in range(3):
+            tell(recording, frame_of(number, image.copy()), number + 1, roi=roi)
+            number += 1
+            wait_for(recording, number)
+    recording.close()
+    assert [line["shown"] for line in lines_of(recording, "segment")] == [
+        [40, 30, 96, 64],
+        [10, 20, 192, 128],
+        [0, 0, 96, 64],
+    ]
+    frames, error = read_all(recording.path)
+    assert error is None
+    assert [frame.image.shape[:2] for frame in frames] == [(64, 96)] * 3 + [(128, 192)] * 3 + [(64, 96)] * 3
+
+
+def test_what_was_displayed_is_recorded_where_asked(tmp_path: Path) -> None:
+    def compose(view: View) -> Any:
+        return np.full((50, 71, 3), 200, np.uint8)
+
+    recording, frames = record(tmp_path, [screen(number) for number in range(30)], compose=compose)
+    with av.open(str(recording.path / "annotated-0001.mp4")) as container:
+        stream = container.streams.video[0]
+        shown = [round(frame.pts * stream.time_base * 1_000_000) for frame in container.decode(stream)]
+    expected = [(f.captured_ns + 12_000_000 - recording.anchor_ns + 500) // 1000 for f in frames]
+    assert shown == expected
+    assert pictures_in(recording.path / "annotated-0001.mp4")[0].shape == (50, 72, 3)
+
+
+def test_states_are_listed_when_they_change(tmp_path: Path) -> None:
+    recording = Recording(tmp_path, header=HEADER, least_free=0)
+    lost = View(1, 0, State.STARTING, "opening the source")
+    start = recording.anchor_ns
+    recording.displayed(lost, start)
+    recording.displayed(View(2, 0, State.STARTING, "still opening"), start + 500_000_000)
+    result = found_in(frame_of(0))
+    recording.displayed(view_of(3, result), start + 1_000_000_000)
+    recording.displayed(view_of(4, result), start + 1_250_000_000)
+    late = view_of(5, result, reason="limit 150 ms")
+    recording.displayed(late, start + 3_000_000_000)
+    recording.close()
+    views = lines_of(recording, "view")
+    assert [(line["state"], line["index"], line["outline"]) for line in views] == [
+        ("starting", None, False),
+        ("nerve", 0, True),
+        ("nerve", 0, False),
+    ]
+    assert views[0]["age_ms"] is None
+    assert views[2]["reason"] == "limit 150 ms"
+
+
+def test_a_slow_encoder_costs_pictures_but_no_lines_and_nobody_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "QUEUE_BYTES", 3 * screen(0).nbytes)
+    slow = []
+
+    def compose(view: View) -> Any:
+        slow.append(view.number)
+        time.sleep(0.2)
+        return np.zeros((16, 16, 3), np.uint8)
+
+    recording = Recording(tmp_path, header=HEADER, least_free=0, compose=compose)
+    recording.segmented(found_in(frame_of(-1)))
+    began = time.monotonic()
+    for number in range(100):
+        tell(recording, frame_of(number), number + 1)
+    told = time.monotonic() - began
+    recording.close()
+    assert len(slow) < 100
+    assert told < 20  # 100 pictures one after another would take that long to compose
+    listed = lines_of(recording, "offered")
+    assert sorted(line["index"] for line in listed) == list(range(100))
+    absent = [line for line in listed if line["video"] is None]
+    assert recording.left_out == len(absent) > 0
+    assert recording.frames == 100 - len(absent) > 0
+    assert f"{len(absent)} left out" in recording.status()
+    assert lines_of(recording, "end")[0]["left_out"] == len(absent)
+    frames, error = read_all(recording.path)
+    assert error is None
+    kept = sorted(line["index"] for line in listed if line["video"] is not None)
+    assert [number_of(frame.image) for frame in frames] == kept
+
+
+def test_a_composer_that_fails_ends_the_recording_and_nothing_else(tmp_path: Path) -> None:
+    def compose(view: View) -> Any:
+        raise ValueError("no such font")
+
+    said: list[str] = []
+    recording = Recording(tmp_path, header=HEADER, least_free=0, compose=compose, say=said.append)
+    for number in range(20):
+        tell(recording, frame_of(number), number + 1)
+    recording.close()
+    tell(recording, frame_of(20), 21)
+    assert recording.status() == "recording stopped: no such font"
+    assert len(said) == 1
+    assert str(recording.path) in said[0]
+
+
+def test_the_status_counts_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recording = Recording(tmp_path, header=HEADER, least_free=0)
+    assert recording.status() == "recording 0:00"
+    recording.anchor_ns -= 72_000_000_000
+    assert recording.status() == "recording 1:12"
+    recording.close()
+    recording.close()
+    assert recording.status() == "recorded 1:12"
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SinkError, match="cannot write"):
+        Recording(tmp_path / "file" / "x", header=HEADER)
+
+
+def test_threads_end_with_the_recording(tmp_path: Path) -> None:
+    recording, _ = record(tmp_path, [screen(0)])
+    assert not [thread for thread in threading.enumerate() if thread.name == "streamseg-record"]
+    assert recording.frames == 1
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    record(tmp_path, [screen(0)])
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
