@@ -33,7 +33,8 @@ def open_source(uri: str | Path, *, start_seconds: float = 0.0) -> Source:
         return PhantomSource.from_uri(text, start_seconds=start_seconds)
     if scheme := _SCHEME.match(text):
         # The address may hold a password: only its scheme is repeated.
-        raise UsageError(f"cannot open {scheme[1]}:// addresses; give a file, a folder or phantom:")
+        live = "only 'streamseg live' does; " if scheme[1].lower() in {"rtsp", "rtsps"} else ""
+        raise UsageError(f"cannot open {scheme[1]}:// addresses; {live}give a file, a folder or phantom:")
     path = Path(uri)
     if is_folder(path):
         return _open_folder(path, start_seconds)

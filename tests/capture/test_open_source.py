@@ -116,6 +116,7 @@ def test_address_is_refused_without_its_password() -> None:
     with pytest.raises(UsageError, match="rtsp://") as caught:
         open_source("rtsp://user:secret@machine/stream")
     assert "secret" not in str(caught.value)
+    assert "streamseg live" in str(caught.value)
 
 
 def test_pipe_is_refused_and_does_not_block(tmp_path: Path) -> None:

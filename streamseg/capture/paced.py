@@ -1,0 +1,151 @@
+"""A recording offered as if it were live: each frame at its own time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from typing import Self
+
+from streamseg.types import Frame, Source
+
+_AHEAD = 4
+"""Frames decoded before they are due."""
+_USUAL_RATE = Fraction(25)
+_WAIT_SECONDS = 0.5
+_END_SECONDS = 1.0
+
+
+class PacedSource:
+    """Frames of another source at their own times. Implements :class:`streamseg.types.Source`; is live.
+
+    The first frame is due at once, every other one as much later as its time says. None is skipped: one
+    that is late is offered at once. ``captured_ns`` is when the frame was due, as a grabber would have
+    taken it then; waiting for whoever takes it is part of its age. Where decoding was late, it is when the
+    frame was decoded: it did not exist before, and a slow disk does not make a picture old. Time spent on
+    decoding ahead counts in neither case.
+    """
+
+    live = True
+
+    def __init__(self, source: Source, *, arrivals_ns: Sequence[int] | None = None) -> None:
+        """Pace a source, which belongs to this one from now on.
+
+        Frames are due by the differences of ``arrivals_ns`` (monotonic nanoseconds of an earlier run, one
+        per frame) where it is given, else of ``pts_seconds``; where there is no time, one frame interval
+        after the one before (25 fps where the rate is unknown).
+        """
+        self.info = source.info
+        self.late_ns = 0
+        """Nanoseconds by which the latest frame so far was offered after it was due."""
+        self._source = source
+        self._schedule = _Schedule(source.info.rate or _USUAL_RATE, arrivals_ns)
+        self._ready: deque[tuple[Frame, int]] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._ended = False
+        self._failure: BaseException | None = None
+        self._thread: threading.Thread | None = None
+
+    def __iter__(self) -> Iterator[Frame]:
+        return self
+
+    def __next__(self) -> Frame:
+        """Wait until the next frame is due. Raises what the source raised, in its place."""
+        with self._changed:
+            if self._thread is None and not self._closed:
+                self._thread = threading.Thread(target=self._decode, name="streamseg-pace", daemon=True)
+                self._thread.start()
+            while not (self._ready or self._ended or self._closed):
+                self._changed.wait(_WAIT_SECONDS)
+            if self._closed:
+                raise StopIteration
+            if not self._ready:
+                failure, self._failure = self._failure, None
+                raise failure or StopIteration
+            frame, ready_ns = self._ready.popleft()
+            self._changed.notify_all()
+            due_ns = self._schedule.due(frame, ready_ns)
+            while (left := due_ns - time.monotonic_ns()) > 0:
+                self._changed.wait(min(left / 1e9, _WAIT_SECONDS))
+                if self._closed:
+                    raise StopIteration
+        self.late_ns = max(self.late_ns, -left)
+        return replace(frame, captured_ns=max(due_ns, ready_ns))
+
+    def close(self) -> None:
+        """End it; from any thread, also while another waits for a frame. The source is closed as well."""
+        with self._changed:
+            self._closed = True
+            thread = self._thread
+            self._changed.notify_all()
+        if thread is None:
+            self._source.close()
+        elif thread is not threading.current_thread():
+            # One that hangs in its source is left behind; it closes the source when it comes back.
+            thread.join(_END_SECONDS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _decode(self) -> None:
+        failure: BaseException | None = None
+        try:
+            for frame in self._source:
+                if not self._put(frame):
+                    break
+        except BaseException as error:  # raised where the frames are taken
+            failure = error
+        finally:
+            self._source.close()
+            with self._changed:
+                self._ended, self._failure = True, failure
+                self._changed.notify_all()
+
+    def _put(self, frame: Frame) -> bool:
+        """Keep a frame until it is due. False: closed."""
+        ready_ns = time.monotonic_ns()
+        with self._changed:
+            while len(self._ready) >= _AHEAD and not self._closed:
+                self._changed.wait(_WAIT_SECONDS)
+            self._ready.append((frame, ready_ns))
+            self._changed.notify_all()
+            return not self._closed
+
+
+class _Schedule:
+    """When each frame is due. Never earlier than the one before."""
+
+    def __init__(self, rate: Fraction, arrivals_ns: Sequence[int] | None) -> None:
+        self._interval_ns = round(1_000_000_000 / rate)
+        self._arrivals_ns = arrivals_ns
+        self._number = 0
+        self._last_ns = 0
+        self._last_time: int | None = None
+
+    def due(self, frame: Frame, ready_ns: int) -> int:
+        """Monotonic nanoseconds at which the next frame is due; the first is when it is ready."""
+        moment = self._moment(frame)
+        if self._number == 0:
+            self._last_ns = ready_ns
+        elif moment is None or self._last_time is None:
+            self._last_ns += self._interval_ns
+        else:
+            self._last_ns += max(0, moment - self._last_time)
+        self._last_time = moment
+        self._number += 1
+        return self._last_ns
+
+    def _moment(self, frame: Frame) -> int | None:
+        """The frame's own time in nanoseconds, from whatever origin."""
+        if self._arrivals_ns is not None and self._number < len(self._arrivals_ns):
+            return self._arrivals_ns[self._number]
+        if self._arrivals_ns is None and frame.pts_seconds is not None:
+            return round(frame.pts_seconds * 1_000_000_000)
+        return None
