@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from streamseg.capture.files import one_line
+from streamseg.capture.files import check_readable, one_line
 from streamseg.capture.recorded import START_TOLERANCE, RecordedSource, check_start, counted
 from streamseg.capture.video import VideoSource
 from streamseg.errors import SourceError, StreamsegError, UsageError
@@ -107,6 +107,7 @@ class RecordingSource(RecordedSource):
         self._conclude([frame for pictures in wanted.values() for frame in pictures.values()], problems)
 
     def _open(self, segment: Segment) -> VideoSource:
+        check_readable(segment.path)
         self._current = VideoSource(segment.path)
         return self._current
 
