@@ -7,7 +7,7 @@ from pathlib import Path
 
 from streamseg.capture.files import check_readable, is_clip, is_dicom, is_folder, is_image, visible_files
 from streamseg.errors import SourceError, UsageError
-from streamseg.recording.layout import is_recording, recordings_in
+from streamseg.archive.layout import is_recording, recordings_in
 from streamseg.types import Source
 
 __all__ = ["list_clips", "open_source"]

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
+from streamseg.archive.layout import UNITS_PER_SECOND
+from streamseg.archive.reader import Offered, Recorded, Segment, read_recording
 from streamseg.capture.files import check_readable, one_line
 from streamseg.capture.recorded import START_TOLERANCE, RecordedSource, check_start, counted
 from streamseg.capture.video import VideoSource
 from streamseg.errors import SourceError, StreamsegError, UsageError
-from streamseg.recording.layout import UNITS_PER_SECOND
-from streamseg.recording.reader import Offered, Recorded, Segment, read_recording
 from streamseg.types import Frame, Image, Roi, SourceInfo
 
 FORGIVEN_S = 2.0

@@ -1,0 +1,7 @@
+"""Taps that keep a live run: the whole of it in a folder, or its records in a file."""
+
+from streamseg.recording.live_records import LiveRecords
+from streamseg.recording.switch import RecordSwitch
+from streamseg.recording.writer import Recording
+
+__all__ = ["LiveRecords", "RecordSwitch", "Recording"]

@@ -12,7 +12,7 @@ import cv2  # Before av: in the other order OpenCV's windows hang.
 import av
 import numpy as np
 
-from streamseg.recording.layout import UNITS_PER_SECOND, video_name
+from streamseg.archive.layout import UNITS_PER_SECOND, video_name
 from streamseg.sinks.encoder import SHOWN_QUALITY, Encoder
 from streamseg.sinks.target import Target, sink_errors
 from streamseg.types import Image

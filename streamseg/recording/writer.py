@@ -14,8 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from streamseg.errors import SinkError
-from streamseg.recording.layout import (
+from streamseg.archive.layout import (
     FORMAT,
     RECORDS_NAME,
     end_line,
@@ -23,6 +22,7 @@ from streamseg.recording.layout import (
     segment_line,
     view_line,
 )
+from streamseg.errors import SinkError
 from streamseg.recording.segments import KEPT_QUALITY, SegmentedVideo
 from streamseg.recording.worker import Worker
 from streamseg.sinks.records import LineFile, frame_record, header_line, json_line
@@ -41,7 +41,8 @@ Compose = Callable[[View], Image]
 
 
 class Recording:
-    """A tap that records into a new folder, ``<folder>/<time of the start>``; see :mod:`..layout`.
+    """A tap that records into a new folder, ``<folder>/<time of the start>``; :mod:`streamseg.archive.layout`
+    says what it holds.
 
     The image region is recorded as soon as it is known; before that, and where the encoder is too slow,
     frames are listed without their pixels. ``full_frame`` records the machine's whole screen, which may name

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from streamseg.archive.reader import read_recording
 from streamseg.errors import SinkError, SourceError
 from streamseg.recording import writer
-from streamseg.recording.reader import read_recording
 from streamseg.recording.writer import Recording
 from tests.capture.media import number_of, read_all
 from tests.recording.runs import HEADER, found_in, frame_of, tell, wait_for

@@ -17,9 +17,9 @@ import av
 import numpy as np
 import pytest
 
+from streamseg.archive.reader import read_recording
 from streamseg.errors import SinkError
 from streamseg.recording import writer
-from streamseg.recording.reader import read_recording
 from streamseg.recording.writer import Recording
 from streamseg.sinks import read_records
 from streamseg.types import Roi, State

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from streamseg.archive.layout import FORMAT, RECORDS_NAME, roi_of
 from streamseg.errors import SourceError, UsageError
-from streamseg.recording.layout import FORMAT, RECORDS_NAME, roi_of
 from streamseg.types import Roi
 
 _FOUND = b'{"type":"frame"'
