@@ -12,7 +12,7 @@ import cv2
 from streamseg.errors import UsageError
 
 _REMEDY = "use --display web or --display none"
-_PROBE_S = 20.0
+_PROBE_S = 10.0
 _PROBE = """
 import resource
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -24,7 +24,7 @@ cv2.namedWindow("streamseg", cv2.WINDOW_NORMAL | cv2.WINDOW_GUI_NORMAL)
 def require_desktop() -> None:
     """Raise UsageError unless OpenCV can open a window: tried in a process of its own, which Qt may abort.
 
-    Takes about half a second, and 20 s at most with a display that does not answer.
+    Takes about half a second, and 10 s at most with a display that does not answer.
     """
     found = re.search(r"^\s*GUI:\s*(\S+)", cv2.getBuildInformation(), re.MULTILINE)
     if found and found[1].upper() == "NONE":

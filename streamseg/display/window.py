@@ -24,7 +24,8 @@ KEYS = "o outline   + - tint   f freeze   s snapshot   r record   w full screen 
 _REFRESH_NS = 250_000_000
 """A picture that stays is drawn again after this, since its age grows."""
 _NOTICE_NS = 5_000_000_000
-_MOST_LEAD_NS = 50_000_000
+_LEAST_LEAD_NS, _MOST_LEAD_NS = 2_000_000, 50_000_000
+"""Bounds on how long putting a picture on the screen is taken to last: as long as the last time."""
 _STEP = 0.1
 
 
@@ -53,11 +54,12 @@ class WindowDisplay:
         self._snapshots = Snapshots(snapshots)
         self._screen_saver = ScreenSaverHold()
         self._commands: list[Command] = []
+        self._closing_told = False
         self._latest: View | None = None
         self._held: tuple[View, int] | None = None
         self._shown: tuple[View, Image] | None = None
         self._drawn_ns = 0
-        self._lead_ns = 0
+        self._lead_ns = _LEAST_LEAD_NS
         self._notice: tuple[str, int] = ("", 0)
         self._actions = self._bind()
 
@@ -72,7 +74,8 @@ class WindowDisplay:
         """Take keys, take off what has expired, and tell what the user asked for."""
         self._window.pump()
         self._tend()
-        if self._window.closed and Command.QUIT not in self._commands:
+        if self._window.closed and not self._closing_told:
+            self._closing_told = True
             self._commands.append(Command.QUIT)
         commands, self._commands = self._commands, []
         return commands
@@ -120,7 +123,7 @@ class WindowDisplay:
                 break
         self._window.put(picture)
         self._drawn_ns = time.monotonic_ns()
-        self._lead_ns = min(_MOST_LEAD_NS, self._drawn_ns - start_ns)
+        self._lead_ns = min(_MOST_LEAD_NS, max(_LEAST_LEAD_NS, self._drawn_ns - start_ns))
         self._shown = permitted, picture
 
     def _now_wanted(self, now_ns: int) -> tuple[View | None, LiveStyle]:

@@ -47,9 +47,8 @@ def draw_image(canvas: Image, layout: Layout, view: View, style: LiveStyle) -> N
         paint_overlay(target, view.segmentation, origin=origin, scale=scale, opacity=style.opacity)
     if view.frame.spacing_mm is not None:
         top = place.y + round((view.roi.y - shown.y) * scale[1])
-        _draw_ruler(
-            canvas, layout, top, round(view.roi.height * scale[1]), scale[1] / view.frame.spacing_mm[0]
-        )
+        row_mm = view.frame.spacing_mm[0]
+        _draw_ruler(canvas, layout, (top, round(view.roi.height * scale[1])), row_mm / scale[1])
 
 
 def _resized(region: Image, target: Image, *, grow: bool) -> Image:
@@ -86,23 +85,21 @@ def _hatch(height: int, width: int, colour: tuple[int, int, int], period: int) -
     return np.where(diagonal[..., None], np.array(colour, np.uint8), np.array(BACKGROUND, np.uint8))
 
 
-def _draw_ruler(canvas: Image, layout: Layout, top: int, height: int, pixels_per_mm: float) -> None:
-    """Millimetres of depth left of the image, 0 at the region's upper edge."""
-    place = layout.image
-    if place is None or not 0 < pixels_per_mm < 1e6 or height < 2:
+def _draw_ruler(canvas: Image, layout: Layout, rows: tuple[int, int], row_mm: float) -> None:
+    """Millimetres of depth left of the image, 0 at the upper edge; ``rows``: the region's top and height."""
+    place, (top, height) = layout.image, rows
+    if place is None or not 1e-6 < row_mm < 1e3 or height < 2:
         return
     right = place.x - layout.frame
     above = max(0, top - layout.frame)
     strip = canvas[above : top + height + layout.frame, max(0, right - layout.ruler) : right]
-    rows, columns = strip.shape[:2]
-    tile = _ruler(
-        rows=rows, columns=columns, zero=top - above, height=height, pixels_per_mm=pixels_per_mm, u=layout.u
-    )
+    tile = _ruler(strip.shape[:2], zero=top - above, height=height, pixels_per_mm=1 / row_mm, u=layout.u)
     np.copyto(strip, tile)
 
 
 @lru_cache(maxsize=4)
-def _ruler(*, rows: int, columns: int, zero: int, height: int, pixels_per_mm: float, u: float) -> Image:
+def _ruler(shape: tuple[int, int], *, zero: int, height: int, pixels_per_mm: float, u: float) -> Image:
+    rows, columns = shape
     tile = np.full((rows, columns, 3), BACKGROUND, np.uint8)
     fine = next((step for step in _TICKS_MM if step * pixels_per_mm >= 5 * u), _TICKS_MM[-1])
     coarse = next((step for step in _TICKS_MM[2:] if step * pixels_per_mm >= 60 * u), _TICKS_MM[-1])

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,20 @@ needs_desktop = pytest.mark.skipif(
     not all(map(shutil.which, ("Xvfb", "xdotool", "import"))),
     reason="needs Xvfb, xdotool and ImageMagick (apt-get install xvfb xdotool imagemagick)",
 )
+
+
+_ASK_TO_CLOSE = """
+import ctypes, struct, sys
+x = ctypes.CDLL("libX11.so.6")
+x.XOpenDisplay.restype = ctypes.c_void_p
+x.XInternAtom.restype = ctypes.c_ulong
+display, window = ctypes.c_void_p(x.XOpenDisplay(None)), int(sys.argv[1])
+atoms = [x.XInternAtom(display, name, 0) for name in (b"WM_PROTOCOLS", b"WM_DELETE_WINDOW")]
+message = struct.pack("@iLiPLLi5l", 33, 0, 1, 0, window, atoms[0], 32, atoms[1], 0, 0, 0, 0)
+event = ctypes.create_string_buffer(message, 192)
+assert x.XSendEvent(display, ctypes.c_ulong(window), 0, ctypes.c_long(0), event)
+x.XSync(display, 0)
+"""
 
 
 class Desktop:
@@ -41,8 +56,10 @@ class Desktop:
         return picture
 
     def window(self, title: str = "streamseg test") -> str:
-        found = wait_for(lambda: self._run("xdotool", "search", "--name", f"^{title}$").stdout.split())
-        return found[0].decode()
+        def search() -> list[bytes]:
+            return self._run("xdotool", "search", "--name", f"^{title}$").stdout.split()
+
+        return wait_for(search)[0].decode()
 
     def press(self, *keys: str) -> None:
         window = self.window()
@@ -54,7 +71,10 @@ class Desktop:
 
     def ask_to_close(self) -> None:
         """As the cross in a window's corner does."""
-        self._run("xdotool", "windowquit", self.window())
+        assert self._run(sys.executable, "-c", _ASK_TO_CLOSE, self.window()).returncode == 0
+
+    def has_window(self) -> bool:
+        return bool(self._run("xdotool", "search", "--name", "^streamseg test$").stdout)
 
 
 @contextmanager

@@ -33,7 +33,9 @@ def told_view(words: list[str], number: int, frame: Frame) -> View:
         return view(State.NERVE, number=number, expires_in_ms=int(words[1]), image=frame.image)
     recording = "recording 0:01" if words[1:] else None
     figures = Figures(offered=number, recording=recording)
-    return view(State[words[0].upper()], "told by the test", number=number, image=frame.image, figures=figures)
+    return view(
+        State[words[0].upper()], "told by the test", number=number, image=frame.image, figures=figures
+    )
 
 
 def main() -> int:
@@ -48,7 +50,7 @@ def main() -> int:
     lines: queue.Queue[list[str]] = queue.Queue()
     threading.Thread(target=read_lines, args=(lines,), daemon=True).start()
     tell("ready", len(frames))
-    for number in range(1, 100_000):
+    for number in range(1, 1_000_000):
         time.sleep(0.01)
         for command in display.poll():
             tell("command", command)

@@ -1,6 +1,7 @@
 """Views with a nerve drawn by hand, for the tests of everything that shows a live run."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 
@@ -45,6 +46,8 @@ def view(
     if state in FOUND:
         axes = max(1, width // 5), max(1, height // 6)
         found = segmentation(state, (height, width), (width // 2, height // 2), axes)
+        if spacing_mm is not None:
+            found = replace(found, area_mm2=found.area_px * spacing_mm[0] * spacing_mm[1])
     return View(
         number,
         now_ns,
