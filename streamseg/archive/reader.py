@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,8 @@ from streamseg.archive.layout import FORMAT, RECORDS_NAME, roi_of
 from streamseg.errors import SourceError, UsageError
 from streamseg.types import Roi
 
-_FOUND = b'{"type":"frame"'
-"""How the lines begin that are long and that nobody asks for here: what was found in a frame."""
+_FOUND = re.compile(rb'\{"type":"frame","index":(-?\d+),')
+"""How the lines begin that are long, with what was found in a frame: only its index is asked for here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,28 +63,22 @@ class Recorded:
     header: Mapping[str, Any]
     segments: tuple[Segment, ...]
     offered: tuple[Offered, ...]
+    segmented: tuple[int, ...]
+    """Indices of the frames that were segmented."""
     shown: tuple[Shown, ...]
     ended_ns: int | None
     """When it was ended; None where it was killed."""
     damaged_line: int | None
     """The line from which on the records cannot be read; None where all can."""
 
-    @property
-    def last_ns(self) -> int:
-        """The last moment that is known of the recording."""
-        if self.ended_ns is not None:
-            return self.ended_ns
-        known = [int(self.header["anchor"]["monotonic_ns"])]
-        known += [frame.arrived_ns for frame in self.offered[-1:]]
-        known += [shown.shown_ns for shown in self.shown[-1:]]
-        return max(known)
-
-    def state_seconds(self) -> dict[str, float]:
-        """Seconds for which each state was displayed."""
+    def state_seconds(self, from_ns: int, until_ns: int) -> dict[str, float]:
+        """Seconds for which each state was displayed between two moments, in the order of appearance."""
         seconds: dict[str, float] = {}
-        ends = [shown.shown_ns for shown in self.shown[1:]] + [self.last_ns]
+        ends = [*(shown.shown_ns for shown in self.shown[1:]), until_ns]
         for shown, end_ns in zip(self.shown, ends, strict=False):
-            seconds[shown.state] = seconds.get(shown.state, 0.0) + max(0, end_ns - shown.shown_ns) / 1e9
+            lasted = min(end_ns, until_ns) - max(shown.shown_ns, from_ns)
+            if lasted > 0:
+                seconds[shown.state] = seconds.get(shown.state, 0.0) + lasted / 1e9
         return seconds
 
 
@@ -98,11 +93,15 @@ def read_recording(folder: Path) -> Recorded:
     shown: list[Shown] = []
     ended_ns: int | None = None
     damaged: int | None = None
+    segmented: list[int] = []
     try:
         with (folder / RECORDS_NAME).open("rb") as file:
             header = _header(file.readline(), folder)
             for number, line in enumerate(file, start=2):
-                if line.startswith(_FOUND) or not line.endswith(b"\n"):
+                if not line.endswith(b"\n"):
+                    break
+                if found := _FOUND.match(line):
+                    segmented.append(int(found[1]))
                     continue
                 try:
                     entry = _entry(json.loads(line), folder)
@@ -121,7 +120,9 @@ def read_recording(folder: Path) -> Recorded:
         raise SourceError(
             f"cannot read {folder / RECORDS_NAME}: {error.strerror}; check the folder and the disk"
         ) from error
-    return Recorded(folder, header, tuple(segments), tuple(offered), tuple(shown), ended_ns, damaged)
+    return Recorded(
+        folder, header, tuple(segments), tuple(offered), tuple(segmented), tuple(shown), ended_ns, damaged
+    )
 
 
 def _header(line: bytes, folder: Path) -> Mapping[str, Any]:

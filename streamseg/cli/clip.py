@@ -169,6 +169,8 @@ def _segment_all(run: ClipRun, source: Source, backend: Backend, options: Replay
             run.frames, run.seconds, run.fps = tally.count, time.monotonic() - began, tally.fps()
             run.states, run.stages, run.age = dict(states), tally.stages(), ages.stages().get("age")
             raise
+    if missing := getattr(source, "note", ""):
+        say(missing)
     run.frames, run.seconds, run.fps = report.frames, report.seconds, report.fps
     run.states = {str(state): count for state, count in report.states.items()}
     run.stages, run.age = report.stages, report.age if report.frames else None

@@ -64,6 +64,8 @@ def check_outputs(paths: Sequence[Path], clips: Sequence[str], *, force: bool) -
         seen.add(real)
         if real in sources:
             raise UsageError(f"{path} is the source itself; write to another file")
+        if path.exists() and any(source in real.parents for source in sources):
+            raise UsageError(f"{path} is a part of the source; write to another folder")
         if path.is_dir():
             raise UsageError(f"{path} is a folder; name a file in it, such as {path / 'result'}{path.suffix}")
         if path.exists() and not force:

@@ -21,7 +21,7 @@ def replay(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="Video file, DICOM file, image, folder of images or of clips, or phantom: (synthetic).",
+            help="Video, DICOM file, image, folder of images or of clips, a recorded live run, or phantom:.",
         ),
     ],
     out: Annotated[
@@ -52,6 +52,13 @@ def replay(
             "--full-frame", help="Keep the machine's whole screen in the video; it may name the patient."
         ),
     ] = False,
+    as_recorded: Annotated[
+        bool,
+        typer.Option(
+            "--as-recorded",
+            help="A recorded live run once more through the live loop, its frames when they came then.",
+        ),
+    ] = False,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -59,7 +66,15 @@ def replay(
 
     Every frame is kept, with its own time. Without --out and --records only the latencies are shown. In a
     folder of clips one clip follows another, each into files of its own name.
+
+    With --as-recorded a recorded live run is repeated: drops and states, then and now, side by side.
     """
+    if as_recorded:
+        from streamseg.cli.as_recorded import check_options, repeat
+
+        check_options(out=out, records=records, roi=roi, max_frames=max_frames, full_frame=full_frame)
+        repeat(source, engine=engine, start_seconds=start, as_json=as_json)
+        return
     from streamseg.backends import load_backend
     from streamseg.capture import list_clips
     from streamseg.cli.clip import ReplayOptions
