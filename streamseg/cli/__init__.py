@@ -23,6 +23,7 @@ from streamseg.cli.check import check
 from streamseg.cli.console import one_line, say
 from streamseg.cli.doctor import doctor
 from streamseg.cli.evaluate import evaluate
+from streamseg.cli.live import live
 from streamseg.cli.phantom import phantom
 from streamseg.cli.replay import replay
 from streamseg.cli.reproduce import reproduce
@@ -40,7 +41,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (replay, evaluate, phantom, check, train, reproduce, submit, doctor):
+for _command in (live, replay, evaluate, phantom, check, train, reproduce, submit, doctor):
     app.command()(_command)
 
 

@@ -1,0 +1,107 @@
+"""``streamseg live``: guidance from a live source."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from streamseg.cli.options import EngineOption, ForceOption, JsonOption
+
+
+def live(
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="SOURCE",
+            help="v4l2:/dev/video0, rtsp://host/path, a recording, or phantom:. Default: the profile's.",
+        ),
+    ] = None,
+    display: Annotated[
+        str | None, typer.Option(metavar="window|web|none", help="Where it is shown. Default: window.")
+    ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Record into a folder in DIR: the image, what was shown, records."),
+    ] = None,
+    records: Annotated[
+        Path | None, typer.Option(metavar="FILE.jsonl", help="Records of the segmented frames.")
+    ] = None,
+    age_budget: Annotated[
+        float | None,
+        typer.Option(metavar="MS", help="No outline is shown longer than this after capture. Default: 150."),
+    ] = None,
+    seconds: Annotated[float | None, typer.Option(min=0.1, metavar="N", help="End after N seconds.")] = None,
+    profile: Annotated[str | None, typer.Option(metavar="NAME", help="Use a saved set-up.")] = None,
+    save_profile: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Save this set-up under a name, then run.")
+    ] = None,
+    roi: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|none|x,y,w,h", help="Where the ultrasound image is in the frame. Default: auto."
+        ),
+    ] = None,
+    mm_per_pixel: Annotated[
+        float | None, typer.Option(metavar="MM", help="As measured on the machine's ruler; for areas in mm².")
+    ] = None,
+    engine: EngineOption = None,
+    pace: Annotated[
+        bool | None,
+        typer.Option("--pace/--no-pace", help="Recordings at their own speed (default), or all they give."),
+    ] = None,
+    transport: Annotated[str | None, typer.Option(metavar="tcp|udp", help="How RTSP comes.")] = None,
+    size: Annotated[str | None, typer.Option(metavar="WxH", help="Of a frame grabber's picture.")] = None,
+    rate: Annotated[str | None, typer.Option(metavar="FPS", help="Of a frame grabber.")] = None,
+    pixel_format: Annotated[
+        str | None, typer.Option(metavar="yuyv|mjpeg|nv12|grey", help="Of a frame grabber.")
+    ] = None,
+    full_screen: Annotated[bool | None, typer.Option("--full-screen", help="Fill the screen.")] = None,
+    opacity: Annotated[float | None, typer.Option(metavar="0..1", help="Of the outline's fill.")] = None,
+    full_frame: Annotated[
+        bool | None,
+        typer.Option("--full-frame", help="Show and record the whole screen; it may name the patient."),
+    ] = None,
+    host: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Where the web page listens.")] = None,
+    port: Annotated[int | None, typer.Option(metavar="PORT", help="Of the web page. Default: 8765.")] = None,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="STREAMSEG_TOKEN",
+            metavar="TOKEN",
+            help="Password of the web page; made up for addresses but 127.0.0.1.",
+        ),
+    ] = None,
+    snapshots: Annotated[Path, typer.Option(metavar="DIR", help="Where the window's key s saves.")] = Path(),
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the nerve's outline in a live picture, on time or not at all.
+
+    Always the newest frame; an outline is only ever shown on the frame that it was computed from, and no
+    longer than the age budget. Research software, not a medical device.
+    """
+    from streamseg.cli.live_run import Session, run, set_up
+
+    given = {
+        "source": source,
+        "display": display,
+        "age_budget_ms": age_budget,
+        "roi": roi,
+        "mm_per_pixel": mm_per_pixel,
+        "engine": engine,
+        "pace": pace,
+        "transport": transport,
+        "size": size,
+        "rate": rate,
+        "pixel_format": pixel_format,
+        "full_screen": full_screen,
+        "opacity": opacity,
+        "full_frame": full_frame,
+        "host": host,
+        "port": port,
+    }
+    setup = set_up(given, profile=profile, save_as=save_profile)
+    session = Session(seconds, record, records, token, snapshots, force, profile or save_profile)
+    run(setup, session, as_json=as_json)

@@ -1,0 +1,253 @@
+"""Puts a live run together: set-up, displays, engine, recordings; and says what came of it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import typer
+
+from streamseg.capture import open_source
+from streamseg.capture.address import RtspAddress, masked
+from streamseg.capture.live_sources import CaptureOptions, is_live, open_live, parse_rate, parse_size
+from streamseg.cli.console import Stop, print_json, say, stderr_console, stop_on_signals
+from streamseg.cli.outputs import check_outputs
+from streamseg.config import Setup, from_values, load_profile, save_profile
+from streamseg.errors import UsageError
+from streamseg.live import LiveOptions, LiveReport, run_live
+from streamseg.segment import Segmenter
+from streamseg.types import Backend, Roi
+
+if TYPE_CHECKING:
+    from streamseg.recording import RecordSwitch
+    from streamseg.view import Display, Tap
+
+RECORDINGS = Path("recordings")
+"""Where the window's key r records to without --record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What belongs to this one run, and to no profile."""
+
+    seconds: float | None
+    record: Path | None
+    records: Path | None
+    token: str | None
+    snapshots: Path
+    force: bool
+    profile: str | None
+
+
+def set_up(given: Mapping[str, Any], *, profile: str | None, save_as: str | None) -> Setup:
+    """The profile's settings, replaced by those given on the command line; saved where asked for."""
+    base = load_profile(profile) if profile else Setup()
+    chosen = {name: value for name, value in given.items() if value is not None}
+    setup = from_values({**{k: v for k, v in asdict(base).items() if v is not None}, **chosen})
+    if setup.source is None:
+        raise UsageError("no source; give v4l2:/dev/video0, rtsp://..., a file, phantom:, or --profile NAME")
+    if setup.roi not in ("auto", "none"):
+        Roi.parse(setup.roi)
+    if save_as:
+        saved = replace(setup, source=_without_login(setup.source))
+        say(f"saved profile {save_as} as {save_profile(save_as, saved)}")
+        if saved.source != setup.source:
+            say("user and password are not saved; set STREAMSEG_RTSP_USER and STREAMSEG_RTSP_PASSWORD")
+    return setup
+
+
+def _without_login(source: str) -> str:
+    """The source as it may be stored. Raises UsageError where its query holds a secret."""
+    if not source.lower().startswith(("rtsp://", "rtsps://")):
+        return source
+    if (url := RtspAddress.parse(source).url) != masked(url):
+        raise UsageError("the RTSP address has a secret in its query, which no profile stores; leave it out")
+    return url if "@" in source else source
+
+
+def run(setup: Setup, session: Session, *, as_json: bool) -> None:
+    """The whole run. Raises what ended it; typer.Exit after a signal."""
+    from streamseg.backends import load_backend
+
+    source = setup.source or ""
+    options = LiveOptions(
+        age_budget_s=setup.age_budget_ms / 1e3,
+        seconds=session.seconds,
+        reconnect=is_live(source),
+        spacing_mm=(setup.mm_per_pixel, setup.mm_per_pixel) if setup.mm_per_pixel else None,
+    )
+    opener = partial(open_live, source, _capture_options(setup))
+    _check_records(session, source)
+    with stop_on_signals() as stop, ExitStack() as opened:
+        options = _with_region(options, setup)
+        displays = _open_displays(setup, session, opened)
+        backend = load_backend(setup.engine)
+        opened.callback(backend.close)
+        switch, taps = _open_taps(setup, session, backend, opened)
+        segmenter = _segmenter(backend)
+        opened.pop_all()  # the loop closes displays and taps
+        opened.callback(backend.close)
+        report = run_live(
+            opener,
+            segmenter,
+            displays=displays,
+            taps=taps,
+            options=options,
+            stop=stop.event,
+            say=say,
+            on_command=switch.command,
+            recording=switch.status,
+        )
+    _conclude(report, setup, backend, stop, as_json=as_json)
+
+
+def _check_records(session: Session, source: str) -> None:
+    if session.records is None:
+        return
+    if session.records.suffix.lower() != ".jsonl":
+        raise UsageError(f"--records {session.records}: live records are JSON lines; end the name in .jsonl")
+    check_outputs([session.records], [] if is_live(source) else [source], force=session.force)
+
+
+def _name(setup: Setup) -> str:
+    """The source for records and people: no credentials, and no folders, which may name a patient."""
+    source = setup.source or ""
+    return masked(source) if is_live(source) or source.startswith("phantom:") else Path(source).name
+
+
+def _capture_options(setup: Setup) -> CaptureOptions:
+    return CaptureOptions(
+        transport=setup.transport,
+        size=parse_size(setup.size),
+        rate=parse_rate(setup.rate),
+        pixel_format=setup.pixel_format,
+        pace=setup.pace,
+    )
+
+
+def _with_region(options: LiveOptions, setup: Setup) -> LiveOptions:
+    """The ROI that is given or that a recorded source knows; else it is looked for, or the frame is whole."""
+    source = setup.source or ""
+    if setup.roi not in ("auto", "none"):
+        return replace(options, roi=Roi.parse(setup.roi))
+    if setup.roi == "none" or source.startswith("phantom:"):
+        return options
+    if not is_live(source):
+        with open_source(source) as recorded:
+            if recorded.info.region is not None:
+                return replace(options, roi=recorded.info.region)
+    return replace(options, find_roi=True)
+
+
+def _open_displays(setup: Setup, session: Session, opened: ExitStack) -> list[Display]:
+    from streamseg.render.live import LiveStyle
+
+    displays: list[Display] = []
+    if setup.display == "window":
+        from streamseg.display import WindowDisplay
+
+        style = LiveStyle(opacity=setup.opacity, full_frame=setup.full_frame)
+        displays.append(
+            WindowDisplay(
+                "streamseg", style=style, full_screen=setup.full_screen, snapshots=session.snapshots
+            )
+        )
+    elif setup.display == "web":
+        from streamseg.web import WebDisplay
+
+        page = WebDisplay(host=setup.host, port=setup.port, token=session.token)
+        say(f"open {page.url} in a browser")
+        displays.append(page)
+    for display in displays:
+        opened.callback(display.close)
+    return displays
+
+
+def _open_taps(
+    setup: Setup, session: Session, backend: Backend, opened: ExitStack
+) -> tuple[RecordSwitch, list[Tap]]:
+    """Records, and what records the run: at once with --record, else when somebody asks for it."""
+    from streamseg.recording import LiveRecords, Recording, RecordSwitch
+    from streamseg.render.live import LiveStyle, compose_live
+
+    header = {
+        "source": _name(setup),
+        "engine": {"name": backend.name, "sha256": backend.fingerprint},
+        "profile": session.profile,
+        "setup": {**asdict(setup), "source": _name(setup)},
+        "age_budget_ms": setup.age_budget_ms,
+    }
+    taps: list[Tap] = []
+    if session.records is not None:
+        taps.append(LiveRecords(session.records, header=header, force=session.force))
+        opened.callback(taps[0].close)
+    style = LiveStyle(opacity=setup.opacity, full_frame=setup.full_frame)
+
+    def record() -> Recording:
+        return Recording(
+            session.record or RECORDINGS,
+            header=header,
+            full_frame=setup.full_frame,
+            compose=lambda view: compose_live(view, None, style),
+        )
+
+    switch = RecordSwitch(record, say=say)
+    opened.callback(switch.close)
+    if session.record is not None:
+        switch.start()
+    return switch, [*taps, switch]
+
+
+def _segmenter(backend: Backend) -> Segmenter:
+    """With steady outlines, and warm: the first frame must not wait for what is done but once."""
+    from streamseg.steady import Steady
+
+    spec = backend.spec
+    segmenter = Segmenter(backend, steady=Steady())
+    for _ in range(3):
+        segmenter.infer(np.zeros((1, 1, spec.height, spec.width), np.float32))
+    return segmenter
+
+
+def _conclude(report: LiveReport, setup: Setup, backend: Backend, stop: Stop, *, as_json: bool) -> None:
+    _show_report(report)
+    if as_json:
+        print_json(
+            {
+                "source": _name(setup),
+                **report.to_json(),
+                "engine": {"name": backend.name, "sha256": backend.fingerprint},
+            }
+        )
+    sys.stdout.flush()
+    if report.error is not None:
+        raise report.error
+    if stop:
+        say(f"stopped by {stop.cause}")
+        raise typer.Exit(stop.exit_code)
+
+
+def _show_report(report: LiveReport) -> None:
+    """Times, counts and states, for people, on stderr."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    if report.stages:
+        table = Table("stage", box=SIMPLE_HEAD, title="milliseconds per frame", title_justify="left")
+        for column in ("p50", "p95", "p99", "max"):
+            table.add_column(column, justify="right")
+        for name, times in {**report.stages, "age at display": report.age}.items():
+            figures = (times.p50_ms, times.p95_ms, times.p99_ms, times.max_ms)
+            table.add_row(name, *(f"{figure:.1f}" for figure in figures))
+        stderr_console().print(table)
+    states = ", ".join(f"{state} {seconds:.1f} s" for state, seconds in report.states.items())
+    say(
+        f"{report.offered} frames offered, {report.processed} segmented, {report.dropped} dropped, "
+        f"{report.reconnects} reconnects in {report.seconds:.1f} s; {states}"
+    )

@@ -1,0 +1,177 @@
+"""``streamseg live`` from its arguments to its figures."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streamseg.cli import main
+from streamseg.config import FOLDER_VARIABLE, load_profile
+from streamseg.sinks import read_records
+from tests.cli.conftest import ClipWriter
+from tests.rtsp_server.server import serve, why_not
+
+STREAMSEG = [sys.executable, "-m", "streamseg"]
+needs_server = pytest.mark.skipif(bool(why_not()), reason=why_not() or "there is one")
+
+
+@pytest.fixture(autouse=True)
+def _profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "profiles"))
+
+
+def live_json(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any], str]:
+    """Exit code, the object on stdout, and stderr. The object must be all of stdout."""
+    code = main(["live", *arguments, "--display", "none", "--json"])
+    out, err = capsys.readouterr()
+    assert out.count("\n") <= 1
+    return code, json.loads(out) if out else {}, err
+
+
+def test_a_clip_as_if_live(
+    tmp_path: Path, engine: Path, write_clip: ClipWriter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", 30)
+    records = tmp_path / "live.jsonl"
+    began = time.monotonic()
+    code, report, err = live_json(
+        [str(clip), "--engine", str(engine), "--roi", "none", "--records", str(records)], capsys
+    )
+    assert code == 0
+    assert time.monotonic() - began > 29 / 25, "a recording keeps its own time"
+    assert report["offered"] == 30
+    assert report["processed"] + report["dropped"] == 30
+    assert report["reconnects"] == 0
+    assert set(report["age_ms"]) == {"p50", "p95", "p99", "max"}
+    assert report["age_ms"]["p50"] > 0
+    assert {"nerve", "no nerve"} & set(report["states"])
+    assert report["engine"]["name"] == "bright"
+    header, frames = read_records(records)
+    assert header["source"] == "clip.mp4", "a folder may name a patient"
+    assert len(frames) == report["processed"]
+    assert "30 frames offered" in err
+
+
+def test_without_pace_a_recording_gives_all_it_can(
+    tmp_path: Path, engine: Path, write_clip: ClipWriter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", 30)
+    code, report, _ = live_json([str(clip), "--engine", str(engine), "--roi", "none", "--no-pace"], capsys)
+    assert code == 0
+    assert report["offered"] == 30
+
+
+def test_phantom_for_some_seconds(engine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, report, _ = live_json(["phantom:?size=96x64", "--engine", str(engine), "--seconds", "1"], capsys)
+    assert code == 0
+    assert report["offered"] > 5
+    assert report["seconds"] < 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "no source; give v4l2:/dev/video0"),
+        (["nothing.mp4"], "nothing.mp4"),
+        (["phantom:", "--roi", "1,2"], "ROI '1,2' is not x,y,w,h"),
+        (["phantom:", "--age-budget", "0"], "age-budget-ms is 0"),
+        (["phantom:", "--profile", "nowhere"], "there is no profile 'nowhere'"),
+        (["phantom:", "--profile", "../x"], "is not plain"),
+        (["phantom:", "--mm-per-pixel", "0"], "mm-per-pixel is 0"),
+        (["rtsp://host/x", "--transport", "smoke"], "transport is 'smoke'; give tcp or udp"),
+        (["v4l2:/dev/video0", "--size", "big"], "big"),
+        (["v4l2:/dev/video0", "--rate", "fast"], "fast"),
+        (["http://host/x"], "http://"),
+        (["phantom:", "--records", "x.txt"], "x.txt"),
+    ],
+)
+def test_a_wrong_call_is_one_line(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, report, err = live_json(arguments, capsys)
+    assert code == 2
+    assert not report
+    assert message in err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+
+
+def test_a_display_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["live", "phantom:", "--display", "wall"]) == 2
+    assert "display is 'wall'; give window or web or none" in capsys.readouterr().err
+
+
+def test_without_a_screen_the_window_says_what_to_do(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    assert main(["live", "phantom:"]) == 2
+    err = capsys.readouterr().err
+    assert "--display web" in err
+    assert err.count("\n") == 1
+
+
+def test_a_profile_keeps_the_set_up_and_no_password(
+    engine: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    common = ["--engine", str(engine), "--seconds", "0.2", "--mm-per-pixel", "0.1", "--roi", "none"]
+    secret = "rtsp://anna:s3cret@127.0.0.1:9/live"
+    code, report, err = live_json([secret, *common, "--save-profile", "room-1"], capsys)
+    assert code == 0
+    assert report["states"].keys() <= {"starting", "source lost"}
+    assert report["source"] == "rtsp://127.0.0.1:9/live"
+    saved = load_profile("room-1")
+    assert (saved.source, saved.mm_per_pixel) == ("rtsp://127.0.0.1:9/live", 0.1)
+    assert "s3cret" not in err
+    assert "anna" not in err
+    assert "STREAMSEG_RTSP_PASSWORD" in err
+    code, report, _ = live_json(["phantom:?size=96x64", "--profile", "room-1", "--seconds", "0.2"], capsys)
+    assert code == 0
+    assert report["source"].startswith("phantom:"), "the command line comes before the profile"
+
+
+def test_ctrl_c_ends_with_the_figures(engine: Path) -> None:
+    process = subprocess.Popen(
+        [*STREAMSEG, "live", "phantom:?size=96x64", "--display", "none", "--engine", str(engine), "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    time.sleep(3.0)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert json.loads(out)["offered"] >= 0
+    assert "stopped by Ctrl-C" in err
+
+
+@needs_server
+def test_rtsp_that_comes_goes_and_comes_back(engine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import threading
+
+    with serve(width=96, height=64, fps=25) as server:
+        kill = threading.Timer(2.5, server.kill)
+        back = threading.Timer(3.5, server.restart)
+        kill.start()
+        back.start()
+        code, report, err = live_json(
+            [server.url, "--engine", str(engine), "--roi", "none", "--seconds", "8"], capsys
+        )
+        back.join()
+    assert code == 0
+    assert report["reconnects"] == 1
+    assert report["states"]["source lost"] > 0.3
+    assert report["processed"] > 20
+    assert "source lost: " in err
+    assert "is back" in err
