@@ -6,12 +6,14 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 
 from streamseg.errors import UsageError
 
 _REMEDY = "use --display web or --display none"
+_FONTS = Path("/usr/share/fonts")
 _PROBE_S = 10.0
 _PROBE = """
 import resource
@@ -38,9 +40,25 @@ def require_desktop() -> None:
     told = " and ".join(f"{name}={value}" for name, value in where.items() if value)
     if not told:
         raise UsageError(f"no display: neither DISPLAY nor WAYLAND_DISPLAY is set; {_REMEDY}")
+    _choose_platform()
     reason = _probe()
     if reason is not None:
         raise UsageError(f"no display: cannot open a window on {told} ({reason}); {_REMEDY}")
+
+
+def quieten_qt() -> None:
+    """Before the first window: keep Qt's warnings, of fonts that its wheel lacks, off the terminal."""
+    os.environ.setdefault("QT_LOGGING_RULES", "*.warning=false")
+    if not Path(os.environ.get("QT_QPA_FONTDIR", "/nonexistent")).is_dir() and _FONTS.is_dir():
+        os.environ["QT_QPA_FONTDIR"] = str(_FONTS)
+
+
+def _choose_platform() -> None:
+    """Desktops on Wayland ask every Qt for ``wayland``; OpenCV's own has X only, and aborts."""
+    plugins = Path(cv2.__file__).parent / "qt" / "plugins" / "platforms"
+    chosen = os.environ.get("QT_QPA_PLATFORM", "")
+    if os.environ.get("DISPLAY") and (plugins / "libqxcb.so").exists() and "xcb" not in chosen:
+        os.environ["QT_QPA_PLATFORM"] = "xcb"
 
 
 def _probe() -> str | None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import locale
-import os
-from pathlib import Path
 
 import cv2
 
+from streamseg.display.desktop import quieten_qt
 from streamseg.errors import SinkError
 from streamseg.types import Image
 
@@ -16,7 +15,6 @@ _WINDOWED = (1280, 720)
 _MOST_PIXELS = 1920 * 1200
 """Larger screens get this many pixels, which Qt enlarges: drawing four times as many helps nobody."""
 _FLAGS = cv2.WINDOW_NORMAL | cv2.WINDOW_FREERATIO | cv2.WINDOW_GUI_NORMAL
-_FONTS = Path("/usr/share/fonts")
 _MOST_KEYS = 16
 
 
@@ -27,7 +25,7 @@ class Window:
         self._title = title
         self._closed = False
         self._keys: list[int] = []
-        _quieten_qt()
+        quieten_qt()
         try:
             cv2.namedWindow(title, _FLAGS)
             cv2.resizeWindow(title, *_WINDOWED)
@@ -96,10 +94,3 @@ class Window:
             with contextlib.suppress(cv2.error):
                 cv2.destroyWindow(self._title)
                 cv2.pollKey()
-
-
-def _quieten_qt() -> None:
-    """Keep Qt's warnings, of fonts that its wheel does not bring, off the terminal."""
-    os.environ.setdefault("QT_LOGGING_RULES", "*.warning=false")
-    if not Path(os.environ.get("QT_QPA_FONTDIR", "/nonexistent")).is_dir() and _FONTS.is_dir():
-        os.environ["QT_QPA_FONTDIR"] = str(_FONTS)

@@ -6,10 +6,12 @@ import contextlib
 import shutil
 import subprocess
 import threading
+import time
 
 _EVERY_S = 45.0
 """Screen savers start after a minute at the earliest."""
 _LIMIT_S = 5.0
+_LOOK_S = 0.05
 _CLOSE_S = 1.0
 
 
@@ -22,7 +24,6 @@ class ScreenSaverHold:
     def __init__(self) -> None:
         self._stop = threading.Event()
         self._inhibitor = _inhibitor()
-        self._running: subprocess.Popen[bytes] | None = None
         self._thread: threading.Thread | None = None
         if shutil.which("xdg-screensaver"):
             self._thread = threading.Thread(target=self._reset, name="streamseg-screensaver", daemon=True)
@@ -31,10 +32,6 @@ class ScreenSaverHold:
     def close(self) -> None:
         """Let it start again; a second time does nothing."""
         self._stop.set()
-        running = self._running
-        if running is not None:
-            with contextlib.suppress(OSError):
-                running.kill()
         if self._thread is not None:
             self._thread.join(_CLOSE_S)
         inhibitor, self._inhibitor = self._inhibitor, None
@@ -52,20 +49,19 @@ class ScreenSaverHold:
     def _reset(self) -> None:
         while not self._stop.is_set():
             with contextlib.suppress(OSError):
-                self._running = subprocess.Popen(
-                    ["xdg-screensaver", "reset"],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                )
-                try:
-                    self._running.wait(_LIMIT_S)
-                except subprocess.TimeoutExpired:
-                    self._running.kill()
-                    self._running.wait(_CLOSE_S)
-                finally:
-                    self._running = None
+                self._run_reset()
             self._stop.wait(_EVERY_S)
+
+    def _run_reset(self) -> None:
+        quiet = subprocess.DEVNULL
+        tool = subprocess.Popen(["xdg-screensaver", "reset"], stdin=quiet, stdout=quiet, stderr=quiet)
+        ends = time.monotonic() + _LIMIT_S
+        while tool.poll() is None and time.monotonic() < ends:
+            if self._stop.wait(_LOOK_S):
+                break
+        # One that has ended takes no harm from it.
+        tool.kill()
+        tool.wait()
 
 
 def _inhibitor() -> subprocess.Popen[bytes] | None:

@@ -78,10 +78,20 @@ class Desktop:
 
 
 @contextmanager
-def open_desktop(width: int = WIDTH, height: int = HEIGHT) -> Iterator[Desktop]:
+def open_desktop(width: int = WIDTH, height: int = HEIGHT, *options: str) -> Iterator[Desktop]:
     reading, writing = os.pipe()
     server = subprocess.Popen(
-        ["Xvfb", "-displayfd", str(writing), "-screen", "0", f"{width}x{height}x24", "-nolisten", "tcp"],
+        [
+            "Xvfb",
+            "-displayfd",
+            str(writing),
+            "-screen",
+            "0",
+            f"{width}x{height}x24",
+            "-nolisten",
+            "tcp",
+            *options,
+        ],
         pass_fds=(writing,),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -1,0 +1,152 @@
+"""An outline never goes on the screen after its time, and never stays there, however slow drawing is.
+
+The window is a stand-in that writes down what is put on it, and when; all else is real.
+"""
+
+import time
+
+import numpy as np
+import pytest
+
+from streamseg.display import window as module
+from streamseg.render.live import LivePainter
+from streamseg.render.live_layout import Layout
+from streamseg.render.overlay import YELLOW
+from streamseg.types import State
+from streamseg.view import Command
+from tests.render.live_examples import view
+
+SIZE = (640, 480)
+
+
+class Glass:
+    """A window that cannot be seen."""
+
+    def __init__(self, title, *, full_screen):
+        self.closed = False
+        self.put_ns = []
+        self.pictures = []
+        self.pressed = []
+        self.slow_s = 0.0
+
+    def size(self):
+        return SIZE
+
+    def put(self, picture):
+        self.put_ns.append(time.monotonic_ns())
+        time.sleep(self.slow_s)
+        self.pictures.append(picture)
+
+    def pump(self): ...
+
+    def take_keys(self):
+        pressed, self.pressed = self.pressed, []
+        return pressed
+
+    def toggle_full_screen(self): ...
+
+    def close(self):
+        self.closed = True
+
+
+class SlowPainter(LivePainter):
+    """Takes as long as told, as a busy machine does."""
+
+    pause_s = 0.0
+
+    def paint(self, *args, **options):
+        picture = super().paint(*args, **options)
+        time.sleep(self.pause_s)
+        return picture
+
+
+@pytest.fixture
+def display(monkeypatch, tmp_path):
+    monkeypatch.setattr(module, "require_desktop", lambda: None)
+    monkeypatch.setattr(module, "Window", Glass)
+    monkeypatch.setattr(module, "LivePainter", SlowPainter)
+    opened = module.WindowDisplay("glass", snapshots=tmp_path)
+    yield opened
+    opened.close()
+
+
+def outlined(picture) -> bool:
+    image = Layout.fit(SIZE, (120, 90)).image.crop(picture)
+    return bool(np.all(np.abs(image.astype(int) - YELLOW) <= 12, axis=-1).any())
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_whatever_the_delays(display, seed):
+    random = np.random.default_rng(seed)
+    glass = display._window
+    seen = 0
+    for number in range(1, 25):
+        display._painter.pause_s = float(random.choice([0, 0.002, 0.02]))
+        glass.slow_s = float(random.choice([0, 0.002, 0.02]))
+        subject = view(shape=(90, 120), number=number, expires_in_ms=int(random.integers(-5, 60)))
+        first = len(glass.pictures)
+        display.show(subject)
+        while random.random() < 0.6:
+            glass.pressed = [ord(key) for key in random.choice(list("fo+-x"), 1)]
+            display.poll()
+        put = zip(glass.put_ns[first:], glass.pictures[first:], strict=True)
+        for at_ns, picture in put:
+            if display._held is None and outlined(picture):
+                seen += 1
+                assert at_ns < subject.expires_ns
+    assert seen, "the test sees outlines where there are some"
+
+
+def test_an_outline_is_taken_off_by_polling_alone(display):
+    glass = display._window
+    subject = view(shape=(90, 120), expires_in_ms=300)
+    display.show(subject)
+    assert outlined(glass.pictures[-1])
+    while time.monotonic_ns() < subject.expires_ns:
+        display.poll()
+    display.poll()
+    assert not outlined(glass.pictures[-1])
+    assert display._shown[0].state is State.LAGGING
+
+
+def test_putting_that_outlasts_the_outline_is_followed_by_a_picture_without(display):
+    glass = display._window
+    glass.slow_s = 0.3
+    display.show(view(shape=(90, 120), expires_in_ms=200))
+    assert not outlined(glass.pictures[-1])
+
+
+def test_a_frozen_display_keeps_its_frame(display):
+    glass = display._window
+    display.show(view(shape=(90, 120), image=np.full((90, 120), 50, np.uint8), expires_in_ms=60_000))
+    glass.pressed = [ord("f")]
+    display.poll()
+    for level in range(100, 200, 10):
+        display.show(view(State.LAGGING, image=np.full((90, 120), level, np.uint8)))
+        display.poll()
+    held = Layout.fit(SIZE, (120, 90)).image.crop(glass.pictures[-1])
+    assert outlined(glass.pictures[-1])
+    assert int(np.median(held[:20])) in range(40, 51)
+    glass.pressed = [ord(" ")]
+    display.poll()
+    assert np.all(Layout.fit(SIZE, (120, 90)).image.crop(glass.pictures[-1]) == 190)
+
+
+def test_keys_before_the_first_view_and_unknown_ones_do_nothing(display):
+    display._window.pressed = [ord(key) for key in "fso+-x w"] + [65505, 0x10FFFF]
+    assert display.poll() == []
+    assert display._window.pictures == []
+    display._window.pressed = [ord("r"), ord("q"), 27]
+    assert display.poll() == [Command.RECORD, Command.QUIT, Command.QUIT]
+    display._window.closed = True
+    assert display.poll() == [Command.QUIT]
+    assert display.poll() == []
+
+
+def test_the_tint_stays_within_its_bounds(display):
+    display.show(view(shape=(90, 120)))
+    for key, end in (("+", 1.0), ("-", 0.0)):
+        for _ in range(15):
+            display._window.pressed = [ord(key)]
+            display.poll()
+        assert display._style.opacity == end
