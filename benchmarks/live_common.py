@@ -1,0 +1,262 @@
+"""What the live benchmarks share: pictures made beforehand, the bar code of the send time, provenance, results.
+
+The benchmarks are run as modules from the repository's root (``python -m benchmarks.live_rate``), because they
+use the tests' real counterparts: the RTSP server, the desktop, the emulated grabber.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import statistics
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from streamseg.latency import Percentiles
+from streamseg.phantom import PhantomVideo
+from streamseg.segment import Segmenter
+from streamseg.steady import Steady
+from streamseg.types import Backend, Frame, Grey, Image, Result, Roi, SourceInfo
+from streamseg.view import View
+from tests.rtsp_server import barcode
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+SEED = 3
+HEIGHT, WIDTH = 480, 640
+"""A picture: the bar code on top, the phantom below it."""
+BAND = 2 * barcode.MODULE
+"""Rows of the bar code."""
+REGION = Roi(0, BAND, WIDTH, HEIGHT - BAND)
+"""The phantom, which is what the net sees."""
+
+
+def pictures(count: int, fps: float) -> list[Grey]:
+    """Pictures of a phantom video with room for the bar code, grey (480, 640): made once, cost nothing later."""
+    video = PhantomVideo(SEED, height=REGION.height, width=REGION.width, fps=fps, nerve=True)
+    empty = np.zeros((BAND, WIDTH), np.uint8)
+    return [np.vstack([empty, video.frame(number).image]) for number in range(count)]
+
+
+def stamped(image: Grey, moment_ns: int) -> Grey:
+    """A copy that shows a monotonic time in its band, to the microsecond."""
+    marked = image.copy()
+    marked[:BAND] = barcode.draw(moment_ns // 1000, BAND, WIDTH)
+    return marked
+
+
+def stamp_of(image: Image) -> int | None:
+    """The monotonic nanoseconds that a picture (or its band) shows; None where they cannot be read."""
+    micros = barcode.read(image[:BAND])
+    return None if micros is None else micros * 1000
+
+
+class MemorySource:
+    """Pictures from memory, over and over: a recorded source that costs nothing to read."""
+
+    live = False
+
+    def __init__(self, images: Sequence[Grey], fps: float, count: int | None = None) -> None:
+        """``count`` frames, or for ever; frame k has the time k / fps seconds."""
+        height, width = images[0].shape
+        self.info = SourceInfo("memory", height, width, rate=Fraction(fps).limit_denominator(1001))
+        self._images, self._fps, self._count = images, fps, count
+
+    def __iter__(self) -> Iterator[Frame]:
+        number = 0
+        while self._count is None or number < self._count:
+            image = self._images[number % len(self._images)]
+            yield Frame(image, number, time.monotonic_ns(), number / self._fps, (0.1, 0.1))
+            number += 1
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class Throttled:
+    """A back end that answers no sooner than ``least_s`` after it was asked: an engine of a known speed."""
+
+    def __init__(self, inner: Backend, least_s: float) -> None:
+        self.name, self.fingerprint, self.spec = inner.name, inner.fingerprint, inner.spec
+        self.inner, self.least_s = inner, least_s
+
+    def infer(self, tensor: Any) -> Any:
+        began = time.monotonic()
+        probability = self.inner.infer(tensor)
+        time.sleep(max(0.0, began + self.least_s - time.monotonic()))
+        return probability
+
+    def close(self) -> None:
+        self.inner.close()
+
+
+def live_segmenter(backend: Backend) -> Segmenter:
+    """As the live command makes it: with steady outlines, and warm."""
+    segmenter = Segmenter(backend, steady=Steady())
+    for _ in range(3):
+        segmenter.infer(np.zeros((1, 1, backend.spec.height, backend.spec.width), np.float32))
+    return segmenter
+
+
+class Listener:
+    """A tap that hears nothing; to be built upon."""
+
+    def offered(self, frame: Frame, arrived_ns: int) -> None:
+        """A frame arrived."""
+
+    def segmented(self, result: Result) -> None:
+        """A frame was segmented."""
+
+    def displayed(self, view: View, shown_ns: int) -> None:
+        """A view was displayed."""
+
+    def close(self) -> None:
+        """The run is over."""
+
+
+class OutlineTap(Listener):
+    """Remembers each outline that was displayed: when, when its frame was captured, and the frame's bar code."""
+
+    def __init__(self) -> None:
+        self.shown_ns: list[int] = []
+        self.captured_ns: list[int] = []
+        self._bands: list[Grey] = []
+        self._last = -1
+
+    def displayed(self, view: View, shown_ns: int) -> None:
+        if view.segmentation is None or view.frame is None or view.frame.index == self._last:
+            return
+        self._last = view.frame.index
+        self.shown_ns.append(shown_ns)
+        self.captured_ns.append(view.frame.captured_ns)
+        band = view.frame.image[:BAND]
+        # Read later: it would take the display's thread half a millisecond now.
+        self._bands.append(np.asarray(band if band.ndim == 2 else band[..., 1]).copy())
+
+    def stamps_ns(self) -> list[int | None]:
+        """What the bar codes say."""
+        return [stamp_of(band) for band in self._bands]
+
+
+def thread_seconds() -> dict[str, float]:
+    """Processor seconds of every thread of this process so far, by name; those that Python did not start
+    (the engine's) are together under ``engine threads``, unless they are OpenCV's or FFmpeg's."""
+    names = {thread.native_id: thread.name for thread in threading.enumerate()}
+    found: dict[str, float] = {}
+    for task in Path("/proc/self/task").iterdir():
+        try:
+            nanoseconds = int((task / "schedstat").read_text(encoding="ascii").split()[0])
+        except OSError:  # it has just ended
+            continue
+        name = names.get(int(task.name), "engine threads")
+        found[name] = found.get(name, 0.0) + nanoseconds / 1e9
+    return found
+
+
+def resident_bytes() -> int:
+    """Memory of this process that is in use now."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Median, least and largest."""
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def ratios(upper: Sequence[float], lower: Sequence[float]) -> dict[str, float]:
+    """Spread of the ratios within each round."""
+    return spread([a / b for a, b in zip(upper, lower, strict=True)])
+
+
+def percentiles(times_ns: Sequence[float]) -> dict[str, float]:
+    """p50, p95, p99, max in milliseconds, and how many there were."""
+    found = Percentiles.of([round(value) for value in times_ns])
+    names = ("count", "p50_ms", "p95_ms", "p99_ms", "max_ms")
+    return {name: round(getattr(found, name), 3) for name in names}
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+    """A Markdown table."""
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return lines + ["| " + " | ".join(_cell(cell) for cell in row) + " |" for row in rows]
+
+
+def _cell(value: object) -> str:
+    return f"{value:.1f}" if isinstance(value, float) else str(value)
+
+
+def processor() -> str:
+    """The processor's name as Linux gives it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    named = (line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor())
+
+
+def machine_name() -> str:
+    """The machine in a file's name: ``xeon-2-cores``."""
+    words = re.findall(r"[a-z]+[a-z0-9]*", processor().lower())
+    known = [
+        word for word in words if word in ("xeon", "epyc", "ryzen", "core", "ultra", "cortex", "neoverse")
+    ]
+    return f"{(known or words or ['machine'])[0]}-{os.cpu_count()}-cores"
+
+
+def provenance(backend: Backend | None = None) -> dict[str, Any]:
+    """Machine, versions, commit and engine, for a result."""
+    git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
+    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+    packages = ("openvino", "opencv-python", "av", "numpy")
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": {
+            "processor": processor(),
+            "cores": os.cpu_count(),
+            "load_at_end": os.getloadavg()[0],
+            "python": platform.python_version(),
+            **{name: version(name) for name in packages},
+            "commit": commit,
+        },
+        "engine": None if backend is None else {"name": backend.name, "sha256": backend.fingerprint},
+    }
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """Options that all have."""
+    made = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("--quick", action="store_true", help="a short run, to see that it works")
+    made.add_argument("--out", type=Path, help="folder for the results; default: benchmarks/results")
+    return made
+
+
+def publish(what: str, result: Mapping[str, Any], lines: Sequence[str], options: argparse.Namespace) -> None:
+    """Print the tables, and write them and the JSON; a quick run writes only where ``--out`` is given."""
+    print("\n".join(lines), flush=True)
+    folder = options.out or (None if options.quick else RESULTS)
+    if folder is None:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = f"{result['date']}-{machine_name()}-live-{what}"
+    (folder / f"{stem}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    (folder / f"{stem}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print(f"\nwrote {folder / stem}.json and .md")
