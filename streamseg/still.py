@@ -90,7 +90,7 @@ def change(reference: Grey, picture: Grey) -> float:
 
 
 def _shrunk(image: Image) -> Grey:
-    """The picture in grey with :data:`ROWS` rows or a few more; a rest at its right and bottom is left out."""
+    """The picture in grey with :data:`ROWS` rows or a few more; a rest at right and bottom is left out."""
     part = max(1, min(image.shape[0] // ROWS, image.shape[1]))
     height, width = image.shape[0] // part, image.shape[1] // part
     grey = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
