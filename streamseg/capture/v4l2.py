@@ -33,7 +33,7 @@ from streamseg.types import Frame, SourceInfo
 FIRST_FRAME_SECONDS = 5.0
 """A grabber may take longer over its first picture: it looks for the signal first."""
 _TICK_MS = 10
-_AT_ONCE_NS = 1_000_000
+_AT_ONCE_NS = 4_000_000
 _CLOSE_S = 1.0
 _EARLY_NS = 2_000_000_000  # before its buffer was given to the driver no picture was taken; clocks may drift
 _AHEAD_NS = 20_000_000  # drivers that convert the device's own clock may be ahead a little
@@ -192,7 +192,7 @@ class V4l2Source:
         """Wait for a picture, a tick at most; ``hasty`` counts the waits in a row that were none."""
         began = time.monotonic_ns()
         self._stream.wait(_TICK_MS)
-        if time.monotonic_ns() - began >= _AT_ONCE_NS:
+        if time.monotonic_ns() - began >= _TICK_MS * 100_000:
             return 0
         if hasty:  # poll says that there is something, and there is not
             time.sleep(_TICK_MS / 2e3)

@@ -55,11 +55,9 @@ class Layout:
                 f"the device delivers {_SEPARATE[self.field]}, which is not supported; "
                 f"ask for another size or set its input to progressive video"
             )
-        odd_rows = self.height % 2 and (self.name == "nv12" or self.field in (5, 6))
-        if self.name in ("yuyv", "uyvy", "nv12") and (self.width % 2 or odd_rows):
-            raise SourceError(
-                f"the device delivers {size}, but this format has even sizes; ask for another size"
-            )
+        odd_columns = self.width % 2 and self.name in _TO_BGR
+        if odd_columns or (self.height % 2 and (self.name == "nv12" or self.field in (5, 6))):
+            raise SourceError(f"the device delivers {size}, but its sizes are even; ask for another size")
         if self.stride < self.width * _BYTES[self.name]:
             raise SourceError(
                 f"the device delivers {size} in rows of {self.stride} bytes; its driver is broken"
@@ -78,6 +76,7 @@ _TO_BGR = {
     "uyvy": cv2.COLOR_YUV2BGR_UYVY,
     "nv12": cv2.COLOR_YUV2BGR_NV12,
 }
+_JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
 _LUMA = np.rint(16 + np.arange(256) * 219 / 255).astype(np.uint8)
 _CHROMA = np.rint(128 + (np.arange(256) - 128.0) * 224 / 255).astype(np.uint8)
 
@@ -130,8 +129,8 @@ def _limited(rows: Grey, layout: Layout) -> Grey:
 class _JpegDecoder:
     """FFmpeg's decoder: OpenCV's fills what is missing with grey, and only says so on stderr.
 
-    Pictures that were cut are told from whole ones without fail; of those in which bytes were exchanged
-    only the ones that make no sense as code, since JPEG has no checksum.
+    A picture that was cut lacks its end mark. One with bytes lost or exchanged within is recognized where
+    what remains makes no sense as code: JPEG has no checksum.
     """
 
     def __init__(self) -> None:
@@ -141,8 +140,11 @@ class _JpegDecoder:
         self._converter = PictureConverter()
 
     def decode(self, data: Grey) -> Image | None:
+        packed = data.tobytes()
+        if packed.rfind(_JPEG_END) < packed.find(_JPEG_SCAN):
+            return None
         try:
-            pictures = self._context.decode(av.Packet(data.tobytes()))
+            pictures = self._context.decode(av.Packet(packed))
         except av.FFmpegError:
             return None
         whole = [

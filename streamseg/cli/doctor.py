@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from streamseg import __version__
 from streamseg.cli.console import one_line, print_json
 from streamseg.cli.options import JsonOption
+from streamseg.cli.video_devices import device_lines, video_devices
 
 CPU_FEATURES = (
     "avx2",
@@ -28,11 +32,17 @@ CPU_FEATURES = (
 SELF_TEST_FRAMES = 10
 
 
-def doctor(as_json: JsonOption = False) -> None:
+DeviceOption = Annotated[
+    list[str] | None,
+    typer.Option("--device", metavar="PATH", help="Look at this video device too; may be repeated."),
+]
+
+
+def doctor(device: DeviceOption = None, as_json: JsonOption = False) -> None:
     """Report what this machine and installation offer.
 
-    Versions, processor, GPU, back ends, video devices and the default engine. Never fails: what cannot be
-    found out is reported with the reason.
+    Versions, processor, GPU, back ends, video devices with their formats, and the default engine. Never
+    fails: what cannot be found out is reported with the reason.
     """
     sections: dict[str, Callable[[], Any]] = {
         "versions": versions,
@@ -40,7 +50,7 @@ def doctor(as_json: JsonOption = False) -> None:
         "memory_gib": memory_gib,
         "gpu": gpus,
         "backends": backends,
-        "video_devices": video_devices,
+        "video_devices": partial(video_devices, device or ()),
         "default_engine": default_engine,
     }
     report = {name: _attempt(section) for name, section in sections.items()}
@@ -144,15 +154,6 @@ def _openvino_devices() -> str:
     return f"available ({'; '.join(devices)})"
 
 
-def video_devices() -> list[str]:
-    """Video4Linux devices with the names that their drivers give."""
-    found = []
-    for device in sorted(Path("/dev").glob("video*")):
-        name = Path("/sys/class/video4linux") / device.name / "name"
-        found.append(f"{device}: {name.read_text().strip() if name.is_file() else 'no name'}")
-    return found
-
-
 def default_engine() -> dict[str, Any]:
     """Name, hash, precision and input of the default engine, and how long it takes on a synthetic image."""
     from streamseg.backends import load_backend
@@ -186,7 +187,9 @@ def default_engine() -> dict[str, Any]:
 
 def _print_lines(report: dict[str, Any]) -> None:
     for name, value in report.items():
-        if isinstance(value, dict):
+        if name == "video_devices" and isinstance(value, list) and value:
+            print(f"{name}:", *device_lines(value), sep="\n")
+        elif isinstance(value, dict):
             print(f"{name}:")
             for key, item in value.items():
                 print(f"  {key}: {_text(item)}")

@@ -6,16 +6,22 @@ does can be changed while it is read, from any process.
 
 from __future__ import annotations
 
+import inspect
+import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+import textwrap
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -66,8 +72,7 @@ class EmulatedDevice:
         lines = []
         for number, mode in enumerate(modes):
             file = self.control.with_name(f"{self.control.name}.{number}.{mode.code}")
-            shown = [picture(k, mode.height, mode.width) for k in range(64)] if images is None else images
-            file.write_bytes(b"".join(_framed(encode(image, mode)) for image in shown))
+            file.write_bytes(_numbered(mode) if images is None else _encoded(images, mode))
             numbers = (mode.width, mode.height, mode.rate.numerator, mode.rate.denominator, mode.field)
             lines.append(f"format {mode.code} {' '.join(map(str, numbers))} {file}")
         self._write([*lines, "state run", "generation 0"])
@@ -138,6 +143,66 @@ def _folder() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="streamseg-v4l2-")
 
 
+class Child:
+    """A process that sees the device, to run functions in; it starts once, since imports take a while."""
+
+    def __init__(self, device: EmulatedDevice) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", _LOOP],
+            env=device.env,
+            cwd=Path(__file__).parents[2],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, function: Callable[..., Any], *arguments: object, seconds: float = 120) -> Any:
+        """What the function returns there, which must be JSON; its first argument is the device.
+
+        It sees its module's names, imported anew, and none of those around it. An exception of ours is
+        returned as ``"SourceError: message"``, any other fails the test.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        source = textwrap.dedent(inspect.getsource(function))
+        file = inspect.getfile(function)
+        task = {"file": file, "source": source, "name": function.__name__, "arguments": arguments}
+        limit = threading.Timer(seconds, self._process.kill)
+        limit.start()
+        try:
+            print(json.dumps(task), file=self._process.stdin, flush=True)
+            answer = json.loads(self._process.stdout.readline() or '{"failed": "no answer in time"}')
+        finally:
+            limit.cancel()
+        assert "failed" not in answer, answer["failed"]
+        return answer["result"]
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.communicate(timeout=30)
+
+
+_LOOP = """
+import functools, json, os, pathlib, runpy, sys, traceback
+from streamseg.errors import StreamsegError
+from tests.capture.v4l2_device import EmulatedDevice
+device = EmulatedDevice(pathlib.Path(os.environ["STREAMSEG_FAKE_V4L2_CONTROL"]))
+names_of = functools.cache(lambda file: runpy.run_path(file, run_name="scenarios"))
+for line in sys.stdin:
+    task = json.loads(line)
+    try:
+        names = dict(names_of(task["file"]))
+        exec("from __future__ import annotations\\n" + task["source"], names)
+        answer = {"result": names[task["name"]](device, *task["arguments"])}
+    except StreamsegError as error:
+        answer = {"result": f"{type(error).__name__}: {error}"}
+    except BaseException:
+        answer = {"failed": traceback.format_exc()}
+    print(json.dumps(answer), flush=True)
+"""
+
+
 def encode(image: Image, mode: Mode) -> bytes:
     """A picture in a mode's pixel format and size."""
     if image.shape[:2] != (mode.height, mode.width):
@@ -159,5 +224,12 @@ def encode(image: Image, mode: Mode) -> bytes:
     return packed.tobytes()
 
 
-def _framed(data: bytes) -> bytes:
-    return len(data).to_bytes(4, "little") + data
+def _encoded(images: Sequence[Image], mode: Mode) -> bytes:
+    """Pictures as the emulator reads them: each behind its length."""
+    data = [encode(image, mode) for image in images]
+    return b"".join(len(one).to_bytes(4, "little") + one for one in data)
+
+
+@cache
+def _numbered(mode: Mode) -> bytes:
+    return _encoded([picture(number, mode.height, mode.width) for number in range(64)], mode)
