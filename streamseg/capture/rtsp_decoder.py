@@ -15,7 +15,11 @@ from streamseg.capture.rtsp_payload import CodedPicture
 from streamseg.errors import SourceError
 
 _START = b"\0\0\0\1"
-_RECOGNITION = {"h264": "crccheck+explode", "hevc": "crccheck+explode", "mjpeg": "explode"}
+# As strict as the decoder can be. Not "explode" for H.264: it would leave the concealment of a damaged
+# picture half done, and the next key picture would show the rest of it.
+_STRICT = {"h264": "crccheck+aggressive", "hevc": "crccheck+explode", "mjpeg": "explode"}
+_PATIENCE = 3
+"""Key pictures that fail before any has succeeded, until the encoder is taken for a sloppy one."""
 _REMEMBERED = 64
 
 
@@ -29,20 +33,12 @@ class PictureDecoder:
 
     def __init__(self, codec: str, parameter_sets: tuple[bytes, ...] = ()) -> None:
         """``codec`` is FFmpeg's name. Raises SourceError where it cannot decode that."""
-        try:
-            context = av.CodecContext.create(codec, "r")
-        except av.FFmpegError as error:
-            raise SourceError(f"pictures of {codec} cannot be decoded here; send H.264") from error
-        assert isinstance(context, av.VideoCodecContext)
-        self._context = context
-        # With several threads a picture comes out several frames late, or its damage is not marked.
-        self._context.thread_count = 1
-        self._context.thread_type = "NONE"
-        self._context.flags |= Flags.low_delay
-        self._context.options = {"err_detect": _RECOGNITION[codec]}
-        self._sets = b"".join(_START + unit for unit in parameter_sets)
+        self._codec = codec
+        self._context = self._open(_STRICT[codec])
+        self._given = self._sets = b"".join(_START + unit for unit in parameter_sets)
         self._arrivals: dict[int, int] = {}
         self._started = False
+        self._failed = 0
         self.waiting = True
         """Whether a key picture is awaited."""
         self.damaged = 0
@@ -61,7 +57,8 @@ class PictureDecoder:
             self.damaged += self._started
             self._lose()
             return []
-        packet = av.Packet(self._sets + coded.data if self.waiting else coded.data)
+        packet = av.Packet(self._sets + coded.data)
+        self._sets = b""  # later ones come in the stream, and count more
         packet.pts = packet.dts = pts
         self._remember(pts, coded.arrived_ns)
         try:
@@ -69,16 +66,37 @@ class PictureDecoder:
         except av.FFmpegError:
             pictures = None
         if pictures is None or any(picture.is_corrupt for picture in pictures):
-            self.damaged += 1
+            self.damaged += self._started
             self._lose()
+            self._doubt()
             return []
         self.waiting = False
         self._started = True
-        return [(picture, self._arrivals.pop(picture.pts or pts, coded.arrived_ns)) for picture in pictures]
+        return [(picture, self._arrivals.get(picture.pts or 0, coded.arrived_ns)) for picture in pictures]
+
+    def _open(self, recognition: str) -> av.VideoCodecContext:
+        try:
+            context = av.CodecContext.create(self._codec, "r")
+        except av.FFmpegError as error:
+            raise SourceError(f"pictures of {self._codec} cannot be decoded here; send H.264") from error
+        assert isinstance(context, av.VideoCodecContext)
+        # With several threads a picture comes out several frames late, or its damage is not marked.
+        context.thread_count = 1
+        context.thread_type = "NONE"
+        context.flags |= Flags.low_delay
+        context.options = {"err_detect": recognition}
+        return context
+
+    def _doubt(self) -> None:
+        """Some encoders bend the rules in every picture: theirs are decoded as well as can be."""
+        self._failed += not self._started
+        if self._failed == _PATIENCE:
+            self._context = self._open("crccheck")
+            self._sets = self._given
 
     def _lose(self) -> None:
         """Forget all pictures, so that nothing can refer to a damaged one."""
-        if not self.waiting:
+        if self._arrivals:
             self._context.flush_buffers()
             self._arrivals.clear()
         self.waiting = True

@@ -6,10 +6,11 @@ packet: that would cost a whole frame interval.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from streamseg.capture.rtsp_h264 import PictureNumbers
 from streamseg.capture.rtsp_rtp import Arrival
 
 _START = b"\0\0\0\1"
@@ -41,8 +42,12 @@ class Assembler(Protocol):
 class NalAssembler:
     """Pictures of H.264, or H.265 with ``hevc``."""
 
-    def __init__(self, *, hevc: bool) -> None:
+    def __init__(self, *, hevc: bool, parameter_sets: Sequence[bytes] = ()) -> None:
         self._hevc = hevc
+        # The decoder itself notices where a picture is missing that an H.265 picture refers to.
+        self._numbers = None if hevc else PictureNumbers()
+        if self._numbers is not None:
+            self._numbers.learn(parameter_sets)
         self._header = 2 if hevc else 1
         self._open = False
         self._timestamp = 0
@@ -81,8 +86,10 @@ class NalAssembler:
         if not any(map(self._is_slice, kinds)):
             return []  # parameter sets alone: they go with the next picture
         key = any(kind in range(16, 22) for kind in kinds) if self._hevc else self._is_h264_key(kinds)
-        data = b"".join(_START + unit for unit in self._units)
-        self._units, self._size = [], 0
+        units, self._units, self._size = self._units, [], 0
+        if self._numbers is not None and not self._numbers.follows(units) and not key:
+            return [CodedPicture(b"", self._timestamp, self._arrived_ns, key=False, broken=True)]
+        data = b"".join(_START + unit for unit in units)
         return [CodedPicture(data, self._timestamp, self._arrived_ns, key)]
 
     def _is_h264_key(self, kinds: list[int]) -> bool:

@@ -9,6 +9,7 @@ from collections import deque
 from streamseg.capture.rtsp_jpeg import JpegAssembler
 from streamseg.capture.rtsp_payload import Assembler, CodedPicture, NalAssembler
 from streamseg.capture.rtsp_rtp import Sequencer, parse_rtp
+from streamseg.capture.rtsp_sdp import VideoTrack
 from streamseg.capture.rtsp_session import RtspSession
 from streamseg.errors import SourceError
 
@@ -26,10 +27,7 @@ class Receiver:
         """Begin to receive; ``reorder`` for a transport that can change the order of packets."""
         self._session = session
         self._sequencer = Sequencer(reorder=reorder)
-        codec = session.track.codec
-        self._assembler: Assembler = (
-            JpegAssembler() if codec == "mjpeg" else NalAssembler(hevc=codec == "hevc")
-        )
+        self._assembler = _assembler(session.track)
         self._pictures: deque[CodedPicture] = deque()
         self._changed = threading.Condition()
         self._failure: SourceError | None = None
@@ -112,3 +110,9 @@ class Receiver:
         with self._changed:
             self._failure = error
             self._changed.notify_all()
+
+
+def _assembler(track: VideoTrack) -> Assembler:
+    if track.codec == "mjpeg":
+        return JpegAssembler()
+    return NalAssembler(hevc=track.codec == "hevc", parameter_sets=track.parameter_sets)
