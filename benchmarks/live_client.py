@@ -2,7 +2,7 @@
 
     python -m benchmarks.live_client URL
 
-Prints ``connected`` when the server has greeted it, and the number of views and bytes when the server is gone.
+Prints ``connected`` once the server has greeted it, and how many views and bytes came once it is gone.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What the live benchmarks share: pictures made beforehand, the bar code of the send time, provenance, results.
+"""What the live benchmarks share: pictures with a bar code of their send time, provenance, tables, results.
 
-The benchmarks are run as modules from the repository's root (``python -m benchmarks.live_rate``), because they
-use the tests' real counterparts: the RTSP server, the desktop, the emulated grabber.
+They run as modules from the repository's root (``python -m benchmarks.live_rate``), because they use the real
+counterparts of the tests: an RTSP server, a desktop, an emulated grabber.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ REGION = Roi(0, BAND, WIDTH, HEIGHT - BAND)
 
 
 def pictures(count: int, fps: float) -> list[Grey]:
-    """Pictures of a phantom video with room for the bar code, grey (480, 640): made once, cost nothing later."""
+    """Pictures of a phantom video with room for the bar code, grey (480, 640); made once, free later."""
     video = PhantomVideo(SEED, height=REGION.height, width=REGION.width, fps=fps, nerve=True)
     empty = np.zeros((BAND, WIDTH), np.uint8)
     return [np.vstack([empty, video.frame(number).image]) for number in range(count)]
@@ -132,7 +132,7 @@ class Listener:
 
 
 class OutlineTap(Listener):
-    """Remembers each outline that was displayed: when, when its frame was captured, and the frame's bar code."""
+    """Remembers each outline that was displayed: when, when its frame was captured, and its bar code."""
 
     def __init__(self) -> None:
         self.shown_ns: list[int] = []
