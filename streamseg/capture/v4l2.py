@@ -6,8 +6,8 @@ Python packages for it are under the GPL. Here the descriptor never blocks: a pi
 every 10 ms, until the time-out.
 
 A frame's time is the driver's stamp of the buffer where the driver says that it is of the monotonic clock,
-for as long as its stamps are plausible; from the first one that is not, it is the moment of arrival.
-``info.clock`` says which it is.
+for as long as its stamps are plausible; from the first one that is not, it is the moment of arrival, which
+is never taken for later than it was. ``info.clock`` says which it is.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class V4l2Source:
         self._path = device
         self._read_seconds = read_seconds
         self._index = 0
-        self._last_stamp_ns = 0
+        self._last_ns = 0
         self._closing = threading.Event()
         self._lock = threading.Lock()  # the driver serves one thread at a time
         self._driver, _ = open_grabber(device)
@@ -94,6 +94,7 @@ class V4l2Source:
         except BaseException:
             self._driver.close()
             raise
+        self._empty_ns = time.monotonic_ns()  # no picture had come until then
         layout = self._stream.layout
         self.pixel_format = layout.name
         """What the device sends: a key of PIXEL_FORMATS."""
@@ -174,11 +175,16 @@ class V4l2Source:
         hasty = 0
         while not self._closing.is_set():
             began = time.monotonic_ns()
-            buffer = self._stream.take()
+            buffer = self._take()
+            arrived_ns = time.monotonic_ns()
             # A driver that waits although it was told not to has nothing behind this picture either.
-            late = late and time.monotonic_ns() - began < _AT_ONCE_NS
+            late = late and arrived_ns - began < _AT_ONCE_NS
+            if buffer is not None and late:
+                # When it came is not known; no later than this, and older is safer than younger.
+                arrived_ns = self._empty_ns
+                buffer = self._newest(buffer)
             if buffer is not None:
-                frame = self._frame(self._newest(buffer) if late else buffer)
+                frame = self._frame(buffer, arrived_ns)
                 if frame is not None:
                     return frame
             if time.monotonic() > deadline:
@@ -187,6 +193,12 @@ class V4l2Source:
                 late = False
                 hasty = self._wait(hasty)
         return None
+
+    def _take(self) -> Buffer | None:
+        buffer = self._stream.take()
+        if buffer is None:
+            self._empty_ns = time.monotonic_ns()
+        return buffer
 
     def _wait(self, hasty: int) -> int:
         """Wait for a picture, a tick at most; ``hasty`` counts the waits in a row that were none."""
@@ -201,7 +213,7 @@ class V4l2Source:
     def _newest(self, buffer: Buffer) -> Buffer:
         """The newest good buffer of those that are filled; the others go back to the driver."""
         for _ in range(len(self._stream) - 1):
-            following = self._stream.take()
+            following = self._take()
             if following is None:
                 break
             if following.flags & BUF_ERROR:
@@ -215,16 +227,16 @@ class V4l2Source:
             buffer = following
         return buffer
 
-    def _frame(self, buffer: Buffer) -> Frame | None:
+    def _frame(self, buffer: Buffer, arrived_ns: int) -> Frame | None:
         """The picture of a buffer, which goes back to the driver; None for one that is damaged."""
-        arrived_ns = time.monotonic_ns()
         try:
             bad = bool(buffer.flags & BUF_ERROR)
             image = None if bad else self._converter.convert(self._stream.data(buffer))
             if image is None:
                 self.damaged += 1
                 return None
-            frame = Frame(image, self._index, self._captured_ns(buffer, arrived_ns))
+            self._last_ns = self._captured_ns(buffer, max(arrived_ns, self._last_ns + 1))
+            frame = Frame(image, self._index, self._last_ns)
         finally:
             self._stream.give_back(buffer)
         self._index += 1
@@ -237,12 +249,12 @@ class V4l2Source:
         if self.info.clock != "driver":
             return arrived_ns
         stamp_ns: int = buffer.seconds * 1_000_000_000 + buffer.microseconds * 1000
-        earliest_ns = max(self._last_stamp_ns + 1, self._stream.queued_ns(buffer) - _EARLY_NS)
-        if not (has_monotonic_stamp(buffer) and earliest_ns <= stamp_ns <= arrived_ns + _AHEAD_NS):
+        earliest_ns = max(self._last_ns + 1, self._stream.queued_ns(buffer) - _EARLY_NS)
+        now_ns = time.monotonic_ns()
+        if not (has_monotonic_stamp(buffer) and earliest_ns <= stamp_ns <= now_ns + _AHEAD_NS):
             self._set_clock("arrival")
             return arrived_ns
-        self._last_stamp_ns = stamp_ns
-        return min(stamp_ns, arrived_ns)
+        return min(stamp_ns, now_ns)
 
     def _set_clock(self, clock: str) -> None:
         if clock != self.info.clock:

@@ -25,6 +25,22 @@ from streamseg.capture.v4l2_structs import (
 from streamseg.errors import SourceError, StreamsegError
 
 DEVICE_FOLDER = Path("/dev")
+_FORBIDDEN = (
+    "may not be opened ({why}); join the group 'video' (sudo usermod -aG video $USER), then log in again"
+)
+_GONE = "is gone or was reset ({why}); check its cable"
+_NO_DEVICE = "is no video device; give one such as /dev/video0"
+_MEANING = {
+    errno.EACCES: _FORBIDDEN,
+    errno.EPERM: _FORBIDDEN,
+    errno.EBUSY: "is in use by another program; close that one first",
+    errno.ENODEV: _GONE,
+    errno.EIO: _GONE,
+    errno.EISDIR: _NO_DEVICE,
+    errno.ENXIO: _NO_DEVICE,
+    errno.ENOSPC: "finds too little USB bandwidth; ask for mjpeg or a smaller size",
+}
+"""What a driver's errors say of a device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +91,8 @@ def open_grabber(path: str) -> tuple[Driver, Capability]:
         raise explained(path, error) from error
     capability = Capability()
     try:
-        driver.call(QUERYCAP, capability)
+        if not driver.ask(QUERYCAP, capability):
+            raise SourceError(f"{path} {_NO_DEVICE}")
         _check_captures(path, capability)
     except DriverError as error:
         driver.close()
@@ -95,22 +112,11 @@ def current_format(driver: Driver) -> Format:
 
 def explained(path: str, error: DriverError) -> SourceError:
     """What an error of the driver means for a user."""
-    code = error.errno
-    if code in (errno.ENOENT, errno.ENOTDIR):
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
         found = ", ".join(device_paths()) or "none"
         return SourceError(f"no video device {path}; plug it in, or give one that is there ({found})")
-    if code in (errno.EACCES, errno.EPERM):
-        return SourceError(
-            f"no permission to open {path}; join the group 'video' (sudo usermod -aG video $USER), "
-            f"then log in again"
-        )
-    if code == errno.EBUSY:
-        return SourceError(f"{path} is in use by another program; close that one first")
-    if code in (errno.ENODEV, errno.ENXIO, errno.EIO):
-        return SourceError(f"{path} is gone or was reset ({error.strerror}); check its cable")
-    if code in (errno.ENOTTY, errno.EINVAL, errno.EISDIR):
-        return SourceError(f"{path} is no video device; give one such as /dev/video0")
-    return SourceError(f"{path} failed: {error.strerror}; unplug it and plug it in again")
+    known = _MEANING.get(error.errno or 0, "failed ({why}); unplug it and plug it in again")
+    return SourceError(f"{path} {known.format(why=error.strerror)}")
 
 
 def _check_captures(path: str, capability: Capability) -> None:

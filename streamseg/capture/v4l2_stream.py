@@ -12,7 +12,7 @@ import numpy as np
 
 from streamseg.capture.v4l2_devices import current_format
 from streamseg.capture.v4l2_driver import Driver, DriverError
-from streamseg.capture.v4l2_formats import letters, list_formats, name_of, number
+from streamseg.capture.v4l2_formats import PixelFormat, letters, list_formats, name_of, number
 from streamseg.capture.v4l2_modes import Mode, Wish, choose_mode
 from streamseg.capture.v4l2_pixels import Layout
 from streamseg.capture.v4l2_structs import (
@@ -54,7 +54,9 @@ class Stream:
         """
         self._driver = driver
         now = current_format(driver).fmt.pix
-        mode = choose_mode(device, list_formats(driver), wish, (now.width, now.height))
+        # A driver that lists nothing has at least the format that it is set to.
+        formats = list_formats(driver) or (PixelFormat(letters(now.pixelformat), ""),)
+        mode = choose_mode(device, formats, wish, (now.width, now.height))
         self.layout = _set_format(device, driver, mode, wish)
         self.rate = _set_rate(device, driver, mode, wish)
         """Frames per second that the driver says it delivers, or None."""
@@ -171,7 +173,7 @@ def _set_rate(device: str, driver: Driver, mode: Mode, wish: Wish) -> Fraction |
     known = driver.ask(G_PARM, parameters)
     if mode.rate is not None and known:
         parameters.numerator, parameters.denominator = mode.rate.denominator, mode.rate.numerator
-        known = driver.ask(S_PARM, parameters)
+        known = driver.ask(S_PARM, parameters) or driver.ask(G_PARM, parameters)
     rate = None
     if known and parameters.numerator and parameters.denominator:
         rate = Fraction(parameters.denominator, parameters.numerator)

@@ -108,7 +108,7 @@ def test_a_driver_with_only_the_requests_that_ffmpeg_needs(device: EmulatedDevic
     [
         ("gone", f"SourceError: no video device {PATH}; plug it in, or give one that is there ("),
         ("busy", f"SourceError: {PATH} is in use by another program; close that one first"),
-        ("denied", f"SourceError: no permission to open {PATH}; join the group 'video'"),
+        ("denied", f"SourceError: {PATH} may not be opened (Permission denied); join the group 'video'"),
         ("novideo", f"SourceError: {PATH} (Emulated Grabber) does not capture video; "),
     ],
 )
