@@ -27,7 +27,7 @@ from streamseg.recording.segments import KEPT_QUALITY, SegmentedVideo
 from streamseg.recording.worker import Worker
 from streamseg.sinks.records import LineFile, frame_record, header_line, json_line
 from streamseg.sinks.target import sink_errors
-from streamseg.types import Frame, Image, Result, Roi
+from streamseg.types import Frame, Image, Result, Roi, State
 from streamseg.view import View
 
 LEAST_FREE = 200 << 20
@@ -36,6 +36,10 @@ CHECK_NS = 2_000_000_000
 """How often the free space is looked at."""
 QUEUE_BYTES = 64 << 20
 """Pictures that wait for the encoder: half a second of 1080p at 20 fps, more of what is smaller."""
+
+ANNOTATED_NS = 1_000_000_000 // 15
+"""Least distance of two pictures of what was displayed, but for a change of the state: drawing and encoding
+one takes 8 ms of a core that the inference needs."""
 
 Compose = Callable[[View], Image]
 
@@ -47,8 +51,8 @@ class Recording:
     The image region is recorded as soon as it is known; before that, and where the encoder is too slow,
     frames are listed without their pixels. ``full_frame`` records the machine's whole screen, which may name
     the patient. With ``compose`` the pictures that it draws of the displayed views (uint8, (H, W, 3) BGR) are
-    recorded as well. What goes wrong later ends the recording and is said in :meth:`status` and through
-    ``say``; nothing but the constructor raises.
+    recorded as well, at most 15 a second and every change of the state. What goes wrong later ends the
+    recording and is said in :meth:`status` and through ``say``; nothing but the constructor raises.
 
     Raises SinkError where nothing can be written, or less than ``least_free`` bytes are left.
     """
@@ -80,6 +84,7 @@ class Recording:
         self._listed = 0
         self._regions: dict[tuple[int, ...], Roi] = {}
         self._last_view: object = None
+        self._annotated_last: tuple[State | None, int] = (None, 0)
         self._lock = threading.Lock()
         self._ended_ns: int | None = None
         self._stopped = ""
@@ -117,14 +122,20 @@ class Recording:
         """A view was displayed: a line where the state, or the frame of the outline, is another."""
         if view.frame is not None and view.roi is not None:
             self._regions[view.frame.image.shape[:2]] = view.roi
-            if self._compose is not None:
-                job = partial(self._write_annotated, view, shown_ns)
-                # Half of the room, so that what cannot be made again has the other half for itself.
-                self._worker.put(job, held=view.frame.image.nbytes, most_held=QUEUE_BYTES // 2)
+            self._offer_annotated(view, view.frame, shown_ns)
         key = (view.state, view.frame.index if view.frame and view.segmentation else None)
         if key != self._last_view:
             self._last_view = key
             self._put(view_line(view, shown_ns))
+
+    def _offer_annotated(self, view: View, frame: Frame, shown_ns: int) -> None:
+        state, last_ns = self._annotated_last
+        if self._compose is None or (state == view.state and shown_ns - last_ns < ANNOTATED_NS):
+            return
+        self._annotated_last = view.state, shown_ns
+        job = partial(self._write_annotated, view, shown_ns)
+        # Half of the room, so that what cannot be made again has the other half for itself.
+        self._worker.put(job, held=frame.image.nbytes, most_held=QUEUE_BYTES // 2)
 
     def status(self) -> str:
         """For the display: ``recording 0:12``, or why it stopped."""
