@@ -13,9 +13,9 @@ USER_VARIABLE = "STREAMSEG_RTSP_USER"
 PASSWORD_VARIABLE = "STREAMSEG_RTSP_PASSWORD"
 
 _SECRET_WORDS = re.compile("user|usr|login|pass|pwd|pw|pin|token|key|secret|auth|cred|sig|code|session", re.I)
-_LOGIN = re.compile(r"([a-z][a-z0-9+.-]*://)[^\s'\"<>]*@", re.IGNORECASE)
+_LOGIN = re.compile(r"([a-z][a-z0-9+.-]{0,15}://)[^\s'\"<>]*@", re.IGNORECASE)
 _WHOLE_LOGIN = re.compile(r"^\s*([a-z][a-z0-9+.-]*://).*@", re.IGNORECASE | re.DOTALL)
-_VALUE = re.compile(r"([\w-]+)=([^&;\s'\"<>]*)")
+_VALUE = re.compile(r"(?<![\w-])([\w-]+)=([^&;\s'\"<>]*)")
 _RTSP = re.compile(
     r"(?P<scheme>rtsps?)://(?:(?P<login>[^/?#]*)@)?(?P<host>\[[0-9a-f:.%]+\]|[^/?#:@\[\]]+)(?::(?P<port>\d{1,5}))?"
     r"(?P<path>[/?][^#]*)?(?:#.*)?",

@@ -51,6 +51,9 @@ class MessageParser:
         buffer, start = self._buffer, 0
         try:
             while start < len(buffer):
+                if buffer[start] in b"\r\n":  # between messages they mean nothing
+                    start += 1
+                    continue
                 if buffer[start] == 0x24:  # "$": channel, length, packet
                     if len(buffer) < start + 4:
                         return
@@ -75,8 +78,8 @@ class MessageParser:
         """An answer (None for a request of the server) and where it ends; None while it is incomplete."""
         buffer = self._buffer
         end = buffer.find(b"\r\n\r\n", start, start + _MAX_HEAD)
-        head = bytes(buffer[start : end if end >= 0 else start + _MAX_HEAD]).lstrip(b"\r\n")
-        if head and not (head[:1].isalpha() and head[:1].isupper()):
+        head = bytes(buffer[start : end if end >= 0 else start + _MAX_HEAD])
+        if not (head[:1].isalpha() and head[:1].isupper()):
             raise _garbage()
         if end < 0:
             if len(head) > _MAX_HEAD - 8 or (b"\n" in head and not _is_first_line(head.split(b"\r\n")[0])):

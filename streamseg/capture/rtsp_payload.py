@@ -87,7 +87,12 @@ class NalAssembler:
             return []  # parameter sets alone: they go with the next picture
         key = any(kind in range(16, 22) for kind in kinds) if self._hevc else self._is_h264_key(kinds)
         units, self._units, self._size = self._units, [], 0
+        first = next(unit for unit, kind in zip(units, kinds, strict=True) if self._is_slice(kind))
+        # Whoever joins a stream may get the end of a picture first: only a first slice says that it is 0.
+        whole = bool(first[self._header] & 128)
         if self._numbers is not None and not self._numbers.follows(units) and not key:
+            whole = False
+        if not whole:
             return [CodedPicture(b"", self._timestamp, self._arrived_ns, key=False, broken=True)]
         data = b"".join(_START + unit for unit in units)
         return [CodedPicture(data, self._timestamp, self._arrived_ns, key)]
