@@ -14,7 +14,7 @@ from streamseg.errors import UsageError
 
 _REMEDY = "use --display web or --display none"
 _FONTS = Path("/usr/share/fonts")
-_PROBE_S = 10.0
+_PROBE_S = 30.0
 _PROBE = """
 import resource
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -26,7 +26,7 @@ cv2.namedWindow("streamseg", cv2.WINDOW_NORMAL | cv2.WINDOW_GUI_NORMAL)
 def require_desktop() -> None:
     """Raise UsageError unless OpenCV can open a window: tried in a process of its own, which Qt may abort.
 
-    Takes about half a second, and 10 s at most with a display that does not answer.
+    Takes about half a second, and 30 s at most with a display that does not answer.
     """
     found = re.search(r"^\s*GUI:\s*(\S+)", cv2.getBuildInformation(), re.MULTILINE)
     if found and found[1].upper() == "NONE":

@@ -19,7 +19,7 @@ from streamseg.view import Figures, View
 _MAIN = ("picture age", "nerve area", "confidence", "image depth")
 _RATES = ("offered", "segmented")
 _COUNTS = ("frames offered", "segmented", "dropped", "reconnects")
-_ROWS = 4
+_ROWS = 5
 _RUNNING = re.compile(r"recording\s*([0-9].*)?")
 _CLOCKS = {
     "driver": "ages count from the grabber's time stamp",
@@ -36,7 +36,7 @@ class Panel:
         place = layout.panel
         if layout.beside:
             self._unit = min(place.width / 540, place.height / 866)
-            blocks = ((24, 14, 492, 372), (24, 394, 492, 152), (24, 556, 492, 210))
+            blocks = ((24, 14, 492, 362), (24, 384, 492, 142), (24, 536, 492, 232))
             lines = ((24, 776, 492, 40), (24, 822, 492, 30))
         else:
             self._unit = min(place.width / 1280, place.height / 292)

@@ -1,6 +1,7 @@
 """The guidance window on a real X server, in a process that decodes with PyAV as well."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from streamseg.render.hud import BACKGROUND
 from streamseg.render.live_layout import Layout
 from streamseg.render.overlay import YELLOW
 from streamseg.render.symbols import HELD, state_colours
@@ -35,10 +37,10 @@ def clip(tmp_path_factory) -> Path:
 class Child:
     """A live window in another process."""
 
-    def __init__(self, desktop: Desktop, clip: Path, snapshots: Path) -> None:
+    def __init__(self, desktop: Desktop, clip: Path, snapshots: Path, size: str = "window") -> None:
         self.desktop = desktop
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.display.window_child", clip, snapshots, "window"],
+            [sys.executable, "-m", "tests.display.window_child", clip, snapshots, size],
             cwd=ROOT,
             env=desktop.environment,
             stdin=subprocess.PIPE,
@@ -49,6 +51,12 @@ class Child:
 
     def hear(self) -> str:
         return self.process.stdout.readline().strip()
+
+    def ready(self) -> None:
+        """Wait for the window."""
+        if (said := self.hear()) != "ready 6":
+            self.process.kill()
+            raise AssertionError(f"{said}\n{self.end()[1]}")
 
     def show(self, *words: object) -> None:
         self.process.stdin.write(" ".join(map(str, words)) + "\n")
@@ -71,10 +79,12 @@ class Child:
 @pytest.fixture
 def child(desktop, clip, tmp_path) -> Iterator[Child]:
     opened = Child(desktop, clip, tmp_path / "snaps")
-    assert opened.hear() == "ready 6"
-    yield opened
-    if not opened.process.stdin.closed:
-        opened.end()
+    try:
+        opened.ready()
+        yield opened
+    finally:
+        if not opened.process.stdin.closed:
+            opened.end()
 
 
 def near(picture, colour):
@@ -190,6 +200,28 @@ def test_a_resized_window_is_drawn_sharp_at_its_new_size(child, desktop):
 
     wait_for(settled)
     assert not desktop.screen()[600:].any()
+
+
+@pytest.mark.skipif(not shutil.which("openbox"), reason="needs a window manager (apt-get install openbox)")
+def test_full_screen_and_back(desktop, clip, tmp_path):
+    manager = subprocess.Popen(
+        ["openbox"], env=desktop.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    child = Child(desktop, clip, tmp_path, "full")
+    try:
+        child.ready()
+        child.show("nerve", 600_000)
+        wait_for(lambda: outlined(desktop.screen()) and sign(desktop.screen()) == State.NERVE)
+
+        assert near(desktop.screen()[-4:], BACKGROUND).all(), "down to the last row"
+        desktop.press("w")
+        wait_for(lambda: not near(desktop.screen()[:4], BACKGROUND).all())
+        desktop.press("w")
+        wait_for(lambda: near(desktop.screen()[:4], BACKGROUND).all())
+    finally:
+        child.end()
+        manager.terminate()
+        manager.wait(30)
 
 
 _OPEN = """
