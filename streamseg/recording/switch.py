@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Protocol
 
@@ -9,9 +10,13 @@ from streamseg.errors import StreamsegError
 from streamseg.types import Frame, Result
 from streamseg.view import Command, Tap, View
 
+BEGIN_S = 1.0
+"""How long closing waits for a recording that is being begun on a disk that does not answer."""
+
 
 class _Recording(Tap, Protocol):
     def status(self) -> str: ...
+    def end(self) -> None: ...
 
 
 class RecordSwitch:
@@ -24,22 +29,39 @@ class RecordSwitch:
         """``make`` begins a recording; ``say`` gets one line when that fails during a run."""
         self._make, self._say = make, say
         self._recording: _Recording | None = None
+        self._ended: list[_Recording] = []
+        self._beginning: threading.Thread | None = None
+        self._closed = False
+        self._lock = threading.Lock()
 
     def start(self) -> None:
-        """Begin a recording. Raises SinkError or UsageError."""
+        """Begin a recording, before the run. Raises SinkError or UsageError."""
         self._recording = self._make()
 
     def command(self, command: Command) -> None:
-        """RECORD begins a recording, or ends the one that runs. Never raises: guidance goes on."""
+        """RECORD begins a recording, or ends the one that runs. Never raises, and never waits for a disk:
+        an outline on the display has to be gone in time."""
         if command is not Command.RECORD:
             return
-        if self._recording is not None:
-            self.close()
-            return
+        recording, self._recording = self._recording, None
+        if recording is not None:
+            recording.end()
+            self._ended.append(recording)
+        elif self._beginning is None or not self._beginning.is_alive():
+            self._beginning = threading.Thread(target=self._begin, name="streamseg-record-begin", daemon=True)
+            self._beginning.start()
+
+    def _begin(self) -> None:
         try:
-            self.start()
-        except StreamsegError as error:
+            recording = self._make()
+        except (StreamsegError, OSError) as error:
             self._say(f"cannot record: {error}")
+            return
+        with self._lock:
+            if not self._closed:
+                self._recording = recording
+                return
+        recording.close()
 
     def status(self) -> str | None:
         """What the display says about it; None without a recording."""
@@ -59,7 +81,11 @@ class RecordSwitch:
             recording.displayed(view, shown_ns)
 
     def close(self) -> None:
-        """End the recording that runs, if any."""
-        recording, self._recording = self._recording, None
-        if recording is not None:
-            recording.close()
+        """End the recording that runs, if any, and wait until all are finished."""
+        if self._beginning is not None:
+            self._beginning.join(BEGIN_S)
+        with self._lock:
+            self._closed = True
+            recording, self._recording = self._recording, None
+        for each in (*self._ended, *([] if recording is None else [recording])):
+            each.close()

@@ -12,8 +12,8 @@ Job = Callable[[], None]
 MOST_JOBS = 20_000
 """Lines that wait at most: some minutes of a disk that does not answer."""
 HURRY_S = 0.7
-"""After closing, so long pictures are still encoded; after that only lines are written."""
-CLOSE_S = 3.0
+"""After closing, for so long pictures are still encoded; after that only lines are written."""
+CLOSE_S = 5.0
 """How long closing waits for a disk that does not answer."""
 WAIT_S = 0.5
 
@@ -29,7 +29,8 @@ class Worker:
         self._jobs: deque[tuple[Job, int]] = deque()
         self._waiting_bytes = 0
         self._changed = threading.Condition()
-        self._closing_ns: int | None = None
+        self._closing = False
+        self._closed_ns: int | None = None
         self._ended = False
         self._thread = threading.Thread(target=self._run, name=f"streamseg-{name}", daemon=True)
         self._thread.start()
@@ -41,7 +42,7 @@ class Worker:
         worker has ended; the job is then not done. One job may always wait, whatever it holds.
         """
         with self._changed:
-            if self._ended or self._closing_ns is not None or len(self._jobs) >= MOST_JOBS:
+            if self._ended or self._closing or len(self._jobs) >= MOST_JOBS:
                 return False
             if held and self._waiting_bytes and self._waiting_bytes + held > most_held:
                 return False
@@ -53,14 +54,19 @@ class Worker:
     @property
     def hurried(self) -> bool:
         """Whether it was closed so long ago that only what is quick should still be done."""
-        closing_ns = self._closing_ns
-        return closing_ns is not None and time.monotonic_ns() - closing_ns > HURRY_S * 1e9
+        closed_ns = self._closed_ns
+        return closed_ns is not None and time.monotonic_ns() - closed_ns > HURRY_S * 1e9
+
+    def end(self) -> None:
+        """Take no more jobs; do what is queued, then finish. Returns at once."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
 
     def close(self) -> bool:
-        """Do what is queued, finish and end. False where the work hangs; it is then left behind."""
-        with self._changed:
-            self._closing_ns = self._closing_ns or time.monotonic_ns()
-            self._changed.notify()
+        """End, and wait for it. False where the work hangs; it is then left behind."""
+        self._closed_ns = self._closed_ns or time.monotonic_ns()
+        self.end()
         self._thread.join(CLOSE_S)
         return not self._thread.is_alive()
 
@@ -80,7 +86,7 @@ class Worker:
         """The next job; None at the end."""
         with self._changed:
             while not self._jobs:
-                if self._closing_ns is not None:
+                if self._closing:
                     return None
                 self._changed.wait(WAIT_S)
             job, held = self._jobs.popleft()

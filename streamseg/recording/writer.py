@@ -146,6 +146,10 @@ class Recording:
         done = "recorded" if self._ended_ns else "recording"
         return f"{done} {seconds // 60}:{seconds % 60:02d}{left_out}"
 
+    def end(self) -> None:
+        """Record nothing more, and finish in the background what waits. Returns at once."""
+        self._worker.end()
+
     def close(self) -> None:
         """Write what waits and finish the files; after 0.7 s lines only. A second time does nothing."""
         if not self._worker.close():

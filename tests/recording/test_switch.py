@@ -1,0 +1,109 @@
+"""Recordings that are begun and ended during a run."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from streamseg.archive.layout import recordings_in
+from streamseg.errors import SinkError
+from streamseg.recording import Recording, RecordSwitch
+from streamseg.view import Command, Tap
+from tests.capture.media import read_all
+from tests.recording.runs import HEADER, found_in, frame_of, tell
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert condition()
+
+
+def test_a_command_begins_a_recording_and_the_next_ends_it(tmp_path: Path) -> None:
+    made: list[Recording] = []
+
+    def make() -> Recording:
+        made.append(Recording(tmp_path, header=HEADER, least_free=0))
+        return made[-1]
+
+    switch = RecordSwitch(make, say=print)
+    assert isinstance(switch, Tap)
+    tell(switch, frame_of(0))
+    assert switch.status() is None
+    for count in (1, 2):
+        switch.command(Command.QUIT)
+        switch.command(Command.RECORD)
+        wait_until(lambda: switch.status() is not None)
+        assert (switch.status() or "").startswith("recording 0:")
+        switch.segmented(found_in(frame_of(-1)))
+        for number in range(10):
+            tell(switch, frame_of(number))
+        switch.command(Command.RECORD)
+        assert switch.status() is None
+        assert len(made) == count
+    switch.close()
+    folders = recordings_in(tmp_path)
+    assert len(folders) == 2
+    for folder in folders:
+        frames, error = read_all(folder)
+        assert error is None
+        assert len(frames) == 10
+
+
+def test_ending_waits_for_no_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on = threading.Event()
+    switch = RecordSwitch(lambda: Recording(tmp_path, header=HEADER, least_free=0), say=print)
+    switch.start()
+    (recording,) = [switch._recording]
+    assert isinstance(recording, Recording)
+    recording._worker.put(lambda: go_on.wait(30) and None)
+    began = time.monotonic()
+    switch.command(Command.RECORD)
+    took = time.monotonic() - began
+    assert recording.status().startswith("recording")
+    go_on.set()
+    switch.close()
+    assert took < 20  # the disk took 30
+    assert recording.status().startswith("recorded")
+
+
+def test_a_recording_that_cannot_begin_is_said_and_the_run_goes_on(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    def make() -> Recording:
+        raise SinkError("no room; make some")
+
+    switch = RecordSwitch(make, say=said.append)
+    switch.command(Command.RECORD)
+    wait_until(lambda: bool(said))
+    assert said == ["cannot record: no room; make some"]
+    assert switch.status() is None
+    switch.close()
+    with pytest.raises(SinkError):
+        switch.start()
+
+
+def test_a_recording_that_begins_after_the_end_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+    monkeypatch.setattr("streamseg.recording.switch.BEGIN_S", 0.05)
+    made: list[Recording] = []
+
+    def make() -> Recording:
+        go_on.wait(30)
+        made.append(Recording(tmp_path, header=HEADER, least_free=0))
+        return made[-1]
+
+    switch = RecordSwitch(make, say=print)
+    switch.command(Command.RECORD)
+    switch.command(Command.RECORD)  # impatient: the first is still being begun
+    switch.close()
+    go_on.set()
+    wait_until(lambda: bool(made) and made[0].status().startswith("recorded"))
+    assert len(made) == 1
