@@ -81,6 +81,11 @@ class WebDisplay:
     def __repr__(self) -> str:
         return f"WebDisplay(port={self.port})"
 
+    @property
+    def clients(self) -> int:
+        """Pages connected now."""
+        return self._hub.connected
+
     def show(self, view: View) -> None:
         """Hand a view over to the pages; never waits. Raises SinkError where the server has failed."""
         if self._hub.failure is not None:

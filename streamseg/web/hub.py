@@ -73,6 +73,11 @@ class Hub:
             asked.append(self._commands.popleft())
         return asked
 
+    @property
+    def connected(self) -> int:
+        """Pages connected."""
+        return len(self._clients)
+
     # The event loop
 
     def open(self) -> None:

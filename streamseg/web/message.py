@@ -26,6 +26,8 @@ from streamseg.view import Figures, View
 
 _GREY_TOLERANCE = 4
 """Channels that differ by no more show no colour that eyes could see; video codecs add that much to grey."""
+_LARGEST_SIDE = 65_500
+"""Pixels that a JPEG's sides can have, as OpenCV writes them."""
 _SLIM = 0.25
 """Pixels by which an outline may be moved to save points."""
 
@@ -59,17 +61,16 @@ class Packet:
 def encode_picture(image: Image, roi: Roi, quality: int) -> bytes:
     """JPEG of an image's region, grey where it shows no colour; ``quality`` 1..100. Raises SinkError."""
     region = roi.crop(image)
+    if max(region.shape[:2]) > _LARGEST_SIDE:
+        raise SinkError(
+            f"the web page cannot show a picture of {region.shape[1]}x{region.shape[0]} pixels; "
+            "choose a smaller region with --roi, or another display"
+        )
     if region.ndim == 3:
         blue, green, red = cv2.split(region)
         if max(cv2.norm(blue, green, cv2.NORM_INF), cv2.norm(green, red, cv2.NORM_INF)) <= _GREY_TOLERANCE:
             region = np.asarray(green, np.uint8)
-    try:
-        _, data = cv2.imencode(".jpg", region, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    except cv2.error as error:
-        raise SinkError(
-            f"the web page cannot show a picture of {region.shape[1]}x{region.shape[0]} pixels; "
-            "choose a smaller region with --roi, or another display"
-        ) from error
+    _, data = cv2.imencode(".jpg", region, [cv2.IMWRITE_JPEG_QUALITY, quality])
     return data.tobytes()
 
 

@@ -1,4 +1,4 @@
-"""Views for the tests of the page: a phantom with its true nerve as the outline, as the live loop would show it."""
+"""Views for the tests of the page: a phantom with its true nerve as the outline, as live."""
 
 import time
 from functools import cache

@@ -4,7 +4,7 @@ import { Chart } from "./chart.js";
 import { tellAge, tellLink, tellView } from "./figures.js";
 import { Link, SILENCE_MS } from "./link.js";
 import { fit, paint, snapshot } from "./picture.js";
-import { look } from "./states.js";
+import { fitWords, look } from "./states.js";
 
 const $ = (id) => document.getElementById(id);
 /** Taking the outline away reaches the glass up to one refresh later: so it begins that much earlier. */
@@ -158,8 +158,7 @@ function refresh() {
   const { state, reason, old, dim } = situation(now);
   if (state !== ui.state) {
     const { words, symbol, background, ink } = look(state, ui.signs);
-    $("words").textContent = words;
-    $("words").className = words.length < 9 ? "short" : "";
+    fitWords($("words"), words);
     $("symbol").innerHTML = symbol;
     document.documentElement.style.setProperty("--state", background);
     document.documentElement.style.setProperty("--state-ink", ink);
@@ -248,7 +247,7 @@ function seen() {
 document.addEventListener("visibilitychange", seen);
 addEventListener("pagehide", () => link.drop());
 addEventListener("pageshow", (event) => { if (event.persisted) seen(); });
-addEventListener("resize", draw);
+addEventListener("resize", () => { draw(); fitWords($("words"), look(ui.state, ui.signs).words); });
 
 if (location.search) history.replaceState(null, "", location.pathname); // the token is in the cookie by now
 link.open();

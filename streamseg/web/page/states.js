@@ -25,6 +25,29 @@ const SYMBOLS = {
 const WRONG = { background: "#d55e00", ink: "#0c0c0c", line: "#d55e00" };
 const WAITING = { background: "#2e323a", ink: "#f5f5f5", line: "#a8a8a8" };
 
+/** Write words as large as they fit into their box: the longest on a line of its own, all lines one above another. */
+export function fitWords(node, words) {
+  const context = document.createElement("canvas").getContext("2d");
+  context.font = `800 100px ${getComputedStyle(node).fontFamily}`;
+  const wide = (text) => context.measureText(text).width / 100;
+  const [width, height] = [node.clientWidth, 0.86 * node.parentElement.clientHeight];
+  let best = { size: 0 };
+  for (const lines of breaks(words.split(" "))) {
+    const size = Math.min(0.97 * width / Math.max(...lines.map(wide)), height / lines.length);
+    if (size > best.size) best = { size, lines };
+  }
+  if (!best.lines) return;
+  node.style.fontSize = `${best.size}px`;
+  node.style.whiteSpace = "pre";
+  node.textContent = best.lines.join("\n");
+}
+
+/** Every way to break words into lines. */
+function breaks([first, ...rest]) {
+  if (!rest.length) return [[first]];
+  return breaks(rest).flatMap((lines) => [[first, ...lines], [`${first} ${lines[0]}`, ...lines.slice(1)]]);
+}
+
 /** Words, symbol, colours of card, ink and outline; `signs` is what the server said at the start. */
 export function look(state, signs) {
   const known = signs[state] ?? (state === "connecting" ? WAITING : WRONG);

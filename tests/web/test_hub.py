@@ -1,0 +1,274 @@
+"""Views on their way to many pages: newest first, each at its own pace, none held up by another."""
+
+import json
+import struct
+import time
+from contextlib import ExitStack
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from streamseg.errors import SinkError
+from streamseg.types import Frame, Roi, State
+from streamseg.view import Command, View
+from streamseg.web import client
+from tests.web.feeding import Feed, Reader, open_and_never_read, serving, wait_for
+from tests.web.views import view
+
+
+@pytest.fixture(scope="module")
+def display():
+    with serving(record=True) as shown:
+        yield shown
+
+
+@pytest.fixture(scope="module")
+def feed(display):
+    with Feed(display) as running:
+        yield running
+
+
+def test_picture_and_metadata_come_together(feed, display):
+    with Reader(display.port) as reader:
+        reader.read_views(5)
+        assert reader.texts[0]["hello"]
+        assert set(reader.texts[0]["signs"]) >= {state.value for state in State}
+        for values, jpeg in reader.views:
+            assert values["picture"]
+            assert jpeg.startswith(b"\xff\xd8")
+            assert values["life"] > 0
+            assert values["outline"]
+        numbers = [values["view"] for values, _ in reader.views]
+        assert numbers == sorted(set(numbers))
+
+
+def test_nothing_more_before_the_answer(feed, display):
+    with Reader(display.port) as reader:
+        reader.read_views(1, answer=False)
+        reader.read_for(0.4, answer=False)
+        assert len(reader.views) == 1
+        assert sum("beat" in text for text in reader.texts) >= 2  # but it lives
+        shown = feed.number
+        reader.send({"ack": reader.views[0][0]["view"], "age": None, "at": 0})
+        reader.read_views(1, answer=False)
+        assert reader.views[1][0]["view"] >= shown  # the newest, not the next
+
+
+def test_picture_that_did_not_change_is_sent_once():
+    with serving() as display, Reader(display.port) as reader:
+        first = view(1, State.NO_NERVE)
+        display.show(first)
+        reader.read_views(1)
+        display.show(View(2, time.monotonic_ns(), State.SOURCE_LOST, "gone", first.frame, first.roi))
+        reader.read_views(1)
+        display.show(View(3, time.monotonic_ns(), State.SOURCE_LOST, "no picture at all"))
+        reader.read_views(1)
+        display.show(View(4, time.monotonic_ns(), State.NO_NERVE, "", first.frame, Roi(0, 0, 64, 48)))
+        reader.read_views(1)
+        pictures = [(values["picture"], len(jpeg) > 0) for values, jpeg in reader.views]
+        assert pictures == [(1, True), (1, False), (0, False), (2, True)]
+
+
+def test_second_page_gets_the_picture_that_the_first_has():
+    with serving() as display, Reader(display.port) as one:
+        display.show(view(1))
+        one.read_views(1)
+        with Reader(display.port) as other:
+            other.read_views(1)
+            assert other.views[0][1] == one.views[0][1] != b""
+
+
+def test_rate_is_limited():
+    with serving(rate=5) as display, Feed(display, rate=60), Reader(display.port) as reader:
+        reader.read_views(2)
+        began = time.monotonic()
+        reader.read_views(5)
+        assert time.monotonic() - began > 0.7
+
+
+def test_quiet_source_still_gives_signs_of_life():
+    with serving() as display, Reader(display.port) as reader:
+        reader.read_for(1.0)
+        beats = [text["beat"] for text in reader.texts if "beat" in text]
+        assert len(beats) >= 5
+        assert beats == sorted(beats)
+        assert [text for text in reader.texts if "beat" in text][-1]["quiet"] > 0
+
+
+def test_server_tells_its_time(display):
+    with Reader(display.port) as reader:
+        before = time.monotonic_ns() / 1e6
+        reader.send({"ping": 17.25})
+        while not any("pong" in text for text in reader.texts):
+            reader.read()
+        (pong,) = [text for text in reader.texts if "pong" in text]
+        assert pong["pong"] == 17.25
+        assert before <= pong["now"] <= time.monotonic_ns() / 1e6
+
+
+def test_pages_may_ask_for_recording_only_where_it_is_offered(display):
+    display.poll()
+    with Reader(display.port) as reader:
+        reader.send({"command": "record"})
+        asked = []
+        wait_for(lambda: asked.extend(display.poll()) or bool(asked), "the command")
+        assert asked == [Command.RECORD]
+        assert display.poll() == []
+    with serving() as closed, Reader(closed.port) as reader:
+        reader.send({"command": "record"})
+        with pytest.raises(ConnectionClosed):
+            reader.read_for(5)
+        assert closed.poll() == []
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "{",
+        "",
+        "[]",
+        "7",
+        "null",
+        "[" * 2000,
+        '{"command": "quit"}',
+        '{"ack": 999999}',
+        '{"ack": true}',
+        '{"ack": "1"}',
+        '{"ping": NaN}',
+        '{"ping": "now"}',
+        '{"ping": -1}',
+        '{"ping": true}',
+        '{"ping": ' + "9" * 400 + "}",
+        b"\x00\x01",
+        "x" * (client.MAX_BYTES + 1),
+        '{"a": "\ud83d\ude00"}'.encode("utf-16", "surrogatepass"),
+    ],
+)
+def test_nonsense_ends_that_page_only(feed, display, message):
+    with Reader(display.port) as good, Reader(display.port) as bad:
+        bad.read_views(1, answer=False)
+        bad.connection.send(message)
+        with pytest.raises(ConnectionClosed):
+            bad.read_for(10, answer=False)
+        good.read_views(2)
+
+
+@pytest.mark.parametrize("age", ["NaN", "Infinity", '"old"', "1e9", "[]", "true"])
+def test_impossible_ages_end_the_page(feed, display, age):
+    with Reader(display.port) as reader:
+        reader.read_views(1, answer=False)
+        reader.connection.send(f'{{"ack": {reader.views[0][0]["view"]}, "age": {age}}}')
+        with pytest.raises(ConnectionClosed):
+            reader.read_for(10, answer=False)
+
+
+def test_too_many_messages_end_the_page(display):
+    def flood(reader):
+        for _ in range(20 * client.MESSAGES_PER_S):
+            reader.send({"ping": 1})
+            reader.read()
+
+    with Reader(display.port) as reader, pytest.raises(ConnectionClosed):
+        flood(reader)
+
+
+def test_more_pages_than_places():
+    with serving(clients=2) as display, ExitStack() as open_pages:
+        display.show(view(1))
+        pages = [open_pages.enter_context(Reader(display.port)) for _ in range(2)]
+        for page in pages:
+            page.read_views(1)
+        with Reader(display.port) as third, pytest.raises(ConnectionClosed) as told:
+            third.read()
+        assert told.value.rcvd.code == 1013
+        assert "all 2 places" in told.value.rcvd.reason
+        pages[0].connection.close()
+        wait_for(lambda: display.clients == 1, "the place")
+        with Reader(display.port) as fourth:
+            fourth.read_views(1)
+
+
+def test_page_that_never_answers_is_dropped(monkeypatch):
+    monkeypatch.setattr(client, "ACK_S", 0.3)
+    with serving() as display, Feed(display), Reader(display.port) as reader:
+        reader.read_views(1, answer=False)
+        with pytest.raises(ConnectionClosed) as told:
+            reader.read_for(20, answer=False)
+        assert "no answer" in told.value.rcvd.reason
+
+
+def test_eight_pages_and_one_that_never_reads(monkeypatch):
+    monkeypatch.setattr(client, "ACK_S", 1.0)
+    monkeypatch.setattr(client, "SEND_S", 0.5)
+    with serving() as display, Feed(display) as feed, ExitStack() as pages:
+        silent = pages.enter_context(open_and_never_read(display.port))
+        wait_for(lambda: display.clients == 1, "the page that never reads")
+        readers = [pages.enter_context(Reader(display.port)) for _ in range(8)]
+        for _ in range(15):
+            shown = feed.number
+            for reader in readers:
+                reader.read_views(1)
+            # No queue: what comes is no older than what was shown when this page last answered.
+            assert all(reader.views[-1][0]["view"] >= shown - 1 for reader in readers)
+        wait_for(lambda: display.clients <= 8, "the end of the page that never reads")
+        for reader in readers:
+            reader.read_views(1)
+            assert all(jpeg for _, jpeg in reader.views)
+        silent.settimeout(10)
+        received = silent.recv(1 << 20)
+        assert received.startswith(b"HTTP/1.1 101")
+
+
+def test_slow_page_lowers_its_own_rate_only():
+    with serving() as display, Feed(display), Reader(display.port) as quick, Reader(display.port) as slow:
+        quick.read_views(1)
+        slow.read_views(1, answer=False)
+        for _ in range(3):
+            quick.read_views(8)
+            slow.send({"ack": slow.views[-1][0]["view"], "age": 1, "at": 0})
+            slow.read_views(1, answer=False)
+        first, last = (values["view"] for values, _ in (slow.views[0], slow.views[-1]))
+        assert len(slow.views) == 4
+        assert last - first >= 3 * 7  # it saw a few of many, each time the newest
+
+
+def test_nothing_is_encoded_while_nobody_looks(monkeypatch):
+    from streamseg.web import hub
+
+    made = []
+    monkeypatch.setattr(hub, "encode_picture", lambda *_: made.append(1) or b"JPEG")
+    with serving() as display, Feed(display) as feed:
+        wait_for(lambda: feed.number > 10, "views")
+        assert not made
+        with Reader(display.port) as one, Reader(display.port) as two:
+            one.read_views(3)
+            two.read_views(3)
+        assert 3 <= len(made) <= feed.number
+
+
+def test_picture_that_cannot_be_shown_ends_the_run():
+    import numpy as np
+
+    image = np.zeros((1, 70_000), np.uint8)
+    now = time.monotonic_ns()
+    shown = View(1, now, State.NO_NERVE, "", Frame(image, 0, now), Roi.whole(image))
+
+    def failed(display):
+        try:
+            display.show(shown)
+        except SinkError as error:
+            return "70000x1" in str(error)
+        return False
+
+    with serving() as display, Reader(display.port):
+        wait_for(lambda: failed(display), "the error")
+
+
+def test_message_format_by_hand(feed, display):
+    with Reader(display.port) as reader:
+        data = reader.connection.recv()
+        while isinstance(data, str):
+            data = reader.connection.recv()
+        (length,) = struct.unpack("<I", data[:4])
+        assert json.loads(data[4 : 4 + length])["view"] >= 1
+        assert data[4 + length :][:2] == b"\xff\xd8"

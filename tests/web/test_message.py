@@ -1,0 +1,111 @@
+"""Picture and metadata in one message: only the region, never an outline past its time."""
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from streamseg.errors import SinkError
+from streamseg.latency import Percentiles
+from streamseg.types import Roi, State
+from streamseg.view import Figures, View
+from streamseg.web.message import Packet, encode_picture
+from tests.web.feeding import parse
+from tests.web.views import FORBIDDEN, HEIGHT, WIDTH, view
+
+
+def decode(jpeg: bytes) -> np.ndarray:
+    return cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_UNCHANGED)
+
+
+def message(shown: View, *, after_ms: float = 1.0, known: int = 0):
+    packet = Packet(shown, 7, b"JPEG")
+    return parse(packet.message(shown.at_ns + round(after_ms * 1e6), known))
+
+
+def test_only_the_region_is_encoded():
+    shown = view(1)
+    picture = decode(encode_picture(shown.frame.image, shown.roi, 95))
+    region = shown.roi.crop(shown.frame.image)[..., 0]
+    assert picture.shape == (HEIGHT, WIDTH)  # grey, since the region shows no colour
+    assert np.abs(picture.astype(int) - region).mean() < 2
+    whole = decode(encode_picture(shown.frame.image, Roi.whole(shown.frame.image), 95))
+    assert whole.ndim == 3
+    assert np.abs(whole[2, 2].astype(int) - FORBIDDEN).max() < 8
+
+
+def test_colour_stays_where_there_is_some():
+    image = np.full((64, 80, 3), 100, np.uint8)
+    image[10:14, 10:40] = (30, 120, 230)
+    assert decode(encode_picture(image, Roi.whole(image), 90)).ndim == 3
+    nearly = np.full((64, 80, 3), (100, 102, 99), np.uint8)  # what a codec makes of grey
+    assert decode(encode_picture(nearly, Roi.whole(nearly), 90)).ndim == 2
+
+
+def test_picture_that_no_jpeg_holds_is_told():
+    image = np.zeros((1, 70_000), np.uint8)
+    with pytest.raises(SinkError, match="70000x1 pixels; choose a smaller region"):
+        encode_picture(image, Roi.whole(image), 85)
+
+
+def test_outline_is_in_pixels_of_the_region():
+    shown = view(2)
+    values, jpeg = message(shown)
+    (flat,) = values["outline"]
+    points = np.array(flat).reshape(-1, 2)
+    expected = shown.segmentation.contours[0] - (shown.roi.x, shown.roi.y)
+    assert np.array_equal(points.min(axis=0), expected.min(axis=0))
+    assert np.array_equal(points.max(axis=0), expected.max(axis=0))
+    assert values["size"] == [WIDTH, HEIGHT]
+    assert values["picture"] == 7
+    assert jpeg == b"JPEG"
+
+
+def test_times_say_how_long_the_outline_lives():
+    shown = view(3, age_s=0.04, budget_s=0.15)
+    values, _ = message(shown, after_ms=10)
+    assert values["sent"] == pytest.approx(shown.at_ns / 1e6 + 10, abs=0.01)
+    assert values["age"] == pytest.approx(50, abs=0.01)
+    assert values["life"] == pytest.approx(100, abs=0.01)
+    assert values["expires"] - values["sent"] == pytest.approx(100, abs=0.01)
+
+
+def test_no_outline_leaves_after_its_time():
+    shown = view(4)
+    packet = Packet(shown, 1, b"")
+    before, _ = parse(packet.message(shown.expires_ns - 1, 0))
+    after, _ = parse(packet.message(shown.expires_ns, 0))
+    assert before["state"] == "nerve"
+    assert "outline" in before
+    assert after["state"] == "segmentation lagging"
+    assert after["reason"]
+    assert not {"outline", "expires", "confidence", "area_px"} & set(after)
+
+
+def test_known_picture_is_not_sent_again():
+    shown = view(5)
+    assert message(shown, known=7)[1] == b""
+    assert message(shown, known=6)[1] == b"JPEG"
+
+
+def test_view_without_a_picture():
+    values, jpeg = parse(Packet(View(1, 10**9, State.STARTING, "opening"), 0, b"").message(10**9, 3))
+    assert (values["state"], values["reason"], values["picture"], values["age"]) == (
+        "starting",
+        "opening",
+        0,
+        None,
+    )
+    assert jpeg == b""
+
+
+def test_what_was_never_measured_is_null():
+    nothing = Percentiles.of([])
+    shown = replace(
+        view(6), figures=Figures(age=nothing, stages={"infer": nothing}, offered_fps=float("nan"))
+    )
+    values, _ = message(shown)
+    assert values["figures"]["age"] == [None] * 4
+    assert values["figures"]["stages"] == {"infer": [None] * 4}
+    assert values["figures"]["offered_fps"] is None

@@ -1,0 +1,163 @@
+"""The server's own limits, and how it begins and ends."""
+
+import logging
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from streamseg.errors import SinkError, UsageError
+from streamseg.view import Display
+from streamseg.web import WebDisplay, server
+from tests.web.feeding import Feed, Reader, open_and_never_read, serving, wait_for
+from tests.web.views import view
+
+
+def test_it_is_a_display():
+    with serving() as display:
+        assert isinstance(display, Display)
+        assert display.name == "web"
+        assert display.url == f"http://127.0.0.1:{display.port}/"
+        assert display.poll() == []
+
+
+def test_address_in_use():
+    with serving() as display, pytest.raises(UsageError, match=rf"port {display.port}: another program"):
+        WebDisplay(port=display.port)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"port": 70_000}, "give 1 to 65535, or 0"),
+        ({"port": -1}, "give 1 to 65535, or 0"),
+        ({"host": "no.such.host.invalid"}, "no such address"),
+        ({"host": "a" * 300}, "no such address"),
+        ({"host": "203.0.113.9"}, "this machine has no such address"),
+        ({"rate": 0}, "rate is 0; give 1 to 240"),
+        ({"rate": float("nan")}, "rate is nan"),
+        ({"quality": 101}, "quality is 101; give 1 to 100"),
+        ({"clients": 0}, "clients is 0; give 1 to 256"),
+    ],
+)
+def test_what_cannot_work_is_told(options, text):
+    with pytest.raises(UsageError, match=text) as told:
+        WebDisplay(**{"port": 0, **options})
+    assert "\n" not in str(told.value)
+
+
+def test_end_with_pages_and_one_that_never_reads():
+    before = set(threading.enumerate())
+    display = WebDisplay(port=0)
+    with Feed(display), Reader(display.port) as reader, open_and_never_read(display.port):
+        reader.read_views(3)
+        wait_for(lambda: display.clients == 2, "both pages")
+        began = time.monotonic()
+        display.close()
+        took = time.monotonic() - began
+        display.close()
+    assert took < 2, "it promises less than a second, and machines are busy"
+    display.show(view(1))  # says nothing any more, and does not fail
+    wait_for(
+        lambda: not [t for t in set(threading.enumerate()) - before if t.name.startswith("streamseg")],
+        "threads",
+    )
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(("127.0.0.1", display.port), timeout=5)
+
+
+def test_port_can_be_used_again_at_once():
+    with serving() as display, Reader(display.port) as reader:
+        reader.read()
+        display.close()
+        WebDisplay(port=display.port).close()
+
+
+def test_server_that_died_ends_the_run():
+    with serving() as display:
+        display._server._loop.call_soon_threadsafe(display._server._loop.stop)
+        wait_for(lambda: not display._server.alive, "its end")
+        with pytest.raises(SinkError, match="the web server has ended: RuntimeError"):
+            display.show(view(1))
+
+
+def test_request_that_comes_drop_by_drop_is_cut_off(monkeypatch):
+    monkeypatch.setattr(server, "HTTP_S", 0.5)
+    with serving() as display, socket.create_connection(("127.0.0.1", display.port)) as slow:
+        slow.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n")
+        slow.settimeout(0.1)
+
+        def ended():
+            try:
+                slow.sendall(b"X")
+                return slow.recv(10) == b""
+            except TimeoutError:
+                return False
+            except OSError:
+                return True
+
+        wait_for(ended, "the cut")
+
+
+def test_socket_outlives_the_limit_of_requests(monkeypatch):
+    monkeypatch.setattr(server, "HTTP_S", 0.2)
+    with serving() as display, Feed(display), Reader(display.port) as reader:
+        reader.read_for(0.6)
+        assert len(reader.views) > 2
+
+
+def test_connections_are_limited():
+    with serving(clients=1) as display:
+        opened = []
+        try:
+            for _ in range(60):
+                opened.append(socket.create_connection(("127.0.0.1", display.port), timeout=10))
+
+            def refused():
+                ends = 0
+                for connection in opened:
+                    connection.settimeout(0.001)
+                    try:
+                        ends += connection.recv(1, socket.MSG_PEEK) == b""
+                    except TimeoutError:
+                        pass
+                    except OSError:
+                        ends += 1
+                return ends >= 20
+
+            wait_for(refused, "the limit")
+        finally:
+            for connection in opened:
+                connection.close()
+        with Reader(display.port) as reader:
+            reader.read()
+
+
+def test_garbage_is_answered_with_an_error():
+    with serving() as display:
+        for garbage in (b"\x16\x03\x01\x02\x00\x01", b"GET\r\n\r\n", b"A" * 40_000 + b"\r\n\r\n"):
+            with socket.create_connection(("127.0.0.1", display.port), timeout=10) as connection:
+                connection.sendall(garbage)
+                assert connection.recv(1000)[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 431")
+        with Reader(display.port) as reader:
+            reader.read()
+
+
+def test_nothing_is_printed_or_logged(capfd, caplog):
+    caplog.set_level(logging.DEBUG)
+    with serving() as display, Feed(display), Reader(display.port) as reader:
+        reader.read_views(2)
+    out, err = capfd.readouterr()
+    assert out + err == ""
+    assert not [record for record in caplog.records if record.name.startswith("uvicorn")]
+
+
+def test_live_path_stays_light():
+    code = (
+        "import sys, streamseg.web\n"
+        "assert not {'torch', 'streamseg.training', 'streamseg.datasets', 'openvino'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
