@@ -133,6 +133,8 @@ class NewestFrames:
         try:
             while not self._stop.is_set():
                 delivering, reason = self._read_once()
+                if self._stop.is_set():
+                    return
                 if not self._again:
                     self._set(phase=Phase.ENDED)
                     return

@@ -119,6 +119,17 @@ def test_what_a_listener_raises_ends_the_reading() -> None:
     reader.close()
 
 
+def test_closing_is_no_loss() -> None:
+    phases: list[Phase] = []
+    reader = NewestFrames(
+        Script([Act(), Act(60.0)]), again=True, on_change=lambda: phases.append(reader.status.phase)
+    )
+    reader.start()
+    until(lambda: reader.offered == 1)
+    reader.close()
+    assert phases == [Phase.OPENING, Phase.OPEN]
+
+
 @pytest.mark.parametrize("act", [Act(60.0), Act(what="hang")])
 def test_closing_does_not_wait_for_a_source_that_hangs(act: Act) -> None:
     reader = NewestFrames(Script([Act(), act]), again=True)
