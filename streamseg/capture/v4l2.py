@@ -1,9 +1,9 @@
-"""Frame grabbers through Video4Linux: ``v4l2:/dev/video0?size=1280x720&rate=30&format=yuyv``.
+"""Frame grabbers through Video4Linux.
 
 The driver is spoken to directly. FFmpeg's V4L2 input sleeps in the kernel for as long as a grabber delivers
-nothing, without time-out or interruption; OpenCV's passes on no time stamps and changes settings in silence;
-Python packages for it are under the GPL. Here the descriptor never blocks: a picture is asked for at least
-every 10 ms, until the time-out.
+nothing, without time-out or interruption; OpenCV's waits ten seconds, changes settings in silence, and shows
+damaged JPEG; Python packages for it are under the GPL. Here the descriptor never blocks: a picture is asked
+for at least every 10 ms, until the time-out.
 
 A frame's time is the driver's stamp of the buffer where the driver says that it is of the monotonic clock,
 for as long as its stamps are plausible; from the first one that is not, it is the moment of arrival, which
@@ -19,9 +19,8 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import PurePath
 from typing import Self
-from urllib.parse import parse_qsl
 
-from streamseg.capture.v4l2_devices import device_paths, explained, open_grabber
+from streamseg.capture.v4l2_devices import explained, open_grabber
 from streamseg.capture.v4l2_driver import DriverError
 from streamseg.capture.v4l2_modes import Wish, check_wish
 from streamseg.capture.v4l2_pixels import BufferConverter
@@ -37,11 +36,6 @@ _AT_ONCE_NS = 4_000_000
 _CLOSE_S = 1.0
 _EARLY_NS = 2_000_000_000  # before its buffer was given to the driver no picture was taken; clocks may drift
 _AHEAD_NS = 20_000_000  # drivers that convert the device's own clock may be ahead a little
-KEYS = {
-    "size": "WIDTHxHEIGHT, such as 1280x720",
-    "rate": "a number or fraction, such as 30, 59.94 or 30000/1001",
-    "format": "yuyv, uyvy, nv12, grey or mjpeg",
-}
 
 
 class V4l2Source:
@@ -106,31 +100,6 @@ class V4l2Source:
             clock="driver" if self._stream.stamped else "arrival",
         )
 
-    @classmethod
-    def from_uri(cls, uri: str, *, read_seconds: float = 2.0) -> V4l2Source:
-        """Read ``v4l2:/dev/video0`` or ``v4l2:/dev/video0?key=value&...``; keys are size, rate, format.
-
-        Raises as the constructor does.
-        """
-        scheme, _, rest = uri.partition(":")
-        device, _, query = rest.partition("?")
-        if scheme != "v4l2" or not device:
-            found = ", ".join(device_paths()) or "none here"
-            raise UsageError(f"{uri!r} names no device; write v4l2:/dev/video0 (found: {found})")
-        values: dict[str, str] = {}
-        for key, value in parse_qsl(query, keep_blank_values=True):
-            if key not in KEYS or key in values:
-                wrong = "is given twice" if key in values else "is not known"
-                raise UsageError(f"v4l2's {key!r} {wrong}; give each of {', '.join(KEYS)} once at most")
-            values[key] = value
-        return cls(
-            device,
-            size=_size(values["size"]) if "size" in values else None,
-            rate=_rate(values["rate"]) if "rate" in values else None,
-            pixel_format=values.get("format"),
-            read_seconds=read_seconds,
-        )
-
     def __iter__(self) -> Self:
         return self
 
@@ -140,12 +109,13 @@ class V4l2Source:
                 frame = None if self._closing.is_set() else self._read()
             except BaseException as error:
                 self._closing.set()
-                self._driver.close()
                 if isinstance(error, DriverError):
                     raise explained(self._path, error) from error
                 raise
+            finally:
+                if self._closing.is_set():  # close() may have given up waiting for the lock
+                    self._driver.close()
             if frame is None:
-                self._driver.close()  # close() may have given up waiting for the lock
                 raise StopIteration
             return frame
 
@@ -267,18 +237,3 @@ class V4l2Source:
         return SourceError(
             f"{self._path} delivered {what} for {seconds:g} s{said}; check the scanner's output and the cable"
         )
-
-
-def _size(text: str) -> tuple[int, int]:
-    width, _, height = text.partition("x")
-    if not all(side.isascii() and side.isdigit() and len(side) <= 5 for side in (width, height)):
-        raise UsageError(f"v4l2's size is {text!r}; give {KEYS['size']}")
-    return int(width), int(height)
-
-
-def _rate(text: str) -> Fraction:
-    try:
-        # The exponent of "1e999999999" would take for ever; no rate needs one.
-        return Fraction(text) if len(text) <= 24 and "e" not in text.lower() else Fraction(0)
-    except (ValueError, ZeroDivisionError) as error:
-        raise UsageError(f"v4l2's rate is {text!r}; give {KEYS['rate']}") from error

@@ -126,41 +126,6 @@ def test_separate_fields_are_refused(device: EmulatedDevice, child: Child, field
     assert "is not supported" in child.run(opened, {})
 
 
-def test_an_address_names_device_and_mode(device: EmulatedDevice, child: Child) -> None:
-    def from_uri(device: EmulatedDevice, query: str) -> str:
-
-        with V4l2Source.from_uri(f"v4l2:{device.path}{query}") as source:
-            return f"{source.pixel_format} {source.info.width}x{source.info.height} {source.info.rate}"
-
-    device.offer(MODES, state="stall")
-    assert child.run(from_uri, "") == "mjpeg 640x480 30"
-    assert child.run(from_uri, "?size=320x240&rate=59.94&format=yuyv") == "yuyv 320x240 60000/1001"
-
-
-@pytest.mark.parametrize(
-    ("uri", "named"),
-    [
-        ("v4l2:", "names no device"),
-        ("v4l2:?size=2x2", "names no device"),
-        ("/dev/video0", "names no device"),
-        ("v4l2:/dev/video0?speed=3", "'speed' is not known"),
-        ("v4l2:/dev/video0?rate=3&rate=4", "'rate' is given twice"),
-        ("v4l2:/dev/video0?size=3", "size is '3'"),
-        ("v4l2:/dev/video0?size=-3x3", "size is '-3x3'"),
-        ("v4l2:/dev/video0?size=0x0", "impossible size 0x0"),
-        ("v4l2:/dev/video0?size=99999x10", "impossible size 99999x10"),
-        ("v4l2:/dev/video0?rate=fast", "rate is 'fast'"),
-        ("v4l2:/dev/video0?rate=1/0", "rate is '1/0'"),
-        ("v4l2:/dev/video0?rate=1e999999999", "impossible rate"),
-        ("v4l2:/dev/video0?format=h264", "unknown pixel format 'h264'; give one of yuyv"),
-    ],
-)
-def test_addresses_that_make_no_sense(uri: str, named: str) -> None:
-    with pytest.raises(UsageError) as error:
-        V4l2Source.from_uri(uri)
-    assert named in str(error.value)
-
-
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])
 def test_a_time_out_is_a_time(seconds: float) -> None:
     with pytest.raises(UsageError, match="cannot wait"):
