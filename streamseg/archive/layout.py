@@ -27,6 +27,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from streamseg.strict_json import finite
 from streamseg.types import Frame, Roi
 from streamseg.view import View
 
@@ -71,7 +72,7 @@ def segment_line(name: str, number: int, frame: Frame, shown: Roi, region: Roi |
         "shown": box(shown),
         "roi": None if region is None else box(region),
         "grey": frame.image.ndim == 2,
-        "spacing_mm": None if frame.spacing_mm is None else list(frame.spacing_mm),
+        "spacing_mm": finite(frame.spacing_mm),
     }
 
 
@@ -85,7 +86,7 @@ def offered_line(
         "index": frame.index,
         "captured_ns": frame.captured_ns,
         "arrived_ns": arrived_ns,
-        "pts": frame.pts_seconds,
+        "pts": finite(frame.pts_seconds),
         "size": [width, height],
         "video": None if video is None else list(video),
     }

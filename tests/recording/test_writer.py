@@ -178,6 +178,15 @@ def test_what_was_displayed_is_recorded_where_asked(tmp_path: Path) -> None:
     assert pictures_in(recording.path / "annotated-0001.mp4")[0].shape == (50, 72, 3)
 
 
+def test_times_that_are_no_numbers_do_not_end_a_recording(tmp_path: Path) -> None:
+    recording = Recording(tmp_path, header={**HEADER, "rate": float("inf")}, least_free=0)
+    recording.segmented(found_in(frame_of(-1)))
+    tell(recording, replace(frame_of(0), pts_seconds=float("nan")))
+    recording.close()
+    assert recording.status().startswith("recorded")
+    assert [line["pts"] for line in lines_of(recording, "offered")] == [None]
+
+
 def test_states_are_listed_when_they_change(tmp_path: Path) -> None:
     recording = Recording(tmp_path, header=HEADER, least_free=0)
     lost = View(1, 0, State.STARTING, "opening the source")

@@ -1,0 +1,52 @@
+"""What the recorded pictures are worth: nearly those that were captured, and so are the masks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from streamseg.backends import load_backend
+from streamseg.capture import open_source
+from streamseg.capture.video import VideoSource
+from streamseg.metrics import Confusion
+from streamseg.recording.segments import KEPT_QUALITY, SegmentedVideo
+from streamseg.segment import Segmenter
+from streamseg.types import Frame
+
+
+def rewritten(frames: list[Frame], folder: Path) -> list[Frame]:
+    """The frames as a recording gives them back, grey."""
+    video = SegmentedVideo(folder, "original", seconds=60, quality=KEPT_QUALITY)
+    for frame in frames:
+        video.add(frame.image, frame.index * 33_333, None, lambda name, number: None)
+    video.close()
+    with VideoSource(folder / "original-0001.mp4") as source:
+        return [
+            Frame(np.ascontiguousarray(found.image[:, :, 0]), frame.index, 0, None, frame.spacing_mm)
+            for found, frame in zip(source, frames, strict=True)
+        ]
+
+
+@pytest.fixture(scope="module")
+def phantom() -> list[Frame]:
+    with open_source("phantom:?seed=1&frames=12&nerve=always") as source:
+        return list(source)
+
+
+def test_pictures_are_nearly_those_that_were_captured(tmp_path: Path, phantom: list[Frame]) -> None:
+    for before, after in zip(phantom, rewritten(phantom, tmp_path), strict=True):
+        assert cv2.PSNR(before.image, after.image) > 43
+        assert abs(float(before.image.mean()) - float(after.image.mean())) < 0.5
+
+
+def test_the_masks_are_nearly_those_of_the_captured_pictures(tmp_path: Path, phantom: list[Frame]) -> None:
+    backend = load_backend(None)
+    segmenter = Segmenter(backend)
+    both = zip(phantom[::3], rewritten(phantom, tmp_path)[::3], strict=True)
+    masks = [(segmenter.segment(before).mask, segmenter.segment(after).mask) for before, after in both]
+    backend.close()
+    assert any(mask.any() for mask, _ in masks)
+    assert np.mean([Confusion.count(after, before).dice for before, after in masks]) > 0.95

@@ -1,0 +1,57 @@
+"""The encoder that video sinks and recordings share."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import cv2  # noqa: F401  # Before av.
+
+# isort: split
+import av
+import numpy as np
+import pytest
+
+from streamseg.sinks.encoder import Encoder
+from streamseg.sinks.target import Target
+
+UNIT = Fraction(1, 1_000_000)
+
+
+def test_grey_levels_come_back(tmp_path: Path) -> None:
+    steps = np.repeat(np.arange(0, 256, 5, dtype=np.uint8), 16)
+    image = np.repeat(steps[np.newaxis, :], 32, axis=0)
+    encoder = Encoder(Target(tmp_path / "a.mp4", force=False), *image.shape, UNIT, Fraction(30), quality=4)
+    assert encoder.last is None
+    assert encoder.encode(np.ascontiguousarray(image), Fraction(1, 3))
+    assert encoder.last == 333_333
+    assert not encoder.encode(np.ascontiguousarray(image), Fraction(1, 3))
+    assert encoder.last == 333_334
+    encoder.close()
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        first = next(container.decode(video=0))
+        assert first.pts * (first.time_base or 0) == Fraction(333_333, 1_000_000)
+        found = first.to_ndarray(format="bgr24")
+    assert np.abs(found.astype(int) - image[:, :, np.newaxis]).max() <= 4
+
+
+def test_better_quality_is_closer_and_larger(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (64, 96), np.uint8)
+    sizes = []
+    for quality in (0, 12, 30):
+        path = tmp_path / f"{quality}.mp4"
+        encoder = Encoder(Target(path, force=False), 64, 96, UNIT, Fraction(30), quality=quality)
+        encoder.encode(image, 0)
+        encoder.close()
+        sizes.append(path.stat().st_size)
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] > 1.5 * sizes[2]
+
+
+def test_a_file_that_cannot_be_opened_leaves_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "gone"
+    target = Target(folder / "a.mp4", force=False)
+    folder.rmdir()
+    with pytest.raises((OSError, av.FFmpegError)):
+        Encoder(target, 64, 96, UNIT, Fraction(30))
+    assert not folder.exists()
