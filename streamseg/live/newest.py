@@ -163,6 +163,8 @@ class NewestFrames:
                     if self._stop.is_set():
                         break
                     self._put(frame)
+                    if source.info.clock != self._status.clock:  # some drivers tell with the first frame
+                        self._set(clock=source.info.clock)
                     last = time.monotonic()
         except UsageError:
             raise  # a wrong call stays wrong
