@@ -22,7 +22,7 @@ export function tellAge(age) {
 /** How well the server's clock is known, milliseconds, or null without a link. */
 export function tellLink(error) {
   if (error === null) put("link", "-");
-  else put("link", `± ${error.toFixed(1)}`, "ms clock");
+  else put("link", `± ${error.toFixed(1)}`, "ms");
 }
 
 /** What came with a view; `current` is true while what was found in it may be shown. */
