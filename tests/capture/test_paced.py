@@ -1,0 +1,175 @@
+"""Recordings come at their own times, and tell honestly how old each frame is."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from typing import Self
+
+import numpy as np
+import pytest
+
+from streamseg.capture import open_source
+from streamseg.capture.paced import PacedSource
+from streamseg.errors import SourceCut
+from streamseg.types import Frame, Source, SourceInfo
+
+MS = 1_000_000
+
+
+class Tape:
+    """A recording with these times; ``slow`` frames take so many seconds to decode."""
+
+    live = False
+
+    def __init__(
+        self,
+        times: Sequence[float | None],
+        *,
+        rate: Fraction | None = None,
+        slow: dict[int, float] | None = None,
+        cut: bool = False,
+    ) -> None:
+        self.info = SourceInfo("tape", 4, 4, rate=rate)
+        self.closed = threading.Event()
+        self.decoded: list[int] = []
+        self._times, self._slow, self._cut = times, slow or {}, cut
+
+    def __iter__(self) -> Iterator[Frame]:
+        for index, moment in enumerate(self._times):
+            time.sleep(self._slow.get(index, 0))
+            self.decoded.append(time.monotonic_ns())
+            yield Frame(np.full((4, 4), index, np.uint8), index, self.decoded[-1], pts_seconds=moment)
+        if self._cut:
+            raise SourceCut("tape ends in the middle")
+
+    def close(self) -> None:
+        self.closed.set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def offered(source: PacedSource) -> tuple[list[Frame], list[int]]:
+    """All frames, and when each came."""
+    frames, moments = [], []
+    for frame in source:
+        moments.append(time.monotonic_ns())
+        frames.append(frame)
+    return frames, moments
+
+
+def check(source: PacedSource, due_ms: list[float]) -> list[Frame]:
+    """Every frame comes, none before it is due, and says when it was due or decoded."""
+    frames, moments = offered(source)
+    assert [frame.index for frame in frames] == list(range(len(due_ms)))
+    start = frames[0].captured_ns
+    for frame, moment, due in zip(frames, moments, due_ms, strict=True):
+        assert moment >= start + due * MS - 1
+        assert start + due * MS - 1 <= frame.captured_ns <= moment
+    assert source.late_ns >= 0
+    return frames
+
+
+def test_frames_come_at_the_differences_of_their_times() -> None:
+    source = PacedSource(Tape([7.0, 7.02, 7.1, 7.1, 7.15]))
+    assert isinstance(source, Source)
+    assert source.live
+    frames = check(source, [0, 20, 100, 100, 150])
+    assert [frame.pts_seconds for frame in frames] == [7.0, 7.02, 7.1, 7.1, 7.15]
+
+
+def test_without_times_the_rate_counts_and_without_rate_25() -> None:
+    check(PacedSource(Tape([None] * 4, rate=Fraction(100))), [0, 10, 20, 30])
+    check(PacedSource(Tape([None] * 3)), [0, 40, 80])
+
+
+def test_time_that_runs_backwards_is_no_reason_to_wait() -> None:
+    check(PacedSource(Tape([1.0, 1.05, 0.0, 0.05])), [0, 50, 50, 100])
+
+
+def test_an_earlier_run_can_be_the_schedule() -> None:
+    arrivals = [5_000 * MS, 5_003 * MS, 5_050 * MS]
+    check(PacedSource(Tape([0.0, 9.0, 18.0], rate=Fraction(50)), arrivals_ns=arrivals), [0, 3, 50])
+    check(PacedSource(Tape([0.0, 9.0, 18.0], rate=Fraction(50)), arrivals_ns=arrivals[:2]), [0, 3, 23])
+
+
+def test_decoding_ahead_does_not_make_a_frame_old() -> None:
+    """It was decoded long before it is due, and is as fresh as one that a grabber takes then."""
+    tape = Tape([0.0, 0.2])
+    frames, _ = offered(PacedSource(tape))
+    assert frames[1].captured_ns - frames[0].captured_ns == 200 * MS
+    assert tape.decoded[1] < frames[1].captured_ns
+
+
+def test_a_frame_that_was_decoded_late_did_not_exist_before() -> None:
+    tape = Tape([0.0, 0.01, 0.02], slow={1: 0.2})
+    source = PacedSource(tape)
+    frames, moments = offered(source)
+    for frame, moment, decoded in list(zip(frames, moments, tape.decoded, strict=True))[1:]:
+        assert decoded <= frame.captured_ns <= moment
+    assert source.late_ns > 100 * MS
+
+
+def test_a_frame_that_waited_for_whoever_takes_it_is_old() -> None:
+    source = PacedSource(Tape([0.0, 0.01, 0.02]))
+    first = next(source)
+    time.sleep(0.15)
+    second = next(source)
+    assert second.captured_ns == first.captured_ns + 10 * MS
+    assert source.late_ns > 100 * MS
+
+
+def test_errors_come_in_their_place() -> None:
+    tape = Tape([0.0, 0.01], cut=True)
+    source = PacedSource(tape)
+    assert [next(source).index, next(source).index] == [0, 1]
+    with pytest.raises(SourceCut, match="in the middle"):
+        next(source)
+    with pytest.raises(StopIteration):
+        next(source)
+    assert tape.closed.wait(30)
+
+
+@pytest.mark.parametrize("times", [[0.0, 3600.0], [None] * 100000])
+def test_close_ends_a_wait(times: list[float | None]) -> None:
+    tape = Tape(times)
+    source = PacedSource(tape)
+    ended = threading.Event()
+
+    def read_on() -> None:
+        list(source)
+        ended.set()
+
+    threading.Thread(target=read_on, daemon=True).start()
+    time.sleep(0.1)
+    source.close()
+    source.close()
+    assert ended.wait(30)
+    assert tape.closed.wait(30)
+    assert list(source) == []
+
+
+def test_close_before_the_first_frame_and_from_a_source_that_hangs() -> None:
+    tape = Tape([0.0])
+    with PacedSource(tape) as source:
+        pass
+    assert tape.closed.is_set()
+    assert list(source) == []
+    hanging = Tape([0.0, 0.0], slow={1: 3.0})
+    source = PacedSource(hanging)
+    next(source)
+    start = time.monotonic()
+    source.close()
+    assert time.monotonic() - start < 2.9
+    assert hanging.closed.wait(30)
+
+
+def test_phantom_is_paced_at_its_rate() -> None:
+    source = PacedSource(open_source("phantom:?seed=1&frames=12&fps=60&size=96x64"))
+    check(source, [index * 1000 / 60 for index in range(12)])
