@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -16,17 +19,24 @@ _REMEDY = "use --display web or --display none"
 _FONTS = Path("/usr/share/fonts")
 _PROBE_S = 30.0
 _PROBE = """
-import resource
+import resource, sys
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 import cv2
 cv2.namedWindow("streamseg", cv2.WINDOW_NORMAL | cv2.WINDOW_GUI_NORMAL)
+cv2.destroyAllWindows()
+cv2.pollKey()
+print("open", flush=True)
+sys.stdin.read()
 """
 
 
-def require_desktop() -> None:
-    """Raise UsageError unless OpenCV can open a window: tried in a process of its own, which Qt may abort.
+@contextmanager
+def usable_desktop() -> Iterator[None]:
+    """Raises UsageError unless OpenCV can open a window; open it inside the ``with`` block.
 
-    Takes about half a second, and 30 s at most with a display that does not answer.
+    Tried in a process of its own, which Qt may abort. It stays until the block ends: an X server starts anew
+    when its only client leaves, and for that moment would refuse the next. Takes about half a second, and
+    30 s at most with a display that does not answer.
     """
     found = re.search(r"^\s*GUI:\s*(\S+)", cv2.getBuildInformation(), re.MULTILINE)
     if found and found[1].upper() == "NONE":
@@ -35,22 +45,37 @@ def require_desktop() -> None:
             f"install opencv-python instead, or {_REMEDY}"
         )
     if not sys.platform.startswith("linux"):
+        yield
         return
     where = {name: os.environ.get(name, "") for name in ("DISPLAY", "WAYLAND_DISPLAY")}
     told = " and ".join(f"{name}={value}" for name, value in where.items() if value)
     if not told:
         raise UsageError(f"no display: neither DISPLAY nor WAYLAND_DISPLAY is set; {_REMEDY}")
     _choose_platform()
-    reason = _probe()
-    if reason is not None:
-        raise UsageError(f"no display: cannot open a window on {told} ({reason}); {_REMEDY}")
+    _quieten_qt()
+    try:
+        probe = subprocess.Popen(
+            [sys.executable, "-c", _PROBE],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+    except OSError as error:
+        raise UsageError(f"no display: cannot try a window: {error}; {_REMEDY}") from error
+    with probe:
+        try:
+            reason = _why_not(probe)
+            if reason is not None:
+                raise UsageError(f"no display: cannot open a window on {told} ({reason}); {_REMEDY}")
+            yield
+        finally:
+            probe.kill()
 
 
-def quieten_qt() -> None:
-    """Before the first window: keep Qt's warnings, of fonts that its wheel lacks, off the terminal."""
-    os.environ.setdefault("QT_LOGGING_RULES", "*.warning=false")
-    if not Path(os.environ.get("QT_QPA_FONTDIR", "/nonexistent")).is_dir() and _FONTS.is_dir():
-        os.environ["QT_QPA_FONTDIR"] = str(_FONTS)
+def _quieten_qt() -> None:
+    """Name a folder of fonts that exists, or Qt complains of those that its wheel lacks."""
+    if not Path(os.environ.get("QT_QPA_FONTDIR", "/nonexistent")).is_dir():
+        os.environ["QT_QPA_FONTDIR"] = str(_FONTS if _FONTS.is_dir() else Path(cv2.__file__).parent)
 
 
 def _choose_platform() -> None:
@@ -61,26 +86,14 @@ def _choose_platform() -> None:
         os.environ["QT_QPA_PLATFORM"] = "xcb"
 
 
-def _probe() -> str | None:
-    """Open a window in another process; None where that works, else why not."""
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", _PROBE],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            timeout=_PROBE_S,
-            text=True,
-            errors="replace",
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
+def _why_not(probe: subprocess.Popen[bytes]) -> str | None:
+    """None once the other process has opened its window, else why it could not."""
+    if probe.stdout is None or probe.stderr is None or not select.select([probe.stdout], [], [], _PROBE_S)[0]:
         return f"it did not answer within {_PROBE_S:.0f} s"
-    except OSError as error:
-        return str(error)
-    if done.returncode == 0:
+    if probe.stdout.readline():
         return None
-    lines = [line.strip() for line in done.stderr.splitlines() if "font" not in line and line.strip()]
+    complaint = probe.stderr.read().decode(errors="replace")
+    lines = [line.strip() for line in complaint.splitlines() if "font" not in line and line.strip()]
     telling = [line for line in lines if "could not" in line.lower() or "error" in line.lower()]
-    line = (telling or lines or [f"exit status {done.returncode}"])[0]
+    line = (telling or lines or [f"exit status {probe.wait()}"])[0]
     return re.sub(r"^qt\.\S+\s", "", line)[:160]

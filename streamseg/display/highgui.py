@@ -7,7 +7,6 @@ import locale
 
 import cv2
 
-from streamseg.display.desktop import quieten_qt
 from streamseg.errors import SinkError
 from streamseg.types import Image
 
@@ -19,13 +18,12 @@ _MOST_KEYS = 16
 
 
 class Window:
-    """One window on the desktop. Build it only where :func:`require_desktop` raises nothing."""
+    """One window on the desktop. Build it inside :func:`usable_desktop` only."""
 
     def __init__(self, title: str, *, full_screen: bool) -> None:
         self._title = title
         self._closed = False
         self._keys: list[int] = []
-        quieten_qt()
         try:
             cv2.namedWindow(title, _FLAGS)
             cv2.resizeWindow(title, *_WINDOWED)

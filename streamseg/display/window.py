@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from streamseg.display.desktop import require_desktop
+from streamseg.display.desktop import usable_desktop
 from streamseg.display.highgui import Window
 from streamseg.display.screensaver import ScreenSaverHold
 from streamseg.display.snapshots import Snapshots
@@ -47,8 +47,8 @@ class WindowDisplay:
         full_screen: bool = False,
         snapshots: Path = Path(),
     ) -> None:
-        require_desktop()
-        self._window = Window(title, full_screen=full_screen)
+        with usable_desktop():
+            self._window = Window(title, full_screen=full_screen)
         self._style = replace(style or LiveStyle(), keys=KEYS)
         self._painter = LivePainter()
         self._snapshots = Snapshots(snapshots)

@@ -12,6 +12,8 @@ from streamseg.types import Roi
 _BANNER, _NARROW_BANNER, _FOOTER = 132, 186, 44
 _NARROW = 1700
 """Below this width in units the reason stands under the state, not beside it."""
+_LEAST_WIDTH = 1500
+"""Units across the narrowest picture: for the longest state beside its symbol."""
 _RULER, _FRAME = 76, 16
 _BESIDE = (540, 700)
 """Least and most width of a panel beside the image."""
@@ -58,7 +60,7 @@ class Layout:
     def fit(cls, size: tuple[int, int], shown: tuple[int, int] | None) -> Layout:
         """Lay out a picture of ``size`` (width, height) around an image of ``shown`` (width, height)."""
         width, height = max(SMALLEST[0], size[0]), max(SMALLEST[1], size[1])
-        u = min(width / 1280, height / 1080)
+        u = min(width / _LEAST_WIDTH, height / 1080)
         if shown is None:
             return cls._arrange(width, height, u, None, beside=width >= height)
         images = {beside: _largest(width, height, u, shown, beside=beside) for beside in (True, False)}

@@ -78,8 +78,12 @@ class Desktop:
 
 
 @contextmanager
-def open_desktop(width: int = WIDTH, height: int = HEIGHT, *options: str) -> Iterator[Desktop]:
+def open_desktop(
+    width: int = WIDTH, height: int = HEIGHT, *options: str, lasting: bool = True
+) -> Iterator[Desktop]:
+    """``lasting``: does not start anew, refusing clients for a moment, when the last one has left."""
     reading, writing = os.pipe()
+    options = (*options, "-noreset") if lasting else options
     server = subprocess.Popen(
         [
             "Xvfb",

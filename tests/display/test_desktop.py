@@ -89,6 +89,14 @@ def test_a_display_that_needs_a_key_we_do_not_have(tmp_path):
     assert (admitted.returncode, admitted.stdout, admitted.stderr) == (0, "", "")
 
 
+@needs_desktop
+def test_a_server_that_starts_anew_whenever_its_last_client_leaves():
+    with open_desktop(400, 300, lasting=False) as opened:
+        for _ in range(4):
+            done = try_window(DISPLAY=f":{opened.number}")
+            assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_a_display_that_never_answers_is_given_up(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
@@ -96,10 +104,10 @@ def test_a_display_that_never_answers_is_given_up(monkeypatch):
         monkeypatch.setenv("QT_QPA_PLATFORM", "xcb")
         monkeypatch.setattr(desktop, "_PROBE_S", 2.0)
         with pytest.raises(UsageError, match=r"did not answer within 2 s.*use --display web"):
-            desktop.require_desktop()
+            desktop.usable_desktop().__enter__()
 
 
 def test_an_opencv_without_windows_is_named(monkeypatch):
     monkeypatch.setattr(cv2, "getBuildInformation", lambda: "  GUI:                           NONE\n")
     with pytest.raises(UsageError, match=r"opencv-python-headless.*use --display web"):
-        desktop.require_desktop()
+        desktop.usable_desktop().__enter__()

@@ -4,6 +4,7 @@ The window is a stand-in that writes down what is put on it, and when; all else 
 """
 
 import time
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -62,7 +63,7 @@ class SlowPainter(LivePainter):
 
 @pytest.fixture
 def display(monkeypatch, tmp_path):
-    monkeypatch.setattr(module, "require_desktop", lambda: None)
+    monkeypatch.setattr(module, "usable_desktop", nullcontext)
     monkeypatch.setattr(module, "Window", Glass)
     monkeypatch.setattr(module, "LivePainter", SlowPainter)
     opened = module.WindowDisplay("glass", snapshots=tmp_path)

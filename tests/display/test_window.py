@@ -107,16 +107,15 @@ def sign(screen) -> str:
 
 def test_the_outline_leaves_the_screen_when_it_expires_though_nothing_new_is_shown(child, desktop):
     child.show("nerve", 600_000)
-    screen = desktop.screen()
-    assert outlined(screen)
-    assert sign(screen) == State.NERVE
+    wait_for(lambda: outlined(desktop.screen()))
+    wait_for(lambda: sign(desktop.screen()) == State.NERVE)
     child.show("nerve", 400)
     wait_for(lambda: not outlined(desktop.screen()))
-    assert sign(desktop.screen()) == State.LAGGING
+    wait_for(lambda: sign(desktop.screen()) == State.LAGGING)
     child.show("nerve", 0)
     assert not outlined(desktop.screen())
     child.show("source_lost")
-    assert sign(desktop.screen()) == State.SOURCE_LOST
+    wait_for(lambda: sign(desktop.screen()) == State.SOURCE_LOST)
 
 
 def test_freezing_holds_the_picture_without_the_outline_once_it_has_expired(child, desktop):
@@ -131,7 +130,7 @@ def test_freezing_holds_the_picture_without_the_outline_once_it_has_expired(chil
     assert np.array_equal(image.crop(desktop.screen()), held)
     desktop.press("space")
     wait_for(lambda: outlined(desktop.screen()))
-    assert sign(desktop.screen()) == State.NERVE
+    wait_for(lambda: sign(desktop.screen()) == State.NERVE)
 
 
 def test_keys_for_the_outline_its_tint_and_recording(child, desktop):
@@ -151,7 +150,7 @@ def test_keys_for_the_outline_its_tint_and_recording(child, desktop):
     assert child.hear() == "command record"
     child.show("lagging", "recording")
     panel = Layout.fit((WIDTH, HEIGHT), (580, 420)).panel
-    assert near(panel.crop(desktop.screen()), (60, 60, 255)).any()
+    wait_for(lambda: near(panel.crop(desktop.screen()), (60, 60, 255)).any())
 
 
 def test_a_snapshot_is_what_is_displayed_beside_the_frame_as_it_came(child, desktop, tmp_path):
