@@ -32,7 +32,8 @@ class WebDisplay:
     (12 to 200 of ``A-Z a-z 0-9 . _ ~ -``; None makes one). ``port`` 0 takes a free one. ``rate`` is the
     largest number of views per second (1..240), ``quality`` that of the JPEGs (1..100), ``clients`` the
     largest number of pages at a time (1..256). ``record`` offers them the button for recording. ``title``
-    names the source; no credentials in it. Raises UsageError for what cannot work, such as an address in use.
+    names the source; no credentials in it. ``opacity`` (0..1) is that of the outline's tint until a user
+    changes it. Raises UsageError for what cannot work, such as an address in use.
     """
 
     name = "web"
@@ -48,10 +49,12 @@ class WebDisplay:
         clients: int = 16,
         title: str = "streamseg",
         record: bool = False,
+        opacity: float = 0.25,
     ) -> None:
         _check("rate", rate, 1, 240)
         _check("quality", quality, 1, 100)
         _check("clients", clients, 1, 256)
+        _check("opacity", opacity, 0, 1)
         access = Access(host, loopback=is_loopback(host), token=token)
         self._listening = bind(host, port)
         self.port: int = self._listening.getsockname()[1]
@@ -65,7 +68,7 @@ class WebDisplay:
             rate=rate,
             quality=quality,
             clients=clients,
-            hello=_hello(title, record),
+            hello={**_hello(title, record), "opacity": opacity},
             record=record,
         )
         self._closed = False

@@ -1,7 +1,9 @@
 """The server's own limits, and how it begins and ends."""
 
 import logging
+import random
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -153,6 +155,22 @@ def test_nothing_is_printed_or_logged(capfd, caplog):
     out, err = capfd.readouterr()
     assert out + err == ""
     assert not [record for record in caplog.records if record.name.startswith("uvicorn")]
+
+
+def test_rude_pages_leave_no_trace(capfd):
+    rng = random.Random(1)
+    with serving() as display, Feed(display), Reader(display.port) as reader:
+        for turn in range(40):
+            with open_and_never_read(display.port) as rude:
+                time.sleep(rng.random() * 0.03)
+                if turn % 2:
+                    rude.sendall(rng.randbytes(rng.randrange(1, 300)))
+                if turn % 3:  # an end without a word
+                    rude.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            reader.read()
+        wait_for(lambda: display.clients == 1, "their end")
+        reader.read_views(2)
+    assert "".join(capfd.readouterr()) == ""
 
 
 def test_live_path_stays_light():

@@ -18,7 +18,7 @@ const kept = { view: null, bitmap: null, deadline: -Infinity, age: null }; // wh
 const ui = {
   overlay: true, opacity: 0.25, // chosen by the user
   frozen: null, live: null, // since when, and the view that would be shown
-  signs: {}, late: "", // the server's words
+  signs: {}, late: "", greeted: false, // the server's words
   outlined: false, state: "", scale: 1, // what is shown
 };
 const ages = [];
@@ -35,6 +35,8 @@ function note(what, more = {}) {
 const link = new Link({
   hello(values) {
     [ui.signs, ui.late] = [values.signs, values.late];
+    if (!ui.greeted) fill(100 * values.opacity); // later ones must not undo what the user chose
+    ui.greeted = true;
     $("record").hidden = !values.record;
     $("disclaimer").textContent = values.disclaimer;
     $("source").textContent = values.title;
@@ -52,12 +54,12 @@ async function take(view, jpeg) {
   const arrived = performance.now();
   if (jpeg.byteLength) {
     const bitmap = await createImageBitmap(new Blob([jpeg], { type: "image/jpeg" }));
+    // A connection that ended in between: its pictures have other numbers, and nobody waits for an answer.
+    if (socket !== link.socket) { bitmap.close(); return; }
     const old = held.bitmap;
     [held.number, held.bitmap] = [view.picture, bitmap];
     if (old && old !== kept.bitmap) old.close();
   }
-  // A connection that ended in between: its messages are answered no more.
-  if (socket !== link.socket) return;
   if (ui.frozen === null) {
     const matches = view.picture !== 0 && view.picture === held.number;
     change(view, matches ? held.bitmap : null, arrived);
