@@ -103,6 +103,7 @@ def view_line(view: View, shown_ns: int) -> dict[str, Any]:
         "outline": view.segmentation is not None,
         "shown_ns": shown_ns,
         "age_ms": None if view.frame is None else (shown_ns - view.frame.captured_ns) / 1e6,
+        "clock": view.figures.clock,
     }
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from streamseg.archive.layout import is_recording, recordings_in
 from streamseg.capture.files import check_readable, is_clip, is_dicom, is_folder, is_image, visible_files
 from streamseg.errors import SourceError, UsageError
-from streamseg.archive.layout import is_recording, recordings_in
 from streamseg.types import Source
 
 __all__ = ["list_clips", "open_source"]

@@ -70,7 +70,6 @@ class RecordingSource(RecordedSource):
             frame_count=len(self.planned),
             time_base=Fraction(1, UNITS_PER_SECOND),
             region=self._region(segment),
-            clock=str(self.recorded.header.get("clock", "arrival")),
         )
 
     def _region(self, first: Segment) -> Roi | None:

@@ -45,7 +45,7 @@ def repeat(uri: str, *, engine: str | None, start_seconds: float, as_json: bool)
     Raises UsageError for what is no recording, and whatever ended the run; typer.Exit after a signal.
     """
     from streamseg.backends import load_backend
-    from streamseg.cli.live_run import _segmenter
+    from streamseg.cli.live_run import live_segmenter
 
     source = _open(uri, start_seconds)
     then = _Then.of(source)
@@ -54,7 +54,9 @@ def repeat(uri: str, *, engine: str | None, start_seconds: float, as_json: bool)
     with stop_on_signals() as stop, paced:
         backend = load_backend(engine)
         try:
-            report = run_live(lambda: paced, _segmenter(backend), options=options, stop=stop.event, say=say)
+            report = run_live(
+                lambda: paced, live_segmenter(backend), options=options, stop=stop.event, say=say
+            )
         finally:
             backend.close()
     _show(report, then)

@@ -90,7 +90,7 @@ def run(setup: Setup, session: Session, *, as_json: bool) -> None:
         backend = load_backend(setup.engine)
         opened.callback(backend.close)
         switch, taps = _open_taps(setup, session, backend, opened)
-        segmenter = _segmenter(backend)
+        segmenter = live_segmenter(backend)
         opened.pop_all()  # the loop closes displays and taps
         opened.callback(backend.close)
         report = run_live(
@@ -185,7 +185,7 @@ def _open_taps(
     }
     taps: list[Tap] = []
     if session.records is not None:
-        taps.append(LiveRecords(session.records, header=header, force=session.force))
+        taps.append(LiveRecords(session.records, header=header, force=session.force, say=say))
         opened.callback(taps[0].close)
     style = LiveStyle(opacity=setup.opacity, full_frame=setup.full_frame)
 
@@ -194,6 +194,7 @@ def _open_taps(
             session.record or RECORDINGS,
             header=header,
             full_frame=setup.full_frame,
+            say=say,
             compose=lambda view: compose_live(view, None, style),
         )
 
@@ -204,7 +205,7 @@ def _open_taps(
     return switch, [*taps, switch]
 
 
-def _segmenter(backend: Backend) -> Segmenter:
+def live_segmenter(backend: Backend) -> Segmenter:
     """With steady outlines, and warm: the first frame must not wait for what is done but once."""
     from streamseg.steady import Steady
 
