@@ -75,9 +75,7 @@ class LiveRegion:
             self._say(f"found the ultrasound image at {found}; --roi overrides it")
         elif self._attempts >= ATTEMPTS:
             found = whole
-            self._say(
-                "found no ultrasound image in the screen, showing and recording all of it; --roi x,y,w,h sets it"
-            )
+            self._say("found no ultrasound image, taking the whole screen; --roi x,y,w,h sets it")
         if found is not None:
             assert self._size is not None
             self._known[self._size] = found

@@ -75,4 +75,4 @@ def test_where_nothing_is_found_the_whole_frame_is_taken_in_the_end(grey: int) -
     assert k + 1 == ATTEMPTS * SAMPLES
     assert roi == Roi(0, 0, 96, 64)
     assert len(said) == 1
-    assert said[0].startswith("found no ultrasound image, showing and recording the whole screen")
+    assert said[0].startswith("found no ultrasound image, taking the whole screen")
