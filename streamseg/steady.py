@@ -36,9 +36,9 @@ LONGEST_GAP_NS = 300_000_000
 SAME_SCENE = 0.8
 """Least correlation of two pictures of one scene. Over 15 Hz and more it stayed above 0.93 on clips of a
 contracting muscle and 0.98 on phantoms; pictures of two people have 0.4 in the median."""
-PAST = 0.4
-"""Weight of what was shown, in the running mean with the present. More calms outlines at rest further, but
-from 0.5 on those of a sliding probe lag: their Dice falls, by 0.002 at 0.6."""
+PAST = 0.55
+"""Weight of what was shown, in the running mean with the present. Above a half, so that what one frame alone
+is sure of stays below a threshold of a half; more makes outlines of a sliding probe lag."""
 SMALL = 64, 48
 """Width and height at which pictures are compared: finer is speckle, which does not last. Sizes that the
 Fourier transform takes without padding, which would shift its answer by half a pixel."""

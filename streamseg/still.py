@@ -8,17 +8,18 @@ another one the reference: live changes add up, noise does not.
 
 Compared are about 72 rows, each pixel the mean of many, which takes noise and compression away; of the
 difference the most changed quarter of the picture counts, because depth is black and much else may be.
-How much is a change depends on brightness, as speckle does. Margins (benchmarks/still.py; in parts of the
-limit, so 1 is the limit; largest change within a second):
+How much is a change depends on brightness, as speckle does. Margins (benchmarks/still.py), in parts of the
+limit, the largest change within a second:
 
-- live at rest: 2.0 for the dimmest phantom that stands still, 1.6 with half its gain, 2.2 to 3 for others;
-  sliding, and the clips: 5 and more
-- frozen, byte for byte: 0; grabber's noise of 2 grey levels: 0.2 to 0.4; H.264 at 500 kbit/s with a key frame
-  twice a second 0.2 to 0.4, at 200 kbit/s 0.5 to 0.8; motion JPEG at qualities 60 to 95 in turn 0.3 to 0.7
+- live: phantoms at rest 2.8 and more (2.4 with half the gain, 2.5 behind H.264 at 300 kbit/s), sliding 8, the
+  clips 6, and 2 already after 0.15 s of a muscle at rest
+- frozen: the same bytes 0; noise of 2 grey levels 0.3 (coarse noise 0.8); H.264 at 500 kbit/s with a key
+  frame twice a second 0.4, at 200 kbit/s 0.9; motion JPEG of qualities from 60 to 95 in turn 0.4, from 30 0.9
 
-Not told from live: a frozen picture sent as JPEG of wildly changing quality, or through noise that is both
-strong and coarse. A picture without echoes (probe off the skin, black) says nothing about freezing, and is
-never called frozen: it is unlike the training data, which keeps outlines away too.
+Not told from live: a frozen picture behind stronger noise, or a codec with fewer bits. The first second after a
+codec began anew, in which it finds its rate, may count as live. A flat picture (probe off the skin, black)
+says nothing about freezing and is never called frozen: it is unlike the training data, which keeps outlines
+away too. A probe in air that shows reverberations stands still, and may be called frozen until it is put on.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ NOISE = 0.25
 """Grey levels of change that even a black picture may have."""
 CONTRAST = 0.025
 """Change per grey level of mean brightness that a frozen picture may have in addition."""
-BLACK = 3.0
-"""Mean grey level of a picture without echoes."""
+FLAT = 2.0
+"""Standard deviation, grey levels, below which a picture shows no echoes; black may be any level."""
 _CELLS = 8
 _COUNTED = 16
 """Of the 8x8 cells of the picture, the most changed 16 count."""
@@ -65,7 +66,7 @@ class StillWatch:
         was taken. Another size, or a pause as long as the limit, begins anew. After a freeze the first frame
         that has changed ends it.
         """
-        picture = _shrunk(image)
+        picture = shrunk(image)
         if (
             self._reference is None
             or self._shape != image.shape
@@ -78,7 +79,7 @@ class StillWatch:
 
     @staticmethod
     def _changed(reference: Grey, picture: Grey) -> bool:
-        return cv2.mean(picture)[0] < BLACK or change(reference, picture) > 1
+        return float(cv2.meanStdDev(picture)[1][0, 0]) < FLAT or change(reference, picture) > 1
 
 
 def change(reference: Grey, picture: Grey) -> float:
@@ -89,7 +90,7 @@ def change(reference: Grey, picture: Grey) -> float:
     return most / (NOISE + CONTRAST * cv2.mean(reference)[0])
 
 
-def _shrunk(image: Image) -> Grey:
+def shrunk(image: Image) -> Grey:
     """The picture in grey with :data:`ROWS` rows or a few more; a rest at right and bottom is left out."""
     part = max(1, min(image.shape[0] // ROWS, image.shape[1]))
     height, width = image.shape[0] // part, image.shape[1] // part

@@ -119,9 +119,11 @@ def test_the_first_change_ends_a_freeze_and_the_next_takes_its_time_again() -> N
     assert seen == ([False] * 30 + [True] * 10) * 2
 
 
-@pytest.mark.parametrize("level", [0, 2])
+@pytest.mark.parametrize("level", [0, 2, 16])
 def test_a_black_picture_says_nothing_about_freezing(level: int) -> None:
-    assert not any(fired([np.full((288, 360), level, np.uint8)] * 60))
+    black = np.full((288, 360), level, np.uint8)
+    assert not any(fired([black] * 60))
+    assert not any(fired(noisy(black, 2, 60)))
 
 
 def test_another_size_a_pause_and_time_that_goes_back_begin_anew() -> None:
