@@ -16,8 +16,8 @@ limit, the largest change within a second:
 - frozen: the same bytes 0; noise of 2 grey levels 0.3 (coarse noise 0.8); H.264 at 500 kbit/s with a key
   frame twice a second 0.4, at 200 kbit/s 0.9; motion JPEG of qualities from 60 to 95 in turn 0.4, from 30 0.9
 
-Not told from live: a frozen picture behind stronger noise, or a codec with fewer bits. The first second after a
-codec began anew, in which it finds its rate, may count as live. A flat picture (probe off the skin, black)
+Not told from live: a frozen picture behind stronger noise, or a codec with fewer bits. The first second of a
+stream, in which a codec finds its rate, may count as live. A flat picture (probe off the skin, black)
 says nothing about freezing and is never called frozen: it is unlike the training data, which keeps outlines
 away too. A probe in air that shows reverberations stands still, and may be called frozen until it is put on.
 """
