@@ -1,0 +1,113 @@
+"""What a fault did, told from what could be seen on the glass."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.live_fault_scene import FPS, Counter, Glass, Seen
+
+MOST_STATES = 9
+"""Changes of state that a row tells; more are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Monotonic nanoseconds: the fault's beginning and end, and the first outline after it, if any."""
+
+    began: int
+    ended: int
+    back: int | None
+    stopped: int
+
+
+def account(
+    glass: Glass, counter: Counter, moments: Moments, budget_s: float, sent_ns: dict[int, int]
+) -> dict[str, Any]:
+    """The figures of one fault; times in seconds or milliseconds as their names say."""
+    until = moments.back or moments.stopped
+    offered = between(counter.offered_ns, moments.began, until)
+    segmented = between(counter.segmented_ns, moments.began, until)
+    oldest_ms = max((age / 1e6 for age in outline_ages(glass.seen, moments.stopped)), default=None)
+    true = true_ages(glass.seen, sent_ns, moments.stopped)
+    return {
+        "lasted_s": (moments.ended - moments.began) / 1e9,
+        "states": states(glass.seen, moments),
+        "reasons": reasons(glass.seen, moments),
+        "without_outline_s": longest_gap(glass.seen, moments.began, until),
+        "recovered_s": None if moments.back is None else max(0.0, (moments.back - moments.ended) / 1e9),
+        "frames_lost": max(0, round((until - moments.began) / 1e9 * FPS) - offered),
+        "frames_not_segmented": max(0, offered - segmented),
+        "oldest_outline_ms": oldest_ms,
+        "past_budget": oldest_ms is not None and oldest_ms > budget_s * 1e3,
+        "oldest_outline_by_its_own_clock_ms": max((age / 1e6 for age in true), default=None),
+        "outlines": sum(seen.captured_ns is not None for seen in glass.seen),
+        "outlines_on_another_frame": glass.wrong,
+    }
+
+
+def between(times: Sequence[int], first: int, last: int) -> int:
+    """How many lie between."""
+    return sum(first <= moment <= last for moment in times)
+
+
+def outline_ages(seen: Sequence[Seen], stopped: int) -> list[int]:
+    """Age of every outline when it left the glass, nanoseconds since its frame's capture."""
+    ends = [*(one.at_ns for one in seen[1:]), stopped]
+    return [
+        end - one.captured_ns for one, end in zip(seen, ends, strict=False) if one.captured_ns is not None
+    ]
+
+
+def true_ages(seen: Sequence[Seen], sent_ns: dict[int, int], stopped: int) -> list[int]:
+    """The same since the picture was made, where its number can be read."""
+    ends = [*(one.at_ns for one in seen[1:]), stopped]
+    return [
+        end - sent_ns[one.number]
+        for one, end in zip(seen, ends, strict=False)
+        if one.number is not None and one.number in sent_ns
+    ]
+
+
+def longest_gap(seen: Sequence[Seen], first: int, last: int) -> float:
+    """Seconds of the longest time without any outline on the glass, from one moment to another."""
+    longest = gap_began = 0
+    for one, following in itertools.zip_longest(seen, seen[1:]):
+        end = min(last, following.at_ns if following else last)
+        if one.captured_ns is not None:
+            gap_began = end
+        elif end > first:
+            longest = max(longest, end - max(gap_began, first))
+    return longest / 1e9
+
+
+def states(seen: Sequence[Seen], moments: Moments) -> list[tuple[float, str]]:
+    """Each state and the second, since the fault began, from which on it was seen; the first at 0."""
+    found: list[tuple[float, str]] = []
+    for one in seen:
+        second = max(0.0, (one.at_ns - moments.began) / 1e9)
+        if one.at_ns <= moments.began:
+            found = [(0.0, str(one.state))]
+        elif not found or found[-1][1] != str(one.state):
+            found.append((round(second, 2), str(one.state)))
+    return found
+
+
+def reasons(seen: Sequence[Seen], moments: Moments) -> list[str]:
+    """Why there was no outline, each kind of reason once."""
+    kinds: dict[str, str] = {}
+    for one in seen:
+        if one.reason and one.at_ns > moments.began:
+            kinds.setdefault("".join(letter for letter in one.reason if not letter.isdigit()), one.reason)
+    return list(kinds.values())
+
+
+def told(changes: Sequence[tuple[float, str]]) -> str:
+    """``nerve, 0.18 s source lost, 2.51 s nerve``; where it changed often, the first and the last."""
+    words = [f"{second:.2f} s {name}" if place else name for place, (second, name) in enumerate(changes)]
+    if len(words) > MOST_STATES:
+        left_out = len(words) - MOST_STATES + 1
+        words = [*words[: MOST_STATES - 2], f"({left_out} more changes)", words[-1]]
+    return ", ".join(words)

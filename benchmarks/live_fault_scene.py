@@ -1,0 +1,191 @@
+"""What a fault happens to, and who watches: numbered pictures, an engine that can be checked, a glass.
+
+Every picture shows its number as a bar code and a bright disc, which jumps further from picture to picture
+than an outline may be off. The engine outlines what is bright. So the displayed picture itself shows whether
+an outline lies on the frame that it was computed from, and when that picture was made.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.live_common import Listener
+from streamseg.backends import FakeBackend
+from streamseg.errors import EngineError
+from streamseg.render.live import lapsed
+from streamseg.types import Frame, Grey, Image, InputSpec, Result, Segmentation, State, Tensor
+from streamseg.view import Command, View
+from tests.rtsp_server import barcode
+from tests.rtsp_server.server import Server
+
+FPS = 30
+BAND = 64
+"""Rows of the bar code."""
+OFF = 8.0
+"""Pixels by which an outline's centre may be off the disc's; the disc jumps by 18 and more."""
+SPEC = InputSpec(120, 160, mean=0.0, std=1.0, threshold=0.5, min_area=0.001)
+ENGINE_S = 0.025
+
+
+def picture(number: int, height: int = 240, width: int = 320) -> Grey:
+    """Grey picture (height, width) of the disc over a moving texture, with its number on top."""
+    texture = np.random.default_rng(5).integers(30, 110, (height // 8 + 1, width // 8 + 1), np.uint8)
+    image = np.roll(cv2.resize(texture, (width, height)), 3 * number, axis=1)
+    room = height - BAND
+    x = width / 2 + 0.3 * width * math.cos(0.35 * number)
+    y = BAND + room / 2 + 0.3 * room * math.sin(0.35 * number)
+    cv2.circle(image, (round(x), round(y)), round(0.13 * room), 255, -1)
+    image[:BAND] = barcode.draw(number, BAND, width)
+    return np.asarray(image, np.uint8)
+
+
+def off_by(image: Image, found: Segmentation) -> float:
+    """Pixels between the disc in a picture and the centre of its largest outline."""
+    grey = image if image.ndim == 2 else image[..., 1]
+    rows, columns = np.nonzero(grey[BAND:] > 240)
+    if not len(rows) or not found.contours:
+        return math.inf
+    x, y = cv2.minEnclosingCircle(found.contours[0].reshape(-1, 1, 2))[0]
+    return math.hypot(x - columns.mean(), y - BAND - rows.mean())
+
+
+class DiscEngine(FakeBackend):
+    """Outlines what is bright, in 25 ms; can be made slow, or to fail."""
+
+    def __init__(self) -> None:
+        super().__init__(SPEC, self._bright)
+        self.delay_s = ENGINE_S
+        self.broken = False
+
+    def _bright(self, tensor: Tensor) -> npt.NDArray[np.float32]:
+        time.sleep(self.delay_s)
+        if self.broken:
+            raise EngineError("engine disc failed, as it was told to")
+        return np.where(tensor[0, 0] > 0.92, np.float32(0.99), np.float32(0.01))
+
+
+class Feeder:
+    """Feeds a server at its rate, as a machine does: what nobody takes in time is lost."""
+
+    def __init__(self, server: Server) -> None:
+        self.frozen = False
+        """The machine sends the same picture over and over."""
+        self.sent_ns: dict[int, int] = {}
+        self._server = server
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="fault-feeder", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        began = time.monotonic()
+        shown = number = 0
+        while not self._stop.wait(max(0.0, began + (number + 1) / FPS - time.monotonic())):
+            number = int((time.monotonic() - began) * FPS)
+            shown = shown if self.frozen else number
+            self.sent_ns.setdefault(shown, time.monotonic_ns())
+            options = self._server.options
+            with suppress(OSError, ValueError):  # killed, or being restarted
+                self._server.feed(picture(shown, options["height"], options["width"]))
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join(2)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What stood on the glass from a moment on."""
+
+    at_ns: int
+    state: State
+    reason: str
+    captured_ns: int | None
+    """Of the frame, where its outline is seen."""
+    number: int | None
+    """By the picture's own bar code, where its outline is seen."""
+
+
+class Glass:
+    """A display that keeps the window's promise: compares the time before it puts a picture up, and takes an
+    outline off when it expires. Remembers what could be seen."""
+
+    name = "glass"
+
+    def __init__(self) -> None:
+        self.put_s = 0.0
+        """How long putting a picture up takes."""
+        self.seen: list[Seen] = []
+        self.wrong = 0
+        """Outlines that lay on another frame."""
+        self._view: View | None = None
+        self._checked = -1
+
+    def show(self, view: View) -> None:
+        time.sleep(self.put_s)
+        self._put(lapsed(view, time.monotonic_ns()))
+
+    def poll(self) -> list[Command]:
+        if self._view is not None:
+            now = lapsed(self._view, time.monotonic_ns())
+            if now is not self._view:
+                self._put(now)
+        return []
+
+    def close(self) -> None:
+        pass
+
+    def _put(self, view: View) -> None:
+        now_ns = time.monotonic_ns()
+        self._view = view
+        frame, found = view.frame, view.segmentation
+        if frame is None or found is None:
+            self.seen.append(Seen(now_ns, view.state, view.reason, None, None))
+            return
+        number = barcode.read(frame.image[:BAND])
+        if frame.index != self._checked:
+            self._checked = frame.index
+            self.wrong += (
+                bool(found.contours) and off_by(frame.image, found) > OFF * frame.image.shape[0] / 240
+            )
+        self.seen.append(Seen(now_ns, view.state, view.reason, frame.captured_ns, number))
+
+    def outline_after(self, moment_ns: int) -> int | None:
+        """When the first outline of a frame captured at or after a moment could be seen."""
+        found = (
+            seen.at_ns
+            for seen in list(self.seen)
+            if seen.captured_ns is not None and min(seen.captured_ns, seen.at_ns) >= moment_ns
+        )
+        return next(found, None)
+
+
+class Counter(Listener):
+    """When frames came, and when they were segmented."""
+
+    def __init__(self) -> None:
+        self.offered_ns: list[int] = []
+        self.segmented_ns: list[int] = []
+
+    def offered(self, frame: Frame, arrived_ns: int) -> None:
+        self.offered_ns.append(arrived_ns)
+
+    def segmented(self, result: Result) -> None:
+        self.segmented_ns.append(time.monotonic_ns())
+
+
+def wait_for(found: Callable[[], object], seconds: float, stop: threading.Event) -> bool:
+    """Whether something became true within a time, and before the run ended."""
+    ends = time.monotonic() + seconds
+    while not found():
+        if time.monotonic() > ends or stop.wait(0.01):
+            return False
+    return True

@@ -1,0 +1,123 @@
+"""The fault table: what a live display shows while things go wrong, and how soon it is back.
+
+    python -m benchmarks.live_faults [--quick] [--only NAME ...] [--out DIR]
+
+Every fault has a process of its own, one after the other: the live loop as the command runs it (budget
+150 ms, reconnecting) on pictures at 30 fps, an engine of 25 ms, and a display that remembers what could be
+seen. After 1.5 s of outlines the fault begins, lasts as long as the table says, and ends. Sources are real: an
+RTSP server behind a proxy that damages, and a V4L2 grabber emulated below the system calls. Flicker suppression
+is off, since the disc that proves which frame an outline belongs to jumps as no tissue does.
+
+- displayed: the states, with the seconds since the fault began
+- no outline for: the longest time without any outline, from the fault's beginning until the loop was back
+- back after: from the end of the fault until an outline of a frame captured after it could be seen
+- lost: frames that the source made meanwhile (30 a second) and the loop did not get; not segmented: those
+  that it got, but replaced by newer ones
+- oldest outline: the greatest age, since its frame's capture, at which an outline was still seen; the limit
+  is the age budget and what a display needs to take it off
+- by its own clock: the same since the picture was made, from the number that it shows; what the network held
+  back is in it, and no receiver can know that
+- on another frame: outlines that did not lie on the disc of the picture under them
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks.live_common import ROOT, parser, provenance, publish, table
+from benchmarks.live_fault_account import told
+from benchmarks.live_fault_kinds import FAULTS, Fault, prepared, run_one
+
+LIMIT_S = 90.0
+QUICK = ("server killed", "grabber unplugged", "engine slow")
+
+
+def main() -> int:
+    """Command line."""
+    made = parser(__doc__)
+    made.add_argument("--only", nargs="*", help="names of faults")
+    made.add_argument("--one", help="run this fault here and print what it did as JSON")
+    made.add_argument("--folder", type=Path, help="with --one: where its device or disk is")
+    options = made.parse_args()
+    if options.one:
+        print(json.dumps(run_one(options.one, options.folder)))
+        return 0
+    names = options.only or (QUICK if options.quick else [fault.name for fault in FAULTS])
+    rows = {fault.name: in_process(fault) for fault in FAULTS if fault.name in names}
+    result = {"what": "faults", **provenance(), "faults": rows}
+    publish("faults", result, report(rows), options)
+    return 0
+
+
+def in_process(fault: Fault) -> dict[str, Any]:
+    """One fault in a process of its own."""
+    print(f"{fault.name} ...", file=sys.stderr, flush=True)
+    command = [sys.executable, "-m", "benchmarks.live_faults", "--one", fault.name]
+    with tempfile.TemporaryDirectory(prefix="streamseg-fault-") as name, prepared(fault, Path(name)) as ready:
+        if ready.missing:
+            return {"missing": ready.missing}
+        done = subprocess.run(
+            [*ready.wrap, *command, "--folder", name],
+            cwd=ROOT,
+            env=ready.environment,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
+    if done.returncode:
+        return {"missing": f"failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}"}
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def report(rows: dict[str, dict[str, Any]]) -> list[str]:
+    """The table for people."""
+    head = (
+        "fault",
+        "lasts, s",
+        "displayed",
+        "no outline for, s",
+        "back after, s",
+        "frames lost / not segmented",
+        "oldest outline, ms",
+        "by its own clock, ms",
+        "on another frame",
+    )
+    cells = [(name, *row(one)) for name, one in rows.items()]
+    told_why = [
+        f"- {name}: {'; '.join(one['reasons'])}" + (f"; {one['more']}" if one.get("more") else "")
+        for name, one in rows.items()
+        if one.get("reasons") or one.get("more")
+    ]
+    return [*table(head, cells), "", "What the display said meanwhile:", "", *told_why]
+
+
+def row(one: dict[str, Any]) -> tuple[str, ...]:
+    """A fault's cells."""
+    if "missing" in one:
+        return ("", f"not run: {one['missing']}", *[""] * 6)
+    back = one["recovered_s"]
+    return (
+        f"{one['lasted_s']:.1f}",
+        told(one["states"]),
+        f"{one['without_outline_s']:.2f}",
+        "the run ends" if back is None else f"{back:.2f}",
+        f"{one['frames_lost']} / {one['frames_not_segmented']}",
+        number(one["oldest_outline_ms"]),
+        number(one["oldest_outline_by_its_own_clock_ms"]),
+        f"{one['outlines_on_another_frame']} of {one['outlines']}",
+    )
+
+
+def number(value: float | None) -> str:
+    return "" if value is None else f"{value:.0f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
