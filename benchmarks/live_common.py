@@ -249,10 +249,17 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     return made
 
 
+def folder_of(options: argparse.Namespace) -> Path | None:
+    """Where results go; a quick run, or one of a part, writes only where ``--out`` is given."""
+    part = options.quick or getattr(options, "only", None)
+    chosen: Path | None = options.out
+    return chosen or (None if part else RESULTS)
+
+
 def publish(what: str, result: Mapping[str, Any], lines: Sequence[str], options: argparse.Namespace) -> None:
-    """Print the tables, and write them and the JSON; a quick run writes only where ``--out`` is given."""
+    """Print the tables, and write them and the JSON where :func:`folder_of` says."""
     print("\n".join(lines), flush=True)
-    folder = options.out or (None if options.quick else RESULTS)
+    folder = folder_of(options)
     if folder is None:
         return
     folder.mkdir(parents=True, exist_ok=True)

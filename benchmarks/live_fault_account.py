@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.live_fault_scene import FPS, Counter, Glass, Seen
 
+_ADDRESS = re.compile(r"rtsp://\S+ |127\.0\.0\.1:\d+ ")
+_NUMBER = re.compile(r"[\d.]+")
 MOST_STATES = 9
 """Changes of state that a row tells; more are counted."""
 
@@ -100,7 +103,8 @@ def reasons(seen: Sequence[Seen], moments: Moments) -> list[str]:
     kinds: dict[str, str] = {}
     for one in seen:
         if one.reason and one.at_ns > moments.began:
-            kinds.setdefault("".join(letter for letter in one.reason if not letter.isdigit()), one.reason)
+            reason = _ADDRESS.sub("", one.reason)
+            kinds.setdefault(_NUMBER.sub("", reason), reason)
     return list(kinds.values())
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.live_fault_account import Moments, account
-from benchmarks.live_fault_scene import Counter, DiscEngine, Feeder, Glass, picture, wait_for
+from benchmarks.live_fault_scene import Counter, DiscEngine, Feeder, Glass, Watchdog, picture, wait_for
 from streamseg.capture.live_sources import CaptureOptions, open_live
 from streamseg.live import LiveOptions, LiveReport, run_live
 from streamseg.recording import Recording
@@ -38,6 +38,7 @@ class Scene:
     proxy: Proxy
     feeder: Feeder
     device: EmulatedDevice
+    watchdog: Watchdog
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -51,7 +52,10 @@ Act = Callable[[Scene], object]
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """``begin``, so many seconds, ``end``. ``kind`` is rtsp, v4l2 (with its pixel format) or disk."""
+    """``begin``, so many seconds, ``end``.
+
+    ``kind`` is rtsp, proxy (RTSP through it), v4l2 (with its pixel format) or disk (RTSP, and a recording).
+    """
 
     name: str
     seconds: float
@@ -111,12 +115,18 @@ FAULTS = [
     Fault("server stalled (SIGSTOP), long", 3.5, lambda s: s.server.stop(), lambda s: s.server.cont()),
     Fault("restarted with another size", 1.0, _kill, _restart(width=480, height=360)),
     Fault("restarted with another codec", 1.0, _kill, _restart(codec="h265")),
-    Fault("connection cut", 0.0, _cut(refuse=False), _nothing),
-    Fault("connection cut, then refused", 2.0, _cut(refuse=True), _set("proxy", refusing=False)),
-    Fault("bytes corrupted", 3.0, _set("proxy", corrupt_rate=1e-4), _set("proxy", corrupt_rate=0.0)),
-    Fault("network stalled, short", 1.0, _set("proxy", stalled=True), _set("proxy", stalled=False)),
-    Fault("network stalled, long", 3.5, _set("proxy", stalled=True), _set("proxy", stalled=False)),
-    Fault("network slower by 0.3 s", 2.0, _set("proxy", delay_seconds=0.3), _set("proxy", delay_seconds=0.0)),
+    Fault("connection cut", 0.0, _cut(refuse=False), _nothing, "proxy"),
+    Fault("connection cut, then refused", 2.0, _cut(refuse=True), _set("proxy", refusing=False), "proxy"),
+    Fault("bytes corrupted", 3.0, _set("proxy", corrupt_rate=1e-4), _set("proxy", corrupt_rate=0.0), "proxy"),
+    Fault("network stalled, short", 1.0, _set("proxy", stalled=True), _set("proxy", stalled=False), "proxy"),
+    Fault("network stalled, long", 3.5, _set("proxy", stalled=True), _set("proxy", stalled=False), "proxy"),
+    Fault(
+        "network slower by 0.3 s",
+        2.0,
+        _set("proxy", delay_seconds=0.3),
+        _set("proxy", delay_seconds=0.0),
+        "proxy",
+    ),
     Fault("grabber stalled, short", 1.0, _device(state="stall"), _device(state="run"), "v4l2 yuyv"),
     Fault("grabber stalled, long", 3.5, _device(state="stall"), _device(state="run"), "v4l2 yuyv"),
     Fault("grabber unplugged", 2.0, lambda s: s.device.unplug(), lambda s: s.device.plug(), "v4l2 yuyv"),
@@ -174,7 +184,7 @@ def run_one(name: str, folder: Path) -> dict[str, Any]:
     with ExitStack() as opened:
         address, options = _open(scene, fault, opened)
         found: list[Moments] = []
-        script = threading.Thread(target=lambda: found.append(_play(scene, fault)), name="fault-script")
+        script = threading.Thread(target=_play, args=(scene, fault, found), name="fault-script")
         taps: list[Tap] = [scene.counter, *([scene.recording] if scene.recording else [])]
         live = LiveOptions(reconnect=True)
         script.start()
@@ -188,6 +198,8 @@ def run_one(name: str, folder: Path) -> dict[str, Any]:
         )
         scene.stop.set()
         script.join()
+    if not found:
+        raise report.error or SystemExit(f"no outline within {OPEN_S:.0f} s, before the fault")
     sent = scene.feeder.sent_ns if hasattr(scene, "feeder") else {}
     return {
         **account(scene.glass, scene.counter, found[0], live.age_budget_s, sent),
@@ -209,17 +221,18 @@ def _open(scene: Scene, fault: Fault, opened: ExitStack) -> tuple[str, CaptureOp
         scene.server.kill()
     if fault.kind == "disk":
         scene.recording = Recording(scene.folder / "disk", header={}, full_frame=True, least_free=0)
-    return scene.proxy.url(), CaptureOptions()
+    return scene.proxy.url() if fault.kind == "proxy" else scene.server.url, CaptureOptions()
 
 
-def _play(scene: Scene, fault: Fault) -> Moments:
-    """Let the fault happen; ends the run."""
+def _play(scene: Scene, fault: Fault, found: list[Moments]) -> None:
+    """Let the fault happen, and end the run; finds nothing where there was never an outline."""
     glass, stop = scene.glass, scene.stop
     try:
         if not fault.from_start:
             if not wait_for(lambda: glass.outline_after(0), OPEN_S, stop):
-                raise SystemExit("no outline before the fault")
+                return
             stop.wait(GOOD_S)
+        scene.watchdog = Watchdog()
         began = time.monotonic_ns()
         fault.begin(scene)
         stop.wait(fault.seconds)
@@ -228,7 +241,8 @@ def _play(scene: Scene, fault: Fault) -> Moments:
         wait_for(lambda: glass.outline_after(ended), BACK_S, stop)
         back = glass.outline_after(ended)
         stop.wait(AFTER_S)
-        return Moments(began, ended, back, time.monotonic_ns())
+        scene.watchdog.close()
+        found.append(Moments(began, ended, back, time.monotonic_ns()))
     finally:
         stop.set()
 
@@ -237,4 +251,8 @@ def _ending(scene: Scene, report: LiveReport) -> dict[str, Any]:
     more = [] if report.error is None else [f"the run ended: {report.error}"]
     if scene.recording is not None:
         more.append(scene.recording.status())
-    return {"reconnects": report.reconnects, "more": "; ".join(more)}
+    return {
+        "reconnects": report.reconnects,
+        "held_up_ms": scene.watchdog.longest_s * 1e3,
+        "more": "; ".join(more),
+    }

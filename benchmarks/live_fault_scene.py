@@ -70,7 +70,7 @@ class DiscEngine(FakeBackend):
         time.sleep(self.delay_s)
         if self.broken:
             raise EngineError("engine disc failed, as it was told to")
-        return np.where(tensor[0, 0] > 0.92, np.float32(0.99), np.float32(0.01))
+        return np.where(tensor[0, 0] > 0.92, np.float32(0.99), np.float32(0.0))
 
 
 class Feeder:
@@ -115,8 +115,11 @@ class Seen:
 
 
 class Glass:
-    """A display that keeps the window's promise: compares the time before it puts a picture up, and takes an
-    outline off when it expires. Remembers what could be seen."""
+    """A display that keeps the window's promise, and remembers what could be seen.
+
+    Before it puts a picture up it compares the outline's expiry with the time at which that will be done, if
+    it takes as long as the last one did; and it takes an outline off when it expires.
+    """
 
     name = "glass"
 
@@ -128,10 +131,14 @@ class Glass:
         """Outlines that lay on another frame."""
         self._view: View | None = None
         self._checked = -1
+        self._lead_ns = 0
 
     def show(self, view: View) -> None:
+        began_ns = time.monotonic_ns()
+        view = lapsed(view, began_ns + self._lead_ns)
         time.sleep(self.put_s)
-        self._put(lapsed(view, time.monotonic_ns()))
+        self._lead_ns = time.monotonic_ns() - began_ns
+        self._put(view)
 
     def poll(self) -> list[Command]:
         if self._view is not None:
@@ -180,6 +187,27 @@ class Counter(Listener):
 
     def segmented(self, result: Result) -> None:
         self.segmented_ns.append(time.monotonic_ns())
+
+
+class Watchdog:
+    """How long this process could not run when it wanted to: other work on the machine, or its own."""
+
+    def __init__(self) -> None:
+        self.longest_s = 0.0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="fault-watchdog", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        before = time.monotonic()
+        while not self._stop.wait(0.002):
+            now = time.monotonic()
+            self.longest_s = max(self.longest_s, now - before - 0.002)
+            before = now
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join(1)
 
 
 def wait_for(found: Callable[[], object], seconds: float, stop: threading.Event) -> bool:

@@ -4,9 +4,10 @@
 
 Every fault has a process of its own, one after the other: the live loop as the command runs it (budget
 150 ms, reconnecting) on pictures at 30 fps, an engine of 25 ms, and a display that remembers what could be
-seen. After 1.5 s of outlines the fault begins, lasts as long as the table says, and ends. Sources are real: an
-RTSP server behind a proxy that damages, and a V4L2 grabber emulated below the system calls. Flicker suppression
-is off, since the disc that proves which frame an outline belongs to jumps as no tissue does.
+seen. After 1.5 s of outlines the fault begins, lasts as long as the table says, and ends. Sources are real:
+an RTSP server, a proxy that damages what comes from it, and a V4L2 grabber emulated below the system calls.
+Flicker suppression is off, since the disc that proves which frame an outline belongs to jumps as no tissue
+does. A fault of the engine ends the run, with its cause.
 
 - displayed: the states, with the seconds since the fault began
 - no outline for: the longest time without any outline, from the fault's beginning until the loop was back
@@ -14,9 +15,12 @@ is off, since the disc that proves which frame an outline belongs to jumps as no
 - lost: frames that the source made meanwhile (30 a second) and the loop did not get; not segmented: those
   that it got, but replaced by newer ones
 - oldest outline: the greatest age, since its frame's capture, at which an outline was still seen; the limit
-  is the age budget and what a display needs to take it off
+  is the age budget and what a display needs to take it off. What stands on a display that becomes slow
+  stays until the first slow picture is up
 - by its own clock: the same since the picture was made, from the number that it shows; what the network held
   back is in it, and no receiver can know that
+- held up: the longest time for which this process could not run, though it wanted to: on a busy machine every
+  other time may be longer by that
 - on another frame: outlines that did not lie on the disc of the picture under them
 """
 
@@ -61,17 +65,20 @@ def in_process(fault: Fault) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="streamseg-fault-") as name, prepared(fault, Path(name)) as ready:
         if ready.missing:
             return {"missing": ready.missing}
-        done = subprocess.run(
-            [*ready.wrap, *command, "--folder", name],
-            cwd=ROOT,
-            env=ready.environment,
-            capture_output=True,
-            text=True,
-            timeout=LIMIT_S,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                [*ready.wrap, *command, "--folder", name],
+                cwd=ROOT,
+                env=ready.environment,
+                capture_output=True,
+                text=True,
+                timeout=LIMIT_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return {"missing": f"hung for {LIMIT_S:.0f} s"}
     if done.returncode:
-        return {"missing": f"failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}"}
+        return {"missing": f"it failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}"}
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
@@ -87,21 +94,19 @@ def report(rows: dict[str, dict[str, Any]]) -> list[str]:
         "frames lost / not segmented",
         "oldest outline, ms",
         "by its own clock, ms",
+        "held up, ms",
         "on another frame",
     )
     cells = [(name, *row(one)) for name, one in rows.items()]
-    told_why = [
-        f"- {name}: {'; '.join(one['reasons'])}" + (f"; {one['more']}" if one.get("more") else "")
-        for name, one in rows.items()
-        if one.get("reasons") or one.get("more")
-    ]
+    why = {name: "; ".join([*one.get("reasons", ()), one.get("more", "")]) for name, one in rows.items()}
+    told_why = [f"- {name}: {text.removesuffix('; ')}" for name, text in why.items() if text]
     return [*table(head, cells), "", "What the display said meanwhile:", "", *told_why]
 
 
 def row(one: dict[str, Any]) -> tuple[str, ...]:
     """A fault's cells."""
     if "missing" in one:
-        return ("", f"not run: {one['missing']}", *[""] * 6)
+        return ("", f"not run: {one['missing']}", *[""] * 7)
     back = one["recovered_s"]
     return (
         f"{one['lasted_s']:.1f}",
@@ -111,6 +116,7 @@ def row(one: dict[str, Any]) -> tuple[str, ...]:
         f"{one['frames_lost']} / {one['frames_not_segmented']}",
         number(one["oldest_outline_ms"]),
         number(one["oldest_outline_by_its_own_clock_ms"]),
+        number(one["held_up_ms"]),
         f"{one['outlines_on_another_frame']} of {one['outlines']}",
     )
 

@@ -26,17 +26,16 @@ import time
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.live_common import (
     REGION,
-    RESULTS,
     Listener,
     MemorySource,
     Throttled,
+    folder_of,
     live_segmenter,
     machine_name,
     parser,
@@ -267,7 +266,7 @@ def _kept(kept: bool) -> str:
 
 def draw(result: dict[str, Any], options: argparse.Namespace) -> None:
     """Age and memory over time, SVG and PNG."""
-    folder: Path | None = options.out or (None if options.quick else RESULTS)
+    folder = folder_of(options)
     if folder is None:
         return
     import matplotlib
