@@ -148,14 +148,16 @@ def test_stalled_link_is_said_in_time_and_recovers(browser, feed, display):
     with Proxy(display.port) as proxy, opened(browser, f"http://127.0.0.1:{proxy.port}/") as page:
         for _ in range(5):
             until_outline(page)
-            began = now(page)
             proxy.stalled = True
-            until_state(page, "link lost")
-            until_outline(page, False)
+            # Lost for a while: a busy machine may lose and find it for a moment at any time.
+            until(
+                page, "streamseg.ui.state === 'link lost' && performance.now() - streamseg.link.arrived > 600"
+            )
+            assert page.evaluate("document.body.dataset.outline") == "hidden"
             assert page.evaluate(COUNT, YELLOW) == 0
             assert page.evaluate("document.getElementById('frame').className") == "old dim"
-            lost = events(page, "state link lost", began)[-1]
-            hidden = events(page, "outline hidden", began)[-1]
+            lost = events(page, "state link lost")[-1]
+            hidden = events(page, "outline hidden")[-1]
             silence = lost["at"] - lost["arrived"]
             tries.append(silence)
             assert silence < GENEROUS_MS
@@ -172,10 +174,10 @@ def test_old_messages_are_no_sign_of_life(browser, feed, display):
     with Proxy(display.port) as proxy, opened(browser, f"http://127.0.0.1:{proxy.port}/") as page:
         until_outline(page)
         proxy.delay_seconds = 1.0
-        until_state(page, "link lost")
         until(page, "document.getElementById('reason').textContent.includes('ms late')")
         began = now(page)
         until(page, f"streamseg.link.arrived > {began + 500}")  # messages keep coming
+        assert page.evaluate("document.body.dataset.state") == "link lost"
         assert not events(page, "outline shown", began)
 
 
@@ -199,15 +201,14 @@ def test_server_may_be_started_again(browser):
 def test_outline_leaves_when_its_time_is_over(browser, feed, display):
     with opened(browser, display.url) as page:
         until_outline(page)
-        began = now(page)
         feed.paused = True  # the server goes on with its signs of life, the loop has nothing new
-        until_state(page, "segmentation lagging")
-        until_outline(page, False)
-        assert page.evaluate(COUNT, YELLOW) == 0
-        late = page.evaluate("streamseg.kept.deadline")
-        hidden = events(page, "outline hidden", began)[-1]
-        assert hidden["at"] - late < GENEROUS_MS
         until_state(page, "program hangs")
+        assert page.evaluate("document.body.dataset.outline") == "hidden"
+        assert page.evaluate(COUNT, YELLOW) == 0
+        (*_, hidden) = events(page, "outline hidden")
+        assert hidden["at"] - page.evaluate("streamseg.kept.deadline") < GENEROUS_MS
+        said = [event["what"] for event in page.evaluate("streamseg.events")]
+        assert "state segmentation lagging" in said[said.index("outline shown") :]
         feed.paused = False
         until_outline(page)
 
@@ -272,6 +273,16 @@ def test_frozen_display_keeps_its_picture_without_the_outline(browser, feed, dis
         page.keyboard.press(" ")
         until_outline(page)
         assert page.evaluate("streamseg.kept.view.view") > shown
+
+
+def test_age_is_that_of_pictures_with_what_was_found(browser, feed, display):
+    feed.state = State.LAGGING  # pictures pass through, nothing is known about them
+    with opened(browser, display.url) as page:
+        until_state(page, "segmentation lagging")
+        until(page, "document.getElementById('age').textContent.includes('ms')")
+        assert page.evaluate("streamseg.ages.length") == 0
+        feed.state = State.NERVE
+        until(page, "streamseg.ages.length > 0")
 
 
 def test_token_opens_the_page_and_leaves_the_address(browser):

@@ -14,7 +14,7 @@ export class Chart {
     new ResizeObserver(() => this.draw()).observe(canvas);
   }
 
-  /** One drawn picture: its age, and the stages' median times by name, milliseconds. */
+  /** One drawn picture: its age or null, and the stages' median times by name, milliseconds. */
   add(now, age, stages) {
     const slot = Math.floor(now / BUCKET_MS);
     let last = this.buckets.at(-1);
@@ -23,9 +23,11 @@ export class Chart {
       this.buckets.push(last);
       while (this.buckets[0].slot <= slot - BUCKETS) this.buckets.shift();
     }
-    last.sum += age;
-    last.count += 1;
-    last.worst = Math.max(last.worst, age);
+    if (age !== null) {
+      last.sum += age;
+      last.count += 1;
+      last.worst = Math.max(last.worst, age);
+    }
     last.stages = stages;
     const names = Object.keys(stages);
     if (names.join() !== this.names.join()) this.name(names);
@@ -34,10 +36,12 @@ export class Chart {
   name(names) {
     this.names = names;
     const items = names.map((name, index) => [name, STAGE_COLOURS[index % STAGE_COLOURS.length]]);
-    this.legend.replaceChildren(...[["age, mean and worst", "#f5f5f5"], ...items].flatMap(([text, colour]) => {
+    this.legend.replaceChildren(...[["age, mean and worst", "#f5f5f5"], ...items].map(([text, colour]) => {
+      const item = document.createElement("span");
       const box = document.createElement("i");
       box.style.background = colour;
-      return [box, text];
+      item.append(box, text);
+      return item;
     }));
   }
 
@@ -98,7 +102,7 @@ export class Chart {
     context.lineWidth = thick;
     context.beginPath();
     let last = null;
-    for (const bucket of this.buckets) {
+    for (const bucket of this.buckets.filter(({ count }) => count)) {
       const place = [x(bucket.slot + 0.5), y(bucket)];
       // A gap in time is a gap in the line.
       if (last === null || bucket.slot - last > 4) context.moveTo(...place);

@@ -60,17 +60,17 @@ async function take(view, jpeg) {
     [held.number, held.bitmap] = [view.picture, bitmap];
     if (old && old !== kept.bitmap) old.close();
   }
+  let age = null;
   if (ui.frozen === null) {
     const matches = view.picture !== 0 && view.picture === held.number;
-    change(view, matches ? held.bitmap : null, arrived);
+    age = change(view, matches ? held.bitmap : null, arrived);
   } else {
     ui.live = view;
   }
-  const measured = ui.frozen === null && "captured" in view && link.clock.known;
-  ack(view, measured ? link.clock.server(performance.now()) - view.captured : null);
+  ack(view, age);
 }
 
-/** Put a view on the canvas. */
+/** Put a view on the canvas; the age at which a new picture was drawn with what was found in it, or null. */
 function change(view, bitmap, arrived) {
   if (kept.bitmap && kept.bitmap !== bitmap && kept.bitmap !== held.bitmap) kept.bitmap.close();
   const fresh = view.frame !== undefined && view.captured !== kept.view?.captured;
@@ -80,14 +80,16 @@ function change(view, bitmap, arrived) {
     : -Infinity;
   refresh();
   draw();
-  if (fresh && bitmap && link.clock.known) {
-    const now = performance.now();
-    kept.age = link.clock.server(now) - view.captured;
-    ages.push(kept.age);
-    if (ages.length > 300) ages.shift();
-    const stages = Object.entries(view.figures.stages).map(([name, times]) => [name, times[0] ?? 0]);
-    chart.add(now, kept.age, Object.fromEntries(stages));
-  }
+  if (!fresh || !bitmap || !link.clock.known) return null;
+  const now = performance.now();
+  kept.age = link.clock.server(now) - view.captured;
+  // Pictures that nothing was found out about are younger: counted too, they would hide a slow engine.
+  const age = view.found === undefined ? null : kept.age;
+  if (age !== null) ages.push(age);
+  if (ages.length > 300) ages.shift();
+  const stages = Object.entries(view.figures.stages).map(([name, times]) => [name, times[0] ?? 0]);
+  chart.add(now, age, Object.fromEntries(stages));
+  return age;
 }
 
 function ack(view, age) { link.send({ ack: view.view, age, at: performance.now() }); }
