@@ -59,6 +59,7 @@ class RtspSource:
             raise UsageError(f"time limits are {open_seconds} s and {read_seconds} s; give more than 0")
         address = RtspAddress.parse(url)
         self._label = address.label
+        self._transport = transport
         self._read_seconds = read_seconds
         self._delivered = 0
         self._closed = threading.Event()
@@ -83,10 +84,7 @@ class RtspSource:
         self._blind_seconds = max(open_seconds, self._read_seconds)
         self._pictures: deque[Picture] = deque()
         if not self._await(deadline, deadline):
-            raise SourceError(
-                f"the server plays, but no picture that can be decoded came within {open_seconds:g} s; "
-                f"check its encoder, and whether it sends key pictures often enough"
-            )
+            raise SourceError(self._why_no_start(open_seconds))
         first = self._convert(*self._pictures.popleft())
         self._first: Frame | None = first
         height, width = first.image.shape[:2]
@@ -136,6 +134,15 @@ class RtspSource:
                 self._receiver.want_key()
                 limit = min(blind, max(quiet, time.monotonic() + self._read_seconds))
         return True
+
+    def _why_no_start(self, seconds: float) -> str:
+        if self._receiver.heard:
+            return (
+                f"the server plays, but no picture that can be decoded came within {seconds:g} s; "
+                f"check its encoder, and whether it sends key pictures often enough"
+            )
+        hint = "a firewall may hold UDP back, try tcp" if self._transport == "udp" else "check its encoder"
+        return f"the server plays, but nothing arrived within {seconds:g} s; {hint}"
 
     def _why_nothing(self, seconds: float) -> str:
         if self._decoder.waiting:

@@ -37,6 +37,8 @@ class Receiver:
         self._sender = 0
         self.overrun = 0
         """Pictures that were given up because nobody took them in time."""
+        self.heard = False
+        """Whether any packet of the stream has arrived."""
         self._thread = threading.Thread(target=self._run, name="streamseg-rtsp", daemon=True)
         self._thread.start()
 
@@ -90,7 +92,7 @@ class Receiver:
             packet = parse_rtp(data)
             if packet is None or packet.payload_type != self._session.track.payload_type:
                 continue  # if it was one of ours, its number will be missed
-            self._sender = packet.sender
+            self._sender, self.heard = packet.sender, True
             for arrival in self._sequencer.push(packet, arrived_ns):
                 for picture in self._assembler.push(arrival):
                     self._put(picture)

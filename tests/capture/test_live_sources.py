@@ -43,9 +43,11 @@ def test_recordings_are_paced_unless_they_are_not_to_be(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(bool(why_not()), reason=why_not() or "no reason")
 def test_streams_are_opened_with_their_options() -> None:
-    with serve() as server, open_live(server.url, CaptureOptions(transport="udp", open_seconds=60)) as source:
+    with serve() as server, open_live(server.url, CaptureOptions(open_seconds=60)) as source:
         assert source.live
         assert source.info.width == 320
+        with pytest.raises(UsageError, match="tcp or udp"):
+            open_live(server.url, CaptureOptions(transport="http"))
 
 
 def test_what_cannot_be_opened_is_told() -> None:

@@ -19,10 +19,12 @@ from gi.repository import GLib, Gst, GstRtsp, GstRtspServer  # noqa: E402
 PAY = {"h264": "rtph264pay config-interval=-1", "h265": "rtph265pay config-interval=-1", "jpeg": "rtpjpegpay"}
 
 
-def encoder(codec, gop, bitrate):
+def encoder(options):
+    codec, gop, bitrate = options.codec, options.gop, options.bitrate
     if codec == "h264":
         return (
             f"x264enc tune=zerolatency speed-preset=ultrafast key-int-max={gop} bitrate={bitrate} threads=1"
+            f" interlaced={options.interlaced}"
         )
     if codec == "h265":
         return (
@@ -36,11 +38,13 @@ def describe(options):
     """The pipeline in GStreamer's notation."""
     size = f"width={options.width},height={options.height}"
     caps = f"video/x-raw,{size},framerate={options.fps}/1"
+    if options.interlaced:
+        caps += ",interlace-mode=interleaved"
     if options.stdin:
         feed = f"appsrc name=feed is-live=true do-timestamp=true format=time caps={caps},format=GRAY8"
     else:
         feed = f"videotestsrc is-live=true pattern=smpte ! {caps}"
-    coded = f"videoconvert ! video/x-raw,format=I420 ! {encoder(options.codec, options.gop, options.bitrate)}"
+    coded = f"videoconvert ! video/x-raw,format=I420 ! {encoder(options)}"
     pay = f"{PAY[options.codec]} pt=96 mtu={options.mtu}"
     # The element named pay0 is what the server sends: losses happen behind the packets' numbering.
     pay += f" ! identity name=pay0 drop-probability={options.drop}" if options.drop else " name=pay0"
@@ -102,6 +106,7 @@ def arguments():
     parser.add_argument("--bitrate", type=int, default=2000)
     parser.add_argument("--mtu", type=int, default=1400)
     parser.add_argument("--drop", type=float, default=0.0)
+    parser.add_argument("--interlaced", action="store_true", help="only with --stdin and h264")
     parser.add_argument("--stdin", action="store_true")
     parser.add_argument("--user")
     parser.add_argument("--password")

@@ -1,0 +1,37 @@
+"""What tests of RTSP sources share."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+
+from streamseg.capture.rtsp import RtspSource
+from streamseg.errors import SourceError
+from streamseg.types import Frame, Source
+
+PATIENT = 60.0
+"""Seconds for what takes a moment: the machine may be busy."""
+
+
+def take(source: Source, count: int) -> list[Frame]:
+    frames: list[Frame] = []
+    for frame in source:
+        frames.append(frame)
+        if len(frames) == count:
+            break
+    return frames
+
+
+def opened(url: str, transport: str = "tcp") -> RtspSource:
+    """A source that waits patiently for frames.
+
+    In one of fifty times GStreamer's server says that it plays and never sends anything; asked again it does.
+    """
+    for _ in range(4):
+        with suppress(SourceError):
+            return RtspSource(url, transport=transport, open_seconds=6, read_seconds=PATIENT)
+    return RtspSource(url, transport=transport, open_seconds=PATIENT, read_seconds=PATIENT)
+
+
+def threads() -> list[str]:
+    return [t.name for t in threading.enumerate() if t.name.startswith("streamseg-rtsp")]
