@@ -17,7 +17,8 @@ another does the past decide.
   row; UNLIKE_TRAINING begins at once, because it takes the outline away, and ends with the second.
 
 The price: where the net sees a true nerve in single frames only, those are taken for flicker as well, and the
-mean Dice falls with them (by 0.01 to 0.03 on phantoms); the shape of what is shown keeps its Dice within 0.006.
+mean Dice falls with them (by 0.01 to 0.03 on phantoms); what is shown keeps its Dice within 0.007.
+
 Weights that fall with the change of the picture, pixel by pixel, flow fields, and a longer memory were tried
 and gained nothing over this on clips and phantoms (benchmarks/flicker.py measures).
 """
