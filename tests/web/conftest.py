@@ -4,6 +4,8 @@ import shutil
 
 import pytest
 
+from tests.web.feeding import Feed, serving
+
 
 @pytest.fixture(scope="package")
 def browser():
@@ -15,3 +17,17 @@ def browser():
         running = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         yield running
         running.close()
+
+
+@pytest.fixture(scope="module")
+def display():
+    with serving(record=True, title="a phantom") as shown:
+        yield shown
+
+
+@pytest.fixture
+def feed(display):
+    with Feed(display) as running:
+        running.number = getattr(display, "_test_number", 0)
+        yield running
+    display._test_number = running.number

@@ -48,7 +48,7 @@ def test_nothing_more_before_the_answer(feed, display):
         reader.read_for(0.4, answer=False)
         assert len(reader.views) == 1
         assert sum("beat" in text for text in reader.texts) >= 2  # but it lives
-        shown = feed.number
+        shown = feed.number - 1  # the last one may be on its way
         reader.send({"ack": reader.views[0][0]["view"], "age": None, "at": 0})
         reader.read_views(1, answer=False)
         assert reader.views[1][0]["view"] >= shown  # the newest, not the next
@@ -205,7 +205,7 @@ def test_eight_pages_and_one_that_never_reads(monkeypatch):
         wait_for(lambda: display.clients == 1, "the page that never reads")
         readers = [pages.enter_context(Reader(display.port)) for _ in range(8)]
         for _ in range(15):
-            shown = feed.number
+            shown = feed.number - 1  # the last one may be on its way
             for reader in readers:
                 reader.read_views(1)
             # No queue: what comes is no older than what was shown when this page last answered.

@@ -1,12 +1,6 @@
-"""The page in a real browser: what is on its canvas, and when the outline leaves it.
-
-Times are read from the page's own record of events. A busy machine wakes a page late, whatever it promises:
-so the limit for a lost link is asked of the best of several tries, and a generous one of all.
-"""
+"""The page in a real browser: what is on its canvas, and what its controls do."""
 
 import io
-import time
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -15,84 +9,19 @@ from PIL import Image
 from streamseg.render.symbols import STATE_WORDS, state_colours
 from streamseg.types import State
 from streamseg.view import Command
-from streamseg.web import WebDisplay
-from tests.rtsp_server.proxy import Proxy
-from tests.web.feeding import PATIENCE_S, Feed, open_and_never_read, serving, wait_for
-
-LINK_LOST_MS = 300
-GENEROUS_MS = 3000
-COUNT = """(colour) => {
-  const { canvas } = document.getElementById("picture").getContext("2d");
-  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-  let near = 0;
-  for (let i = 0; i < data.length; i += 4) {
-    if (colour.every((value, channel) => Math.abs(data[i + channel] - value) < 24)) near += 1;
-  }
-  return near;
-}"""
-FITS = "(id) => document.getElementById(id).scrollWidth <= document.getElementById(id).clientWidth"
-TAIL = "JSON.stringify(window.streamseg?.events.slice(-5))"
-YELLOW, ORANGE, MAGENTA = [240, 228, 66], [230, 159, 0], [255, 0, 255]
-
-
-@pytest.fixture(scope="module")
-def display():
-    with serving(record=True, title="a phantom") as shown:
-        yield shown
-
-
-@pytest.fixture
-def feed(display):
-    with Feed(display) as running:
-        running.number = getattr(display, "_test_number", 0)
-        yield running
-    display._test_number = running.number
-
-
-@contextmanager
-def opened(browser, url, *, complaints=None, **options):
-    context = browser.new_context(viewport={"width": 1280, "height": 720}, **options)
-    context.set_default_timeout(PATIENCE_S * 1000)
-    try:
-        page = context.new_page()
-        if complaints is not None:
-            page.on("console", lambda message: complaints.append(message.text))
-            page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(url)
-        yield page
-    finally:
-        context.close()
-
-
-def until(page, condition):
-    """Wait until an expression is true in the page; Playwright's own waiting needs eval, which it forbids."""
-    end = time.monotonic() + PATIENCE_S
-    while not page.evaluate(f"Boolean({condition})"):
-        assert time.monotonic() < end, f"not within {PATIENCE_S:g} s: {condition}; {page.evaluate(TAIL)}"
-        page.wait_for_timeout(15)
-
-
-def until_state(page, state):
-    until(page, f"document.body.dataset.state === '{state}'")
-
-
-def until_outline(page, shown=True):
-    until(page, f"document.body.dataset.outline === '{'shown' if shown else 'hidden'}'")
-
-
-def events(page, what, after=0.0):
-    return [
-        event for event in page.evaluate("streamseg.events") if event["what"] == what and event["at"] > after
-    ]
-
-
-def now(page):
-    return page.evaluate("performance.now()")
-
-
-def yellow_while_outlined(page, colour=YELLOW, least=200):
-    """Read the canvas and the page's own word for it in one go, until the outline is there."""
-    until(page, f"document.body.dataset.outline === 'shown' && ({COUNT})({colour}) >= {least}")
+from tests.web.browsing import (
+    COUNT,
+    FITS,
+    MAGENTA,
+    ORANGE,
+    YELLOW,
+    opened,
+    until,
+    until_outline,
+    until_state,
+    yellow_while_outlined,
+)
+from tests.web.feeding import Feed, open_and_never_read, serving, wait_for
 
 
 def test_outline_is_drawn_on_its_picture(browser, feed, display):
@@ -141,88 +70,6 @@ def test_uncertain_outline_is_dashed_and_orange(browser, feed, display):
     with opened(browser, display.url) as page:
         yellow_while_outlined(page, ORANGE, 60)
         assert page.evaluate(COUNT, YELLOW) == 0
-
-
-def test_stalled_link_is_said_in_time_and_recovers(browser, feed, display):
-    tries = []
-    with Proxy(display.port) as proxy, opened(browser, f"http://127.0.0.1:{proxy.port}/") as page:
-        for _ in range(5):
-            until_outline(page)
-            proxy.stalled = True
-            # Lost for a while: a busy machine may lose and find it for a moment at any time.
-            until(
-                page, "streamseg.ui.state === 'link lost' && performance.now() - streamseg.link.arrived > 600"
-            )
-            assert page.evaluate("document.body.dataset.outline") == "hidden"
-            assert page.evaluate(COUNT, YELLOW) == 0
-            assert page.evaluate("document.getElementById('frame').className") == "old dim"
-            lost = events(page, "state link lost")[-1]
-            hidden = events(page, "outline hidden")[-1]
-            silence = lost["at"] - lost["arrived"]
-            tries.append(silence)
-            assert silence < GENEROUS_MS
-            assert hidden["at"] - lost["arrived"] < GENEROUS_MS
-            proxy.stalled = False
-            if silence <= LINK_LOST_MS:
-                break
-        assert min(tries) <= LINK_LOST_MS, tries
-        until_outline(page)
-        until_state(page, "nerve")
-
-
-def test_old_messages_are_no_sign_of_life(browser, feed, display):
-    with Proxy(display.port) as proxy, opened(browser, f"http://127.0.0.1:{proxy.port}/") as page:
-        until_outline(page)
-        proxy.delay_seconds = 1.0
-        until(page, "document.getElementById('reason').textContent.includes('ms late')")
-        began = now(page)
-        until(page, f"streamseg.link.arrived > {began + 500}")  # messages keep coming
-        assert page.evaluate("document.body.dataset.state") == "link lost"
-        assert not events(page, "outline shown", began)
-
-
-def test_server_may_be_started_again(browser):
-    display = WebDisplay(port=0)
-    try:
-        with Feed(display), opened(browser, display.url) as page:
-            until_outline(page)
-            display.close()
-            until_state(page, "link lost")
-            display_again = WebDisplay(port=display.port)
-            try:
-                with Feed(display_again, picture=2):
-                    until_outline(page)
-            finally:
-                display_again.close()
-    finally:
-        display.close()
-
-
-def test_outline_leaves_when_its_time_is_over(browser, feed, display):
-    with opened(browser, display.url) as page:
-        until_outline(page)
-        feed.paused = True  # the server goes on with its signs of life, the loop has nothing new
-        until_state(page, "program hangs")
-        assert page.evaluate("document.body.dataset.outline") == "hidden"
-        assert page.evaluate(COUNT, YELLOW) == 0
-        (*_, hidden) = events(page, "outline hidden")
-        assert hidden["at"] - page.evaluate("streamseg.kept.deadline") < GENEROUS_MS
-        said = [event["what"] for event in page.evaluate("streamseg.events")]
-        assert "state segmentation lagging" in said[said.index("outline shown") :]
-        feed.paused = False
-        until_outline(page)
-
-
-def test_hidden_page_shows_no_outline_until_a_fresh_view(browser, feed, display):
-    with opened(browser, display.url) as page:
-        until_outline(page)
-        hide = "Object.defineProperty(document, 'hidden', {value: %s, configurable: true});"
-        page.evaluate(f"{hide % 'true'} document.dispatchEvent(new Event('visibilitychange'))")
-        assert page.evaluate("document.body.dataset.outline") == "hidden"
-        assert page.evaluate(COUNT, YELLOW) == 0
-        wait_for(lambda: display.clients == 0, "its leaving")
-        page.evaluate(f"{hide % 'false'} document.dispatchEvent(new Event('visibilitychange'))")
-        until_outline(page)
 
 
 def test_controls_by_keyboard_and_mouse(browser, feed, display):

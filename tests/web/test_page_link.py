@@ -1,0 +1,95 @@
+"""The page in a real browser when something stalls: the outline leaves in time, and comes back by itself.
+
+Times are read from the page's own record of events. A busy machine wakes a page late, whatever it promises:
+so the limit for a lost link is asked of the best of several tries, and a generous one of all.
+"""
+
+from streamseg.web import WebDisplay
+from tests.rtsp_server.proxy import Proxy
+from tests.web.browsing import COUNT, YELLOW, events, now, opened, until, until_outline, until_state
+from tests.web.feeding import Feed, wait_for
+
+LINK_LOST_MS = 300
+GENEROUS_MS = 3000
+
+
+def test_stalled_link_is_said_in_time_and_recovers(browser, feed, display):
+    tries = []
+    with Proxy(display.port) as proxy, opened(browser, f"http://127.0.0.1:{proxy.port}/") as page:
+        for _ in range(5):
+            until_outline(page)
+            proxy.stalled = True
+            # Lost for a while: a busy machine may lose and find it for a moment at any time.
+            until(
+                page, "streamseg.ui.state === 'link lost' && performance.now() - streamseg.link.arrived > 600"
+            )
+            assert page.evaluate("document.body.dataset.outline") == "hidden"
+            assert page.evaluate(COUNT, YELLOW) == 0
+            assert page.evaluate("document.getElementById('frame').className") == "old dim"
+            lost = events(page, "state link lost")[-1]
+            hidden = events(page, "outline hidden")[-1]
+            silence = lost["at"] - lost["arrived"]
+            tries.append(silence)
+            assert silence < GENEROUS_MS
+            assert hidden["at"] - lost["arrived"] < GENEROUS_MS
+            proxy.stalled = False
+            if silence <= LINK_LOST_MS:
+                break
+        assert min(tries) <= LINK_LOST_MS, tries
+        until_outline(page)
+        until_state(page, "nerve")
+
+
+def test_old_messages_are_no_sign_of_life(browser, feed, display):
+    with Proxy(display.port) as proxy, opened(browser, f"http://127.0.0.1:{proxy.port}/") as page:
+        until_outline(page)
+        proxy.delay_seconds = 1.0
+        until(page, "document.getElementById('reason').textContent.includes('ms late')")
+        began = now(page)
+        until(page, f"streamseg.link.arrived > {began + 500}")  # messages keep coming
+        assert page.evaluate("document.body.dataset.state") == "link lost"
+        assert not events(page, "outline shown", began)
+
+
+def test_server_may_be_started_again(browser):
+    display = WebDisplay(port=0)
+    try:
+        with Feed(display), opened(browser, display.url) as page:
+            until_outline(page)
+            display.close()
+            until_state(page, "link lost")
+            display_again = WebDisplay(port=display.port)
+            try:
+                with Feed(display_again, picture=2):
+                    until_outline(page)
+            finally:
+                display_again.close()
+    finally:
+        display.close()
+
+
+def test_outline_leaves_when_its_time_is_over(browser, feed, display):
+    with opened(browser, display.url) as page:
+        until_outline(page)
+        feed.paused = True  # the server goes on with its signs of life, the loop has nothing new
+        until_state(page, "program hangs")
+        assert page.evaluate("document.body.dataset.outline") == "hidden"
+        assert page.evaluate(COUNT, YELLOW) == 0
+        (*_, hidden) = events(page, "outline hidden")
+        assert hidden["at"] - page.evaluate("streamseg.kept.deadline") < GENEROUS_MS
+        said = [event["what"] for event in page.evaluate("streamseg.events")]
+        assert "state segmentation lagging" in said[said.index("outline shown") :]
+        feed.paused = False
+        until_outline(page)
+
+
+def test_hidden_page_shows_no_outline_until_a_fresh_view(browser, feed, display):
+    with opened(browser, display.url) as page:
+        until_outline(page)
+        hide = "Object.defineProperty(document, 'hidden', {value: %s, configurable: true});"
+        page.evaluate(f"{hide % 'true'} document.dispatchEvent(new Event('visibilitychange'))")
+        assert page.evaluate("document.body.dataset.outline") == "hidden"
+        assert page.evaluate(COUNT, YELLOW) == 0
+        wait_for(lambda: display.clients == 0, "its leaving")
+        page.evaluate(f"{hide % 'false'} document.dispatchEvent(new Event('visibilitychange'))")
+        until_outline(page)
