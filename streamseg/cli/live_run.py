@@ -161,7 +161,14 @@ def _open_displays(setup: Setup, session: Session, opened: ExitStack) -> list[Di
     elif setup.display == "web":
         from streamseg.web import WebDisplay
 
-        page = WebDisplay(host=setup.host, port=setup.port, token=session.token)
+        page = WebDisplay(
+            host=setup.host,
+            port=setup.port,
+            token=session.token,
+            title=_name(setup),
+            record=True,
+            opacity=setup.opacity,
+        )
         say(f"open {page.url} in a browser")
         displays.append(page)
     for display in displays:
