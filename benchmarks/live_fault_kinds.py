@@ -187,6 +187,8 @@ def run_one(name: str, folder: Path) -> dict[str, Any]:
         script = threading.Thread(target=_play, args=(scene, fault, found), name="fault-script")
         taps: list[Tap] = [scene.counter, *([scene.recording] if scene.recording else [])]
         live = LiveOptions(reconnect=True)
+        scene.watchdog = Watchdog()
+        opened.callback(scene.watchdog.close)
         script.start()
         report = run_live(
             lambda: open_live(address, options),
@@ -232,7 +234,6 @@ def _play(scene: Scene, fault: Fault, found: list[Moments]) -> None:
             if not wait_for(lambda: glass.outline_after(0), OPEN_S, stop):
                 return
             stop.wait(GOOD_S)
-        scene.watchdog = Watchdog()
         began = time.monotonic_ns()
         fault.begin(scene)
         stop.wait(fault.seconds)
@@ -241,7 +242,6 @@ def _play(scene: Scene, fault: Fault, found: list[Moments]) -> None:
         wait_for(lambda: glass.outline_after(ended), BACK_S, stop)
         back = glass.outline_after(ended)
         stop.wait(AFTER_S)
-        scene.watchdog.close()
         found.append(Moments(began, ended, back, time.monotonic_ns()))
     finally:
         stop.set()
