@@ -73,7 +73,10 @@ class Feeder:
             if len(data) < self.size:
                 os._exit(0)
             source = self.source
-            if source is not None:
+            # Before the pipeline's time begins a frame would be stamped with the time since the machine
+            # started, and the sinks would wait for as long.
+            playing = source is not None and source.current_state == Gst.State.PLAYING
+            if playing and source.get_base_time():
                 source.emit("push-buffer", Gst.Buffer.new_wrapped(data))
 
 

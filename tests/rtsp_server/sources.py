@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import threading
-from contextlib import suppress
 
 from streamseg.capture.rtsp import RtspSource
-from streamseg.errors import SourceError
 from streamseg.types import Frame, Source
 
 PATIENT = 60.0
@@ -23,13 +21,7 @@ def take(source: Source, count: int) -> list[Frame]:
 
 
 def opened(url: str, transport: str = "tcp") -> RtspSource:
-    """A source that waits patiently for frames.
-
-    In one of fifty times GStreamer's server says that it plays and never sends anything; asked again it does.
-    """
-    for _ in range(4):
-        with suppress(SourceError):
-            return RtspSource(url, transport=transport, open_seconds=6, read_seconds=PATIENT)
+    """A source that waits patiently for frames."""
     return RtspSource(url, transport=transport, open_seconds=PATIENT, read_seconds=PATIENT)
 
 
