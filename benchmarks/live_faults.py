@@ -38,13 +38,15 @@ from benchmarks.live_fault_account import told
 from benchmarks.live_fault_kinds import FAULTS, Fault, prepared, run_one
 
 LIMIT_S = 90.0
-QUICK = ("server killed", "grabber unplugged", "engine slow")
+QUICK = ("server killed", "grabber unplugged", "engine slow (300 ms)")
 
 
 def main() -> int:
     """Command line."""
     made = parser(__doc__)
-    made.add_argument("--only", nargs="*", help="names of faults")
+    made.add_argument(
+        "--only", nargs="+", choices=[fault.name for fault in FAULTS], metavar="NAME", help="names of faults"
+    )
     made.add_argument("--one", help="run this fault here and print what it did as JSON")
     made.add_argument("--folder", type=Path, help="with --one: where its device or disk is")
     options = made.parse_args()
