@@ -38,11 +38,6 @@ def _hide(found: re.Match[str]) -> str:
     return f"{found[1]}=***" if _SECRET_WORDS.search(found[1]) else found[0]
 
 
-def has_credentials(address: str) -> bool:
-    """Whether an address names a user or password before its host."""
-    return without_credentials(address) != address
-
-
 def without_credentials(address: str) -> str:
     """An address as it can be saved: without user and password, all else as it is."""
     return _WHOLE_LOGIN.sub(r"\1", address)

@@ -14,7 +14,7 @@ import numpy as np
 import typer
 
 from streamseg.capture import open_source
-from streamseg.capture.address import RtspAddress, masked
+from streamseg.capture.address import masked, without_credentials
 from streamseg.capture.live_sources import CaptureOptions, is_live, open_live, parse_rate, parse_size
 from streamseg.cli.console import Stop, print_json, say, stderr_console, stop_on_signals
 from streamseg.cli.outputs import check_outputs
@@ -64,11 +64,10 @@ def set_up(given: Mapping[str, Any], *, profile: str | None, save_as: str | None
 
 def _without_login(source: str) -> str:
     """The source as it may be stored. Raises UsageError where its query holds a secret."""
-    if not source.lower().startswith(("rtsp://", "rtsps://")):
-        return source
-    if (url := RtspAddress.parse(source).url) != masked(url):
+    bare = without_credentials(source)
+    if is_live(source) and bare != masked(bare):
         raise UsageError("the RTSP address has a secret in its query, which no profile stores; leave it out")
-    return url if "@" in source else source
+    return bare
 
 
 def run(setup: Setup, session: Session, *, as_json: bool) -> None:
