@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TypeVar
 
 import cv2
@@ -18,8 +18,8 @@ WIDTH, HEIGHT = 1280, 720
 PATIENCE_S = 60.0
 
 needs_desktop = pytest.mark.skipif(
-    not all(map(shutil.which, ("Xvfb", "xdotool", "import"))),
-    reason="needs Xvfb, xdotool and ImageMagick (apt-get install xvfb xdotool imagemagick)",
+    not all(map(shutil.which, ("Xvfb", "openbox", "xdotool", "import"))),
+    reason="needs an X server, a window manager and hands (apt-get install xvfb openbox xdotool imagemagick)",
 )
 
 
@@ -55,6 +55,26 @@ class Desktop:
         assert picture is not None
         return picture
 
+    def window_picture(self) -> np.ndarray:
+        """What is in the window, BGR, wherever it stands."""
+        png = self._run("import", "-window", self.window(), "png:-").stdout
+        picture = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
+        assert picture is not None
+        return picture
+
+    @contextmanager
+    def managed(self) -> Iterator[None]:
+        """With a window manager: without one, OpenCV's window stays black every now and then."""
+        manager = subprocess.Popen(
+            ["openbox"], env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            wait_for(lambda: self._run("xdotool", "get_num_desktops").returncode == 0)
+            yield
+        finally:
+            manager.terminate()
+            manager.wait(30)
+
     def window(self, title: str = "streamseg test") -> str:
         def search() -> list[bytes]:
             return self._run("xdotool", "search", "--name", f"^{title}$").stdout.split()
@@ -79,9 +99,12 @@ class Desktop:
 
 @contextmanager
 def open_desktop(
-    width: int = WIDTH, height: int = HEIGHT, *options: str, lasting: bool = True
+    width: int = WIDTH, height: int = HEIGHT, *options: str, lasting: bool = True, managed: bool = True
 ) -> Iterator[Desktop]:
-    """``lasting``: does not start anew, refusing clients for a moment, when the last one has left."""
+    """An X server, ``managed`` by a window manager.
+
+    ``lasting``: it does not start anew, refusing clients for a moment, when the last one has left.
+    """
     reading, writing = os.pipe()
     options = (*options, "-noreset") if lasting else options
     server = subprocess.Popen(
@@ -105,7 +128,9 @@ def open_desktop(
         with os.fdopen(reading) as pipe:
             number = pipe.readline().strip()
         assert number, "Xvfb did not start"
-        yield Desktop(number, server)
+        desktop = Desktop(number, server)
+        with desktop.managed() if managed else nullcontext():
+            yield desktop
     finally:
         server.terminate()
         try:

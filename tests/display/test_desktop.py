@@ -80,7 +80,7 @@ def test_a_display_that_needs_a_key_we_do_not_have(tmp_path):
     name, cookie = b"MIT-MAGIC-COOKIE-1", bytes(range(16))
     fields = b"".join(len(field).to_bytes(2, "big") + field for field in (b"", b"", name, cookie))
     key.write_bytes(b"\xff\xff" + fields)
-    with open_desktop(400, 300, "-auth", str(key)) as opened:
+    with open_desktop(400, 300, "-auth", str(key), managed=False) as opened:
         number = f":{opened.number}"
         refused = try_window(DISPLAY=number, XAUTHORITY=str(tmp_path / "none"))
         admitted = try_window(DISPLAY=number, XAUTHORITY=str(key))
@@ -91,7 +91,7 @@ def test_a_display_that_needs_a_key_we_do_not_have(tmp_path):
 
 @needs_desktop
 def test_a_server_that_starts_anew_whenever_its_last_client_leaves():
-    with open_desktop(400, 300, lasting=False) as opened:
+    with open_desktop(400, 300, lasting=False, managed=False) as opened:
         for _ in range(4):
             done = try_window(DISPLAY=f":{opened.number}")
             assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
