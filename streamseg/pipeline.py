@@ -32,13 +32,13 @@ from streamseg.errors import StreamsegError
 from streamseg.latency import LatencyRecorder, Percentiles, StageClock
 from streamseg.pipe import WAIT_S, Pipe
 from streamseg.segment import Segmenter
-from streamseg.types import Frame, Result, Sink, Source, State, Tensor
+from streamseg.types import Frame, Grey, Result, Sink, Source, State, Tensor
 
 GRACE_S = 20.0
 """How long a stage may take to end after it was told to."""
 
-Prepared = tuple[int, Frame, StageClock, Tensor]
-Inferred = tuple[Frame, StageClock, npt.NDArray[np.float32]]
+Prepared = tuple[int, Frame, StageClock, Grey, Tensor]
+Inferred = tuple[Frame, StageClock, Grey, npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +149,9 @@ class _Run:
                 if frame is None:
                     break
                 with clock.stage("preprocess"):
-                    tensor = self._segmenter.prepare(frame)
-                if not self.prepared.put((turn, frame, clock, tensor), turn):
+                    picture = self._segmenter.picture(frame)
+                    tensor = self._segmenter.tensor(picture)
+                if not self.prepared.put((turn, frame, clock, picture, tensor), turn):
                     break
                 turn += 1
         except BaseException as error:
@@ -162,12 +163,12 @@ class _Run:
         turn: int | None = None  # of the frame in hand
         try:
             while (item := self.prepared.get()) is not None:
-                turn, frame, clock, tensor = item
+                turn, frame, clock, picture, tensor = item
                 if self._stop.is_set():
                     break
                 with clock.stage("infer"):
                     probability = self._segmenter.infer(tensor)
-                if not self.inferred.put((frame, clock, probability), turn):
+                if not self.inferred.put((frame, clock, picture, probability), turn):
                     break
                 turn = None
         except BaseException as error:
@@ -182,9 +183,9 @@ class _Run:
     def _write(self) -> None:
         try:
             while (item := self.inferred.get()) is not None:
-                frame, clock, probability = item
+                frame, clock, picture, probability = item
                 with clock.stage("postprocess"):
-                    segmentation = self._segmenter.finish(frame, probability)
+                    segmentation = self._segmenter.finish(frame, probability, picture=picture)
                 age_ns = time.monotonic_ns() - frame.captured_ns
                 roi = self._segmenter.roi_of(frame)
                 # A copy of the times, since sinks may keep the result while theirs are being added.

@@ -25,7 +25,11 @@ def normalise(grey: Grey, spec: InputSpec) -> np.ndarray[tuple[int, ...], np.dty
     return np.asarray(grey, np.float32) * np.float32(scale) - np.float32(spec.mean / spec.std)
 
 
+def boxed(image: Image, spec: InputSpec) -> Grey:
+    """An image (H, W[, 3]) in grey and letterboxed into the net's input: uint8 (spec.height, spec.width)."""
+    return letterbox_for(image, spec).apply(to_grey(image))  # grey first: a third of the bytes to resize
+
+
 def to_tensor(image: Image, spec: InputSpec) -> Tensor:
     """Letterbox an image (H, W[, 3]) into the net's input: float32 (1, 1, spec.height, spec.width)."""
-    grey = letterbox_for(image, spec).apply(to_grey(image))  # grey first: a third of the bytes to resize
-    return normalise(grey, spec)[None, None]
+    return normalise(boxed(image, spec), spec)[None, None]

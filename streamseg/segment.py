@@ -11,23 +11,26 @@ from streamseg.errors import EngineError
 from streamseg.latency import StageClock
 from streamseg.novelty import is_unlike, reference
 from streamseg.postprocess import postprocess, unlike_training
-from streamseg.preprocess import letterbox_for, to_grey, to_tensor
+from streamseg.preprocess import boxed, letterbox_for, normalise
 from streamseg.steady import Steady
 from streamseg.types import Backend, Frame, Grey, Image, InputSpec, Roi, Segmentation, State, Tensor
 
 
-def content_of(image: Image, spec: InputSpec) -> Grey:
-    """A picture, uint8 (H, W) or (H, W, 3) BGR, as it enters the net, without the letterbox's padding."""
-    letterbox = letterbox_for(image, spec)
-    left, top, width, height = letterbox.content
-    return letterbox.apply(to_grey(image))[top : top + height, left : left + width]
+def content_of(image: Image, spec: InputSpec, picture: Grey | None = None) -> Grey:
+    """A picture, uint8 (H, W) or (H, W, 3) BGR, as it enters the net, without the letterbox's padding.
+
+    ``picture`` is what :func:`streamseg.preprocess.boxed` made of the same image, if it was done before.
+    """
+    left, top, width, height = letterbox_for(image, spec).content
+    picture = boxed(image, spec) if picture is None else picture
+    return picture[top : top + height, left : left + width]
 
 
 class Segmenter:
     """Segments frames with one back end.
 
-    ``prepare``, ``infer`` and ``finish`` may run in threads of their own, ``infer`` in ``lanes`` of them;
-    they share no state. With ``steady`` a finish depends on those before it: one thread, frames in order.
+    ``picture``, ``tensor``, ``infer`` and ``finish`` may run in threads of their own, ``infer`` in ``lanes``
+    of them; they share no state. With ``steady`` a finish depends on those before: one thread, in order.
     Frames may change size: the ROI is checked in each.
     """
 
@@ -67,12 +70,20 @@ class Segmenter:
         self.roi.check_inside(*frame.image.shape[:2])
         return self.roi
 
-    def prepare(self, frame: Frame, roi: Roi | None = None) -> Tensor:
-        """The net's input: float32 (1, 1, spec.height, spec.width). Raises UsageError for the ROI.
+    def picture(self, frame: Frame, roi: Roi | None = None) -> Grey:
+        """The frame as it enters the net: uint8 (spec.height, spec.width). Raises UsageError for the ROI.
 
         ``roi`` replaces :meth:`roi_of` for this frame; :meth:`finish` then needs the same.
         """
-        return to_tensor((roi or self.roi_of(frame)).crop(frame.image), self.backend.spec)
+        return boxed((roi or self.roi_of(frame)).crop(frame.image), self.backend.spec)
+
+    def tensor(self, picture: Grey) -> Tensor:
+        """The net's input, float32 (1, 1, spec.height, spec.width), of what :meth:`picture` gave."""
+        return normalise(picture, self.backend.spec)[None, None]
+
+    def prepare(self, frame: Frame, roi: Roi | None = None) -> Tensor:
+        """:meth:`picture` and :meth:`tensor` in one."""
+        return self.tensor(self.picture(frame, roi))
 
     def infer(self, tensor: Tensor) -> npt.NDArray[np.float32]:
         """Probability, float32 (spec.height, spec.width). Raises EngineError, also for what is none."""
@@ -94,14 +105,22 @@ class Segmenter:
         return probability
 
     def finish(
-        self, frame: Frame, probability: npt.NDArray[np.float32], roi: Roi | None = None
+        self,
+        frame: Frame,
+        probability: npt.NDArray[np.float32],
+        roi: Roi | None = None,
+        *,
+        picture: Grey | None = None,
     ) -> Segmentation:
-        """The nerve in the frame's own pixels, or UNLIKE_TRAINING where the net's judgement knows better."""
+        """The nerve in the frame's own pixels, or UNLIKE_TRAINING where the net's judgement knows better.
+
+        ``picture`` spares making anew what :meth:`picture` gave for the frame.
+        """
         roi, spec = roi or self.roi_of(frame), self.backend.spec
         image = roi.crop(frame.image)
         known = spec.judgement
         familiar = "" if known is None else known.familiar
-        content = content_of(image, spec)
+        content = content_of(image, spec, picture)
         unlike = bool(familiar) and is_unlike(image, content, familiar)
         if self.steady is not None:
             if self._place != (roi, frame.image.shape):
@@ -127,8 +146,9 @@ class Segmenter:
         """All three in turn; ``clock`` collects the stages preprocess, infer and postprocess."""
         clock = StageClock() if clock is None else clock
         with clock.stage("preprocess"):
-            tensor = self.prepare(frame)
+            picture = self.picture(frame)
+            tensor = self.tensor(picture)
         with clock.stage("infer"):
             probability = self.infer(tensor)
         with clock.stage("postprocess"):
-            return self.finish(frame, probability)
+            return self.finish(frame, probability, picture=picture)

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from typing import Self
 
@@ -28,17 +29,19 @@ from streamseg.capture.rtsp_decoder import PictureDecoder
 from streamseg.capture.rtsp_receiver import Receiver
 from streamseg.capture.rtsp_rtp import Timeline
 from streamseg.capture.rtsp_session import RtspSession
+from streamseg.capture.rtsp_timing import Promptness
 from streamseg.errors import SourceError, UsageError
 from streamseg.types import Frame, SourceInfo
 
 Picture = tuple[av.VideoFrame, int]
-"""A decoded picture, and the monotonic nanoseconds at which it began to arrive."""
+"""A decoded picture, and the monotonic nanoseconds at which it counts as captured."""
 
 
 class RtspSource:
     """Frames of an RTSP stream as they arrive. Implements :class:`streamseg.types.Source`.
 
-    ``captured_ns`` is the arrival of the picture's first packet, before it was decoded. Pictures that are
+    ``captured_ns`` is the arrival of the picture's first packet, before it was decoded; earlier where the
+    sender's time stamps tell that it came late (see :mod:`streamseg.capture.rtsp_timing`). Pictures that are
     damaged, or need one that is, are left out and counted in ``damaged``. Frames may change their size.
     """
 
@@ -79,7 +82,7 @@ class RtspSource:
         track = session.track
         self._decoder = PictureDecoder(track.codec, track.parameter_sets)
         self._converter = PictureConverter()
-        self._timeline = Timeline()
+        self._timeline, self._promptness = Timeline(), Promptness()
         self._clock = track.clock
         self._blind_seconds = max(open_seconds, self._read_seconds)
         self._pictures: deque[Picture] = deque()
@@ -129,7 +132,9 @@ class RtspSource:
             coded = self._receiver.get(limit)
             if coded is None:
                 return False
-            self._pictures.extend(self._decoder.decode(coded, self._timeline.place(coded.timestamp)))
+            units = self._timeline.place(coded.timestamp)
+            captured_ns = self._promptness.captured_ns(units * 1_000_000_000 // self._clock, coded.arrived_ns)
+            self._pictures.extend(self._decoder.decode(replace(coded, arrived_ns=captured_ns), units))
             if self._decoder.waiting:
                 self._receiver.want_key()
                 limit = min(blind, max(quiet, time.monotonic() + self._read_seconds))

@@ -24,7 +24,7 @@ KEYS = "o outline   + - tint   f freeze   s snapshot   r record   w full screen 
 _REFRESH_NS = 250_000_000
 """A picture that stays is drawn again after this, since its age grows."""
 _NOTICE_NS = 5_000_000_000
-_LEAST_LEAD_NS, _MOST_LEAD_NS = 2_000_000, 50_000_000
+_LEAST_LEAD_NS, _MOST_LEAD_NS = 2_000_000, 200_000_000
 """Bounds on how long putting a picture on the screen is taken to last: as long as the last time."""
 _STEP = 0.1
 

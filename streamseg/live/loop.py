@@ -25,13 +25,13 @@ import numpy.typing as npt
 
 from streamseg.latency import StageClock
 from streamseg.live.newest import LADDER, NewestFrames, Phase
-from streamseg.live.presenter import Presenter
+from streamseg.live.presenter import FROZEN_AFTER_NS, Presenter
 from streamseg.live.region import LiveRegion
 from streamseg.live.report import FIGURES_EVERY_NS, LiveReport, Tally
 from streamseg.pipe import Pipe
 from streamseg.segment import Segmenter
 from streamseg.still import StillWatch
-from streamseg.types import Frame, Result, Roi, Source
+from streamseg.types import Frame, Grey, Result, Roi, Source
 from streamseg.view import Command, Display, Figures, Tap, View
 
 POLL_S = 1 / 60
@@ -41,7 +41,7 @@ WAIT_S = 0.2
 JOIN_S = 2.0
 """How long the end of the run waits for a net that is inferring."""
 
-Inferred = tuple[Frame, Roi, StageClock, npt.NDArray[np.float32]]
+Inferred = tuple[Frame, Roi, StageClock, Grey, npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ class _Run:
         self._ended = threading.Event()
         self._presenter = Presenter(round(options.age_budget_s * 1e9))
         self._region = LiveRegion(options.roi, search=options.find_roi, say=say)
-        self._still = StillWatch()
+        self._still = StillWatch(FROZEN_AFTER_NS / 1e9)
         self._tally = Tally()
         self._inferred: Pipe[Inferred] = Pipe()
         self._all_finished = threading.Event()
@@ -200,10 +200,11 @@ class _Run:
                 clock = StageClock()
                 clock.add("wait", time.monotonic_ns() - frame.captured_ns)
                 with clock.stage("preprocess"):
-                    tensor = self._segmenter.prepare(frame, roi)
+                    picture = self._segmenter.picture(frame, roi)
+                    tensor = self._segmenter.tensor(picture)
                 with clock.stage("infer"):
                     probability = self._segmenter.infer(tensor)
-                if not self._inferred.put((frame, roi, clock, probability), self._taken):
+                if not self._inferred.put((frame, roi, clock, picture, probability), self._taken):
                     return
                 self._taken += 1
         finally:
@@ -211,9 +212,9 @@ class _Run:
 
     def _finish(self) -> None:
         while (item := self._inferred.get()) is not None:
-            frame, roi, clock, probability = item
+            frame, roi, clock, picture, probability = item
             with clock.stage("postprocess"):
-                segmentation = self._segmenter.finish(frame, probability, roi)
+                segmentation = self._segmenter.finish(frame, probability, roi, picture=picture)
             now_ns = time.monotonic_ns()
             result = Result(frame, segmentation, roi, clock.stage_ns, now_ns - frame.captured_ns)
             self._tally.segmented(result, now_ns)

@@ -17,8 +17,9 @@ from enum import StrEnum
 from streamseg.errors import SourceError, StreamsegError, UsageError
 from streamseg.types import Frame, Source
 
-LADDER = (0.2, 0.5, 1.0, 2.0, 5.0)
-"""Seconds before the first, second, ... attempt to open a lost source again; the last one repeats."""
+LADDER = (0.2, 0.5, 1.0)
+"""Seconds before the first, second, ... attempt to open a lost source again; the last one repeats. It stays
+short: somebody with a needle waits for the picture."""
 GOOD_RUN_S = 3.0
 """A source that delivered for so long begins the ladder anew when it is lost."""
 CLOSE_S = 1.0

@@ -3,7 +3,8 @@
 1. An outline is shown on the frame that it was computed from and on no other.
 2. From ``captured_ns + budget`` on it is not shown. What is shown then is the newest frame without an
    outline, and the state says why: LAGGING where the segmentation is behind, SOURCE_LOST without frames.
-3. Where nothing is known to be live (FROZEN, SOURCE_LOST, STARTING) there is no outline at all.
+3. Where nothing is known to be live (FROZEN, SOURCE_LOST, STARTING) there is no outline at all, and none of a
+   frame from before comes back afterwards.
 4. Back from LAGGING only with an outline that has some of its life left, or it would flicker.
 5. Time never runs backwards on the display, but for one step from a frame without an outline to an outline,
    and then by less than the budget.
@@ -26,8 +27,12 @@ RETURN_SHARE = 0.8
 """Share of the budget by which an outline ends LAGGING."""
 TICK_NS = 100_000_000
 """Texts that hold a duration change no more often than this."""
+FROZEN_AFTER_NS = 1_000_000_000
+"""A picture that has not changed for so long is that of a frozen scanner."""
 FIRST_OUTLINE_NS = 5_000_000_000
 """A net that has given nothing by then does not start, it lags."""
+FIRST_SILENCE_NS = 500_000_000
+"""A source whose pace is not known yet may be silent for so long."""
 LONGEST_INTERVAL_NS = 1_000_000_000
 """No source is so slow that a silence of three times this long would be normal."""
 
@@ -50,9 +55,11 @@ class Presenter:
         self._news = 0
         self._newest: Frame | None = None
         self._newest_roi: Roi | None = None
-        self._arrived_ns = self._first_ns = 0
+        self._arrived_ns = self._alive_ns = 0
         self._arrivals: deque[int] = deque(maxlen=16)
         self._still_since_ns: int | None = None
+        self._alive_from = 0
+        """Index of the first frame since the source came back, or what it shows began to change again."""
         self._searching = ""
         self._result: Result | None = None
         self._status = SourceStatus()
@@ -65,10 +72,17 @@ class Presenter:
     def arrived(self, frame: Frame, roi: Roi | None, arrived_ns: int, *, still: bool) -> None:
         """A frame came; ``roi`` where it is known; ``still``: its content has not changed for a while."""
         with self._changed:
+            if self._newest is not None and self._lost(arrived_ns) is not None:
+                self._alive_from, self._alive_ns = frame.index, arrived_ns
+                self._arrivals.clear()
             self._newest, self._newest_roi, self._arrived_ns = frame, roi, arrived_ns
-            self._first_ns = self._first_ns or arrived_ns
+            self._alive_ns = self._alive_ns or arrived_ns
             self._arrivals.append(arrived_ns)
-            self._still_since_ns = (self._still_since_ns or arrived_ns) if still else None
+            if still:
+                self._still_since_ns = self._still_since_ns or arrived_ns - FROZEN_AFTER_NS
+                self._alive_from, self._alive_ns = frame.index + 1, arrived_ns
+            else:
+                self._still_since_ns = None
             self._wake()
 
     def segmented(self, result: Result) -> None:
@@ -86,8 +100,10 @@ class Presenter:
     def source(self, status: SourceStatus) -> None:
         """The connection to the source changed."""
         with self._changed:
-            if status.phase is not Phase.OPEN:
+            if status.phase not in (Phase.OPEN, Phase.ENDED):
                 self._arrivals.clear()
+                if self._newest is not None:
+                    self._alive_from = self._newest.index + 1
             self._status = status
             self._wake()
 
@@ -140,12 +156,12 @@ class Presenter:
         newest, roi, result = self._newest, self._newest_roi, self._result
         if (lost := self._lost(now_ns)) is not None:
             return _Decision(State.SOURCE_LOST, lost, newest, roi)
-        if newest is None or result is None or self._searching:
-            overdue = not self._searching and 0 < self._first_ns < now_ns - FIRST_OUTLINE_NS
-            return _Decision(State.LAGGING if overdue else State.STARTING, self._why_not_yet(), newest, roi)
         if self._still_since_ns is not None:
             lasted = _seconds(now_ns - self._still_since_ns)
             return _Decision(State.FROZEN, f"the picture has not changed for {lasted}", newest, roi)
+        if newest is None or result is None or result.frame.index < self._alive_from or self._searching:
+            overdue = not self._searching and 0 < self._alive_ns < now_ns - FIRST_OUTLINE_NS
+            return _Decision(State.LAGGING if overdue else State.STARTING, self._why_not_yet(), newest, roi)
         age_ns = now_ns - result.frame.captured_ns
         limit_ns = round(self.budget_ns * RETURN_SHARE) if self._lagging else self.budget_ns
         # What is on the display already stays until it expires.
@@ -173,18 +189,25 @@ class Presenter:
         if self._newest is None or status.phase is Phase.ENDED:
             return None
         silence_ns = now_ns - self._arrived_ns
-        return f"no frame for {_seconds(silence_ns)}" if silence_ns > self._patience_ns() else None
+        return f"no frame for {_seconds(silence_ns)}" if silence_ns >= self._patience_ns() else None
 
     def _patience_ns(self) -> int:
-        """Silence after which frames are missing: the budget, or three usual intervals of a slow source."""
+        """Silence after which frames are missing.
+
+        That is three usual intervals of a slow source. For others it is the budget, less what the newest
+        frame had used of it when it arrived: when its outline expires, it is the silence that is to be said.
+        """
         times = list(self._arrivals)
-        if len(times) < 3:
-            return max(self.budget_ns, 500_000_000)
+        if len(times) < 3 or self._newest is None:
+            return max(self.budget_ns, FIRST_SILENCE_NS)
         usual_ns = statistics.median(b - a for a, b in itertools.pairwise(times))
-        return max(self.budget_ns, round(3 * min(usual_ns, LONGEST_INTERVAL_NS)))
+        spent_ns = self._arrived_ns - self._newest.captured_ns
+        return max(self.budget_ns - max(0, spent_ns), round(3 * min(usual_ns, LONGEST_INTERVAL_NS)))
 
     def _why_late(self, result: Result, newest: Frame) -> str:
         limit = f"limit {self.budget_ns / 1e6:.0f} ms"
+        if (late_ns := self._arrived_ns - newest.captured_ns) > self.budget_ns:
+            return f"the newest picture came {late_ns / 1e6:.0f} ms late; {limit}"
         if newest.index > result.frame.index:
             return f"the last outline came {result.age_ns / 1e6:.0f} ms after its frame; {limit}"
         return f"no newer frame yet; {limit}"

@@ -184,9 +184,11 @@ class Hub:
         assert view.roi is not None
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(
-                self._pool, encode_picture, view.frame.image, view.roi, self._quality
-            )
+            work = loop.run_in_executor(self._pool, encode_picture, view.frame.image, view.roi, self._quality)
+        except RuntimeError as error:  # the pool was shut down: the display is being closed
+            raise Dropped(1001, "the program has ended") from error
+        try:
+            return await work
         except SinkError as error:
             self.failure = error
             raise

@@ -56,7 +56,7 @@ def test_an_engine_slower_than_the_budget_shows_pictures_without_outlines() -> N
 def test_states_over_a_loss_and_a_return() -> None:
     script = Script([*STEADY, Act(what="fail")], [Act(0.02)] * 40)
     report, display = run(script, reconnect=True, seconds=1.5, age_budget_s=0.15)
-    assert display.states[:4] == ["starting", "nerve", "source lost", "nerve"]
+    assert display.states[:5] == ["starting", "nerve", "source lost", "starting", "nerve"]
     assert report.reconnects == 1
     assert report.states[State.SOURCE_LOST] > 0.01
     assert sum(report.states.values()) == pytest.approx(report.seconds, abs=0.3)

@@ -111,7 +111,8 @@ def test_silence_is_a_lost_source_once_frames_are_missing() -> None:
         last = desk.frame(index, 33 * index)
     desk.result(last, 180)
     assert desk.at(300).state is State.NERVE
-    view = desk.at(165 + 151)
+    assert desk.at(165 + 149.9).state is State.NERVE
+    view = desk.at(165 + 150)
     assert (view.state, view.segmentation, view.frame) == (State.SOURCE_LOST, None, last)
     assert view.reason == "no frame for 0.1 s"
     assert desk.at(1200).reason == "no frame for 1.0 s"
@@ -153,10 +154,37 @@ def test_a_frozen_scanner_has_no_outline() -> None:
     desk.result(frozen, 40)
     view = desk.at(45)
     assert (view.state, view.segmentation, view.frame) == (State.FROZEN, None, frozen)
-    assert view.reason == "the picture has not changed for 0.0 s"
+    assert view.reason == "the picture has not changed for 1.0 s"
     moving = desk.frame(2, 66)
+    after = desk.at(67)
+    assert (after.state, after.segmentation) == (State.STARTING, None), "the frozen picture's outline is old"
     desk.result(moving, 80)
     assert desk.at(80).state is State.NERVE
+
+
+def test_after_a_return_no_outline_from_before_is_shown() -> None:
+    desk = Desk()
+    for index in range(5):
+        last = desk.frame(index, 33 * index)
+    desk.presenter.source(SourceStatus(Phase.WAITING, "gone"))
+    desk.presenter.source(SourceStatus(Phase.OPEN))
+    first = desk.frame(5, 140)
+    desk.result(last, 145)
+    assert desk.at(145).state is State.STARTING
+    desk.result(first, 160)
+    assert desk.at(160).state is State.NERVE
+
+
+def test_pictures_that_a_network_held_back_are_late_not_fresh() -> None:
+    desk = Desk()
+    for index in range(5):
+        desk.result(desk.frame(index, 33 * index), 33 * index + 20)
+    held = frame_at(5, 165)
+    desk.presenter.arrived(held, Roi.whole(held.image), 900 * MS, still=False)
+    desk.result(held, 920)
+    view = desk.at(920)
+    assert (view.state, view.segmentation) == (State.LAGGING, None)
+    assert view.reason == "the newest picture came 735 ms late; limit 150 ms"
 
 
 def test_while_the_image_is_looked_for_it_is_starting() -> None:
