@@ -23,10 +23,11 @@ from typing import Any, Self
 
 import numpy as np
 
+from streamseg.cli import live_run
+from streamseg.cli.cores import leave_cores_to_the_net
 from streamseg.latency import Percentiles
 from streamseg.phantom import PhantomVideo
 from streamseg.segment import Segmenter
-from streamseg.steady import Steady
 from streamseg.types import Backend, Frame, Grey, Image, Result, Roi, SourceInfo
 from streamseg.view import View
 from tests.rtsp_server import barcode
@@ -108,11 +109,9 @@ class Throttled:
 
 
 def live_segmenter(backend: Backend) -> Segmenter:
-    """As the live command makes it: with steady outlines, and warm."""
-    segmenter = Segmenter(backend, steady=Steady())
-    for _ in range(3):
-        segmenter.infer(np.zeros((1, 1, backend.spec.height, backend.spec.width), np.float32))
-    return segmenter
+    """Steady and warm, in a process that is set up as the live command does it."""
+    leave_cores_to_the_net()
+    return live_run.live_segmenter(backend)
 
 
 class Listener:

@@ -38,6 +38,8 @@ POLL_S = 1 / 60
 """The longest sleep of the display's thread."""
 WAIT_S = 0.2
 """The longest wait of the others without looking whether the run has ended."""
+LOOK_EVERY_NS = 25_000_000
+"""How often it is looked whether the scanner is frozen: fast sources do not need it in every frame."""
 JOIN_S = 2.0
 """How long the end of the run waits for a net that is inferring."""
 
@@ -116,7 +118,7 @@ class _Run:
         self._ended = threading.Event()
         self._presenter = Presenter(round(options.age_budget_s * 1e9))
         self._region = LiveRegion(options.roi, search=options.find_roi, say=say)
-        self._still = StillWatch(FROZEN_AFTER_NS / 1e9)
+        self._still, self._frozen, self._looked_ns = StillWatch(FROZEN_AFTER_NS / 1e9), False, 0
         self._tally = Tally()
         self._inferred: Pipe[Inferred] = Pipe()
         self._all_finished = threading.Event()
@@ -164,8 +166,10 @@ class _Run:
         for tap in self._taps:
             tap.offered(frame, arrived_ns)
         roi = self._region.known(frame)
-        still = self._still.look(frame.image if roi is None else roi.crop(frame.image), arrived_ns)
-        self._presenter.arrived(frame, roi, arrived_ns, still=still)
+        if arrived_ns - self._looked_ns >= LOOK_EVERY_NS:
+            self._looked_ns = arrived_ns
+            self._frozen = self._still.look(frame.image if roi is None else roi.crop(frame.image), arrived_ns)
+        self._presenter.arrived(frame, roi, arrived_ns, still=self._frozen)
 
     def _source_changed(self) -> None:
         status = self._reader.status

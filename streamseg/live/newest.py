@@ -22,6 +22,11 @@ LADDER = (0.2, 0.5, 1.0)
 short: somebody with a needle waits for the picture."""
 GOOD_RUN_S = 3.0
 """A source that delivered for so long begins the ladder anew when it is lost."""
+LAST_PART = 0.25
+"""Of the interval between two frames: a frame that is due within it is worth waiting for, being fresher by
+three times as much as the wait may cost."""
+SLOW_NS = 25_000_000
+"""Faster sources than one frame in this time have fresh frames anyway."""
 CLOSE_S = 1.0
 """How long closing waits for the reader; one that hangs is left behind."""
 
@@ -89,6 +94,7 @@ class NewestFrames:
         self._stop = threading.Event()
         self._status = SourceStatus()
         self._slot: Frame | None = None
+        self._arrived_ns = self._interval_ns = 0
         self._source: Source | None = None
         self._delivered_before = False
         self._thread = threading.Thread(target=self._run, name="streamseg-read", daemon=True)
@@ -108,10 +114,16 @@ class NewestFrames:
         self._thread.start()
 
     def take(self, timeout_s: float) -> Frame | None:
-        """The newest frame that nobody took yet; None when none came within the time."""
+        """The newest frame that nobody took yet; None when none came within the time.
+
+        Waits a little for the next one where it is about to come: a net that takes two intervals would else
+        always get frames that are one interval old.
+        """
         with self._changed:
             if self._slot is None:
                 self._changed.wait(timeout_s)
+            elif rest_ns := worth_waiting_ns(time.monotonic_ns() - self._arrived_ns, self._interval_ns):
+                self._changed.wait(min(timeout_s, rest_ns / 1e9))
             frame, self._slot = self._slot, None
             return frame
 
@@ -189,6 +201,10 @@ class NewestFrames:
         self._delivered_before = True
         self._on_frame(frame, arrived_ns)
         with self._changed:
+            interval_ns = arrived_ns - self._arrived_ns
+            # Smoothed: no wait may be planned upon one frame that came early.
+            self._interval_ns += round(0.2 * (min(interval_ns, 10 * SLOW_NS) - self._interval_ns))
+            self._arrived_ns = arrived_ns
             self.offered += 1
             self.dropped += self._slot is not None
             self._slot = frame
@@ -199,6 +215,14 @@ class NewestFrames:
             self._status = replace(self._status, **changes)  # type: ignore[arg-type]
             self._changed.notify_all()
         self._on_change()
+
+
+def worth_waiting_ns(age_ns: int, interval_ns: int) -> int:
+    """How long to wait for the next frame where the newest arrived ``age_ns`` ago; 0: take that one."""
+    rest_ns = interval_ns - age_ns
+    if interval_ns < SLOW_NS or not 0 < rest_ns <= LAST_PART * interval_ns:
+        return 0
+    return rest_ns + round(LAST_PART * interval_ns / 4)  # frames come a little late as often as early
 
 
 def _close(source: Source) -> None:

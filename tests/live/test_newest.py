@@ -8,7 +8,7 @@ import time
 import pytest
 
 from streamseg.errors import SourceError, UsageError
-from streamseg.live.newest import NewestFrames, Phase, SourceStatus
+from streamseg.live.newest import NewestFrames, Phase, SourceStatus, worth_waiting_ns
 from streamseg.types import Frame
 from tests.live.doubles import Act, Script
 
@@ -143,3 +143,37 @@ def test_closing_does_not_wait_for_a_source_that_hangs(act: Act) -> None:
 
     threading.Thread(target=close, daemon=True).start()
     assert closed.wait(10.0)
+
+
+MS = 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("age_ms", "interval_ms", "waits"),
+    [
+        (0, 33, False),
+        (20, 33, False),
+        (26, 33, True),
+        (32, 33, True),
+        (33, 33, False),
+        (40, 33, False),  # it is overdue: who knows when it comes
+        (15, 16, False),  # a fast source
+        (0, 0, False),
+    ],
+)
+def test_a_frame_that_is_about_to_come_is_waited_for(age_ms: int, interval_ms: int, waits: bool) -> None:
+    rest = worth_waiting_ns(age_ms * MS, interval_ms * MS)
+    assert (rest > 0) == waits
+    assert rest <= (interval_ms / 4 + interval_ms / 16) * MS
+
+
+def test_a_net_that_takes_two_intervals_gets_fresh_frames() -> None:
+    ages: list[float] = []
+    reader = NewestFrames(Script([Act(0.06)] * 40), again=False)
+    reader.start()
+    while not reader.over:
+        if (frame := reader.take(0.5)) is not None:
+            ages.append((time.monotonic_ns() - frame.captured_ns) / MS)
+            time.sleep(0.115)
+    reader.close()
+    assert min(ages[-6:]) < 30, "once in step it stays so"
