@@ -168,7 +168,7 @@ class Presenter:
         shown = self._view.segmentation is not None and self._view.frame is result.frame
         if age_ns < (self.budget_ns if shown else limit_ns):
             return _Decision(result.state, "", result.frame, result.roi, result)
-        return _Decision(State.LAGGING, self._why_late(result, newest), newest, roi)
+        return _Decision(State.LAGGING, self._why_late(result, newest, now_ns), newest, roi)
 
     def _why_not_yet(self) -> str:
         if self._newest is None:
@@ -204,13 +204,15 @@ class Presenter:
         spent_ns = self._arrived_ns - self._newest.captured_ns
         return max(self.budget_ns - max(0, spent_ns), round(3 * min(usual_ns, LONGEST_INTERVAL_NS)))
 
-    def _why_late(self, result: Result, newest: Frame) -> str:
+    def _why_late(self, result: Result, newest: Frame, now_ns: int) -> str:
         limit = f"limit {self.budget_ns / 1e6:.0f} ms"
         if (late_ns := self._arrived_ns - newest.captured_ns) > self.budget_ns:
             return f"the newest picture came {late_ns / 1e6:.0f} ms late; {limit}"
-        if newest.index > result.frame.index:
+        if newest.index == result.frame.index:
+            return f"no newer frame yet; {limit}"
+        if result.age_ns > RETURN_SHARE * self.budget_ns:
             return f"the last outline came {result.age_ns / 1e6:.0f} ms after its frame; {limit}"
-        return f"no newer frame yet; {limit}"
+        return f"no outline of a frame of the last {_seconds(now_ns - result.frame.captured_ns)}; {limit}"
 
 
 def _seconds(duration_ns: int) -> str:
