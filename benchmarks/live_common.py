@@ -24,7 +24,7 @@ from typing import Any, Self
 import numpy as np
 
 from streamseg.cli import live_run
-from streamseg.cli.cores import leave_cores_to_the_net
+from streamseg.cli.process import settle_in
 from streamseg.latency import Percentiles
 from streamseg.phantom import PhantomVideo
 from streamseg.segment import Segmenter
@@ -110,7 +110,7 @@ class Throttled:
 
 def live_segmenter(backend: Backend) -> Segmenter:
     """Steady and warm, in a process that is set up as the live command does it."""
-    leave_cores_to_the_net()
+    settle_in()
     return live_run.live_segmenter(backend)
 
 

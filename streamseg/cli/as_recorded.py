@@ -46,7 +46,9 @@ def repeat(uri: str, *, engine: str | None, start_seconds: float, as_json: bool)
     """
     from streamseg.backends import load_backend
     from streamseg.cli.live_run import live_segmenter
+    from streamseg.cli.process import settle_in
 
+    settle_in()
     source = _open(uri, start_seconds)
     then = _Then.of(source)
     options = LiveOptions(age_budget_s=_budget_ms(source.recorded.header) / 1e3, roi=_region(source.info))

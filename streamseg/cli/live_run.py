@@ -17,8 +17,8 @@ from streamseg.capture import open_source
 from streamseg.capture.address import masked, without_credentials
 from streamseg.capture.live_sources import CaptureOptions, is_live, open_live, parse_rate, parse_size
 from streamseg.cli.console import Stop, print_json, say, stderr_console, stop_on_signals
-from streamseg.cli.cores import leave_cores_to_the_net
 from streamseg.cli.outputs import check_outputs
+from streamseg.cli.process import settle_in
 from streamseg.config import Setup, from_values, load_profile, save_profile
 from streamseg.errors import UsageError
 from streamseg.live import LiveOptions, LiveReport, run_live
@@ -75,7 +75,7 @@ def run(setup: Setup, session: Session, *, as_json: bool) -> None:
     """The whole run. Raises what ended it; typer.Exit after a signal."""
     from streamseg.backends import load_backend
 
-    leave_cores_to_the_net()
+    settle_in()
     source = setup.source or ""
     options = LiveOptions(
         age_budget_s=setup.age_budget_ms / 1e3,

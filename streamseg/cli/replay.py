@@ -78,8 +78,8 @@ def replay(
     from streamseg.backends import load_backend
     from streamseg.capture import list_clips
     from streamseg.cli.clip import ReplayOptions
-    from streamseg.cli.cores import leave_cores_to_the_net
     from streamseg.cli.outputs import check_outputs, plan_outputs
+    from streamseg.cli.process import settle_in
     from streamseg.errors import UsageError
     from streamseg.types import Roi
 
@@ -92,7 +92,7 @@ def replay(
     folder = clips != [source]
     plan = plan_outputs(clips, folder=folder, video=out, records=records or [])
     check_outputs(list(chain.from_iterable(plan)), clips, force=force)
-    leave_cores_to_the_net()
+    settle_in()
     backend = load_backend(engine, throughput=True)
     try:
         with stop_on_signals() as stop:
