@@ -16,6 +16,7 @@ import typer
 from streamseg.capture import open_source
 from streamseg.capture.address import masked, without_credentials
 from streamseg.capture.live_sources import CaptureOptions, is_live, open_live, parse_rate, parse_size
+from streamseg.cli.clip import ReplayOptions, choose_roi
 from streamseg.cli.console import Stop, print_json, say, stderr_console, stop_on_signals
 from streamseg.cli.outputs import check_outputs
 from streamseg.cli.process import settle_in
@@ -133,17 +134,18 @@ def _capture_options(setup: Setup) -> CaptureOptions:
 
 
 def _with_region(options: LiveOptions, setup: Setup) -> LiveOptions:
-    """The ROI that is given or that a recorded source knows; else it is looked for, or the frame is whole."""
+    """The ROI that is given, or that a recording knows or shows; of a live source it is looked for later."""
     source = setup.source or ""
     if setup.roi not in ("auto", "none"):
         return replace(options, roi=Roi.parse(setup.roi))
     if setup.roi == "none" or source.startswith("phantom:"):
         return options
-    if not is_live(source):
-        with open_source(source) as recorded:
-            if recorded.info.region is not None:
-                return replace(options, roi=recorded.info.region)
-    return replace(options, find_roi=True)
+    if is_live(source):
+        return replace(options, find_roi=True)
+    # A recording may be over before enough of it was seen, so it is looked at beforehand, as in a replay.
+    with open_source(source) as recorded:
+        info = recorded.info
+    return replace(options, roi=choose_roi(source, info, ReplayOptions())[0])
 
 
 def _open_displays(setup: Setup, session: Session, opened: ExitStack) -> list[Display]:

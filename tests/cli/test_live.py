@@ -67,6 +67,18 @@ def test_without_pace_a_recording_gives_all_it_can(
     assert report["offered"] == 30
 
 
+def test_the_image_in_a_short_recording_is_found_beforehand(
+    engine: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clips = sorted((Path(__file__).parents[2].parent / "shared/data/clips").glob("*.mp4"))
+    if not clips:
+        pytest.skip("the real clips are not at ../shared/data/clips")
+    code, report, err = live_json([str(clips[0]), "--engine", str(engine)], capsys)
+    assert code == 0
+    assert report["processed"] > 0, "it is shorter than the search in a live source takes"
+    assert "found the ultrasound image at 2" in err
+
+
 def test_phantom_for_some_seconds(engine: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, report, _ = live_json(["phantom:?size=96x64", "--engine", str(engine), "--seconds", "1"], capsys)
     assert code == 0
