@@ -42,6 +42,10 @@ class Percentiles:
         p50, p95, p99 = np.percentile(values, (50, 95, 99))
         return cls(len(values), float(p50), float(p95), float(p99), float(values.max()))
 
+    def to_json(self) -> dict[str, float]:
+        """p50, p95, p99 and max in milliseconds, to a microsecond."""
+        return {key: round(getattr(self, f"{key}_ms"), 3) for key in ("p50", "p95", "p99", "max")}
+
 
 class StageClock:
     """Collects, for one frame, the nanoseconds spent in each stage. Used by one thread at a time."""

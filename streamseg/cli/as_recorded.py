@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import typer
-
 from streamseg.archive.reader import Recorded
 from streamseg.capture import open_source
 from streamseg.capture.paced import PacedSource
@@ -45,7 +43,7 @@ def repeat(uri: str, *, engine: str | None, start_seconds: float, as_json: bool)
     Raises UsageError for what is no recording, and whatever ended the run; typer.Exit after a signal.
     """
     from streamseg.backends import load_backend
-    from streamseg.cli.live_run import live_segmenter
+    from streamseg.cli.live_run import leave, live_segmenter
     from streamseg.cli.process import settle_in
 
     settle_in()
@@ -68,11 +66,7 @@ def repeat(uri: str, *, engine: str | None, start_seconds: float, as_json: bool)
         used = {"name": backend.name, "sha256": backend.fingerprint}
         now = {"source": source.info.name, **report.to_json(), "engine": used}
         print_json({**now, "recorded": then.to_json()})
-    if report.error is not None:
-        raise report.error
-    if stop:
-        say(f"stopped by {stop.cause}")
-        raise typer.Exit(stop.exit_code)
+    leave(report, stop)
 
 
 def _open(uri: str, start_seconds: float) -> RecordingSource:

@@ -85,10 +85,7 @@ class ClipRun:
             "roi": None if self.roi is None else [self.roi.x, self.roi.y, self.roi.width, self.roi.height],
             "roi_from": self.roi_from,
             "states": self.states,
-            "stages_ms": {
-                name: {key: round(getattr(times, f"{key}_ms"), 3) for key in ("p50", "p95", "p99", "max")}
-                for name, times in stages.items()
-            },
+            "stages_ms": {name: times.to_json() for name, times in stages.items()},
             "outputs": [
                 {"path": str(output.path), "frames": output.frames, "bytes": output.size}
                 for output in self.outputs

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
@@ -17,9 +16,10 @@ from streamseg.capture import open_source
 from streamseg.capture.address import masked, without_credentials
 from streamseg.capture.live_sources import CaptureOptions, is_live, open_live, parse_rate, parse_size
 from streamseg.cli.clip import ReplayOptions, choose_roi
-from streamseg.cli.console import Stop, print_json, say, stderr_console, stop_on_signals
+from streamseg.cli.console import Stop, print_json, say, stop_on_signals
 from streamseg.cli.outputs import check_outputs
 from streamseg.cli.process import settle_in
+from streamseg.cli.report import show_latencies
 from streamseg.config import Setup, from_values, load_profile, save_profile
 from streamseg.errors import UsageError
 from streamseg.live import LiveOptions, LiveReport, run_live
@@ -236,7 +236,11 @@ def _conclude(report: LiveReport, setup: Setup, backend: Backend, stop: Stop, *,
                 "engine": {"name": backend.name, "sha256": backend.fingerprint},
             }
         )
-    sys.stdout.flush()
+    leave(report, stop)
+
+
+def leave(report: LiveReport, stop: Stop) -> None:
+    """Raise what ended a run, or typer.Exit after a signal; else return."""
     if report.error is not None:
         raise report.error
     if stop:
@@ -246,17 +250,8 @@ def _conclude(report: LiveReport, setup: Setup, backend: Backend, stop: Stop, *,
 
 def _show_report(report: LiveReport) -> None:
     """Times, counts and states, for people, on stderr."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
     if report.stages:
-        table = Table("stage", box=SIMPLE_HEAD, title="milliseconds per frame", title_justify="left")
-        for column in ("p50", "p95", "p99", "max"):
-            table.add_column(column, justify="right")
-        for name, times in {**report.stages, "age at display": report.age}.items():
-            figures = (times.p50_ms, times.p95_ms, times.p99_ms, times.max_ms)
-            table.add_row(name, *(f"{figure:.1f}" for figure in figures))
-        stderr_console().print(table)
+        show_latencies("milliseconds per frame", {**report.stages, "age at display": report.age})
     states = ", ".join(f"{state} {seconds:.1f} s" for state, seconds in report.states.items())
     say(
         f"{report.offered} frames offered, {report.processed} segmented, {report.dropped} dropped, "

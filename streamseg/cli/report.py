@@ -1,19 +1,22 @@
-"""The table at the end of a replay: latencies per stage, and what was written. For people, on stderr."""
+"""The tables at the end of a run: latencies per stage, and what was written. For people, on stderr."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from streamseg.cli.console import say, stderr_console
 
 if TYPE_CHECKING:
     from streamseg.cli.clip import ClipRun
+    from streamseg.latency import Percentiles
 
 
 def show_run(run: ClipRun) -> None:
     """Print one clip's figures. Nothing for a clip that broke before its first frame."""
     if run.stages:
-        _show_latencies(run)
+        stages = {**run.stages, **({"age": run.age} if run.age else {})}
+        show_latencies(f"{run.source}: milliseconds per frame", stages)
     if run.frames:
         rate = f", {run.fps:.1f} frames/s" if run.fps else ""
         states = ", ".join(f"{state} {count}" for state, count in run.states.items())
@@ -25,16 +28,15 @@ def show_run(run: ClipRun) -> None:
             say(f"{path}: {moved} frames were moved on, since their times in the source do not increase")
 
 
-def _show_latencies(run: ClipRun) -> None:
+def show_latencies(title: str, stages: Mapping[str, Percentiles]) -> None:
+    """Print a table with a row of percentiles per stage, on stderr."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(
-        "stage", box=SIMPLE_HEAD, title=f"{run.source}: milliseconds per frame", title_justify="left"
-    )
+    table = Table("stage", box=SIMPLE_HEAD, title=title, title_justify="left")
     for column in ("p50", "p95", "p99", "max"):
         table.add_column(column, justify="right")
-    for name, times in {**run.stages, **({"age": run.age} if run.age else {})}.items():
+    for name, times in stages.items():
         figures = (times.p50_ms, times.p95_ms, times.p99_ms, times.max_ms)
         table.add_row(name, *(f"{figure:.1f}" for figure in figures))
     stderr_console().print(table)

@@ -57,17 +57,13 @@ class LiveReport:
                 "seconds": round(self.seconds, 3),
                 "offered_fps": round(self.offered / self.seconds, 3) if self.seconds else None,
                 "processed_fps": round(self.processed / self.seconds, 3) if self.seconds else None,
-                "age_ms": _milliseconds(self.age),
-                "stages_ms": {name: _milliseconds(times) for name, times in self.stages.items()},
+                "age_ms": self.age.to_json(),
+                "stages_ms": {name: times.to_json() for name, times in self.stages.items()},
                 "states": {str(state): round(seconds, 3) for state, seconds in self.states.items()},
                 "error": None if self.error is None else str(self.error),
             }
         )
         return found
-
-
-def _milliseconds(times: Percentiles) -> dict[str, float]:
-    return {key: round(getattr(times, f"{key}_ms"), 3) for key in ("p50", "p95", "p99", "max")}
 
 
 class Tally:

@@ -6,7 +6,6 @@ The scenarios run in a process that sees the device; see Child.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
@@ -17,23 +16,10 @@ import pytest
 from streamseg.capture.v4l2 import V4l2Source
 from streamseg.types import Source
 from tests.capture.media import number_of
-from tests.capture.v4l2_device import Child, EmulatedDevice, Mode, emulated_device
+from tests.capture.v4l2_device import Child, EmulatedDevice, Mode
 
 FAST = Fraction(100)
 """A rate at which tests are short."""
-
-
-@pytest.fixture(scope="module")
-def device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatedDevice]:
-    with emulated_device(tmp_path_factory.mktemp("v4l2")) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def child(device: EmulatedDevice) -> Iterator[Child]:
-    started = Child(device)
-    yield started
-    started.close()
 
 
 def numbers(device: EmulatedDevice, count: int, options: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -11,23 +10,10 @@ import pytest
 
 from streamseg.capture.v4l2 import V4l2Source
 from streamseg.errors import SourceError, UsageError
-from tests.capture.v4l2_device import PATH, Child, EmulatedDevice, Mode, emulated_device
+from tests.capture.v4l2_device import PATH, Child, EmulatedDevice, Mode
 
 FAST = Fraction(100)
 """A rate at which tests are short."""
-
-
-@pytest.fixture(scope="module")
-def device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatedDevice]:
-    with emulated_device(tmp_path_factory.mktemp("v4l2")) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def child(device: EmulatedDevice) -> Iterator[Child]:
-    started = Child(device)
-    yield started
-    started.close()
 
 
 def opened(device: EmulatedDevice, options: dict[str, Any]) -> str:

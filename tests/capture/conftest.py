@@ -1,0 +1,22 @@
+"""A frame grabber that does not exist, for the tests of a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.capture.v4l2_device import Child, EmulatedDevice, emulated_device
+
+
+@pytest.fixture(scope="module")
+def device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatedDevice]:
+    with emulated_device(tmp_path_factory.mktemp("v4l2")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def child(device: EmulatedDevice) -> Iterator[Child]:
+    started = Child(device)
+    yield started
+    started.close()
