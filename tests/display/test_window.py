@@ -188,7 +188,8 @@ def test_closing_the_window_quits_and_it_stays_closed(child, desktop):
 def test_full_screen_and_back_and_another_size(child, desktop):
     child.show("nerve", 600_000)
     wait_for(lambda: outlined(desktop.screen()))
-    assert near(desktop.screen()[-4:], BACKGROUND).all(), "down to the last row"
+    # The window manager takes its time: the outline may be there before the window fills the screen.
+    wait_for(lambda: near(desktop.screen()[-4:], BACKGROUND).all())
     desktop.press("w")
     wait_for(lambda: not near(desktop.screen()[:4], BACKGROUND).all())
     desktop.resize(800, 600)
