@@ -9,6 +9,8 @@
     |   `-- SourceCut         it ended in the middle; every frame before the cut was delivered
     |-- DataError             a data set is inconsistent (mask without image, wrong size, ...)
     |-- EngineError           an engine is damaged, does not fit, or fails
+    |   |-- EngineMisfit      it was built for another machine or by other versions; building it again helps
+    |   `-- GateError         it does not do what its weights do, and stays out of the store
     `-- SinkError             an output cannot be written (disk full, no permission, ...)
 
 Every message is one line: what was wrong, what was received, what to do. Driver exceptions are
@@ -16,6 +18,8 @@ translated where they arise and kept as ``__cause__``; no caller needs to know P
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 class StreamsegError(Exception):
@@ -54,6 +58,24 @@ class DataError(StreamsegError):
 
 class EngineError(StreamsegError):
     """An engine is damaged, does not fit this program or machine, or failed."""
+
+
+class EngineMisfit(EngineError):
+    """An engine was built for another machine or by other versions, and was not loaded.
+
+    ``command`` builds it for this machine.
+    """
+
+    def __init__(self, name: str, reasons: Sequence[str], command: str) -> None:
+        self.reasons = tuple(reasons)
+        self.command = command
+        super().__init__(
+            f"engine {name} does not fit this machine ({'; '.join(reasons)}); build it with: {command}"
+        )
+
+
+class GateError(EngineError):
+    """An engine failed the accuracy gate: its masks are not those of its weights in FP32."""
 
 
 class SinkError(StreamsegError):

@@ -47,6 +47,8 @@ def write_engine(
             },
             versions={"openvino": ov.get_version(), **versions},
             accuracy=accuracy,
+            portable=True,
+            source=checkpoint.net,
         )
         manifest.write(whole)
         if folder.exists():

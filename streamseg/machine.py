@@ -1,0 +1,120 @@
+"""What decides whether an engine fits: the processor's features, the GPU, and versions of libraries."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+CPU_FEATURES = (
+    "avx2",
+    "avx512f",
+    "avx512_vnni",
+    "avx_vnni",
+    "avx512_bf16",
+    "avx512_fp16",
+    "amx_int8",
+    "amx_bf16",
+    "asimd",
+    "i8mm",
+)
+"""Those that decide which arithmetic inference uses, and how fast it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A machine, as far as engines depend on it."""
+
+    processor: str
+    """Model name, for people."""
+    features: tuple[str, ...]
+    """Of CPU_FEATURES, those that the processor has."""
+    gpu: str = ""
+    """Model name of the first NVIDIA GPU; empty without one."""
+    compute_capability: str = ""
+    """Such as ``9.0``; empty without an NVIDIA GPU."""
+    driver: str = ""
+    """Version of NVIDIA's driver; empty without one."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Strings and a list."""
+        return asdict(self) | {"features": list(self.features)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Machine:
+        """Raises TypeError or ValueError for values of another shape."""
+        machine = cls(**{**values, "features": tuple(values["features"])})
+        texts = (
+            machine.processor,
+            *machine.features,
+            machine.gpu,
+            machine.compute_capability,
+            machine.driver,
+        )
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError("a machine is described by text")
+        return machine
+
+
+@lru_cache(maxsize=1)
+def this_machine() -> Machine:
+    """The machine that this runs on. A GPU's description takes a call of nvidia-smi, once."""
+    fields = _cpu_fields()
+    flags = set((fields.get("flags") or fields.get("Features") or "").split())
+    model = fields.get("model name") or platform.processor() or platform.machine()
+    found = nvidia_gpus()
+    gpu = found[0] if found else {}
+    return Machine(
+        processor=model,
+        features=tuple(feature for feature in CPU_FEATURES if feature in flags),
+        gpu=gpu.get("name", ""),
+        compute_capability=gpu.get("compute_cap", ""),
+        driver=gpu.get("driver_version", ""),
+    )
+
+
+def nvidia_gpus() -> list[dict[str, str]]:
+    """Per GPU what nvidia-smi says: name, memory.total, driver_version, compute_cap. Empty without any."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return []
+    names = ("name", "memory.total", "driver_version", "compute_cap")
+    call = [tool, f"--query-gpu={','.join(names)}", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(call, capture_output=True, text=True, timeout=15, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []  # a driver that does not answer drives no engine either
+    rows = (line.split(",") for line in answer.stdout.splitlines() if line.strip())
+    return [
+        dict(zip(names, (value.strip() for value in row), strict=True))
+        for row in rows
+        if len(row) == len(names)
+    ]
+
+
+def versions_of(packages: Iterable[str]) -> dict[str, str]:
+    """Versions of those of the packages that are installed; imports none of them."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _cpu_fields() -> dict[str, str]:
+    """First value of each line of /proc/cpuinfo; empty where there is none."""
+    info = Path("/proc/cpuinfo")
+    fields: dict[str, str] = {}
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            fields.setdefault(key.strip(), value.strip())
+    return fields
