@@ -83,7 +83,7 @@ class Manifest:
         values["machine"] = None if self.machine is None else self.machine.to_json()
         # As it will be read again: the seal must not depend on what JSON does not tell apart.
         values = json.loads(json.dumps(values))
-        return values | {SEAL: _seal(values)}
+        return values | {SEAL: seal_of(values)}
 
     def write(self, folder: Path) -> None:
         """Write ``manifest.json`` into an engine folder. Raises SinkError."""
@@ -113,7 +113,7 @@ def read_unchecked(folder: Path) -> ReadManifest:
                 "export the engine again"
             )
         seal = values.pop(SEAL, None)
-        sealed = seal == _seal(values)
+        sealed = seal == seal_of(values)
         values["spec"] = InputSpec.from_json(values["spec"])
         machine = values.get("machine")
         values["machine"] = None if machine is None else Machine.from_json(machine)
@@ -125,7 +125,7 @@ def read_unchecked(folder: Path) -> ReadManifest:
 
 
 def read_manifest(folder: Path) -> tuple[Manifest, str]:
-    """The manifest of an engine folder and the sha256 of its file. Raises EngineError, also for an altered one."""
+    """Manifest of an engine folder and the sha256 of its file. Raises EngineError, also for altered ones."""
     found = read_unchecked(folder)
     if not found.sealed:
         raise altered(folder)
@@ -139,7 +139,8 @@ def altered(folder: Path) -> EngineError:
     )
 
 
-def _seal(values: Mapping[str, Any]) -> str:
+def seal_of(values: Mapping[str, Any]) -> str:
+    """sha256 of a manifest's values, its own seal left out."""
     text = json.dumps({k: v for k, v in values.items() if k != SEAL}, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -1,13 +1,15 @@
 """Small real engines for tests."""
 
+import json
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openvino as ov
 from openvino import opset13 as ops
 
-from streamseg.backends.manifest import Manifest
+from streamseg.backends.manifest import FILE_NAME, SEAL, Manifest, seal_of
 from streamseg.types import InputSpec
 
 SPEC = InputSpec(32, 48, mean=0.25, std=0.25, threshold=0.5, min_area=0.001)
@@ -27,8 +29,17 @@ def write_engine(folder: Path, model: ov.Model | None = None, spec: InputSpec = 
     folder.mkdir()
     ov.save_model(model or small_model(spec), folder / "model.xml", compress_to_fp16=False)
     files = {name: sha256((folder / name).read_bytes()).hexdigest() for name in ("model.xml", "model.bin")}
-    Manifest("small", "unet", "openvino", "fp32", True, False, spec, "0" * 64, files).write(folder)
+    Manifest("small", "unet", "openvino", "fp32", True, False, spec, "0" * 64, files, portable=True).write(
+        folder
+    )
     return folder
+
+
+def rewrite(folder: Path, **changes: Any) -> None:
+    """Change values of an engine's manifest and seal it again, as somebody would who knows how."""
+    path = folder / FILE_NAME
+    values = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps(values | {SEAL: seal_of(values)}))
 
 
 def small_unet(width: int = 2) -> dict[str, np.ndarray]:

@@ -41,6 +41,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
         trained=False,
         spec=InputSpec(HEIGHT, WIDTH, mean=0.0, std=1.0, threshold=0.5),
         checkpoint_sha256="0" * 64,
+        portable=True,
         files={
             name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
             for name in ("model.xml", "model.bin")
