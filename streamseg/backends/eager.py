@@ -30,7 +30,7 @@ class EagerBackend:
             import torch
         except ImportError as error:
             raise MissingExtra("the eager back end", "torch", "train") from error
-        from streamseg.nets import build_net, fold
+        from streamseg.nets.inference import load_net
 
         self.name = name
         self.fingerprint = checkpoint.sha256
@@ -39,17 +39,7 @@ class EagerBackend:
         if threads is not None:
             torch.set_num_threads(threads)
         self._torch = torch
-        net = build_net(checkpoint.net)
-        net = fold(net) if checkpoint.folded else net
-        try:
-            net.load_state_dict({key: torch.from_numpy(np.array(w)) for key, w in checkpoint.weights.items()})
-        except RuntimeError as error:
-            raise EngineError(
-                f"the weights of {name} do not fit the net {checkpoint.net!r} "
-                f"({' '.join(str(error).split())[:160]}); export them again with this version"
-            ) from error
-        net = fold(net) if folding and not checkpoint.folded else net
-        self._net: Any = net.eval().requires_grad_(False)
+        self._net: Any = load_net(checkpoint, folding=folding)
 
     def infer(self, tensor: Tensor) -> npt.NDArray[np.float32]:
         """Probability, float32 (height, width). Raises EngineError."""

@@ -1,0 +1,68 @@
+"""Nets as engines run them: weights of a checkpoint, folded, ending in the probability."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from streamseg.errors import EngineError
+from streamseg.nets import build_net, fold
+from streamseg.nets.blocks import PooledNet
+from streamseg.nets.lighten import Form, lighten
+
+if TYPE_CHECKING:
+    from streamseg.checkpoint import Checkpoint
+
+
+class InferenceNet(nn.Module):
+    """(N, 1, H, W) to the probability of nerve, of the same shape; H and W are multiples of ``net.multiple``.
+
+    Has no branch on the size and pads nothing: compilers see a straight line of operators.
+    """
+
+    def __init__(self, net: PooledNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sigmoid(self.net.logits(x))
+
+
+def inference_net(checkpoint: Checkpoint, *, light: Form | None = None) -> InferenceNet:
+    """The net that engines are compiled from: float32, on the processor, eval mode, without gradients.
+
+    ``light`` spares arithmetic in the decoders of U-Net and improved U-Net (:func:`lighten`).
+    Raises EngineError for weights that do not fit their net, and for an input size (the checkpoint's
+    ``spec``) that is no multiple of what the net pools down by.
+    """
+    net = load_net(checkpoint)
+    height, width = checkpoint.spec.height, checkpoint.spec.width
+    good = [max(1, (side + net.multiple // 2) // net.multiple) * net.multiple for side in (height, width)]
+    if [height, width] != good:
+        raise EngineError(
+            f"input {height}x{width} is no multiple of {net.multiple}, which {checkpoint.net} pools down by; "
+            f"the nearest size is {good[0]}x{good[1]}"
+        )
+    return InferenceNet(net if light is None else lighten(net, light)).eval().requires_grad_(False)
+
+
+def load_net(checkpoint: Checkpoint, *, folding: bool = True) -> PooledNet:
+    """The net of a checkpoint with its weights, giving logits: float32, eval mode, without gradients.
+
+    ``folding`` brings an unfolded checkpoint into its inference form; False leaves it as trained.
+    Raises EngineError for weights that do not fit their net.
+    """
+    net = build_net(checkpoint.net)
+    net = fold(net) if checkpoint.folded else net
+    try:
+        net.load_state_dict({key: torch.from_numpy(np.array(w)) for key, w in checkpoint.weights.items()})
+    except RuntimeError as error:
+        raise EngineError(
+            f"the weights of checkpoint {checkpoint.sha256[:12]} do not fit the net {checkpoint.net!r} "
+            f"({' '.join(str(error).split())[:160]}); export them again with this version"
+        ) from error
+    net = fold(net) if folding and not checkpoint.folded else net
+    return net.eval().requires_grad_(False)

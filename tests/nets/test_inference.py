@@ -1,0 +1,87 @@
+"""Nets as engines run them: loading, sizes, straight graphs, less arithmetic."""
+
+import numpy as np
+import pytest
+import torch
+
+from streamseg.checkpoint import Checkpoint
+from streamseg.errors import EngineError
+from streamseg.nets import NETS, build_net, fold
+from streamseg.nets.inference import InferenceNet, inference_net, load_net
+from streamseg.nets.lighten import lighten
+from streamseg.types import InputSpec
+
+
+def random_checkpoint(net: str, height: int = 32, width: int = 64, *, folded: bool = True) -> Checkpoint:
+    torch.manual_seed(0)
+    built = build_net(net).eval()
+    state = (fold(built) if folded else built).state_dict()
+    spec = InputSpec(height, width, mean=0.25, std=0.25, threshold=0.5)
+    return Checkpoint(net, folded, False, spec, {k: v.numpy() for k, v in state.items()}, "0" * 64)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_it_gives_the_sigmoid_of_the_nets_logits_without_branches_on_the_size(name):
+    checkpoint = random_checkpoint(name)
+    net = inference_net(checkpoint)
+    assert not net.training
+    assert not any(parameter.requires_grad for parameter in net.parameters())
+    x = torch.randn(2, 1, 32, 64)
+    expected = torch.sigmoid(load_net(checkpoint)(x))
+    assert net(x).dtype == torch.float32
+    torch.testing.assert_close(net(x), expected, rtol=0, atol=0)
+    exported = torch.export.export(net, (x,))
+    assert not exported.range_constraints
+    torch.testing.assert_close(exported.module()(x), expected, rtol=0, atol=1e-6)
+
+
+def test_an_unfolded_checkpoint_is_folded():
+    folded, plain = (random_checkpoint("improved_unet", folded=folded) for folded in (True, False))
+    x = torch.randn(1, 1, 32, 64)
+    torch.testing.assert_close(inference_net(plain)(x), inference_net(folded)(x), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("net", "size", "good"),
+    [("unet", (50, 64), "48x64"), ("improved_unet", (40, 30), "48x32"), ("segnet", (48, 16), "64x32")],
+)
+def test_a_size_that_would_need_padding_names_the_nearest_that_does_not(net, size, good):
+    with pytest.raises(EngineError, match=f"nearest size is {good}"):
+        inference_net(random_checkpoint(net, *size))
+
+
+def test_weights_of_another_net_are_refused_in_one_line():
+    other = random_checkpoint("segnet")
+    with pytest.raises(EngineError, match="do not fit the net 'segnet'") as caught:
+        load_net(Checkpoint("segnet", True, False, other.spec, random_checkpoint("unet").weights, "0" * 64))
+    assert "\n" not in str(caught.value)
+
+
+def lively(net: str) -> torch.nn.Module:
+    """A folded net that keeps its signal to the end, with biases that show at the picture's edges."""
+    checkpoint = random_checkpoint(net)
+    generator = np.random.default_rng(0)
+    for name, weight in checkpoint.weights.items():
+        spread = 0.3 if weight.ndim == 1 else np.sqrt(2 / weight[0].size)
+        checkpoint.weights[name] = generator.normal(0, spread, weight.shape).astype(np.float32)
+    return load_net(checkpoint)
+
+
+@pytest.mark.parametrize("form", ["transposed", "shuffled"])
+@pytest.mark.parametrize("name", ["unet", "improved_unet"])
+def test_less_arithmetic_changes_nothing(name, form):
+    net = lively(name)
+    light = lighten(net, form)
+    x = torch.randn(2, 1, 32, 64)
+    torch.testing.assert_close(light(x), net(x), rtol=0, atol=1e-4)
+    wide = net.double()
+    torch.testing.assert_close(lighten(wide, form)(x.double()), wide(x.double()), rtol=0, atol=1e-9)
+    assert float(net.logits(x.double()).std()) > 0.3
+    exported = torch.export.export(InferenceNet(light), (x,))
+    assert not exported.range_constraints
+
+
+def test_segnet_has_nothing_to_spare():
+    net = lively("segnet")
+    x = torch.randn(1, 1, 32, 32)
+    torch.testing.assert_close(lighten(net)(x), net(x), rtol=0, atol=0)
