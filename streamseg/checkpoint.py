@@ -133,9 +133,22 @@ def write_checkpoint(
         "trained": str(trained).lower(),
         "spec": json.dumps(spec.to_json()),
     }
-    data = safetensors.numpy.save(stored, metadata)
+    data = _ordered(safetensors.numpy.save(stored, metadata))
     write_whole(path, data)
     return hashlib.sha256(data).hexdigest()
+
+
+def _ordered(data: bytes) -> bytes:
+    """The same file with its metadata sorted, so that equal weights have equal hashes.
+
+    safetensors writes them in an order that changes from run to run.
+    """
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the arrays stay aligned
+    return len(text).to_bytes(8, "little") + text + data[8 + size :]
 
 
 def _stored(name: str, array: npt.NDArray[Any], folded: bool) -> npt.NDArray[Any]:

@@ -47,6 +47,10 @@ def test_what_is_written_comes_back(tmp_path: Path, net: str, folded: bool) -> N
         assert np.array_equal(read.weights[name], stored)
 
 
+def test_equal_weights_have_equal_hashes(tmp_path: Path) -> None:
+    assert len({write(tmp_path / f"{copy}.safetensors") for copy in range(8)}) == 1
+
+
 def test_folded_weights_take_half_the_space(tmp_path: Path) -> None:
     large = {"w": np.zeros((100, 100), np.float32)}
     write(tmp_path / "a", weights=large, folded=True)
