@@ -1,0 +1,159 @@
+"""Times variants of the same work against one another, interleaved, so that a machine that is slower for a
+while is slower for all of them.
+
+A round runs a block of calls of each variant; every other round goes through them backwards. Before a block
+may come calls that do not count (``lead_in``): they bring the variant's data back into the caches and let the
+other variants' worker threads fall asleep. All that count are kept, none is clipped or left out, and who
+reports a ratio takes it within each round.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from streamseg.latency import Percentiles
+
+Call = Callable[[], object]
+Counts = int | Mapping[str, int]
+"""One number for all variants, or one by name."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Timing:
+    """How long each counted call of one variant took."""
+
+    rounds_ns: tuple[tuple[int, ...], ...]
+    """Monotonic nanoseconds of each call, by round; at least one round, none empty."""
+
+    def __repr__(self) -> str:
+        calls = len(self.durations_ns)
+        return f"Timing({calls} calls in {len(self.rounds_ns)} rounds, median {self.median_ms:.3f} ms)"
+
+    @property
+    def durations_ns(self) -> list[int]:
+        """All calls in order."""
+        return [duration for block in self.rounds_ns for duration in block]
+
+    @property
+    def median_ms(self) -> float:
+        """Median over all calls, milliseconds."""
+        return statistics.median(self.durations_ns) / 1e6
+
+    @property
+    def medians_ms(self) -> list[float]:
+        """Median of each round, milliseconds."""
+        return [statistics.median(block) / 1e6 for block in self.rounds_ns]
+
+    @property
+    def percentiles(self) -> Percentiles:
+        """p50, p95, p99 and max over all calls, milliseconds."""
+        return Percentiles.of(self.durations_ns)
+
+    @property
+    def rate(self) -> float:
+        """Calls per second: their number / the sum of their durations, slow ones included."""
+        durations = self.durations_ns
+        return len(durations) * 1e9 / max(1, sum(durations))
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Values of several rounds."""
+
+    median: float
+    least: float
+    most: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        """Of at least one value."""
+        return cls(statistics.median(values), min(values), max(values))
+
+    def to_json(self, digits: int = 4) -> dict[str, float]:
+        """``median``, ``min`` and ``max``, rounded."""
+        values = {"median": self.median, "min": self.least, "max": self.most}
+        return {name: round(value, digits) for name, value in values.items()}
+
+
+def speedup(faster: Timing, slower: Timing) -> Spread:
+    """How many times ``slower``'s time is that of ``faster``: the ratio of the medians within each round.
+
+    Both are of one :func:`interleave`: rounds belong together.
+    """
+    pairs = zip(slower.medians_ms, faster.medians_ms, strict=True)
+    return Spread.of([above / max(below, 1e-6) for above, below in pairs])
+
+
+def interleave(
+    variants: Mapping[str, Call],
+    *,
+    rounds: int,
+    per_round: Counts = 1,
+    warmup: Counts = 1,
+    lead_in: Counts = 0,
+    synchronize: Call | None = None,
+    budget_s: float | None = None,
+) -> dict[str, Timing]:
+    """Time variants in turn, ``rounds`` times a block of ``per_round`` calls of each.
+
+    ``warmup`` calls of each come first and do not count; ``lead_in`` calls come before each block and do not
+    count either. ``synchronize`` waits for work that a call has only begun (a GPU): it is called before the
+    clock is read, at both ends. With ``budget_s`` no round begins that would, as long as the longest so far,
+    end later than so many seconds after the first began; one round always runs. What a variant raises ends
+    the measurement. Raises ValueError for no variants, and for fewer than one round or call.
+    """
+    counts, warm, lead = (_by_name(variants, given) for given in (per_round, warmup, lead_in))
+    if not variants or rounds < 1 or min(counts.values()) < 1:
+        raise ValueError(f"nothing to time: {len(variants)} variants, {rounds} rounds of {per_round} calls")
+    wait = synchronize or _nothing
+    for name, call in variants.items():
+        _repeat(call, warm[name])
+    found: dict[str, list[tuple[int, ...]]] = {name: [] for name in variants}
+    started, longest = time.monotonic(), 0.0
+    for number in range(rounds):
+        began = time.monotonic()
+        if budget_s is not None and number and began + longest > started + budget_s:
+            break
+        for name in list(variants)[:: 1 if number % 2 == 0 else -1]:
+            _repeat(variants[name], lead[name])
+            found[name].append(_block(variants[name], counts[name], wait))
+        longest = max(longest, time.monotonic() - began)
+    return {name: Timing(tuple(blocks)) for name, blocks in found.items()}
+
+
+def calls_for(seconds_per_call: float, block_s: float, most: int = 1000) -> int:
+    """Calls that fill a block of ``block_s`` seconds: at least 1, at most ``most``."""
+    return max(1, min(most, round(block_s / max(seconds_per_call, 1e-9))))
+
+
+def seconds_of(call: Call, *, warmup: int = 1, synchronize: Call | None = None) -> float:
+    """Seconds of one call, after others that do not count: a first idea, for :func:`calls_for`."""
+    _repeat(call, warmup)
+    return _block(call, 1, synchronize or _nothing)[0] / 1e9
+
+
+def _block(call: Call, count: int, wait: Call) -> tuple[int, ...]:
+    durations = []
+    wait()
+    for _ in range(count):
+        start = time.monotonic_ns()
+        call()
+        wait()
+        durations.append(time.monotonic_ns() - start)
+    return tuple(durations)
+
+
+def _repeat(call: Call, count: int) -> None:
+    for _ in range(count):
+        call()
+
+
+def _by_name(variants: Mapping[str, Call], given: Counts) -> dict[str, int]:
+    return {name: given if isinstance(given, int) else given[name] for name in variants}
+
+
+def _nothing() -> None:
+    """What waits for a processor: its calls are over when they return."""

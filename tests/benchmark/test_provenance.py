@@ -1,0 +1,69 @@
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+
+from streamseg.backends.fake import FakeBackend
+from streamseg.benchmark import provenance as module
+from streamseg.benchmark.provenance import Bystanders, Ticks, last_level_cache, machine_name, provenance
+from streamseg.machine import Machine
+from streamseg.types import InputSpec
+
+
+def test_a_result_says_where_it_is_from() -> None:
+    found = provenance(FakeBackend(InputSpec(32, 32, 0.0, 1.0, 0.5)), packages=("numpy", "no-such-package"))
+    assert json.loads(json.dumps(found)) == found
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", found["date"])
+    assert found["machine"]["cores"] == os.cpu_count()
+    assert "numpy" in found["machine"]
+    assert "no-such-package" not in found["machine"]
+    assert found["engine"]["name"] == "fake"
+    assert provenance()["engine"] is None
+
+
+@pytest.mark.parametrize(
+    ("machine", "name"),
+    [
+        (Machine("Intel(R) Xeon(R) Processor", ()), f"xeon-{os.cpu_count()}-cores"),
+        (Machine("ARMv8", ()), f"armv8-{os.cpu_count()}-cores"),
+        (Machine("", ()), f"machine-{os.cpu_count()}-cores"),
+        (Machine("AMD EPYC 9474F", (), gpu="NVIDIA H200", compute_capability="9.0"), "nvidia-h200"),
+    ],
+)
+def test_the_machine_in_a_files_name(machine: Machine, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "this_machine", lambda: machine)
+    assert machine_name() == name
+
+
+def test_without_git_there_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert module.commit() == ""
+
+
+def test_the_cache_is_known_or_zero() -> None:
+    assert last_level_cache() >= 0
+
+
+@pytest.mark.skipif(Ticks.now() is None, reason="needs /proc/stat")
+def test_work_of_others_shows_and_own_work_does_not() -> None:
+    spin = "import time\nend = time.monotonic() + 30\nwhile time.monotonic() < end: pass"
+    with subprocess.Popen([sys.executable, "-c", spin]) as other:
+        time.sleep(0.3)
+        with Bystanders() as busy:
+            time.sleep(0.5)
+        other.kill()
+    assert busy.share is not None
+    assert busy.share > 0.3 / (os.cpu_count() or 1)
+
+
+@pytest.mark.skipif(Ticks.now() is None, reason="needs /proc/stat")
+def test_own_work_is_not_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter([Ticks(100.0, 50.0, 10.0), Ticks(110.0, 58.0, 17.0)])
+    monkeypatch.setattr(module.Ticks, "now", lambda: next(ticks))
+    with Bystanders() as found:
+        pass
+    assert found.share == pytest.approx(0.1)
