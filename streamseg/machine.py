@@ -6,7 +6,7 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -63,16 +63,21 @@ class Machine:
 
 
 @lru_cache(maxsize=1)
-def this_machine() -> Machine:
-    """The machine that this runs on. A GPU's description takes a call of nvidia-smi, once."""
+def this_processor() -> Machine:
+    """The machine that this runs on, without a look at its GPU."""
     fields = _cpu_fields()
     flags = set((fields.get("flags") or fields.get("Features") or "").split())
     model = fields.get("model name") or platform.processor() or platform.machine()
+    return Machine(model, tuple(feature for feature in CPU_FEATURES if feature in flags))
+
+
+@lru_cache(maxsize=1)
+def this_machine() -> Machine:
+    """The machine that this runs on. A GPU's description takes a call of nvidia-smi, once."""
     found = nvidia_gpus()
     gpu = found[0] if found else {}
-    return Machine(
-        processor=model,
-        features=tuple(feature for feature in CPU_FEATURES if feature in flags),
+    return replace(
+        this_processor(),
         gpu=gpu.get("name", ""),
         compute_capability=gpu.get("compute_cap", ""),
         driver=gpu.get("driver_version", ""),
