@@ -1,6 +1,5 @@
 """What ships with the package: one set of weights, the engine made from it, and figures that hold."""
 
-import json
 from pathlib import Path
 from statistics import fmean, median
 
@@ -13,6 +12,7 @@ from streamseg.backends.manifest import read_manifest
 from streamseg.checkpoint import read_checkpoint
 from streamseg.datasets import open_dataset, split_last
 from streamseg.evaluation import confusions
+from streamseg.export.recipe import read_recipe
 from streamseg.metrics import Confusion, summarise
 from streamseg.phantom import render_still
 from streamseg.segment import Segmenter
@@ -37,9 +37,8 @@ def test_the_weights_stay_small():
 
 
 def test_the_recipe_of_the_scales_is_kept():
-    recipe = json.loads((ROOT / "calibration" / f"{DEFAULT}.json").read_text())
-    assert len(recipe["frames"]) == 150
-    assert all(len(digest) == 64 for digest in recipe["frames"])
+    recipe = read_recipe(ROOT / "calibration" / "improved_unet.json")
+    assert len(recipe.calibration.frames) + recipe.calibration.phantoms == 150
 
 
 def test_the_model_card_states_the_measured_figures():

@@ -20,7 +20,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import numpy as np
@@ -29,10 +28,11 @@ import torch
 from streamseg.backends import load_backend
 from streamseg.backends.catalog import DEFAULT, WEIGHTS
 from streamseg.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from streamseg.datasets import Dataset, Sample, open_dataset, split_last
+from streamseg.datasets import Sample, open_dataset, split_last
 from streamseg.export.engine import write_engine
-from streamseg.export.int8 import Recipe, frame_hash, quantise
+from streamseg.export.int8 import quantise
 from streamseg.export.openvino import build_model
+from streamseg.export.recipe import HELD_BACK, VALIDATION_SEED, gather, make_recipe
 from streamseg.export.unlike import unlike_pictures
 from streamseg.metrics import Confusion, summarise
 from streamseg.nets import build_net, fold
@@ -41,14 +41,7 @@ from streamseg.reliability import judge_confidence
 from streamseg.segment import Segmenter, content_of
 from streamseg.training.data import phantom_samples
 from streamseg.training.judgement import fit_judgement, video_frames
-from streamseg.types import Backend, Frame, Grey, Image, InputSpec, Judgement, Segmentation, State
-
-VALIDATION = 0.2
-"""Share of the data set held back in training and measured on here."""
-PHANTOM_SEED = 50_000_000
-"""First phantom seed of the figures; training's seeds lie far below."""
-PRESET = "mixed"
-SEED = 0
+from streamseg.types import Backend, Frame, Image, InputSpec, Judgement, Segmentation, State
 
 
 def average(runs: Sequence[Path]) -> Checkpoint:
@@ -107,16 +100,10 @@ def add_judgement(path: Path, checkpoint: Checkpoint, judgement: Judgement) -> C
     return read_checkpoint(path)
 
 
-def calibration_frames(data: Dataset, count: int, phantoms: int) -> list[Grey]:
-    """Images whose activations set the INT8 scales: a seeded choice of training images, and phantoms."""
-    chosen = sorted(Random(SEED).sample(range(len(data)), count))
-    return [data[i].image for i in chosen] + [s.image for s in phantom_samples(phantoms, seed=SEED)]
-
-
 def accuracy(backend: Backend, validation: Iterable[Sample], phantoms: int) -> dict[str, Any]:
     """Figures on the validation block and on phantoms with and without nerve, rounded for a manifest."""
     real = _found(validation, backend)
-    made = _found(phantom_samples(phantoms, seed=PHANTOM_SEED), backend)
+    made = _found(phantom_samples(phantoms, seed=VALIDATION_SEED), backend)
     parts = {
         "validation": real,
         "phantom": made,
@@ -161,7 +148,7 @@ def unlike_shares(spec: InputSpec, validation: Sequence[Sample], videos: int = 2
     """Share of pictures called unlike the training data, by kind: phantom video, and made to be unlike."""
     assert spec.judgement is not None
     familiar = spec.judgement.familiar
-    kinds: dict[str, Iterable[Image]] = {"phantom video": video_frames(videos, PHANTOM_SEED)}
+    kinds: dict[str, Iterable[Image]] = {"phantom video": video_frames(videos, VALIDATION_SEED)}
     kinds |= unlike_pictures([sample.image for sample in validation])
     shares = {}
     for kind, pictures in kinds.items():
@@ -189,8 +176,8 @@ def main() -> None:
 
 def make(options: argparse.Namespace) -> dict[str, Any]:
     """Make the files; returns and prints the figures."""
-    training, validation = split_last(open_dataset(options.data), VALIDATION)
-    frames = calibration_frames(training, count=min(100, len(training)), phantoms=50)
+    data = open_dataset(options.data)
+    training, validation = split_last(data, HELD_BACK)
     for folder in (options.out, options.recipes):
         folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
@@ -201,7 +188,10 @@ def make(options: argparse.Namespace) -> dict[str, Any]:
             options.min_area,
             tuple(options.size) if options.size else None,
         )
-        model = quantise(build_model(plain.weights, plain.spec), frames, plain.spec, preset=PRESET)
+        recipe = make_recipe(plain.net, data, data_name=options.data.resolve().name)
+        recipe.write(options.recipes / f"{plain.net}.json")
+        frames = gather(recipe, data).calibration
+        model = quantise(build_model(plain.weights, plain.spec), frames, plain.spec, preset=recipe.preset)
         judgement, report = fit_judgement(
             load_backend(Path(scratch) / "plain.safetensors"),
             (sample.image for sample in training),
@@ -211,12 +201,6 @@ def make(options: argparse.Namespace) -> dict[str, Any]:
         )
     path = options.out / f"{plain.net}.safetensors"
     checkpoint = add_judgement(path, plain, judgement)
-    Recipe(
-        data=f"{options.data.name} (training part) and phantom",
-        preset=PRESET,
-        seed=SEED,
-        frames=tuple(frame_hash(frame) for frame in frames),
-    ).write(options.recipes / f"{DEFAULT}.json")
     figures: dict[str, Any] = {
         "judgement": report,
         "unlike": unlike_shares(checkpoint.spec, validation),

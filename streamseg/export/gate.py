@@ -1,0 +1,153 @@
+"""The accuracy gate: no engine enters the store before its masks were compared with those of FP32.
+
+Trained weights: the masks, in the image's own pixels, of engine and FP32 reference on the recipe's validation
+frames. FP32 and FP16 must give the same masks but for rounding (mean Dice between them); INT8 and BF16 may
+differ, but not be worse (Dice against the labels). Random weights find nothing that a label could judge:
+their probabilities are compared.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from streamseg.datasets import Sample
+from streamseg.metrics import Confusion
+from streamseg.segment import Segmenter
+from streamseg.types import Backend, Frame, Segmentation, Tensor
+
+MASK_DICE = 0.998
+"""FP32, FP16: least mean Dice between the engine's masks and the reference's."""
+DICE_LOST = 0.01
+"""INT8, BF16: most Dice against the labels that the engine may lose, in the mean."""
+PROBABILITY = {"fp32": 1e-3, "fp16": 2e-2, "bf16": 1e-1, "int8": 1e-1}
+"""Random weights: largest mean difference of the probabilities in a frame."""
+
+Track = Callable[[Sequence[Sample]], Iterable[Sample]]
+
+
+def judge(
+    engine: Backend,
+    reference: Backend,
+    samples: Sequence[Sample],
+    *,
+    precision: str,
+    trained: bool,
+    real: int = 0,
+    track: Track = lambda samples: samples,
+) -> dict[str, Any]:
+    """Compare an engine with its FP32 reference; values for the manifest's ``gate``.
+
+    The first ``real`` samples are real images, the others phantoms; ``track`` may show progress. ``passed``
+    is the verdict, ``reasons`` says why it is no. Raises EngineError when either of them fails to run, and
+    for numbers that are no probabilities.
+    """
+    batch = int(getattr(engine, "batch", 1))
+    found = _Comparison(
+        Segmenter(_Single(engine, batch), withhold=False), Segmenter(reference, withhold=False)
+    )
+    for sample in track(samples):
+        found.add(sample, labels=trained)
+    figures = found.figures(real) if trained else found.differences()
+    reasons = _objections(figures, precision, trained)
+    return {
+        "passed": not reasons,
+        "kind": "masks" if trained else "probabilities",
+        "frames": len(samples),
+        "real_frames": real,
+        **{name: round(value, 6) for name, value in figures.items()},
+        "limit": _limit(precision, trained),
+        "reasons": reasons,
+    }
+
+
+def _limit(precision: str, trained: bool) -> dict[str, float]:
+    if not trained:
+        return {"probability_difference_mean": PROBABILITY[precision]}
+    return {"mask_dice_mean": MASK_DICE} if precision in ("fp32", "fp16") else {"dice_lost": DICE_LOST}
+
+
+def _objections(figures: dict[str, float], precision: str, trained: bool) -> list[str]:
+    ((name, limit),) = _limit(precision, trained).items()
+    value = figures[name]
+    if name == "mask_dice_mean":
+        return (
+            []
+            if value >= limit
+            else [f"mean Dice between its masks and FP32's is {value:.4f}, below {limit}"]
+        )
+    what = "Dice lost against the labels" if trained else "mean difference of a frame's probabilities"
+    return [] if value <= limit else [f"{what} is {value:.4f}, above {limit}"]
+
+
+class _Single:
+    """An engine that takes several frames per call, given one at a time."""
+
+    def __init__(self, engine: Backend, batch: int) -> None:
+        self.name, self.fingerprint, self.spec = engine.name, engine.fingerprint, engine.spec
+        self._engine, self._batch, self._calls = engine, batch, 0
+
+    def infer(self, tensor: Tensor) -> npt.NDArray[np.float32]:
+        if self._batch == 1:
+            return self._engine.infer(tensor)
+        # Every place in the batch has its turn; the others hold something else.
+        place = self._calls % self._batch
+        self._calls += 1
+        frames = np.repeat(tensor[..., ::-1], self._batch, axis=0)
+        frames[place] = tensor[0]
+        return np.asarray(self._engine.infer(frames)[place])
+
+    def close(self) -> None:
+        """The engine belongs to somebody else."""
+
+
+class _Comparison:
+    """Grows sample by sample."""
+
+    def __init__(self, engine: Segmenter, reference: Segmenter) -> None:
+        self._segmenters = (engine, reference)
+        self._between: list[float] = []
+        self._against: tuple[list[float], list[float]] = ([], [])
+        self._largest: list[float] = []
+        self._mean: list[float] = []
+
+    def add(self, sample: Sample, *, labels: bool) -> None:
+        frame = Frame(sample.image, 0, time.monotonic_ns())
+        one, two = (segmenter.segment(frame) for segmenter in self._segmenters)
+        difference = np.abs(_probability(one) - _probability(two))
+        self._largest.append(float(difference.max()))
+        self._mean.append(float(difference.mean()))
+        if labels:
+            self._between.append(Confusion.count(one.mask, two.mask).dice)
+            for found, dice in zip((one, two), self._against, strict=True):
+                dice.append(Confusion.count(found.mask, sample.nerve).dice)
+
+    def differences(self) -> dict[str, float]:
+        return {
+            "probability_difference_max": max(self._largest),
+            "probability_difference_mean": max(self._mean),
+        }
+
+    def figures(self, real: int) -> dict[str, float]:
+        engine, reference = self._against
+        figures = {
+            "mask_dice_mean": fmean(self._between),
+            "mask_dice_min": min(self._between),
+            "dice": fmean(engine),
+            "dice_fp32": fmean(reference),
+            "dice_lost": fmean(reference) - fmean(engine),
+            **self.differences(),
+        }
+        if 0 < real < len(engine):
+            figures |= {"dice_real": fmean(engine[:real]), "dice_real_fp32": fmean(reference[:real])}
+        return figures
+
+
+def _probability(found: Segmentation) -> npt.NDArray[np.float32]:
+    assert found.probability is not None
+    return found.probability

@@ -1,0 +1,186 @@
+"""Which frames an INT8 engine's scales are measured on, and which frames judge an engine: a recipe.
+
+A recipe names real images by the hash of their pixels and phantoms by their seeds, and never holds a pixel.
+The same recipe, weights and versions give the same engine.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from streamseg.datasets import Dataset, Sample, split_last
+from streamseg.errors import DataError
+from streamseg.files import write_whole
+from streamseg.training.data import phantom_samples
+from streamseg.types import Grey
+
+FORMAT = "streamseg-recipe-1"
+PRESETS = ("mixed", "performance")
+"""Asymmetric activations where that helps; symmetric ones everywhere."""
+CALIBRATION_SEED, VALIDATION_SEED = 0, 50_000_000
+"""First phantom seeds; training's lie between them."""
+HELD_BACK = 0.2
+"""Share of a data set that training holds back, and that engines are judged on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """A choice of frames."""
+
+    frames: tuple[str, ...]
+    """sha256 of each real image (:func:`frame_hash`), in order."""
+    phantoms: int
+    """Number of phantoms after them."""
+    phantom_seed: int
+    """Of the first phantom; each further one has the next."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What an engine's scales are measured on, and what it is judged on."""
+
+    name: str
+    data: str
+    """Name of the data set that the real images are from; ``phantom`` where there are none."""
+    seed: int
+    """Of the choice of real images for calibration."""
+    preset: str
+    """One of PRESETS."""
+    calibration: Draw
+    validation: Draw
+
+    @property
+    def digest(self) -> str:
+        """sha256 of all that decides; the name does not."""
+        values = {key: value for key, value in asdict(self).items() if key != "name"}
+        return sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+    def write(self, path: Path) -> None:
+        """Write as JSON. Raises SinkError."""
+        write_whole(path, (json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n").encode())
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Frames:
+    """A recipe's frames."""
+
+    calibration: list[Grey]
+    validation: list[Sample]
+    real: int
+    """How many samples of the validation are real images; they come first."""
+    data: str
+    """What they are, for the manifest: the data set's name, and what stood in for it."""
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe. Raises DataError."""
+    try:
+        values = json.loads(path.read_bytes())
+        if values.pop("format", None) != FORMAT:
+            raise ValueError(f"its format is not {FORMAT!r}")
+        for part in ("calibration", "validation"):
+            values[part] = _draw(values[part])
+        recipe = Recipe(**values)
+    except OSError as error:
+        raise DataError(f"cannot read recipe {path}: {error.strerror or error}; give a JSON file") from error
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise DataError(f"{path} is not a recipe ({error}); see calibration/README.md") from error
+    if recipe.preset not in PRESETS:
+        raise DataError(f"recipe {path} has the preset {recipe.preset!r}; it is one of {', '.join(PRESETS)}")
+    return recipe
+
+
+def _draw(values: dict[str, Any]) -> Draw:
+    draw = Draw(**{**values, "frames": tuple(values["frames"])})
+    if not all(isinstance(frame, str) for frame in draw.frames):
+        raise ValueError("a frame is named by its hash")
+    if not all(isinstance(number, int) and number >= 0 for number in (draw.phantoms, draw.phantom_seed)):
+        raise ValueError("phantoms are counted by whole numbers")
+    return draw
+
+
+def frame_hash(image: Grey) -> str:
+    """sha256 of an image's shape and pixels, 64 hex digits."""
+    return sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
+
+
+def make_recipe(
+    name: str, data: Dataset, *, data_name: str, count: int = 100, phantoms: int = 50, seed: int = 0
+) -> Recipe:
+    """A recipe from a data set: a seeded choice of what training sees, judged on what it holds back.
+
+    Raises DataError for a data set that is too small to be divided.
+    """
+    training, validation = split_last(data, HELD_BACK)
+    chosen = sorted(Random(seed).sample(range(len(training)), min(count, len(training))))
+    return Recipe(
+        name=name,
+        data=data_name,
+        seed=seed,
+        preset=PRESETS[0],
+        calibration=Draw(
+            tuple(frame_hash(training[row].image) for row in chosen), phantoms, CALIBRATION_SEED
+        ),
+        validation=Draw(
+            tuple(frame_hash(sample.image) for sample in validation), 2 * phantoms, VALIDATION_SEED
+        ),
+    )
+
+
+def phantom_recipe(name: str, *, calibration: int = 100, validation: int = 120) -> Recipe:
+    """A recipe for where there is no data set."""
+    return Recipe(
+        name=name,
+        data="phantom",
+        seed=0,
+        preset=PRESETS[0],
+        calibration=Draw((), calibration, CALIBRATION_SEED),
+        validation=Draw((), validation, VALIDATION_SEED),
+    )
+
+
+def gather(recipe: Recipe, data: Dataset | None) -> Frames:
+    """A recipe's frames. Without the data set a phantom stands in for each real image, and ``data`` says so.
+
+    Raises DataError where a given data set lacks images of the recipe.
+    """
+    found: dict[str, Sample] = {}
+    if data is not None:
+        found = _by_hash({*recipe.calibration.frames, *recipe.validation.frames}, data, recipe)
+    name = recipe.data
+    if data is None and (recipe.calibration.frames or recipe.validation.frames):
+        name = f"phantom, because {recipe.data} was not at hand"
+    elif recipe.data != "phantom" and (recipe.calibration.phantoms or recipe.validation.phantoms):
+        name = f"{recipe.data} and phantom"
+    return Frames(
+        calibration=[sample.image for sample in _samples(recipe.calibration, found)],
+        validation=_samples(recipe.validation, found),
+        real=len(recipe.validation.frames) if found else 0,
+        data=name,
+    )
+
+
+def _samples(draw: Draw, found: dict[str, Sample]) -> list[Sample]:
+    stand_ins = 0 if found else len(draw.frames)
+    real = [found[frame] for frame in draw.frames] if found else []
+    return [*real, *phantom_samples(draw.phantoms + stand_ins, seed=draw.phantom_seed)]
+
+
+def _by_hash(wanted: set[str], data: Sequence[Sample], recipe: Recipe) -> dict[str, Sample]:
+    found = {}
+    for sample in data:
+        digest = frame_hash(sample.image)
+        if digest in wanted:
+            found[digest] = sample
+    if len(found) < len(wanted):
+        raise DataError(
+            f"{len(wanted) - len(found)} of {len(wanted)} images of recipe {recipe.name!r} are not in the "
+            f"data given; give the data set {recipe.data!r} as it was, or another recipe"
+        )
+    return found

@@ -1,0 +1,142 @@
+"""The accuracy gate: what it compares, where it draws the line, and that it cannot be got round."""
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from streamseg.backends import FakeBackend
+from streamseg.backends.fake import ellipse
+from streamseg.datasets import Sample
+from streamseg.errors import EngineError
+from streamseg.export.gate import DICE_LOST, MASK_DICE, judge
+from streamseg.types import InputSpec, Tensor
+
+SPEC = InputSpec(64, 96, mean=0.25, std=0.25, threshold=0.5)
+SHAPE = (128, 192)
+
+
+def samples(count: int = 10) -> list[Sample]:
+    """Images whose label is what a good engine finds."""
+    generator = np.random.default_rng(0)
+    label = np.kron(ellipse(SPEC) >= 0.5, np.ones((2, 2), np.bool_)).astype(np.bool_)
+    images = (generator.integers(0, 255, SHAPE, np.uint8) for _ in range(count))
+    return [Sample(str(number), image, label, None) for number, image in enumerate(images)]
+
+
+def engine(shift: float = 0.0, noise: float = 0.0, batch: int = 1) -> FakeBackend:
+    """An engine that finds the ellipse, moved to the right by a fraction of the width."""
+    found = ellipse(SPEC, (0.5 + shift, 0.5)) + np.float32(noise)
+    answer = np.clip(found, 0, 1)
+    made = FakeBackend(SPEC, answer)
+    made.batch = batch  # type: ignore[attr-defined]
+    return made
+
+
+def verdict(precision: str, made: FakeBackend, **options: object) -> dict[str, object]:
+    return judge(made, engine(), samples(), precision=precision, trained=True, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "int8"])
+def test_an_engine_that_gives_the_reference_s_masks_passes(precision: str) -> None:
+    gate = verdict(precision, engine())
+    assert gate["passed"] is True
+    assert gate["mask_dice_mean"] == 1.0
+    assert gate["dice_lost"] == 0.0
+    assert gate["probability_difference_max"] == 0.0
+    assert gate["reasons"] == []
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_masks_that_are_not_the_reference_s_are_refused(precision: str) -> None:
+    gate = verdict(precision, engine(shift=0.02))
+    assert gate["mask_dice_mean"] < MASK_DICE  # type: ignore[operator]
+    assert gate["passed"] is False
+    assert "mean Dice between its masks" in gate["reasons"][0]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("precision", ["int8", "bf16"])
+def test_masks_that_are_worse_than_the_reference_s_are_refused(precision: str) -> None:
+    gate = verdict(precision, engine(shift=0.05))
+    assert gate["dice_lost"] > DICE_LOST  # type: ignore[operator]
+    assert gate["passed"] is False
+    assert "Dice lost" in gate["reasons"][0]  # type: ignore[index]
+
+
+def test_masks_that_differ_but_are_no_worse_pass_as_int8_and_not_as_fp16() -> None:
+    # the reference is off to one side of the label, the engine to the other
+    answers = [
+        judge(engine(0.03), engine(-0.03), samples(), precision=precision, trained=True)
+        for precision in ("int8", "fp16")
+    ]
+    assert [answer["passed"] for answer in answers] == [True, False]
+
+
+def test_an_engine_that_finds_nothing_is_refused() -> None:
+    gate = judge(FakeBackend(SPEC, 0.0), engine(), samples(), precision="int8", trained=True)
+    assert gate["passed"] is False
+    assert gate["dice"] == 0.0
+
+
+def test_one_bad_frame_among_many_shows_in_the_figures() -> None:
+    calls = 0
+
+    def now_and_then(_: Tensor) -> npt.NDArray[np.float32]:
+        nonlocal calls
+        calls += 1
+        return ellipse(SPEC) if calls != 3 else np.zeros((64, 96), np.float32)
+
+    gate = judge(FakeBackend(SPEC, now_and_then), engine(), samples(), precision="fp16", trained=True)
+    assert gate["passed"] is False
+    assert gate["mask_dice_min"] == 0.0
+    assert gate["mask_dice_mean"] == pytest.approx(0.9)
+
+
+def test_random_weights_are_compared_by_their_probabilities_only() -> None:
+    near, far = FakeBackend(SPEC, 0.501), FakeBackend(SPEC, 0.7)
+    for made, passed in ((near, True), (far, False)):
+        gate = judge(made, FakeBackend(SPEC, 0.5), samples(2), precision="int8", trained=False)
+        assert (gate["kind"], gate["passed"]) == ("probabilities", passed)
+        assert "dice" not in gate
+
+
+def test_real_images_are_told_apart_from_phantoms() -> None:
+    gate = verdict("int8", engine(), real=4)
+    assert (gate["frames"], gate["real_frames"]) == (10, 4)
+    assert gate["dice_real"] == gate["dice_real_fp32"]
+
+
+def test_numbers_that_are_no_probabilities_end_it() -> None:
+    with pytest.raises(EngineError, match="no probabilities"):
+        judge(FakeBackend(SPEC, 7.0), engine(), samples(1), precision="int8", trained=True)
+
+
+class Batched(FakeBackend):
+    """Gives each place in a batch of four what it does; one place is broken."""
+
+    batch = 4
+
+    def __init__(self, broken: int | None) -> None:
+        super().__init__(SPEC)
+        self.broken = broken
+
+    def infer(self, tensor: Tensor) -> npt.NDArray[np.float32]:
+        assert tensor.shape == (4, 1, 64, 96)
+        answers = np.repeat(ellipse(SPEC)[None], 4, axis=0)
+        if self.broken is not None:
+            answers[self.broken] = 0
+        return answers
+
+
+@pytest.mark.parametrize("broken", [None, 0, 3])
+def test_every_place_of_a_batch_is_judged(broken: int | None) -> None:
+    gate = judge(Batched(broken), engine(), samples(), precision="int8", trained=True)
+    assert gate["passed"] is (broken is None)
+
+
+def test_the_judgement_of_the_weights_is_applied_to_both() -> None:
+    assert replace(SPEC, threshold=0.9) != SPEC
+    strict = FakeBackend(replace(SPEC, threshold=0.9))
+    gate = judge(strict, strict, samples(1), precision="fp32", trained=True)
+    assert gate["mask_dice_mean"] == 1.0
