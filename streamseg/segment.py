@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from streamseg.errors import EngineError
+from streamseg.errors import EngineError, UsageError
 from streamseg.latency import StageClock
 from streamseg.novelty import is_unlike, reference
 from streamseg.postprocess import postprocess, unlike_training
@@ -47,8 +47,14 @@ class Segmenter:
         ``withhold`` leaves out the outline of a frame that is unlike the training data, as everything that is
         shown to people must. Without it the state still says so: for measuring nets on labelled images.
         ``steady`` takes the flicker out of live outlines; None judges each frame alone, as measuring must.
-        Raises EngineError for a back end whose judgement this version cannot read.
+        Raises UsageError for a back end that takes several frames at a time, and EngineError for one whose
+        judgement this version cannot read.
         """
+        if (batch := getattr(backend, "batch", 1)) != 1:
+            raise UsageError(
+                f"engine {backend.name} takes {batch} frames at a time, which serves to measure throughput; "
+                "give one that was exported with --batch 1"
+            )
         self.backend = backend
         self.roi = roi
         self.withhold = withhold

@@ -14,6 +14,14 @@ settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCh
 settings.load_profile("busy")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What was built in this checkout decides which engine runs; tests must not depend on it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STREAMSEG_ENGINES", str(tmp_path_factory.mktemp("engines")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _signal_stack() -> Iterator[None]:
     """OpenVINO used past our back end leaves a freed signal stack; a time-out would then crash the run."""

@@ -12,6 +12,7 @@ from streamseg.capture import open_source
 from streamseg.capture.paced import PacedSource
 from streamseg.capture.recording import RecordingSource
 from streamseg.cli.console import print_json, say, stderr_console, stop_on_signals
+from streamseg.cli.engine import load_engine
 from streamseg.errors import UsageError
 from streamseg.live import LiveOptions, LiveReport, run_live
 from streamseg.types import Roi, SourceInfo
@@ -42,7 +43,6 @@ def repeat(uri: str, *, engine: str | None, start_seconds: float, as_json: bool)
 
     Raises UsageError for what is no recording, and whatever ended the run; typer.Exit after a signal.
     """
-    from streamseg.backends import load_backend
     from streamseg.cli.live_run import leave, live_segmenter
     from streamseg.cli.process import settle_in
 
@@ -52,7 +52,7 @@ def repeat(uri: str, *, engine: str | None, start_seconds: float, as_json: bool)
     options = LiveOptions(age_budget_s=_budget_ms(source.recorded.header) / 1e3, roi=_region(source.info))
     paced = PacedSource(source, arrivals_ns=[frame.arrived_ns for frame in source.planned])
     with stop_on_signals() as stop, paced:
-        backend = load_backend(engine)
+        backend = load_engine(engine)
         try:
             report = run_live(
                 lambda: paced, live_segmenter(backend), options=options, stop=stop.event, say=say

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from streamseg.cli.console import Progress, print_json, say, stop_on_signals
+from streamseg.cli.engine import load_engine
 from streamseg.cli.options import EngineOption, JsonOption
 from streamseg.errors import UsageError
 
@@ -37,14 +38,13 @@ def evaluate(
     pixel's probability (pixel_ece, pixel_brier) and of the confidence beside the image's Dice. Images unlike
     the training data, whose outlines a display withholds, count by their outlines; "states" says how many.
     """
-    from streamseg.backends import load_backend
     from streamseg.datasets import open_dataset
     from streamseg.evaluation import Evaluation
     from streamseg.segment import Segmenter
 
     spacing_mm = None if spacing is None else parse_spacing(spacing)
     samples = open_dataset(data)[:limit]
-    backend = load_backend(engine)
+    backend = load_engine(engine)
     evaluation = Evaluation(Segmenter(backend, None, withhold=False), spacing_mm)
     try:
         with stop_on_signals() as stop, Progress(data.resolve().name, len(samples), "images") as progress:

@@ -17,6 +17,7 @@ from streamseg.capture.address import masked, without_credentials
 from streamseg.capture.live_sources import CaptureOptions, is_live, open_live, parse_rate, parse_size
 from streamseg.cli.clip import ReplayOptions, choose_roi
 from streamseg.cli.console import Stop, print_json, say, stop_on_signals
+from streamseg.cli.engine import load_engine
 from streamseg.cli.outputs import check_outputs
 from streamseg.cli.process import settle_in
 from streamseg.cli.report import show_latencies
@@ -74,8 +75,6 @@ def _without_login(source: str) -> str:
 
 def run(setup: Setup, session: Session, *, as_json: bool) -> None:
     """The whole run. Raises what ended it; typer.Exit after a signal."""
-    from streamseg.backends import load_backend
-
     settle_in()
     source = setup.source or ""
     options = LiveOptions(
@@ -89,7 +88,7 @@ def run(setup: Setup, session: Session, *, as_json: bool) -> None:
     with stop_on_signals() as stop, ExitStack() as opened:
         options = _with_region(options, setup)
         displays = _open_displays(setup, session, opened)
-        backend = load_backend(setup.engine)
+        backend = load_engine(setup.engine)
         opened.callback(backend.close)
         switch, taps = _open_taps(setup, session, backend, opened)
         segmenter = live_segmenter(backend)

@@ -11,8 +11,9 @@ EngineOption = Annotated[
     typer.Option(
         "--engine",
         metavar="NAME_OR_PATH",
-        help="A shipped engine's name, an engine folder, or a .safetensors checkpoint. "
-        "Default: the INT8 improved U-Net.",
+        help="A shipped engine's name, one of 'streamseg engines list' (or its beginning), an engine folder, "
+        "or a .safetensors checkpoint. Default: the INT8 improved U-Net, or the fastest engine built here "
+        "that has its weights and passed the accuracy gate.",
     ),
 ]
 JsonOption = Annotated[

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streamseg.cli.console import Stop, one_line, print_json, say, stop_on_signals
+from streamseg.cli.engine import load_engine
 from streamseg.cli.options import EngineOption, ForceOption, JsonOption
 
 if TYPE_CHECKING:
@@ -75,7 +76,6 @@ def replay(
         check_options(out=out, records=records, roi=roi, max_frames=max_frames, full_frame=full_frame)
         repeat(source, engine=engine, start_seconds=start, as_json=as_json)
         return
-    from streamseg.backends import load_backend
     from streamseg.capture import list_clips
     from streamseg.cli.clip import ReplayOptions
     from streamseg.cli.outputs import check_outputs, plan_outputs
@@ -93,7 +93,7 @@ def replay(
     plan = plan_outputs(clips, folder=folder, video=out, records=records or [])
     check_outputs(list(chain.from_iterable(plan)), clips, force=force)
     settle_in()
-    backend = load_backend(engine, throughput=True)
+    backend = load_engine(engine, throughput=True)
     try:
         with stop_on_signals() as stop:
             runs = _run_all(clips, plan, backend, options, stop)

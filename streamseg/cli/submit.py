@@ -10,6 +10,7 @@ import typer
 
 from streamseg import __version__
 from streamseg.cli.console import Progress, Stop, print_json, say, stop_on_signals
+from streamseg.cli.engine import load_engine
 from streamseg.cli.options import ForceOption, JsonOption
 from streamseg.cli.outputs import check_outputs
 from streamseg.errors import DataError, UsageError
@@ -87,12 +88,11 @@ def _run(
     min_pixels: int | None,
     force: bool,
 ) -> dict[str, Any]:
-    from streamseg.backends import load_backend
     from streamseg.segment import Segmenter
     from streamseg.submission import Finished, list_test_images, write_submission
 
     listed = list_test_images(images)
-    backend = load_backend(engine)
+    backend = load_engine(engine)
     key = {"engine": backend.fingerprint, "name": backend.name, "version": __version__}
     try:
         with stop_on_signals() as stop:

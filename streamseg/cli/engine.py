@@ -1,0 +1,55 @@
+"""The engine of a command: loaded, built again where it does not fit this machine, and named to the user."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from streamseg.cli.console import one_line, say
+
+if TYPE_CHECKING:
+    from streamseg.errors import EngineMisfit
+    from streamseg.types import Backend
+
+
+def load_engine(engine: str | None, *, throughput: bool = False) -> Backend:
+    """The engine of ``--engine``, or the default one; says on stderr which, unless it is the shipped one.
+
+    An engine that was built for another machine, or by other versions, is built again into the store. Raises
+    what :func:`streamseg.backends.load_backend` raises, EngineError where that fails, and UsageError for an
+    engine that takes several frames at a time.
+    """
+    from streamseg.backends import DEFAULT, load_backend
+    from streamseg.errors import EngineMisfit, UsageError
+
+    try:
+        backend = load_backend(engine, throughput=throughput, say=say)
+    except EngineMisfit as misfit:
+        backend = _built_again(str(engine), misfit, throughput)
+    if (batch := getattr(backend, "batch", 1)) != 1:
+        backend.close()
+        raise UsageError(
+            f"engine {backend.name} takes {batch} frames at a time, which serves to measure throughput; "
+            "give one that was exported with --batch 1"
+        )
+    if backend.name != DEFAULT:
+        precision = getattr(backend, "precision", "")
+        say(f"engine: {backend.name} ({precision}, input {backend.spec.height}x{backend.spec.width})")
+    return backend
+
+
+def _built_again(engine: str, misfit: EngineMisfit, throughput: bool) -> Backend:
+    """The same engine for this machine. Raises EngineError with the refusal, and why building failed."""
+    from streamseg.backends.catalog import load_folder, locate
+    from streamseg.backends.manifest import read_unchecked
+    from streamseg.backends.store import EngineStore
+    from streamseg.errors import EngineError, StreamsegError
+
+    manifest = read_unchecked(locate(engine)).manifest
+    say(f"building {manifest.name} for this machine: {'; '.join(misfit.reasons)}")
+    try:
+        from streamseg.export.build import rebuild
+
+        folder = rebuild(manifest, EngineStore(), say=say)
+    except (StreamsegError, ImportError) as error:
+        raise EngineError(f"{misfit}; building it failed: {one_line(str(error))}") from error
+    return load_folder(folder, throughput=throughput, say=say)
