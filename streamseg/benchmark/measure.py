@@ -96,14 +96,15 @@ def interleave(
     lead_in: Counts = 0,
     synchronize: Call | None = None,
     budget_s: float | None = None,
+    least_rounds: int = 1,
 ) -> dict[str, Timing]:
     """Time variants in turn, ``rounds`` times a block of ``per_round`` calls of each.
 
     ``warmup`` calls of each come first and do not count; ``lead_in`` calls come before each block and do not
     count either. ``synchronize`` waits for work that a call has only begun (a GPU): it is called before the
     clock is read, at both ends. With ``budget_s`` no round begins that would, as long as the longest so far,
-    end later than so many seconds after the first began; one round always runs. What a variant raises ends
-    the measurement. Raises ValueError for no variants, and for fewer than one round or call.
+    end later than so many seconds after the first began, but for the first ``least_rounds``. What a variant
+    raises ends the measurement. Raises ValueError for no variants, and for fewer than one round or call.
     """
     counts, warm, lead = (_by_name(variants, given) for given in (per_round, warmup, lead_in))
     if not variants or rounds < 1 or min(counts.values()) < 1:
@@ -115,7 +116,7 @@ def interleave(
     started, longest = time.monotonic(), 0.0
     for number in range(rounds):
         began = time.monotonic()
-        if budget_s is not None and number and began + longest > started + budget_s:
+        if budget_s is not None and number >= least_rounds and began + longest > started + budget_s:
             break
         for name in list(variants)[:: 1 if number % 2 == 0 else -1]:
             _repeat(variants[name], lead[name])

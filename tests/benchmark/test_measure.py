@@ -63,8 +63,9 @@ def test_work_that_has_only_begun_is_waited_for_before_the_clock_is_read() -> No
     assert min(found.durations_ns) >= 15 * MS
 
 
-def test_the_budget_ends_it_but_for_the_first_round() -> None:
+def test_the_budget_ends_it_but_for_the_first_rounds() -> None:
     assert len(interleave({"a": Sleeper(30)}, rounds=50, budget_s=0.0)["a"].rounds_ns) == 1
+    assert len(interleave({"a": Sleeper(5)}, rounds=50, budget_s=0.0, least_rounds=3)["a"].rounds_ns) == 3
     rounds = len(interleave({"a": Sleeper(30)}, rounds=50, budget_s=0.2)["a"].rounds_ns)
     assert 1 <= rounds <= 7
 
