@@ -1,48 +1,80 @@
 import numpy as np
 import openvino as ov
 import pytest
-import torch
 
 from streamseg.errors import EngineError
 from streamseg.export.openvino import build_model
-from streamseg.nets import build_net, fold
 from streamseg.types import InputSpec
+from tests.export.openvino_nets import folded_weights, noise, run_torch
 
-SPEC = InputSpec(48, 64, mean=0.25, std=0.25, threshold=0.5)
-
-
-def folded_weights(name="improved_unet"):
-    torch.manual_seed(1)
-    return {k: v.numpy() for k, v in fold(build_net(name)).state_dict().items()}
+NETS = ("unet", "segnet", "improved_unet")
 
 
-@pytest.mark.parametrize("name", ["unet", "improved_unet"])
-def test_the_model_agrees_with_torch(name):
-    torch.manual_seed(1)
-    net = build_net(name).eval()
-    model = build_model({k: v.numpy() for k, v in fold(net).state_dict().items()}, SPEC)
-    engine = ov.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    x = np.random.default_rng(0).normal(size=(1, 1, 48, 64)).astype(np.float32)
-    with torch.inference_mode():
-        expected = torch.sigmoid(net(torch.from_numpy(x))).numpy()
-    np.testing.assert_allclose(engine(x)[0], expected, atol=2e-6)
+def spec(height: int, width: int) -> InputSpec:
+    return InputSpec(height, width, mean=0.25, std=0.25, threshold=0.5)
 
 
-def test_a_size_that_is_no_multiple_names_one_that_is():
-    with pytest.raises(EngineError, match="use 64x64"):
-        build_model(folded_weights(), InputSpec(50, 60, mean=0.25, std=0.25, threshold=0.5))
+def run(model: ov.Model, tensor: np.ndarray) -> np.ndarray:
+    return ov.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(tensor)[0]
 
 
-def test_missing_weights_are_named():
-    weights = folded_weights()
-    del weights["bottom.1.conv.bias"]
-    with pytest.raises(EngineError, match=r"lack 'bottom\.1\.conv\.bias'"):
-        build_model(weights, SPEC)
+@pytest.mark.parametrize(("name", "shape"), [*((net, (1, 32, 64)) for net in NETS), ("unet", (1, 48, 16))])
+def test_the_model_agrees_with_torch(name: str, shape: tuple[int, int, int]) -> None:
+    batch, height, width = shape
+    model = build_model(folded_weights(name), spec(height, width), net=name, batch=batch)
+    assert [port.get_any_name() for port in (*model.inputs, *model.outputs)] == ["frame", "probability"]
+    tensor = noise(batch, 1, height, width)
+    expected = run_torch(name, tensor)
+    assert expected.std() > 1e-3  # a constant answer would prove nothing
+    np.testing.assert_allclose(run(model, tensor), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_weights_of_another_net_are_refused_in_one_line():
-    weights = folded_weights()
-    weights["decoder.0.0.conv.weight"] = weights["decoder.0.0.conv.weight"][:, :100]
-    with pytest.raises(EngineError, match="do not form a folded U-Net") as caught:
-        build_model(weights, SPEC)
+@pytest.mark.parametrize("name", NETS)
+def test_frames_of_a_batch_do_not_mix(name: str) -> None:
+    tensor = noise(3, 1, 32, 32)
+    weights = folded_weights(name)
+    together = run(build_model(weights, spec(32, 32), net=name, batch=3), tensor)
+    single = build_model(weights, spec(32, 32), net=name)
+    assert together.shape == (3, 1, 32, 32)
+    for index in range(3):
+        np.testing.assert_allclose(together[index], run(single, tensor[index : index + 1])[0], atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "good"), [("improved_unet", "64x64"), ("segnet", "64x64")])
+def test_a_size_that_is_no_multiple_names_one_that_is(name: str, good: str) -> None:
+    with pytest.raises(EngineError, match=f"use {good}"):
+        build_model(folded_weights(name), spec(50, 60), net=name)
+
+
+@pytest.mark.parametrize("name", ["improved_unet", "segnet"])
+@pytest.mark.parametrize("missing", ["head.bias", "encoder.1.1.conv.weight", "decoder.2.0.conv.weight"])
+def test_missing_weights_are_named(name: str, missing: str) -> None:
+    weights = dict(folded_weights(name))
+    del weights[missing]
+    with pytest.raises(EngineError, match=f"lack '{missing}'"):
+        build_model(weights, spec(32, 32), net=name)
+
+
+@pytest.mark.parametrize(("name", "title"), [("improved_unet", "U-Net"), ("segnet", "SegNet")])
+@pytest.mark.parametrize(
+    ("changed", "cut"),
+    [
+        ("decoder.0.0.conv.weight", np.s_[:, :100]),
+        ("decoder.0.0.conv.weight", np.s_[:, :, :2]),
+        ("encoder.1.1.conv.bias", np.s_[:7]),
+        ("encoder.0.0.conv.weight", np.s_[0]),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused_in_one_line(name: str, title: str, changed: str, cut) -> None:
+    weights = dict(folded_weights(name))
+    weights[changed] = weights[changed][cut]
+    with pytest.raises(EngineError, match=f"do not form a folded {title}") as caught:
+        build_model(weights, spec(32, 32), net=name)
     assert "\n" not in str(caught.value)
+
+
+def test_weights_of_another_net_are_refused() -> None:
+    with pytest.raises(EngineError, match="folded SegNet lack"):
+        build_model(folded_weights("unet"), spec(32, 32), net="segnet")
+    with pytest.raises(EngineError, match="received 'resnet'"):
+        build_model(folded_weights("unet"), spec(32, 32), net="resnet")

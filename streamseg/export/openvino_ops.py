@@ -1,0 +1,84 @@
+"""The layers that OpenVINO models of our nets are made of, from arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import openvino as ov
+from openvino import opset1
+from openvino import opset13 as ops
+
+Array = npt.NDArray[np.float32]
+Weights = Mapping[str, npt.NDArray[np.floating]]
+"""Arrays by state-dict name, any float type."""
+
+_SPREAD = np.array([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]], np.float64)
+"""Along one axis: the four taps of the transposed convolution (rows) as sums of a conv3's three (columns)."""
+
+
+def array(weights: Weights, name: str) -> Array:
+    """A weight as contiguous float32. Raises KeyError where it is missing."""
+    return np.ascontiguousarray(weights[name], np.float32)
+
+
+def add_bias(x: ov.Node, bias: Array) -> ov.Node:
+    """Add one number per channel."""
+    return ops.add(x, ops.constant(bias.reshape(1, -1, 1, 1)))
+
+
+def conv(x: ov.Node, kernel: Array, name: str) -> ov.Node:
+    """Convolution (O, I, k, k) with same padding and without bias; the node is called ``name``."""
+    pad = [kernel.shape[-1] // 2] * 2
+    return ops.convolution(x, ops.constant(kernel), [1, 1], pad, pad, [1, 1], name=name)
+
+
+def conv_bias(x: ov.Node, weights: Weights, name: str) -> ov.Node:
+    """The convolution ``name`` of a state dict."""
+    return add_bias(conv(x, array(weights, f"{name}.weight"), name), array(weights, f"{name}.bias"))
+
+
+def conv_relu(x: ov.Node, weights: Weights, name: str) -> ov.Node:
+    """``relu(conv(x))``, a folded net's only kind of layer."""
+    return ops.relu(conv_bias(x, weights, name))
+
+
+def max_pool(x: ov.Node) -> ov.Node:
+    """2x2 max-pooling."""
+    return opset1.max_pool(x, [2, 2], [0, 0], [0, 0], [2, 2])  # later opsets add an output of indices
+
+
+def spread_kernel(kernel: Array) -> Array:
+    """The kernel (I, O, 4, 4) of a transposed convolution, stride 2, padding 1, that equals nearest
+    up-sampling by two followed by the conv3 ``kernel`` (O, I, 3, 3).
+
+    Of the conv3's nine taps, those that read copies of one and the same pixel are added up beforehand: each
+    output needs four products instead of nine. Exact up to rounding, at the borders too.
+    """
+    spread = np.einsum("ar,bs,oirs->ioab", _SPREAD, _SPREAD, kernel.astype(np.float64))
+    return np.ascontiguousarray(spread, np.float32)
+
+
+def conv_up(x: ov.Node, kernel: Array, name: str) -> ov.Node:
+    """``conv3(up2(x))`` with 4/9 of its arithmetic; ``kernel`` is the conv3's, (O, I, 3, 3)."""
+    return ops.convolution_backprop_data(
+        x,
+        ops.constant(spread_kernel(kernel)),
+        [2, 2],
+        pads_begin=[1, 1],
+        pads_end=[1, 1],
+        dilations=[1, 1],
+        name=name,
+    )
+
+
+def conv_merged(below: ov.Node, skip: ov.Node, weights: Weights, name: str) -> ov.Node:
+    """``relu(conv3(concat(up2(below), skip)))`` as two convolutions that are added: no copy is made of
+    either input, and the branch from below takes 4/9 of the arithmetic."""
+    kernel = array(weights, f"{name}.weight")
+    channels = below.get_output_shape(0)[1]
+    beside = add_bias(
+        conv(skip, np.ascontiguousarray(kernel[:, channels:]), f"{name}.skip"), array(weights, f"{name}.bias")
+    )
+    return ops.relu(ops.add(beside, conv_up(below, kernel[:, :channels], f"{name}.up")))
