@@ -21,16 +21,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from streamseg.backends.fit import misfits
 from streamseg.backends.integrity import engine_name, is_engine_name, problems
+from streamseg.backends.locks import os_lock, try_lock
 from streamseg.backends.manifest import FILE_NAME, Manifest, altered, read_unchecked
 from streamseg.errors import EngineError, SinkError, UsageError
 from streamseg.machine import Machine
-
-if TYPE_CHECKING:
-    from filelock import BaseFileLock
 
 __all__ = ["EngineStore", "Entry", "default_root", "engine_name"]
 
@@ -123,10 +120,10 @@ class EngineStore:
         ``waiting`` is told, once, when another one has to be waited for. Raises SinkError where the store
         cannot be written.
         """
-        with self._writing():
+        with self.writing():
             folder = self._hidden(LOCKS)
-            lock = _os_lock(folder / f"{name}.lock", shared=True)
-            if not _try(lock):
+            lock = os_lock(folder / f"{name}.lock", shared=True)
+            if not try_lock(lock):
                 waiting(f"another process is building or replacing {name}; waiting for it")
                 lock.acquire(poll_interval=0.1)
         try:
@@ -141,13 +138,13 @@ class EngineStore:
         :meth:`publish` moves it into place. Raises SinkError where the store cannot be written, or is full.
         """
         token = secrets.token_hex(8)
-        with self._writing():
+        with self.writing():
             folder = self._hidden(BUILDING) / token
-            lock = _os_lock(folder.with_suffix(".lock"))
-            _try(lock)  # tells prune that somebody is at work here
+            lock = os_lock(folder.with_suffix(".lock"))
+            try_lock(lock)  # tells prune that somebody is at work here
             folder.mkdir()
         try:
-            with self._writing(only=_FULL):
+            with self.writing(only=_FULL):
                 yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -161,7 +158,7 @@ class EngineStore:
         SinkError where it cannot be written, and UsageError where something else has the name.
         """
         target = self.root / name
-        with self.lock(name), self._writing():
+        with self.lock(name), self.writing():
             _sync(staged)
             if target.is_symlink() or (target.exists() and not target.is_dir()):
                 raise UsageError(f"{target} is no engine folder; move it away, the new engine goes there")
@@ -177,32 +174,21 @@ class EngineStore:
                 _sync_folder(self.root)
         return target
 
-    def remove(self, folder: Path) -> None:
-        """Remove an engine at one stroke: a kill in the middle leaves no half of it. Raises SinkError."""
-        with self.staging() as aside, self._writing():
-            folder.rename(aside / "old")
+    def remove(self, folder: Path) -> bool:
+        """Remove an engine at one stroke: a kill in the middle leaves no half of it.
 
-    def leftovers(self) -> list[Path]:
-        """Folders that builds left behind that were killed; those of running builds are not among them."""
-        building = self.root / BUILDING
-        if not building.is_dir():
-            return []
-        folders = (path for path in sorted(building.iterdir()) if path.is_dir() and not path.is_symlink())
-        return [folder for folder in folders if self._abandoned(folder)]
-
-    def remove_leftover(self, folder: Path) -> None:
-        """Remove one of :meth:`leftovers`. Raises SinkError."""
-        with self._writing():
-            shutil.rmtree(folder)
-            folder.with_suffix(".lock").unlink(missing_ok=True)
-
-    def _abandoned(self, folder: Path) -> bool:
-        with self._writing():
-            lock = _os_lock(folder.with_suffix(".lock"))
-            if not _try(lock):
+        False where another process builds or replaces it. Raises SinkError.
+        """
+        with self.writing():
+            lock = os_lock(self._hidden(LOCKS) / f"{folder.name}.lock", shared=True)
+            if not try_lock(lock):
                 return False
+        try:
+            with self.staging() as aside, self.writing():
+                folder.rename(aside / "old")
+        finally:
             lock.release()
-            return folder.exists()
+        return True
 
     def _hidden(self, name: str) -> Path:
         folder = self.root / name
@@ -210,8 +196,8 @@ class EngineStore:
         return folder
 
     @contextmanager
-    def _writing(self, only: tuple[int, ...] = ()) -> Iterator[None]:
-        """Translate the system's errors; ``only`` those of these numbers."""
+    def writing(self, only: tuple[int, ...] = ()) -> Iterator[None]:
+        """Within the block the system's errors become SinkError; ``only`` those of these numbers."""
         try:
             yield
         except OSError as error:
@@ -221,23 +207,6 @@ class EngineStore:
                 f"cannot write into the engine store {self.root}: {error.strerror or error}; "
                 f"choose another folder with {ROOT_VARIABLE}"
             ) from error
-
-
-def _os_lock(path: Path, *, shared: bool = False) -> BaseFileLock:
-    """``shared``: within a thread the lock may be taken again by who has it."""
-    from filelock import FileLock  # here, because who only loads engines needs none
-
-    return FileLock(path, is_singleton=shared)
-
-
-def _try(lock: BaseFileLock) -> bool:
-    from filelock import Timeout
-
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return False
-    return True
 
 
 def _is_engine(path: Path) -> bool:

@@ -22,6 +22,7 @@ from streamseg import __version__
 from streamseg.cli.check import check
 from streamseg.cli.console import one_line, say
 from streamseg.cli.doctor import doctor
+from streamseg.cli.engines import engines
 from streamseg.cli.evaluate import evaluate
 from streamseg.cli.live import live
 from streamseg.cli.phantom import phantom
@@ -43,6 +44,7 @@ app = typer.Typer(
 )
 for _command in (live, replay, evaluate, phantom, check, train, reproduce, submit, doctor):
     app.command()(_command)
+app.add_typer(engines)
 
 
 @app.callback(invoke_without_command=True)

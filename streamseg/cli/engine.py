@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streamseg.cli.console import one_line, say
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def load_engine(engine: str | None, *, throughput: bool = False) -> Backend:
-    """The engine of ``--engine``, or the default one; says on stderr which, unless it is the shipped one.
+    """The engine of ``--engine``, or the default one; says which it is where nobody named it.
 
     An engine that was built for another machine, or by other versions, is built again into the store. Raises
     what :func:`streamseg.backends.load_backend` raises, EngineError where that fails, and UsageError for an
@@ -31,7 +32,8 @@ def load_engine(engine: str | None, *, throughput: bool = False) -> Backend:
             f"engine {backend.name} takes {batch} frames at a time, which serves to measure throughput; "
             "give one that was exported with --batch 1"
         )
-    if backend.name != DEFAULT:
+    named = Path(engine or DEFAULT)
+    if backend.name not in (named.name, named.stem):
         precision = getattr(backend, "precision", "")
         say(f"engine: {backend.name} ({precision}, input {backend.spec.height}x{backend.spec.width})")
     return backend

@@ -38,7 +38,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
         backend="openvino",
         precision="fp32",
         folded=True,
-        trained=False,
+        trained=True,
         spec=InputSpec(HEIGHT, WIDTH, mean=0.0, std=1.0, threshold=0.5),
         checkpoint_sha256="0" * 64,
         portable=True,
