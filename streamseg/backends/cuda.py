@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from streamseg.backends.cuda_pre import DevicePreprocess, scaled
+from streamseg.backends.cuda_pre import DevicePreprocess, exact_products, scaled
 from streamseg.errors import EngineError
 from streamseg.types import Grey, Image, InputSpec, Mask, Tensor
 
@@ -158,9 +158,11 @@ class CudaRunner:
             raise EngineError(f"engine {self.name} is closed; load it again")
         size = (self.batch, 1, self.spec.height, self.spec.width)
         name, threshold = self.name, self.spec.threshold
+        full = self.dtype == torch.float32
 
         def compute(x: torch.Tensor) -> torch.Tensor:
-            probability = forward(before(x))
+            with exact_products(self.device) if full else nullcontext():
+                probability = forward(before(x))
             if probability.shape != size:
                 raise EngineError(
                     f"engine {name} gave a map {tuple(probability.shape)}, its specification says {size}; "

@@ -108,13 +108,20 @@ def scaled(grey: torch.Tensor, spec: InputSpec, dtype: torch.dtype) -> torch.Ten
 
 @contextmanager
 def exact_products(device: torch.device) -> Iterator[None]:
-    """Matrix products of float32 in full: TF32, if somebody chose it, would cost grey levels."""
+    """Products and convolutions of float32 in full, while kernels are chosen and enqueued.
+
+    On a GPU torch convolves float32 in TF32 by itself, whose 10 bits would cost grey levels, and which would
+    make an FP32 engine none.
+    """
     if device.type != "cuda":
         yield
         return
-    before = torch.backends.cuda.matmul.fp32_precision
-    torch.backends.cuda.matmul.fp32_precision = "ieee"
+    switches = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
+    before = [switch.fp32_precision for switch in switches]
     try:
+        for switch in switches:
+            switch.fp32_precision = "ieee"
         yield
     finally:
-        torch.backends.cuda.matmul.fp32_precision = before
+        for switch, value in zip(switches, before, strict=True):
+            switch.fp32_precision = value

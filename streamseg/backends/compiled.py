@@ -1,0 +1,204 @@
+"""torch.compile: for NVIDIA GPUs where TensorRT is missing, and as a comparison. Also runs on the processor.
+
+An engine holds the folded weights and what torch's compiler found out when it was built: its kernels and its
+measured choices. A warm start traces the net again, finds all of them, and tunes nothing. (A package of
+AOTInductor would start sooner, but building one takes CUDA's headers, which torch's own wheels lack.)
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from streamseg.backends.manifest import Manifest, read_verified
+from streamseg.checkpoint import Checkpoint
+from streamseg.errors import EngineError, MissingExtra
+from streamseg.types import Grey, Image, Mask, Tensor
+
+if TYPE_CHECKING:
+    import torch
+
+    from streamseg.backends.cuda import Forward
+
+WEIGHTS, CACHE, OPTIONS = "weights.safetensors", "compiler-cache.bin", "options.json"
+"""An engine's files: the folded weights, torch's cache artefacts, and the device that it was built for."""
+PRECISIONS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+"""torch's type of each precision that this back end computes in."""
+
+
+class CompiledBackend:
+    """A net compiled by torch, between pre- and post-processing on its device, in one CUDA graph."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        name: str,
+        fingerprint: str,
+        precision: str,
+        batch: int = 1,
+        device: str = "cuda",
+    ) -> None:
+        """Compile a net and run it once. Raises EngineError where it cannot be.
+
+        ``device`` is ``cuda`` or ``cpu``. Takes seconds where torch's caches know the net, else minutes.
+        """
+        import torch
+
+        from streamseg.backends.cuda import CudaRunner, translated, usable_device
+
+        self.name = name
+        self.fingerprint = fingerprint
+        self.spec = checkpoint.spec
+        self.precision = precision
+        self.trained = checkpoint.trained
+        self.batch = batch
+        kind: torch.dtype = getattr(torch, PRECISIONS[precision])
+        usable_device(device, name)
+        with translated(name), _quiet():
+            forward, self._shares = compile_net(checkpoint, kind, batch, device)
+            self._runner = CudaRunner(forward, self.spec, batch=batch, dtype=kind, device=device, name=name)
+            # Compiles: what fails does so here, not at the first frame.
+            self._runner.infer(np.zeros((batch, 1, self.spec.height, self.spec.width), np.float32))
+
+    def infer(self, tensor: Tensor) -> npt.NDArray[np.float32]:
+        """Probability, float32 (H, W), or (batch, H, W) for more than one, of a tensor (batch, 1, H, W).
+
+        Raises EngineError.
+        """
+        return self._runner.infer(tensor)
+
+    def infer_picture(self, picture: Grey) -> npt.NDArray[np.float32]:
+        """The same of a letterboxed picture, uint8 (H, W), or (batch, H, W); scaled on the device."""
+        return self._runner.infer_picture(picture)
+
+    def mask(self, image: Image) -> Mask:
+        """Where a frame's probability reaches the threshold, bool (H, W) at the net's resolution.
+
+        ``image`` uint8 (h, w) grey or (h, w, 3) BGR of any size, stacked for a batch; all of it happens on
+        the device. Raises EngineError.
+        """
+        return self._runner.mask(image)
+
+    def precision_found(self) -> dict[str, float]:
+        """Share of the layers, 0..1, by the type of their results, in the graph that was compiled."""
+        return dict(self._shares)
+
+    def close(self) -> None:
+        """Free the net and its buffers. May be called twice."""
+        self._runner.close()
+
+
+def load(
+    folder: Path,
+    manifest: Manifest,
+    fingerprint: str,
+    *,
+    threads: int | None = None,
+    throughput: bool = False,
+) -> CompiledBackend:
+    """Load an engine folder whose manifest fits this machine.
+
+    ``threads`` is torch's number of threads, for the whole process, where the engine runs on the processor;
+    ``throughput`` changes nothing: a frame has the whole device either way. Raises EngineError when it is
+    damaged, does not fit or there is no GPU, and MissingExtra without torch.
+    """
+    files = {name: read_verified(folder, manifest, name) for name in (WEIGHTS, CACHE, OPTIONS)}
+    torch = import_torch()
+    try:
+        from safetensors.numpy import load as arrays
+
+        device = str(json.loads(files[OPTIONS])["device"])
+        weights = {key: array.astype(np.float32) for key, array in arrays(files[WEIGHTS]).items()}
+    except (ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise EngineError(f"engine {folder} cannot be read ({error!r}); export it again") from error
+    if device == "cpu" and threads is not None:
+        torch.set_num_threads(threads)
+    if files[CACHE]:
+        torch.compiler.load_cache_artifacts(files[CACHE])
+    checkpoint = Checkpoint(
+        net=manifest.net,
+        folded=manifest.folded,
+        trained=manifest.trained,
+        spec=manifest.spec,
+        weights=weights,
+        sha256=manifest.checkpoint_sha256,
+    )
+    return CompiledBackend(
+        checkpoint,
+        name=manifest.name,
+        fingerprint=fingerprint,
+        precision=manifest.precision,
+        batch=manifest.batch,
+        device=device,
+    )
+
+
+def compile_net(
+    checkpoint: Checkpoint, dtype: torch.dtype, batch: int, device: str
+) -> tuple[Forward, dict[str, float]]:
+    """A net as a function that compiles itself when it is first called, and its layers' share by type."""
+    import torch
+
+    from streamseg.nets.inference import inference_net
+
+    net = inference_net(checkpoint).to(device, dtype)
+    net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    example = torch.zeros(
+        (batch, 1, checkpoint.spec.height, checkpoint.spec.width), dtype=dtype, device=device
+    )
+    # A graph of its own: torch would otherwise take engines of one process for variants of one function,
+    # and give up after a handful.
+    with torch.no_grad():
+        program = torch.export.export(net, (example,))
+    # Its own CUDA graphs stay off: the runner's has the upload and the download in it as well.
+    options: dict[str, Any] = {"max_autotune": True, "triton.cudagraphs": False}
+    if device == "cpu":
+        options["compile_threads"] = 1  # a pool of processes would outlive the build
+    else:
+        options["coordinate_descent_tuning"] = True
+    compiled = torch.compile(program.module(), fullgraph=True, dynamic=False, options=options)
+    return compiled, type_shares(program.graph)
+
+
+def type_shares(graph: torch.fx.Graph) -> dict[str, float]:
+    """Share of a graph's operators that give real numbers, 0..1, by their type."""
+    import torch
+
+    names = {getattr(torch, kind): precision for precision, kind in PRECISIONS.items()}
+    values = (node.meta.get("val") for node in graph.nodes if node.op == "call_function")
+    types = [value.dtype for value in values if isinstance(value, torch.Tensor)]
+    counts = Counter(names.get(kind, "other") for kind in types if kind.is_floating_point)
+    return {name: count / counts.total() for name, count in sorted(counts.items())}
+
+
+def import_torch() -> Any:
+    """The module torch. Raises MissingExtra."""
+    try:
+        import torch
+    except ImportError as error:
+        raise MissingExtra("the compiled back end", "torch", "tensorrt") from error
+    return torch
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """torch's compiler without its tables and the warnings about its own code."""
+    from torch._inductor import select_algorithm
+
+    before = select_algorithm.PRINT_AUTOTUNE
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        select_algorithm.PRINT_AUTOTUNE = False
+        try:
+            yield
+        finally:
+            select_algorithm.PRINT_AUTOTUNE = before
