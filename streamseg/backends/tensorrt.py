@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 PLAN = "model.plan"
 """The engine's file."""
+DEVICE = "cuda"
+"""What engines are loaded for: torch's current GPU."""
 
 
 class Plan:
@@ -161,7 +163,9 @@ def load(
         import torch  # noqa: F401
     except ImportError as error:
         raise MissingExtra("a TensorRT engine", "torch", "tensorrt") from error
-    return TensorRTBackend(plan, manifest, fingerprint, trt=find_tensorrt(kind_of(manifest.versions)))
+    return TensorRTBackend(
+        plan, manifest, fingerprint, trt=find_tensorrt(kind_of(manifest.versions)), device=DEVICE
+    )
 
 
 def _torch_type(port: Port) -> torch.dtype:
