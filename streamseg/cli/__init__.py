@@ -24,6 +24,7 @@ from streamseg.cli.console import one_line, say
 from streamseg.cli.doctor import doctor
 from streamseg.cli.engines import engines
 from streamseg.cli.evaluate import evaluate
+from streamseg.cli.export import export
 from streamseg.cli.live import live
 from streamseg.cli.phantom import phantom
 from streamseg.cli.replay import replay
@@ -42,7 +43,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (live, replay, evaluate, phantom, check, train, reproduce, submit, doctor):
+for _command in (live, replay, evaluate, phantom, check, train, reproduce, submit, export, doctor):
     app.command()(_command)
 app.add_typer(engines)
 

@@ -1,0 +1,123 @@
+"""``streamseg export``: builds an engine, judges it, and puts it into the store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from streamseg.cli.console import Progress, print_json, say
+from streamseg.cli.options import JsonOption
+
+T = TypeVar("T")
+
+
+class Reporter:
+    """Shows how a build comes along, on stderr."""
+
+    def say(self, line: str) -> None:
+        say(line)
+
+    def track(self, what: str, items: Sequence[T]) -> Iterator[T]:
+        with Progress(what, len(items)) as progress:
+            for item in items:
+                yield item
+                progress.advance()
+
+
+def export(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="NET_OR_CHECKPOINT",
+            help="unet, segnet or improved_unet (shipped weights, else random ones, marked as untrained), a "
+            ".safetensors checkpoint, or a run folder.",
+        ),
+    ],
+    backend: Annotated[
+        str, typer.Option("--backend", metavar="openvino|tensorrt|compiled|onnx", help="What will run it.")
+    ] = "openvino",
+    precision: Annotated[
+        str, typer.Option("--precision", metavar="fp32|fp16|bf16|int8", help="What it computes in.")
+    ] = "fp32",
+    size: Annotated[
+        str | None, typer.Option("--size", metavar="HxW", help="Input size. Default: the weights' own.")
+    ] = None,
+    batch: Annotated[int, typer.Option("--batch", min=1, metavar="N", help="Frames per call.")] = 1,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            metavar="DIR",
+            help="Labelled images to calibrate and to judge on. Default: phantoms, and the manifest says so.",
+        ),
+    ] = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(
+            "--recipe", metavar="FILE", help="Which of them. Default: calibration/, else a new one."
+        ),
+    ] = None,
+    better: Annotated[
+        bool, typer.Option("--better", help="Take the next better precision where the gate refuses this one.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Build also where the store has this engine.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Build an engine into the store.
+
+    It enters only after its masks were compared with those of its weights in FP32: FP32 and FP16 must give
+    the same masks (mean Dice 0.998), INT8 and BF16 may lose 0.01 of Dice against the labels; what is refused
+    ends with exit code 1. live and replay then take the fastest engine of the shipped weights by themselves,
+    any other by --engine. The store is engines/ of a checkout, else the user's cache folder;
+    STREAMSEG_ENGINES overrides.
+    """
+    from streamseg.backends.store import EngineStore, default_root
+    from streamseg.cli.train import parse_size
+    from streamseg.export.build import export as build
+    from streamseg.export.request import Request
+
+    shape = None if size is None else parse_size(size)
+    request = Request(source, backend, precision, shape, batch, data, recipe, better, force)
+    found = build(request, EngineStore(default_root()), Reporter())
+    manifest = found.manifest
+    if as_json:
+        print_json({"folder": str(found.folder), "built": found.fresh, **manifest.to_json()})
+        return
+    if not found.fresh:
+        say("the store has this engine already, whole and fit for this machine; --force builds it again")
+    for line in _lines(manifest.to_json()):
+        print(line)
+    print(f"folder:     {found.folder}")
+
+
+def _lines(values: Mapping[str, Any]) -> Iterator[str]:
+    """The manifest for people."""
+    gate, speed = values["gate"], values["speed"]
+    spec = values["spec"]
+    yield f"engine:     {values['name']}" + ("" if values["trained"] else "  UNTRAINED")
+    yield f"input:      {spec['height']}x{spec['width']}, {values['batch']} per call"
+    found = ", ".join(f"{name} {share:.0%}" for name, share in values["precision_found"].items())
+    yield f"precision:  asked for {values['precision']}, computes in {found} (share of layers)"
+    yield f"gate:       {_verdict(gate)}"
+    if values["calibration"]:
+        yield f"calibrated: on {values['calibration']['frames']} frames, {values['calibration']['data']}"
+    relative = f", {speed['ratio']:.2f} of the shipped engine's time" if "ratio" in speed else ""
+    yield f"speed:      {speed['ms']:.1f} ms per call{relative}"
+    yield f"built in:   {values['built']['seconds']:.0f} s, {values['built']['bytes'] / 1e6:.1f} MB"
+
+
+def _verdict(gate: Mapping[str, Any]) -> str:
+    if gate["kind"] == "probabilities":
+        return (
+            f"probabilities within {gate['probability_difference_max']:.2g} of FP32's on {gate['frames']} "
+            "frames; random weights, so nothing else can be judged"
+        )
+    return (
+        f"passed on {gate['frames']} frames ({gate['data']}): mean Dice to FP32's masks "
+        f"{gate['mask_dice_mean']:.4f}, against the labels {gate['dice']:.4f} (FP32 {gate['dice_fp32']:.4f})"
+    )

@@ -1,0 +1,265 @@
+"""Builds engines: weights in, a judged engine in the store out.
+
+The steps of :func:`export`: find the weights and the recipe's frames, let the back end's builder write the
+files, load them as any program would, read off what the engine computes in, put it through the accuracy gate,
+measure it, and publish it. What fails on the way leaves the store as it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from streamseg.backends.catalog import load_folder
+from streamseg.backends.eager import EagerBackend
+from streamseg.backends.fit import misfits
+from streamseg.backends.manifest import Manifest
+from streamseg.backends.store import EngineStore, engine_name
+from streamseg.checkpoint import Checkpoint
+from streamseg.datasets import Dataset, open_dataset
+from streamseg.errors import GateError, UsageError
+from streamseg.export.built import BUILDERS, Built, Order
+from streamseg.export.gate import judge
+from streamseg.export.recipe import Frames, Recipe, gather, make_recipe, phantom_recipe, read_recipe
+from streamseg.export.request import Exported, Lines, Reporter, Request
+from streamseg.export.source import is_shipped, resolve
+from streamseg.export.speed import measure_speed
+from streamseg.files import write_whole
+from streamseg.machine import this_machine
+from streamseg.types import Backend
+
+BETTER = {"int8": "fp16", "bf16": "fp32", "fp16": "fp32"}
+"""The next better precision; on the processor, which gains nothing by FP16, INT8's is FP32."""
+RECIPES = Path(__file__).resolve().parents[2] / "calibration"
+"""Where a checkout keeps its recipes."""
+UNTRAINED_FRAMES = 8
+"""Frames whose probabilities are compared where there are no trained weights."""
+RECIPE_FILE = "recipe.json"
+"""The recipe in an engine's folder, from which it can be built again."""
+SCALES_FILE = "scales.json"
+"""INT8: the activations' ranges that came out."""
+
+
+def export(request: Request, store: EngineStore, report: Reporter) -> Exported:
+    """Build an engine into the store, or find it there.
+
+    Raises UsageError for what makes no sense, MissingExtra, DataError for a recipe without its images,
+    EngineError where it cannot be built or run here, and GateError where it does not do what its weights do.
+    """
+    request.check()
+    checkpoint = resolve(request.source, request.size)
+    recipe, data = _recipe(request, checkpoint)
+    frames = gather(recipe, data)
+    if not checkpoint.trained:
+        frames = replace(frames, validation=frames.validation[:UNTRAINED_FRAMES])
+    while True:
+        try:
+            return _Work(request, store, report, checkpoint, recipe, frames).run()
+        except GateError as error:
+            better = BETTER.get(request.precision)
+            if better == "fp16" and request.backend == "openvino":
+                better = "fp32"
+            if better is None:
+                raise
+            if not request.better:
+                raise GateError(
+                    f"{error}; try --precision {better}, or --better to fall back by itself"
+                ) from None
+            report.say(f"{error}; taking {better} instead")
+            request = replace(request, precision=better)
+
+
+def rebuild(manifest: Manifest, store: EngineStore, *, say: Callable[[str], None]) -> Path:
+    """Build a store's engine again for this machine, from the same weights and recipe; its new folder.
+
+    Raises what :func:`export` raises, and UsageError where the weights are no longer those of the engine.
+    """
+    if not manifest.source:
+        raise UsageError(f"engine {manifest.name} does not say what it was built from; export it again")
+    size = (manifest.spec.height, manifest.spec.width)
+    checkpoint = resolve(manifest.source, size)
+    if checkpoint.sha256 != manifest.checkpoint_sha256:
+        raise UsageError(
+            f"{manifest.source} no longer holds the weights of engine {manifest.name} (sha256 "
+            f"{checkpoint.sha256[:12]}..., it was {manifest.checkpoint_sha256[:12]}...); export it again"
+        )
+    kept = store.root / manifest.name / RECIPE_FILE
+    folder = Path(str(manifest.calibration.get("folder") or ""))
+    request = Request(
+        manifest.source,
+        manifest.backend,
+        manifest.precision,
+        size,
+        manifest.batch,
+        data=folder if str(folder) != "." and folder.is_dir() else None,
+        recipe=kept if kept.is_file() else None,
+        force=True,
+    )
+    return export(request, store, Lines(say)).folder
+
+
+def _recipe(request: Request, checkpoint: Checkpoint) -> tuple[Recipe, Dataset | None]:
+    """The recipe, and the data set that its images are in; None where phantoms serve."""
+    data = None if request.data is None else open_dataset(request.data)
+    name = checkpoint.net
+    if request.recipe is not None:
+        return read_recipe(request.recipe), data
+    kept = RECIPES / f"{name}.json"
+    if is_shipped(request.source) and kept.is_file():
+        return read_recipe(kept), data
+    if data is not None and request.data is not None:
+        return make_recipe(name, data, data_name=request.data.resolve().name), data
+    return phantom_recipe(name), None
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """One build, of one precision."""
+
+    request: Request
+    store: EngineStore
+    report: Reporter
+    checkpoint: Checkpoint
+    recipe: Recipe
+    frames: Frames
+
+    def run(self) -> Exported:
+        draft = self._draft()
+        with self.store.lock(engine_name(draft), waiting=self.report.say):
+            there = None if self.request.force else _there(self.store, draft)
+            return self._build(draft) if there is None else there
+
+    def _draft(self) -> Manifest:
+        """The manifest as far as it is known before anything is built."""
+        return Manifest(
+            name="",
+            net=self.checkpoint.net,
+            backend=self.request.backend,
+            precision=self.request.precision,
+            folded=True,
+            trained=self.checkpoint.trained,
+            spec=self.checkpoint.spec,
+            checkpoint_sha256=self.checkpoint.sha256,
+            files={},
+            batch=self.request.batch,
+            machine=this_machine(),
+            source=_lasting(self.request.source),
+            calibration=_calibration(self.request, self.recipe, self.frames),
+        )
+
+    def _build(self, draft: Manifest) -> Exported:
+        began = time.monotonic()
+        untrained = "" if draft.trained else " (UNTRAINED: random weights)"
+        size = f"{draft.spec.height}x{draft.spec.width}"
+        self.report.say(f"building {draft.net} for {draft.backend}, {draft.precision}, {size}{untrained}")
+        with self.store.staging() as folder:
+            built = self._files(folder)
+            seconds = time.monotonic() - began
+            paths = sorted(folder.iterdir())
+            draft = replace(
+                draft,
+                files={path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths},
+                versions=built.versions,
+                built={
+                    "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                    "seconds": round(seconds, 1),
+                    "bytes": sum(path.stat().st_size for path in paths),
+                },
+            )
+            draft = replace(draft, name=engine_name(draft))
+            draft.write(folder)
+            finished = self._judged(folder, draft)
+            finished.write(folder)
+            return Exported(self.store.publish(folder, finished.name), finished, fresh=True)
+
+    def _files(self, folder: Path) -> Built:
+        """Let the builder write the engine; INT8 comes with its recipe and the scales that came out."""
+        int8 = self.request.precision == "int8"
+        order = Order(
+            self.checkpoint,
+            self.request.precision,
+            self.request.batch,
+            self.frames.calibration if int8 else (),
+            self.recipe.preset,
+            self.report.say,
+        )
+        built: Built = import_module(BUILDERS[self.request.backend]).build(order, folder)
+        if int8:
+            self.recipe.write(folder / RECIPE_FILE)
+            write_whole(folder / SCALES_FILE, (json.dumps(built.scales, indent=1) + "\n").encode())
+        return built
+
+    def _judged(self, folder: Path, draft: Manifest) -> Manifest:
+        """The manifest with what the loaded engine is found to be. Raises GateError."""
+        engine = load_folder(folder)
+        try:
+            found: Mapping[str, float] = engine.precision_found()  # type: ignore[attr-defined]
+            layers = ", ".join(f"{share:.0%} {name}" for name, share in found.items())
+            self.report.say(f"its layers compute in: {layers}")
+            gate = self._gate(engine, draft)
+            speed = measure_speed(engine)
+        finally:
+            engine.close()
+        return replace(draft, precision_found=found, gate=gate, speed=speed)
+
+    def _gate(self, engine: Backend, draft: Manifest) -> dict[str, Any]:
+        frames, reference = self.frames, EagerBackend(self.checkpoint, "reference")
+        try:
+            gate = judge(
+                engine,
+                reference,
+                frames.validation,
+                precision=draft.precision,
+                trained=draft.trained,
+                real=min(frames.real, len(frames.validation)),
+                track=lambda samples: self.report.track("accuracy gate", samples),
+            )
+        finally:
+            reference.close()
+        if not gate["passed"]:
+            raise GateError(
+                f"the accuracy gate refuses {draft.net} in {draft.precision} on {draft.backend}: "
+                f"{'; '.join(gate['reasons'])} ({gate['frames']} frames of {frames.data})"
+            )
+        return gate | {"data": frames.data}
+
+
+def _lasting(source: str) -> str:
+    """A source that means the same from another working folder."""
+    return str(Path(source).resolve()) if Path(source).exists() else source
+
+
+def _calibration(request: Request, recipe: Recipe, frames: Frames) -> dict[str, Any]:
+    if request.precision != "int8":
+        return {}
+    identity = json.dumps([recipe.digest, frames.data])
+    return {
+        "recipe": recipe.name,
+        "sha256": hashlib.sha256(identity.encode()).hexdigest(),
+        "data": frames.data,
+        "frames": len(frames.calibration),
+        "preset": recipe.preset,
+        "folder": None if request.data is None else str(request.data.resolve()),
+    }
+
+
+def _there(store: EngineStore, draft: Manifest) -> Exported | None:
+    """The engine that is wanted, if the store has it whole and it fits this machine."""
+    same = ("net", "backend", "precision", "trained", "spec", "checkpoint_sha256", "batch")
+    for entry in store.entries():
+        found = entry.manifest
+        if (
+            found is not None
+            and all(getattr(found, name) == getattr(draft, name) for name in same)
+            and found.calibration.get("sha256") == draft.calibration.get("sha256")
+            and not misfits(found)
+            and not store.verify(entry.path)
+        ):
+            return Exported(entry.path, found, fresh=False)
+    return None

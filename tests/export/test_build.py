@@ -1,0 +1,210 @@
+"""From weights to a judged engine in the store, on real OpenVINO engines of the shipped weights, small."""
+
+import hashlib
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from streamseg.backends import load_backend
+from streamseg.backends.manifest import read_manifest
+from streamseg.backends.store import EngineStore
+from streamseg.errors import EngineError, GateError, StreamsegError, UsageError
+from streamseg.export.build import RECIPE_FILE, SCALES_FILE, export, rebuild
+from streamseg.export.recipe import Draw, Recipe, frame_hash
+from streamseg.export.request import Exported, Lines, Request
+
+pytest.importorskip("torch")
+pytest.importorskip("nncf")
+
+SIZE = (64, 96)
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Few phantoms: what is tested is the way, not the figures."""
+    path = tmp_path_factory.mktemp("recipe") / "few.json"
+    Recipe("few", "phantom", 0, "mixed", Draw((), 6, 0), Draw((), 12, 900)).write(path)
+    return path
+
+
+def make(store: EngineStore, recipe: Path, said: list[str] | None = None, **options: object) -> Exported:
+    values: dict[str, object] = {
+        "source": "improved_unet",
+        "backend": "openvino",
+        "precision": "fp32",
+        "size": SIZE,
+        "recipe": recipe,
+    }
+    request = Request(**(values | options))  # type: ignore[arg-type]
+    return export(request, store, Lines((said if said is not None else []).append))
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory, recipe: Path) -> dict[str, Exported]:
+    store = EngineStore(tmp_path_factory.mktemp("engines"))
+    return {precision: make(store, recipe, precision=precision) for precision in ("fp32", "int8")}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_an_engine_enters_the_store_whole_and_judged(built: dict[str, Exported], precision: str) -> None:
+    found = built[precision]
+    store = EngineStore(found.folder.parent)
+    assert found.fresh
+    assert store.verify(found.folder) == []
+    assert not store.leftovers()
+    manifest, _ = read_manifest(found.folder)
+    assert manifest == found.manifest
+    assert manifest.passed
+    assert (manifest.gate["kind"], manifest.gate["frames"]) == ("masks", 12)
+    assert (manifest.precision, manifest.trained, manifest.folded) == (precision, True, True)
+    assert sum(manifest.precision_found.values()) == pytest.approx(1)
+    assert max(manifest.precision_found, key=lambda name: manifest.precision_found[name]) == precision
+    assert manifest.speed["ms"] > 0
+    assert "ratio" not in manifest.speed  # another size than the shipped engine's: nothing to compare with
+    assert manifest.built["bytes"] > 1e6
+
+
+def test_int8_keeps_its_recipe_and_its_scales(built: dict[str, Exported], recipe: Path) -> None:
+    folder, calibration = built["int8"].folder, built["int8"].manifest.calibration
+    assert json.loads((folder / RECIPE_FILE).read_text()) == json.loads(recipe.read_text())
+    assert len(json.loads((folder / SCALES_FILE).read_text())) > 10
+    assert (calibration["frames"], calibration["data"], calibration["preset"]) == (6, "phantom", "mixed")
+    assert built["fp32"].manifest.calibration == {}
+
+
+def test_what_is_in_the_store_is_not_built_again(built: dict[str, Exported], recipe: Path) -> None:
+    store = EngineStore(built["fp32"].folder.parent)
+    again = make(store, recipe)
+    assert not again.fresh
+    assert again.folder == built["fp32"].folder
+    other = make(store, recipe, precision="int8", size=(32, 64))
+    assert other.folder != built["int8"].folder
+
+
+def test_the_same_recipe_gives_the_same_engine(
+    built: dict[str, Exported], recipe: Path, tmp_path: Path
+) -> None:
+    again = make(EngineStore(tmp_path), recipe, precision="int8")
+    assert again.folder.name == built["int8"].folder.name
+    assert again.manifest.files == built["int8"].manifest.files
+
+
+def test_a_damaged_engine_is_built_anew_when_it_is_asked_for(
+    built: dict[str, Exported], recipe: Path, tmp_path: Path
+) -> None:
+    store = EngineStore(tmp_path)
+    folder = tmp_path / built["fp32"].folder.name
+    shutil.copytree(built["fp32"].folder, folder)
+    data = bytearray((folder / "model.bin").read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / "model.bin").write_bytes(data)
+    with pytest.raises(EngineError, match="not the file that the manifest describes"):
+        load_backend(folder, store=store)
+    again = make(store, recipe)
+    assert again.fresh
+    assert again.folder == folder
+    assert store.verify(folder) == []
+
+
+def black_data(folder: Path) -> tuple[Path, Recipe]:
+    """A data set of black pictures, and the recipe that calibrates on nothing else."""
+    for part in ("images", "masks"):
+        (folder / part).mkdir(parents=True)
+    image = np.zeros((96, 128), np.uint8)
+    for part in ("images", "masks"):
+        cv2.imwrite(str(folder / part / "1.png"), image)
+    frames = (frame_hash(image),)
+    return folder, Recipe("black", "black", 0, "mixed", Draw(frames, 0, 0), Draw((), 16, 900))
+
+
+def test_a_broken_calibration_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    data, broken = black_data(tmp_path / "data")
+    broken.write(tmp_path / "broken.json")
+    store = EngineStore(tmp_path / "engines")
+    with pytest.raises(GateError, match=r"Dice lost .* above 0\.01.*--precision fp32"):
+        make(store, tmp_path / "broken.json", precision="int8", data=data)
+    assert store.entries() == []
+    assert not store.leftovers()
+
+
+def test_the_next_better_precision_is_taken_where_that_is_asked_for(tmp_path: Path) -> None:
+    data, broken = black_data(tmp_path / "data")
+    broken.write(tmp_path / "broken.json")
+    said: list[str] = []
+    found = make(
+        EngineStore(tmp_path / "engines"),
+        tmp_path / "broken.json",
+        said,
+        precision="int8",
+        data=data,
+        better=True,
+    )
+    assert found.manifest.precision == "fp32"
+    assert found.manifest.passed
+    assert any("taking fp32 instead" in line for line in said)
+
+
+@pytest.mark.parametrize("net", ["unet", "segnet"])
+def test_a_net_without_weights_is_marked_and_compared_by_probabilities(
+    tmp_path: Path, recipe: Path, net: str
+) -> None:
+    said: list[str] = []
+    found = make(EngineStore(tmp_path), recipe, said, source=net, size=(32, 64)).manifest
+    assert not found.trained
+    assert found.gate["kind"] == "probabilities"
+    assert any("UNTRAINED" in line for line in said)
+
+
+def test_a_batch_is_judged_too(tmp_path: Path, recipe: Path) -> None:
+    found = make(EngineStore(tmp_path), recipe, batch=3, size=(32, 64))
+    assert found.manifest.batch == 3
+    tensor = np.zeros((3, 1, 32, 64), np.float32)
+    assert load_backend(found.folder).infer(tensor).shape == (3, 32, 64)
+
+
+def test_an_engine_of_another_machine_is_built_again_from_its_manifest(
+    built: dict[str, Exported], tmp_path: Path
+) -> None:
+    folder = tmp_path / built["int8"].folder.name
+    shutil.copytree(built["int8"].folder, folder)
+    manifest = built["int8"].manifest
+    assert manifest.machine is not None
+    replace(manifest, machine=replace(manifest.machine, features=("asimd",))).write(folder)
+    store, said = EngineStore(tmp_path), []
+    fresh = rebuild(read_manifest(folder)[0], store, say=said.append)
+    assert store.verify(fresh) == []
+    found = read_manifest(fresh)[0]
+    assert found.machine == manifest.machine
+    assert found.calibration["sha256"] == manifest.calibration["sha256"]  # the recipe in the folder was used
+    assert load_backend(fresh).spec == manifest.spec
+
+
+def test_weights_that_are_no_longer_the_engine_s_are_not_taken_for_it(
+    built: dict[str, Exported], tmp_path: Path
+) -> None:
+    other = replace(built["fp32"].manifest, checkpoint_sha256=hashlib.sha256(b"").hexdigest())
+    with pytest.raises(UsageError, match="no longer holds the weights"):
+        rebuild(other, EngineStore(tmp_path), say=print)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"backend": "caffe"}, "choose one of openvino"),
+        ({"precision": "int4"}, "choose one of fp32"),
+        ({"batch": 0}, "1 to 1024"),
+        ({"size": (60, 96)}, "64x96"),
+        ({"source": "resnet"}, "neither a net"),
+    ],
+)
+def test_what_makes_no_sense_is_said_before_anything_is_built(
+    tmp_path: Path, recipe: Path, options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(StreamsegError, match=message):
+        make(EngineStore(tmp_path / "none"), recipe, **options)
+    assert not (tmp_path / "none").exists()
