@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -17,18 +16,7 @@ from streamseg.cli.console import one_line, print_json
 from streamseg.cli.options import JsonOption
 from streamseg.cli.video_devices import device_lines, video_devices
 
-CPU_FEATURES = (
-    "avx2",
-    "avx512f",
-    "avx512_vnni",
-    "avx_vnni",
-    "avx512_bf16",
-    "amx_int8",
-    "amx_bf16",
-    "asimd",
-    "i8mm",
-)
-"""Those that decide how fast inference is."""
+PACKAGES = ("numpy", "opencv-python", "av", "openvino", "pydicom", "torch", "nncf", "onnxruntime")
 SELF_TEST_FRAMES = 10
 
 
@@ -41,8 +29,8 @@ DeviceOption = Annotated[
 def doctor(device: DeviceOption = None, as_json: JsonOption = False) -> None:
     """Report what this machine and installation offer.
 
-    Versions, processor, GPU, back ends, video devices with their formats, and the default engine. Never
-    fails: what cannot be found out is reported with the reason.
+    Versions, processor, GPU, back ends, the engine store, video devices with their formats, and the default
+    engine. Never fails: what cannot be found out is reported with the reason.
     """
     sections: dict[str, Callable[[], Any]] = {
         "versions": versions,
@@ -50,6 +38,7 @@ def doctor(device: DeviceOption = None, as_json: JsonOption = False) -> None:
         "memory_gib": memory_gib,
         "gpu": gpus,
         "backends": backends,
+        "engine_store": engine_store,
         "video_devices": partial(video_devices, device or ()),
         "default_engine": default_engine,
     }
@@ -71,18 +60,15 @@ def _attempt(section: Callable[[], Any]) -> Any:
 def versions() -> dict[str, str | None]:
     """Versions of what the results depend on; None for what is not installed. Imports nothing heavy."""
     import platform
-    from importlib import metadata
+
+    from streamseg.machine import versions_of
 
     found: dict[str, str | None] = {
         "streamseg": __version__,
         "python": platform.python_version(),
         "system": platform.platform(),
     }
-    for package in ("numpy", "opencv-python", "av", "openvino", "pydicom", "torch", "nncf"):
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = None
+    found |= dict.fromkeys(PACKAGES) | versions_of(PACKAGES)
     found["ffmpeg"] = _attempt(_ffmpeg_version)
     return found
 
@@ -98,20 +84,14 @@ def _ffmpeg_version() -> str:
 
 def processor() -> dict[str, Any]:
     """Model, cores and the features that matter for inference (Linux: from /proc/cpuinfo)."""
-    import platform
+    from streamseg.machine import this_processor
 
-    fields: dict[str, str] = {}
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
-            key, _, value = line.partition(":")
-            fields.setdefault(key.strip(), value.strip())
-    flags = set((fields.get("flags") or fields.get("Features") or "").split())
+    here = this_processor()
     return {
-        "model": fields.get("model name") or platform.processor() or platform.machine(),
+        "model": here.processor,
         "cores": os.cpu_count(),
         "cores_usable": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "features": [feature for feature in CPU_FEATURES if feature in flags],
+        "features": list(here.features),
     }
 
 
@@ -121,29 +101,43 @@ def memory_gib() -> float:
 
 
 def gpus() -> list[str]:
-    """NVIDIA GPUs with memory and driver, as nvidia-smi tells them; empty without one."""
-    import shutil
-    import subprocess
+    """NVIDIA GPUs with memory, driver and compute capability, as nvidia-smi tells them; empty without one."""
+    from streamseg.machine import nvidia_gpus
 
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return []
-    query = [tool, "--query-gpu=name,memory.total,driver_version,compute_cap", "--format=csv,noheader"]
-    answer = subprocess.run(query, capture_output=True, text=True, timeout=15, check=True)
-    return [line.strip() for line in answer.stdout.splitlines() if line.strip()]
+    return [", ".join(gpu.values()) for gpu in nvidia_gpus()]
 
 
 def backends() -> dict[str, str]:
-    """Per back end ``available``, with its devices, or why not."""
-    found = {"openvino": _attempt(_openvino_devices)}
-    if find_spec("torch"):
-        found["eager"] = "available (torch)"
-    else:
-        found["eager"] = "torch is not installed; pip install 'streamseg[train]'"
+    """Per back end ``available``, with its devices, or why not. Imports none but OpenVINO."""
+    found = {
+        "openvino": _attempt(_openvino_devices),
+        "onnx": _installed("onnxruntime", "export"),
+        "tensorrt": _attempt(_tensorrt),
+        "compiled": _installed("torch", "tensorrt"),
+        "eager": _installed("torch", "train"),
+    }
     return {
         name: answer if isinstance(answer, str) else f"unavailable: {answer['error']}"
         for name, answer in found.items()
     }
+
+
+def _installed(package: str, extra: str) -> str:
+    if find_spec(package):
+        return f"available ({package})"
+    return f"{package} is not installed; pip install 'streamseg[{extra}]'"
+
+
+def _tensorrt() -> str:
+    from streamseg.machine import this_machine
+
+    package = next((name for name in ("tensorrt", "tensorrt_rtx") if find_spec(name)), None)
+    if package is None:
+        return "tensorrt is not installed; pip install 'streamseg[tensorrt]'"
+    capability = this_machine().compute_capability
+    if not capability:
+        return f"{package} is installed, but there is no NVIDIA GPU, or its driver does not answer"
+    return f"available ({package}, compute capability {capability})"
 
 
 def _openvino_devices() -> str:
@@ -152,6 +146,19 @@ def _openvino_devices() -> str:
     core = ov.Core()
     devices = [f"{name}: {core.get_property(name, 'FULL_DEVICE_NAME')}" for name in core.available_devices]
     return f"available ({'; '.join(devices)})"
+
+
+def engine_store() -> dict[str, Any]:
+    """The folder of engines that were built here, their number, and which one runs where none is named."""
+    from streamseg.backends.store import EngineStore
+    from streamseg.cli.engines import taken_by_default
+
+    store = EngineStore()
+    return {
+        "path": str(store.root),
+        "engines": len(store.entries()),
+        "taken_by_default": taken_by_default(store),
+    }
 
 
 def default_engine() -> dict[str, Any]:

@@ -55,7 +55,8 @@ def verify(
 ) -> None:
     """Read every file of the engines: are they whole?
 
-    Exit code 1 where one is damaged or not what it is called. That an engine does not fit this machine is said, and is no damage.
+    Exit code 1 where one is damaged or not what it is called. That an engine does not fit this machine is
+    said, and is no damage.
     """
     from streamseg.backends.catalog import DEFAULT, WEIGHTS
     from streamseg.backends.store import EngineStore
@@ -89,8 +90,9 @@ def prune(
 ) -> None:
     """Remove what is damaged or does not fit here.
 
-    That is engines that are damaged or do not fit this machine, and what killed builds left behind. Whatever else lies in the store's folder is left alone, and so are engines that hold other files, that are
-    links, or that no export gave their name.
+    That is engines that are damaged or do not fit this machine, and what killed builds left behind. Whatever
+    else lies in the store's folder is left alone, and so are engines that hold other files, that are links,
+    or that no export gave their name.
     """
     from streamseg.backends.store import EngineStore
     from streamseg.backends.upkeep import findings, remove

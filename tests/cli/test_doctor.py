@@ -13,13 +13,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streamseg import __version__
+from streamseg import __version__, machine
 from streamseg.cli import main
 from streamseg.cli.video_devices import device_lines
 from tests.capture.v4l2_device import Mode, emulated_device
 
 doctor = importlib.import_module("streamseg.cli.doctor")  # the package's attribute is the command itself
-SECTIONS = {"versions", "processor", "memory_gib", "gpu", "backends", "video_devices", "default_engine"}
+SECTIONS = {
+    "versions",
+    "processor",
+    "memory_gib",
+    "gpu",
+    "backends",
+    "engine_store",
+    "video_devices",
+    "default_engine",
+}
 
 
 def test_json_has_every_section(capsys: pytest.CaptureFixture[str]) -> None:
@@ -33,6 +42,8 @@ def test_json_has_every_section(capsys: pytest.CaptureFixture[str]) -> None:
     assert report["processor"]["cores"] >= 1
     assert report["memory_gib"] > 0
     assert report["backends"]["openvino"].startswith("available")
+    assert report["engine_store"]["engines"] == 0
+    assert report["engine_store"]["taken_by_default"] == report["default_engine"]["name"]
     assert report["default_engine"]["frame_ms_median"] > 0
     assert report["video_devices"][-1] == {
         "path": "/dev/null",
@@ -67,7 +78,19 @@ def test_what_breaks_is_reported_and_the_rest_goes_on(
 
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "find_spec", lambda _: None)
-    assert doctor.backends()["eager"] == "torch is not installed; pip install 'streamseg[train]'"
+    found = doctor.backends()
+    assert found["eager"] == "torch is not installed; pip install 'streamseg[train]'"
+    assert found["onnx"] == "onnxruntime is not installed; pip install 'streamseg[export]'"
+    assert found["tensorrt"] == "tensorrt is not installed; pip install 'streamseg[tensorrt]'"
+
+
+def test_tensorrt_without_a_gpu_is_not_available(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "find_spec", lambda name: name == "tensorrt_rtx")
+    monkeypatch.setattr(machine, "this_machine", lambda: machine.Machine("a processor", ()))
+    assert "no NVIDIA GPU" in doctor.backends()["tensorrt"]
+    found = machine.Machine("a processor", (), "a GPU", "9.0", "580.1")
+    monkeypatch.setattr(machine, "this_machine", lambda: found)
+    assert doctor.backends()["tensorrt"] == "available (tensorrt_rtx, compute capability 9.0)"
 
 
 def test_video_devices_are_listed_with_their_formats(tmp_path: Path) -> None:
