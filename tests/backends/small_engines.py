@@ -1,6 +1,7 @@
 """Small real engines for tests."""
 
 import json
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import openvino as ov
 from openvino import opset13 as ops
 
 from streamseg.backends.manifest import FILE_NAME, SEAL, Manifest, seal_of
+from streamseg.backends.store import EngineStore, engine_name
+from streamseg.machine import this_processor, versions_of
 from streamseg.types import InputSpec
 
 SPEC = InputSpec(32, 48, mean=0.25, std=0.25, threshold=0.5, min_area=0.001)
@@ -33,6 +36,35 @@ def write_engine(folder: Path, model: ov.Model | None = None, spec: InputSpec = 
         folder
     )
     return folder
+
+
+def store_engine(
+    store: EngineStore, model: ov.Model | None = None, spec: InputSpec = SPEC, **changes: Any
+) -> Path:
+    """Build an engine into a store as the exporter does, judged to be good; ``changes``: of its manifest."""
+    with store.staging() as staged:
+        ov.save_model(model or small_model(spec), staged / "model.xml", compress_to_fp16=False)
+        files = ("model.xml", "model.bin")
+        values: dict[str, Any] = {
+            "net": "unet",
+            "backend": "openvino",
+            "precision": "fp32",
+            "folded": True,
+            "trained": True,
+            "spec": spec,
+            "checkpoint_sha256": "0" * 64,
+            "files": {name: sha256((staged / name).read_bytes()).hexdigest() for name in files},
+            "precision_found": {"fp32": 1.0},
+            "machine": this_processor(),
+            "versions": versions_of(["openvino"]),
+            "source": "unet",
+            "gate": {"passed": True, "kind": "masks"},
+            "speed": {"ms": 1.0, "ratio": 0.5},
+        }
+        manifest = Manifest(name="", **(values | changes))
+        manifest = replace(manifest, name=engine_name(manifest))
+        manifest.write(staged)
+        return store.publish(staged, manifest.name)
 
 
 def rewrite(folder: Path, **changes: Any) -> None:
