@@ -65,20 +65,20 @@ class CompiledBackend:
         usable_device(device, name)
         with translated(name), _quiet():
             forward, self._shares = compile_net(checkpoint, kind, batch, device)
-            self._runner = CudaRunner(forward, self.spec, batch=batch, dtype=kind, device=device, name=name)
+            self.runner = CudaRunner(forward, self.spec, batch=batch, dtype=kind, device=device, name=name)
             # Compiles: what fails does so here, not at the first frame.
-            self._runner.infer(np.zeros((batch, 1, self.spec.height, self.spec.width), np.float32))
+            self.runner.infer(np.zeros((batch, 1, self.spec.height, self.spec.width), np.float32))
 
     def infer(self, tensor: Tensor) -> npt.NDArray[np.float32]:
         """Probability, float32 (H, W), or (batch, H, W) for more than one, of a tensor (batch, 1, H, W).
 
         Raises EngineError.
         """
-        return self._runner.infer(tensor)
+        return self.runner.infer(tensor)
 
     def infer_picture(self, picture: Grey) -> npt.NDArray[np.float32]:
         """The same of a letterboxed picture, uint8 (H, W), or (batch, H, W); scaled on the device."""
-        return self._runner.infer_picture(picture)
+        return self.runner.infer_picture(picture)
 
     def mask(self, image: Image) -> Mask:
         """Where a frame's probability reaches the threshold, bool (H, W) at the net's resolution.
@@ -86,7 +86,7 @@ class CompiledBackend:
         ``image`` uint8 (h, w) grey or (h, w, 3) BGR of any size, stacked for a batch; all of it happens on
         the device. Raises EngineError.
         """
-        return self._runner.mask(image)
+        return self.runner.mask(image)
 
     def precision_found(self) -> dict[str, float]:
         """Share of the layers, 0..1, by the type of their results, in the graph that was compiled."""
@@ -94,7 +94,7 @@ class CompiledBackend:
 
     def close(self) -> None:
         """Free the net and its buffers. May be called twice."""
-        self._runner.close()
+        self.runner.close()
 
 
 def load(

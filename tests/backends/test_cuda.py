@@ -264,18 +264,21 @@ class Recorder:
         monkeypatch.setattr(torch, "zeros", unpinned)
         monkeypatch.setattr(torch.cuda, "stream", lambda _: nullcontext())
         monkeypatch.setattr(torch.cuda, "current_stream", lambda _: self)
-        monkeypatch.setattr(_Path, "_captured", lambda *args: self.captured(*args))
+        seen = self
+
+        def captured(path: _Path, stream: Any, pool: Any) -> Any:
+            assert stream is seen
+            seen.calls.append(f"capture into {pool}")
+            again = partial(seen.replay, path)
+            return SimpleNamespace(replay=again, reset=lambda: seen.calls.append("reset"))
+
+        monkeypatch.setattr(_Path, "_captured", captured)
 
     def wait_stream(self, _: Any) -> None:
         self.calls.append("wait")
 
     def synchronize(self) -> None:
         self.calls.append("synchronize")
-
-    def captured(self, path: _Path, stream: Any, pool: Any) -> Any:
-        assert stream is self
-        self.calls.append(f"capture into {pool}")
-        return SimpleNamespace(replay=partial(self.replay, path), reset=lambda: self.calls.append("reset"))
 
     def replay(self, path: _Path) -> None:
         self.calls.append("replay")
