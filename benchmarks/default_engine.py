@@ -19,16 +19,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
-import subprocess
 import tempfile
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +34,7 @@ import torch
 from streamseg.backends import load_backend
 from streamseg.backends.catalog import DEFAULT, WEIGHTS
 from streamseg.backends.manifest import read_manifest
+from streamseg.benchmark.provenance import provenance
 from streamseg.capture import open_source
 from streamseg.capture.screen import find_region
 from streamseg.nets import build_net
@@ -46,6 +43,7 @@ from streamseg.segment import Segmenter
 from streamseg.sinks import open_sink
 from streamseg.types import Frame, Roi
 
+PACKAGES = ("torch", "openvino", "opencv-python", "av", "numpy")
 CLIPS = Path(__file__).resolve().parents[2] / "shared/data/clips"
 
 
@@ -144,7 +142,7 @@ def summary(
 
     return {
         "what": "default engine",
-        "date": time.strftime("%Y-%m-%d"),
+        **{key: value for key, value in provenance(packages=PACKAGES).items() if key != "engine"},
         "source": Path(options.source).name,
         "frames": frames,
         "rounds": options.rounds,
@@ -162,29 +160,7 @@ def summary(
             "engine / fp32": ratio("engine", "fp32"),
         },
         "accuracy": manifest.accuracy,
-        "machine": {
-            "processor": processor(),
-            "cores": os.cpu_count(),
-            "load_at_end": os.getloadavg()[0],
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("torch", "openvino", "opencv-python", "av", "numpy")},
-            "commit": subprocess.run(
-                ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-            ).stdout.strip(),
-        },
     }
-
-
-def processor() -> str:
-    """The processor's name as Linux gives it."""
-    lines = (
-        Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        if Path("/proc/cpuinfo").exists()
-        else []
-    )
-    return next(
-        (line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor()
-    )
 
 
 def lines(result: dict[str, Any]) -> list[str]:

@@ -47,20 +47,19 @@ import numpy as np
 from benchmarks.live_age_worker import BUDGET_S, OverlayDisplay, counts
 from benchmarks.live_common import (
     REGION,
-    ROOT,
     MemorySource,
     OutlineTap,
     live_segmenter,
     parser,
     percentiles,
     pictures,
-    provenance,
     publish,
     spread,
     table,
 )
 from benchmarks.live_sender import sending
 from streamseg.backends import load_backend
+from streamseg.benchmark.provenance import ROOT, provenance
 from streamseg.capture.paced import PacedSource
 from streamseg.live import LiveOptions, run_live
 from streamseg.segment import Segmenter

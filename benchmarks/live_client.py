@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from benchmarks.live_common import ROOT
+from streamseg.benchmark.provenance import ROOT
 
 
 def main() -> None:

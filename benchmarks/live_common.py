@@ -9,20 +9,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
-import re
 import statistics
-import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
+from streamseg.benchmark.provenance import ROOT, machine_name
 from streamseg.cli import live_run
 from streamseg.cli.process import settle_in
 from streamseg.latency import Percentiles
@@ -32,7 +29,6 @@ from streamseg.types import Backend, Frame, Grey, Image, Result, Roi, SourceInfo
 from streamseg.view import View
 from tests.rtsp_server import barcode
 
-ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 SEED = 3
 HEIGHT, WIDTH = 480, 640
@@ -200,42 +196,6 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
 
 def _cell(value: object) -> str:
     return f"{value:.1f}" if isinstance(value, float) else str(value)
-
-
-def processor() -> str:
-    """The processor's name as Linux gives it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    named = (line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor())
-
-
-def machine_name() -> str:
-    """The machine in a file's name: ``xeon-2-cores``."""
-    words = re.findall(r"[a-z]+[a-z0-9]*", processor().lower())
-    known = [
-        word for word in words if word in ("xeon", "epyc", "ryzen", "core", "ultra", "cortex", "neoverse")
-    ]
-    return f"{(known or words or ['machine'])[0]}-{os.cpu_count()}-cores"
-
-
-def provenance(backend: Backend | None = None) -> dict[str, Any]:
-    """Machine, versions, commit and engine, for a result."""
-    git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
-    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
-    packages = ("openvino", "opencv-python", "av", "numpy")
-    return {
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": {
-            "processor": processor(),
-            "cores": os.cpu_count(),
-            "load_at_end": os.getloadavg()[0],
-            "python": platform.python_version(),
-            **{name: version(name) for name in packages},
-            "commit": commit,
-        },
-        "engine": None if backend is None else {"name": backend.name, "sha256": backend.fingerprint},
-    }
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:

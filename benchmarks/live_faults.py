@@ -33,9 +33,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.live_common import ROOT, parser, provenance, publish, table
+from benchmarks.live_common import parser, publish, table
 from benchmarks.live_fault_account import told
 from benchmarks.live_fault_kinds import FAULTS, Fault, prepared, run_one
+from streamseg.benchmark.provenance import ROOT, provenance
 
 LIMIT_S = 90.0
 QUICK = ("server killed", "grabber unplugged", "engine slow (300 ms)")

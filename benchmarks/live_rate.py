@@ -41,7 +41,6 @@ from benchmarks.live_common import (
     live_segmenter,
     parser,
     pictures,
-    provenance,
     publish,
     ratios,
     spread,
@@ -49,6 +48,7 @@ from benchmarks.live_common import (
     thread_seconds,
 )
 from streamseg.backends import load_backend
+from streamseg.benchmark.provenance import provenance
 from streamseg.capture.paced import PacedSource
 from streamseg.live import LiveOptions, run_live
 from streamseg.render.live import LiveStyle, compose_live

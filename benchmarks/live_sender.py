@@ -14,7 +14,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from benchmarks.live_common import HEIGHT, ROOT, WIDTH, pictures, stamped
+from benchmarks.live_common import HEIGHT, WIDTH, pictures, stamped
+from streamseg.benchmark.provenance import ROOT
 from tests.rtsp_server.server import feeding, serve
 
 KBITS = 4000

@@ -37,17 +37,16 @@ from benchmarks.live_common import (
     Throttled,
     folder_of,
     live_segmenter,
-    machine_name,
     parser,
     percentiles,
     pictures,
-    provenance,
     publish,
     resident_bytes,
     table,
 )
 from benchmarks.live_sender import sending
 from streamseg.backends import FakeBackend, load_backend
+from streamseg.benchmark.provenance import machine_name, provenance
 from streamseg.capture.live_sources import open_live
 from streamseg.capture.paced import PacedSource
 from streamseg.live import LiveOptions, LiveReport, run_live

@@ -46,10 +46,12 @@ def provenance(backend: Backend | None = None, packages: Sequence[str] = PACKAGE
     }
 
 
-def machine_name() -> str:
-    """The machine in a file's name, such as ``xeon-2-cores`` or ``nvidia-h200``."""
+def machine_name(*, gpu: bool = False) -> str:
+    """The machine in a file's name: of its processor, such as ``xeon-2-cores``, or of its GPU, where it has
+    one, such as ``nvidia-h200``.
+    """
     machine = this_machine()
-    if machine.gpu:
+    if gpu and machine.gpu:
         return "-".join(re.findall(r"[a-z0-9]+", machine.gpu.lower()))
     words = re.findall(r"[a-z]+[a-z0-9]*", machine.processor.lower())
     known = [word for word in words if word in FAMILIES]
