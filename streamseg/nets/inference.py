@@ -31,6 +31,18 @@ class InferenceNet(nn.Module):
         return torch.sigmoid(self.net.logits(x))
 
 
+class HalfInside(nn.Module):
+    """A net that computes in float16 between float32 input and output. Changes the net that it is given."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net.half()
+
+    def forward(self, x: Tensor) -> Tensor:
+        probability: Tensor = self.net(x.half())
+        return probability.float()
+
+
 def inference_net(checkpoint: Checkpoint, *, light: Form | None = None) -> InferenceNet:
     """The net that engines are compiled from: float32, on the processor, eval mode, without gradients.
 

@@ -1,0 +1,200 @@
+"""INT8 for TensorRT and ONNX: ranges by nvidia-modelopt, arithmetic as explicit quantise/dequantise pairs.
+
+TensorRT wants the inputs of weighted layers quantised, each tensor once, symmetrically, weights by output
+channel. So every convolution reads a quantised input, and where one tensor feeds two of them (an encoder
+stage's output goes down through the pooling and across into the merge) both use one range: TensorRT then
+moves the pair up through pooling, up-sampling and concatenation and writes INT8 once. SegNet's comparisons
+stay in float: which of four pixels is the largest must not depend on rounding.
+
+modelopt measures the ranges. The net that comes out holds none of its modules: it runs on any device,
+exports by ``torch.export`` anywhere (modelopt's own modules trace to plain arithmetic on a processor), and
+carries the operator ``tensorrt::quantize_op`` that torch-tensorrt converts and ``export_onnx`` translates.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from streamseg.errors import EngineError, MissingExtra, UsageError
+from streamseg.nets.inference import InferenceNet
+from streamseg.nets.unet import EncoderDecoder
+from streamseg.preprocess import to_tensor
+from streamseg.types import Grey, InputSpec
+
+LARGEST = 127
+"""Of the symmetric type: a range's end is stored as this."""
+PRESETS = ("mixed", "performance")
+"""``mixed`` leaves the first convolution and the head in float, ``performance`` quantises them as well. Both
+are symmetric, as TensorRT requires."""
+
+
+class FakeQuantiser(nn.Module):
+    """Rounds to 256 steps within a range, and back to float.
+
+    Traced by ``torch.export`` it is the operator ``tensorrt::quantize_op``, written as ONNX it is
+    QuantizeLinear and DequantizeLinear, and run as it is it is the same arithmetic.
+    """
+
+    amax: Tensor
+    scale: Tensor
+    zero: Tensor
+
+    def __init__(self, amax: Tensor) -> None:
+        """``amax``: the range's end: one number, or (channels, 1, 1, 1) for weights."""
+        super().__init__()
+        # A range of zeros (a dead channel) would divide by zero; anything small serves as well.
+        amax = amax.detach().float().clamp_min(1e-6)
+        self.register_buffer("amax", amax)
+        self.register_buffer("scale", (amax / LARGEST).reshape(-1 if amax.ndim else ()))
+        self.register_buffer("zero", torch.zeros_like(self.scale, dtype=torch.int8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if torch.onnx.is_in_onnx_export():
+            return self._written(x)
+        if torch.compiler.is_exporting():
+            marked: Tensor = torch.ops.tensorrt.quantize_op(x, self.amax, 8, 0, False, False)
+            return marked
+        scale = self.scale.reshape(self.amax.shape)
+        rounded = torch.clamp(torch.round(x.float() / scale), -LARGEST - 1, LARGEST)
+        return (rounded * scale).to(x.dtype)
+
+    def _written(self, x: Tensor) -> Tensor:
+        axis = {"axis": 0} if self.scale.ndim else {}
+        scale, shape = self.scale.to(x.dtype), x.shape
+        symbolic = torch.onnx.ops.symbolic
+        whole = symbolic("QuantizeLinear", (x, scale, self.zero), axis, dtype=torch.int8, shape=shape)
+        return symbolic("DequantizeLinear", (whole, scale, self.zero), axis, dtype=x.dtype, shape=shape)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FakeQuantiser:
+        # half() must not reach ranges: small ones are subnormal there. Devices must.
+        kept = dict(self.named_buffers())
+        super()._apply(fn, recurse)
+        for name, buffer in kept.items():
+            setattr(self, name, buffer.to(getattr(self, name).device))
+        return self
+
+
+class QuantisedConv(nn.Module):
+    """A convolution of a quantised input with quantised weights."""
+
+    def __init__(self, conv: nn.Conv2d, input_amax: Tensor) -> None:
+        super().__init__()
+        self.conv = conv
+        self.input = FakeQuantiser(input_amax.reshape(()))
+        self.weight = FakeQuantiser(conv.weight.detach().abs().amax(dim=(1, 2, 3), keepdim=True))
+
+    def forward(self, x: Tensor) -> Tensor:
+        conv = self.conv
+        return F.conv2d(self.input(x), self.weight(conv.weight), conv.bias, conv.stride, _padding(conv))
+
+
+def _padding(conv: nn.Conv2d) -> tuple[int, ...]:
+    assert not isinstance(conv.padding, str)
+    return conv.padding
+
+
+def quantise(net: InferenceNet, images: Sequence[Grey], spec: InputSpec, *, preset: str) -> InferenceNet:
+    """An INT8 copy of a float32 net; activation ranges are measured on ``images`` (each uint8 (H, W)).
+
+    Deterministic on one machine. ``preset``: one of PRESETS. Raises UsageError for an unknown preset,
+    EngineError without images, MissingExtra without modelopt.
+    """
+    if preset not in PRESETS:
+        raise UsageError(f"no INT8 preset is called {preset!r}; choose one of {', '.join(PRESETS)}")
+    if not images:
+        raise EngineError("INT8 needs images to measure its ranges on, received none; give a recipe's frames")
+    tensors = [torch.from_numpy(to_tensor(image, spec)) for image in images]
+    measured = _measure(net, tensors, _convolutions(net, preset))
+    _share_ranges(net, measured)
+    return _with_ranges(net, measured)
+
+
+def ranges(net: nn.Module) -> dict[str, float]:
+    """End of each quantised convolution's input range, by the convolution's name; in the net's own units."""
+    return {
+        name.removeprefix("net."): float(module.input.amax)
+        for name, module in net.named_modules()
+        if isinstance(module, QuantisedConv)
+    }
+
+
+def _convolutions(net: InferenceNet, preset: str) -> list[str]:
+    """Names of the convolutions that are quantised."""
+    names = [name for name, module in net.named_modules() if type(module) is nn.Conv2d]
+    if preset == "performance":
+        return names
+    ends = [name for name in names if 1 in net.get_submodule(name).weight.shape[:2]]
+    return [name for name in names if name not in ends]
+
+
+def _measure(net: InferenceNet, tensors: Sequence[Tensor], names: Sequence[str]) -> dict[str, Tensor]:
+    """The largest value that each named convolution reads, over all tensors, by modelopt."""
+    with _quiet():
+        quantization = _modelopt()
+        chosen = [
+            {
+                "quantizer_name": f"{name}.{kind}_quantizer",
+                "cfg": {"num_bits": 8, "axis": axis},
+                "enable": True,
+            }
+            for name in names
+            for kind, axis in (("weight", 0), ("input", None))
+        ]
+        config = {"quant_cfg": [{"quantizer_name": "*", "enable": False}, *chosen], "algorithm": "max"}
+
+        def run(model: nn.Module) -> None:
+            with torch.inference_mode():
+                for tensor in tensors:
+                    model(tensor)
+
+        measured = quantization.quantize(copy.deepcopy(net), config, run)
+    return {name: measured.get_submodule(name).input_quantizer.amax.clone() for name in names}
+
+
+def _share_ranges(net: InferenceNet, measured: dict[str, Tensor]) -> None:
+    """Give the two readers of each encoder stage of a U-Net one range. Pooling keeps the largest value."""
+    if not isinstance(net.net, EncoderDecoder):
+        return
+    below = [*(f"encoder.{level}" for level in range(1, len(net.net.encoder))), "bottom"]
+    for down, level in zip(below, reversed(range(len(net.net.decoder))), strict=True):
+        first, second = (f"net.{stage}.0.conv" for stage in (down, f"decoder.{level}"))
+        measured[first] = measured[second] = torch.maximum(measured[first], measured[second])
+
+
+def _with_ranges(net: InferenceNet, measured: dict[str, Tensor]) -> InferenceNet:
+    quantised = copy.deepcopy(net)
+    for name, amax in measured.items():
+        parent, _, child = name.rpartition(".")
+        conv = quantised.get_submodule(name)
+        assert isinstance(conv, nn.Conv2d)
+        setattr(quantised.get_submodule(parent), child, QuantisedConv(conv, amax))
+    return quantised.eval().requires_grad_(False)
+
+
+def _modelopt() -> Any:
+    try:
+        import modelopt.torch.quantization as quantization
+    except ImportError as error:
+        # modelopt 0.47 imports requests and huggingface_hub without asking for them.
+        raise MissingExtra("INT8 for TensorRT and ONNX", error.name or "nvidia-modelopt", "export") from error
+    return quantization
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """modelopt prints what it inserts, and warns of everything that it could have been used for."""
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+    ):
+        warnings.simplefilter("ignore")
+        yield
