@@ -113,16 +113,17 @@ def load_folder(
     fit or was altered is never deserialised.
     """
     found = read_unchecked(folder)
-    try:
-        loaded = _load_found(folder, found, backend, threads, throughput)
-    except EngineMisfit:
-        raise
-    except EngineError:
-        now = read_unchecked(folder)
-        if now.sha256 == found.sha256:
+    while True:
+        try:
+            loaded = _load_found(folder, found, backend, threads, throughput)
+            break
+        except EngineMisfit:
             raise
-        # Another process has put a new engine in its place while this one was read.
-        loaded = _load_found(folder, now, backend, threads, throughput)
+        except EngineError:
+            now = read_unchecked(folder)
+            if now.sha256 == found.sha256:
+                raise
+            found = now  # another process has put a new engine in its place while this one was read
     if not found.manifest.trained:
         say(f"engine {found.manifest.name} is UNTRAINED: its random weights only serve to measure speed")
     elif not found.manifest.passed and not found.manifest.portable:
@@ -195,10 +196,7 @@ def _load_found(
         raise EngineMisfit(manifest.name, reasons, export_command(manifest))
     if not found.sealed:
         raise altered(folder)
-    module = import_module(RUNNERS[manifest.backend])
-    if not hasattr(module, "load"):
-        return module.OpenVINOBackend.from_folder(folder, threads=threads, throughput=throughput)
-    loader: Loader = module.load
+    loader: Loader = import_module(RUNNERS[manifest.backend]).load
     return loader(folder, manifest, found.sha256, threads=threads, throughput=throughput)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from streamseg.backends.fit import misfits
 from streamseg.backends.manifest import Manifest
-from streamseg.backends.store import EngineStore, Entry
+from streamseg.backends.store import EngineStore, Entry, engine_name
 from streamseg.errors import EngineError
 from streamseg.machine import Machine
 
@@ -40,10 +40,10 @@ def candidates(
         if entry.manifest is None or not entry.sealed:
             say(f"engine {entry.name} is passed over: {entry.error}")
         elif _stands_in(entry.manifest, shipped) and not misfits(entry.manifest, machine, versions):
-            if entry.name == entry.manifest.name:
+            if entry.name == engine_name(entry.manifest):
                 found.append((_ratio(entry.manifest), entry))
             else:
-                say(f"engine {entry.name} is passed over: its manifest is that of {entry.manifest.name}")
+                say(f"engine {entry.name} is passed over: its manifest is that of another engine")
     return [entry for _, entry in sorted(found, key=lambda pair: (pair[0], pair[1].name))]
 
 
