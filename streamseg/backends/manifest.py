@@ -147,21 +147,29 @@ def seal_of(values: Mapping[str, Any]) -> str:
 
 def _check(manifest: Manifest) -> None:
     """Raise ValueError for field types that would fail later and less clearly."""
-    texts = (manifest.name, manifest.net, manifest.backend, *manifest.files, *manifest.files.values())
+    texts = (
+        *(manifest.name, manifest.net, manifest.backend, manifest.checkpoint_sha256, manifest.source),
+        *manifest.files.values(),
+        *manifest.versions.values(),
+    )
     if not all(isinstance(text, str) for text in texts):
         raise ValueError("a name is not text")
-    if any(Path(name).name != name for name in manifest.files):
+    if any(Path(name).name != name or name == ".." for name in manifest.files):
         raise ValueError("a file lies outside the folder")
     if manifest.precision not in PRECISIONS:
         raise ValueError(f"precision {manifest.precision!r} is none of {', '.join(PRECISIONS)}")
-    if not isinstance(manifest.batch, int) or manifest.batch < 1:
+    if type(manifest.batch) is not int or manifest.batch < 1:
         raise ValueError(f"batch {manifest.batch!r} is no number of frames")
+    if not all(isinstance(flag, bool) for flag in (manifest.folded, manifest.trained, manifest.portable)):
+        raise ValueError("a flag is neither true nor false")
+    if not all(isinstance(share, int | float) for share in manifest.precision_found.values()):
+        raise ValueError("a share of layers is no number")
     for mapping in (
-        manifest.precision_found,
-        manifest.versions,
+        manifest.calibration,
         manifest.gate,
         manifest.speed,
         manifest.built,
+        manifest.accuracy,
     ):
         mapping.items()
 
