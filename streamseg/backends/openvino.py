@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -11,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import openvino as ov
 
-from streamseg.backends.manifest import read_manifest, read_verified
+from streamseg.backends.manifest import Manifest, read_manifest, read_verified
 from streamseg.backends.signal_stack import kept_signal_stack
 from streamseg.checkpoint import Checkpoint
 from streamseg.errors import EngineError, UsageError
@@ -19,6 +23,62 @@ from streamseg.types import InputSpec, Tensor
 
 THREADS_VARIABLE = "STREAMSEG_THREADS"
 """Environment variable with the number of threads used for inference; unset is OpenVINO's choice."""
+CAPABILITIES = {"fp16": "FP16", "bf16": "BF16"}
+"""What OpenVINO calls a processor's ability to compute in a precision."""
+HINTS = {"fp16": "f16", "bf16": "bf16"}
+"""OpenVINO's names of the precisions that a net of float weights may be run in, besides f32."""
+NO_ARITHMETIC = ("Input", "Output", "Const", "Reorder", "Reshape")
+"""Layers of a compiled net that compute nothing."""
+COMPUTES_IN = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "I8": "int8", "i8": "int8", "u8": "int8"}
+"""Our names of precisions by the last part of a kernel's name, such as ``brgconv_avx512_I8``."""
+
+
+def load(
+    folder: Path,
+    manifest: Manifest,
+    fingerprint: str,
+    *,
+    threads: int | None = None,
+    throughput: bool = False,
+) -> OpenVINOBackend:
+    """Load an engine folder whose manifest was read before; each file is hashed before it is parsed.
+
+    ``fingerprint`` identifies the engine. ``threads`` None follows STREAMSEG_THREADS; ``throughput`` as in
+    :class:`OpenVINOBackend`. Raises EngineError when it is damaged or does not fit, UsageError.
+    """
+    xml, weights = (read_verified(folder, manifest, file) for file in ("model.xml", "model.bin"))
+    with translated(f"read engine {folder}"):
+        model = ov.Core().read_model(xml, weights)
+    return OpenVINOBackend(
+        model,
+        name=manifest.name,
+        fingerprint=fingerprint,
+        spec=manifest.spec,
+        precision=manifest.precision,
+        trained=manifest.trained,
+        batch=manifest.batch,
+        threads=threads,
+        throughput=throughput,
+    )
+
+
+@cache
+def can_compute_in(precision: str) -> bool:
+    """Whether this processor computes in fp16 or bf16 (any other precision: yes)."""
+    needed = CAPABILITIES.get(precision)
+    return needed is None or needed in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Turn OpenVINO's exceptions into EngineError: it cannot do ``what``."""
+    try:
+        yield
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise EngineError(
+            f"OpenVINO {ov.__version__} cannot {what}: {_line(error)}; "
+            "export it again with the installed version"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,73 +107,52 @@ class OpenVINOBackend:
         spec: InputSpec,
         precision: str,
         trained: bool = True,
+        batch: int = 1,
         threads: int | None = None,
         throughput: bool = False,
     ) -> None:
-        """Compile a model: input (1, 1, H, W) float32, output (1, 1, H, W) float32 probability.
+        """Compile a model: input (batch, 1, H, W) float32, output the same, float32 probability.
 
-        ``threads`` None follows STREAMSEG_THREADS. Raises EngineError for a model that does not fit
-        the spec or does not compile, UsageError for a number of threads that makes no sense.
+        ``precision`` fp16 and bf16 are computed in where the processor can. ``threads`` None follows
+        STREAMSEG_THREADS. Raises EngineError for a model that does not fit the spec or does not compile,
+        UsageError for a number of threads that makes no sense.
         """
         self.name = name
         self.fingerprint = fingerprint
         self.spec = spec
         self.precision = precision
         self.trained = trained
-        shape = [1, 1, spec.height, spec.width]
+        self.batch = batch
+        shape = [batch, 1, spec.height, spec.width]
         _check_model(model, shape, name)
-        try:
+        with translated(f"compile engine {name} for this processor"):
+            options = _options(precision, threads, throughput)
             with kept_signal_stack():
-                compiled = ov.Core().compile_model(model, "CPU", _options(threads, throughput))
-            count = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")) if throughput else 1
-            self.lanes = count
-            self._free: SimpleQueue[_Lane] | None = SimpleQueue()
-            for _ in range(count):
-                self._free.put(_lane(compiled, shape))
-        except RuntimeError as error:
-            raise EngineError(
-                f"OpenVINO {ov.__version__} cannot compile engine {name} for this processor: {_line(error)}; "
-                "export it again with the installed version"
-            ) from error
+                compiled = ov.Core().compile_model(model, "CPU", options)
+            self.lanes = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")) if throughput else 1
+            free: SimpleQueue[_Lane] = SimpleQueue()
+            for _ in range(self.lanes):
+                free.put(_lane(compiled, shape))
+        self._free: SimpleQueue[_Lane] | None = free
+        self._compiled: ov.CompiledModel | None = compiled
 
     @classmethod
     def from_folder(
         cls, folder: Path, *, threads: int | None = None, throughput: bool = False
     ) -> OpenVINOBackend:
-        """Load an engine folder. Raises EngineError when it is damaged or does not fit."""
+        """:func:`load` a folder by itself. Raises EngineError when it is damaged or does not fit."""
         manifest, fingerprint = read_manifest(folder)
-        if manifest.backend != "openvino":
-            raise EngineError(
-                f"engine {folder} is for the back end {manifest.backend!r}, unknown to this version; "
-                "export its checkpoint for openvino"
-            )
-        xml, weights = (read_verified(folder, manifest, file) for file in ("model.xml", "model.bin"))
-        try:
-            model = ov.Core().read_model(xml, weights)
-        except (RuntimeError, TypeError, ValueError) as error:
-            raise EngineError(
-                f"OpenVINO {ov.__version__} cannot read engine {folder}: {_line(error)}; export it again"
-            ) from error
-        return cls(
-            model,
-            name=manifest.name,
-            fingerprint=fingerprint,
-            spec=manifest.spec,
-            precision=manifest.precision,
-            trained=manifest.trained,
-            threads=threads,
-            throughput=throughput,
-        )
+        return load(folder, manifest, fingerprint, threads=threads, throughput=throughput)
 
     @classmethod
     def from_checkpoint(
         cls, checkpoint: Checkpoint, name: str, *, threads: int | None = None, throughput: bool = False
     ) -> OpenVINOBackend:
-        """Build an FP32 engine from a folded U-Net or improved U-Net, without torch. Raises EngineError."""
+        """Build an FP32 engine from folded weights of any net, without torch. Raises EngineError."""
         from streamseg.export.openvino import build_model
 
         return cls(
-            build_model(checkpoint.weights, checkpoint.spec),
+            build_model(checkpoint.weights, checkpoint.spec, net=checkpoint.net),
             name=name,
             fingerprint=checkpoint.sha256,
             spec=checkpoint.spec,
@@ -124,11 +163,14 @@ class OpenVINOBackend:
         )
 
     def infer(self, tensor: Tensor) -> npt.NDArray[np.float32]:
-        """Probability, float32 (height, width); the caller may keep it. Raises EngineError."""
+        """Probability, float32 (height, width), or (batch, height, width) for a batch of more than one.
+
+        The caller may keep it. Raises EngineError.
+        """
         free = self._free
         if free is None:
             raise EngineError(f"engine {self.name} is closed; load it again")
-        expected = (1, 1, self.spec.height, self.spec.width)
+        expected = (self.batch, 1, self.spec.height, self.spec.width)
         if tensor.shape != expected:
             raise EngineError(f"engine {self.name} takes a tensor {expected}, received {tensor.shape}")
         lane = free.get()
@@ -137,15 +179,33 @@ class OpenVINOBackend:
             # This pair skips the dictionaries that infer() builds; wait() frees the interpreter.
             lane.request.start_async()
             lane.request.wait()
-            return np.array(lane.output[0, 0])
+            return np.array(lane.output[0, 0] if self.batch == 1 else lane.output[:, 0])
         except RuntimeError as error:
             raise EngineError(f"engine {self.name} failed: {_line(error)}; load it again") from error
         finally:
             free.put(lane)
 
+    def precision_found(self) -> dict[str, float]:
+        """Share of the compiled net's layers, 0..1, by what they compute in: fp32, fp16, bf16, int8, other.
+
+        Read off the kernels' names: what OpenVINO calls a layer's run-time precision is that of its weights
+        where these are stored in half. Raises EngineError after :meth:`close`.
+        """
+        if self._compiled is None:
+            raise EngineError(f"engine {self.name} is closed; load it again")
+        with translated(f"describe engine {self.name}"):
+            layers = [node.get_rt_info() for node in self._compiled.get_runtime_model().get_ordered_ops()]
+        found = Counter(
+            COMPUTES_IN.get(info["primitiveType"].astype(str).rpartition("_")[2], "other")
+            for info in layers
+            if info["layerType"].astype(str) not in NO_ARITHMETIC
+        )
+        return {name: count / found.total() for name, count in found.most_common()}
+
     def close(self) -> None:
         """Free the compiled net. May be called twice."""
         self._free = None
+        self._compiled = None
 
 
 def _lane(compiled: ov.CompiledModel, shape: list[int]) -> _Lane:
@@ -155,12 +215,12 @@ def _lane(compiled: ov.CompiledModel, shape: list[int]) -> _Lane:
     return lane
 
 
-def _options(threads: int | None, throughput: bool) -> dict[str, str | int]:
+def _options(precision: str, threads: int | None, throughput: bool) -> dict[str, str | int]:
     # Without the precision hint OpenVINO picks bfloat16 by itself where the processor has it, also for
     # the layers between an INT8 net's quantised ones.
     options: dict[str, str | int] = {
         "PERFORMANCE_HINT": "THROUGHPUT" if throughput else "LATENCY",
-        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_PRECISION_HINT": HINTS.get(precision, "f32") if can_compute_in(precision) else "f32",
     }
     count = _threads() if threads is None else threads
     if count is not None:

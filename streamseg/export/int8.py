@@ -1,53 +1,49 @@
-"""INT8 by post-training quantisation (NNCF), from a recipe that can be repeated."""
+"""INT8 for OpenVINO by post-training quantisation (NNCF), repeatable from its images."""
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from hashlib import sha256
-from pathlib import Path
+from typing import Any
 
+import numpy as np
 import openvino as ov
+from openvino import opset13 as ops
 
-from streamseg.errors import MissingExtra
+from streamseg.errors import EngineError, MissingExtra
+from streamseg.export.openvino_ops import name_nodes
+from streamseg.export.openvino_segnet import COMPARISONS
+from streamseg.machine import this_processor
 from streamseg.preprocess import to_tensor
 from streamseg.types import Grey, InputSpec, Tensor
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """What an INT8 engine's scales were measured on. Holds hashes, never pixels."""
-
-    data: str
-    """Name of the data set."""
-    preset: str
-    """NNCF preset: ``performance`` (symmetric) or ``mixed`` (asymmetric activations)."""
-    seed: int
-    """Seed of the choice of frames."""
-    frames: tuple[str, ...]
-    """sha256 of each calibration image's grey pixels, in order."""
-
-    def write(self, path: Path) -> None:
-        path.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+EXACT_DOT_PRODUCTS = ("avx512_vnni", "avx_vnni", "amx_int8", "i8mm")
+"""Features of processors that sum products of 8 bits in 32. Others sum pairs in 16, which overflow."""
 
 
-def frame_hash(image: Grey) -> str:
-    """sha256 of an image's shape and pixels."""
-    return sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
+def quantise(
+    model: ov.Model, images: Sequence[Grey], spec: InputSpec, *, preset: str, portable: bool = True
+) -> ov.Model:
+    """An INT8 model of an FP32 one of batch 1; activation ranges are measured on ``images`` (uint8 (H, W)).
 
+    Weights get 8 bits where this processor's dot products are exact. ``portable`` models are for any
+    processor: their first layer, whose inputs use all of the range, keeps to 7 bits, so that its sums do not
+    overflow where products are summed in 16 bits. SegNet's comparisons stay in float.
 
-def quantise(model: ov.Model, images: Sequence[Grey], spec: InputSpec, *, preset: str) -> ov.Model:
-    """An INT8 model of an FP32 one; activation ranges are measured on ``images`` (each uint8 (H, W)).
-
-    Deterministic: the same model, images and preset give the same model. Raises MissingExtra without NNCF.
+    Deterministic: the same model, images and preset give the same model, names included. Raises MissingExtra
+    without NNCF, EngineError without images.
     """
     try:
         import nncf
+        from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, OverflowFix
     except ImportError as error:
         raise MissingExtra("INT8 quantisation", "nncf", "export") from error
+    if not images:
+        raise EngineError(
+            "INT8 needs images to measure activations on, received none; give a recipe's frames"
+        )
     logging.getLogger("nncf").setLevel(logging.WARNING)
+    exact = not portable and any(feature in this_processor().features for feature in EXACT_DOT_PRODUCTS)
     tensors: list[Tensor] = [to_tensor(image, spec) for image in images]
     quantised = nncf.quantize(
         model,
@@ -55,6 +51,72 @@ def quantise(model: ov.Model, images: Sequence[Grey], spec: InputSpec, *, preset
         preset=nncf.QuantizationPreset(preset),
         subset_size=len(tensors),
         fast_bias_correction=True,
+        ignored_scope=nncf.IgnoredScope(types=list(COMPARISONS), validate=False),
+        advanced_parameters=AdvancedQuantizationParameters(
+            overflow_fix=OverflowFix.DISABLE if exact else OverflowFix.FIRST_LAYER
+        ),
     )
     assert isinstance(quantised, ov.Model)
+    _round_at_once(quantised)
+    name_nodes(quantised, "int8")
     return quantised
+
+
+def activation_ranges(model: ov.Model) -> dict[str, dict[str, Any]]:
+    """What a quantised model's activations are rounded to, by layer, in the order of execution.
+
+    ``low`` and ``high`` are the ends of the range in the layer's units (lists where they differ by channel),
+    ``levels`` the number of values in it.
+    """
+    return {
+        node.get_friendly_name(): {
+            "low": _numbers(node, 1),
+            "high": _numbers(node, 2),
+            "levels": int(node.get_attributes()["levels"]),
+        }
+        for node in model.get_ordered_ops()
+        if node.get_type_name() == "FakeQuantize" and _source(node, 0).get_type_name() != "Constant"
+    }
+
+
+def _round_at_once(model: ov.Model) -> None:
+    """Round SegNet's pooled features where they are made, so that they are stored in 8 bits from there on.
+
+    NNCF rounds what enters a pooling, and what leaves an un-pooling, while the comparisons beside them read
+    floats. Rounding first leaves every value that is passed on as it is, and comparisons see the values that
+    the pooling sees.
+    """
+    for node in model.get_ordered_ops():
+        if node.get_type_name() == "Relu":
+            readers = list(node.output(0).get_target_inputs())
+            rounded = [reader.get_node() for reader in readers if _is(reader, "FakeQuantize")]
+            if not rounded and any(_is(reader, "Select") for reader in readers):
+                rounded = _copy_behind(node, readers[0].get_node())
+            for reader in readers if rounded else ():
+                if not _is(reader, "FakeQuantize"):
+                    reader.replace_source_output(rounded[0].output(0))
+    model.validate_nodes_and_infer_types()
+
+
+def _copy_behind(node: ov.Node, select: ov.Node) -> list[ov.Node]:
+    """The rounding that follows ``select``, once more for ``node``; empty where none follows."""
+    for reader in select.output(0).get_target_inputs():
+        if _is(reader, "FakeQuantize"):
+            rounding = reader.get_node()
+            limits = [ops.constant(_source(rounding, port).data) for port in range(1, 5)]
+            name = f"{node.get_friendly_name()}/rounded"
+            return [ops.fake_quantize(node, *limits, rounding.get_attributes()["levels"], name=name)]
+    return []
+
+
+def _is(reader: ov.Input, kind: str) -> bool:
+    return bool(reader.get_node().get_type_name() == kind)
+
+
+def _source(node: ov.Node, port: int) -> Any:
+    return node.input(port).get_source_output().get_node()
+
+
+def _numbers(node: ov.Node, port: int) -> float | list[float]:
+    values = [float(value) for value in np.ravel(_source(node, port).data)]
+    return values[0] if len(values) == 1 else values

@@ -12,7 +12,7 @@ import openvino as ov
 from openvino import opset13 as ops
 
 from streamseg.errors import EngineError
-from streamseg.export.openvino_ops import Weights, conv_bias, conv_merged, conv_relu, max_pool
+from streamseg.export.openvino_ops import Weights, conv_bias, conv_merged, conv_relu, max_pool, name_nodes
 from streamseg.export.openvino_segnet import segnet_logits
 from streamseg.types import InputSpec
 
@@ -54,7 +54,9 @@ def _build(weights: Weights, shape: list[int], net: str) -> ov.Model:
     probability = ops.sigmoid(logits)
     probability.output(0).get_tensor().set_names({"probability"})
     probability.set_friendly_name("probability")
-    return ov.Model([probability.output(0)], [frame], f"folded_{net}")
+    model = ov.Model([probability.output(0)], [frame], f"folded_{net}")
+    name_nodes(model, "net")
+    return model
 
 
 def _unet_logits(x: ov.Node, weights: Weights) -> ov.Node:

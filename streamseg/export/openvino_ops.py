@@ -23,9 +23,9 @@ def array(weights: Weights, name: str) -> Array:
     return np.ascontiguousarray(weights[name], np.float32)
 
 
-def add_bias(x: ov.Node, bias: Array) -> ov.Node:
+def add_bias(x: ov.Node, bias: Array, name: str) -> ov.Node:
     """Add one number per channel."""
-    return ops.add(x, ops.constant(bias.reshape(1, -1, 1, 1)))
+    return ops.add(x, ops.constant(bias.reshape(1, -1, 1, 1)), name=f"{name}.bias")
 
 
 def conv(x: ov.Node, kernel: Array, name: str) -> ov.Node:
@@ -36,12 +36,12 @@ def conv(x: ov.Node, kernel: Array, name: str) -> ov.Node:
 
 def conv_bias(x: ov.Node, weights: Weights, name: str) -> ov.Node:
     """The convolution ``name`` of a state dict."""
-    return add_bias(conv(x, array(weights, f"{name}.weight"), name), array(weights, f"{name}.bias"))
+    return add_bias(conv(x, array(weights, f"{name}.weight"), name), array(weights, f"{name}.bias"), name)
 
 
 def conv_relu(x: ov.Node, weights: Weights, name: str) -> ov.Node:
     """``relu(conv(x))``, a folded net's only kind of layer."""
-    return ops.relu(conv_bias(x, weights, name))
+    return ops.relu(conv_bias(x, weights, name), name=f"{name}.relu")
 
 
 def max_pool(x: ov.Node) -> ov.Node:
@@ -78,7 +78,18 @@ def conv_merged(below: ov.Node, skip: ov.Node, weights: Weights, name: str) -> o
     either input, and the branch from below takes 4/9 of the arithmetic."""
     kernel = array(weights, f"{name}.weight")
     channels = below.get_output_shape(0)[1]
-    beside = add_bias(
-        conv(skip, np.ascontiguousarray(kernel[:, channels:]), f"{name}.skip"), array(weights, f"{name}.bias")
-    )
-    return ops.relu(ops.add(beside, conv_up(below, kernel[:, :channels], f"{name}.up")))
+    skipped = conv(skip, np.ascontiguousarray(kernel[:, channels:]), f"{name}.skip")
+    beside = add_bias(skipped, array(weights, f"{name}.bias"), f"{name}.skip")
+    both = ops.add(beside, conv_up(below, kernel[:, :channels], f"{name}.up"), name=f"{name}.sum")
+    return ops.relu(both, name=f"{name}.relu")
+
+
+def name_nodes(model: ov.Model, prefix: str) -> None:
+    """Give nodes without a name of their own one that depends on the model alone.
+
+    OpenVINO numbers them through the life of the process, and the numbers would end up in the file.
+    ``prefix`` keeps the names of one pass apart from those of another.
+    """
+    for index, node in enumerate(model.get_ordered_ops()):
+        if node.get_friendly_name() == node.get_name():
+            node.set_friendly_name(f"{prefix}.{node.get_type_name().lower()}.{index}")
