@@ -24,7 +24,6 @@ def make_row(  # noqa: PLR0917
     work: Work,
     found: Mapping[str, Limit],
     kernels: Sequence[Kernel],
-    bandwidth: float,
 ) -> dict[str, Any]:
     """One variant at one point. ``work`` is the folded net's, also for a net as trained: the same result."""
     timing = timings[name]
@@ -47,7 +46,7 @@ def make_row(  # noqa: PLR0917
         "ratio_to_eager": speedup(timing, timings[PLAIN]).to_json(),
         "gflop_per_s": round(work.flop / seconds / 1e9, 2),
         "limit_share": share,
-        "bandwidth_share": round(work.bytes(size, size) / seconds / bandwidth, 4),
+        "bandwidth_share": round(work.bytes(size, size) / seconds / found["copy"].rate, 4),
         "model_bytes": variant.model_bytes,
         "calls": len(timing.durations_ns),
         "rounds": len(timing.rounds_ns),

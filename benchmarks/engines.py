@@ -4,7 +4,7 @@
 
 Regime. A point is one net at one size and batch. All its variants run in one process with the same number of
 threads, interleaved (:mod:`streamseg.benchmark.measure`), on frames of a phantom video; together with them,
-in every round, the kernels whose rate is the machine's limit (:mod:`streamseg.benchmark.limits`). A call
+in every round, the kernels whose rates are the machine's limits (:mod:`streamseg.benchmark.limits`). A call
 takes a float32 array (batch, 1, H, W) and gives the probability as an array; decoding and resizing are not
 in it.
 
@@ -31,6 +31,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import signal
 import sys
 import tempfile
 import time
@@ -54,7 +55,6 @@ PACKAGES = ("torch", "openvino", "nncf", "onnxruntime", "numpy")
 LEAST_ROUNDS = 3
 SLOW_S = 1.0
 """Calls that take longer get no call that does not count before their blocks."""
-COMPUTING = ("fp32", "int8")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -73,10 +73,13 @@ def main(arguments: list[str] | None = None) -> None:
         for net in options.nets
         if str(Point(net, height, width, batch)) not in done
     ]
-    bandwidth = result["limits"]["copy"]["giga_per_s"] * 1e9
     for number, point in enumerate(points):
         say(f"{point} ({number + 1} of {len(points)})")
-        context, rows = measure(point, options, bandwidth)
+        try:
+            context, rows = measure(point, options)
+        except KeyboardInterrupt:
+            say(f"stopped after {len(result['points'])} points; --resume goes on from {path}")
+            raise SystemExit(130) from None
         result["points"].append(context)
         result["rows"] += rows
         write_result(stem, result, lines(result))
@@ -113,7 +116,7 @@ def size(text: str) -> tuple[int, int]:
 
 
 def start(options: argparse.Namespace) -> dict[str, Any]:
-    """A result without points: where it is from, and the limits, the copy's among them."""
+    """A result without points: where it is from, and the limits before anything else runs."""
     say("measuring the machine's limits")
     kernels = processor_kernels(options.threads)
     timings = interleave({k.name: k.call for k in kernels}, rounds=5, per_round=3, lead_in=1)
@@ -131,14 +134,12 @@ def start(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def measure(
-    point: Point, options: argparse.Namespace, bandwidth: float
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def measure(point: Point, options: argparse.Namespace) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """A point's context and rows."""
     torch.set_num_threads(options.threads)
     checkpoint = resolve(point.net, (point.height, point.width))
     work = work_of(point.net, point.height, point.width, batch=point.batch)
-    kernels = processor_kernels(options.threads, COMPUTING)
+    kernels = processor_kernels(options.threads)
     with tempfile.TemporaryDirectory() as scratch:
         variants, absent = make_variants(
             point, checkpoint, calibration(options.frames), Path(scratch), options.threads, options.also, say
@@ -150,7 +151,7 @@ def measure(
         found = limits(kernels, timings)
         rows = []
         for name, variant in variants.items():
-            row = make_row(point, name, variant, timings, work, found, kernels, bandwidth)
+            row = make_row(point, name, variant, timings, work, found, kernels)
             row["trained"] = checkpoint.trained
             row["peak_bytes"] = None if options.no_memory else peak_memory(variant, options.threads)
             rows.append(row)
@@ -192,4 +193,5 @@ def say(line: str) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stopped run still tidies up
     main()
