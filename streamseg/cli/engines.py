@@ -197,8 +197,10 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         table.add_row(*_cells(row))
     # Into a file or pipe a line is a line, however long.
-    console = Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 200)
-    console.print(table)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+    with console.capture() as drawn:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in drawn.get().splitlines() if line.strip()))
     for row in rows:
         if row["error"] or row["misfits"]:
             print(f"{row['name']}: {row['error'] or '; '.join(row['misfits'])}")

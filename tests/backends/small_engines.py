@@ -18,9 +18,9 @@ from streamseg.types import InputSpec
 SPEC = InputSpec(32, 48, mean=0.25, std=0.25, threshold=0.5, min_area=0.001)
 
 
-def small_model(spec: InputSpec = SPEC, outputs: int = 1, scale: float = 2) -> ov.Model:
+def small_model(spec: InputSpec = SPEC, outputs: int = 1, scale: float = 2, batch: int = 1) -> ov.Model:
     """Probability is the sigmoid of the input's 3x3 mean times ``scale``."""
-    frame = ops.parameter([1, 1, spec.height, spec.width], np.float32, name="frame")
+    frame = ops.parameter([batch, 1, spec.height, spec.width], np.float32, name="frame")
     kernel = ops.constant(np.full((outputs, 1, 3, 3), scale / 9, np.float32))
     return ov.Model(
         [ops.sigmoid(ops.convolution(frame, kernel, [1, 1], [1, 1], [1, 1], [1, 1]))], [frame], "small"
