@@ -103,7 +103,7 @@ def _processor_misfits(built: Machine, here: Machine) -> list[str]:
     if missing:
         reasons.append(f"built for a processor with {', '.join(missing)}, which this one lacks")
     if more:
-        reasons.append(f"built for a processor without {', '.join(more)}, which this one computes with")
+        reasons.append(f"built for a processor without {', '.join(more)}, which this one has")
     return reasons
 
 

@@ -54,7 +54,7 @@ def test_portable_engines_fit_everywhere() -> None:
         (("avx2",), "built for a processor with avx512f, which this one lacks"),
         (
             ("avx2", "avx512f", "amx_int8"),
-            "built for a processor without amx_int8, which this one computes with",
+            "built for a processor without amx_int8, which this one has",
         ),
     ],
 )
