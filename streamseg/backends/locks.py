@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from filelock import BaseFileLock
+# At the top, though only builders lock: it hooks into forks, and OpenVINO forks in a thread when it is imported.
+from filelock import BaseFileLock, FileLock, Timeout
 
 
 def os_lock(path: Path, *, shared: bool = False) -> BaseFileLock:
     """The lock of a file, as yet not taken. ``shared``: within a thread, who has it may take it again."""
-    from filelock import FileLock  # here, because who only loads engines needs none
-
     return FileLock(path, is_singleton=shared)
 
 
 def try_lock(lock: BaseFileLock) -> bool:
     """Take a lock; False where another has it. Raises OSError where the file cannot be written."""
-    from filelock import Timeout
-
     try:
         lock.acquire(timeout=0)
     except Timeout:
