@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-# At the top, though only builders lock: it hooks into forks, and OpenVINO forks in a thread when it is imported.
+# At the top, though only builders lock: it hooks into forks, and importing OpenVINO forks in a thread.
 from filelock import BaseFileLock, FileLock, Timeout
 
 
