@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from openvino import opset13 as ops
 
 from streamseg.backends import load_backend
-from streamseg.backends.openvino import OpenVINOBackend
+from streamseg.backends.openvino import OpenVINOBackend, can_compute_in
 from streamseg.errors import EngineError, StreamsegError, UsageError
 from streamseg.types import Backend, InputSpec
 from tests.backends.small_engines import SPEC, rewrite, small_model, write_engine
@@ -224,3 +224,57 @@ def test_running_an_engine_imports_no_torch(engine: Path) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.strip() == "set()"
+
+
+def engine_of(model: ov.Model, precision: str = "fp32", batch: int = 1) -> OpenVINOBackend:
+    return OpenVINOBackend(model, name="m", fingerprint="0" * 64, spec=SPEC, precision=precision, batch=batch)
+
+
+@pytest.mark.parametrize("throughput", [False, True])
+def test_a_batch_is_as_many_frames_alone(tmp_path: Path, throughput: bool) -> None:
+    folder = write_engine(tmp_path / "e", small_model(batch=3))
+    rewrite(folder, batch=3)
+    backend = load_backend(folder, throughput=throughput)
+    assert isinstance(backend, OpenVINOBackend)
+    assert backend.batch == 3
+    frames = [tensor(seed) for seed in range(3)]
+    answer = backend.infer(np.concatenate(frames))
+    single = engine_of(small_model())
+    assert single.batch == 1
+    assert answer.shape == (3, 32, 48)
+    for frame, found in zip(frames, answer, strict=True):
+        assert found == pytest.approx(single.infer(frame), abs=1e-6)
+    with pytest.raises(EngineError, match=r"takes a tensor \(3, 1, 32, 48\), received \(1, 1, 32, 48\)"):
+        backend.infer(frames[0])
+
+
+def test_a_model_of_another_batch_than_its_manifest_says_is_refused(tmp_path: Path) -> None:
+    folder = write_engine(tmp_path / "e", small_model(batch=2))
+    with pytest.raises(EngineError, match=r"asks for f32 \[1, 1, 32, 48\]"):
+        load_backend(folder)
+
+
+def test_the_precision_found_is_what_kernels_compute_in(tmp_path: Path) -> None:
+    """Weights that are stored in half say nothing about it."""
+    ov.save_model(small_model(), tmp_path / "half.xml", compress_to_fp16=True)
+    for model in (small_model(), ov.Core().read_model(tmp_path / "half.xml")):
+        backend = engine_of(model)
+        assert backend.precision_found() == {"fp32": 1.0}
+        backend.close()
+        with pytest.raises(EngineError, match="is closed"):
+            backend.precision_found()
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_half_precision_is_used_where_the_processor_has_it(precision: str) -> None:
+    backend = engine_of(small_model(), precision)
+    assert backend.precision == precision
+    expected = precision if can_compute_in(precision) else "fp32"
+    assert backend.precision_found()[expected] > 0.4
+    error = np.abs(backend.infer(tensor()) - engine_of(small_model()).infer(tensor())).max()
+    assert error < (0.02 if can_compute_in(precision) else 1e-6)
+
+
+def test_every_processor_computes_in_fp32() -> None:
+    assert can_compute_in("fp32")
+    assert can_compute_in("int8")
