@@ -21,7 +21,7 @@ from streamseg.backends.catalog import load_folder
 from streamseg.backends.integrity import engine_name
 from streamseg.backends.manifest import Manifest, read_manifest
 from streamseg.backends.store import EngineStore, default_root
-from streamseg.backends.upkeep import leftovers
+from streamseg.backends.upkeep import findings, leftovers, remove
 from streamseg.errors import EngineError, SinkError, UsageError
 from streamseg.machine import Machine
 from tests.backends.small_engines import SPEC, rewrite, small_model, store_engine
@@ -415,6 +415,52 @@ def test_the_lock_of_a_killed_process_is_free(store: EngineStore) -> None:
     assert [folder.name for folder in leftovers(store)] == [token]
 
 
+STEPWISE = """
+import os, shutil, signal
+source, calls, step = Path(sys.argv[2]), 0, 0
+
+def counted(real):
+    def call(*given, **named):
+        global calls
+        if calls == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        calls += 1
+        return real(*given, **named)
+    return call
+
+killed = True
+while killed:
+    child = os.fork()
+    if child == 0:
+        Path.rename, os.fsync, shutil.rmtree = map(counted, (Path.rename, os.fsync, shutil.rmtree))
+        with store.staging() as staged:
+            shutil.copytree(source, staged, dirs_exist_ok=True)
+            store.publish(staged, source.name)
+        os._exit(0)
+    killed = os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    step += 1
+    print(killed, len(store.entries()), [store.verify(entry.path) for entry in store.entries()], flush=True)
+"""
+
+
+def test_killed_at_any_step_there_is_the_old_engine_or_the_new_one_or_none(
+    store: EngineStore, tmp_path: Path
+) -> None:
+    """A process is killed at its first call that changes the store, then one at its second, and so on."""
+    source = store_engine(EngineStore(tmp_path / "elsewhere"))
+    store_engine(store)
+    answers = python(STEPWISE, store.root, source).communicate(timeout=120)[0].splitlines()
+    assert len(answers) > 6
+    assert set(answers[:-1]) <= {"True 1 [[]]", "True 0 []"}
+    assert "True 0 []" in answers  # between moving the old one away and the new one into its place
+    assert answers[-1] == "False 1 [[]]"
+    assert len(leftovers(store)) >= len(answers) - 2
+    for finding in findings(store):
+        assert finding.reason == "left behind by a build that was killed"
+        assert remove(store, finding)
+    assert leftovers(store) == []
+
+
 AGAIN = """
 print("go", flush=True)
 while True:
@@ -423,11 +469,11 @@ while True:
 
 
 def test_killed_at_any_moment_no_half_engine_is_left(store: EngineStore) -> None:
-    for delay in range(5):
+    for delay in range(2):
         process = python(AGAIN, store.root)
         assert line_of(process) == "go"
         wait_for(lambda: bool(store.entries()))
-        time.sleep(0.05 + 0.037 * delay)
+        time.sleep(0.05 + 0.07 * delay)
         kill(process)
         for entry in store.entries():
             assert store.verify(entry.path) == []
