@@ -1,0 +1,125 @@
+"""From the start of a process to the first mask: cold (the engine is built) and warm (it is there).
+
+    python -m benchmarks.gpu_start BACKEND PRECISION NET HxW FOLDER STARTED_NS
+
+is the process that :func:`measure_start` starts. An empty folder is built into; one that holds an engine is
+loaded. torch's compiler gets an empty cache of its own each time, so that a warm start finds only what the
+engine holds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from streamseg.backends.manifest import FILE_NAME, Manifest, read_manifest
+from streamseg.benchmark.provenance import ROOT
+from streamseg.export.built import BUILDERS, Order
+from streamseg.export.source import resolve
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An engine to start."""
+
+    backend: str
+    precision: str
+    net: str
+    size: tuple[int, int]
+
+
+def measure_start(asked: Asked, *, warm: int = 2, limit_s: float = 300.0) -> dict[str, Any]:
+    """Seconds of each stage: one cold start, then ``warm`` warm ones.
+
+    ``absent`` with the reason where the engine cannot be built, or all takes longer than ``limit_s``.
+    """
+    stages: dict[str, Any] = asdict(asked)
+    until = time.monotonic() + limit_s
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "engine"
+        folder.mkdir()
+        try:
+            stages["cold"] = _start(asked, folder, until)
+            stages["warm"] = [_start(asked, folder, until) for _ in range(warm)]
+        except subprocess.TimeoutExpired:
+            stages["absent"] = f"took longer than {limit_s:.0f} s"
+        except RuntimeError as error:
+            stages["absent"] = str(error)
+    return stages
+
+
+def _start(asked: Asked, folder: Path, until: float) -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as caches:
+        environment = os.environ | {
+            "TORCHINDUCTOR_CACHE_DIR": f"{caches}/inductor",
+            "TRITON_CACHE_DIR": f"{caches}/triton",
+        }
+        call = [sys.executable, "-m", "benchmarks.gpu_start", asked.backend, asked.precision, asked.net]
+        call += [f"{asked.size[0]}x{asked.size[1]}", str(folder), str(time.monotonic_ns())]
+        limit = max(1.0, until - time.monotonic())
+        done = subprocess.run(
+            call, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=limit, check=False
+        )
+    if done.returncode:
+        lines = (done.stderr or done.stdout).strip().splitlines()
+        raise RuntimeError(lines[-1][:300] if lines else f"the process ended with {done.returncode}")
+    found: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
+
+
+def main(arguments: list[str]) -> None:
+    """Build or load, give one mask, and print the seconds since the process was started at each stage."""
+    started_ns = int(arguments.pop())
+
+    def since() -> float:
+        return round((time.monotonic_ns() - started_ns) / 1e9, 3)
+
+    import torch  # noqa: F401
+
+    stages = {"imported": since()}
+    backend, precision, net, size, place = arguments
+    folder = Path(place)
+    if not (folder / FILE_NAME).is_file():
+        height, _, width = size.partition("x")
+        _build(Asked(backend, precision, net, (int(height), int(width))), folder)
+        stages["built"] = since()
+    manifest, fingerprint = read_manifest(folder)
+    engine = import_module(f"streamseg.backends.{backend}").load(folder, manifest, fingerprint)
+    stages["loaded"] = since()
+    engine.mask(np.random.default_rng(0).integers(0, 256, (420, 580), np.uint8))
+    stages["first_mask"] = since()
+    print(json.dumps(stages))
+
+
+def _build(asked: Asked, folder: Path) -> None:
+    """The engine's files and a manifest, without the gate: what is measured is the building."""
+    checkpoint = resolve(asked.net, asked.size)
+    built = import_module(BUILDERS[asked.backend]).build(Order(checkpoint, asked.precision), folder)
+    files = {file.name: sha256(file.read_bytes()).hexdigest() for file in folder.iterdir()}
+    Manifest(
+        name=f"{asked.net}-{asked.backend}-{asked.precision}",
+        net=asked.net,
+        backend=asked.backend,
+        precision=asked.precision,
+        folded=True,
+        trained=checkpoint.trained,
+        spec=checkpoint.spec,
+        checkpoint_sha256=checkpoint.sha256,
+        files=files,
+        versions=built.versions,
+    ).write(folder)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
