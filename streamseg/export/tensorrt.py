@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from streamseg.backends.tensorrt import PLAN
 from streamseg.backends.tensorrt_api import (
@@ -28,9 +28,12 @@ from streamseg.backends.tensorrt_api import (
 )
 from streamseg.errors import EngineError, MissingExtra
 from streamseg.export.built import Built, Order
-from streamseg.export.tensorrt_onnx import plan_from_onnx
+from streamseg.export.tensorrt_onnx import plan_from_onnx, strongly_typed
 from streamseg.export.tensorrt_torch import plan_from_torch
 from streamseg.machine import versions_of
+
+if TYPE_CHECKING:
+    from torch import nn
 
 TYPES = {"fp32": "float32", "fp16": "float16", "int8": "float16", "bf16": "bfloat16"}
 """torch's name for the type of weights and input, by precision; INT8 leaves half between its convolutions."""
@@ -55,10 +58,11 @@ def build(order: Order, folder: Path, *, device: str = "cuda") -> Built:
     front = _torch_tensorrt(order)
     trt = _tensorrt() if front is None else find_tensorrt(front.tensorrt_package_name)
     with tempfile.TemporaryDirectory() as scratch:
+        net, scales = _net(order)
         if front is None:
-            plan, scales = _by_onnx(trt, order, Path(scratch))
+            plan = _by_onnx(trt, net, order, Path(scratch))
         else:
-            plan, scales = _by_torch_tensorrt(front, order, device, Path(scratch))
+            plan = _by_torch_tensorrt(front, net, order, device, Path(scratch))
     _prove(trt, plan, order)
     (folder / PLAN).write_bytes(plan)
     return Built(_versions(trt, front is not None, order.precision), scales)
@@ -86,35 +90,53 @@ def _tensorrt() -> Any:
     raise MissingExtra("building a TensorRT engine", "torch-tensorrt", "tensorrt")
 
 
-def _by_torch_tensorrt(
-    front: Any, order: Order, device: str, scratch: Path
-) -> tuple[bytes, Mapping[str, Any]]:
-    import torch
-
+def _net(order: Order) -> tuple[nn.Module, Mapping[str, Any]]:
+    """The float32 net, with its quantisation for INT8, and the ranges of that."""
     from streamseg.nets.inference import inference_net
 
-    net, scales = inference_net(order.checkpoint), {}
-    if order.precision == "int8":
-        from streamseg.export.modelopt import quantise, ranges
+    net = inference_net(order.checkpoint)
+    if order.precision != "int8":
+        return net, {}
+    from streamseg.export.modelopt import quantise, ranges
 
-        order.say(f"calibrating on {len(order.images)} frames")
-        net = quantise(net, order.images, order.checkpoint.spec, preset=order.preset)
-        scales = ranges(net)
+    order.say(f"measuring the ranges of activations on {len(order.images)} images")
+    quantised = quantise(net, order.images, order.checkpoint.spec, preset=order.preset)
+    return quantised, ranges(quantised)
+
+
+def _by_torch_tensorrt(front: Any, net: nn.Module, order: Order, device: str, scratch: Path) -> bytes:
+    import torch
+
     kind = getattr(torch, TYPES[order.precision])
-    spec = order.checkpoint.spec
-    example = torch.zeros((order.batch, 1, spec.height, spec.width), dtype=kind, device=device)
+    example = torch.zeros(_shape(order), dtype=kind, device=device)
     order.say(f"converting by torch-tensorrt {front.__version__}")
-    return plan_from_torch(
-        front, net.to(device=device, dtype=kind), example, order.precision, scratch
-    ), scales
+    return plan_from_torch(front, net.to(device=device, dtype=kind), example, order.precision, scratch)
 
 
-def _by_onnx(trt: Any, order: Order, scratch: Path) -> tuple[bytes, Mapping[str, Any]]:
-    from streamseg.export import onnx
+def _by_onnx(trt: Any, net: nn.Module, order: Order, scratch: Path) -> bytes:
+    from streamseg.export.onnx import HALF_QUANTISE_OPSET, OPSET, export_onnx
 
+    if order.precision == "bf16":
+        raise EngineError(
+            "bf16 needs torch-tensorrt, which is not installed: ONNX is written in fp32, fp16 and int8; "
+            "install it with: pip install 'streamseg[tensorrt]'"
+        )
     order.say(f"torch-tensorrt is not installed: building from ONNX by TensorRT {trt.__version__}'s parser")
-    built = onnx.build(order, scratch)
-    return plan_from_onnx(trt, (scratch / "model.onnx").read_bytes(), order.precision), built.scales
+    # 8.6 reads no newer operators, and is allowed half precision by a flag instead.
+    half_int8 = order.precision == "int8" and strongly_typed(trt)
+    export_onnx(
+        net,
+        _shape(order),
+        scratch / "model.onnx",
+        opset=HALF_QUANTISE_OPSET if half_int8 else OPSET,
+        half=half_int8 or order.precision == "fp16",
+    )
+    return plan_from_onnx(trt, (scratch / "model.onnx").read_bytes(), order.precision)
+
+
+def _shape(order: Order) -> tuple[int, int, int, int]:
+    spec = order.checkpoint.spec
+    return order.batch, 1, spec.height, spec.width
 
 
 def _prove(trt: Any, plan: bytes, order: Order) -> None:

@@ -11,6 +11,11 @@ WEAK_FLAGS = {"fp16": ("FP16",), "int8": ("FP16", "INT8"), "bf16": ("BF16",)}
 """What 8.6 is allowed to compute in; from 10 on the graph's own types decide."""
 
 
+def strongly_typed(trt: Any) -> bool:
+    """Whether this TensorRT computes in a graph's own types: all but 8.6 and before."""
+    return hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED")
+
+
 def plan_from_onnx(trt: Any, model: bytes, precision: str, *, capability: str | None = None) -> bytes:
     """Build a plan of an ONNX model.
 
@@ -26,8 +31,7 @@ def plan_from_onnx(trt: Any, model: bytes, precision: str, *, capability: str | 
 
 def _plan(trt: Any, model: bytes, precision: str, capability: str | None, heard: Any) -> bytes:
     builder = trt.Builder(logger(trt))
-    flags = trt.NetworkDefinitionCreationFlag
-    typed = hasattr(flags, "STRONGLY_TYPED")
+    flags, typed = trt.NetworkDefinitionCreationFlag, strongly_typed(trt)
     network = builder.create_network(1 << int(flags.STRONGLY_TYPED if typed else flags.EXPLICIT_BATCH))
     parser = trt.OnnxParser(network, logger(trt))
     if not parser.parse(model):

@@ -39,9 +39,10 @@ def plan_from_torch(
 
     call = front.dynamo.convert_exported_program_to_serialized_trt_engine
     settings = _settings(front, call, precision, scratch)
+    _scalar_ranges(net)
     program = torch.export.export(net, (example,), strict=False)
     shape = front.Input(tuple(example.shape), dtype=example.dtype)
-    with _quiet() as heard, _detailed():
+    with _quiet() as heard, _detailed(), _plain_quantisation(precision):
         try:
             plan = call(program, arg_inputs=[shape], **settings)
         except Exception as error:  # compilers raise anything: assertions, missing keys, unbound names
@@ -101,6 +102,41 @@ def _detailed() -> Iterator[None]:
 
     with patch.object(interpreter, "_populate_trt_builder_config", populate):
         yield
+
+
+def _scalar_ranges(net: torch.nn.Module) -> None:
+    """The range of a convolution with one output channel is no range by channel to the converter."""
+    import torch
+
+    for module in net.modules():
+        amax = getattr(module, "amax", None)
+        if isinstance(amax, torch.Tensor) and amax.numel() == 1:
+            module.amax = amax.reshape(())
+
+
+@contextmanager
+def _plain_quantisation(precision: str) -> Iterator[None]:
+    """Let quantisation of constants run anywhere.
+
+    Constant folding evaluates it, only to leave it in place, and modelopt's own kernel would first have to be
+    compiled by a CUDA toolkit, which most machines that run engines do not have.
+    """
+    if precision != "int8":
+        yield
+        return
+    import torch
+
+    def quantise(x: torch.Tensor, amax: torch.Tensor, *_: object) -> torch.Tensor:
+        scale = amax.float() / 127
+        return (torch.clamp(torch.round(x.float() / scale), -128, 127) * scale).to(x.dtype)
+
+    library: Any = torch.library.Library("tensorrt", "IMPL")  # type: ignore[no-untyped-call]
+    for key in ("CPU", "CUDA"):
+        library.impl("quantize_op", quantise, key, allow_override=True)
+    try:
+        yield
+    finally:
+        library._destroy()
 
 
 class _Errors(logging.Handler):

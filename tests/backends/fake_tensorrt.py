@@ -4,6 +4,7 @@ import ctypes
 import enum
 import io
 import json
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
@@ -63,6 +64,7 @@ class FakeTensorRT(ModuleType):
     def __init__(self, name: str = "tensorrt", version: str = "10.15.1") -> None:
         super().__init__(name)
         self.__version__ = version
+        self.__spec__ = ModuleSpec(name, None)  # torch looks for some modules by name
         self.TensorIOMode = enum.Enum("TensorIOMode", ["INPUT", "OUTPUT"])
         self.DataType = enum.Enum("DataType", [*TYPES])
         self.LayerInformationFormat = enum.Enum("LayerInformationFormat", ["JSON", "ONELINE"])

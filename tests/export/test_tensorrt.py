@@ -1,0 +1,437 @@
+"""The builder, with torch-tensorrt's and TensorRT's places taken by stand-ins that run on the processor."""
+
+import json
+import logging
+import sys
+from collections.abc import Callable
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch._dynamo
+import torch.export
+
+from streamseg.backends.eager import EagerBackend
+from streamseg.backends.manifest import Manifest
+from streamseg.backends.tensorrt import PLAN, TensorRTBackend
+from streamseg.checkpoint import Checkpoint
+from streamseg.errors import EngineError, MissingExtra
+from streamseg.export import tensorrt, tensorrt_onnx, tensorrt_torch
+from streamseg.export.built import Order
+from streamseg.export.source import resolve
+from streamseg.export.tensorrt import build
+from streamseg.export.tensorrt_onnx import plan_from_onnx
+from tests.backends.fake_tensorrt import FakeTensorRT, conv, plan_of
+
+SIZE = (16, 32)
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Checkpoint:
+    return resolve("unet", SIZE)
+
+
+def order(checkpoint: Checkpoint, precision: str = "fp16", **more: Any) -> Order:
+    return Order(checkpoint, precision, **more)
+
+
+class Front(ModuleType):
+    """torch-tensorrt, as far as it is used: its conversion has the parameters of 2.11 or those of 2.13."""
+
+    def __init__(self, *, version: str = "2.11.0", package: str = "tensorrt", **plan: Any) -> None:
+        super().__init__("torch_tensorrt")
+        self.__version__ = version
+        self.__spec__ = ModuleSpec("torch_tensorrt", None)
+        self.tensorrt_package_name = package
+        self.Input = lambda shape, dtype: SimpleNamespace(shape=shape, dtype=dtype)
+        self.plan = plan
+        self.fault: Exception | None = None
+        self.settings: dict[str, Any] = {}
+        self.inputs: list[Any] = []
+        newer = self._converted
+        older = self._typed
+        self.dynamo = SimpleNamespace(
+            convert_exported_program_to_serialized_trt_engine=older if version < "2.13" else newer
+        )
+
+    def _typed(
+        self,
+        program: Any,
+        inputs: Any = None,
+        *,
+        arg_inputs: Any = None,
+        enabled_precisions: Any = (),
+        use_explicit_typing: bool = True,
+        require_full_compilation: bool = False,
+        min_block_size: int = 5,
+        immutable_weights: bool = True,
+        disable_tf32: bool = False,
+        optimization_level: int | None = None,
+        cache_built_engines: bool = False,
+        reuse_cached_engines: bool = False,
+        timing_cache_path: str = "/tmp/t",
+        **kwargs: Any,
+    ) -> bytes:
+        self.settings = dict(locals())
+        assert use_explicit_typing
+        return self._plan(program, arg_inputs)
+
+    def _converted(
+        self,
+        program: Any,
+        inputs: Any = None,
+        *,
+        arg_inputs: Any = None,
+        require_full_compilation: bool = False,
+        min_block_size: int = 5,
+        immutable_weights: bool = True,
+        disable_tf32: bool = False,
+        optimization_level: int | None = None,
+        cache_built_engines: bool = False,
+        reuse_cached_engines: bool = False,
+        timing_cache_path: str = "/tmp/t",
+        **kwargs: Any,
+    ) -> bytes:
+        self.settings = dict(locals())
+        assert not kwargs, "swallowed silently"
+        return self._plan(program, arg_inputs)
+
+    def _plan(self, program: Any, arg_inputs: Any) -> bytes:
+        self.inputs = arg_inputs
+        if self.fault is not None:
+            log = logging.getLogger("torch_tensorrt.dynamo._compiler")
+            try:
+                raise self.fault
+            except Exception as error:
+                log.error("While interpreting the module got an error: %s", error, exc_info=True)
+            raise UnboundLocalError("cannot access local variable 'interpreter_result'")
+        example = torch.zeros(arg_inputs[0].shape, dtype=arg_inputs[0].dtype)
+        return plan_of(program, example, **self.plan)
+
+
+@pytest.fixture
+def install(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    def install(
+        front: Front | None, trt: FakeTensorRT | None = None, rtx: FakeTensorRT | None = None
+    ) -> None:
+        for name in ("tensorrt_bindings", "torch_tensorrt"):
+            monkeypatch.setitem(sys.modules, name, None)
+        monkeypatch.setitem(sys.modules, "tensorrt", trt)
+        monkeypatch.setitem(sys.modules, "tensorrt_rtx", rtx)
+        if front is not None:
+            monkeypatch.setitem(sys.modules, "torch_tensorrt", front)
+        monkeypatch.setattr(tensorrt, "find_spec", lambda name: front and front.__spec__)
+
+    return install
+
+
+def run(folder: Path, checkpoint: Checkpoint, precision: str, batch: int = 1) -> TensorRTBackend:
+    manifest = Manifest(
+        "e", "unet", "tensorrt", precision, True, False, checkpoint.spec, "0" * 64, {}, batch=batch
+    )
+    return TensorRTBackend((folder / PLAN).read_bytes(), manifest, "f" * 64, trt=FakeTensorRT(), device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("version", "precision", "tolerance"),
+    [("2.11.0", "fp32", 1e-5), ("2.13.0", "fp16", 5e-3), ("2.13.0", "bf16", 3e-2)],
+)
+def test_a_plan_does_what_the_net_does(
+    tmp_path: Path,
+    checkpoint: Checkpoint,
+    install: Callable[..., None],
+    version: str,
+    precision: str,
+    tolerance: float,
+) -> None:
+    front = Front(version=version)
+    install(front, FakeTensorRT())
+    said: list[str] = []
+    batch = 2 if precision == "fp16" else 1
+    built = build(order(checkpoint, precision, batch=batch, say=said.append), tmp_path, device="cpu")
+    assert [path.name for path in tmp_path.iterdir()] == [PLAN]
+    assert built.versions["torch"] == torch.__version__
+    assert built.scales == {}
+    assert said == [f"converting by torch-tensorrt {version}"]
+    (given,) = front.inputs
+    assert given.shape == (batch, 1, *SIZE)
+    assert given.dtype == {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
+    assert front.settings["require_full_compilation"]
+    assert front.settings["disable_tf32"] == (precision == "fp32")
+    assert not Path(front.settings["timing_cache_path"]).parent.exists()
+    x = np.random.default_rng(0).normal(0, 1, (batch, 1, *SIZE)).astype(np.float32)
+    reference = EagerBackend(checkpoint, "r")
+    wanted = np.stack([reference.infer(one[None]) for one in x])
+    engine = run(tmp_path, checkpoint, precision, batch)
+    assert engine.infer(x) == pytest.approx(wanted if batch > 1 else wanted[0], abs=tolerance)
+    assert engine.precision_found() == {precision: 1.0}
+
+
+@pytest.fixture
+def modelopt() -> None:
+    pytest.importorskip("modelopt.torch.quantization", reason="modelopt does not load", exc_type=ImportError)
+
+
+@pytest.mark.usefixtures("modelopt")
+def test_quantised_nets_are_converted_as_such(
+    tmp_path: Path, checkpoint: Checkpoint, install: Callable[..., None]
+) -> None:
+    front = Front(version="2.13.0", layers=[conv("INT8", "Int8")] * 5 + [conv("HALF")] * 2)
+    install(front, FakeTensorRT())
+    images = [np.random.default_rng(i).integers(0, 256, SIZE, dtype=np.uint8) for i in range(2)]
+    job = order(checkpoint, "int8", images=images, preset="performance")
+    built = build(job, tmp_path, device="cpu")
+    program = front.settings["program"]
+    marks = [n for n in program.graph.nodes if "quantize_op" in str(n.target)]
+    assert len(marks) == 2 * len(built.scales) == 2 * 19
+    assert all(value > 0 for value in built.scales.values())
+    kept = {name: t for name, t in program.state_dict.items() if name.endswith("amax")}
+    assert all(t.dtype == torch.float32 and (t.ndim == 0 or t.numel() > 1) for t in kept.values())
+    assert {n.meta["val"].dtype for n in marks} == {torch.float16}
+    json.dumps(built.scales)
+
+
+def test_precision_is_proven(tmp_path: Path, checkpoint: Checkpoint, install: Callable[..., None]) -> None:
+    install(Front(layers=[conv("FLOAT")] * 3 + [conv("HALF")]), FakeTensorRT())
+    with pytest.raises(EngineError, match=r"unet in fp16 to compute in fp32 75%, fp16 25%"):
+        build(order(checkpoint), tmp_path, device="cpu")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_engine_that_tells_nothing_is_said_to(
+    tmp_path: Path, checkpoint: Checkpoint, install: Callable[..., None]
+) -> None:
+    install(Front(layers=["conv1", "conv2"]), FakeTensorRT())
+    said: list[str] = []
+    build(order(checkpoint, say=said.append), tmp_path, device="cpu")
+    assert "does not tell" in said[-1]
+    assert run(tmp_path, checkpoint, "fp16").precision_found() == {"other": 1.0}
+
+
+@pytest.mark.parametrize("version", ["2.11.0", "2.13.0"])
+def test_what_cannot_be_converted(
+    tmp_path: Path,
+    checkpoint: Checkpoint,
+    install: Callable[..., None],
+    capsys: pytest.CaptureFixture[str],
+    version: str,
+) -> None:
+    front = Front(version=version)
+    front.fault = AssertionError("no converter for aten::grid_sampler\nand pages more")
+    install(front, FakeTensorRT())
+    with pytest.raises(
+        EngineError, match=rf"{version} cannot convert .*no converter for aten::grid"
+    ) as caught:
+        build(order(checkpoint), tmp_path, device="cpu")
+    assert "\n" not in str(caught.value)
+    assert isinstance(caught.value.__cause__, UnboundLocalError)
+    assert not list(tmp_path.iterdir())
+    assert capsys.readouterr().err == ""
+    assert logging.getLogger("torch_tensorrt").propagate
+    assert not logging.getLogger("torch_tensorrt").handlers
+
+
+def test_settings_that_have_gone_are_not_lost_silently(
+    tmp_path: Path, checkpoint: Checkpoint, install: Callable[..., None]
+) -> None:
+    front = Front(version="3.0.0")
+    front.dynamo.convert_exported_program_to_serialized_trt_engine = lambda program, arg_inputs, **kwargs: b""
+    install(front, FakeTensorRT())
+    with pytest.raises(EngineError, match=r"3.0.0 does not know require_full_compilation.*install 2.11"):
+        build(order(checkpoint), tmp_path, device="cpu")
+
+
+def test_plans_tell_their_layers_types(monkeypatch: pytest.MonkeyPatch, checkpoint: Checkpoint) -> None:
+    class TRTInterpreter:
+        def _populate_trt_builder_config(self, strict: bool = False) -> Any:
+            return SimpleNamespace(profiling_verbosity="names only", strict=strict)
+
+    name = "torch_tensorrt.dynamo.conversion._TRTInterpreter"
+    monkeypatch.setitem(sys.modules, name, SimpleNamespace(TRTInterpreter=TRTInterpreter))
+    for parent in ("torch_tensorrt", "torch_tensorrt.dynamo", "torch_tensorrt.dynamo.conversion"):
+        monkeypatch.setitem(sys.modules, parent, ModuleType(parent))
+    trt = SimpleNamespace(ProfilingVerbosity=SimpleNamespace(DETAILED="detailed"))
+    monkeypatch.setitem(sys.modules, "tensorrt", trt)
+    with tensorrt_torch._detailed():
+        config = TRTInterpreter()._populate_trt_builder_config(True)
+        assert (config.profiling_verbosity, config.strict) == ("detailed", True)
+    assert TRTInterpreter()._populate_trt_builder_config().profiling_verbosity == "names only"
+
+
+@pytest.mark.usefixtures("modelopt")
+def test_quantising_constants_needs_no_compiler_of_cuda() -> None:
+    x, amax = torch.linspace(-2, 2, 9), torch.tensor(1.27)
+    with tensorrt_torch._plain_quantisation("int8"):
+        found = torch.ops.tensorrt.quantize_op(x, amax, 8, 0, False, False)
+        halved = torch.ops.tensorrt.quantize_op(x.half(), amax, 8, 0, False, False)
+    assert found.tolist() == pytest.approx([-1.28, -1.28, -1.0, -0.5, 0, 0.5, 1.0, 1.27, 1.27])
+    assert halved.dtype == torch.float16
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu(tmp_path: Path, checkpoint: Checkpoint, install: Callable[..., None]) -> None:
+    install(Front(), FakeTensorRT())
+    with pytest.raises(EngineError, match=r"NVIDIA GPU.*openvino"):
+        build(order(checkpoint), tmp_path)
+
+
+def test_without_tensorrt(tmp_path: Path, checkpoint: Checkpoint, install: Callable[..., None]) -> None:
+    install(None)
+    with pytest.raises(MissingExtra, match=r"'torch-tensorrt'.*streamseg\[tensorrt\]"):
+        build(order(checkpoint), tmp_path, device="cpu")
+
+
+def test_without_torch(tmp_path: Path, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(MissingExtra, match="'torch'"):
+        build(order(checkpoint), tmp_path)
+
+
+class Parsing(FakeTensorRT):
+    """A TensorRT with a parser: plans from it say what they were asked for."""
+
+    def __init__(self, *, typed: bool = True, wrong: str = "") -> None:
+        super().__init__(version="10.15.1" if typed else "8.6.0")
+        outer = self
+        flags = {"STRONGLY_TYPED": 1} if typed else {"EXPLICIT_BATCH": 0}
+        self.NetworkDefinitionCreationFlag = SimpleNamespace(**flags)
+        self.ProfilingVerbosity = SimpleNamespace(DETAILED="detailed")
+        names = ("TF32",) if typed else ("TF32", "FP16", "INT8", "BF16")
+        self.BuilderFlag = SimpleNamespace(**{name: name for name in names})
+        self.ComputeCapability = SimpleNamespace(SM89="SM89")
+        self.config = SimpleNamespace(flags={"TF32"}, capability=None)
+        self.config.set_flag = self.config.flags.add
+        self.config.clear_flag = self.config.flags.remove
+        self.config.set_compute_capability = lambda kind, index: setattr(self.config, "capability", kind)
+        self.network_flags, self.models = 0, []  # type: ignore[var-annotated]
+
+        class Builder:
+            def __init__(self, logger: Any) -> None:
+                self.logger = logger
+
+            def create_network(self, flags: int) -> str:
+                outer.network_flags = flags
+                return "network"
+
+            def create_builder_config(self) -> Any:
+                return outer.config
+
+            def build_serialized_network(self, network: str, config: Any) -> Any:
+                if wrong == "build":
+                    self.logger.log(outer.ILogger.ERROR, "Myelin: no kernel\nat line 3")
+                    return None
+                example = torch.zeros((1, 1, *SIZE))
+                plan = plan_of(torch.export.export(torch.nn.Sigmoid(), (example,)), example)
+                return memoryview(plan.replace(b'"10.15.1"', f'"{outer.__version__}"'.encode()))
+
+        class OnnxParser:
+            num_errors = 2
+
+            def __init__(self, network: str, logger: Any) -> None:
+                assert network == "network"
+
+            def parse(self, model: bytes) -> bool:
+                outer.models.append(model)
+                return wrong != "parse"
+
+            def get_error(self, index: int) -> str:
+                return f"unsupported operator {index}"
+
+        self.Builder, self.OnnxParser = Builder, OnnxParser
+
+
+@pytest.mark.parametrize(
+    ("typed", "precision", "flags", "opset"),
+    [
+        (True, "fp32", set(), 17),
+        (True, "int8", {"TF32"}, 19),
+        (False, "fp32", set(), 17),
+        (False, "fp16", {"TF32", "FP16"}, 17),
+        (False, "int8", {"TF32", "FP16", "INT8"}, 17),
+    ],
+)
+def test_building_from_onnx(
+    tmp_path: Path,
+    checkpoint: Checkpoint,
+    install: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    typed: bool,
+    precision: str,
+    flags: set[str],
+    opset: int,
+    request: pytest.FixtureRequest,
+) -> None:
+    written: list[dict[str, Any]] = []
+
+    def export_onnx(net: Any, shape: tuple[int, ...], path: Path, **settings: Any) -> None:
+        written.append({"shape": shape, **settings})
+        path.write_bytes(b"model")
+
+    onnx = pytest.importorskip("streamseg.export.onnx")
+    monkeypatch.setattr(onnx, "export_onnx", export_onnx)
+    monkeypatch.setattr(tensorrt, "_prove", lambda *_: None)
+    trt = Parsing(typed=typed)
+    install(None, trt)
+    said: list[str] = []
+    images = [np.zeros(SIZE, np.uint8)] if precision == "int8" else []
+    if precision == "int8":
+        request.getfixturevalue("modelopt")
+    built = build(order(checkpoint, precision, images=images, say=said.append), tmp_path, device="cpu")
+    half = precision == "fp16" or (precision == "int8" and typed)
+    assert written == [{"shape": (1, 1, *SIZE), "opset": opset, "half": half}]
+    assert trt.models == [b"model"]
+    assert trt.config.flags == flags
+    assert trt.config.profiling_verbosity == "detailed"
+    assert trt.network_flags == (2 if typed else 1)
+    assert "onnx" in built.versions
+    assert "torch-tensorrt" not in built.versions
+    assert "torch-tensorrt is not installed" in said[-1]
+
+
+def test_bf16_is_not_written_as_onnx(
+    tmp_path: Path, checkpoint: Checkpoint, install: Callable[..., None]
+) -> None:
+    install(None, Parsing())
+    with pytest.raises(EngineError, match="bf16 needs torch-tensorrt"):
+        build(order(checkpoint, "bf16"), tmp_path, device="cpu")
+
+
+def test_a_torch_tensorrt_that_does_not_load(
+    tmp_path: Path,
+    checkpoint: Checkpoint,
+    install: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    install(Front(), None, Parsing())
+
+    def broken(name: str) -> Any:
+        raise Exception("import error when try to import _TensorRTProxyModule, got error No libnvinfer")
+
+    monkeypatch.setattr(tensorrt, "import_module", broken)
+    said: list[str] = []
+    build(order(checkpoint, "fp32", say=said.append), tmp_path, device="cpu")
+    assert "torch-tensorrt does not load (import error" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [("parse", "unsupported operator 0; unsupported operator 1"), ("build", r"Myelin: no kernel\)")],
+)
+def test_onnx_that_cannot_be_built(wrong: str, message: str) -> None:
+    with pytest.raises(EngineError, match=message) as caught:
+        plan_from_onnx(Parsing(wrong=wrong), b"model", "fp16")
+    assert "\n" not in str(caught.value)
+
+
+def test_another_gpu_than_this() -> None:
+    trt = Parsing()
+    assert plan_from_onnx(trt, b"model", "fp16", capability="SM89")
+    assert trt.config.capability == "SM89"
+    assert trt.config.num_compute_capabilities == 1
+    with pytest.raises(EngineError, match="cannot build"):
+        plan_from_onnx(trt, b"model", "fp16", capability="SM1")
+    assert tensorrt_onnx.strongly_typed(trt)
