@@ -13,22 +13,16 @@ from openvino import opset13 as ops
 from streamseg.errors import EngineError, MissingExtra
 from streamseg.export.openvino_ops import name_nodes
 from streamseg.export.openvino_segnet import COMPARISONS
-from streamseg.machine import this_processor
 from streamseg.preprocess import to_tensor
 from streamseg.types import Grey, InputSpec, Tensor
 
-EXACT_DOT_PRODUCTS = ("avx512_vnni", "avx_vnni", "amx_int8", "i8mm")
-"""Features of processors that sum products of 8 bits in 32. Others sum pairs in 16, which overflow."""
 
-
-def quantise(
-    model: ov.Model, images: Sequence[Grey], spec: InputSpec, *, preset: str, portable: bool = True
-) -> ov.Model:
+def quantise(model: ov.Model, images: Sequence[Grey], spec: InputSpec, *, preset: str) -> ov.Model:
     """An INT8 model of an FP32 one of batch 1; activation ranges are measured on ``images`` (uint8 (H, W)).
 
-    Weights get 8 bits where this processor's dot products are exact. ``portable`` models are for any
-    processor: their first layer, whose inputs use all of the range, keeps to 7 bits, so that its sums do not
-    overflow where products are summed in 16 bits. SegNet's comparisons stay in float.
+    The first layer's weights keep to 7 bits, on every processor: its inputs use all of their range, and
+    processors without instructions for 8-bit dot products (VNNI) add pairs of products in 16 bits, which
+    would overflow. SegNet's comparisons stay in float.
 
     Deterministic: the same model, images and preset give the same model, names included. Raises MissingExtra
     without NNCF, EngineError without images.
@@ -43,7 +37,6 @@ def quantise(
             "INT8 needs images to measure activations on, received none; give a recipe's frames"
         )
     logging.getLogger("nncf").setLevel(logging.WARNING)
-    exact = not portable and any(feature in this_processor().features for feature in EXACT_DOT_PRODUCTS)
     tensors: list[Tensor] = [to_tensor(image, spec) for image in images]
     quantised = nncf.quantize(
         model,
@@ -52,9 +45,7 @@ def quantise(
         subset_size=len(tensors),
         fast_bias_correction=True,
         ignored_scope=nncf.IgnoredScope(types=list(COMPARISONS), validate=False),
-        advanced_parameters=AdvancedQuantizationParameters(
-            overflow_fix=OverflowFix.DISABLE if exact else OverflowFix.FIRST_LAYER
-        ),
+        advanced_parameters=AdvancedQuantizationParameters(overflow_fix=OverflowFix.FIRST_LAYER),
     )
     assert isinstance(quantised, ov.Model)
     _round_at_once(quantised)

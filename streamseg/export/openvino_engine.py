@@ -33,7 +33,7 @@ def build(order: Order, folder: Path) -> Built:
         if precision == "int8":
             packages.append("nncf")
             order.say(f"measuring activations on {len(order.images)} frames")
-            model = quantise(model, order.images, spec, preset=order.preset, portable=False)
+            model = quantise(model, order.images, spec, preset=order.preset)
         elif precision in HALF and not can_compute_in(precision):
             order.say(
                 f"this processor does not compute in {precision}: weights are halved, layers run in fp32"

@@ -20,9 +20,8 @@ def images(count: int = 3) -> list[np.ndarray]:
     return [generator.integers(0, 256, (64, 128), dtype=np.uint8) for _ in range(count)]
 
 
-def quantised(name: str, **options: object) -> ov.Model:
-    model = build_model(narrow_weights(name), SPEC, net=name)
-    return quantise(model, images(), SPEC, preset="mixed", **options)
+def quantised(name: str) -> ov.Model:
+    return quantise(build_model(narrow_weights(name), SPEC, net=name), images(), SPEC, preset="mixed")
 
 
 def run(model: ov.Model, tensor: np.ndarray) -> np.ndarray:
@@ -66,6 +65,16 @@ def test_segnet_compares_what_it_pools() -> None:
     assert (
         sum("/fq_" in source for source in sources["MaxPool"]) == 4
     )  # the last one's answer is rounded later
+
+
+def test_the_first_layer_keeps_to_7_bits_and_the_others_use_8() -> None:
+    largest = {
+        tuple(node.get_output_shape(0)): int(np.abs(node.data.astype(np.int32)).max())
+        for node in quantised("unet").get_ordered_ops()
+        if node.get_type_name() == "Constant" and node.get_output_element_type(0) == ov.Type.i8
+    }
+    assert largest.pop((4, 1, 3, 3)) in (63, 64)
+    assert set(largest.values()) <= {127, 128}
 
 
 def test_without_images_nothing_can_be_measured() -> None:
