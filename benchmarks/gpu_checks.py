@@ -66,12 +66,13 @@ def kernels_of(call: Callable[[], object], device: str, most: int = 12) -> list[
         call()
         if gpu:
             torch.cuda.synchronize()
-    time_of = (lambda e: e.self_device_time_total) if gpu else (lambda e: e.self_cpu_time_total)
-    events = sorted(seen.key_averages(), key=time_of, reverse=True)
+    spent = "self_device_time_total" if gpu else "self_cpu_time_total"
+    events = [(float(getattr(event, spent)), event) for event in seen.key_averages()]
+    events.sort(key=lambda pair: -pair[0])
     return [
-        {"name": event.key[:120], "us": round(time_of(event), 1), "calls": event.count}
-        for event in events[:most]
-        if time_of(event) > 0
+        {"name": event.key[:120], "us": round(us, 1), "calls": event.count}
+        for us, event in events[:most]
+        if us > 0
     ]
 
 
@@ -82,9 +83,9 @@ def check_graph(point: Point, name: str, *, frames: int) -> dict[str, Any]:
     """
     made = list(make(point, ["eager-fp32", name]))
     reference, variant = made
-    if isinstance(variant, Absent) or isinstance(reference, Absent):
-        missing = variant if isinstance(variant, Absent) else reference
-        return {"variant": missing.name, "absent": missing.reason}
+    if isinstance(variant, Absent):
+        return {"variant": name, "absent": variant.reason}
+    assert isinstance(reference, Variant), reference
     worst, far, stale, wrong_masks = 0.0, 0, 0, 0
     before: npt.NDArray[np.float32] | None = None
     cut = point.checkpoint.spec.threshold

@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.gpu_variants import Absent, Point, Variant, batched, make, phantoms
 from streamseg.benchmark.flops import work_of
-from streamseg.benchmark.limits import gpu_kernels, gpu_synchronize, limits
+from streamseg.benchmark.limits import GPU_COPY_BYTES, GPU_SIDE, gpu_kernels, gpu_synchronize, limits
 from streamseg.benchmark.measure import calls_for, interleave, seconds_of, speedup
 
 BYTES = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}
@@ -23,8 +23,8 @@ FRAMES = 16
 
 def measure_limits(device: str, *, tiny: bool) -> dict[str, Any]:
     """The matrix rates and the bandwidth, in FLOP and bytes per second."""
-    sizes = {"side": 64, "copy_bytes": 2**16} if tiny else {}
-    kernels = gpu_kernels(device=device, **sizes)
+    side, copied = (64, 2**16) if tiny else (GPU_SIDE, GPU_COPY_BYTES)
+    kernels = gpu_kernels(device=device, side=side, copy_bytes=copied)
     timings = interleave(
         {kernel.name: kernel.call for kernel in kernels},
         rounds=3 if tiny else 10,
@@ -66,13 +66,13 @@ def _block_ms(call: Callable[[], object], count: int, device: str, wait: Callabl
         for _ in range(count):
             call()
         return (time.monotonic_ns() - began) / 1e6 / count
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     start.record()
     for _ in range(count):
         call()
     end.record()
     wait()
-    return start.elapsed_time(end) / count
+    return float(start.elapsed_time(end)) / count
 
 
 def measure_point(

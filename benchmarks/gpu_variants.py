@@ -133,7 +133,8 @@ def _eager(point: Point, name: str, precision: str) -> Variant:
         stack = frames if frames.ndim == 3 else frames[None]
         tensor = np.concatenate([to_tensor(frame, spec) for frame in stack])
         with torch.no_grad(), exact_products(torch.device(device)) if full else nullcontext():
-            return net(torch.from_numpy(tensor).to(device, dtype))[:, 0].float()
+            probability: torch.Tensor = net(torch.from_numpy(tensor).to(device, dtype))
+            return probability[:, 0].float()
 
     def shaped(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return array[0] if point.batch == 1 else array
@@ -275,7 +276,12 @@ def _net_call(point: Point, runner: CudaRunner) -> Callable[[], object]:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
         once()
-    return graph.replay
+
+    def replay() -> object:
+        graph.replay()
+        return fixed  # which the graph reads, and which would be freed without this
+
+    return replay
 
 
 def _fixed_input(point: Point, dtype: torch.dtype) -> torch.Tensor:
