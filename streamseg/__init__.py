@@ -15,6 +15,7 @@ inference runtime and no torch.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,10 @@ if TYPE_CHECKING:
         SourceInfo,
         State,
     )
+
+# OpenVINO and NNCF report to an analytics server when they are imported. What runs beside a patient talks to
+# nobody: without this module they go on in silence.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 __version__ = "0.1.0"
 

@@ -53,3 +53,13 @@ def test_import_brings_in_nothing_heavy() -> None:
 
 def test_the_package_is_typed() -> None:
     assert Path(streamseg.__file__).with_name("py.typed").is_file()
+
+
+def test_nothing_is_reported_to_anybody() -> None:
+    """OpenVINO and NNCF would tell an analytics server that they were imported."""
+    code = (
+        "import streamseg, streamseg.backends.openvino, openvino, sys; "
+        "assert 'stub' in type(openvino.tools.ovc.telemetry).__module__; "
+        "assert sys.modules['openvino_telemetry'] is None"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -99,7 +101,6 @@ def rebuild(manifest: Manifest, store: EngineStore, *, say: Callable[[str], None
         manifest.batch,
         data=folder if str(folder) != "." and folder.is_dir() else None,
         recipe=kept if kept.is_file() else None,
-        force=True,
     )
     return export(request, store, Lines(say)).folder
 
@@ -189,7 +190,8 @@ class _Work:
             self.recipe.preset,
             self.report.say,
         )
-        built: Built = import_module(BUILDERS[self.request.backend]).build(order, folder)
+        with redirect_stdout(sys.stderr):  # results go to stdout; compilers tell their progress there too
+            built: Built = import_module(BUILDERS[self.request.backend]).build(order, folder)
         if int8:
             self.recipe.write(folder / RECIPE_FILE)
             write_whole(folder / SCALES_FILE, (json.dumps(built.scales, indent=1) + "\n").encode())

@@ -67,10 +67,19 @@ def test_masks_that_are_worse_than_the_reference_s_are_refused(precision: str) -
 def test_masks_that_differ_but_are_no_worse_pass_as_int8_and_not_as_fp16() -> None:
     # the reference is off to one side of the label, the engine to the other
     answers = [
-        judge(engine(0.03), engine(-0.03), samples(), precision=precision, trained=True)
+        judge(engine(0.02), engine(-0.02), samples(), precision=precision, trained=True)
         for precision in ("int8", "fp16")
     ]
     assert [answer["passed"] for answer in answers] == [True, False]
+
+
+def test_an_engine_that_finds_nothing_is_refused_where_that_loses_no_dice() -> None:
+    """The weights outline what is no nerve: finding nothing would be better, and is not what they do."""
+    empty = [Sample(one.name, one.image, np.zeros(SHAPE, np.bool_), None) for one in samples()]
+    gate = judge(FakeBackend(SPEC, 0.0), engine(), empty, precision="int8", trained=True)
+    assert gate["dice_lost"] == -1.0
+    assert gate["passed"] is False
+    assert "mean Dice between its masks" in gate["reasons"][0]
 
 
 def test_an_engine_that_finds_nothing_is_refused() -> None:
