@@ -60,7 +60,7 @@ SLOW_S = 1.0
 def main(arguments: list[str] | None = None) -> None:
     """Command line."""
     options = parse(arguments)
-    stem = options.out / f"{options.date}-{machine_name()}-engines"
+    stem = options.out / f"{options.date}-{machine_name(gpu=False)}-engines"
     path = stem.with_name(stem.name + ".json")
     result = read_result(path) if options.resume else {}
     if not result:

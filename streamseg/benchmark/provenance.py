@@ -46,9 +46,9 @@ def provenance(backend: Backend | None = None, packages: Sequence[str] = PACKAGE
     }
 
 
-def machine_name(*, gpu: bool = False) -> str:
-    """The machine in a file's name: of its processor, such as ``xeon-2-cores``, or of its GPU, where it has
-    one, such as ``nvidia-h200``.
+def machine_name(*, gpu: bool = True) -> str:
+    """The machine in a file's name: its GPU, such as ``nvidia-h200``, where it has one, else its processor,
+    such as ``xeon-2-cores``; False is the processor in any case, for what runs on it alone.
     """
     machine = this_machine()
     if gpu and machine.gpu:

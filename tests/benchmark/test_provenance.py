@@ -36,8 +36,8 @@ def test_a_result_says_where_it_is_from() -> None:
 )
 def test_the_machine_in_a_files_name(machine: Machine, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "this_machine", lambda: machine)
-    assert machine_name(gpu=True) == name
-    assert machine_name().endswith("-cores")
+    assert machine_name() == name
+    assert machine_name(gpu=False).endswith("-cores")
 
 
 def test_without_git_there_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
