@@ -85,11 +85,12 @@ def run(setup: Setup, session: Session, *, as_json: bool) -> None:
     )
     opener = partial(open_live, source, _capture_options(setup))
     _check_records(session, source)
+    # First, and open to Ctrl-C: where it has to be built, that takes minutes.
+    backend = load_engine(setup.engine)
     with stop_on_signals() as stop, ExitStack() as opened:
+        opened.callback(backend.close)
         options = _with_region(options, setup)
         displays = _open_displays(setup, session, opened)
-        backend = load_engine(setup.engine)
-        opened.callback(backend.close)
         switch, taps = _open_taps(setup, session, backend, opened)
         segmenter = live_segmenter(backend)
         opened.pop_all()  # the loop closes displays and taps
