@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 OPTIMIZATION_LEVEL = 3
 """TensorRT's own default: 4 and 5 search much longer."""
+LOGS = ("torch_tensorrt", "torch_tensorrt [TensorRT Conversion Context]")
+"""Names of torch-tensorrt's log, and of the one that it hands to TensorRT."""
 
 
 def plan_from_torch(
@@ -153,16 +155,19 @@ class _Errors(logging.Handler):
 
 @contextmanager
 def _quiet() -> Iterator[list[object]]:
-    """torch-tensorrt's errors, instead of pages of them on the terminal."""
-    log = logging.getLogger("torch_tensorrt")
+    """torch-tensorrt's errors and TensorRT's, the cause first, instead of pages of them on the terminal."""
     heard: list[object] = []
-    handler, propagates = _Errors(heard), log.propagate
-    log.addHandler(handler)
-    log.propagate = False
+    handler = _Errors(heard)
+    logs = [logging.getLogger(name) for name in LOGS]
+    propagated = [log.propagate for log in logs]
+    for log in logs:
+        log.addHandler(handler)
+        log.propagate = False
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield heard
     finally:
-        log.removeHandler(handler)
-        log.propagate = propagates
+        for log, propagates in zip(logs, propagated, strict=True):
+            log.removeHandler(handler)
+            log.propagate = propagates
