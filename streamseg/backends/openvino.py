@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import openvino as ov
 
-from streamseg.backends.manifest import Manifest, read_manifest, read_verified
+from streamseg.backends.manifest import Manifest, read_verified
 from streamseg.backends.signal_stack import kept_signal_stack
 from streamseg.checkpoint import Checkpoint
 from streamseg.errors import EngineError, UsageError
@@ -135,14 +135,6 @@ class OpenVINOBackend:
                 free.put(_lane(compiled, shape))
         self._free: SimpleQueue[_Lane] | None = free
         self._compiled: ov.CompiledModel | None = compiled
-
-    @classmethod
-    def from_folder(
-        cls, folder: Path, *, threads: int | None = None, throughput: bool = False
-    ) -> OpenVINOBackend:
-        """:func:`load` a folder by itself. Raises EngineError when it is damaged or does not fit."""
-        manifest, fingerprint = read_manifest(folder)
-        return load(folder, manifest, fingerprint, threads=threads, throughput=throughput)
 
     @classmethod
     def from_checkpoint(
