@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from streamseg.errors import EngineError, MissingExtra
 from streamseg.export.built import Built, Order
@@ -47,8 +47,12 @@ def build(order: Order, folder: Path) -> Built:
         from streamseg.export.modelopt import quantise, ranges
 
         order.say(f"measuring the ranges of activations on {len(order.images)} images")
-        net = quantise(inference_net(order.checkpoint), order.images, spec, preset=order.preset)
+        net = quantise(
+            inference_net(order.checkpoint), order.images, spec, preset=order.preset, unsigned=True
+        )
         scales = ranges(net)
+    if order.precision == "fp16":
+        order.say("onnxruntime computes fp16 files in fp32 on most processors; for speed, build for openvino")
     order.say("writing the ONNX file")
     export_onnx(
         net,

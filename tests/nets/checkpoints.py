@@ -1,0 +1,31 @@
+"""Checkpoints of random weights for tests."""
+
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from streamseg.checkpoint import Checkpoint
+from streamseg.nets import build_net, fold
+from streamseg.types import InputSpec
+
+
+def random_checkpoint(net: str, height: int = 32, width: int = 64, *, folded: bool = True) -> Checkpoint:
+    """A net whose signal keeps its size to the end, and whose biases show at the picture's edges."""
+    spec = InputSpec(height, width, mean=0.25, std=0.25, threshold=0.5)
+    return replace(_checkpoint(net, folded), spec=spec)
+
+
+@lru_cache(maxsize=4)
+def _checkpoint(net: str, folded: bool) -> Checkpoint:
+    torch.manual_seed(0)
+    built = build_net(net).eval()
+    with torch.no_grad():
+        for module in built.modules():
+            if isinstance(module, torch.nn.Conv2d):
+                torch.nn.init.normal_(module.weight, std=float(np.sqrt(2 / module.weight[0].numel())))
+                torch.nn.init.normal_(module.bias, std=0.3)
+    state = (fold(built) if folded else built).state_dict()
+    spec = InputSpec(32, 64, mean=0.25, std=0.25, threshold=0.5)
+    return Checkpoint(net, folded, False, spec, {k: v.numpy() for k, v in state.items()}, "0" * 64)
