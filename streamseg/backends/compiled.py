@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamseg.backends.manifest import Manifest, read_verified
+from streamseg.backends.threads import thread_count
 from streamseg.checkpoint import Checkpoint
 from streamseg.errors import EngineError, MissingExtra
 from streamseg.types import Grey, Image, Mask, Tensor
@@ -107,9 +108,10 @@ def load(
 ) -> CompiledBackend:
     """Load an engine folder whose manifest fits this machine.
 
-    ``threads`` is torch's number of threads, for the whole process, where the engine runs on the processor;
-    ``throughput`` changes nothing: a frame has the whole device either way. Raises EngineError when it is
-    damaged, does not fit or there is no GPU, and MissingExtra without torch.
+    ``threads`` (None follows STREAMSEG_THREADS) is torch's number of threads, for the whole process, where
+    the engine runs on the processor; ``throughput`` changes nothing: a frame has the whole device either
+    way. Raises EngineError when it is damaged, does not fit or there is no GPU, UsageError for a number of
+    threads that makes no sense, and MissingExtra without torch.
     """
     files = {name: read_verified(folder, manifest, name) for name in (WEIGHTS, CACHE, OPTIONS)}
     torch = import_torch()
@@ -120,8 +122,9 @@ def load(
         weights = {key: array.astype(np.float32) for key, array in arrays(files[WEIGHTS]).items()}
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
         raise EngineError(f"engine {folder} cannot be read ({error!r}); export it again") from error
-    if device == "cpu" and threads is not None:
-        torch.set_num_threads(threads)
+    count = thread_count(threads)
+    if device == "cpu" and count is not None:
+        torch.set_num_threads(count)
     if files[CACHE]:
         torch.compiler.load_cache_artifacts(files[CACHE])
     checkpoint = Checkpoint(

@@ -7,8 +7,9 @@ give what :class:`streamseg.geometry.Letterbox` and :mod:`streamseg.preprocess` 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -116,12 +117,29 @@ def exact_products(device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    switches = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
+    # The old switches set the new ones with them, and not the other way round; torch refuses to read the old
+    # ones (which its compiler does) where the two disagree.
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    switches: tuple[Any, ...] = (matmul, cudnn.conv, cudnn.rnn)  # type: ignore[attr-defined]
     before = [switch.fp32_precision for switch in switches]
+    products = _readable(torch.get_float32_matmul_precision)
+    convolutions = _readable(lambda: cudnn.allow_tf32)
     try:
-        for switch in switches:
-            switch.fp32_precision = "ieee"
+        torch.set_float32_matmul_precision("highest")
+        cudnn.allow_tf32 = False
         yield
     finally:
+        if products is not None:
+            torch.set_float32_matmul_precision(products)
+        if convolutions is not None:
+            cudnn.allow_tf32 = convolutions
         for switch, value in zip(switches, before, strict=True):
             switch.fp32_precision = value
+
+
+def _readable(read: Callable[[], Any]) -> Any:
+    """A switch of torch, or None where others were set so that it cannot be read."""
+    try:
+        return read()
+    except RuntimeError:
+        return None

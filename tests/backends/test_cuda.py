@@ -1,6 +1,7 @@
 """The GPU's runner, on the processor: computes what the separate steps do, and keeps its buffers its own."""
 
 import threading
+from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import partial
 from types import SimpleNamespace
@@ -233,20 +234,54 @@ def test_torchs_errors_are_one_line_of_ours() -> None:
         raise RuntimeError("CUDA error: bad\nCompile with TORCH_USE_CUDA_DSA")
 
 
-def test_float32_is_full_on_a_gpu_and_the_switches_go_back() -> None:
-    switches = torch.backends.cuda.matmul, torch.backends.cudnn.conv
-    before = [switch.fp32_precision for switch in switches]
+def switches() -> list[Any]:
+    """torch's switches of TF32, new and old; None where it refuses to read one."""
+
+    def read(look: Any) -> Any:
+        try:
+            return look()
+        except RuntimeError:
+            return None
+
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    new = [matmul.fp32_precision, cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision]
+    return [
+        *new,
+        read(lambda: cudnn.allow_tf32),
+        read(lambda: matmul.allow_tf32),
+        read(torch.get_float32_matmul_precision),
+    ]
+
+
+@pytest.fixture
+def restored() -> Iterator[None]:
+    yield
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cuda.matmul.fp32_precision = "none"
+
+
+@pytest.mark.parametrize("chosen", ["nothing", "old", "new"])
+@pytest.mark.usefixtures("restored")
+def test_float32_is_full_on_a_gpu_and_the_switches_go_back(chosen: str) -> None:
+    if chosen == "old":
+        torch.set_float32_matmul_precision("high")
+    elif chosen == "new":
+        torch.backends.cuda.matmul.fp32_precision = "tf32"
+    before = switches()
     inside = []
 
     def fail() -> None:
         with exact_products(torch.device("cuda")):
-            inside.extend(switch.fp32_precision for switch in switches)
+            inside.extend(switches())
             raise KeyError
 
     with pytest.raises(KeyError):
         fail()
-    assert inside == ["ieee", "ieee"]
-    assert [switch.fp32_precision for switch in switches] == before
+    # The compiler reads the old ones, and decides by the new ones.
+    assert "tf32" not in inside
+    assert inside[3:] == [False, False, "highest"]
+    assert switches() == before
 
 
 class Recorder:
