@@ -86,7 +86,7 @@ def export(
     found = build(request, EngineStore(default_root()), Reporter())
     manifest = found.manifest
     if as_json:
-        print_json({"folder": str(found.folder), "built": found.fresh, **manifest.to_json()})
+        print_json({"folder": str(found.folder), "fresh": found.fresh, **manifest.to_json()})
         return
     if not found.fresh:
         say("the store has this engine already, whole and fit for this machine; --force builds it again")

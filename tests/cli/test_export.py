@@ -1,0 +1,111 @@
+"""``streamseg export``: a judged engine in the store, what is said of it, and refusals with their exit codes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streamseg.backends.store import EngineStore
+from streamseg.cli import main
+from streamseg.export.recipe import Draw, Recipe
+from tests.export.test_build import black_data
+
+pytest.importorskip("torch")
+pytest.importorskip("nncf")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> EngineStore:
+    return EngineStore(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("recipe") / "few.json"
+    Recipe("few", "phantom", 0, "mixed", Draw((), 2, 0), Draw((), 3, 903)).write(path)
+    return str(path)
+
+
+@pytest.fixture(autouse=True)
+def _in_the_store(store: EngineStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMSEG_ENGINES", str(store.root))
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = main(["export", *arguments])
+    out, err = capsys.readouterr()
+    assert "Traceback" not in err
+    return code, out, err
+
+
+def test_the_engine_s_manifest_is_shown_and_the_second_call_finds_it(
+    capsys: pytest.CaptureFixture[str], store: EngineStore, recipe: str
+) -> None:
+    asked = ("improved_unet", "--precision", "fp32", "--size", "64x96", "--recipe", recipe)
+    code, out, err = run(capsys, *asked)
+    assert code == 0
+    assert "building improved_unet for openvino, fp32, 64x96" in err
+    (entry,) = store.entries()
+    lines = dict(line.split(":", 1) for line in out.splitlines())
+    assert lines["engine"].strip() == entry.name
+    assert lines["folder"].strip() == str(entry.path)
+    assert "asked for fp32, computes in" in lines["precision"]
+    assert "passed on 3 frames (phantom)" in lines["gate"]
+
+    code, out, err = run(capsys, *asked, "--json")
+    found: dict[str, Any] = json.loads(out)
+    assert (code, found["fresh"], found["folder"]) == (0, False, str(entry.path))
+    assert (found["precision"], found["trained"], found["batch"]) == ("fp32", True, 1)
+    assert found["gate"]["passed"] is True
+    assert found["spec"]["height"] == 64
+
+    assert main(["engines", "verify"]) == 0
+    assert main(["doctor"]) == 0
+
+
+def test_the_new_engine_runs_by_the_beginning_of_its_name(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "r.jsonl"
+    asked = ["phantom:?frames=2", "--engine", "improved_unet-openvino-fp32-64x96", "--records", str(out)]
+    assert main(["replay", *asked]) == 0
+    header = json.loads(out.read_text().splitlines()[0])
+    assert "improved_unet-openvino-fp32-64x96-b1" in json.dumps(header)
+
+
+def test_a_broken_calibration_is_refused_and_only_results_are_on_stdout(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, store: EngineStore
+) -> None:
+    data, broken = black_data(tmp_path / "data")
+    broken.write(tmp_path / "broken.json")
+    before = store.entries()
+    code, out, err = run(
+        capsys,
+        *("improved_unet", "--precision", "int8", "--size", "64x96"),
+        *("--data", str(data), "--recipe", str(tmp_path / "broken.json")),
+    )
+    assert (code, out) == (1, "")
+    assert "error: the accuracy gate refuses improved_unet in int8" in err
+    assert store.entries() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["resnet"], "neither a net"),
+        (["unet", "--backend", "caffe"], "choose one of openvino"),
+        (["unet", "--precision", "int4"], "choose one of fp32"),
+        (["unet", "--size", "192"], "192x224"),
+        (["unet", "--size", "100x100"], "use 112x112"),
+        (["unet", "--batch", "0"], "see 'streamseg export --help'"),
+        ([], "see 'streamseg export --help'"),
+    ],
+)
+def test_a_wrong_call_is_said_at_once(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    code, out, err = run(capsys, *arguments)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert len(err.strip().splitlines()) == 1
