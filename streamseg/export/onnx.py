@@ -87,6 +87,7 @@ def export_onnx(
     _require("torch", "onnx", "onnxscript")
     import onnx
 
+    _check_half_pairs(net, opset, half=half)
     try:
         model = _translated(net, shape, opset, half=half)
         _strip(model)
@@ -94,7 +95,13 @@ def export_onnx(
         values = {**(metadata or {}), "size": f"{shape[2]}x{shape[3]}", "batch": str(shape[0])}
         onnx.helper.set_model_props(model, dict(sorted(values.items())))
         onnx.checker.check_model(model, full_check=True)
-    except (RuntimeError, ValueError, TypeError, onnx.checker.ValidationError) as error:
+    except (
+        RuntimeError,
+        ValueError,
+        TypeError,
+        onnx.checker.ValidationError,
+        onnx.shape_inference.InferenceError,
+    ) as error:
         raise EngineError(
             f"cannot write the net as ONNX at operator set {opset}: {' '.join(str(error).split())[:200]}; "
             "try another operator set, or another version of torch"
@@ -106,6 +113,17 @@ def export_onnx(
             "another version of torch or onnx"
         )
     write_whole(path, model.SerializeToString(deterministic=True))
+
+
+def _check_half_pairs(net: nn.Module, opset: int, *, half: bool) -> None:
+    from streamseg.export.modelopt import FakeQuantiser
+
+    quantised = any(isinstance(module, FakeQuantiser) for module in net.modules())
+    if half and quantised and opset < HALF_QUANTISE_OPSET:
+        raise EngineError(
+            f"operator set {opset} quantises float32 only; write the net in float32, or ask for operator set "
+            f"{HALF_QUANTISE_OPSET}"
+        )
 
 
 def _translated(net: nn.Module, shape: tuple[int, ...], opset: int, *, half: bool) -> onnx.ModelProto:

@@ -54,8 +54,8 @@ def small(folder: Path, batch: int = 1) -> Path:
         pytest.param("segnet", "fp16", 1, 5e-3, marks=slow),
         pytest.param("improved_unet", "fp32", 2, 1e-4, marks=slow),
         pytest.param("unet", "fp16", 1, 5e-3, marks=slow),
-        pytest.param("improved_unet", "int8", 1, 0.2, marks=needs_modelopt),
-        pytest.param("segnet", "int8", 1, 0.2, marks=[slow, needs_modelopt]),
+        pytest.param("improved_unet", "int8", 1, 0.05, marks=needs_modelopt),
+        pytest.param("segnet", "int8", 1, 0.05, marks=[slow, needs_modelopt]),
     ],
 )
 def test_it_agrees_with_torch(tmp_path, net, precision, batch, tolerance):
@@ -69,7 +69,8 @@ def test_it_agrees_with_torch(tmp_path, net, precision, batch, tolerance):
     answer = backend.infer(x)
     assert answer.dtype == np.float32
     assert answer.shape == ((32, 64) if batch == 1 else (batch, 32, 64))
-    assert np.abs(answer - (expected[0] if batch == 1 else expected)).max() < tolerance
+    apart = np.abs(answer - (expected[0] if batch == 1 else expected))
+    assert (apart.mean() if precision == "int8" else apart.max()) < tolerance
     found = backend.precision_found()
     assert sum(found.values()) == pytest.approx(1)
     if precision == "int8":
@@ -102,7 +103,7 @@ def test_throughput_gives_each_frame_a_thread_of_its_own(tmp_path):
 def test_what_is_no_engine_is_refused_in_one_line(tmp_path):
     manifest = manifest_of(small(tmp_path))
     data = (tmp_path / "model.onnx").read_bytes()
-    with pytest.raises(EngineError, match="asks for tensor.float. .2, 1, 32, 64."):
+    with pytest.raises(EngineError, match=r"asks for tensor\(float\) \[2, 1, 32, 64\]"):
         OnnxBackend(data, replace(manifest, batch=2), "f" * 64)
     with pytest.raises(EngineError, match="cannot run engine small") as caught:
         OnnxBackend(b"nonsense", manifest, "f" * 64)

@@ -26,6 +26,8 @@ def _checkpoint(net: str, folded: bool) -> Checkpoint:
             if isinstance(module, torch.nn.Conv2d):
                 torch.nn.init.normal_(module.weight, std=float(np.sqrt(2 / module.weight[0].numel())))
                 torch.nn.init.normal_(module.bias, std=0.3)
-    state = (fold(built) if folded else built).state_dict()
+    state = {k: v.numpy() for k, v in (fold(built) if folded else built).state_dict().items()}
+    if folded:  # as they are stored
+        state = {name: weight.astype(np.float16).astype(np.float32) for name, weight in state.items()}
     spec = InputSpec(32, 64, mean=0.25, std=0.25, threshold=0.5)
-    return Checkpoint(net, folded, False, spec, {k: v.numpy() for k, v in state.items()}, "0" * 64)
+    return Checkpoint(net, folded, False, spec, state, "0" * 64)
