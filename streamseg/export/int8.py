@@ -20,9 +20,9 @@ from streamseg.types import Grey, InputSpec, Tensor
 def quantise(model: ov.Model, images: Sequence[Grey], spec: InputSpec, *, preset: str) -> ov.Model:
     """An INT8 model of an FP32 one of batch 1; activation ranges are measured on ``images`` (uint8 (H, W)).
 
-    The first layer's weights keep to 7 bits, on every processor: its inputs use all of their range, and
-    processors without instructions for 8-bit dot products (VNNI) add pairs of products in 16 bits, which
-    would overflow. SegNet's comparisons stay in float.
+    The input is rounded to grey levels, which it consists of. All weights use 8 bits: processors without
+    instructions for 8-bit dot products (VNNI) add pairs of products in 16 bits, which may overflow in the
+    first layer, but 7 bits cost more than that (docs/log.md). SegNet's comparisons stay in float.
 
     Deterministic: the same model, images and preset give the same model, names included. Raises MissingExtra
     without NNCF, EngineError without images.
@@ -45,9 +45,10 @@ def quantise(model: ov.Model, images: Sequence[Grey], spec: InputSpec, *, preset
         subset_size=len(tensors),
         fast_bias_correction=True,
         ignored_scope=nncf.IgnoredScope(types=list(COMPARISONS), validate=False),
-        advanced_parameters=AdvancedQuantizationParameters(overflow_fix=OverflowFix.FIRST_LAYER),
+        advanced_parameters=AdvancedQuantizationParameters(overflow_fix=OverflowFix.DISABLE),
     )
     assert isinstance(quantised, ov.Model)
+    _round_to_grey_levels(quantised, spec)
     _round_at_once(quantised)
     name_nodes(quantised, "int8")
     return quantised
@@ -68,6 +69,21 @@ def activation_ranges(model: ov.Model) -> dict[str, dict[str, Any]]:
         for node in model.get_ordered_ops()
         if node.get_type_name() == "FakeQuantize" and _source(node, 0).get_type_name() != "Constant"
     }
+
+
+def _round_to_grey_levels(model: ov.Model, spec: InputSpec) -> None:
+    """Round the input to its 256 grey levels, where NNCF would cut a measured range into 256 others.
+
+    The net's zero, with which borders are padded, has to be a level too: the nearest one is taken for it,
+    which shifts all levels by less than half a step.
+    """
+    zero = min(255, max(0, round(255 * spec.mean)))
+    low, high = (ops.constant(np.float32((grey - zero) / 255 / spec.std)) for grey in (0, 255))
+    for reader in model.input().get_target_inputs():
+        if _is(reader, "FakeQuantize"):
+            for port, limit in enumerate((low, high, low, high), start=1):
+                reader.get_node().input(port).replace_source_output(limit.output(0))
+    model.validate_nodes_and_infer_types()
 
 
 def _round_at_once(model: ov.Model) -> None:
