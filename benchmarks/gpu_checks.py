@@ -13,9 +13,10 @@ import torch
 
 from benchmarks.gpu_variants import Absent, Point, Variant, make, phantoms
 
-LEAST_DICE = 0.998
-"""Between the masks of a trained FP16 engine and those of FP32: the accuracy gate's limit."""
-FOLLOWS = 0.05
+LEAST_DICE = {"fp32": 0.998, "fp16": 0.998, "bf16": 0.99, "int8": 0.9}
+"""Mean over frames, between the masks of a trained engine and those of FP32, by precision. FP16's is the
+accuracy gate's limit; INT8 is held to its labels there, and here must only not be something else."""
+FOLLOWS = 0.2
 """Largest difference of a probability to FP32's on the same frame; to another frame's it is larger by far."""
 PAGE = 4096
 
@@ -41,7 +42,7 @@ def check_variants(point: Point, names: Sequence[str], *, frames: int) -> dict[s
             "mean_dice": round(float(np.mean(dices)), 6),
             "least_dice": round(min(dices), 6),
             "largest_difference": round(worst, 6),
-            "holds": not point.checkpoint.trained or float(np.mean(dices)) >= LEAST_DICE,
+            "holds": not point.checkpoint.trained or float(np.mean(dices)) >= LEAST_DICE[variant.precision],
             "precision_found": variant.found,
             "kernels": kernels_of(variant.net_call, point.device),
         }
