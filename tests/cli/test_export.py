@@ -1,4 +1,4 @@
-"""``streamseg export``: a judged engine in the store, what is said of it, and refusals with their exit codes."""
+"""``streamseg export``: a judged engine in the store, what is said of it, and refusals."""
 
 import json
 from pathlib import Path
