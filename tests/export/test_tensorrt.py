@@ -1,10 +1,9 @@
-"""The builder, with torch-tensorrt's and TensorRT's places taken by stand-ins that run on the processor."""
+"""The builder, with stand-ins for torch-tensorrt and TensorRT."""
 
 import json
 import logging
 import sys
 from collections.abc import Callable
-from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -25,9 +24,8 @@ from streamseg.export.built import Order
 from streamseg.export.source import resolve
 from streamseg.export.tensorrt import build
 from streamseg.export.tensorrt_onnx import plan_from_onnx
-from tests.backends.fake_tensorrt import FakeTensorRT, conv, plan_of
-
-SIZE = (16, 32)
+from tests.backends.fake_tensorrt import FakeTensorRT, conv
+from tests.export.fake_torch_tensorrt import SIZE, Front, Parsing
 
 
 @pytest.fixture(scope="module")
@@ -37,80 +35,6 @@ def checkpoint() -> Checkpoint:
 
 def order(checkpoint: Checkpoint, precision: str = "fp16", **more: Any) -> Order:
     return Order(checkpoint, precision, **more)
-
-
-class Front(ModuleType):
-    """torch-tensorrt, as far as it is used: its conversion has the parameters of 2.11 or those of 2.13."""
-
-    def __init__(self, *, version: str = "2.11.0", package: str = "tensorrt", **plan: Any) -> None:
-        super().__init__("torch_tensorrt")
-        self.__version__ = version
-        self.__spec__ = ModuleSpec("torch_tensorrt", None)
-        self.tensorrt_package_name = package
-        self.Input = lambda shape, dtype: SimpleNamespace(shape=shape, dtype=dtype)
-        self.plan = plan
-        self.fault: Exception | None = None
-        self.settings: dict[str, Any] = {}
-        self.inputs: list[Any] = []
-        newer = self._converted
-        older = self._typed
-        self.dynamo = SimpleNamespace(
-            convert_exported_program_to_serialized_trt_engine=older if version < "2.13" else newer
-        )
-
-    def _typed(
-        self,
-        program: Any,
-        inputs: Any = None,
-        *,
-        arg_inputs: Any = None,
-        enabled_precisions: Any = (),
-        use_explicit_typing: bool = True,
-        require_full_compilation: bool = False,
-        min_block_size: int = 5,
-        immutable_weights: bool = True,
-        disable_tf32: bool = False,
-        optimization_level: int | None = None,
-        cache_built_engines: bool = False,
-        reuse_cached_engines: bool = False,
-        timing_cache_path: str = "/tmp/t",
-        **kwargs: Any,
-    ) -> bytes:
-        self.settings = dict(locals())
-        assert use_explicit_typing
-        return self._plan(program, arg_inputs)
-
-    def _converted(
-        self,
-        program: Any,
-        inputs: Any = None,
-        *,
-        arg_inputs: Any = None,
-        require_full_compilation: bool = False,
-        min_block_size: int = 5,
-        immutable_weights: bool = True,
-        disable_tf32: bool = False,
-        optimization_level: int | None = None,
-        cache_built_engines: bool = False,
-        reuse_cached_engines: bool = False,
-        timing_cache_path: str = "/tmp/t",
-        **kwargs: Any,
-    ) -> bytes:
-        self.settings = dict(locals())
-        assert not kwargs, "swallowed silently"
-        return self._plan(program, arg_inputs)
-
-    def _plan(self, program: Any, arg_inputs: Any) -> bytes:
-        self.inputs = arg_inputs
-        if self.fault is not None:
-            log = logging.getLogger("torch_tensorrt.dynamo._compiler")
-            try:
-                raise self.fault
-            except Exception as error:
-                log.error("While interpreting the module got an error: %s", error, exc_info=True)
-            raise UnboundLocalError("cannot access local variable 'interpreter_result'")
-        example = torch.zeros(arg_inputs[0].shape, dtype=arg_inputs[0].dtype)
-        return plan_of(program, example, **self.plan)
 
 
 @pytest.fixture
@@ -291,59 +215,6 @@ def test_without_torch(tmp_path: Path, checkpoint: Checkpoint, monkeypatch: pyte
         build(order(checkpoint), tmp_path)
 
 
-class Parsing(FakeTensorRT):
-    """A TensorRT with a parser: plans from it say what they were asked for."""
-
-    def __init__(self, *, typed: bool = True, wrong: str = "") -> None:
-        super().__init__(version="10.15.1" if typed else "8.6.0")
-        outer = self
-        flags = {"STRONGLY_TYPED": 1} if typed else {"EXPLICIT_BATCH": 0}
-        self.NetworkDefinitionCreationFlag = SimpleNamespace(**flags)
-        self.ProfilingVerbosity = SimpleNamespace(DETAILED="detailed")
-        names = ("TF32",) if typed else ("TF32", "FP16", "INT8", "BF16")
-        self.BuilderFlag = SimpleNamespace(**{name: name for name in names})
-        self.ComputeCapability = SimpleNamespace(SM89="SM89")
-        self.config = SimpleNamespace(flags={"TF32"}, capability=None)
-        self.config.set_flag = self.config.flags.add
-        self.config.clear_flag = self.config.flags.remove
-        self.config.set_compute_capability = lambda kind, index: setattr(self.config, "capability", kind)
-        self.network_flags, self.models = 0, []  # type: ignore[var-annotated]
-
-        class Builder:
-            def __init__(self, logger: Any) -> None:
-                self.logger = logger
-
-            def create_network(self, flags: int) -> str:
-                outer.network_flags = flags
-                return "network"
-
-            def create_builder_config(self) -> Any:
-                return outer.config
-
-            def build_serialized_network(self, network: str, config: Any) -> Any:
-                if wrong == "build":
-                    self.logger.log(outer.ILogger.ERROR, "Myelin: no kernel\nat line 3")
-                    return None
-                example = torch.zeros((1, 1, *SIZE))
-                plan = plan_of(torch.export.export(torch.nn.Sigmoid(), (example,)), example)
-                return memoryview(plan.replace(b'"10.15.1"', f'"{outer.__version__}"'.encode()))
-
-        class OnnxParser:
-            num_errors = 2
-
-            def __init__(self, network: str, logger: Any) -> None:
-                assert network == "network"
-
-            def parse(self, model: bytes) -> bool:
-                outer.models.append(model)
-                return wrong != "parse"
-
-            def get_error(self, index: int) -> str:
-                return f"unsupported operator {index}"
-
-        self.Builder, self.OnnxParser = Builder, OnnxParser
-
-
 @pytest.mark.parametrize(
     ("typed", "precision", "flags", "opset"),
     [
@@ -431,7 +302,6 @@ def test_another_gpu_than_this() -> None:
     trt = Parsing()
     assert plan_from_onnx(trt, b"model", "fp16", capability="SM89")
     assert trt.config.capability == "SM89"
-    assert trt.config.num_compute_capabilities == 1
     with pytest.raises(EngineError, match="cannot build"):
         plan_from_onnx(trt, b"model", "fp16", capability="SM1")
     assert tensorrt_onnx.strongly_typed(trt)
