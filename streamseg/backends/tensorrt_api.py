@@ -80,7 +80,7 @@ def find_tensorrt(kind: str) -> Any:
         except (ImportError, OSError, RuntimeError) as error:
             raise _broken(name, error) from error
         else:
-            # torch-tensorrt-rtx puts its own under the plain one's name, and an index's stub has nothing in it.
+            # torch-tensorrt-rtx puts its own under the plain one's name; the index also has empty stubs.
             alias = kind == PLAIN and getattr(module, "_package_name", "") == RTX
             if hasattr(module, "Runtime") and not alias:
                 return module
@@ -96,7 +96,7 @@ def _broken(name: str, error: BaseException) -> EngineError:
 
 @lru_cache(maxsize=4)
 def logger(trt: Any) -> Any:
-    """The logger of the process: TensorRT keeps the first that it is given. Prints nothing, keeps complaints."""
+    """The logger of the process: TensorRT keeps the first it is given. Prints nothing, keeps complaints."""
 
     class Log(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -141,7 +141,8 @@ def _unreadable(trt: Any, name: str, heard: Sequence[str], error: BaseException 
 
 def ports_of(trt: Any, engine: Any, name: str) -> tuple[Port, Port]:
     """The input and the output. Raises EngineError unless there is exactly one of each."""
-    inputs, outputs = [], []
+    inputs: list[Port] = []
+    outputs: list[Port] = []
     for index in range(engine.num_io_tensors):
         tensor = engine.get_tensor_name(index)
         port = Port(
