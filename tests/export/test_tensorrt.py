@@ -5,7 +5,6 @@ import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from streamseg.backends.manifest import Manifest
 from streamseg.backends.tensorrt import PLAN, TensorRTBackend
 from streamseg.checkpoint import Checkpoint
 from streamseg.errors import EngineError, MissingExtra
-from streamseg.export import tensorrt, tensorrt_onnx, tensorrt_torch
+from streamseg.export import tensorrt, tensorrt_onnx
 from streamseg.export.built import Order
 from streamseg.export.source import resolve
 from streamseg.export.tensorrt import build
@@ -167,33 +166,6 @@ def test_settings_that_have_gone_are_not_lost_silently(
     install(front, FakeTensorRT())
     with pytest.raises(EngineError, match=r"3.0.0 does not know require_full_compilation.*install 2.11"):
         build(order(checkpoint), tmp_path, device="cpu")
-
-
-def test_plans_tell_their_layers_types(monkeypatch: pytest.MonkeyPatch, checkpoint: Checkpoint) -> None:
-    class TRTInterpreter:
-        def _populate_trt_builder_config(self, strict: bool = False) -> Any:
-            return SimpleNamespace(profiling_verbosity="names only", strict=strict)
-
-    name = "torch_tensorrt.dynamo.conversion._TRTInterpreter"
-    monkeypatch.setitem(sys.modules, name, SimpleNamespace(TRTInterpreter=TRTInterpreter))
-    for parent in ("torch_tensorrt", "torch_tensorrt.dynamo", "torch_tensorrt.dynamo.conversion"):
-        monkeypatch.setitem(sys.modules, parent, ModuleType(parent))
-    trt = SimpleNamespace(ProfilingVerbosity=SimpleNamespace(DETAILED="detailed"))
-    monkeypatch.setitem(sys.modules, "tensorrt", trt)
-    with tensorrt_torch._detailed():
-        config = TRTInterpreter()._populate_trt_builder_config(True)
-        assert (config.profiling_verbosity, config.strict) == ("detailed", True)
-    assert TRTInterpreter()._populate_trt_builder_config().profiling_verbosity == "names only"
-
-
-@pytest.mark.usefixtures("modelopt")
-def test_quantising_constants_needs_no_compiler_of_cuda() -> None:
-    x, amax = torch.linspace(-2, 2, 9), torch.tensor(1.27)
-    with tensorrt_torch._plain_quantisation("int8"):
-        found = torch.ops.tensorrt.quantize_op(x, amax, 8, 0, False, False)
-        halved = torch.ops.tensorrt.quantize_op(x.half(), amax, 8, 0, False, False)
-    assert found.tolist() == pytest.approx([-1.28, -1.28, -1.0, -0.5, 0, 0.5, 1.0, 1.27, 1.27])
-    assert halved.dtype == torch.float16
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
