@@ -38,6 +38,12 @@ def build(order: Order, folder: Path) -> Built:
             f"onnx engines are fp32, fp16 or int8, received {order.precision}: onnxruntime's processor back "
             "end has no bf16 convolutions; build fp16, or bf16 for openvino"
         )
+    if order.checkpoint.net == "segnet" and order.precision == "fp16":
+        # It runs half in float32 and drops casts: a maximum that was rounded up then equals none of its four.
+        raise EngineError(
+            "onnxruntime does not round SegNet's half precision alike on both sides of its comparisons, and "
+            "loses what it pools; build fp32 or int8, or fp16 for tensorrt"
+        )
     _require("torch", "onnx", "onnxscript")
     from streamseg.nets.inference import inference_net
 

@@ -51,7 +51,6 @@ def small(folder: Path, batch: int = 1) -> Path:
         ("unet", "fp32", 1, 1e-4),
         ("improved_unet", "fp16", 2, 5e-3),
         pytest.param("segnet", "fp32", 2, 1e-4, marks=slow),
-        pytest.param("segnet", "fp16", 1, 5e-3, marks=slow),
         pytest.param("improved_unet", "fp32", 2, 1e-4, marks=slow),
         pytest.param("unet", "fp16", 1, 5e-3, marks=slow),
         pytest.param("improved_unet", "int8", 1, 0.05, marks=needs_modelopt),
@@ -70,9 +69,7 @@ def test_it_agrees_with_torch(tmp_path, net, precision, batch, tolerance):
     assert answer.dtype == np.float32
     assert answer.shape == ((32, 64) if batch == 1 else (batch, 32, 64))
     apart = np.abs(answer - (expected[0] if batch == 1 else expected))
-    # In half, neighbours become equal, and SegNet then puts a value back at another of the four places.
-    rounded = precision == "int8" or (net, precision) == ("segnet", "fp16")
-    assert (apart.mean() if rounded else apart.max()) < tolerance
+    assert (apart.mean() if precision == "int8" else apart.max()) < tolerance
     found = backend.precision_found()
     assert sum(found.values()) == pytest.approx(1)
     if precision == "int8":

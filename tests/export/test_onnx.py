@@ -97,4 +97,6 @@ def test_bf16_and_sizes_that_need_padding_are_refused_with_a_remedy(tmp_path):
         build(Order(random_checkpoint("unet"), "bf16"), tmp_path)
     with pytest.raises(EngineError, match="nearest size is 32x48"):
         build(Order(random_checkpoint("unet", 32, 50), "fp32"), tmp_path)
+    with pytest.raises(EngineError, match="build fp32 or int8"):
+        build(Order(random_checkpoint("segnet"), "fp16"), tmp_path)
     assert not list(tmp_path.iterdir())
