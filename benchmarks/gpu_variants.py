@@ -229,7 +229,7 @@ def _tensorrt(point: Point, name: str, precision: str) -> Variant:
             versions=built.versions,
         )
         backend = import_module("streamseg.backends.tensorrt").load(folder, manifest, "0" * 64)
-    runner: CudaRunner = backend._runner
+    runner: CudaRunner = backend.runner
     return _of_runner(
         point,
         name,

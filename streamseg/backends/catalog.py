@@ -73,7 +73,7 @@ def load_backend(
     an engine folder (or ``manifest.json`` or the model in it), or a ``.safetensors`` checkpoint. None is the
     default: the shipped engine, or the fastest of the store's that may stand in for it
     (:mod:`streamseg.backends.select`). ``backend`` (openvino or eager) chooses what runs a checkpoint: by
-    itself that is openvino for a folded U-Net or improved U-Net, and eager, which needs torch, for any other.
+    itself that is openvino for a folded one, and eager, which needs torch, for one as trained.
     ``threads`` None follows the environment variable STREAMSEG_THREADS. ``throughput`` is for recordings:
     several frames at a time at the highest rate (openvino), instead of one at a time at the lowest latency.
     ``store`` None is the default one. ``say`` is told, a line each, what one should know about the engine.
@@ -215,11 +215,9 @@ def _load_checkpoint(
 
 def _choose(checkpoint: Checkpoint, kind: str | None, name: str) -> str:
     """The back end that runs a checkpoint. Raises EngineError where the wanted one cannot."""
-    buildable = checkpoint.folded and checkpoint.net != "segnet"
-    if kind == "openvino" and not buildable:
-        form = "a folded" if checkpoint.folded else "an unfolded"
+    if kind == "openvino" and not checkpoint.folded:
         raise EngineError(
-            f"openvino takes folded checkpoints of unet and improved_unet, {name} is {form} one "
-            f"of {checkpoint.net}; use the eager back end"
+            f"openvino takes folded checkpoints, {name} is an unfolded one of {checkpoint.net}; "
+            "use the eager back end"
         )
-    return kind or ("openvino" if buildable else "eager")
+    return kind or ("openvino" if checkpoint.folded else "eager")

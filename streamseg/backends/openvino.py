@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,12 +16,11 @@ import openvino as ov
 
 from streamseg.backends.manifest import Manifest, read_verified
 from streamseg.backends.signal_stack import kept_signal_stack
+from streamseg.backends.threads import thread_count
 from streamseg.checkpoint import Checkpoint
-from streamseg.errors import EngineError, UsageError
+from streamseg.errors import EngineError
 from streamseg.types import InputSpec, Tensor
 
-THREADS_VARIABLE = "STREAMSEG_THREADS"
-"""Environment variable with the number of threads used for inference; unset is OpenVINO's choice."""
 CAPABILITIES = {"fp16": "FP16", "bf16": "BF16"}
 """What OpenVINO calls a processor's ability to compute in a precision."""
 HINTS = {"fp16": "f16", "bf16": "bf16"}
@@ -214,22 +212,10 @@ def _options(precision: str, threads: int | None, throughput: bool) -> dict[str,
         "PERFORMANCE_HINT": "THROUGHPUT" if throughput else "LATENCY",
         "INFERENCE_PRECISION_HINT": HINTS.get(precision, "f32") if can_compute_in(precision) else "f32",
     }
-    count = _threads() if threads is None else threads
+    count = thread_count(threads)
     if count is not None:
-        if count < 1:
-            raise UsageError(f"inference needs at least 1 thread, received {count}")
         options["INFERENCE_NUM_THREADS"] = count
     return options
-
-
-def _threads() -> int | None:
-    text = os.environ.get(THREADS_VARIABLE, "")
-    if not text:
-        return None
-    try:
-        return int(text)
-    except ValueError:
-        raise UsageError(f"{THREADS_VARIABLE} is a number of threads, received {text!r}; unset it") from None
 
 
 def _check_model(model: ov.Model, shape: list[int], name: str) -> None:

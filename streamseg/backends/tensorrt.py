@@ -110,7 +110,7 @@ class TensorRTBackend:
         shape = (self.batch, 1, self.spec.height, self.spec.width)
         forward = Plan(trt, plan, name=self.name, shape=shape, device=device)
         self._shares = forward.shares()
-        self._runner = CudaRunner(
+        self.runner = CudaRunner(
             forward, self.spec, batch=self.batch, dtype=forward.dtype, device=device, name=self.name
         )
 
@@ -119,11 +119,11 @@ class TensorRTBackend:
 
         Raises EngineError.
         """
-        return self._runner.infer(tensor)
+        return self.runner.infer(tensor)
 
     def infer_picture(self, picture: Grey) -> npt.NDArray[np.float32]:
         """The same of a letterboxed picture, uint8 (H, W), or (batch, H, W); scaled on the GPU."""
-        return self._runner.infer_picture(picture)
+        return self.runner.infer_picture(picture)
 
     def mask(self, image: Image) -> Mask:
         """Where a frame's probability reaches the threshold, bool (H, W) at the net's resolution.
@@ -131,7 +131,7 @@ class TensorRTBackend:
         ``image`` uint8 (h, w) grey or (h, w, 3) BGR of any size, stacked for a batch; all of it happens on
         the GPU. Raises EngineError.
         """
-        return self._runner.mask(image)
+        return self.runner.mask(image)
 
     def precision_found(self) -> dict[str, float]:
         """Share of the engine's layers, 0..1, by the type that they compute in, from TensorRT's inspector.
@@ -142,7 +142,7 @@ class TensorRTBackend:
 
     def close(self) -> None:
         """Free the engine. May be called twice."""
-        self._runner.close()
+        self.runner.close()
 
 
 def load(

@@ -1,24 +1,26 @@
 """Makes the weights and the engine that ship with the package, from finished training runs.
 
     python -m streamseg.export.defaults --data DATA RUN [RUN ...]
+    python -m streamseg.export.defaults --data DATA                 only the engine, from the shipped weights
 
 averages and folds the runs, finds out what the net's numbers mean (:mod:`streamseg.training.judgement`), and
-writes ``streamseg/weights/`` (float16 checkpoint, INT8 engine) and ``calibration/`` (the recipe of the INT8
-scales); ``--out`` and ``--recipes`` choose other folders. It prints how the judgement was fitted and,
-measured on both, accuracy, calibration and the share of pictures called unlike the training data; the
-engine's manifest keeps these figures. The model card is written by hand from them.
+writes ``streamseg/weights/`` (float16 checkpoint, INT8 engine) and ``calibration/`` (the recipe, and the INT8
+scales that came out); ``--out`` and ``--recipes`` choose other folders. It prints how the judgement was
+fitted and, measured on both, accuracy, calibration and the share of pictures called unlike the training data;
+the engine's manifest keeps these figures. The model card is written by hand from them.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
-from importlib.metadata import version
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +29,15 @@ import torch
 
 from streamseg.backends import load_backend
 from streamseg.backends.catalog import DEFAULT, WEIGHTS
+from streamseg.backends.manifest import read_manifest
+from streamseg.backends.store import EngineStore
 from streamseg.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from streamseg.datasets import Sample, open_dataset, split_last
-from streamseg.export.engine import write_engine
-from streamseg.export.int8 import quantise
-from streamseg.export.openvino import build_model
-from streamseg.export.recipe import HELD_BACK, VALIDATION_SEED, gather, make_recipe
+from streamseg.datasets import Dataset, Sample, open_dataset, split_last
+from streamseg.export.build import SCALES_FILE, export
+from streamseg.export.recipe import HELD_BACK, VALIDATION_SEED, make_recipe
+from streamseg.export.request import Exported, Lines, Request
 from streamseg.export.unlike import unlike_pictures
+from streamseg.files import write_whole
 from streamseg.metrics import Confusion, summarise
 from streamseg.nets import build_net, fold
 from streamseg.novelty import is_unlike
@@ -42,6 +46,9 @@ from streamseg.segment import Segmenter, content_of
 from streamseg.training.data import phantom_samples
 from streamseg.training.judgement import fit_judgement, video_frames
 from streamseg.types import Backend, Frame, Image, InputSpec, Judgement, Segmentation, State
+
+NET = "improved_unet"
+"""The net whose weights are shipped."""
 
 
 def average(runs: Sequence[Path]) -> Checkpoint:
@@ -160,7 +167,7 @@ def unlike_shares(spec: InputSpec, validation: Sequence[Sample], videos: int = 2
 def main() -> None:
     """Command line of the module."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("runs", type=Path, nargs="+", help="run folders, averaged; the last one's input size")
+    parser.add_argument("runs", type=Path, nargs="*", help="run folders, averaged; the last one's input size")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--size", nargs=2, type=int, metavar=("H", "W"), help="input size, if another")
     parser.add_argument("--threshold", type=float, default=0.5)
@@ -178,8 +185,33 @@ def make(options: argparse.Namespace) -> dict[str, Any]:
     """Make the files; returns and prints the figures."""
     data = open_dataset(options.data)
     training, validation = split_last(data, HELD_BACK)
-    for folder in (options.out, options.recipes):
-        folder.mkdir(parents=True, exist_ok=True)
+    path = options.out / f"{NET}.safetensors"
+    if options.runs:
+        report = make_weights(path, options, training, validation)
+    else:
+        report = read_manifest(options.out / DEFAULT)[0].accuracy["judgement"]
+    recipe = options.recipes / f"{NET}.json"
+    make_recipe(NET, data, data_name=options.data.resolve().name).write(recipe)
+    figures: dict[str, Any] = {
+        "judgement": report,
+        "unlike": unlike_shares(read_checkpoint(path).spec, validation),
+        "fp32": accuracy(load_backend(path), validation, options.phantoms),
+    }
+    with tempfile.TemporaryDirectory() as scratch:
+        request = Request(str(path), "openvino", "int8", data=options.data, recipe=recipe)
+        built = export(request, EngineStore(scratch), Lines(partial(print, file=sys.stderr)))
+        figures["int8"] = accuracy(load_backend(built.folder), validation, options.phantoms)
+        ship(built, options.out / DEFAULT, figures)
+        scales = (built.folder / SCALES_FILE).read_bytes()
+        write_whole(options.recipes / f"{DEFAULT}-{SCALES_FILE}", scales)
+    print(json.dumps(figures, indent=1))
+    return figures
+
+
+def make_weights(
+    path: Path, options: argparse.Namespace, training: Dataset, validation: Dataset
+) -> dict[str, Any]:
+    """Average and fold the runs into the checkpoint ``path``, with its judgement; how that was fitted."""
     with tempfile.TemporaryDirectory() as scratch:
         plain = write_weights(
             Path(scratch) / "plain.safetensors",
@@ -188,10 +220,6 @@ def make(options: argparse.Namespace) -> dict[str, Any]:
             options.min_area,
             tuple(options.size) if options.size else None,
         )
-        recipe = make_recipe(plain.net, data, data_name=options.data.resolve().name)
-        recipe.write(options.recipes / f"{plain.net}.json")
-        frames = gather(recipe, data).calibration
-        model = quantise(build_model(plain.weights, plain.spec), frames, plain.spec, preset=recipe.preset)
         judgement, report = fit_judgement(
             load_backend(Path(scratch) / "plain.safetensors"),
             (sample.image for sample in training),
@@ -199,27 +227,36 @@ def make(options: argparse.Namespace) -> dict[str, Any]:
             phantoms=options.fit_phantoms,
             say=lambda line: print(line, file=sys.stderr),
         )
-    path = options.out / f"{plain.net}.safetensors"
-    checkpoint = add_judgement(path, plain, judgement)
-    figures: dict[str, Any] = {
-        "judgement": report,
-        "unlike": unlike_shares(checkpoint.spec, validation),
-        "fp32": accuracy(load_backend(path), validation, options.phantoms),
-    }
-    # written twice: the figures are measured on the engine as it is loaded, and then join its manifest
-    for measured in (False, True):
-        write_engine(
-            options.out / DEFAULT,
-            model,
-            checkpoint,
-            precision="int8",
-            accuracy=figures if measured else {},
-            versions={"nncf": version("nncf")},
-        )
-        if not measured:
-            figures["int8"] = accuracy(load_backend(options.out / DEFAULT), validation, options.phantoms)
-    print(json.dumps(figures, indent=1))
-    return figures
+    add_judgement(path, plain, judgement)
+    return report
+
+
+def ship(built: Exported, folder: Path, figures: Mapping[str, Any]) -> None:
+    """Put an engine of the store into the package, so that the folder is either whole or as it was before.
+
+    It becomes portable: OpenVINO compiles it for whatever processor it finds. What was measured where it was
+    built is kept as such, but for the speed.
+    """
+    files = {name: digest for name, digest in built.manifest.files.items() if name.startswith("model.")}
+    manifest = replace(
+        built.manifest,
+        name=folder.name,
+        source=built.manifest.net,
+        files=files,
+        portable=True,
+        speed={},
+        calibration={**built.manifest.calibration, "folder": None},
+        accuracy=figures,
+    )
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
+        whole = Path(temporary) / "new"
+        whole.mkdir()
+        for name in files:
+            shutil.copyfile(built.folder / name, whole / name)
+        manifest.write(whole)
+        if folder.exists():
+            shutil.move(folder, Path(temporary) / "old")
+        whole.rename(folder)
 
 
 if __name__ == "__main__":

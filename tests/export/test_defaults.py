@@ -7,14 +7,19 @@ import pytest
 import torch
 
 from streamseg.backends import FakeBackend
+from streamseg.backends.catalog import load_folder
+from streamseg.backends.manifest import read_manifest
+from streamseg.backends.store import EngineStore
 from streamseg.checkpoint import read_checkpoint, write_checkpoint
 from streamseg.datasets import Sample
-from streamseg.export.defaults import accuracy, add_judgement, unlike_shares, write_weights
+from streamseg.export.defaults import accuracy, add_judgement, ship, unlike_shares, write_weights
+from streamseg.export.request import Exported
 from streamseg.export.unlike import unlike_pictures
 from streamseg.nets import build_net
 from streamseg.novelty import FEATURES, write_reference
 from streamseg.phantom import render_still
 from streamseg.types import InputSpec, Judgement
+from tests.backends.small_engines import small_model, store_engine
 
 SPEC = InputSpec(32, 48, mean=0.25, std=0.25, threshold=0.5)
 NARROW = Judgement(1.0, 0.0, 0.5, familiar=write_reference(np.zeros(len(FEATURES)), np.eye(len(FEATURES))))
@@ -49,6 +54,20 @@ def test_the_shipped_checkpoint_is_folded_and_carries_its_judgement(tmp_path: Pa
     assert read_checkpoint(tmp_path / "judged.safetensors").spec == judged.spec
     for name, array in plain.weights.items():
         np.testing.assert_array_equal(judged.weights[name], array)
+
+
+def test_the_shipped_engine_is_portable_and_keeps_what_was_found(tmp_path: Path) -> None:
+    store = EngineStore(tmp_path / "store")
+    folder = store_engine(store, small_model(), calibration={"folder": "/home/me/data", "sha256": "0" * 64})
+    built = Exported(folder, read_manifest(folder)[0], True)
+    for figures in ({"fp32": 1}, {"fp32": 2}):  # the second one takes the first one's place
+        ship(built, tmp_path / "shipped", figures)
+        manifest, _ = read_manifest(tmp_path / "shipped")
+        assert (manifest.portable, manifest.source, manifest.accuracy) == (True, "unet", figures)
+        assert manifest.passed
+        assert manifest.calibration["folder"] is None  # nobody's home is published
+        assert store.verify(tmp_path / "shipped") == []
+    assert load_folder(tmp_path / "shipped").spec == built.manifest.spec
 
 
 def test_figures_count_the_states_and_calibration() -> None:
