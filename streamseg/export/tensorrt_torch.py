@@ -133,8 +133,10 @@ def _plain_quantisation(precision: str) -> Iterator[None]:
         return (torch.clamp(torch.round(x.float() / scale), -128, 127) * scale).to(x.dtype)
 
     library: Any = torch.library.Library("tensorrt", "IMPL")  # type: ignore[no-untyped-call]
-    for key in ("CPU", "CUDA"):
-        library.impl("quantize_op", quantise, key, allow_override=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch tells, once in a process, that a kernel was replaced
+        for key in ("CPU", "CUDA"):
+            library.impl("quantize_op", quantise, key, allow_override=True)
     try:
         yield
     finally:

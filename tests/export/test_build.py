@@ -134,6 +134,7 @@ def test_a_broken_calibration_is_refused_and_leaves_nothing(tmp_path: Path) -> N
     assert not leftovers(store)
 
 
+@pytest.mark.slow
 def test_the_next_better_precision_is_taken_where_that_is_asked_for(tmp_path: Path) -> None:
     data, broken = black_data(tmp_path / "data")
     broken.write(tmp_path / "broken.json")

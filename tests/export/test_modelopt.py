@@ -49,7 +49,10 @@ def test_ranges_survive_half_precision():
 
 
 @needs_modelopt
-@pytest.mark.parametrize(("net", "preset", "count"), [("unet", "performance", 19), ("segnet", "mixed", 25)])
+@pytest.mark.parametrize(
+    ("net", "preset", "count"),
+    [("unet", "performance", 19), pytest.param("segnet", "mixed", 25, marks=pytest.mark.slow)],
+)
 def test_every_convolution_reads_a_quantised_input_but_for_the_ends(net, preset, count):
     found = ranges(quantised(net, preset))
     assert len(found) == count
@@ -98,7 +101,7 @@ def test_what_makes_no_sense_is_refused():
 
 
 @needs_modelopt
-@pytest.mark.parametrize("unsigned", [False, True])
+@pytest.mark.parametrize("unsigned", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_trained_masks_stay_close(unsigned):
     from streamseg.training.data import phantom_samples
 

@@ -21,7 +21,7 @@ def operators(model: onnx.ModelProto) -> Counter[str]:
     return Counter(node.op_type for node in model.graph.node)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("fp16", marks=pytest.mark.slow)])
 def test_the_same_order_gives_the_same_file_without_local_paths(tmp_path, precision):
     files = []
     for folder in (tmp_path / "first", tmp_path / "second"):
@@ -74,6 +74,7 @@ def test_quantised_nets_hold_pairs_and_their_scales(tmp_path):
     assert any("2 images" in line for line in said)
 
 
+@pytest.mark.slow
 @needs_modelopt
 def test_half_precision_around_quantised_layers_needs_a_later_operator_set(tmp_path):
     from streamseg.export.modelopt import quantise

@@ -102,7 +102,10 @@ def test_int8_engines_say_so_and_frames_of_a_batch_do_not_mix(make: Callable, ne
     np.testing.assert_allclose(both, swapped[::-1], atol=1e-6)
 
 
-@pytest.mark.parametrize(("net", "precision"), [("unet", "int8"), ("segnet", "int8"), ("unet", "fp16")])
+@pytest.mark.parametrize(
+    ("net", "precision"),
+    [("unet", "int8"), pytest.param("segnet", "int8", marks=pytest.mark.slow), ("unet", "fp16")],
+)
 def test_the_same_order_gives_the_same_files(tmp_path: Path, net: str, precision: str) -> None:
     found = []
     for name in "ab":
