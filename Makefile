@@ -54,7 +54,7 @@ demo: setup
 	@echo "Look at demo/phantom.mp4 (the picture) and demo/phantom.jsonl (the contours as records)."
 
 test: setup
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 3 --dist loadfile
 
 check: setup
 	$(BIN)/ruff check .

@@ -52,6 +52,7 @@ def test_the_same_order_gives_the_same_file_without_local_paths(tmp_path, precis
     }
 
 
+@pytest.mark.slow
 def test_segnet_needs_no_operator_of_its_own(tmp_path):
     export_onnx(inference_net(random_checkpoint("segnet")), SHAPE, tmp_path / "model.onnx")
     model = onnx.load(tmp_path / "model.onnx")

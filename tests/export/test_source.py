@@ -35,11 +35,11 @@ def test_another_size_takes_the_judgement_away_and_nothing_else() -> None:
 
 @pytest.mark.parametrize("net", ["unet", "segnet"])
 def test_a_net_without_weights_gets_random_ones_the_same_each_time(net: str) -> None:
-    one, two = resolve(net, (64, 96)), resolve(net, (64, 96))
+    one, two = resolve(net, (32, 64)), resolve(net, (32, 64))
     assert (one.trained, one.folded, one.net) == (False, True, net)
     assert one.sha256 == two.sha256
     assert not is_shipped(net)
-    tensor = np.random.default_rng(0).standard_normal((1, 1, 64, 96), np.float32)
+    tensor = np.random.default_rng(0).standard_normal((1, 1, 32, 64), np.float32)
     answer = EagerBackend(one, net).infer(tensor)
     assert answer.std() > 0.01  # a net that says the same everywhere would compare nothing
 

@@ -5,13 +5,14 @@ import torch
 
 from streamseg.checkpoint import Checkpoint
 from streamseg.errors import EngineError
-from streamseg.nets import NETS
 from streamseg.nets.inference import inference_net, load_net
 from streamseg.nets.lighten import lighten
 from tests.nets.checkpoints import random_checkpoint
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize(
+    "name", ["unet", "improved_unet", pytest.param("segnet", marks=pytest.mark.slow)]
+)
 def test_it_gives_the_sigmoid_of_the_nets_logits_without_branches_on_the_size(name):
     checkpoint = random_checkpoint(name)
     net = inference_net(checkpoint)
