@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
-from streamseg.backends.fit import misfits
+from streamseg.backends.fit import export_command, misfits
 from streamseg.backends.manifest import Manifest
 from streamseg.backends.store import EngineStore, Entry, engine_name
 from streamseg.errors import EngineError
@@ -27,8 +27,8 @@ def candidates(
 
     They have its weights and specification, take one frame at a time, fit the machine (None is this one),
     passed the accuracy gate, and were measured to be faster. Only manifests are read: files are hashed when
-    an engine is loaded. ``say`` is told of damaged ones, which are passed over, and of a store that cannot
-    be read, which counts as empty.
+    an engine is loaded. ``say`` is told of damaged ones and of faster ones that do not fit, which are passed
+    over, and of a store that cannot be read, which counts as empty.
     """
     try:
         entries = store.entries()
@@ -39,11 +39,17 @@ def candidates(
     for entry in entries:
         if entry.manifest is None or not entry.sealed:
             say(f"engine {entry.name} is passed over: {entry.error}")
-        elif _stands_in(entry.manifest, shipped) and not misfits(entry.manifest, machine, versions):
-            if entry.name == engine_name(entry.manifest):
-                found.append((_ratio(entry.manifest), entry))
-            else:
+        elif _stands_in(entry.manifest, shipped):
+            if reasons := misfits(entry.manifest, machine, versions):
+                command = export_command(entry.manifest)
+                say(
+                    f"engine {entry.name} is passed over: it does not fit this machine "
+                    f"({'; '.join(reasons)}); build it with: {command}"
+                )
+            elif entry.name != engine_name(entry.manifest):
                 say(f"engine {entry.name} is passed over: its manifest is that of another engine")
+            else:
+                found.append((_ratio(entry.manifest), entry))
     return [entry for _, entry in sorted(found, key=lambda pair: (pair[0], pair[1].name))]
 
 

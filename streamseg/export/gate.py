@@ -89,7 +89,7 @@ def _objections(figures: dict[str, float], precision: str, trained: bool) -> lis
     for name, (side, limit) in _limits(precision, trained).items():
         value = figures[name]
         if not (value >= limit if side == "least" else value <= limit):  # also for what is no number
-            reasons.append(f"{WORDS[name]} is {value:.4f}, {side} {limit}")
+            reasons.append(f"{WORDS[name]} is {value:.4f}, it must be at {side} {limit}")
     return reasons
 
 

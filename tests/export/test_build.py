@@ -128,7 +128,7 @@ def test_a_broken_calibration_is_refused_and_leaves_nothing(tmp_path: Path) -> N
     data, broken = black_data(tmp_path / "data")
     broken.write(tmp_path / "broken.json")
     store = EngineStore(tmp_path / "engines")
-    with pytest.raises(GateError, match=r"Dice lost .* most 0\.01.*--precision fp32"):
+    with pytest.raises(GateError, match=r"Dice lost .* at most 0\.01.*--precision fp32"):
         make(store, tmp_path / "broken.json", precision="int8", data=data)
     assert store.entries() == []
     assert not leftovers(store)

@@ -10,9 +10,7 @@ from streamseg.nets.lighten import lighten
 from tests.nets.checkpoints import random_checkpoint
 
 
-@pytest.mark.parametrize(
-    "name", ["unet", "improved_unet", pytest.param("segnet", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("name", ["unet", "improved_unet", pytest.param("segnet", marks=pytest.mark.slow)])
 def test_it_gives_the_sigmoid_of_the_nets_logits_without_branches_on_the_size(name):
     checkpoint = random_checkpoint(name)
     net = inference_net(checkpoint)
