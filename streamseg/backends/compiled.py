@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from streamseg.backends.manifest import Manifest, read_verified
+from streamseg.backends.on_device import OnDevice
 from streamseg.backends.threads import thread_count
 from streamseg.checkpoint import Checkpoint
 from streamseg.errors import EngineError, MissingExtra
-from streamseg.types import Grey, Image, Mask, Tensor
 
 if TYPE_CHECKING:
     import torch
@@ -35,8 +34,8 @@ PRECISIONS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 """torch's type of each precision that this back end computes in."""
 
 
-class CompiledBackend:
-    """A net compiled by torch, between pre- and post-processing on its device, in one CUDA graph."""
+class CompiledBackend(OnDevice):
+    """A net compiled by torch. Its layers' types are those of their results in the compiled graph."""
 
     def __init__(
         self,
@@ -65,37 +64,10 @@ class CompiledBackend:
         kind: torch.dtype = getattr(torch, PRECISIONS[precision])
         usable_device(device, name)
         with translated(name), _quiet():
-            forward, self._shares = compile_net(checkpoint, kind, batch, device)
+            forward, self.shares = compile_net(checkpoint, kind, batch, device)
             self.runner = CudaRunner(forward, self.spec, batch=batch, dtype=kind, device=device, name=name)
             # Compiles: what fails does so here, not at the first frame.
             self.runner.infer(np.zeros((batch, 1, self.spec.height, self.spec.width), np.float32))
-
-    def infer(self, tensor: Tensor) -> npt.NDArray[np.float32]:
-        """Probability, float32 (H, W), or (batch, H, W) for more than one, of a tensor (batch, 1, H, W).
-
-        Raises EngineError.
-        """
-        return self.runner.infer(tensor)
-
-    def infer_picture(self, picture: Grey) -> npt.NDArray[np.float32]:
-        """The same of a letterboxed picture, uint8 (H, W), or (batch, H, W); scaled on the device."""
-        return self.runner.infer_picture(picture)
-
-    def mask(self, image: Image) -> Mask:
-        """Where a frame's probability reaches the threshold, bool (H, W) at the net's resolution.
-
-        ``image`` uint8 (h, w) grey or (h, w, 3) BGR of any size, stacked for a batch; all of it happens on
-        the device. Raises EngineError.
-        """
-        return self.runner.mask(image)
-
-    def precision_found(self) -> dict[str, float]:
-        """Share of the layers, 0..1, by the type of their results, in the graph that was compiled."""
-        return dict(self._shares)
-
-    def close(self) -> None:
-        """Free the net and its buffers. May be called twice."""
-        self.runner.close()
 
 
 def load(

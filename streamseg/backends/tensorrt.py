@@ -9,10 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
 from streamseg.backends.manifest import Manifest, read_verified
+from streamseg.backends.on_device import OnDevice
 from streamseg.backends.tensorrt_api import (
     TORCH_TYPES,
     Port,
@@ -23,7 +21,6 @@ from streamseg.backends.tensorrt_api import (
     ports_of,
 )
 from streamseg.errors import EngineError, MissingExtra
-from streamseg.types import Grey, Image, Mask, Tensor
 
 if TYPE_CHECKING:
     import torch
@@ -91,7 +88,7 @@ class Plan:
             raise EngineError(f"engine {self.name} refuses a buffer for {port.name!r}; export it again")
 
 
-class TensorRTBackend:
+class TensorRTBackend(OnDevice):
     """A plan on a GPU, with pre- and post-processing there and a CUDA graph around all of it."""
 
     def __init__(
@@ -109,40 +106,11 @@ class TensorRTBackend:
         usable_device(device, self.name)
         shape = (self.batch, 1, self.spec.height, self.spec.width)
         forward = Plan(trt, plan, name=self.name, shape=shape, device=device)
-        self._shares = forward.shares()
+        # {"other": 1.0} where the engine tells nothing: what was asked for is no evidence.
+        self.shares = forward.shares()
         self.runner = CudaRunner(
             forward, self.spec, batch=self.batch, dtype=forward.dtype, device=device, name=self.name
         )
-
-    def infer(self, tensor: Tensor) -> npt.NDArray[np.float32]:
-        """Probability, float32 (H, W), or (batch, H, W) for more than one, of a tensor (batch, 1, H, W).
-
-        Raises EngineError.
-        """
-        return self.runner.infer(tensor)
-
-    def infer_picture(self, picture: Grey) -> npt.NDArray[np.float32]:
-        """The same of a letterboxed picture, uint8 (H, W), or (batch, H, W); scaled on the GPU."""
-        return self.runner.infer_picture(picture)
-
-    def mask(self, image: Image) -> Mask:
-        """Where a frame's probability reaches the threshold, bool (H, W) at the net's resolution.
-
-        ``image`` uint8 (h, w) grey or (h, w, 3) BGR of any size, stacked for a batch; all of it happens on
-        the GPU. Raises EngineError.
-        """
-        return self.runner.mask(image)
-
-    def precision_found(self) -> dict[str, float]:
-        """Share of the engine's layers, 0..1, by the type that they compute in, from TensorRT's inspector.
-
-        ``{"other": 1.0}`` where the engine tells nothing: what was asked for is no evidence.
-        """
-        return dict(self._shares)
-
-    def close(self) -> None:
-        """Free the engine. May be called twice."""
-        self.runner.close()
 
 
 def load(
