@@ -88,7 +88,7 @@ def test_key_pictures_are_asked_for_where_they_are_rare() -> None:
 
 
 def test_bytes_changed_on_the_way_end_in_no_older_picture_and_no_hang(numbered: Server) -> None:
-    """What the decoder does not notice, nobody can: a picture may be spoilt, and is still the one of its time."""
+    """What the decoder does not notice, nobody can: a picture may be spoilt, but is the one of its time."""
     shown: list[int | None] = []
     with Proxy(numbered.port, seed=5) as proxy:
         deadline = time.monotonic() + PATIENT
