@@ -152,7 +152,7 @@ def test_the_next_better_precision_is_taken_where_that_is_asked_for(tmp_path: Pa
     assert any("taking fp32 instead" in line for line in said)
 
 
-@pytest.mark.parametrize("net", ["unet", "segnet"])
+@pytest.mark.parametrize("net", ["unet", pytest.param("segnet", marks=pytest.mark.slow)])
 def test_a_net_without_weights_is_marked_and_compared_by_probabilities(
     tmp_path: Path, recipe: Path, net: str
 ) -> None:

@@ -69,6 +69,7 @@ def test_the_two_readers_of_a_skip_share_its_range():
 
 
 @needs_modelopt
+@pytest.mark.slow
 def test_it_is_measured_alike_each_time_and_leaves_the_net_as_it_was():
     checkpoint = random_checkpoint("unet")
     net = inference_net(checkpoint)

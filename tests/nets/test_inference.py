@@ -49,7 +49,10 @@ def test_weights_of_another_net_are_refused_in_one_line():
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("name", "form"), [("unet", "transposed"), ("improved_unet", "shuffled")])
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [("unet", "transposed"), pytest.param("improved_unet", "shuffled", marks=pytest.mark.slow)],
+)
 def test_less_arithmetic_changes_nothing(name, form):
     net = load_net(random_checkpoint(name))
     light = lighten(net, form)

@@ -55,7 +55,9 @@ def test_a_run_leaves_its_log_and_weights_that_load(tmp_path, data, phantom):
     assert torch.equal(torch.from_numpy(checkpoint.weights["head.weight"]), averaged["head.weight"][:1])
 
 
-@pytest.mark.parametrize("after", [1, 2, 3])
+@pytest.mark.parametrize(
+    "after", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow)]
+)
 def test_a_run_that_was_stopped_goes_on_to_the_same_weights(tmp_path, data, phantom, after):
     whole = fit(CONFIG, data, FOLD, tmp_path / "whole", phantom=phantom)
     asked = iter(range(100))
