@@ -76,14 +76,14 @@ def export(
     any other by --engine. The store is engines/ of a checkout, else the user's cache folder;
     STREAMSEG_ENGINES overrides.
     """
-    from streamseg.backends.store import EngineStore, default_root
+    from streamseg.backends.store import EngineStore
     from streamseg.cli.train import parse_size
     from streamseg.export.build import export as build
     from streamseg.export.request import Request
 
     shape = None if size is None else parse_size(size)
     request = Request(source, backend, precision, shape, batch, data, recipe, better, force)
-    found = build(request, EngineStore(default_root()), Reporter())
+    found = build(request, EngineStore(), Reporter())
     manifest = found.manifest
     if as_json:
         print_json({"folder": str(found.folder), "fresh": found.fresh, **manifest.to_json()})

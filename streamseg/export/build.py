@@ -57,7 +57,7 @@ def export(request: Request, store: EngineStore, report: Reporter) -> Exported:
     request.check()
     checkpoint = resolve(request.source, request.size)
     recipe, data = _recipe(request, checkpoint)
-    frames = gather(recipe, data)
+    frames = gather(recipe, data, calibrate=request.precision == "int8")
     if not checkpoint.trained:
         frames = replace(frames, validation=frames.validation[:UNTRAINED_FRAMES])
     while True:

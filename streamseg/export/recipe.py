@@ -145,8 +145,9 @@ def phantom_recipe(name: str, *, calibration: int = 100, validation: int = 120) 
     )
 
 
-def gather(recipe: Recipe, data: Dataset | None) -> Frames:
+def gather(recipe: Recipe, data: Dataset | None, *, calibrate: bool = True) -> Frames:
     """A recipe's frames. Without the data set a phantom stands in for each real image, and ``data`` says so.
+    ``calibrate`` False leaves the calibration's frames out, which only INT8 needs.
 
     Raises DataError where a given data set lacks images of the recipe.
     """
@@ -159,7 +160,7 @@ def gather(recipe: Recipe, data: Dataset | None) -> Frames:
     elif recipe.data != "phantom" and (recipe.calibration.phantoms or recipe.validation.phantoms):
         name = f"{recipe.data} and phantom"
     return Frames(
-        calibration=[sample.image for sample in _samples(recipe.calibration, found)],
+        calibration=[s.image for s in _samples(recipe.calibration, found)] if calibrate else [],
         validation=_samples(recipe.validation, found),
         real=len(recipe.validation.frames) if found else 0,
         data=name,

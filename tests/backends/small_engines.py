@@ -16,6 +16,10 @@ from streamseg.machine import this_processor, versions_of
 from streamseg.types import InputSpec
 
 SPEC = InputSpec(32, 48, mean=0.25, std=0.25, threshold=0.5, min_area=0.001)
+DESCRIBED = Manifest(
+    "e", "unet", "openvino", "int8", True, True, SPEC, "0" * 64, {}, versions={"openvino": "2026.4.1"}
+)
+"""A manifest of an engine that does not exist."""
 
 
 def small_model(spec: InputSpec = SPEC, outputs: int = 1, scale: float = 2, batch: int = 1) -> ov.Model:

@@ -7,22 +7,13 @@ import pytest
 from streamseg.backends.fit import command_for, export_command, misfits, on_gpu
 from streamseg.backends.manifest import Manifest
 from streamseg.machine import Machine, this_machine, versions_of
-from tests.backends.small_engines import SPEC
+from tests.backends.small_engines import DESCRIBED
 
 HERE = Machine("one processor", ("avx2", "avx512f"))
 GPU = Machine("one processor", ("avx2",), "NVIDIA H200", "9.0", "580.95.05")
-PROCESSOR_ENGINE = Manifest(
-    "e",
-    "unet",
-    "openvino",
-    "int8",
-    True,
-    True,
-    SPEC,
-    "0" * 64,
-    {},
+PROCESSOR_ENGINE = replace(
+    DESCRIBED,
     machine=HERE,
-    versions={"openvino": "2026.4.1"},
 )
 PLAN = replace(
     PROCESSOR_ENGINE,

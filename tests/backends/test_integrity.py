@@ -9,11 +9,10 @@ import pytest
 
 from streamseg.backends.catalog import load_folder
 from streamseg.backends.integrity import engine_name
-from streamseg.backends.manifest import Manifest
 from streamseg.backends.store import EngineStore
 from streamseg.errors import EngineError
 from streamseg.machine import Machine
-from tests.backends.small_engines import SPEC, rewrite, small_model, store_engine
+from tests.backends.small_engines import DESCRIBED, SPEC, rewrite, small_model, store_engine
 
 NAMES = ("model.xml", "model.bin", "manifest.json")
 
@@ -23,18 +22,9 @@ def store(tmp_path: Path) -> EngineStore:
     return EngineStore(tmp_path / "engines")
 
 
-MANIFEST = Manifest(
-    "e",
-    "unet",
-    "openvino",
-    "int8",
-    True,
-    True,
-    SPEC,
-    "0" * 64,
-    {},
+MANIFEST = replace(
+    DESCRIBED,
     machine=Machine("p", ("avx2",)),
-    versions={"openvino": "2026.4.1"},
     calibration={"sha256": "a", "frames": 3},
 )
 

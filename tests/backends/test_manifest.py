@@ -8,24 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamseg.backends.manifest import SEAL, Manifest, read_manifest, read_unchecked, seal_of
+from streamseg.backends.manifest import SEAL, read_manifest, read_unchecked, seal_of
 from streamseg.errors import EngineError
 from streamseg.machine import Machine
-from tests.backends.small_engines import SPEC
+from tests.backends.small_engines import DESCRIBED, SPEC
 
-MANIFEST = Manifest(
-    "e",
-    "unet",
-    "openvino",
-    "int8",
-    True,
-    True,
-    SPEC,
-    "0" * 64,
-    {"model.bin": "1" * 64},
+MANIFEST = replace(
+    DESCRIBED,
+    files={"model.bin": "1" * 64},
     batch=2,
     machine=Machine("p", ("avx2",), "g", "9.0", "580"),
-    versions={"openvino": "2026.4.1"},
     gate={"passed": True, "dice": 0.5},
     speed={"ms": 1.5, "ratio": 0.1 + 0.2},
 )

@@ -67,6 +67,13 @@ def test_without_the_data_phantoms_stand_in_and_it_is_said(data: Dataset) -> Non
     assert without.data == "phantom, because made was not at hand"
 
 
+def test_calibration_frames_are_left_out_where_nothing_is_calibrated(data: Dataset) -> None:
+    frames, all_frames = gather(small(data), data, calibrate=False), gather(small(data), data)
+    assert frames.calibration == []
+    assert (frames.data, frames.real) == (all_frames.data, all_frames.real)
+    assert len(frames.validation) == len(all_frames.validation)
+
+
 def test_a_phantom_recipe_needs_no_data() -> None:
     frames = gather(phantom_recipe("net", calibration=2, validation=3), None)
     assert (len(frames.calibration), len(frames.validation), frames.real, frames.data) == (2, 3, 0, "phantom")
