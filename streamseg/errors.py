@@ -10,7 +10,8 @@
     |-- DataError             a data set is inconsistent (mask without image, wrong size, ...)
     |-- EngineError           an engine is damaged, does not fit, or fails
     |   |-- EngineMisfit      it was built for another machine or by other versions; building it again helps
-    |   `-- GateError         it does not do what its weights do, and stays out of the store
+    |   |-- GateError         it does not do what its weights do, and stays out of the store
+    |   `-- StallError        it gave no answer in time, and was left behind
     `-- SinkError             an output cannot be written (disk full, no permission, ...)
 
 Every message is one line: what was wrong, what was received, what to do. Driver exceptions are
@@ -72,6 +73,10 @@ class EngineMisfit(EngineError):
         super().__init__(
             f"engine {name} does not fit this machine ({'; '.join(reasons)}); build it with: {command}"
         )
+
+
+class StallError(EngineError):
+    """What was being measured gave no answer in time; it may still hang in a thread of its own."""
 
 
 class GateError(EngineError):

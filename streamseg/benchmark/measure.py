@@ -13,7 +13,9 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
+from streamseg.benchmark.watch import Watch
 from streamseg.latency import Percentiles
 
 Call = Callable[[], object]
@@ -97,31 +99,51 @@ def interleave(
     synchronize: Call | None = None,
     budget_s: float | None = None,
     least_rounds: int = 1,
+    stall_s: float | None = None,
+    on_failure: Callable[[str, Exception], None] | None = None,
 ) -> dict[str, Timing]:
     """Time variants in turn, ``rounds`` times a block of ``per_round`` calls of each.
 
     ``warmup`` calls of each come first and do not count; ``lead_in`` calls come before each block and do not
     count either. ``synchronize`` waits for work that a call has only begun (a GPU): it is called before the
     clock is read, at both ends. With ``budget_s`` no round begins that would, as long as the longest so far,
-    end later than so many seconds after the first began, but for the first ``least_rounds``. What a variant
-    raises ends the measurement. Raises ValueError for no variants, and for fewer than one round or call.
+    end later than so many seconds after the first began, but for the first ``least_rounds``.
+
+    What a variant raises ends the measurement, and so does a block (or its warm-up) that takes longer than
+    ``stall_s``, by StallError. With ``on_failure`` it is told instead, the variant is left out of that and
+    all later rounds, and the answer has no entry for it. Raises ValueError for no variants, and for fewer
+    than one round or call.
     """
     counts, warm, lead = (_by_name(variants, given) for given in (per_round, warmup, lead_in))
     if not variants or rounds < 1 or min(counts.values()) < 1:
         raise ValueError(f"nothing to time: {len(variants)} variants, {rounds} rounds of {per_round} calls")
     wait = synchronize or _nothing
-    for name, call in variants.items():
-        _repeat(call, warm[name])
     found: dict[str, list[tuple[int, ...]]] = {name: [] for name in variants}
+    left = dict(variants)
     started, longest = time.monotonic(), 0.0
-    for number in range(rounds):
-        began = time.monotonic()
-        if budget_s is not None and number >= least_rounds and began + longest > started + budget_s:
-            break
-        for name in list(variants)[:: 1 if number % 2 == 0 else -1]:
-            _repeat(variants[name], lead[name])
-            found[name].append(_block(variants[name], counts[name], wait))
-        longest = max(longest, time.monotonic() - began)
+    with Watch(stall_s) as watch:
+
+        def attempt(name: str, work: Callable[[], tuple[int, ...]]) -> tuple[int, ...]:
+            try:
+                return watch.run(work)
+            except Exception as error:
+                if on_failure is None:
+                    raise
+                on_failure(name, error)
+                del left[name], found[name]
+                return ()
+
+        for name, call in variants.items():
+            attempt(name, partial(_repeat, call, warm[name]))
+        for number in range(rounds):
+            began = time.monotonic()
+            if budget_s is not None and number >= least_rounds and began + longest > started + budget_s:
+                break
+            for name in list(left)[:: 1 if number % 2 == 0 else -1]:
+                block = attempt(name, partial(_block, left[name], counts[name], wait, lead[name]))
+                if block:
+                    found[name].append(block)
+            longest = max(longest, time.monotonic() - began)
     return {name: Timing(tuple(blocks)) for name, blocks in found.items()}
 
 
@@ -132,11 +154,12 @@ def calls_for(seconds_per_call: float, block_s: float, most: int = 1000) -> int:
 
 def seconds_of(call: Call, *, warmup: int = 1, synchronize: Call | None = None) -> float:
     """Seconds of one call, after others that do not count: a first idea, for :func:`calls_for`."""
-    _repeat(call, warmup)
-    return _block(call, 1, synchronize or _nothing)[0] / 1e9
+    return _block(call, 1, synchronize or _nothing, warmup)[0] / 1e9
 
 
-def _block(call: Call, count: int, wait: Call) -> tuple[int, ...]:
+def _block(call: Call, count: int, wait: Call, lead_in: int) -> tuple[int, ...]:
+    """Nanoseconds of ``count`` calls, behind others that do not count."""
+    _repeat(call, lead_in)
     durations = []
     wait()
     for _ in range(count):
@@ -147,9 +170,10 @@ def _block(call: Call, count: int, wait: Call) -> tuple[int, ...]:
     return tuple(durations)
 
 
-def _repeat(call: Call, count: int) -> None:
+def _repeat(call: Call, count: int) -> tuple[int, ...]:
     for _ in range(count):
         call()
+    return ()
 
 
 def _by_name(variants: Mapping[str, Call], given: Counts) -> dict[str, int]:

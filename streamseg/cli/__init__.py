@@ -19,6 +19,7 @@ from typing import Annotated
 import typer
 
 from streamseg import __version__
+from streamseg.cli.bench import bench
 from streamseg.cli.check import check
 from streamseg.cli.console import one_line, say
 from streamseg.cli.doctor import doctor
@@ -46,6 +47,7 @@ app = typer.Typer(
 for _command in (live, replay, evaluate, phantom, check, train, reproduce, submit, export, doctor):
     app.command()(_command)
 app.add_typer(engines)
+app.add_typer(bench)
 
 
 @app.callback(invoke_without_command=True)

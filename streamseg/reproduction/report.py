@@ -14,13 +14,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from streamseg.document import Block, Bullets, Heading, Paragraph, Picture, to_html, to_markdown
 from streamseg.errors import StreamsegError, UsageError
 from streamseg.files import write_whole
 from streamseg.nets import NETS
 from streamseg.reproduction import paper, tables
 from streamseg.reproduction.architecture import read_architecture
 from streamseg.reproduction.claims import Claim, judge
-from streamseg.reproduction.document import Block, Bullets, Heading, Paragraph, Picture, to_html, to_markdown
 from streamseg.reproduction.figures import dice_figure, example_figure, loss_figure
 from streamseg.reproduction.files import write_json, write_text
 from streamseg.reproduction.plan import FORMAT

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from itertools import combinations
 from statistics import fmean
 
+from streamseg.document import Table
 from streamseg.reproduction import paper
 from streamseg.reproduction.architecture import Architecture
 from streamseg.reproduction.claims import Claim
-from streamseg.reproduction.document import Table
 from streamseg.reproduction.results import Results
 from streamseg.reproduction.summary import LEVEL, Summary
 

@@ -1,10 +1,13 @@
 """Timing of fakes whose delay is known, because they measure it themselves."""
 
+import threading
 import time
+from collections import Counter
 
 import pytest
 
 from streamseg.benchmark.measure import Spread, Timing, calls_for, interleave, seconds_of, speedup
+from streamseg.errors import StallError
 
 MS = 1_000_000
 
@@ -100,3 +103,32 @@ def test_calls_fill_a_block() -> None:
     seconds = seconds_of(fake, warmup=2)
     assert len(fake.took_ns) == 3
     assert seconds == pytest.approx(fake.took_ns[-1] / 1e9, rel=0.05)
+
+
+def test_a_variant_that_raises_or_stalls_is_left_out_and_told() -> None:
+    """Others keep their rounds: what was measured is not lost by one that fails."""
+    calls = Counter[str]()
+    release = threading.Event()
+
+    def broken() -> None:
+        calls["broken"] += 1
+        if calls["broken"] == 4:
+            raise RuntimeError("it broke")
+
+    def stalling() -> None:
+        calls["stalling"] += 1
+        if calls["stalling"] == 3:
+            release.wait(20)
+
+    told: dict[str, Exception] = {}
+    found = interleave(
+        {"broken": broken, "good": lambda: None, "stalling": stalling},
+        rounds=5,
+        stall_s=0.3,
+        on_failure=told.__setitem__,
+    )
+    release.set()
+    assert set(found) == {"good"}
+    assert len(found["good"].rounds_ns) == 5
+    assert isinstance(told["broken"], RuntimeError)
+    assert isinstance(told["stalling"], StallError)

@@ -3,7 +3,7 @@
 import base64
 from html.parser import HTMLParser
 
-from streamseg.reproduction.document import (
+from streamseg.document import (
     Bullets,
     Heading,
     Paragraph,

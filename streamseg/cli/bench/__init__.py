@@ -1,0 +1,12 @@
+"""``streamseg bench``: measures this machine. One file per command, registered here."""
+
+from __future__ import annotations
+
+import typer
+
+bench = typer.Typer(
+    name="bench",
+    help="Measure: the three nets, the pipeline, streams side by side, other programs, and two results.",
+    no_args_is_help=False,
+    rich_markup_mode=None,
+)
