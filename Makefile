@@ -1,6 +1,8 @@
 # What a newcomer types: `make demo`, `make test`. Needs Python 3.11 or newer and a package index.
 #   make setup   .venv with everything needed to run, train, export and test (no GPU)
 #   make demo    segments the synthetic clip and writes demo/phantom.mp4 and demo/phantom.jsonl
+#   make bench   the benchmark's tables of the README, without a GPU, in under 10 minutes: three nets, other
+#                programs beside ours, the pipeline, streams side by side; writes benchmarks/results/
 #   make test    the tests                  make check   lint, types and import rules
 #   make gpu     on a machine with an NVIDIA GPU, in under 8 minutes: parity, precision, speed of the engines;
 #                writes benchmarks/results/. Called again it goes on with what is missing.
@@ -29,7 +31,7 @@ GPU_SETUP := $(if $(filter $(BIN)/python,$(GPU_PYTHON)),setup)
 PIECE ?= all
 PIECES := $(if $(filter all,$(PIECE)),1/6 2/6 3/6 4/6 5/6 6/6,$(PIECE))
 
-.PHONY: setup demo test check format gpu gpu-full gpu-train clean
+.PHONY: setup demo bench test check format gpu gpu-full gpu-train clean
 
 setup: $(VENV)/.ready
 
@@ -52,6 +54,9 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 demo: setup
 	$(BIN)/streamseg replay phantom: --out demo/phantom.mp4 --records demo/phantom.jsonl --force
 	@echo "Look at demo/phantom.mp4 (the picture) and demo/phantom.jsonl (the contours as records)."
+
+bench: setup
+	$(BIN)/python -m benchmarks.bench --readme
 
 test: setup
 	$(BIN)/python -m pytest -q -n 3 --dist loadfile

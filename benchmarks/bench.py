@@ -1,0 +1,89 @@
+"""All that the README's benchmark tables are made from, in one go: ``make bench``.
+
+    python -m benchmarks.bench [--source CLIP] [--data DIR] [--only nets ...] [--out FOLDER] [--readme]
+
+Calls ``streamseg bench nets``, ``peers``, ``pipeline`` and ``streams`` one after another, each in a process of
+its own, so that what one leaves behind is not there in the next; under 10 minutes on two cores without a GPU.
+Writes ``<date>-<machine>-bench-<name>.json`` for each and ``<date>-<machine>-bench.html`` and ``.md`` of all
+of them. ``--readme`` then writes the README's tables anew. One that fails leaves the others' results standing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from streamseg.benchmark.provenance import ROOT, machine_name
+
+BENCHES = ("nets", "peers", "pipeline", "streams")
+CLIPS = ROOT.parent / "shared/data/clips"
+LABELLED = ROOT.parent / "shared/data/usgra-seg"
+HELD_BACK = "0.2"
+"""The default weights have not learnt from the last fifth of the labelled images."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; 1 where a benchmark failed."""
+    options = parse(arguments)
+    options.out.mkdir(parents=True, exist_ok=True)
+    stem = f"{options.date}-{machine_name()}-bench"
+    failed = []
+    for bench in options.only:
+        path = options.out / f"{stem}-{bench}.json"
+        began = time.monotonic()
+        code = streamseg("bench", bench, *settings(bench, options), "--json", str(path))
+        print(f"{bench}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+        if code:
+            failed.append(bench)
+    there = [path for bench in BENCHES if (path := options.out / f"{stem}-{bench}.json").is_file()]
+    if there and streamseg("bench", "report", *map(str, there), "--out", str(options.out / f"{stem}.html")):
+        failed.append("report")
+    if options.readme and not failed:
+        failed += ["readme"] * bool(run("-m", "benchmarks.readme"))
+    if failed:
+        print(f"error: failed: {', '.join(failed)}; the messages are above", file=sys.stderr)
+    return int(bool(failed))
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    clips = sorted(CLIPS.glob("*.mp4"), key=lambda path: path.stat().st_size)
+    parser.add_argument("--source", type=Path, default=clips[-1] if clips else None, help="recorded clip")
+    parser.add_argument("--data", type=Path, default=LABELLED if LABELLED.is_dir() else None)
+    parser.add_argument("--only", nargs="+", choices=BENCHES, default=BENCHES)
+    parser.add_argument("--quick", action="store_true", help="a first look; no figures to publish")
+    parser.add_argument("--readme", action="store_true", help="write the README's tables anew")
+    parser.add_argument("--date", default=time.strftime("%Y-%m-%d"), help="in the results' names")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
+    return parser.parse_args(arguments)
+
+
+def settings(bench: str, options: argparse.Namespace) -> list[str]:
+    """The options of one benchmark's command."""
+    found = ["--quick"] if options.quick else []
+    if options.source is not None:
+        found += ["--source", str(options.source)]
+    if options.data is not None and bench == "nets":
+        found += ["--data", str(options.data), "--last", HELD_BACK]
+    return found
+
+
+def streamseg(*arguments: str) -> int:
+    """Exit code of the program, called with these arguments."""
+    print(f"streamseg {' '.join(arguments)}", file=sys.stderr, flush=True)
+    return run("-m", "streamseg", *arguments)
+
+
+def run(*arguments: str) -> int:
+    """Exit code of this Python with these arguments, from the repository's root."""
+    return subprocess.run([sys.executable, *arguments], cwd=ROOT, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

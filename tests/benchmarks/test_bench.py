@@ -1,0 +1,51 @@
+"""``make bench``: which commands it calls, and that one which fails does not take the others with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import bench
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """Calls of the program; each writes the file that it was told to, but for those of ``pipeline``."""
+    found: list[tuple[str, ...]] = []
+
+    def run(*arguments: str) -> int:
+        found.append(arguments)
+        if "pipeline" in arguments:
+            return 1
+        if "--json" in arguments:
+            Path(arguments[arguments.index("--json") + 1]).write_text("[]")
+        return 0
+
+    monkeypatch.setattr(bench, "run", run)
+    return found
+
+
+def test_one_that_fails_leaves_the_others_and_the_report(
+    calls: list[tuple[str, ...]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = bench.main(["--out", str(tmp_path), "--date", "2026-01-02", "--readme"])
+    assert code == 1
+    assert [call[3] for call in calls] == ["nets", "peers", "pipeline", "streams", "report"]
+    reported = [Path(part).name for part in calls[-1] if part.endswith(".json")]
+    assert [name.rpartition("-")[2] for name in reported] == ["nets.json", "peers.json", "streams.json"]
+    assert all(name.startswith("2026-01-02-") for name in reported)
+    assert "error: failed: pipeline" in capsys.readouterr().err
+
+
+def test_the_readme_is_written_last_where_all_went_well(calls: list[tuple[str, ...]], tmp_path: Path) -> None:
+    assert bench.main(["--out", str(tmp_path), "--only", "nets", "streams", "--readme", "--quick"]) == 0
+    assert calls[-1] == ("-m", "benchmarks.readme")
+    assert all("--quick" in call for call in calls[:2])
+
+
+def test_labels_are_given_to_the_nets_alone(calls: list[tuple[str, ...]], tmp_path: Path) -> None:
+    bench.main(["--out", str(tmp_path), "--data", str(tmp_path), "--source", str(tmp_path / "clip.mp4")])
+    with_labels = [call[3] for call in calls if "--data" in call]
+    assert with_labels == ["nets"]
+    assert sum("--source" in call for call in calls) == 4
