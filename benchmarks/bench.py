@@ -2,10 +2,10 @@
 
     python -m benchmarks.bench [--source CLIP] [--data DIR] [--only nets ...] [--out FOLDER] [--readme]
 
-Calls ``streamseg bench nets``, ``peers``, ``pipeline`` and ``streams`` one after another, each in a process of
-its own, so that what one leaves behind is not there in the next; under 10 minutes on two cores without a GPU.
-Writes ``<date>-<machine>-bench-<name>.json`` for each and ``<date>-<machine>-bench.html`` and ``.md`` of all
-of them. ``--readme`` then writes the README's tables anew. One that fails leaves the others' results standing.
+Calls ``streamseg bench nets``, ``peers``, ``pipeline`` and ``streams`` one after another, each in a process
+of its own, so that what one leaves behind is not there in the next; under 10 minutes on two cores without a
+GPU. Writes ``<date>-<machine>-bench-<name>.json`` for each and ``<date>-<machine>-bench.html`` and ``.md`` of
+all of them. ``--readme`` then writes the README's tables anew. One that fails leaves the others' results.
 """
 
 from __future__ import annotations
