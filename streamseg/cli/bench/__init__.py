@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import typer
 
+from streamseg.cli.bench.report import report
+
 bench = typer.Typer(
     name="bench",
     help="Measure: the three nets, the pipeline, streams side by side, other programs, and two results.",
     no_args_is_help=False,
     rich_markup_mode=None,
 )
+bench.command()(report)

@@ -1,0 +1,156 @@
+"""Reads figures out of a result's rows, and puts them into words.
+
+Rows come from files: a figure that is missing, null or of another kind than it should be is unknown here, and
+never an error; unknown is a dash in a table.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from streamseg.benchmark.rows import Row
+
+UNKNOWN = "-"
+TITLES = {
+    "improved_unet": "improved U-Net",
+    "unet": "U-Net",
+    "segnet": "SegNet",
+    "eager": "torch eager",
+    "openvino": "OpenVINO",
+    "onnx": "ONNX Runtime",
+    "tensorrt": "TensorRT",
+    "compiled": "torch.compile",
+}
+"""Nets and back ends, for people."""
+
+
+def title(name: str) -> str:
+    """What people call a net or a back end."""
+    return TITLES.get(name, name)
+
+
+def at(found: object, *path: str) -> object:
+    """The value under these keys, one within another; None where there is none."""
+    for name in path:
+        if not isinstance(found, Mapping):
+            return None
+        found = found.get(name)
+    return found
+
+
+def number(found: object, *path: str) -> float | None:
+    """The finite number there, or None."""
+    value = at(found, *path)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def text(found: object, *path: str) -> str:
+    """The text there, or what is there as text; empty where nothing is."""
+    value = at(found, *path)
+    return "" if value is None else str(value)
+
+
+def mapping(found: object, *path: str) -> Mapping[str, Any]:
+    """The object there; empty where there is none."""
+    value = at(found, *path)
+    return value if isinstance(value, Mapping) else {}
+
+
+def items(found: object, *path: str) -> list[Any]:
+    """The list there; empty where there is none."""
+    value = at(found, *path)
+    return list(value) if isinstance(value, list | tuple) else []
+
+
+def numbers(found: object, *path: str) -> list[float]:
+    """The finite numbers of the list there, in order, those of lists within it included."""
+    flat = []
+    for item in items(found, *path):
+        flat += numbers(item) if isinstance(item, list | tuple) else [number(item)]
+    return [value for value in flat if value is not None]
+
+
+def figure(value: float | None) -> str:
+    """Three significant digits; all digits before the point."""
+    if value is None:
+        return UNKNOWN
+    digits = 0 if abs(value) >= 99.95 else 1 if abs(value) >= 9.995 else 2 if abs(value) >= 0.9995 else 3
+    return f"{value:.{digits}f}"
+
+
+def count(value: float | None) -> str:
+    """A number of things."""
+    return UNKNOWN if value is None else f"{value:.0f}"
+
+
+def percent(share: float | None, digits: int = 0) -> str:
+    """A share as percent. What is not all of it never reads as 100 %, and what is something never as 0 %."""
+    if share is None:
+        return UNKNOWN
+    shown, step = f"{100 * share:.{digits}f}", 10.0**-digits
+    if share < 1 and float(shown) == 100:
+        return f"> {100 - step:.{digits}f} %"
+    if share > 0 and float(shown) == 0:
+        return f"< {step:.{digits}f} %"
+    return f"{shown} %"
+
+
+def spread(found: object, *path: str) -> str:
+    """``median (least to most)`` of a spread."""
+    median, least, most = (number(found, *path, name) for name in ("median", "min", "max"))
+    if median is None or least is None or most is None or least == most:
+        return figure(median)
+    return f"{figure(median)} ({figure(least)} to {figure(most)})"
+
+
+def megabytes(value: float | None) -> str:
+    """Bytes as MB."""
+    return UNKNOWN if value is None else figure(value / 1e6)
+
+
+def shares(found: Mapping[str, Any]) -> str:
+    """``int8 96 %, fp32 4 %``: the largest first."""
+    known = [(name, share) for name in found if (share := number(found, name)) is not None]
+    return ", ".join(f"{name} {percent(share)}" for name, share in sorted(known, key=lambda pair: -pair[1]))
+
+
+def size(row: Row) -> str:
+    """``192x224``, and the batch where it is not 1."""
+    batch = number(row, "batch")
+    several = "" if batch in (None, 1) else f", batch {count(batch)}"
+    return f"{count(number(row, 'height'))}x{count(number(row, 'width'))}{several}"
+
+
+def variant(row: Row) -> str:
+    """How a net was run: ``OpenVINO INT8``."""
+    words = f"{title(text(row, 'backend'))} {text(row, 'precision').upper()}"
+    if text(row, "backend") != "eager":
+        return words
+    return f"{words}, folded" if at(row, "folded") else f"{words}, as trained"
+
+
+def trained(row: Row) -> str:
+    """A net's name, and whether its weights are random."""
+    return title(text(row, "net")) + (" (random weights)" if at(row, "trained") is False else "")
+
+
+def runs_of(rows: Iterable[Row]) -> list[list[Row]]:
+    """The rows by the run that they are from, in order; a row that stands there twice counts once."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        same = found.setdefault(json.dumps(row.get("run"), sort_keys=True, default=str), [])
+        if row not in same:
+            same.append(row)
+    return list(found.values())
+
+
+def machine(run: object) -> str:
+    """The machine for people, such as ``Intel(R) Xeon(R) Processor, 2 cores``; its GPU first, if any."""
+    words = [text(run, "machine", "gpu"), text(run, "machine", "processor") or "an unnamed processor"]
+    cores = number(run, "machine", "cores")
+    return ", ".join([word for word in words if word] + ([f"{count(cores)} cores"] if cores else []))

@@ -1,0 +1,35 @@
+"""``streamseg bench report``: one report of one result or several."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from streamseg.cli.bench import outputs
+from streamseg.cli.console import say
+
+
+def report(
+    results: Annotated[
+        list[Path],
+        typer.Argument(metavar="RESULT.json...", help="Files that --json wrote.", show_default=False),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", metavar="FILE.html", help="The report; the same as .md is written beside it. Overwrites."
+        ),
+    ],
+) -> None:
+    """Write a report with tables and charts from results of the other commands.
+
+    Results of several benchmarks, runs and machines go into one report.
+    """
+    outputs.check(None, out)
+    from streamseg.benchmark.report import write_report
+    from streamseg.benchmark.rows import read_rows
+
+    write_report([row for path in results for row in read_rows(path)], out)
+    say(f"wrote {out} and {out.with_suffix('.md')}")
