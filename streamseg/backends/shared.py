@@ -1,0 +1,214 @@
+"""One engine for several streams of one process.
+
+Each stream gets a lane, which is a back end of its own to it. What the lanes ask for waits in one queue,
+first come first served, so that no stream starves: one that waits has one request there. An engine that takes
+several frames at a time gets whatever waits when it is free. It never waits for a batch to fill, since frames
+grow old meanwhile; what is missing is filled by repeating, and thrown away.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from streamseg.errors import EngineError, StreamsegError
+from streamseg.types import Backend, Tensor
+
+Probability = npt.NDArray[np.float32]
+
+CLOSE_S = 2.0
+"""How long closing waits for an engine that is working; one that hangs is left behind."""
+
+
+class _Request:
+    """A frame that waits for its answer."""
+
+    __slots__ = ("answer", "done", "error", "lane", "tensor")
+
+    def __init__(self, lane: Lane, tensor: Tensor) -> None:
+        self.lane, self.tensor = lane, tensor
+        self.done = threading.Event()
+        self.answer: Probability | None = None
+        self.error: BaseException | str | None = None
+
+    def settle(self, answer: Probability | None, error: BaseException | str | None = None) -> None:
+        """Give it what it waits for; the first answer counts."""
+        if not self.done.is_set():
+            self.answer, self.error = answer, error
+            self.done.set()
+
+
+class SharedEngine:
+    """Serves the requests of any number of lanes with one back end, which it does not own.
+
+    As many threads as the back end has ``lanes`` call it. Close it, or leave the ``with`` block: whoever
+    waits gets an EngineError. The back end stays open.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        """``backend`` may take one frame at a time or, as its ``batch`` says, several."""
+        self.backend = backend
+        self.batch = int(getattr(backend, "batch", 1))
+        self._calls = self._requests = 0
+        self._changed = threading.Condition()
+        self._waiting: deque[_Request] = deque()
+        self._served: set[_Request] = set()
+        """Those that the engine works on."""
+        self._closed = False
+        self._threads = [
+            threading.Thread(target=self._serve, name=f"streamseg-shared-{number}", daemon=True)
+            for number in range(int(getattr(backend, "lanes", 1)))
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def calls(self) -> int:
+        """Calls of the engine that are over."""
+        return self._calls
+
+    @property
+    def requests(self) -> int:
+        """Frames that were in those calls, padding not counted."""
+        return self._requests
+
+    @property
+    def fill(self) -> float | None:
+        """Mean number of frames in a call, 1..batch; None before the first."""
+        with self._changed:
+            return self._requests / self._calls if self._calls else None
+
+    def lane(self) -> Lane:
+        """A back end for one stream. May be called at any time."""
+        return Lane(self)
+
+    def infer(self, lane: Lane, tensor: Tensor) -> Probability:
+        """The answer to one lane's tensor (1, 1, H, W), once it is there; see :meth:`Lane.infer`."""
+        spec = self.backend.spec
+        expected = (1, 1, spec.height, spec.width)
+        if tensor.shape != expected or tensor.dtype != np.float32:  # here, or it would spoil others' batch
+            raise EngineError(
+                f"engine {self.backend.name} takes a tensor float32 {expected}, "
+                f"received {tensor.dtype} {tensor.shape}"
+            )
+        request = _Request(lane, tensor)
+        with self._changed:
+            if self._closed or lane.closed:
+                raise EngineError(self._closed_words())
+            self._waiting.append(request)
+            self._changed.notify()
+        request.done.wait()
+        if request.answer is None:
+            cause = request.error
+            if isinstance(cause, BaseException):
+                raise EngineError(self._failed_words(cause)) from cause
+            raise EngineError(cause or self._closed_words())
+        return request.answer if self.batch == 1 else np.array(request.answer)  # no one else's memory
+
+    def wake(self, lane: Lane) -> None:
+        """End the waiting of a lane that was closed."""
+        with self._changed:
+            for request in [*self._waiting, *self._served]:
+                if request.lane is lane:
+                    request.settle(None)
+            self._waiting = deque(request for request in self._waiting if request.lane is not lane)
+
+    def close(self) -> None:
+        """End the waiting of all. May be called twice, from any thread."""
+        with self._changed:
+            self._closed = True
+            for request in [*self._waiting, *self._served]:
+                request.settle(None)
+            self._waiting.clear()
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join(CLOSE_S)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _serve(self) -> None:
+        while taken := self._take():
+            error: BaseException | str | None = None
+            answers: Probability | None = None
+            try:
+                answers = self._answers([request.tensor for request in taken])
+            except BaseException as raised:  # raised where it concerns: this thread has to go on
+                error = raised
+            with self._changed:
+                self._calls += 1
+                self._requests += len(taken)
+                self._served.difference_update(taken)
+                for row, request in enumerate(taken):
+                    request.settle(None if answers is None else answers[row], error)
+
+    def _take(self) -> list[_Request]:
+        """Wait for requests: those that waited longest, as many as the engine takes; none: closed."""
+        with self._changed:
+            while not (self._waiting or self._closed):
+                self._changed.wait()
+            taken = [self._waiting.popleft() for _ in range(min(self.batch, len(self._waiting)))]
+            self._served.update(taken)
+            return taken
+
+    def _answers(self, tensors: list[Tensor]) -> Probability:
+        """Probability (n, H, W) or more rows, of n tensors."""
+        spec = self.backend.spec
+        if self.batch == 1:
+            return self.backend.infer(tensors[0])[None]
+        filled = [tensors[number % len(tensors)] for number in range(self.batch)]
+        answers = self.backend.infer(np.concatenate(filled))
+        if answers.shape != (self.batch, spec.height, spec.width):
+            raise EngineError(
+                f"engine {self.backend.name} gave maps {answers.shape}, its specification says "
+                f"{(self.batch, spec.height, spec.width)}; export it again"
+            )
+        return answers
+
+    def _closed_words(self) -> str:
+        return f"engine {self.backend.name} is closed to this stream; open it again"
+
+    def _failed_words(self, error: BaseException) -> str:
+        if isinstance(error, StreamsegError):
+            return str(error)
+        return f"engine {self.backend.name} failed ({type(error).__name__}: {error}); load it again"
+
+
+class Lane:
+    """One stream's way to a shared engine: a :class:`streamseg.types.Backend` of one frame at a time."""
+
+    batch = 1
+
+    def __init__(self, shared: SharedEngine) -> None:
+        """Made by :meth:`SharedEngine.lane`."""
+        backend = shared.backend
+        self.name = backend.name
+        self.fingerprint = backend.fingerprint
+        self.spec = backend.spec
+        self.precision = str(getattr(backend, "precision", ""))
+        self.trained = bool(getattr(backend, "trained", True))
+        self.closed = False
+        self._shared = shared
+
+    def infer(self, tensor: Tensor) -> Probability:
+        """Probability, float32 (H, W), of a tensor (1, 1, H, W), once the engine came to it.
+
+        The caller may keep it. Raises EngineError: the engine failed, or this lane or the engine was closed
+        meanwhile.
+        """
+        return self._shared.infer(self, tensor)
+
+    def close(self) -> None:
+        """End this stream's waiting; the engine serves the others. May be called twice, from any thread."""
+        self.closed = True
+        self._shared.wake(self)

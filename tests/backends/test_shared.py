@@ -1,0 +1,308 @@
+"""One engine for several streams: nobody gets another's answer, nobody waits for ever, and it counts."""
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from streamseg.backends.fake import FakeBackend
+from streamseg.backends.openvino import OpenVINOBackend
+from streamseg.backends.shared import Lane, SharedEngine
+from streamseg.errors import EngineError
+from streamseg.types import Backend, InputSpec, Tensor
+from tests.backends.small_engines import small_model
+
+SPEC = InputSpec(16, 24, mean=0.0, std=1.0, threshold=0.5, min_area=0.001)
+LONG_S = 30.0
+
+
+def tensor(number: float) -> Tensor:
+    return np.full((1, 1, SPEC.height, SPEC.width), number, np.float32)
+
+
+class Rows:
+    """An engine of any batch that answers each frame with its own values, and notes what it was given."""
+
+    name, fingerprint, spec, precision, trained = "rows", "f" * 64, SPEC, "int8", False
+
+    def __init__(self, batch: int = 1, lanes: int = 1, work: Callable[[int], object] = lambda call: None):
+        self.batch, self.lanes, self.work = batch, lanes, work
+        self.given: list[list[float]] = []
+        self.closed = False
+        self._lock = threading.Lock()
+
+    def infer(self, tensor: Tensor) -> np.ndarray:
+        assert tensor.shape == (self.batch, 1, SPEC.height, SPEC.width)
+        with self._lock:
+            self.given.append([float(row[0, 0, 0]) for row in tensor])
+            call = len(self.given) - 1
+        self.work(call)
+        return (tensor[0, 0] if self.batch == 1 else tensor[:, 0]).copy()
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Asking:
+    """A thread that asks one thing of a lane."""
+
+    def __init__(self, lane: Backend, number: float) -> None:
+        self.answer: np.ndarray | None = None
+        self.error: BaseException | None = None
+        self._lane, self._number = lane, number
+        self.thread = threading.Thread(target=self._ask, daemon=True)
+        self.thread.start()
+
+    def _ask(self) -> None:
+        try:
+            self.answer = self._lane.infer(tensor(self._number))
+        except BaseException as error:
+            self.error = error
+
+    def over(self) -> "Asking":
+        self.thread.join(LONG_S)
+        assert not self.thread.is_alive(), "it hangs"
+        return self
+
+
+def until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + LONG_S
+    while not true():
+        assert time.monotonic() < end, "it never came to that"
+        time.sleep(0.001)
+
+
+class Gate:
+    """Holds an engine's call until it is opened."""
+
+    def __init__(self) -> None:
+        self.entered, self.opened = threading.Event(), threading.Event()
+
+    def __call__(self, call: int) -> None:
+        self.entered.set()
+        assert self.opened.wait(LONG_S)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_stream_ever_gets_the_answer_of_another(seed: int) -> None:
+    chance = random.Random(seed)
+    batch, lanes, streams = chance.choice([1, 2, 4, 8]), chance.choice([1, 1, 3]), chance.randint(1, 9)
+    engine = Rows(batch, lanes, lambda call: time.sleep((call * 7 % 4) / 2000))
+    wrong: list[str] = []
+
+    def stream(number: int, lane: Backend, pauses: list[float]) -> None:
+        for count, pause in enumerate(pauses):
+            asked = number * 100 + count
+            time.sleep(pause)
+            answer = lane.infer(tensor(asked))
+            if answer.shape != (SPEC.height, SPEC.width) or not (answer == asked).all():
+                wrong.append(f"{asked}: {answer}")
+            answer[:] = -1  # it is the caller's own
+
+    with SharedEngine(engine) as shared:
+        threads = [
+            threading.Thread(
+                target=stream,
+                args=(number, shared.lane(), [chance.random() * 0.002 for _ in range(12)]),
+                daemon=True,
+            )
+            for number in range(streams)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(LONG_S)
+            assert not thread.is_alive()
+        assert wrong == []
+        assert shared.requests == streams * 12
+        assert shared.calls == len(engine.given)
+        assert shared.fill == pytest.approx(shared.requests / shared.calls)
+        assert 1 <= shared.fill <= min(batch, streams)
+
+
+def test_a_lane_is_a_back_end_of_one_frame_with_the_engines_name() -> None:
+    engine = Rows(batch=4)
+    with SharedEngine(engine) as shared:
+        lane = shared.lane()
+        assert isinstance(lane, Backend)
+        assert (lane.name, lane.fingerprint, lane.spec) == ("rows", "f" * 64, SPEC)
+        assert (lane.precision, lane.trained, lane.batch) == ("int8", False, 1)
+        assert shared.fill is None
+    assert not engine.closed  # it belongs to who made it
+
+
+def test_what_waits_goes_together_and_the_rest_is_padded() -> None:
+    gate = Gate()
+    engine = Rows(batch=4, work=gate)
+    with SharedEngine(engine) as shared:
+        first = Asking(shared.lane(), 1)
+        assert gate.entered.wait(LONG_S)
+        later = [Asking(shared.lane(), number) for number in (2, 3, 4)]
+        until(lambda: len(shared._waiting) == 3)
+        gate.opened.set()
+        for number, asked in enumerate([first, *later], start=1):
+            assert asked.over().answer is not None
+            assert asked.answer is not None
+            assert (asked.answer == number).all()
+        assert engine.given[0] == [1, 1, 1, 1]
+        assert set(engine.given[1]) == {2, 3, 4}
+        assert (shared.calls, shared.requests, shared.fill) == (2, 4, 2.0)
+
+
+def test_first_come_first_served() -> None:
+    gate = Gate()
+    engine = Rows(work=gate)
+    with SharedEngine(engine) as shared:
+        asked = []
+        for number in range(6):
+            asked.append(Asking(shared.lane(), number))
+            until(lambda: gate.entered.is_set() and len(shared._waiting) == len(asked) - 1)
+        gate.opened.set()
+        for each in asked:
+            each.over()
+        assert [given[0] for given in engine.given] == list(range(6))
+
+
+def test_a_stream_that_asks_without_pause_does_not_starve_another() -> None:
+    engine = Rows(work=lambda call: time.sleep(0.002))
+    counts = [0, 0, 0]
+    ended = threading.Event()
+
+    def greedy(number: int, lane: Backend) -> None:
+        while not ended.is_set():
+            lane.infer(tensor(number))
+            counts[number] += 1
+
+    with SharedEngine(engine) as shared:
+        threads = [
+            threading.Thread(target=greedy, args=(number, shared.lane()), daemon=True) for number in range(3)
+        ]
+        for thread in threads:
+            thread.start()
+        until(lambda: sum(counts) >= 90)
+        ended.set()
+        for thread in threads:
+            thread.join(LONG_S)
+    assert max(counts) - min(counts) <= 0.2 * max(counts) + 3
+
+
+@pytest.mark.parametrize("raised", [EngineError("it broke; load it again"), ValueError("odd")])
+def test_what_the_engine_raises_is_raised_in_the_streams_that_it_concerns(raised: Exception) -> None:
+    gate = Gate()
+
+    def work(call: int) -> None:
+        gate(call)
+        if call == 1:
+            raise raised
+
+    with SharedEngine(Rows(batch=2, work=work)) as shared:
+        first = Asking(shared.lane(), 1)
+        assert gate.entered.wait(LONG_S)
+        later = [Asking(shared.lane(), number) for number in (2, 3)]
+        until(lambda: len(shared._waiting) == 2)
+        gate.opened.set()
+        assert first.over().answer is not None
+        for asked in later:
+            error = asked.over().error
+            assert isinstance(error, EngineError)
+            assert str(raised) in str(error)
+            assert error.__cause__ is raised
+        assert Asking(shared.lane(), 4).over().answer is not None  # and it goes on
+
+
+def test_an_engine_whose_answer_has_the_wrong_shape_is_an_error_not_somebody_elses_row() -> None:
+    class Lying(Rows):
+        def infer(self, tensor: Tensor) -> np.ndarray:
+            return super().infer(tensor)[:1]
+
+    with SharedEngine(Lying(batch=3)) as shared, pytest.raises(EngineError, match="gave maps"):
+        shared.lane().infer(tensor(1))
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((1, 1, 2, 2), np.float32), np.zeros((1, 1, 16, 24))])
+def test_a_wrong_tensor_concerns_only_who_sent_it(wrong: np.ndarray) -> None:
+    engine = Rows(batch=2)
+    with SharedEngine(engine) as shared:
+        with pytest.raises(EngineError, match="takes a tensor"):
+            shared.lane().infer(wrong)
+        assert (shared.lane().infer(tensor(3)) == 3).all()
+    assert engine.given == [[3, 3]]
+
+
+def test_closing_a_lane_wakes_its_waiter_and_leaves_the_others_alone() -> None:
+    gate = Gate()
+    with SharedEngine(Rows(work=gate)) as shared:
+        lanes: list[Lane] = [shared.lane() for _ in range(3)]
+        served = Asking(lanes[0], 1)
+        assert gate.entered.wait(LONG_S)
+        waiting, other = Asking(lanes[1], 2), Asking(lanes[2], 3)
+        until(lambda: len(shared._waiting) == 2)
+        for lane in lanes[:2]:  # one that is being served, and one that waits
+            lane.close()
+            lane.close()
+        assert isinstance(served.over().error, EngineError)
+        assert isinstance(waiting.over().error, EngineError)
+        gate.opened.set()
+        assert other.over().answer is not None
+        with pytest.raises(EngineError, match="closed"):
+            lanes[0].infer(tensor(1))
+
+
+def test_closing_the_engine_wakes_all_also_where_it_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamseg.backends.shared.CLOSE_S", 0.01)
+    gate = Gate()
+    shared = SharedEngine(Rows(work=gate))
+    served = Asking(shared.lane(), 1)
+    assert gate.entered.wait(LONG_S)
+    waiting = Asking(shared.lane(), 2)
+    until(lambda: len(shared._waiting) == 1)
+    shared.close()
+    shared.close()
+    for asked in (served, waiting):
+        assert isinstance(asked.over().error, EngineError)
+    with pytest.raises(EngineError, match="closed"):
+        shared.lane().infer(tensor(1))
+    gate.opened.set()
+    for thread in shared._threads:
+        thread.join(LONG_S)
+        assert not thread.is_alive()
+
+
+def test_as_many_threads_call_as_the_engine_has_lanes() -> None:
+    together = threading.Barrier(3)
+    engine = Rows(lanes=3, work=lambda call: together.wait(LONG_S))
+    with SharedEngine(engine) as shared:
+        asked = [Asking(shared.lane(), number) for number in range(3)]
+        assert all(each.over().answer is not None for each in asked)
+
+
+def test_an_engine_of_several_frames_gives_each_stream_what_it_gives_alone(tmp_path: Path) -> None:
+    spec = InputSpec(32, 48, mean=0.25, std=0.25, threshold=0.5, min_area=0.001)
+    single, batched = (
+        OpenVINOBackend(
+            small_model(spec, batch=batch),
+            name="small",
+            fingerprint="0" * 64,
+            spec=spec,
+            precision="fp32",
+            batch=batch,
+            threads=1,
+        )
+        for batch in (1, 4)
+    )
+    frames = np.random.default_rng(1).normal(0, 1, (3, 1, 1, 32, 48)).astype(np.float32)
+    with SharedEngine(batched) as shared:
+        for frame in frames:
+            np.testing.assert_allclose(shared.lane().infer(frame), single.infer(frame), atol=1e-6)
+    single.close()
+    batched.close()
+
+
+def test_a_fake_engine_shared_answers_as_it_does_alone() -> None:
+    fake = FakeBackend(SPEC)
+    with SharedEngine(fake) as shared:
+        assert (shared.lane().infer(tensor(0)) == fake.infer(tensor(0))).all()
