@@ -51,18 +51,21 @@ def work_of(net: str, height: int, width: int, *, batch: int = 1, folded: bool =
 
 
 def work_of_module(model: Any, frame: Any) -> Work:
-    """The work of a torch module of ordinary convolutions on an input; both on one device."""
+    """The work of a torch module of convolutions, transposed ones included, on an input; both on one device."""
     import torch
 
-    found = [0, 0]
+    found, kinds = [0, 0], (torch.nn.Conv2d, torch.nn.ConvTranspose2d)
 
     def count(conv: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        assert isinstance(conv, torch.nn.Conv2d)
-        taps = prod(conv.kernel_size) * conv.in_channels // conv.groups
-        found[0] += 2 * taps * output.numel()
+        assert isinstance(conv, kinds)
+        if isinstance(conv, torch.nn.ConvTranspose2d):  # each number of the input goes to so many outputs
+            taps, numbers = conv.out_channels // conv.groups, inputs[0].numel()
+        else:
+            taps, numbers = conv.in_channels // conv.groups, output.numel()
+        found[0] += 2 * prod(conv.kernel_size) * taps * numbers
         found[1] += inputs[0].numel() + output.numel()
 
-    convolutions = [module for module in model.modules() if isinstance(module, torch.nn.Conv2d)]
+    convolutions = [module for module in model.modules() if isinstance(module, kinds)]
     hooks = [conv.register_forward_hook(count) for conv in convolutions]
     try:
         with torch.no_grad():

@@ -44,6 +44,13 @@ def test_a_convolution_by_hand() -> None:
     assert not net[0]._forward_hooks
 
 
+def test_a_transposed_convolution_by_hand() -> None:
+    work = work_of_module(nn.ConvTranspose2d(6, 4, 2, stride=2, groups=2), torch.zeros(1, 6, 5, 3))
+    assert work.flop == 2 * 15 * 6 * 4 * 2  # each of 15 x 6 numbers, times 2x2 taps to 2 of the 4 channels
+    assert work.parameters == 6 * 2 * 4 + 4
+    assert work.activations == 6 * 15 + 4 * 60
+
+
 def test_what_cannot_be_counted_says_why() -> None:
     with pytest.raises(UsageError, match="no net is called"):
         work_of("resnet", 64, 64)
