@@ -51,7 +51,7 @@ def work_of(net: str, height: int, width: int, *, batch: int = 1, folded: bool =
 
 
 def work_of_module(model: Any, frame: Any) -> Work:
-    """The work of a torch module of convolutions, transposed ones included, on an input; both on one device."""
+    """The work of a torch module on an input, both on one device: convolutions, transposed ones included."""
     import torch
 
     found, kinds = [0, 0], (torch.nn.Conv2d, torch.nn.ConvTranspose2d)
