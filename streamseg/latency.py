@@ -50,16 +50,19 @@ class Percentiles:
 class StageClock:
     """Collects, for one frame, the nanoseconds spent in each stage. Used by one thread at a time."""
 
-    __slots__ = ("stage_ns",)
+    __slots__ = ("began_ns", "stage_ns")
 
     def __init__(self) -> None:
         self.stage_ns: dict[str, int] = {}
         """Nanoseconds per stage, in the order in which the stages first ran."""
+        self.began_ns: dict[str, int] = {}
+        """Monotonic nanoseconds at which each stage first began; not of those measured elsewhere."""
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Add the time spent inside the ``with`` block to a stage, also when the block raises."""
         start = time.monotonic_ns()
+        self.began_ns.setdefault(name, start)
         try:
             yield
         finally:

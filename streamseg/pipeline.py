@@ -189,7 +189,9 @@ class _Run:
                 age_ns = time.monotonic_ns() - frame.captured_ns
                 roi = self._segmenter.roi_of(frame)
                 # A copy of the times, since sinks may keep the result while theirs are being added.
-                result = Result(frame, segmentation, roi, dict(clock.stage_ns), age_ns)
+                result = Result(
+                    frame, segmentation, roi, dict(clock.stage_ns), age_ns, dict(clock.began_ns)
+                )
                 self._deliver(result, clock)
                 self._recorder.add(clock.stage_ns)
                 self._ages.append(age_ns)

@@ -194,6 +194,8 @@ class Result:
     """Nanoseconds spent on this frame per stage: decode, preprocess, infer, postprocess, ..."""
     age_ns: int = 0
     """Nanoseconds from capture (for files: from the decoded frame) to this result."""
+    began_ns: Mapping[str, int] = field(default_factory=dict)
+    """Monotonic nanoseconds at which stages began, where that is known: what lies between them is waiting."""
 
     @property
     def state(self) -> State:

@@ -2,6 +2,7 @@
 
 import math
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -37,6 +38,20 @@ def test_clock_adds_up_repeated_stages_and_keeps_their_order() -> None:
     assert list(clock.stage_ns) == ["decode", "infer"]
     assert clock.stage_ns["decode"] == 12
     assert clock.stage_ns["infer"] >= 0
+
+
+def test_clock_knows_when_a_stage_first_began() -> None:
+    clock = StageClock()
+    clock.add("decode", 5)
+    before = time.monotonic_ns()
+    with clock.stage("infer"):
+        pass
+    first = clock.began_ns["infer"]
+    with clock.stage("infer"):
+        pass
+    assert list(clock.began_ns) == ["infer"]
+    assert before <= clock.began_ns["infer"] == first
+    assert first + clock.stage_ns["infer"] <= time.monotonic_ns()
 
 
 def test_clock_counts_a_stage_that_raises() -> None:

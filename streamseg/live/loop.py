@@ -220,7 +220,8 @@ class _Run:
             with clock.stage("postprocess"):
                 segmentation = self._segmenter.finish(frame, probability, roi, picture=picture)
             now_ns = time.monotonic_ns()
-            result = Result(frame, segmentation, roi, clock.stage_ns, now_ns - frame.captured_ns)
+            age_ns = now_ns - frame.captured_ns
+            result = Result(frame, segmentation, roi, clock.stage_ns, age_ns, clock.began_ns)
             self._tally.segmented(result, now_ns)
             self._presenter.segmented(result)
             for tap in self._taps:
