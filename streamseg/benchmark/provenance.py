@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import streamseg
+from streamseg.benchmark.power import power_state
 from streamseg.machine import this_machine, versions_of
 from streamseg.types import Backend
 
@@ -23,7 +24,8 @@ FAMILIES = ("xeon", "epyc", "ryzen", "core", "ultra", "cortex", "neoverse", "app
 
 
 def provenance(backend: Backend | None = None, packages: Sequence[str] = PACKAGES) -> dict[str, Any]:
-    """``date``, ``machine`` (processor, cores, features, GPU, load, versions, commit) and ``engine``.
+    """``date``, ``machine`` (processor, cores, features, GPU, load, power and clock state, versions,
+    commit) and ``engine``.
 
     ``packages`` whose versions count; those that are not installed are left out. Values for JSON.
     """
@@ -38,6 +40,7 @@ def provenance(backend: Backend | None = None, packages: Sequence[str] = PACKAGE
             **(gpu if machine.gpu else {}),
             "last_level_cache_bytes": last_level_cache(),
             "load": round(os.getloadavg()[0], 2),
+            "power": power_state(),
             "python": platform.python_version(),
             **versions_of(packages),
             "commit": commit(),
