@@ -122,7 +122,7 @@ def waterfall(lives: Sequence[Life]) -> dict[str, list[Segment]] | None:
 
 
 def over_time(points: Sequence[tuple[float, float]], most: int = 400) -> list[list[float]]:
-    """(seconds, age in milliseconds) thinned to ``most`` points: the oldest frame of each bin of time, so that
+    """(seconds, age in milliseconds) thinned to ``most`` points: the oldest frame of each bin, so that
     no stall is lost."""
     if not points:
         return []
