@@ -56,10 +56,7 @@ def judge(
     is the verdict, ``reasons`` says why it is no. Raises EngineError when either of them fails to run, and
     for numbers that are no probabilities.
     """
-    batch = int(getattr(engine, "batch", 1))
-    found = _Comparison(
-        Segmenter(_Single(engine, batch), withhold=False), Segmenter(reference, withhold=False)
-    )
+    found = _Comparison(Segmenter(OneAtATime(engine), withhold=False), Segmenter(reference, withhold=False))
     for sample in track(samples):
         found.add(sample, labels=trained)
     figures = found.figures(real) if trained else found.differences()
@@ -93,12 +90,12 @@ def _objections(figures: dict[str, float], precision: str, trained: bool) -> lis
     return reasons
 
 
-class _Single:
-    """An engine that takes several frames per call, given one at a time."""
+class OneAtATime:
+    """An engine that may take several frames per call, given one at a time."""
 
-    def __init__(self, engine: Backend, batch: int) -> None:
+    def __init__(self, engine: Backend) -> None:
         self.name, self.fingerprint, self.spec = engine.name, engine.fingerprint, engine.spec
-        self._engine, self._batch, self._calls = engine, batch, 0
+        self._engine, self._batch, self._calls = engine, int(getattr(engine, "batch", 1)), 0
 
     def infer(self, tensor: Tensor) -> npt.NDArray[np.float32]:
         if self._batch == 1:
