@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from streamseg.latency import Percentiles
@@ -12,6 +12,8 @@ Segment = list[str | float]
 """A stage's name, and when it began and ended, milliseconds after the frame's capture."""
 QUEUE = "queue"
 """What a frame waits for between two stages: for its turn, or for room in a pipe."""
+ORDER = ("decode", "wait", "preprocess", "infer", "postprocess", "overlay", "display", QUEUE)
+"""Stages in the order of a frame's life, and what lies between them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +95,19 @@ def spans_of(result: Result) -> list[Span]:
     return sorted(spans, key=lambda span: span.begin_ns)
 
 
+def in_order(stages: Collection[str]) -> list[str]:
+    """Names of stages in the order of a frame's life, unknown ones last."""
+    known = [stage for stage in ORDER if stage in stages]
+    return known + sorted(set(stages) - set(known))
+
+
 def stages_of(lives: Sequence[Life]) -> dict[str, Percentiles]:
     """Distribution of every stage over frames, in the order of a frame's life, ``queue`` last."""
     found: dict[str, list[int]] = {}
     for life in lives:
         for stage, duration in life.stages().items():
             found.setdefault(stage, []).append(duration)
-    queue = found.pop(QUEUE, None)
-    stages = found if queue is None else {**found, QUEUE: queue}
-    return {stage: Percentiles.of(durations) for stage, durations in stages.items()}
+    return {stage: Percentiles.of(found[stage]) for stage in in_order(found)}
 
 
 def ages_of(lives: Sequence[Life]) -> list[int]:

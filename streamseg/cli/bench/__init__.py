@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from streamseg.cli.bench.pipeline import pipeline
 from streamseg.cli.bench.report import report
 
 bench = typer.Typer(
@@ -12,4 +13,5 @@ bench = typer.Typer(
     no_args_is_help=False,
     rich_markup_mode=None,
 )
+bench.command()(pipeline)
 bench.command()(report)

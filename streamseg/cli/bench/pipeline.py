@@ -1,0 +1,56 @@
+"""``streamseg bench pipeline``: what becomes of frames, and where their age comes from."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from streamseg.cli.bench import outputs
+from streamseg.cli.bench.options import JsonFileOption, QuickOption, ReportOption, SourceOption, cores
+from streamseg.cli.console import say
+from streamseg.cli.options import EngineOption
+
+
+def pipeline(
+    source: SourceOption = None,
+    engine: EngineOption = None,
+    fps: Annotated[
+        list[float] | None,
+        typer.Option(metavar="N", help="Frames per second of a live run; may be repeated. Default: 30, 60."),
+    ] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(min=0.1, metavar="S", help="Of each mode in each round. Default: 10; 3 if --quick."),
+    ] = None,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Turns of each mode. Default: 3; 2 if --quick.")
+    ] = None,
+    quick: QuickOption = False,
+    json_file: JsonFileOption = None,
+    report: ReportOption = None,
+) -> None:
+    """Measure the whole pipeline: offered, processed and dropped frames, and their age by stage.
+
+    Replay as fast as it goes, live at each --fps, and live at twice what the engine can do. The outlines are
+    drawn and the pictures thrown away: no encoder, window or network is part of it.
+    """
+    outputs.check(json_file, report)
+    from streamseg.benchmark.modes import PipelineOptions, measure_pipeline, tables
+    from streamseg.cli.engine import load_engine
+    from streamseg.cli.process import settle_in
+
+    options = PipelineOptions(
+        load=lambda many: load_engine(engine, throughput=many),
+        source=source,
+        paces=tuple(fps or (30.0, 60.0)),
+        seconds=seconds or (3.0 if quick else 10.0),
+        rounds=rounds or (2 if quick else 3),
+        quick=quick,
+        threads=cores(),
+        arguments=tuple(sys.argv[1:]),
+    )
+    settle_in()
+    rows = measure_pipeline(options, say)
+    outputs.write(rows, tables(rows), json_file, report)
