@@ -69,7 +69,7 @@ def items(found: object, *path: str) -> list[Any]:
 
 def numbers(found: object, *path: str) -> list[float]:
     """The finite numbers of the list there, in order, those of lists within it included."""
-    flat = []
+    flat: list[float | None] = []
     for item in items(found, *path):
         flat += numbers(item) if isinstance(item, list | tuple) else [number(item)]
     return [value for value in flat if value is not None]
@@ -134,9 +134,18 @@ def variant(row: Row) -> str:
     return f"{words}, folded" if at(row, "folded") else f"{words}, as trained"
 
 
-def trained(row: Row) -> str:
-    """A net's name, and whether its weights are random."""
-    return title(text(row, "net")) + (" (random weights)" if at(row, "trained") is False else "")
+def by_net(rows: Iterable[Row]) -> list[tuple[str, list[Row]]]:
+    """The rows net by net, each behind the net's title, which says it where all its weights are random."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(text(row, "net"), []).append(row)
+    random = {net: all(at(row, "trained") is False for row in own) for net, own in found.items()}
+    return [(title(net) + " (random weights)" * random[net], own) for net, own in found.items()]
+
+
+def of_bench(rows: Iterable[Row], bench: str) -> list[Row]:
+    """The rows of one benchmark."""
+    return [row for row in rows if text(row, "bench") == bench]
 
 
 def runs_of(rows: Iterable[Row]) -> list[list[Row]]:
