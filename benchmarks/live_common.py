@@ -12,20 +12,20 @@ import os
 import statistics
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from fractions import Fraction
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
+from streamseg.benchmark.clip import FrameSource
 from streamseg.benchmark.provenance import ROOT, machine_name
 from streamseg.cli import live_run
 from streamseg.cli.process import settle_in
 from streamseg.latency import Percentiles
 from streamseg.phantom import PhantomVideo
 from streamseg.segment import Segmenter
-from streamseg.types import Backend, Frame, Grey, Image, Result, Roi, SourceInfo
+from streamseg.types import Backend, Frame, Grey, Image, Result, Roi
 from streamseg.view import View
 from tests.rtsp_server import barcode
 
@@ -59,32 +59,11 @@ def stamp_of(image: Image) -> int | None:
     return None if micros is None else micros * 1000
 
 
-class MemorySource:
-    """Pictures from memory, over and over: a recorded source that costs nothing to read."""
-
-    live = False
+class MemorySource(FrameSource):
+    """Pictures of a known scale from memory, over and over."""
 
     def __init__(self, images: Sequence[Grey], fps: float, count: int | None = None) -> None:
-        """``count`` frames, or for ever; frame k has the time k / fps seconds."""
-        height, width = images[0].shape
-        self.info = SourceInfo("memory", height, width, rate=Fraction(fps).limit_denominator(1001))
-        self._images, self._fps, self._count = images, fps, count
-
-    def __iter__(self) -> Iterator[Frame]:
-        number = 0
-        while self._count is None or number < self._count:
-            image = self._images[number % len(self._images)]
-            yield Frame(image, number, time.monotonic_ns(), number / self._fps, (0.1, 0.1))
-            number += 1
-
-    def close(self) -> None:
-        """Nothing to release."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
+        super().__init__([Frame(image, 0, 0, spacing_mm=(0.1, 0.1)) for image in images], fps, count)
 
 
 class Throttled:
