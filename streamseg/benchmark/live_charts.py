@@ -162,13 +162,13 @@ def lives_of(row: Row) -> Mapping[str, list[Interval]]:
     return found
 
 
-def streams_picture(rows: Rows, stem: str) -> Picture | None:
+def streams_pictures(rows: Rows, stem: str) -> list[Picture]:
     """Frames per second, age and processor share against the number of streams."""
     known = sorted(
         (row for row in rows if number(row, "streams")), key=lambda row: number(row, "streams") or 0
     )
     if not known:
-        return None
+        return []
     with style():
         drawing = blank(6.2)
         rate, age, busy = drawing.subplots(3, 1, sharex=True)
@@ -194,7 +194,7 @@ def streams_picture(rows: Rows, stem: str) -> Picture | None:
             axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
         data = svg(drawing)
     caption = "What streams cost: frames per second, age of what is displayed, and share of all cores."
-    return Picture(f"{stem}-streams.svg", data, caption, "Curves against the number of streams")
+    return [Picture(f"{stem}-streams.svg", data, caption, "Curves against the number of streams")]
 
 
 def figure_of_streams(value: float) -> str:

@@ -22,11 +22,11 @@ from streamseg.benchmark.charts import (
 from streamseg.benchmark.reading import (
     at,
     by_net,
+    by_size,
     figure,
     number,
     numbers,
     percent,
-    size,
     text,
     title,
     variant,
@@ -42,17 +42,22 @@ BINS = 70
 """Of a latency histogram, over all variants of a net."""
 
 
-def nets_pictures(rows: Rows, stem: str) -> list[Picture]:
-    """The charts of a run's nets, size by size; ``stem`` begins their names."""
+def overview(rows: Rows, stem: str) -> list[Picture]:
+    """The charts of all nets, size by size; ``stem`` begins their names."""
     pictures = []
-    for point in dict.fromkeys(size(row) for row in rows):
-        own = [row for row in rows if size(row) == point]
+    for point, own in by_size(rows):
         place = f"{stem}-{point.replace(', batch ', '-b')}"
-        drawn = [rates(own, point, place), limit_shares(own, point, place)]
-        for net, calls in by_net(own):
-            drawn.append(latency_histograms(calls, f"{net} at {point}", f"{place}-{text(calls[0], 'net')}"))
-        pictures += [picture for picture in drawn if picture is not None]
-    return pictures
+        pictures += [rates(own, point, place), limit_shares(own, point, place)]
+    return [picture for picture in pictures if picture is not None]
+
+
+def histograms(rows: Rows, net: str, stem: str) -> list[Picture]:
+    """One net's latencies, size by size."""
+    pictures = [
+        latency_histograms(own, f"{net} at {point}", f"{stem}-{point.replace(', batch ', '-b')}")
+        for point, own in by_size(rows)
+    ]
+    return [picture for picture in pictures if picture is not None]
 
 
 def rates(rows: Rows, point: str, stem: str) -> Picture | None:
@@ -154,12 +159,12 @@ def latency_histograms(rows: Rows, name: str, stem: str) -> Picture | None:
     return Picture(f"{stem}-latency.svg", data, caption, f"Histograms of the latency of {name}")
 
 
-def peers_picture(rows: Rows, stem: str) -> Picture | None:
+def peers_pictures(rows: Rows, stem: str) -> list[Picture]:
     """Frames per second of ours and of peers, a panel per kind on an axis of its own."""
     kinds = [(title, [row for row in own if number(row, "fps") is not None]) for title, own in by_kind(rows)]
     kinds = [(title, own) for title, own in kinds if own]
     if not kinds:
-        return None
+        return []
     heights = [len(own) for _, own in kinds]
     with style():
         drawing = blank(0.4 + 0.27 * sum(heights) + 0.6 * len(kinds))
@@ -177,7 +182,7 @@ def peers_picture(rows: Rows, stem: str) -> Picture | None:
         "Ours (dark) and others (grey) in one interleaved run, each panel on its own axis; behind a peer's "
         "frames per second: how many times as fast ours is."
     )
-    return Picture(f"{stem}-peers.svg", data, caption, "Bars of the frames per second of ours and of peers")
+    return [Picture(f"{stem}-peers.svg", data, caption, "Bars of the frames per second of ours and of peers")]
 
 
 def name_of(row: Row) -> str:

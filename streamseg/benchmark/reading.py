@@ -143,6 +143,14 @@ def by_net(rows: Iterable[Row]) -> list[tuple[str, list[Row]]]:
     return [(title(net) + " (random weights)" * random[net], own) for net, own in found.items()]
 
 
+def by_size(rows: Iterable[Row]) -> list[tuple[str, list[Row]]]:
+    """The rows size by size."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(size(row), []).append(row)
+    return list(found.items())
+
+
 def of_bench(rows: Iterable[Row], bench: str) -> list[Row]:
     """The rows of one benchmark."""
     return [row for row in rows if text(row, "bench") == bench]
@@ -156,6 +164,11 @@ def runs_of(rows: Iterable[Row]) -> list[list[Row]]:
         if row not in same:
             same.append(row)
     return list(found.values())
+
+
+def run_name(index: int) -> str:
+    """A run's name in a report of several."""
+    return f"run {index + 1}"
 
 
 def machine(run: object) -> str:

@@ -6,9 +6,16 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from streamseg.benchmark.reading import machine, of_bench, runs_of, text
-from streamseg.benchmark.report_tables import nets_tables, peers_tables, pipeline_tables, streams_tables
-from streamseg.benchmark.report_words import in_short, name_of, provenance_table, remarks, troubles
+from streamseg.benchmark.reading import by_net, machine, of_bench, run_name, runs_of, text
+from streamseg.benchmark.report_origin import provenance_tables, remarks
+from streamseg.benchmark.report_tables import (
+    net_tables,
+    peers_tables,
+    pipeline_tables,
+    reasons,
+    streams_tables,
+)
+from streamseg.benchmark.report_words import in_short, troubles
 from streamseg.benchmark.rows import BENCHES, Row
 from streamseg.document import Block, Bullets, Heading, Paragraph, Picture, to_html, to_markdown
 from streamseg.errors import MissingExtra
@@ -27,19 +34,20 @@ TITLES = {
 WORDS = {
     "nets": (
         "Frames of the clip, every variant of a net in turn in every round, so that a slower minute is "
-        "slower for all. Engine: calls of the engine alone, one behind another. End to end: from the encoded file "
-        "through decoding and segmentation to the drawn outline. x eager: how many times as fast as torch "
-        "eager FP32 as trained, within a round (median, least and most). Of the limit: against the fastest "
-        "arithmetic in that precision that was found on the machine in the same rounds. No call was left out."
+        "slower for all. Engine: calls of the engine alone, one behind another. End to end: from the encoded "
+        "file through decoding and segmentation to the drawn outline. x eager: how many times as fast as "
+        "torch eager FP32 as trained, within a round (median, least and most). Of the limit: against the "
+        "fastest arithmetic in that precision that was found on the machine in the same rounds. No call was "
+        "left out."
     ),
     "pipeline": (
         "Replay takes every frame of a file as fast as it can; live takes the newest of what comes at a pace "
         "and drops what it cannot do. Frames are counted where they are offered and where they come out."
     ),
     "streams": (
-        "Each stream has its own loop and its own display; all share the machine. The budget is held where in "
-        "every stream at least 99 % of the outlines were displayed within it and none was left "
-        "without; every frame, where no stream lost more than 1 %."
+        "Each stream has its own loop and its own display; all share the machine. The budget is held where "
+        "in every stream at least 99 % of the outlines were displayed within it and none was left without; "
+        "every frame, where no stream lost more than 1 %."
     ),
     "peers": (
         "The same frames, the same threads, in turn in every round. Peers that are faster than ours stand in "
@@ -84,7 +92,7 @@ def compose(runs: Sequence[Sequence[Row]]) -> list[Block]:
     blocks.append(Bullets(wrong) if wrong else Paragraph("No row has a note, and nothing is absent."))
     for bench in dict.fromkeys((*BENCHES, *(text(row, "bench") for rows in runs for row in rows))):
         blocks += section(bench, runs)
-    return [*blocks, Heading("Where it is from"), provenance_table(runs)]
+    return [*blocks, Heading("Where it is from"), *provenance_tables(runs)]
 
 
 def section(bench: str, runs: Sequence[Sequence[Row]]) -> list[Block]:
@@ -96,7 +104,7 @@ def section(bench: str, runs: Sequence[Sequence[Row]]) -> list[Block]:
             continue
         if len(runs) > 1:
             run = own[0].get("run")
-            blocks.append(Heading(f"{name_of(index).capitalize()}: {machine(run)}, {text(run, 'date')}", 3))
+            blocks.append(Heading(f"{run_name(index).capitalize()}: {machine(run)}, {text(run, 'date')}", 3))
         blocks += contents(bench, own, f"run{index + 1}-{bench}")
     if not blocks:
         return []
@@ -113,13 +121,17 @@ def contents(bench: str, rows: Sequence[Row], stem: str) -> list[Block]:
 
     match bench:
         case "nets":
-            return [*nets_tables(rows), *nets_charts.nets_pictures(rows, stem)]
+            blocks: list[Block] = [*nets_charts.overview(rows, stem)]
+            for net, own in by_net(rows):
+                blocks += net_tables(net, own)
+                blocks += nets_charts.histograms(own, net, f"{stem}-{text(own[0], 'net')}")
+            return blocks
         case "pipeline":
             return [*pipeline_tables(rows), *live_charts.pipeline_pictures(rows, stem)]
         case "streams":
-            drawn = live_charts.streams_picture(rows, stem)
-            return [*streams_tables(rows), *([drawn] if drawn else [])]
+            return [*streams_tables(rows), *live_charts.streams_pictures(rows, stem)]
         case "peers":
-            drawn = nets_charts.peers_picture(rows, stem)
-            return [*peers_tables(rows), *([drawn] if drawn else [])]
+            why = reasons(rows)
+            drawn: list[Block] = [*nets_charts.peers_pictures(rows, stem), *peers_tables(rows)]
+            return [*drawn, Paragraph("Why, where it is known:"), Bullets(why)] if why else drawn
     return [Bullets([text(row, "key") for row in rows])]

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from streamseg.benchmark.reading import (
     UNKNOWN,
     at,
-    by_net,
     count,
     figure,
     items,
@@ -57,17 +56,14 @@ def make_table(
     )
 
 
-def nets_tables(rows: Rows) -> list[Table]:
-    """Of each net: how fast, what it computes, and what becomes of frames that come at a pace."""
-    tables = []
-    for net, own in by_net(rows):
-        label = labels(own)
-        tables += [
-            make_table(f"{net}: speed", "variant", own, label, SPEED),
-            make_table(f"{net}: what it computes, and what it takes", "variant", own, label, CONTENT),
-            *paced_table(net, own, label),
-        ]
-    return tables
+def net_tables(net: str, rows: Rows) -> list[Table]:
+    """One net's tables: how fast, what it computes, and what becomes of frames that come at a pace."""
+    label = labels(rows)
+    return [
+        make_table(f"{net}: speed", "variant", rows, label, SPEED),
+        make_table(f"{net}: what it computes, and what it takes", "variant", rows, label, CONTENT),
+        *paced_table(net, rows, label),
+    ]
 
 
 def labels(rows: Rows) -> Callable[[Row], str]:
@@ -207,9 +203,13 @@ def peers_tables(rows: Rows) -> list[Table]:
         ("p99", millis("latency_ms", "p99")),
         ("ours is x times as fast", lambda row: spread(row, "ratio")),
         ("version", lambda row: text(row, "version") or UNKNOWN),
-        ("why", lambda row: text(row, "why") or UNKNOWN),
     )
     return [make_table(caption, "what", found, peer, columns) for caption, found in by_kind(rows)]
+
+
+def reasons(rows: Rows) -> list[str]:
+    """Why peers are faster or slower, as far as it is known."""
+    return [f"{text(row, 'name')}: {why}" for row in rows if (why := text(row, "why"))]
 
 
 def by_kind(rows: Rows) -> list[tuple[str, list[Row]]]:

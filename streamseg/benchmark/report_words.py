@@ -8,60 +8,31 @@ from typing import Any
 from streamseg.benchmark.reading import (
     at,
     by_net,
+    by_size,
     count,
     figure,
     items,
-    machine,
     mapping,
     number,
     of_bench,
     percent,
-    size,
+    run_name,
     text,
     variant,
 )
 from streamseg.benchmark.report_tables import KINDS
 from streamseg.benchmark.rows import Row
-from streamseg.document import Table
 
 Rows = Sequence[Row]
-BUSY = 0.1
-"""Share of the processor that others took, above which figures are not for publication."""
 KEPT_SHARE = 0.99
 """A pace is held where so much was processed, and so much of it displayed within the budget."""
-
-
-def remarks(runs: Sequence[Rows]) -> list[str]:
-    """Why a run's figures are not for publication; empty where nothing speaks against it."""
-    found = []
-    for index, rows in enumerate(runs):
-        run = rows[0].get("run")
-        which = f"{name_of(index)}: " if len(runs) > 1 else ""
-        commit, others = text(run, "machine", "commit"), number(run, "others_share")
-        if at(run, "quick") is not False:
-            found.append(f"{which}a quick run: few repeats.")
-        if commit.endswith("-dirty"):
-            found.append(f"{which}measured with changes that are not committed ({commit}).")
-        elif not commit:
-            found.append(f"{which}not measured from a commit.")
-        if others is not None and others > BUSY:
-            found.append(
-                f"{which}other processes took {percent(others)} of the processor meanwhile; "
-                f"at most {percent(BUSY)} is quiet."
-            )
-    return found
-
-
-def name_of(index: int) -> str:
-    """A run's name in a report of several."""
-    return f"run {index + 1}"
 
 
 def troubles(runs: Sequence[Rows]) -> list[str]:
     """Every row's notes, and what was asked for and is absent."""
     found = []
     for index, rows in enumerate(runs):
-        which = f"{name_of(index)}, " if len(runs) > 1 else ""
+        which = f"{run_name(index)}, " if len(runs) > 1 else ""
         found += [
             f"{which}{row['bench']}, {row['key']}: {note}" for row in rows for note in items(row, "notes")
         ]
@@ -74,7 +45,7 @@ def in_short(runs: Sequence[Rows]) -> list[str]:
     """What was found, a line for each net and each other benchmark of each run."""
     found = []
     for index, rows in enumerate(runs):
-        which = f"{name_of(index)}: " if len(runs) > 1 else ""
+        which = f"{run_name(index)}: " if len(runs) > 1 else ""
         lines = [
             *nets_in_short(of_bench(rows, "nets")),
             *pipeline_in_short(of_bench(rows, "pipeline")),
@@ -89,11 +60,9 @@ def nets_in_short(rows: Rows) -> list[str]:
     """The fastest variant of each net at each size, and which paces it holds."""
     lines = []
     for net, every in by_net(rows):
-        for point in dict.fromkeys(size(row) for row in every):
-            own = [row for row in every if size(row) == point and number(row, "engine_fps") is not None]
-            if own:
-                best = max(own, key=lambda row: number(row, "engine_fps") or 0.0)
-                lines.append(net_sentence(f"{net} at {point}", best))
+        for point, own in by_size(row for row in every if number(row, "engine_fps") is not None):
+            best = max(own, key=lambda row: number(row, "engine_fps") or 0.0)
+            lines.append(net_sentence(f"{net} at {point}", best))
     return lines
 
 
@@ -171,52 +140,3 @@ def peers_in_short(rows: Rows) -> list[str]:
             f"{len(known)} that were measured; {words}."
         )
     return lines
-
-
-def provenance_table(runs: Sequence[Rows]) -> Table:
-    """Where each run is from, a column each; what only some runs know is a dash in the others."""
-    columns = [origin(rows) for rows in runs]
-    names = dict.fromkeys(name for column in columns for name in column)
-    head = ("", *(name_of(index) for index in range(len(runs)))) if len(runs) > 1 else ("", "this run")
-    body = [(name, *(column.get(name, "-") for column in columns)) for name in names]
-    return Table("Provenance", head, body, numbers=False)
-
-
-def origin(rows: Rows) -> dict[str, str]:
-    """Everything that the run says of itself."""
-    run = mapping(rows[0], "run")
-    found = {
-        "command": text(run, "command"),
-        "benchmarks": ", ".join(dict.fromkeys(text(row, "bench") for row in rows)),
-        "started": text(run, "started") or text(run, "date"),
-        "commit": text(run, "machine", "commit"),
-        "machine": machine(run),
-        "threads": text(run, "threads"),
-        "took": f"{figure(number(run, 'seconds'))} s",
-        "of the processor, others took": percent(number(run, "others_share"), 1),
-        "source": flat(mapping(run, "source")),
-        "how": flat(mapping(run, "regime")),
-    }
-    for kind, limit in mapping(run, "limits").items():
-        unit = "GB/s" if kind == "copy" else "GFLOP/s"
-        words = f"{figure(number(limit, 'giga_per_s'))} {unit}, {text(limit, 'kernel')}"
-        found[f"limit: {kind}"] = words
-    shown = ("commit", "processor", "gpu", "cores")
-    found |= {
-        name.replace("_", " "): flat(value)
-        for name, value in mapping(run, "machine").items()
-        if name not in shown and value not in (None, "", {}, [])
-    }
-    return {name: words for name, words in found.items() if words}
-
-
-def flat(value: object) -> str:
-    """A JSON value as words: ``rounds 5, block seconds 1``."""
-    if isinstance(value, Mapping):
-        known = {name: flat(item) for name, item in value.items() if item is not None}
-        return ", ".join(f"{str(name).replace('_', ' ')} {words}" for name, words in known.items() if words)
-    if isinstance(value, list | tuple):
-        return " ".join(flat(item) for item in value)
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:g}" if isinstance(value, float) else str(value)
