@@ -83,6 +83,11 @@ class SharedEngine:
         with self._changed:
             return self._requests / self._calls if self._calls else None
 
+    @property
+    def hangs(self) -> bool:
+        """Whether it was closed while the engine worked, and the engine has given no answer since."""
+        return self._closed and any(thread.is_alive() for thread in self._threads)
+
     def lane(self) -> Lane:
         """A back end for one stream. May be called at any time."""
         return Lane(self)

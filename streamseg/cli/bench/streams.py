@@ -1,0 +1,149 @@
+"""``streamseg bench streams``: how many live streams the machine holds."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from streamseg.cli.bench import outputs
+from streamseg.cli.bench.options import (
+    JsonFileOption,
+    QuickOption,
+    ReportOption,
+    SourceOption,
+    ThreadsOption,
+    cores,
+)
+from streamseg.cli.console import say
+from streamseg.cli.options import EngineOption
+from streamseg.errors import UsageError
+
+if TYPE_CHECKING:
+    from streamseg.types import Backend
+
+
+def streams(
+    source: SourceOption = None,
+    engine: EngineOption = None,
+    numbers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--streams",
+            metavar="N",
+            help="Streams at a time; may be repeated, or several with commas. Default: 1,2,4,8.",
+        ),
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Take an engine that segments so many streams' frames in one call, from the store.",
+        ),
+    ] = None,
+    throughput: Annotated[
+        bool,
+        typer.Option(
+            "--throughput/--latency", help="Divide the cores among several frames, or all work on one."
+        ),
+    ] = True,
+    fps: Annotated[float, typer.Option(metavar="N", help="Frames per second of each stream.")] = 30.0,
+    budget: Annotated[
+        float, typer.Option(metavar="MS", help="An outline is displayed before it is so old.")
+    ] = 150.0,
+    seconds: Annotated[
+        float | None, typer.Option(metavar="S", help="Of each round. Default: 8; 3 if --quick.")
+    ] = None,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Turns of each number. Default: 3; 2 if --quick.")
+    ] = None,
+    threads: ThreadsOption = None,
+    quick: QuickOption = False,
+    json_file: JsonFileOption = None,
+    report: ReportOption = None,
+) -> None:
+    """Measure how many live streams this machine holds, and what each number of them costs.
+
+    Every stream is a live loop of its own with a display; all share one engine. A number of streams is held
+    where each has 99 % of its outlines on display within the budget, and 5 of them a second.
+    """
+    outputs.check(json_file, report)
+    from streamseg.benchmark.stream_run import Offer
+    from streamseg.benchmark.streams import StreamsOptions, measure_streams, streams_lines
+    from streamseg.cli.process import settle_in
+
+    options = StreamsOptions(
+        load=lambda: load(engine, batch, threads=threads, throughput=throughput),
+        source=source,
+        counts=counts_of(numbers),
+        offer=Offer(
+            fps=fps, seconds=(3.0 if quick else 8.0) if seconds is None else seconds, budget_s=budget / 1e3
+        ),
+        rounds=rounds or (2 if quick else 3),
+        quick=quick,
+        threads=threads or cores(),
+        arguments=tuple(sys.argv[1:]),
+    )
+    settle_in()
+    rows = measure_streams(options, say)
+    outputs.write(rows, streams_lines(rows), json_file, report)
+
+
+def counts_of(given: list[str] | None) -> tuple[int, ...]:
+    """Numbers of streams from ``--streams``. Raises UsageError."""
+    words = [word for text in given or ["1,2,4,8"] for word in text.split(",")]
+    try:
+        return tuple(int(word) for word in words)
+    except ValueError:
+        raise UsageError(
+            f"--streams {','.join(given or [])} is no list of numbers; give such as --streams 1,2,4"
+        ) from None
+
+
+def load(engine: str | None, batch: int | None, *, threads: int | None, throughput: bool) -> Backend:
+    """The engine that is named, of this batch where one is given; says which it is.
+
+    Raises what :func:`streamseg.backends.load_backend` raises, and UsageError where none has the batch.
+    """
+    from streamseg.backends import load_backend
+
+    chosen = engine if batch in (None, 1) else _of_batch(engine, batch or 1)
+    backend = load_backend(chosen, threads=threads, throughput=throughput, say=say)
+    taken = int(getattr(backend, "batch", 1))
+    if batch not in (None, taken):
+        backend.close()
+        raise UsageError(
+            f"engine {backend.name} takes {taken} frames at a time, --batch says {batch}; leave --batch out"
+        )
+    spec, precision = backend.spec, getattr(backend, "precision", "")
+    say(f"engine: {backend.name} ({precision}, input {spec.height}x{spec.width}, {taken} per call)")
+    return backend
+
+
+def _of_batch(engine: str | None, batch: int) -> str | Path:
+    """The store's fastest engine of a batch, of the shipped net unless a name or its beginning is given."""
+    from streamseg.backends import DEFAULT
+    from streamseg.backends.fit import misfits
+    from streamseg.backends.store import EngineStore
+
+    if engine is not None and Path(engine).exists():
+        return engine
+    begin = DEFAULT.partition("-")[0] if engine is None else engine
+    found = [
+        (float(entry.manifest.speed.get("ms", float("inf"))), entry.path)
+        for entry in EngineStore().entries()
+        if entry.manifest is not None
+        and entry.sealed
+        and entry.manifest.batch == batch
+        and f"{entry.name}-".startswith(f"{begin}-")
+        and not misfits(entry.manifest)
+    ]
+    if not found:
+        raise UsageError(
+            f"the store has no engine {begin} of batch {batch} that fits this machine; build one with "
+            f"streamseg export {begin.partition('-')[0]} --backend tensorrt --precision fp16 --batch {batch}"
+        )
+    return min(found)[1]
