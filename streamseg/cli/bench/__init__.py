@@ -6,6 +6,7 @@ import typer
 
 from streamseg.cli.bench.pipeline import pipeline
 from streamseg.cli.bench.report import report
+from streamseg.cli.bench.streams import streams
 
 bench = typer.Typer(
     name="bench",
@@ -15,3 +16,4 @@ bench = typer.Typer(
 )
 bench.command()(pipeline)
 bench.command()(report)
+bench.command()(streams)

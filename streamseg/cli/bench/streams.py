@@ -72,7 +72,8 @@ def streams(
     """
     outputs.check(json_file, report)
     from streamseg.benchmark.stream_run import Offer
-    from streamseg.benchmark.streams import StreamsOptions, measure_streams, streams_lines
+    from streamseg.benchmark.stream_words import streams_lines
+    from streamseg.benchmark.streams import StreamsOptions, measure_streams
     from streamseg.cli.process import settle_in
 
     options = StreamsOptions(
