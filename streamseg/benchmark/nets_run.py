@@ -1,0 +1,299 @@
+"""One net at one size: all ways to run it, interleaved; then at a pace, judged, and started anew."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from streamseg.benchmark.accuracy import Accuracy, Findings, Pictures, findings, judge
+from streamseg.benchmark.clip import Clip
+from streamseg.benchmark.energy import Energy
+from streamseg.benchmark.limits import Kernel
+from streamseg.benchmark.measure import Call, Timing, calls_for, interleave, seconds_of
+from streamseg.benchmark.pipeline import EndToEnd, Paced, end_to_end, paced
+from streamseg.benchmark.plan import EAGER_GPU, ON_GPU
+from streamseg.benchmark.starts import Start, start
+from streamseg.benchmark.subject import EAGER, Subject
+from streamseg.benchmark.watch import Watch
+from streamseg.errors import StallError, StreamsegError
+from streamseg.preprocess import to_tensor
+from streamseg.segment import Segmenter
+from streamseg.types import Tensor
+
+T = TypeVar("T")
+INPUTS = 4
+"""Different inputs of an engine, which take turns."""
+WARM_UP = 2
+"""Calls of each variant that do not count, at the beginning of a point."""
+SLOW_S = 1.0
+"""Calls that take longer get no call that does not count before their blocks."""
+FEWEST, MOST = 4, 256
+"""Frames of one end-to-end run."""
+END = ", end to end"
+
+
+@dataclass(frozen=True, slots=True)
+class Regime:
+    """How long and how often a point is measured."""
+
+    rounds: int
+    block_s: float
+    """Of engine calls, in each round; at least one call."""
+    end_s: float
+    """Of end-to-end frames, in each round; at least FEWEST."""
+    budget_s: float
+    """No round begins that would end later, but for the first ``least_rounds``."""
+    least_rounds: int
+    paced_s: float
+    """Of each pace."""
+    pictures: int
+    """Phantoms that trained nets are judged on where there are no labelled images."""
+    untrained_pictures: int
+    """Pictures on which random weights are compared with FP32."""
+    calibration: int
+    """Phantoms for INT8, where an engine has to be built."""
+    stall_s: float
+    """A block, or anything else, that takes longer is left out."""
+    starts: bool
+    """Start each in a process of its own, for warm starts and memory."""
+    energy_s: float = 2.0
+    """Of calls whose joules are counted, where the machine counts them."""
+    paces: tuple[float, ...] = (30.0, 60.0)
+
+    def to_json(self) -> dict[str, Any]:
+        """What a result says about how it was measured."""
+        return {
+            "rounds": self.rounds,
+            "least_rounds": self.least_rounds,
+            "budget_seconds": self.budget_s,
+            "warmup_calls": WARM_UP,
+            "lead_in_calls": 1,
+            "lead_in_below_seconds": SLOW_S,
+            "block_seconds": self.block_s,
+            "end_to_end_seconds": self.end_s,
+            "end_to_end_least_frames": FEWEST,
+            "paces_fps": list(self.paces),
+            "paced_seconds": self.paced_s,
+            "calibration_frames": self.calibration,
+            "stall_seconds": self.stall_s,
+        }
+
+
+QUICK = Regime(3, 0.25, 0.4, 8.0, 2, 0.5, 8, 2, 8, 20.0, starts=False, energy_s=1.0)
+FULL = Regime(7, 0.4, 0.6, 35.0, 3, 2.0, 24, 4, 32, 60.0, starts=True)
+
+
+@dataclass(slots=True, repr=False)
+class Measured:
+    """What was found out about one subject."""
+
+    subject: Subject
+    timing: Timing | None = None
+    ends: list[EndToEnd] = field(default_factory=list)
+    """One of each round; empty for batches."""
+    paced: list[Paced] = field(default_factory=list)
+    accuracy: Accuracy | None = None
+    start: Start | None = None
+    joules_per_frame: float | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Setting:
+    """What all points of a run have in common."""
+
+    regime: Regime
+    clip: Clip
+    kernels: Sequence[Kernel]
+    pictures: Pictures
+    image: Path
+    """A frame as a .npy file, for processes of their own."""
+    threads: int
+    synchronize: Call | None = None
+    """Waits for the GPU, where kernels only begin work on one."""
+
+
+class PointRun:
+    """Measures the subjects of one point. One that fails or hangs leaves; ``absent`` says why."""
+
+    def __init__(self, subjects: Sequence[Subject], setting: Setting) -> None:
+        self.measured = {subject.key: Measured(subject) for subject in subjects}
+        self.absent: dict[str, str] = {}
+        self.kernels: dict[str, Timing] = {}
+        """Those of the limit, timed among the subjects."""
+        self._setting = setting
+        self._regime = setting.regime
+        self._gone: set[str] = set()
+
+    def run(self) -> None:
+        """All of it, the interleaved part first. Raises nothing that a subject raises."""
+        self._time()
+        steps: list[tuple[str, Callable[[Measured], None]]] = [("at a pace", self._pace)]
+        steps += [("energy", self._count_joules)]
+        if self._regime.starts:
+            steps.append(("start", self._start))
+        for what, step in steps:
+            for key in list(self.measured):
+                self._attempt(key, what, partial(step, self.measured[key]))
+        self._judge()
+
+    def _time(self) -> None:
+        calls: dict[str, Call] = {key: self._call(one.subject) for key, one in self.measured.items()}
+        calls |= {kernel.name: kernel.call for kernel in self._setting.kernels}
+        first = self._first(calls)
+        blocks = {name: self._regime.block_s / (1 if name in self.measured else 3) for name in first}
+        counts = {name: calls_for(seconds, blocks[name]) for name, seconds in first.items()}
+        lead_in = {name: int(seconds <= SLOW_S) for name, seconds in first.items()}
+        works = {name: calls[name] for name in first}
+        for key, one in self.measured.items():
+            if key in first and one.subject.point.batch == 1:
+                frames = min(MOST, max(FEWEST, round(self._regime.end_s / max(first[key], 1e-6))))
+                works[key + END] = partial(self._end_to_end, one, frames)
+                counts[key + END], lead_in[key + END] = 1, 0
+        found: dict[str, Timing] = {}
+        if works:
+            found = interleave(
+                works,
+                rounds=self._regime.rounds,
+                per_round=counts,
+                warmup=0,
+                lead_in=lead_in,
+                synchronize=self._setting.synchronize,
+                budget_s=self._regime.budget_s,
+                least_rounds=self._regime.least_rounds,
+                stall_s=self._regime.stall_s,
+                on_failure=self._failed,
+            )
+        for name, timing in found.items():
+            if name in self.measured:
+                self.measured[name].timing = timing
+            elif not name.endswith(END):
+                self.kernels[name] = timing
+
+    def _first(self, calls: Mapping[str, Call]) -> dict[str, float]:
+        """Seconds of each one's second call: the warm-up, and a first idea."""
+        found = {}
+        with Watch(self._regime.stall_s) as watch:
+            for name, call in calls.items():
+                work = partial(seconds_of, call, warmup=WARM_UP - 1, synchronize=self._setting.synchronize)
+                try:
+                    found[name] = watch.run(work)
+                except Exception as error:
+                    self._failed(name, error)
+        return found
+
+    def _call(self, subject: Subject) -> Call:
+        turns = itertools.cycle(inputs(subject, self._setting.clip))
+        infer = subject.engine.infer
+        return lambda: infer(next(turns))
+
+    def _end_to_end(self, one: Measured, frames: int) -> None:
+        if one.subject.key in self._gone:
+            raise StallError("its engine was left out")
+        segmenter = Segmenter(one.subject.engine, self._setting.clip.roi)
+        one.ends.append(end_to_end(self._setting.clip, segmenter, frames, stall_s=self._regime.stall_s))
+
+    def _pace(self, one: Measured) -> None:
+        if one.subject.point.batch == 1:
+            segmenter = Segmenter(one.subject.engine, self._setting.clip.roi)
+            for pace in self._regime.paces:
+                one.paced.append(paced(self._setting.clip, segmenter, pace, self._regime.paced_s))
+
+    def _count_joules(self, one: Measured) -> None:
+        with Energy() as probe:
+            pass
+        if probe.joules is None:
+            return
+        call, calls = self._call(one.subject), 0
+        with Energy() as energy:
+            until = time.monotonic() + self._regime.energy_s
+            while time.monotonic() < until:
+                call()
+                calls += 1
+        if energy.total is not None:
+            one.joules_per_frame = energy.total / (calls * one.subject.point.batch)
+
+    def _start(self, one: Measured) -> None:
+        if one.subject.child:
+            limit_s, threads = self._regime.stall_s, self._setting.threads
+            one.start = start(one.subject.child, self._setting.image, threads=threads, limit_s=limit_s)
+
+    def _judge(self) -> None:
+        """Compare what all find in the same pictures, FP32's reference first."""
+        reference: Findings | None = None
+        for key in sorted(self.measured, key=lambda key: not is_reference(self.measured[key].subject)):
+            one = self.measured[key]
+            samples = self._setting.pictures.samples
+            if not one.subject.trained:
+                samples = samples[: self._regime.untrained_pictures]
+            usual_s = 0.0 if one.timing is None else one.timing.median_ms / 1e3
+            extra_s = len(samples) * (1 + 10 * usual_s)
+            found = self._attempt(key, "accuracy", partial(findings, one.subject.engine, samples), extra_s)
+            if found is None:
+                continue
+            if reference is None and one.subject.precision == "fp32":
+                reference = found
+            one.accuracy = judge(found, reference, trained=one.subject.trained)
+
+    def _attempt(self, key: str, what: str, work: Callable[[], T], extra_s: float = 0.0) -> T | None:
+        """What the work returns; None where it fails, which is noted, or hangs, which ends the subject."""
+        usual_s = self._regime.paced_s * len(self._regime.paces) + self._regime.energy_s
+        with Watch(self._regime.stall_s + usual_s + extra_s) as watch:
+            try:
+                return watch.run(work)
+            except StallError as error:
+                self._failed(key, error)
+            except Exception as error:
+                self.measured[key].notes.append(f"{what}: {reason(error)}")
+        return None
+
+    def _failed(self, name: str, error: Exception) -> None:
+        """A variant of the interleaved measurement, or a whole subject, that can go on no more."""
+        key = name.removesuffix(END)
+        if key not in self.measured:
+            if key == name and key not in self._gone:
+                self.absent[name] = reason(error)  # a kernel
+            return
+        if key != name and not isinstance(error, StallError):
+            self.measured[key].ends.clear()
+            self.measured[key].notes.append(f"end to end: {reason(error)}")
+            return
+        self._gone.add(key)
+        self.absent[key] = reason(error)
+        del self.measured[key]
+
+
+def inputs(subject: Subject, clip: Clip) -> list[Tensor]:
+    """Inputs (batch, 1, H, W) of consecutive frames of a clip."""
+    point, spec = subject.point, subject.engine.spec
+    turns = itertools.cycle(clip.frames)
+    frames = [next(turns).image for _ in range(INPUTS * point.batch)]
+    images = frames if clip.roi is None else [clip.roi.crop(frame) for frame in frames]
+    tensors = [to_tensor(image, spec) for image in images]
+    return [np.concatenate(tensors[k * point.batch : (k + 1) * point.batch]) for k in range(INPUTS)]
+
+
+def is_reference(subject: Subject) -> bool:
+    """Whether others on its device are compared with it: torch eager FP32 as trained."""
+    return subject.backend in (EAGER, EAGER_GPU) and subject.precision == "fp32" and not subject.folded
+
+
+def on_gpu(subject: Subject) -> bool:
+    """Whether it runs on a GPU."""
+    runner: Any = getattr(subject.engine, "runner", None)
+    return subject.backend in ON_GPU or getattr(getattr(runner, "device", None), "type", "cpu") == "cuda"
+
+
+def reason(error: Exception) -> str:
+    """An error in one line."""
+    text = " ".join(str(error).split())[:300]
+    if isinstance(error, StreamsegError) and text:
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

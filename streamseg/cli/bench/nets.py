@@ -1,0 +1,127 @@
+"""``streamseg bench nets``: the three nets by every back end, at every precision."""
+
+from __future__ import annotations
+
+import re
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from streamseg.cli.bench.options import (
+    JsonFileOption,
+    QuickOption,
+    ReportOption,
+    SourceOption,
+    ThreadsOption,
+    cores,
+)
+from streamseg.cli.console import say
+from streamseg.errors import UsageError
+
+
+def nets(
+    net: Annotated[
+        list[str] | None,
+        typer.Option("--net", metavar="NET", help="improved_unet, unet, segnet. Default: all three."),
+    ] = None,
+    backend: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--backend",
+            metavar="NAME",
+            help="eager, openvino, onnx, compiled (minutes to build), eager-cuda, tensorrt. Default: what is "
+            "installed and this machine can run, but for compiled; --quick: eager and openvino.",
+        ),
+    ] = None,
+    precision: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--precision",
+            metavar="NAME",
+            help="fp32, fp16, bf16, int8. Default: fp32 and int8, on a GPU fp16 too.",
+        ),
+    ] = None,
+    size: Annotated[
+        list[str] | None,
+        typer.Option("--size", metavar="HxW", help="Input size. Default: the shipped weights' own."),
+    ] = None,
+    batch: Annotated[
+        list[str] | None, typer.Option("--batch", metavar="N", help="Frames per call. Default: 1.")
+    ] = None,
+    source: SourceOption = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data", metavar="DIR", help="Labelled images that Dice is measured on. Default: phantoms."
+        ),
+    ] = None,
+    last: Annotated[
+        float | None,
+        typer.Option(
+            "--last",
+            metavar="SHARE",
+            help="Only their last share: 0.2 is what the shipped weights have not seen.",
+        ),
+    ] = None,
+    rounds: Annotated[
+        int | None,
+        typer.Option("--rounds", min=1, metavar="N", help="Rounds of the interleaved measurement."),
+    ] = None,
+    quick: QuickOption = False,
+    json_file: JsonFileOption = None,
+    report: ReportOption = None,
+    threads: ThreadsOption = None,
+) -> None:
+    """Measure the three nets by every back end, at every precision.
+
+    Frames per second of the engine alone and from the decoded file to the drawn outline, latency, Dice and
+    agreement with FP32's masks, model size, memory, warm start, share of the machine's limit. Options with a
+    name can be given more than once, or with commas between. All ways to run a net are called in turn, on
+    real frames; no call is left out. Engines are the shipped ones, or the store's, or built for the occasion
+    and thrown away. Without --quick it takes about five minutes on two cores.
+    """
+    from streamseg.benchmark.nets import NetsOptions, measure_nets
+    from streamseg.benchmark.nets_table import lines
+    from streamseg.cli.bench import outputs
+    from streamseg.cli.process import settle_in
+    from streamseg.cli.train import parse_size
+
+    outputs.check(json_file, report)
+    options = NetsOptions(
+        threads=threads or cores(),
+        nets=parts(net),
+        backends=parts(backend),
+        precisions=parts(precision),
+        sizes=tuple(parse_size(text) for text in parts(size)),
+        batches=tuple(parse_batch(text) for text in parts(batch)) or (1,),
+        source=source,
+        data=data,
+        last=last,
+        rounds=rounds,
+        quick=quick,
+        arguments=tuple(sys.argv[1:]),
+    )
+    settle_in()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stopped run keeps what is finished
+    rows = measure_nets(options, say)
+    outputs.write(rows, lines(rows), json_file, report)
+    if rows[0]["run"]["stopped"]:
+        say("stopped before its end; the rows are of what was finished")
+        raise typer.Exit(130)
+
+
+def parts(given: Sequence[str] | None) -> tuple[str, ...]:
+    """Names of an option that was given several times, or once with commas; each once."""
+    names = (name.strip() for text in given or () for name in text.split(","))
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+def parse_batch(text: str) -> int:
+    """Read a number of frames. Raises UsageError."""
+    if not re.fullmatch(r"[1-9]\d{0,3}", text) or int(text) > 1024:
+        raise UsageError(f"a batch has 1 to 1024 frames, received {text!r}")
+    return int(text)
