@@ -62,8 +62,9 @@ table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabu
 caption { text-align: left; font-weight: 600; padding: 0.4rem 0; white-space: nowrap; }
 th, td { padding: 0.3rem 0.8rem; text-align: left; vertical-align: top; border-bottom: 1px solid #ddd; }
 thead th { border-bottom: 2px solid #555; } tbody th { font-weight: 500; }
-table.numbers tbody th { min-width: 11rem; }
-table.numbers td, table.numbers thead th:not(:first-child) { text-align: right; white-space: nowrap; }
+table.numbers tbody th { white-space: nowrap; }
+table.numbers td, table.numbers thead th:not(:first-child) { text-align: right; }
+table.numbers td { white-space: nowrap; } table.numbers thead th { vertical-align: bottom; }
 figure { margin: 1rem 0 2rem; } figure img { max-width: 100%; height: auto; }
 figcaption { font-size: 0.9rem; }
 @media print { body { max-width: none; font-size: 11pt; } table, figure { break-inside: avoid; } }

@@ -76,9 +76,11 @@ def numbers(found: object, *path: str) -> list[float]:
 
 
 def figure(value: float | None) -> str:
-    """Three significant digits; all digits before the point."""
+    """Three significant digits; all digits before the point, and powers of ten below a thousandth."""
     if value is None:
         return UNKNOWN
+    if 0 < abs(value) < 1e-3:
+        return f"{value:.0e}"
     digits = 0 if abs(value) >= 99.95 else 1 if abs(value) >= 9.995 else 2 if abs(value) >= 0.9995 else 3
     return f"{value:.{digits}f}"
 
@@ -92,6 +94,8 @@ def percent(share: float | None, digits: int = 0) -> str:
     """A share as percent. What is not all of it never reads as 100 %, and what is something never as 0 %."""
     if share is None:
         return UNKNOWN
+    if share in (0, 1):
+        return f"{100 * share:.0f} %"
     shown, step = f"{100 * share:.{digits}f}", 10.0**-digits
     if share < 1 and float(shown) == 100:
         return f"> {100 - step:.{digits}f} %"

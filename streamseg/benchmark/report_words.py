@@ -44,8 +44,10 @@ def troubles(runs: Sequence[Rows]) -> list[str]:
 def in_short(runs: Sequence[Rows]) -> list[str]:
     """What was found, a line for each net and each other benchmark of each run."""
     found = []
+    benches = [{text(row, "bench") for row in rows} for rows in runs]
+    unique = sum(map(len, benches)) == len(set().union(*benches))
     for index, rows in enumerate(runs):
-        which = f"{run_name(index)}: " if len(runs) > 1 else ""
+        which = "" if unique else f"{run_name(index)}: "
         lines = [
             *nets_in_short(of_bench(rows, "nets")),
             *pipeline_in_short(of_bench(rows, "pipeline")),
