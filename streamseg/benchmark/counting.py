@@ -82,12 +82,13 @@ class LoopedClip:
             except SourceError:
                 if given == before:
                     raise
-            if given == before:
-                raise SourceError(f"{self.info.name} holds no frame; give a clip that has some")
             if not self._open_again():
                 return
+            if given == before:
+                raise SourceError(f"{self.info.name} holds no frame; give a clip that has some")
 
     def _open_again(self) -> bool:
+        """False: it was closed."""
         with self._lock:
             if not self._closed:
                 self._source.close()

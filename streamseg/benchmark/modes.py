@@ -183,8 +183,8 @@ def mode_row(mode: Mode, outcomes: Sequence[Outcome], run: Mapping[str, Any]) ->
             "key": mode.key,
             "run": run,
             "rounds": {
-                "age_p50_ms": [outcome.age.p50_ms for outcome in outcomes],
-                "age_p99_ms": [outcome.age.p99_ms for outcome in outcomes],
+                "age_p50_ms": [round(outcome.age.p50_ms, 3) for outcome in outcomes],
+                "age_p99_ms": [round(outcome.age.p99_ms, 3) for outcome in outcomes],
                 "processed_fps": rates,
             },
             "notes": list(dict.fromkeys(note for outcome in outcomes for note in outcome.notes)),
@@ -197,7 +197,7 @@ def mode_row(mode: Mode, outcomes: Sequence[Outcome], run: Mapping[str, Any]) ->
             "fps": statistics.median(known) if known else None,
             "age_ms": Percentiles.of(ages_of(lives)).to_json(),
             "stages_ms": {stage: times.to_json() for stage, times in stages_of(lives).items()},
-            "within_budget": in_time / processed if paced_runs and processed else None,
+            "within_budget": round(in_time / processed, 4) if paced_runs and processed else None,
             "states": _states(outcomes),
             "age_over_time": over_time(_points([outcome.lives for outcome in outcomes])),
             "waterfall": waterfall(lives),
@@ -217,7 +217,8 @@ def engine_of(engine: Backend) -> dict[str, Any]:
 
 
 def _rate(outcome: Outcome) -> float | None:
-    return outcome.processed_fps if isinstance(outcome, Paced) else outcome.fps
+    rate = outcome.processed_fps if isinstance(outcome, Paced) else outcome.fps
+    return None if rate is None else round(rate, 3)
 
 
 def _states(outcomes: Sequence[Outcome]) -> dict[str, float]:

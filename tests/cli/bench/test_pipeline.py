@@ -1,0 +1,67 @@
+"""The command ``streamseg bench pipeline``, with a real small engine."""
+
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from streamseg.cli.bench.pipeline import pipeline
+from streamseg.errors import SourceError, UsageError
+from tests.benchmark.small_clip import write_clip
+
+
+@pytest.fixture
+def run():
+    app = typer.Typer()
+    app.command()(pipeline)
+    return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    return write_clip(tmp_path / "small.mp4")
+
+
+SHORT = ("--seconds", 0.3, "--rounds", 1, "--fps", 20)
+
+
+def test_tables_for_people_and_rows_for_machines(run, engine: Path, clip: Path, tmp_path: Path) -> None:
+    result = run("--engine", engine, "--source", clip, *SHORT, "--json", tmp_path / "rows.json")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.count("| live 20 fps |") == 2
+    assert "round 1 of 1: replay small.mp4" in result.stderr
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [row["key"] for row in rows] == ["replay small.mp4", "live 20 fps", "live, overloaded"]
+    assert rows[0]["engine"]["backend"] == "openvino"
+    assert rows[0]["dropped"] == 0
+
+
+def test_rows_on_stdout_are_alone_there(run, engine: Path, clip: Path) -> None:
+    result = run("--engine", engine, "--source", clip, *SHORT, "--json", "-")
+    assert result.stdout.count("\n") == 1
+    assert len(json.loads(result.stdout)) == 3
+    assert "| live 20 fps |" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "words"),
+    [
+        (("--source", "no-such.mp4"), UsageError, "no-such.mp4"),
+        (("--source", "rtsp://host/1"), UsageError, "rtsp"),
+        (("--fps", "0"), UsageError, "0 frames per second"),
+        (("--engine", "no-such-engine"), UsageError, "no-such-engine"),
+        (("--json", "no/such/folder/rows.json"), UsageError, "does not exist"),
+    ],
+)
+def test_a_wrong_call_is_refused_in_one_line(run, arguments, kind, words: str) -> None:
+    error = run(*arguments).exception
+    assert isinstance(error, kind)
+    assert words in str(error)
+    assert "\n" not in str(error)
+
+
+def test_a_file_that_is_no_clip_is_told(run, engine: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("no video")
+    assert isinstance(run("--engine", engine, "--source", tmp_path / "text.mp4").exception, SourceError)
