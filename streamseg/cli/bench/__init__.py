@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from streamseg.cli.bench.compare import compare
 from streamseg.cli.bench.nets import nets
 from streamseg.cli.bench.pipeline import pipeline
 from streamseg.cli.bench.report import report
@@ -15,6 +16,7 @@ bench = typer.Typer(
     no_args_is_help=False,
     rich_markup_mode=None,
 )
+bench.command()(compare)
 bench.command()(nets)
 bench.command()(pipeline)
 bench.command()(report)

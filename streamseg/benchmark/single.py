@@ -1,0 +1,106 @@
+"""Figures of a row that have one value and no spread: what change of each counts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from streamseg.benchmark.rows import Row
+from streamseg.benchmark.spread import BETTER, SAME, UNCLEAR, WORSE, Change
+
+BYTES = 0.05
+"""Of a size or a peak."""
+SHARE_OF_LIMIT = 0.10
+"""Relative, where a run does not say how far its rounds spread; half of it where they are apart."""
+DICE = 0.005
+HELD, FAILING = 0.02, 0.10
+"""Share of frames: where one run dropped none or was in time with all, little counts; where both failed, how
+many they failed depends on the machine's pace."""
+PRECISION = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Single:
+    """One value: None where it was not measured."""
+
+    name: str
+    value: float | None
+    kind: str
+    """``bytes``, ``dice``, ``precision``, ``limit``, ``lost`` or ``kept`` (shares of frames), ``holds``."""
+    spread: tuple[float, float] | None = None
+    """Least and most of the rounds, where known."""
+
+
+def singles(row: Row) -> dict[str, Single]:
+    """A row's figures of one value, by name."""
+    return {found.name: found for found in _found(row)}
+
+
+def _found(row: Row) -> Iterator[Single]:
+    for name, kind in (("dice", "dice"), ("mask_agreement", "dice")):
+        if name in row:
+            yield Single(name, number(row[name]), kind)
+    for name in ("model_bytes", "peak_host_bytes", "peak_gpu_bytes"):
+        if name in row:
+            yield Single(name, number(row[name]), "bytes")
+    shares, asked = row.get("precision_found"), row.get("precision")
+    if isinstance(shares, Mapping) and isinstance(asked, str):
+        yield Single(f"computes in {asked}", number(shares.get(asked, 0.0)), "precision")
+    if "limit_share" in row:
+        spread = row.get("limit_share_spread")
+        ends = [number(spread.get(end)) for end in ("min", "max")] if isinstance(spread, Mapping) else [None]
+        known = None if None in ends else (ends[0] or 0.0, ends[-1] or 0.0)
+        yield Single("limit_share", number(row["limit_share"]), "limit", known)
+    yield from _frames("", row)
+    end_to_end = row.get("end_to_end")
+    if isinstance(end_to_end, Mapping):
+        yield from _frames("end to end ", end_to_end)
+    paced = row.get("paced")
+    for pace in paced if isinstance(paced, list) else ():
+        if isinstance(pace, Mapping):
+            yield from _frames(f"at {pace.get('fps')} fps ", pace)
+
+
+def _frames(prefix: str, counts: Mapping[str, Any]) -> Iterator[Single]:
+    """Shares of frames, and what of promises is held."""
+    offered, dropped = number(counts.get("offered")), number(counts.get("dropped"))
+    if dropped is not None and offered:
+        yield Single(f"{prefix}dropped", dropped / offered, "lost")
+    if "within_budget" in counts:
+        yield Single(f"{prefix}within_budget", number(counts["within_budget"]), "kept")
+    for name, value in counts.items():
+        if name.startswith("holds_") and isinstance(value, bool):
+            yield Single(f"{prefix}{name}", float(value), "holds")
+
+
+def change_of(a: Single, b: Single) -> Change:
+    """How B's value is to A's."""
+    if a.value is None or b.value is None:
+        which = "in neither" if a.value == b.value else "in A" if a.value is None else "in B"
+        return Change(SAME if a.value == b.value else UNCLEAR, why=f"not measured {which}")
+    ratio = b.value / a.value if a.value > 0 else None
+    gain = b.value - a.value
+    if a.kind == "bytes":
+        counts = abs(gain) > BYTES * a.value
+    elif a.kind == "limit":
+        counts = abs(gain) > SHARE_OF_LIMIT * a.value
+        if a.spread is not None and b.spread is not None:
+            apart = a.spread[1] < b.spread[0] or b.spread[1] < a.spread[0]
+            counts = apart and abs(gain) > SHARE_OF_LIMIT / 2 * a.value
+    elif a.kind in ("lost", "kept"):
+        whole = 0.0 if a.kind == "lost" else 1.0
+        counts = abs(gain) > (HELD if whole in (a.value, b.value) else FAILING)
+    else:
+        counts = abs(gain) > {"dice": DICE, "precision": PRECISION, "holds": 0.5}[a.kind]
+    if a.kind in ("bytes", "lost"):
+        gain = -gain
+    return Change((BETTER if gain > 0 else WORSE) if counts else SAME, ratio)
+
+
+def number(value: object) -> float | None:
+    """A finite number; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
