@@ -6,6 +6,7 @@ import typer
 
 from streamseg.cli.bench.compare import compare
 from streamseg.cli.bench.nets import nets
+from streamseg.cli.bench.peers import peers
 from streamseg.cli.bench.pipeline import pipeline
 from streamseg.cli.bench.report import report
 from streamseg.cli.bench.streams import streams
@@ -18,6 +19,7 @@ bench = typer.Typer(
 )
 bench.command()(compare)
 bench.command()(nets)
+bench.command()(peers)
 bench.command()(pipeline)
 bench.command()(report)
 bench.command()(streams)

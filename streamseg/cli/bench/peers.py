@@ -1,0 +1,65 @@
+"""``streamseg bench peers``: other programs side by side with ours."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from streamseg.cli.bench import outputs
+from streamseg.cli.bench.options import (
+    JsonFileOption,
+    QuickOption,
+    ReportOption,
+    SourceOption,
+    ThreadsOption,
+    cores,
+)
+from streamseg.cli.console import say
+
+
+def peers(
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="runtime|pipeline|net",
+            help="What is compared; may be repeated, or several with commas. Default: all three.",
+        ),
+    ] = None,
+    source: SourceOption = None,
+    size: Annotated[
+        str, typer.Option(metavar="HxW", help="Input of the nets. INT8 is shipped for 192x224 only.")
+    ] = "192x224",
+    rounds: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Turns of each. Default: 5; 3 if --quick.")
+    ] = None,
+    threads: ThreadsOption = None,
+    quick: QuickOption = False,
+    json_file: JsonFileOption = None,
+    report: ReportOption = None,
+) -> None:
+    """Measure other programs beside ours: runtimes, video pipelines and nets.
+
+    runtime: the same weights in torch, torch.compile, ONNX Runtime, OpenCV and OpenVINO. pipeline: a plain
+    OpenCV loop and supervision, with the same engine. net: MONAI's BasicUNet and DynUNet. Needs the extra
+    bench.
+    """
+    outputs.check(json_file, report)
+    from streamseg.benchmark.peer_table import peers_lines
+    from streamseg.benchmark.peers import KINDS, PeersOptions, measure_peers
+    from streamseg.cli.process import settle_in
+    from streamseg.cli.train import parse_size
+
+    options = PeersOptions(
+        kinds=tuple(name for text in kind for name in text.split(",")) if kind else KINDS,
+        source=source,
+        size=parse_size(size),
+        rounds=rounds,
+        quick=quick,
+        threads=threads or cores(),
+        arguments=tuple(sys.argv[1:]),
+    )
+    settle_in()
+    rows = measure_peers(options, say)
+    outputs.write(rows, peers_lines(rows), json_file, report)
