@@ -93,7 +93,8 @@ def measure_streams(options: StreamsOptions, say: Say = lambda _: None) -> list[
     named = {_key(count): reason for count, reason in absent.items()}
     finish_run(run, seconds=time.monotonic() - began, others_share=others.share, absent=named)
     if not found:
-        raise EngineError(f"no number of streams could be measured: {'; '.join(named.values())}")
+        reasons = "; ".join(f"{key}: {reason}" for key, reason in named.items())
+        raise EngineError(f"no number of streams could be measured: {reasons}")
     return [_row(count, runs, options, backend, run) for count, runs in sorted(found.items())]
 
 
