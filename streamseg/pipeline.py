@@ -59,6 +59,8 @@ class Report:
     """From the decoded frame to its result, waiting included."""
     stopped: bool
     """True when ``stop`` ended the run."""
+    error: BaseException | None = None
+    """What ended the run, unless it ended as it should."""
 
 
 def replay(
@@ -75,6 +77,23 @@ def replay(
     ``max_frames`` ends the run early; ``on_result`` is called after the sinks, in the thread that
     writes. The caller closes the source. Raises whatever ended the run, after the sinks were closed.
     """
+    report = run_replay(source, segmenter, sinks, stop=stop, max_frames=max_frames, on_result=on_result)
+    if report.error is not None:
+        raise report.error
+    return report
+
+
+def run_replay(
+    source: Source,
+    segmenter: Segmenter,
+    sinks: Sequence[Sink],
+    *,
+    stop: threading.Event,
+    max_frames: int | None = None,
+    on_result: Callable[[Result], None] | None = None,
+) -> Report:
+    """:func:`replay` for those who want to know what was done before it broke: what ended the run is in the
+    report's ``error``, for the caller to raise."""
     run = _Run(segmenter, sinks, stop, on_result)
     started = time.monotonic_ns()
     closing: BaseException | None = None
@@ -87,10 +106,9 @@ def replay(
         raise
     finally:
         closing = run.close()
-    for error in (run.errors.get("write"), closing, *map(run.errors.get, ("infer", "read", "hang"))):
-        if error is not None:
-            raise error
-    return run.report((time.monotonic_ns() - started) / 1e9)
+    causes = (run.errors.get("write"), closing, *map(run.errors.get, ("infer", "read", "hang")))
+    error = next((cause for cause in causes if cause is not None), None)
+    return run.report((time.monotonic_ns() - started) / 1e9, error)
 
 
 class _Run:
@@ -189,9 +207,7 @@ class _Run:
                 age_ns = time.monotonic_ns() - frame.captured_ns
                 roi = self._segmenter.roi_of(frame)
                 # A copy of the times, since sinks may keep the result while theirs are being added.
-                result = Result(
-                    frame, segmentation, roi, dict(clock.stage_ns), age_ns, dict(clock.began_ns)
-                )
+                result = Result(frame, segmentation, roi, dict(clock.stage_ns), age_ns, dict(clock.began_ns))
                 self._deliver(result, clock)
                 self._recorder.add(clock.stage_ns)
                 self._ages.append(age_ns)
@@ -260,7 +276,7 @@ class _Run:
                     failure = failure or error
         return failure
 
-    def report(self, seconds: float) -> Report:
+    def report(self, seconds: float, error: BaseException | None) -> Report:
         return Report(
             frames=self._recorder.count,
             seconds=seconds,
@@ -269,6 +285,7 @@ class _Run:
             states=dict(self._states),
             age=Percentiles.of(self._ages),
             stopped=self._stop.is_set(),
+            error=error,
         )
 
 

@@ -16,6 +16,7 @@ from streamseg import pipeline
 from streamseg.backends import FakeBackend
 from streamseg.backends.fake import ellipse
 from streamseg.errors import EngineError, SinkError, SourceCut, StreamsegError, UsageError
+from streamseg.segment import Segmenter
 from streamseg.types import Result, Roi, Tensor
 from tests.doubles import SPEC, Clip, Collector, index_of, loop_threads, run_loop
 
@@ -32,6 +33,17 @@ def test_a_cut_source_delivers_what_came_before_then_raises(at: int) -> None:
     with pytest.raises(SourceCut, match="cut"):
         run_loop(Clip(10, fail_at=at), [sink], FakeBackend(SPEC, delay_ms=1))
     assert sink.indices == list(range(at))
+    assert sink.closed == 1
+
+
+def test_the_report_of_a_broken_run_says_what_was_done_before_and_why_it_broke() -> None:
+    sink = Collector()
+    segmenter = Segmenter(FakeBackend(SPEC, fail_at=6))
+    report = pipeline.run_replay(Clip(200), segmenter, [sink], stop=threading.Event())
+    assert isinstance(report.error, EngineError)
+    assert report.frames == report.age.count == sum(report.states.values()) == 6
+    assert report.stages["infer"].count == 6
+    assert not report.stopped
     assert sink.closed == 1
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -15,11 +13,11 @@ from streamseg.capture import open_source
 from streamseg.capture.screen import find_region
 from streamseg.cli.console import Progress, Stop, say
 from streamseg.errors import SourceError, StreamsegError
-from streamseg.latency import LatencyRecorder, Percentiles
-from streamseg.pipeline import replay
+from streamseg.latency import Percentiles
+from streamseg.pipeline import run_replay
 from streamseg.segment import Segmenter
 from streamseg.sinks import open_sink
-from streamseg.types import Backend, Frame, Image, Result, Roi, Sink, Source, SourceInfo
+from streamseg.types import Backend, Frame, Image, Roi, Sink, Source, SourceInfo
 
 SAMPLED_FRAMES, SAMPLED_EVERY = 24, 8
 """The screen finder sees this many frames, one of so many: the first few seconds of a clip."""
@@ -140,37 +138,24 @@ def _open_sinks(
 
 
 def _segment_all(run: ClipRun, source: Source, backend: Backend, options: ReplayOptions, stop: Stop) -> None:
-    tally, states, ages = LatencyRecorder(), Counter[str](), LatencyRecorder()
     info = source.info
     total = min((n for n in (info.frame_count, options.max_frames) if n), default=None)
-    began = time.monotonic()
     with Progress(info.name, total) as progress:
-
-        def note(result: Result) -> None:
-            tally.add(result.stage_ns)
-            ages.add({"age": result.age_ns})
-            states[str(result.state)] += 1
-            progress.advance()
-
-        try:
-            report = replay(
-                source,
-                Segmenter(backend, run.roi) if options.roi else _FoundRegion(backend, run.roi, info),
-                [sink for _, sink in run.sinks],
-                stop=stop.event,
-                max_frames=options.max_frames,
-                on_result=note,
-            )
-        except StreamsegError:
-            # The loop has no report of a run that broke; what it delivered before is known all the same.
-            run.frames, run.seconds, run.fps = tally.count, time.monotonic() - began, tally.fps()
-            run.states, run.stages, run.age = dict(states), tally.stages(), ages.stages().get("age")
-            raise
-    if missing := getattr(source, "note", ""):
-        say(missing)
+        report = run_replay(
+            source,
+            Segmenter(backend, run.roi) if options.roi else _FoundRegion(backend, run.roi, info),
+            [sink for _, sink in run.sinks],
+            stop=stop.event,
+            max_frames=options.max_frames,
+            on_result=lambda _: progress.advance(),
+        )
     run.frames, run.seconds, run.fps = report.frames, report.seconds, report.fps
     run.states = {str(state): count for state, count in report.states.items()}
     run.stages, run.age = report.stages, report.age if report.frames else None
+    if report.error is not None:
+        raise report.error
+    if missing := getattr(source, "note", ""):
+        say(missing)
 
 
 class _FoundRegion(Segmenter):
