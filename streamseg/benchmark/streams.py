@@ -78,10 +78,10 @@ def measure_streams(options: StreamsOptions, say: Say = lambda _: None) -> list[
     raises, and EngineError where nothing could be measured.
     """
     began = time.monotonic()
-    with TemporaryDirectory(prefix="streamseg-") as folder, Bystanders() as others:
+    with closing(options.load()) as backend, TemporaryDirectory(prefix="streamseg-") as folder:
         clip = open_clip(options.source, Path(folder))
-        with closing(options.load()) as backend:
-            _warm_up(backend)
+        _warm_up(backend)
+        with Bystanders() as others:
             found, absent = _rounds(options, backend, clip, say)
     run = start_run(
         options.arguments,
