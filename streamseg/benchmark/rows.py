@@ -50,7 +50,7 @@ def start_run(
     """
     origin = provenance(packages=packages)
     return {
-        "command": shlex.join(["streamseg", *arguments]),
+        "command": shlex.join(["streamseg", *map(_without_folders, arguments)]),
         "quick": quick,
         "date": origin["date"],
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -63,6 +63,12 @@ def start_run(
         "absent": {},
         "seconds": None,
     }
+
+
+def _without_folders(argument: str) -> str:
+    """An argument as it may be published: folders may name a person."""
+    path = Path(argument)
+    return path.name if len(path.parts) > 1 and (path.exists() or path.parent.is_dir()) else argument
 
 
 def finish_run(

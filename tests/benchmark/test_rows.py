@@ -51,3 +51,22 @@ def test_what_is_no_result_is_refused(tmp_path: Path, text: str, reason: str) ->
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"--json"):
         read_rows(tmp_path / "none.json")
+
+
+def test_the_command_is_kept_without_folders(tmp_path: Path) -> None:
+    """A result is published; a folder may be called after a patient."""
+    clip = tmp_path / "Doe_Jane" / "clip.mp4"
+    clip.parent.mkdir()
+    clip.touch()
+    arguments = [
+        "bench",
+        "nets",
+        "--source",
+        str(clip),
+        "--json",
+        str(clip.parent / "new.json"),
+        "--size",
+        "32x64",
+    ]
+    run = start_run(arguments, quick=False, threads=1, source=None, regime={})
+    assert run["command"] == "streamseg bench nets --source clip.mp4 --json new.json --size 32x64"
