@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streamseg.cli.bench import outputs
-from streamseg.cli.bench.options import JsonFileOption
 from streamseg.cli.console import say
 from streamseg.errors import UsageError
 
@@ -22,8 +21,9 @@ def compare(
     what: Annotated[
         list[str],
         typer.Argument(
-            metavar="A.json B.json | REV_A REV_B [-- OPTION...]",
-            help="Two files of --json; with --commits two revisions, and options for 'bench nets' behind --.",
+            metavar="A B [-- OPTION]",
+            help="Two files that --json of the other commands wrote. With --commits two revisions, and "
+            "options of 'bench nets' behind --.",
             show_default=False,
         ),
     ],
@@ -36,7 +36,10 @@ def compare(
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit code 1 where anything is slower, worse, or fails now.")
     ] = False,
-    json_file: JsonFileOption = None,
+    json_file: Annotated[
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Write the comparison there; - is stdout. Overwrites."),
+    ] = None,
 ) -> None:
     """Say what got slower or worse from A to B.
 
