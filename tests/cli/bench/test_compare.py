@@ -1,0 +1,105 @@
+"""``streamseg bench compare`` from the command line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streamseg.benchmark.rows import write_rows
+from streamseg.cli import main
+from tests.benchmark.compared import row, run, slower
+from tests.benchmark.small_repository import make_repository
+
+
+@pytest.fixture
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a result, one that is slower, and one of another machine."""
+    monkeypatch.chdir(tmp_path)
+    write_rows(tmp_path / "a.json", [row(dice=0.9)])
+    write_rows(tmp_path / "slow.json", [row(ms=slower(1.3), dice=0.9)])
+    write_rows(tmp_path / "other.json", [row(of=run(machine={"cores": 8}), dice=0.9)])
+    return tmp_path
+
+
+def compare(*arguments: str) -> int:
+    return main(["bench", "compare", *arguments])
+
+
+def test_two_results(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert compare("a.json", "slow.json") == 0
+    out = capsys.readouterr().out
+    assert "| nets net openvino int8 | engine_ms | 10.0 | 13.0 | +30.0 % |" in out
+    assert out.splitlines()[-1] == "2 figures compared: 1 worse, 0 better, 1 the same, 0 unclear"
+
+
+def test_strict_fails_where_something_is_worse(results: Path) -> None:
+    assert compare("a.json", "slow.json", "--strict") == 1
+    assert compare("slow.json", "a.json", "--strict") == 0
+    assert compare("a.json", "a.json", "--strict") == 0
+
+
+def test_another_machine_is_warned_of(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert compare("a.json", "other.json") == 0
+    assert "warning: the machine differs: cores 2 -> 8" in capsys.readouterr().out
+
+
+def test_for_machines(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert compare("a.json", "slow.json", "--json", "found.json") == 0
+    found = json.loads((results / "found.json").read_text())
+    assert found["counts"] == {"worse": 1, "better": 0, "same": 1, "unclear": 0}
+    capsys.readouterr()
+    assert compare("a.json", "slow.json", "--strict", "--json", "-") == 1
+    shown = capsys.readouterr()
+    assert json.loads(shown.out) == found
+    assert "2 figures compared" in shown.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "reason"),
+    [
+        (["a.json"], 2, "given were 1 files"),
+        (["a.json", "a.json", "a.json"], 2, "given were 3 files"),
+        (["a.json", "a.json", "--rounds", "3"], 2, "--rounds"),
+        (["a.json", "none.json"], 1, "none.json is no result"),
+        (["a.json", "bad.json"], 1, "bad.json is no result"),
+        (["a.json", "twice.json"], 1, "two rows"),
+        (["a.json", "a.json", "--json", "nowhere/found.json"], 2, "does not exist"),
+        (["--commits", "HEAD"], 2, "given was one"),
+        (["--commits", "HEAD", "HEAD"], 2, "no git checkout"),
+        (["--commits", "HEAD", "HEAD", "--", "--json", "x"], 2, "without --json"),
+    ],
+)
+def test_wrong_calls(
+    results: Path,
+    arguments: list[str],
+    code: int,
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(results.parent))
+    (results / "bad.json").write_text("{")
+    write_rows(results / "twice.json", [row(), row()])
+    assert compare(*arguments) == code
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert reason in shown.err
+    assert shown.err.count("\n") == 1
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_two_commits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(make_repository(tmp_path))
+    assert compare("--commits", "--strict", "--rounds", "3", "old", "slow", "--", "--net", "unet") == 1
+    shown = capsys.readouterr()
+    assert "+20.0 %" in shown.out
+    assert "| slower |" in shown.out
+    assert shown.err.count("turn ") == 6
+    calls: list[dict[str, Any]] = [json.loads(line) for line in (tmp_path / "calls").read_text().splitlines()]
+    assert all(call["arguments"][3:5] == ["--net", "unet"] for call in calls)
