@@ -24,9 +24,10 @@ from streamseg.benchmark.flops import Work, work_of
 from streamseg.benchmark.limits import Kernel, gpu_kernels, gpu_synchronize, processor_kernels
 from streamseg.benchmark.measure import Timing
 from streamseg.benchmark.nets_rows import Context, is_gpu_kernel, make_rows, run_limits
-from streamseg.benchmark.nets_run import FULL, QUICK, PointRun, Regime, Setting, reason
+from streamseg.benchmark.nets_run import PointRun, Setting, reason
 from streamseg.benchmark.plan import ON_GPU, Way, check_nets, plan
 from streamseg.benchmark.provenance import Bystanders
+from streamseg.benchmark.regime import FULL, QUICK, Regime
 from streamseg.benchmark.rows import Row, finish_run, start_run
 from streamseg.benchmark.subject import Point, Subject
 from streamseg.benchmark.subjects import Workshop
@@ -155,25 +156,27 @@ class _Bench:
     rows: list[Row] = field(default_factory=list)
     absent: dict[str, str] = field(default_factory=dict)
     kernels: dict[str, Timing] = field(default_factory=dict)
+    began: float = field(default_factory=time.monotonic)
 
     def measure(self, points: Sequence[Point]) -> None:
         for number, point in enumerate(points):
             self.say(f"{point} ({number + 1} of {len(points)})")
             try:
-                self.rows += self.measure_point(point)
+                self.rows += self.measure_point(point, len(points) - number)
             except KeyboardInterrupt:
                 self.run["stopped"] = True
                 self.absent.update((str(left), STOPPED) for left in points[number:])
                 return
 
-    def measure_point(self, point: Point) -> list[Row]:
+    def measure_point(self, point: Point, left: int) -> list[Row]:
+        """One point of those ``left``, itself included."""
         try:
             subjects, absent = self.make(point)
         except (UsageError, EngineError) as error:  # weights that need torch, or do not fit
             self.absent[str(point)] = reason(error)
             return []
         self.absent |= absent
-        done = PointRun(subjects, self.setting)
+        done = PointRun(subjects, self._setting(left))
         try:
             done.run()
         finally:
@@ -191,6 +194,14 @@ class _Bench:
         for row in rows:
             self.say(f"{row['key']}: {row['engine_fps']:.1f} frames/s")
         return rows
+
+    def _setting(self, left: int) -> Setting:
+        """What the time that is left allows, divided among the points that are left."""
+        total_s = self.setting.regime.total_s
+        if total_s is None:
+            return self.setting
+        seconds = (self.began + total_s - time.monotonic()) / left
+        return replace(self.setting, regime=self.setting.regime.within(seconds))
 
 
 def _making(shop: Workshop, ways: Sequence[Way]) -> Make:

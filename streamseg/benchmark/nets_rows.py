@@ -10,9 +10,10 @@ from streamseg.benchmark.flops import Work
 from streamseg.benchmark.life import ages_of, stages_of
 from streamseg.benchmark.limits import Kernel, Limit, limits
 from streamseg.benchmark.measure import Spread, Timing, speedup
-from streamseg.benchmark.nets_run import Measured, is_reference, on_gpu
+from streamseg.benchmark.nets_run import Measured
 from streamseg.benchmark.pipeline import EndToEnd, Paced
 from streamseg.benchmark.rows import Row
+from streamseg.benchmark.running import is_reference, on_gpu
 from streamseg.latency import Percentiles
 
 STALL = 20

@@ -8,9 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
-
-import numpy as np
+from typing import TypeVar
 
 from streamseg.benchmark.accuracy import Accuracy, Findings, Pictures, findings, judge
 from streamseg.benchmark.clip import Clip
@@ -18,76 +16,15 @@ from streamseg.benchmark.energy import Energy
 from streamseg.benchmark.limits import Kernel
 from streamseg.benchmark.measure import Call, Timing, calls_for, interleave, seconds_of
 from streamseg.benchmark.pipeline import EndToEnd, Paced, end_to_end, paced
-from streamseg.benchmark.plan import EAGER_GPU, ON_GPU
+from streamseg.benchmark.regime import FEWEST, MOST, SLOW_S, WARM_UP, Regime
+from streamseg.benchmark.running import inputs, is_reference, segmenter_of
 from streamseg.benchmark.starts import Start, start
-from streamseg.benchmark.subject import EAGER, Subject
+from streamseg.benchmark.subject import Subject
 from streamseg.benchmark.watch import Watch
 from streamseg.errors import StallError, StreamsegError
-from streamseg.preprocess import to_tensor
-from streamseg.segment import Segmenter
-from streamseg.types import Tensor
 
 T = TypeVar("T")
-INPUTS = 4
-"""Different inputs of an engine, which take turns."""
-WARM_UP = 2
-"""Calls of each variant that do not count, at the beginning of a point."""
-SLOW_S = 1.0
-"""Calls that take longer get no call that does not count before their blocks."""
-FEWEST, MOST = 4, 256
-"""Frames of one end-to-end run."""
 END = ", end to end"
-
-
-@dataclass(frozen=True, slots=True)
-class Regime:
-    """How long and how often a point is measured."""
-
-    rounds: int
-    block_s: float
-    """Of engine calls, in each round; at least one call."""
-    end_s: float
-    """Of end-to-end frames, in each round; at least FEWEST."""
-    budget_s: float
-    """No round begins that would end later, but for the first ``least_rounds``."""
-    least_rounds: int
-    paced_s: float
-    """Of each pace."""
-    pictures: int
-    """Phantoms that trained nets are judged on where there are no labelled images."""
-    untrained_pictures: int
-    """Pictures on which random weights are compared with FP32."""
-    calibration: int
-    """Phantoms for INT8, where an engine has to be built."""
-    stall_s: float
-    """A block, or anything else, that takes longer is left out."""
-    starts: bool
-    """Start each in a process of its own, for warm starts and memory."""
-    energy_s: float = 2.0
-    """Of calls whose joules are counted, where the machine counts them."""
-    paces: tuple[float, ...] = (30.0, 60.0)
-
-    def to_json(self) -> dict[str, Any]:
-        """What a result says about how it was measured."""
-        return {
-            "rounds": self.rounds,
-            "least_rounds": self.least_rounds,
-            "budget_seconds": self.budget_s,
-            "warmup_calls": WARM_UP,
-            "lead_in_calls": 1,
-            "lead_in_below_seconds": SLOW_S,
-            "block_seconds": self.block_s,
-            "end_to_end_seconds": self.end_s,
-            "end_to_end_least_frames": FEWEST,
-            "paces_fps": list(self.paces),
-            "paced_seconds": self.paced_s,
-            "calibration_frames": self.calibration,
-            "stall_seconds": self.stall_s,
-        }
-
-
-QUICK = Regime(3, 0.25, 0.4, 8.0, 2, 0.5, 8, 2, 8, 20.0, starts=False, energy_s=1.0)
-FULL = Regime(7, 0.4, 0.6, 35.0, 3, 2.0, 24, 4, 32, 60.0, starts=True)
 
 
 @dataclass(slots=True, repr=False)
@@ -197,12 +134,12 @@ class PointRun:
     def _end_to_end(self, one: Measured, frames: int) -> None:
         if one.subject.key in self._gone:
             raise StallError("its engine was left out")
-        segmenter = Segmenter(one.subject.engine, self._setting.clip.roi)
+        segmenter = segmenter_of(one.subject)
         one.ends.append(end_to_end(self._setting.clip, segmenter, frames, stall_s=self._regime.stall_s))
 
     def _pace(self, one: Measured) -> None:
         if one.subject.point.batch == 1:
-            segmenter = Segmenter(one.subject.engine, self._setting.clip.roi)
+            segmenter = segmenter_of(one.subject)
             for pace in self._regime.paces:
                 one.paced.append(paced(self._setting.clip, segmenter, pace, self._regime.paced_s))
 
@@ -268,27 +205,6 @@ class PointRun:
         self._gone.add(key)
         self.absent[key] = reason(error)
         del self.measured[key]
-
-
-def inputs(subject: Subject, clip: Clip) -> list[Tensor]:
-    """Inputs (batch, 1, H, W) of consecutive frames of a clip."""
-    point, spec = subject.point, subject.engine.spec
-    turns = itertools.cycle(clip.frames)
-    frames = [next(turns).image for _ in range(INPUTS * point.batch)]
-    images = frames if clip.roi is None else [clip.roi.crop(frame) for frame in frames]
-    tensors = [to_tensor(image, spec) for image in images]
-    return [np.concatenate(tensors[k * point.batch : (k + 1) * point.batch]) for k in range(INPUTS)]
-
-
-def is_reference(subject: Subject) -> bool:
-    """Whether others on its device are compared with it: torch eager FP32 as trained."""
-    return subject.backend in (EAGER, EAGER_GPU) and subject.precision == "fp32" and not subject.folded
-
-
-def on_gpu(subject: Subject) -> bool:
-    """Whether it runs on a GPU."""
-    runner: Any = getattr(subject.engine, "runner", None)
-    return subject.backend in ON_GPU or getattr(getattr(runner, "device", None), "type", "cpu") == "cuda"
 
 
 def reason(error: Exception) -> str:

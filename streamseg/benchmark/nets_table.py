@@ -27,7 +27,9 @@ def lines(rows: Sequence[Row]) -> list[str]:
 def net_lines(rows: Sequence[Row]) -> list[str]:
     """One net's heading and table, a line for each row."""
     points = dict.fromkeys(_point(row) for row in rows)
-    untrained = "" if rows[0]["trained"] else " (UNTRAINED: random weights)"
+    untrained = (
+        "" if rows[0]["trained"] else " (UNTRAINED: random weights; end to end with a made-up outline)"
+    )
     one = len(points) == 1
     heading = f"{rows[0]['net']}{', ' + next(iter(points)) if one else ''}{untrained}"
     head = HEAD if one else ("input", *HEAD)

@@ -1,0 +1,101 @@
+"""How long and how often the nets' benchmark measures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+WARM_UP = 2
+"""Calls of each variant that do not count, at the beginning of a point."""
+SLOW_S = 1.0
+"""Calls that take longer get no call that does not count before their blocks."""
+FEWEST, MOST = 4, 256
+"""Frames of one end-to-end run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Regime:
+    """How long and how often a point is measured."""
+
+    rounds: int
+    block_s: float
+    """Of engine calls, in each round; at least one call."""
+    end_s: float
+    """Of end-to-end frames, in each round; at least FEWEST."""
+    budget_s: float
+    """No round begins that would end later, but for the first ``least_rounds``."""
+    least_rounds: int
+    paced_s: float
+    """Of each pace."""
+    pictures: int
+    """Phantoms that trained nets are judged on where there are no labelled images."""
+    untrained_pictures: int
+    """Pictures on which random weights are compared with FP32."""
+    calibration: int
+    """Phantoms for INT8, where an engine has to be built."""
+    stall_s: float
+    """A block, or anything else, that takes longer is left out."""
+    starts: bool
+    """Start each in a process of its own, for warm starts and memory."""
+    total_s: float | None = None
+    """Where a run is to end by then, points get fewer rounds, and in the end no paces; never no rounds."""
+    energy_s: float = 2.0
+    """Of calls whose joules are counted, where the machine counts them."""
+    paces: tuple[float, ...] = (30.0, 60.0)
+
+    def to_json(self) -> dict[str, Any]:
+        """What a result says about how it was measured."""
+        return {
+            "rounds": self.rounds,
+            "least_rounds": self.least_rounds,
+            "budget_seconds": self.budget_s,
+            "warmup_calls": WARM_UP,
+            "lead_in_calls": 1,
+            "lead_in_below_seconds": SLOW_S,
+            "block_seconds": self.block_s,
+            "end_to_end_seconds": self.end_s,
+            "end_to_end_least_frames": FEWEST,
+            "paces_fps": list(self.paces),
+            "paced_seconds": self.paced_s,
+            "calibration_frames": self.calibration,
+            "stall_seconds": self.stall_s,
+        }
+
+    def within(self, seconds: float) -> Regime:
+        """The same for a point that has so many seconds left: fewer rounds; no paces where none are left."""
+        rest_s = 4 * len(self.paces) * self.paced_s + 4  # of four engines, judging included
+        return replace(
+            self,
+            budget_s=min(self.budget_s, max(0.0, seconds - rest_s)),
+            paces=self.paces if seconds > 0 else (),
+        )
+
+
+QUICK = Regime(
+    rounds=2,
+    least_rounds=1,
+    budget_s=6.0,
+    block_s=0.2,
+    end_s=0.3,
+    paced_s=0.4,
+    pictures=8,
+    untrained_pictures=2,
+    calibration=8,
+    stall_s=20.0,
+    starts=False,
+    energy_s=1.0,
+    total_s=70.0,
+)
+FULL = Regime(
+    rounds=7,
+    least_rounds=3,
+    budget_s=30.0,
+    block_s=0.4,
+    end_s=0.6,
+    paced_s=2.0,
+    pictures=24,
+    untrained_pictures=4,
+    calibration=32,
+    stall_s=60.0,
+    starts=True,
+)
