@@ -155,6 +155,7 @@ def paced(clip: Clip, segmenter: Segmenter, fps: float, seconds: float, *, budge
     if count < 1:
         raise UsageError(f"no frame comes at {fps:g} per second for {seconds:g} s; give more of either")
     source = CountedSource(PacedSource(FrameSource(clip.frames, fps, count)))
+    limit_s = count / fps + GRACE_S
     desk = Desk()
     started_ns = time.monotonic_ns()
     report = run_live(
@@ -162,7 +163,7 @@ def paced(clip: Clip, segmenter: Segmenter, fps: float, seconds: float, *, budge
         segmenter,
         displays=[desk],
         taps=[desk],
-        options=LiveOptions(age_budget_s=budget_s, seconds=count / fps + GRACE_S, roi=clip.roi),
+        options=LiveOptions(age_budget_s=budget_s, seconds=limit_s, roi=clip.roi),
         stop=threading.Event(),
     )
     seconds_taken = (time.monotonic_ns() - started_ns) / 1e9
@@ -185,17 +186,20 @@ def paced(clip: Clip, segmenter: Segmenter, fps: float, seconds: float, *, budge
         lives=lives,
         notes=(
             *desk.ledger.notes(source),
-            *_paced_notes(source, fps, count),
+            *_paced_notes(source, fps, count, over=seconds_taken < limit_s),
             *_reported(report, source, lives),
         ),
     )
 
 
-def _paced_notes(source: CountedSource, fps: float, count: int) -> list[str]:
-    """What is wrong with how frames were offered."""
+def _paced_notes(source: CountedSource, fps: float, count: int, *, over: bool) -> list[str]:
+    """What is wrong with how frames were offered, and with the run's end: ``over`` is True where it came in
+    time."""
     notes = []
     if source.offered < count:
         notes.append(f"the run ended after {source.offered} of {count} frames")
+    if not over:
+        notes.append(f"the run did not end within {GRACE_S:g} s after its last frame, and was ended")
     if (real := source.fps) is not None and real < OFFERED_SHARE * fps:
         notes.append(f"frames were offered at {real:.1f} per second, not {fps:g}: the source was held up")
     return notes
