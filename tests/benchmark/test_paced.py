@@ -18,7 +18,7 @@ from streamseg.benchmark.pipeline import paced
 from streamseg.errors import EngineError, UsageError
 from streamseg.segment import Segmenter
 from streamseg.types import Frame, State
-from tests.benchmark.meddling import Hanging, Meddling, SelfTimed
+from tests.benchmark.meddling import SPEC, Hanging, Meddling, SelfTimed
 from tests.benchmark.small_clip import small_clip
 
 
@@ -142,7 +142,7 @@ def test_a_pace_that_is_not_kept_is_told(clip: Clip, monkeypatch) -> None:
                 yield frame
 
     monkeypatch.setattr(pipeline, "FrameSource", Slow)
-    found = paced(clip, Segmenter(SelfTimed()), 200, 0.2)
+    found = paced(clip, Segmenter(SelfTimed()), 200, 0.1)
     assert any("not 200: the source was held up" in note for note in found.notes)
 
 
