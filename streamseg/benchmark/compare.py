@@ -72,7 +72,7 @@ class Comparison:
     only_b: tuple[str, ...]
     """Names of rows that the other result has not."""
     lost: Mapping[str, str]
-    """Rows of A that B was asked for and failed to measure, and why."""
+    """Rows of A that B was asked for and could not measure, and why."""
     warnings: tuple[str, ...]
     """Why the figures may not be comparable."""
     paired: bool = False
@@ -85,7 +85,7 @@ class Comparison:
 
     @property
     def worse(self) -> bool:
-        """Whether anything is, or failed."""
+        """Whether anything is, or could not be measured any more."""
         return bool(self.counts[WORSE] or self.lost)
 
     def to_json(self) -> dict[str, Any]:
@@ -156,6 +156,8 @@ def _row(a: Row, b: Row, paired: bool) -> Iterator[Finding]:
         yield Finding(bench, key, figure, _median(first), _median(second), counts, change, less)
     before, after = singles(a), singles(b)
     for name, one in before.items():
+        if paired and one.kind == "limit":
+            continue  # of one run, whose drift the turns set off better
         if name in after and (one.value is not None or after[name].value is not None):
             change = change_of(one, after[name])
             less = one.kind in ("bytes", "lost")
@@ -209,7 +211,7 @@ def lines(found: Comparison) -> list[str]:
         head = ("what", "figure", "A", "B", "change", "between", "machine set off", "verdict")
         text += ["", *table(head, [_cells(one) for one in changed]), ""]
     for name, why in found.lost.items():
-        text.append(f"failed in B: {name}: {why}")
+        text.append(f"not measured in B: {name}: {why}")
     for where, names in (("A", found.only_a), ("B", found.only_b)):
         if names:
             text.append(f"only in {where}: {_some(names)}")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from streamseg.benchmark.rows import Row
-from streamseg.benchmark.spread import BETTER, SAME, UNCLEAR, WORSE, Change
+from streamseg.benchmark.spread import BETTER, LEAST_ROUNDS, SAME, UNCLEAR, WORSE, Change
 
 BYTES = 0.05
 """Of a size or a peak."""
@@ -18,6 +18,8 @@ DICE = 0.005
 HELD, FAILING = 0.02, 0.10
 """Share of frames: where one run dropped none or was in time with all, little counts; where both failed, how
 many they failed depends on the machine's pace."""
+CHANCE = 3.0
+"""Standard errors by which shares of few frames must differ; neighbours share their fate, so not two."""
 PRECISION = 0.01
 
 
@@ -29,6 +31,8 @@ class Single:
     value: float | None
     kind: str
     """``bytes``, ``dice``, ``precision``, ``limit``, ``lost`` or ``kept`` (shares of frames), ``holds``."""
+    count: int | None = None
+    """Of how many frames it is a share, or how many rounds it is from; None where that is of no matter."""
     spread: tuple[float, float] | None = None
     """Least and most of the rounds, where known."""
 
@@ -52,7 +56,8 @@ def _found(row: Row) -> Iterator[Single]:
         spread = row.get("limit_share_spread")
         ends = [number(spread.get(end)) for end in ("min", "max")] if isinstance(spread, Mapping) else [None]
         known = None if None in ends else (ends[0] or 0.0, ends[-1] or 0.0)
-        yield Single("limit_share", number(row["limit_share"]), "limit", known)
+        counts = [len(values) for values in row["rounds"].values() if isinstance(values, list)]
+        yield Single("limit_share", number(row["limit_share"]), "limit", max(counts, default=0), known)
     yield from _frames("", row)
     end_to_end = row.get("end_to_end")
     if isinstance(end_to_end, Mapping):
@@ -67,9 +72,12 @@ def _frames(prefix: str, counts: Mapping[str, Any]) -> Iterator[Single]:
     """Shares of frames, and what of promises is held."""
     offered, dropped = number(counts.get("offered")), number(counts.get("dropped"))
     if dropped is not None and offered:
-        yield Single(f"{prefix}dropped", dropped / offered, "lost")
+        yield Single(f"{prefix}dropped", dropped / offered, "lost", int(offered))
     if "within_budget" in counts:
-        yield Single(f"{prefix}within_budget", number(counts["within_budget"]), "kept")
+        kept = number(counts["within_budget"])
+        yield Single(
+            f"{prefix}within_budget", kept, "kept", int(number(counts.get("processed")) or 0) or None
+        )
     for name, value in counts.items():
         if name.startswith("holds_") and isinstance(value, bool):
             yield Single(f"{prefix}{name}", float(value), "holds")
@@ -89,14 +97,26 @@ def change_of(a: Single, b: Single) -> Change:
         if a.spread is not None and b.spread is not None:
             apart = a.spread[1] < b.spread[0] or b.spread[1] < a.spread[0]
             counts = apart and abs(gain) > SHARE_OF_LIMIT / 2 * a.value
+        if counts and min(a.count or 0, b.count or 0) < LEAST_ROUNDS:
+            return Change(UNCLEAR, ratio, why=f"fewer than {LEAST_ROUNDS} rounds")
     elif a.kind in ("lost", "kept"):
         whole = 0.0 if a.kind == "lost" else 1.0
-        counts = abs(gain) > (HELD if whole in (a.value, b.value) else FAILING)
+        least = HELD if whole in (a.value, b.value) else FAILING
+        counts = abs(gain) > max(least, CHANCE * _standard_error(a, b))
     else:
         counts = abs(gain) > {"dice": DICE, "precision": PRECISION, "holds": 0.5}[a.kind]
     if a.kind in ("bytes", "lost"):
         gain = -gain
     return Change((BETTER if gain > 0 else WORSE) if counts else SAME, ratio)
+
+
+def _standard_error(a: Single, b: Single) -> float:
+    """Of the difference of two shares of frames, were both the same; 0 where their numbers are not known."""
+    if not a.count or not b.count or a.value is None or b.value is None:
+        return 0.0
+    both = a.count + b.count
+    share = (a.value * a.count + b.value * b.count + 1) / (both + 2)  # none of few is not none of all
+    return math.sqrt(share * (1 - share) * (1 / a.count + 1 / b.count))
 
 
 def number(value: object) -> float | None:

@@ -87,7 +87,7 @@ def test_rows_that_one_result_lacks_are_named() -> None:
     assert found.only_b == ("nets new",)
     assert found.worse
     text = "\n".join(lines(found))
-    assert "failed in B: nets x: it hung" in text
+    assert "not measured in B: nets x: it hung" in text
     assert "only in A: nets w" in text
     assert "only in B: nets new" in text
 
@@ -111,7 +111,8 @@ def test_warnings_say_of_how_many_rows() -> None:
 def test_turns_are_compared_in_pairs() -> None:
     a, b = row(ms=[10.0, 15.0, None, 8.0]), row(ms=[11.0, 16.6, 10.0, 8.75])
     assert compare([a], [b]).counts[UNCLEAR] == 1
-    found = compare([a], [b], paired=True)
+    found = compare([{**a, "limit_share": 0.5}], [{**b, "limit_share": 0.1}], paired=True)
+    assert len(found.findings) == 1
     assert found.counts[WORSE] == 1
     assert found.findings[0].rounds == (3, 3)
     assert found.findings[0].change.ratio == pytest.approx(1.1)

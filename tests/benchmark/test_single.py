@@ -46,7 +46,7 @@ def test_what_counts(name: str, a: Any, b: Any, verdict: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("dropped", "verdict"), [((0, 1), SAME), ((0, 5), WORSE), ((5, 0), BETTER), ((40, 45), SAME)]
+    ("dropped", "verdict"), [((0, 1), SAME), ((0, 10), WORSE), ((10, 0), BETTER), ((40, 45), SAME)]
 )
 def test_dropped_frames_count_by_share_of_those_offered(dropped: tuple[int, int], verdict: str) -> None:
     a, b = ({"offered": 100, "dropped": count} for count in dropped)
@@ -54,6 +54,13 @@ def test_dropped_frames_count_by_share_of_those_offered(dropped: tuple[int, int]
     assert verdicts({"end_to_end": a}, {"end_to_end": b}) == {"end to end dropped": verdict}
     paces = [{"paced": [{"fps": 30, **counts, "within_budget": 1.0}]} for counts in (a, b)]
     assert verdicts(*paces) == {"at 30 fps dropped": verdict, "at 30 fps within_budget": SAME}
+
+
+def test_shares_of_few_frames_are_chance() -> None:
+    few, many = ({"within_budget": 1.0, "processed": count} for count in (12, 300))
+    assert verdicts(few, {**few, "within_budget": 0.84}) == {"within_budget": SAME}
+    assert verdicts(few, {**few, "within_budget": 0.0}) == {"within_budget": WORSE}
+    assert verdicts(many, {**many, "within_budget": 0.95}) == {"within_budget": WORSE}
 
 
 def test_an_engine_that_computes_less_in_what_was_asked_is_worse() -> None:
@@ -66,6 +73,9 @@ def test_an_engine_that_computes_less_in_what_was_asked_is_worse() -> None:
 def test_shares_of_the_limit_whose_rounds_are_apart_count_earlier() -> None:
     a = {"limit_share": 0.50, "limit_share_spread": {"median": 0.5, "min": 0.49, "max": 0.51}}
     b = {"limit_share": 0.46, "limit_share_spread": {"median": 0.46, "min": 0.45, "max": 0.47}}
+    few = {"limit_share": 0.2, "limit_share_spread": {"median": 0.2, "min": 0.2, "max": 0.2}}
+    short = {**row(ms=[10.0]), **few}
+    assert change_of(singles(row(**a))["limit_share"], singles(short)["limit_share"]).verdict == UNCLEAR
     wide = {"limit_share": 0.40, "limit_share_spread": {"median": 0.4, "min": 0.2, "max": 0.5}}
     assert verdicts(a, b) == {"limit_share": WORSE}
     assert verdicts(a, wide) == {"limit_share": SAME}

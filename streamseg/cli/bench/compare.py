@@ -34,7 +34,10 @@ def compare(
         int | None, typer.Option("--rounds", min=1, metavar="N", help="With --commits: turns. Default: 3.")
     ] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit code 1 where anything is slower, worse, or fails now.")
+        bool,
+        typer.Option(
+            "--strict", help="Exit code 1 where anything is slower, worse, or cannot be measured any more."
+        ),
     ] = False,
     json_file: Annotated[
         Path | None,
