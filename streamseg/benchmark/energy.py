@@ -1,4 +1,4 @@
-"""Joules that a block of work took, as processor packages (RAPL) and NVIDIA GPUs (NVML) count them.
+"""Joules that a block of work took, as processor packages (RAPL) and an NVIDIA GPU (NVML) count them.
 
 What they count is the whole package or board: idle power and others' work are in it. Counters move every
 millisecond (RAPL) to hundred milliseconds (NVML), so a block should last a second or more; and less than the
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +18,7 @@ from typing import Protocol, Self
 
 POWERCAP = Path("/sys/class/powercap")
 NVML = "libnvidia-ml.so.1"
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 SAMPLE_S = 0.05
 """Between two looks at the power of a GPU that has no counter."""
 
@@ -25,7 +27,7 @@ class Meter(Protocol):
     """Counts the energy of one part of the machine."""
 
     name: str
-    """``package-0``, ``gpu-0``."""
+    """``package-0``, ``gpu``."""
 
     def start(self) -> None:
         """Begin a block. Raises OSError."""
@@ -39,7 +41,7 @@ class Energy:
 
     def __init__(self, powercap: Path = POWERCAP, nvml: str = NVML) -> None:
         self.joules: dict[str, float] | None = None
-        """After the block: such as ``{"package-0": 31.2, "gpu-0": 870.0}``."""
+        """After the block: such as ``{"package-0": 31.2, "gpu": 870.0}``."""
         self.why: str = ""
         """Where ``joules`` is None, the reason; empty otherwise."""
         self._places = powercap, nvml
@@ -56,7 +58,7 @@ class Energy:
         powercap, nvml = self._places
         found: list[Meter] = []
         reasons = []
-        for find in (lambda: gpus(self._close.enter_context(open_nvml(nvml))), lambda: packages(powercap)):
+        for find in (lambda: [gpu(self._close.enter_context(open_nvml(nvml)))], lambda: packages(powercap)):
             try:
                 found += find()
             except OSError as error:
@@ -126,12 +128,11 @@ def packages(powercap: Path = POWERCAP) -> list[Package]:
 class Gpu:
     """A GPU's counter of millijoules; for one without, its power, looked at every now and then."""
 
-    def __init__(self, library: ctypes.CDLL, index: int) -> None:
+    name = "gpu"
+
+    def __init__(self, library: ctypes.CDLL, handle: ctypes.c_void_p) -> None:
         """Raises OSError where it has neither."""
-        self.name = f"gpu-{index}"
-        self._library = library
-        self._handle = ctypes.c_void_p()
-        _checked(library, "nvmlDeviceGetHandleByIndex_v2", ctypes.c_uint(index), ctypes.byref(self._handle))
+        self._library, self._handle = library, handle
         self._samples: PowerSamples | None = None
         self._began = 0
         try:
@@ -212,19 +213,23 @@ def open_nvml(name: str = NVML) -> Iterator[ctypes.CDLL]:
         library.nvmlShutdown()
 
 
-def gpus(library: ctypes.CDLL) -> list[Gpu]:
-    """All GPUs whose energy can be read. Raises OSError where there is none."""
+def gpu(library: ctypes.CDLL) -> Gpu:
+    """The GPU that engines run on: the first that CUDA sees, as far as CUDA_VISIBLE_DEVICES tells.
+
+    Raises OSError where there is none, or where it has neither counter nor power (a part of one, by MIG).
+    """
     count = ctypes.c_uint()
     _checked(library, "nvmlDeviceGetCount_v2", ctypes.byref(count))
-    found, reasons = [], ["the NVIDIA driver has no GPU"]
-    for index in range(count.value):
-        try:
-            found.append(Gpu(library, index))
-        except OSError as error:  # a part of a GPU (MIG) has neither counter nor power
-            reasons.append(str(error))
-    if not found:
-        raise OSError(reasons[-1])
-    return found
+    first = os.environ.get(VISIBLE, "0").split(",")[0].strip()
+    if count.value == 0 or not first or first == "-1":
+        raise FileNotFoundError("the NVIDIA driver has no GPU, or CUDA is kept from seeing it")
+    handle = ctypes.c_void_p()
+    if first.isdecimal():
+        index = ctypes.c_uint(int(first))
+        _checked(library, "nvmlDeviceGetHandleByIndex_v2", index, ctypes.byref(handle))
+    else:
+        _checked(library, "nvmlDeviceGetHandleByUUID", first.encode(), ctypes.byref(handle))
+    return Gpu(library, handle)
 
 
 def _checked(library: ctypes.CDLL, function: str, *arguments: object) -> None:

@@ -15,6 +15,7 @@ from streamseg.benchmark.energy import Energy, PowerSamples, joules_per_frame
 NO_DRIVER = "libno-such-driver.so.7"
 LIBRARY = """
 #include <stdio.h>
+#include <string.h>
 static unsigned long long value(const char *name) {
     char path[4096];
     snprintf(path, sizeof path, "%s%s", FOLDER, name);
@@ -31,6 +32,9 @@ int nvmlDeviceGetCount_v2(unsigned int *count) { *count = 2; return 0; }
 int nvmlDeviceGetHandleByIndex_v2(unsigned int index, void **device) {
     *device = (void *)(0x7f0000000000ULL + index);
     return 0;
+}
+int nvmlDeviceGetHandleByUUID(const char *uuid, void **device) {
+    return nvmlDeviceGetHandleByIndex_v2(strcmp(uuid, "GPU-second") == 0, device);
 }
 int nvmlDeviceGetTotalEnergyConsumption(void *device, unsigned long long *millijoules) {
     if ((unsigned long long)device != 0x7f0000000000ULL) return 3;
@@ -134,23 +138,44 @@ def library(tmp_path: Path) -> Path:
     return made
 
 
-def test_gpus_by_counter_and_by_power(library: Path, tmp_path: Path) -> None:
+def test_a_gpu_by_its_counter(library: Path, tmp_path: Path) -> None:
+    with Energy(tmp_path / "no-rapl", str(library)) as energy:
+        (tmp_path / "energy").write_text(str(2**40 + 45_000))
+    assert energy.joules == {"gpu": pytest.approx(45.0)}
+
+
+@pytest.mark.parametrize("visible", ["1", "1,0", "GPU-second"])
+def test_a_gpu_by_its_power(
+    library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     began = time.monotonic()
     with Energy(tmp_path / "no-rapl", str(library)) as energy:
         time.sleep(0.2)
-        (tmp_path / "energy").write_text(str(2**40 + 45_000))
     seconds = time.monotonic() - began
     assert energy.joules is not None
-    assert energy.joules["gpu-0"] == pytest.approx(45.0)
-    assert 0.2 * 120 <= energy.joules["gpu-1"] <= seconds * 120
+    assert 0.2 * 120 <= energy.joules["gpu"] <= seconds * 120
     assert not [thread for thread in threading.enumerate() if thread.name == "streamseg-power"]
 
 
-def test_a_gpu_without_both_is_left_out(library: Path, tmp_path: Path) -> None:
-    (tmp_path / "power").write_text("0")
+@pytest.mark.parametrize(("visible", "power"), [("1", "0"), ("", "120000"), ("-1", "120000")])
+def test_a_gpu_that_says_nothing_or_is_not_seen(
+    library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: str, power: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    (tmp_path / "power").write_text(power)
     with Energy(tmp_path / "no-rapl", str(library)) as energy:
         pass
-    assert energy.joules == {"gpu-0": 0.0}
+    assert energy.joules is None
+    assert energy.why
+
+
+@pytest.mark.gpu
+def test_a_real_gpu_counts() -> None:
+    with Energy() as energy:
+        time.sleep(1.0)
+    assert energy.joules is not None, energy.why
+    assert 1 < energy.joules["gpu"] < 5000
 
 
 def test_power_is_summed_over_time() -> None:
