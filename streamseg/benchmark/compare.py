@@ -159,7 +159,7 @@ def _row(a: Row, b: Row, paired: bool) -> Iterator[Finding]:
         if paired and one.kind == "limit":
             continue  # of one run, whose drift the turns set off better
         if name in after and (one.value is not None or after[name].value is not None):
-            change = change_of(one, after[name])
+            change = change_of(one, after[name], machine_ratio(a, b))
             less = one.kind in ("bytes", "lost")
             yield Finding(bench, key, name, one.value, after[name].value, None, change, less)
 

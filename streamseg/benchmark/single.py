@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from streamseg.benchmark.rows import Row
-from streamseg.benchmark.spread import BETTER, LEAST_ROUNDS, SAME, UNCLEAR, WORSE, Change
+from streamseg.benchmark.spread import BETTER, KNOWN, LEAST_ROUNDS, SAME, UNCLEAR, WORSE, Change, machines_own
 
 BYTES = 0.05
 """Of a size or a peak."""
@@ -83,31 +83,44 @@ def _frames(prefix: str, counts: Mapping[str, Any]) -> Iterator[Single]:
             yield Single(f"{prefix}{name}", float(value), "holds")
 
 
-def change_of(a: Single, b: Single) -> Change:
-    """How B's value is to A's."""
+def change_of(a: Single, b: Single, machine: float | None = None) -> Change:
+    """How B's value is to A's. ``machine`` is how many times as fast the machine itself was in B, if known:
+    frames that come late or are dropped on a slower one need not be the program's fault.
+    """
+    change = _change(a, b)
+    if machine is not None and a.kind in ("lost", "kept", "holds"):
+        slower, faster = machine < 1 / (1 + KNOWN), machine > 1 + KNOWN
+        if (change.verdict == WORSE and slower) or (change.verdict == BETTER and faster):
+            return replace(change, verdict=UNCLEAR, why=machines_own(machine))
+    return change
+
+
+def _change(a: Single, b: Single) -> Change:
     if a.value is None or b.value is None:
         which = "in neither" if a.value == b.value else "in A" if a.value is None else "in B"
         return Change(SAME if a.value == b.value else UNCLEAR, why=f"not measured {which}")
     ratio = b.value / a.value if a.value > 0 else None
-    gain = b.value - a.value
+    gain = a.value - b.value if a.kind in ("bytes", "lost") else b.value - a.value
+    if abs(gain) <= _least(a, b, a.value, b.value):
+        return Change(SAME, ratio)
+    if a.kind == "limit" and min(a.count or 0, b.count or 0) < LEAST_ROUNDS:
+        return Change(UNCLEAR, ratio, why=f"fewer than {LEAST_ROUNDS} rounds")
+    return Change(BETTER if gain > 0 else WORSE, ratio)
+
+
+def _least(a: Single, b: Single, before: float, after: float) -> float:
+    """The largest difference of the values that does not count."""
     if a.kind == "bytes":
-        counts = abs(gain) > BYTES * a.value
-    elif a.kind == "limit":
-        counts = abs(gain) > SHARE_OF_LIMIT * a.value
-        if a.spread is not None and b.spread is not None:
-            apart = a.spread[1] < b.spread[0] or b.spread[1] < a.spread[0]
-            counts = apart and abs(gain) > SHARE_OF_LIMIT / 2 * a.value
-        if counts and min(a.count or 0, b.count or 0) < LEAST_ROUNDS:
-            return Change(UNCLEAR, ratio, why=f"fewer than {LEAST_ROUNDS} rounds")
-    elif a.kind in ("lost", "kept"):
+        return BYTES * before
+    if a.kind == "limit":
+        if a.spread is None or b.spread is None:
+            return SHARE_OF_LIMIT * before
+        apart = a.spread[1] < b.spread[0] or b.spread[1] < a.spread[0]
+        return SHARE_OF_LIMIT / 2 * before if apart else math.inf
+    if a.kind in ("lost", "kept"):
         whole = 0.0 if a.kind == "lost" else 1.0
-        least = HELD if whole in (a.value, b.value) else FAILING
-        counts = abs(gain) > max(least, CHANCE * _standard_error(a, b))
-    else:
-        counts = abs(gain) > {"dice": DICE, "precision": PRECISION, "holds": 0.5}[a.kind]
-    if a.kind in ("bytes", "lost"):
-        gain = -gain
-    return Change((BETTER if gain > 0 else WORSE) if counts else SAME, ratio)
+        return max(HELD if whole in (before, after) else FAILING, CHANCE * _standard_error(a, b))
+    return {"dice": DICE, "precision": PRECISION, "holds": 0.5}[a.kind]
 
 
 def _standard_error(a: Single, b: Single) -> float:

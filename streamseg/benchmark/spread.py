@@ -128,9 +128,14 @@ def _agreed(found: str, relative: str, machine: float) -> tuple[str, str]:
     if found == relative:
         return found, WIDE if found == UNCLEAR else ""
     if {found, relative} & {WORSE, BETTER}:
-        pace = "slower" if machine < 1 else "faster"
-        return UNCLEAR, f"the machine itself was {abs(machine - 1):.0%} {pace}".replace("%", " %")
+        return UNCLEAR, machines_own(machine)
     return SAME, ""
+
+
+def machines_own(machine: float) -> str:
+    """Why a change that the machine's own explains is unclear; ``machine`` as in :class:`Change`."""
+    pace = "slower" if machine < 1 else "faster"
+    return f"the machine itself was {abs(machine - 1):.0%} {pace}".replace("%", " %")
 
 
 def _welch(a: Sequence[float], b: Sequence[float]) -> float:

@@ -63,6 +63,30 @@ def test_shares_of_few_frames_are_chance() -> None:
     assert verdicts(many, {**many, "within_budget": 0.95}) == {"within_budget": WORSE}
 
 
+@pytest.mark.parametrize(
+    ("b", "machine", "verdict"),
+    [
+        (0.5, 1.0, WORSE),
+        (0.5, 0.8, UNCLEAR),
+        (0.5, 1.2, WORSE),
+        (1.0, 1.2, UNCLEAR),
+        (1.0, 1.0, BETTER),
+        (1.0, 0.8, BETTER),
+        (0.8, 0.8, SAME),
+    ],
+)
+def test_frames_that_the_machines_own_change_explains(b: float, machine: float, verdict: str) -> None:
+    before, after = (singles(row(within_budget=value))["within_budget"] for value in (0.8, b))
+    change = change_of(before, after, machine)
+    assert change.verdict == verdict
+    assert ("the machine itself was 20 %" in change.why) == (verdict == UNCLEAR)
+
+
+def test_a_slow_machine_excuses_no_wrong_masks() -> None:
+    before, after = (singles(row(dice=value))["dice"] for value in (0.9, 0.8))
+    assert change_of(before, after, 0.5).verdict == WORSE
+
+
 def test_an_engine_that_computes_less_in_what_was_asked_is_worse() -> None:
     a, b = ({"precision": "int8", "precision_found": found} for found in ({"int8": 0.8}, {"fp32": 1.0}))
     assert verdicts(a, b) == {"computes in int8": WORSE}
