@@ -19,6 +19,7 @@ from streamseg.live.report import LiveReport
 from streamseg.segment import Segmenter
 from streamseg.steady import Steady
 from streamseg.types import Backend
+from streamseg.view import View
 
 WARM_S = 1.0
 """Frames of the first second are processed like all others, but not counted."""
@@ -34,6 +35,8 @@ class Offer:
     seconds: float = 8.0
     """Counted, behind the warm-up."""
     budget_s: float = 0.15
+    draw: bool = True
+    """Its display draws what people would see, and throws it away; False shows nothing."""
     warm_s: float = WARM_S
     stall_s: float = 10.0
     """Streams that have not come to their end so long after their last frame are stopped."""
@@ -107,8 +110,8 @@ def run_streams(clip: Clip, backend: Backend, count: int, offer: Offer) -> Strea
     """Offer the clip's frames from memory to ``count`` live loops, which share the engine, at equal distances
     within a frame's interval.
 
-    Each has its own segmentation, steadied, and its own display, which draws what people would see and throws
-    it away. Raises what ended a stream before its time, and StallError for an engine that gives no answer.
+    Each has its own segmentation, steadied, and its own display. Raises what ended a stream before its time,
+    and StallError for an engine that gives no answer.
     """
     stop = threading.Event()
     with SharedEngine(backend) as shared:
@@ -146,7 +149,7 @@ class Stream:
         )
         self._segmenter = Segmenter(lane, steady=Steady())
         self._options = LiveOptions(age_budget_s=offer.budget_s, roi=clip.roi)
-        self._desk = Desk()
+        self._desk = Desk() if offer.draw else _Undrawn()
         self._report: LiveReport | None = None
         self._raised: BaseException | None = None
         self._thread: threading.Thread | None = None
@@ -206,6 +209,13 @@ class Stream:
     def _open(self) -> CountedSource:
         time.sleep(max(0.0, (self._begin_ns - time.monotonic_ns()) / 1e9))
         return self._source
+
+
+class _Undrawn(Desk):
+    """Where outlines are only used, not looked at."""
+
+    def show(self, view: View) -> None:
+        """Nothing to draw."""
 
 
 def _processor_share(begin_ns: int, seconds: float) -> float | None:

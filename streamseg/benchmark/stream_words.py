@@ -46,7 +46,8 @@ def streams_lines(rows: Sequence[Row]) -> list[str]:
     ]
     absent = [f"- {key} absent: {reason}" for key, reason in rows[0]["run"]["absent"].items()]
     notes = [f"- {row['key']}: {note}" for row in rows for note in row["notes"]]
-    title = f"Streams of {rows[0]['source_fps']:g} frames/s, engine {engine['name']}"
+    undrawn = "" if rows[0]["run"]["regime"].get("drawn", True) else ", nothing drawn"
+    title = f"Streams of {rows[0]['source_fps']:g} frames/s, engine {engine['name']}{undrawn}"
     more = [*absent, *notes]
     return [
         title,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,12 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from streamseg.backends.shared import SharedEngine
+from streamseg.backends.shared import CLOSE_S, SharedEngine
 from streamseg.benchmark.clip import Clip, open_clip
 from streamseg.benchmark.modes import engine_of
 from streamseg.benchmark.provenance import Bystanders
 from streamseg.benchmark.rows import Row, finish_run, start_run
 from streamseg.benchmark.stream_run import Offer, StreamCount, StreamsRun, run_streams
+from streamseg.benchmark.watch import Watch
 from streamseg.errors import EngineError, StallError, UsageError
 from streamseg.latency import Percentiles
 from streamseg.strict_json import finite
@@ -47,8 +48,10 @@ Say = Callable[[str], None]
 class StreamsOptions:
     """What is measured."""
 
-    load: Callable[[], Backend]
-    """Loads the engine; one that takes several frames at a time gets those of several streams."""
+    load: Callable[[bool], Backend]
+    """Loads the engine; True: for throughput, with the cores divided among lanes, else for one frame at a
+    time. The first serves numbers of streams that fill its lanes, the second those that do not. An engine
+    that takes several frames in a call gets those of several streams."""
     source: str | None = None
     """A recorded clip; None is a phantom clip."""
     counts: tuple[int, ...] = (1, 2, 4, 8)
@@ -78,11 +81,11 @@ def measure_streams(options: StreamsOptions, say: Say = lambda _: None) -> list[
     raises, and EngineError where nothing could be measured.
     """
     began = time.monotonic()
-    with closing(options.load()) as backend, TemporaryDirectory(prefix="streamseg-") as folder:
+    with ExitStack() as opened, TemporaryDirectory(prefix="streamseg-") as folder:
+        engines = _engines(options, opened)
         clip = open_clip(options.source, Path(folder))
-        _warm_up(backend)
         with Bystanders() as others:
-            found, absent = _rounds(options, backend, clip, say)
+            found, absent = _rounds(options, engines, clip, say)
     run = start_run(
         options.arguments,
         quick=options.quick,
@@ -95,7 +98,7 @@ def measure_streams(options: StreamsOptions, say: Say = lambda _: None) -> list[
     if not found:
         reasons = "; ".join(f"{key}: {reason}" for key, reason in named.items())
         raise EngineError(f"no number of streams could be measured: {reasons}")
-    return [_row(count, runs, options, backend, run) for count, runs in sorted(found.items())]
+    return [_row(count, runs, options, engines[count], run) for count, runs in sorted(found.items())]
 
 
 def _regime(options: StreamsOptions) -> dict[str, Any]:
@@ -107,8 +110,29 @@ def _regime(options: StreamsOptions) -> dict[str, Any]:
         "warmup_calls": WARM_UP,
         "paces_fps": [offer.fps],
         "budget_ms": offer.budget_s * 1e3,
+        "drawn": offer.draw,
         "streams": list(options.counts),
     }
+
+
+def _engines(options: StreamsOptions, opened: ExitStack) -> dict[int, Backend]:
+    """The engine for each number of streams, warm."""
+    counts = sorted(set(options.counts))
+    many = options.load(True)
+    opened.callback(_let_go, many)
+    _warm_up(many)
+    few, lanes = many, int(getattr(many, "lanes", 1))
+    if counts[0] < lanes:
+        few = options.load(False)
+        opened.callback(_let_go, few)
+        _warm_up(few)
+    return {count: many if count >= lanes else few for count in counts}
+
+
+def _let_go(engine: Backend) -> None:
+    """Close an engine, unless it hangs: what was measured must not wait for it."""
+    with Watch(CLOSE_S) as watch, suppress(StallError):
+        watch.run(engine.close)
 
 
 def _warm_up(backend: Backend) -> None:
@@ -119,7 +143,7 @@ def _warm_up(backend: Backend) -> None:
 
 
 def _rounds(
-    options: StreamsOptions, backend: Backend, clip: Clip, say: Say
+    options: StreamsOptions, engines: Mapping[int, Backend], clip: Clip, say: Say
 ) -> tuple[dict[int, list[StreamsRun]], dict[int, str]]:
     """The runs of each number of streams, and why others have none."""
     counts = sorted(set(options.counts))
@@ -133,8 +157,8 @@ def _rounds(
                 absent[count] = f"{missed} were too many already"
                 continue
             try:
-                found[count].append(run_streams(clip, backend, count, options.offer))
-            except StallError as error:  # the only engine there is
+                found[count].append(run_streams(clip, engines[count], count, options.offer))
+            except StallError as error:  # it would hang the others as well
                 absent[count] = _line(error)
                 rest = {other: "the engine hung before" for other, runs in found.items() if not runs}
                 return _whole(found, absent), rest | absent

@@ -80,6 +80,15 @@ def test_too_many_streams_drop_what_the_engine_has_no_time_for_all_alike() -> No
     assert max(each) - min(each) <= 3 + 0.2 * max(each)  # nobody starves
 
 
+@pytest.mark.parametrize("draw", [True, False])
+def test_displays_draw_unless_there_are_none(monkeypatch: pytest.MonkeyPatch, draw: bool) -> None:
+    drawn: list[object] = []
+    monkeypatch.setattr("streamseg.benchmark.ends.LivePainter.paint", lambda self, view: drawn.append(view))
+    stream = run_streams(CLIP, Slow(0), 1, Offer(seconds=0.2, warm_s=0, draw=draw)).streams[0]
+    assert bool(drawn) == draw
+    assert stream.in_time > 0  # displayed it is
+
+
 def test_ages_hold_the_engines_delay() -> None:
     run = run_streams(CLIP, Slow(60), 1, SHORT)
     assert min(run.streams[0].ages_ns) >= 60e6

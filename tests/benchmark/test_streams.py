@@ -35,7 +35,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def options(**changes: Any) -> StreamsOptions:
-    values = {"load": lambda: FakeBackend(SPEC), "counts": (2, 1), "offer": SHORT, "rounds": 2} | changes
+    values = {"load": lambda many: FakeBackend(SPEC), "counts": (2, 1), "offer": SHORT, "rounds": 2} | changes
     return StreamsOptions(**values)
 
 
@@ -64,7 +64,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, answer: Any) -> list[int]:
 def test_a_row_per_number_of_streams_with_all_that_a_row_has(tmp_path: Path) -> None:
     loaded = FakeBackend(SPEC)
     told: list[str] = []
-    rows = measure_streams(options(load=lambda: loaded, arguments=("bench", "streams")), told.append)
+    rows = measure_streams(options(load=lambda many: loaded, arguments=("bench", "streams")), told.append)
     assert [row["key"] for row in rows] == ["1 stream", "2 streams"]
     for row in rows:
         assert row.keys() == FIELDS
@@ -144,6 +144,19 @@ def test_an_engine_that_hangs_ends_it_with_what_was_measured(monkeypatch: pytest
     assert rows[0]["run"]["absent"] == {"2 streams": "no answer", "4 streams": "the engine hung before"}
 
 
+def test_an_engine_that_cannot_even_be_closed_does_not_keep_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "CLOSE_S", 0.05)
+    scripted(monkeypatch, lambda count, call: stream())
+    free = threading.Event()
+
+    class Wedged(FakeBackend):
+        def close(self) -> None:
+            free.wait(60)
+
+    assert len(measure_streams(options(load=lambda many: Wedged(SPEC)))) == 2
+    free.set()
+
+
 def test_nothing_measured_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     scripted(monkeypatch, lambda count, call: EngineError("it broke"))
     with pytest.raises(EngineError, match="1 stream: it broke"):
@@ -186,6 +199,29 @@ def test_a_number_that_is_held_above_one_that_is_not_does_not_count() -> None:
     assert "and 1 within 150 ms" in verdict(rows)
 
 
+def test_few_streams_get_the_engine_of_one_frame_and_many_that_of_lanes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[FakeBackend] = []
+    used: dict[int, int] = {}
+
+    def load(many: bool) -> FakeBackend:
+        made.append(FakeBackend(SPEC, lanes=3 if many else 1))
+        return made[-1]
+
+    def run(clip: object, backend: FakeBackend, count: int, offer: Offer) -> StreamsRun:
+        used[count] = backend.lanes
+        return StreamsRun((stream(),) * count, None, None)
+
+    monkeypatch.setattr(streams, "run_streams", run)
+    rows = measure_streams(options(load=load, counts=(1, 2, 3, 8)))
+    assert used == {1: 1, 2: 1, 3: 3, 8: 3} == {row["streams"]: row["lanes"] for row in rows}
+    assert len(made) == 2
+    assert all(engine.calls and engine.closed for engine in made)
+    measure_streams(options(load=load, counts=(3, 8)))
+    assert len(made) == 3
+
+
 class Batched(FakeBackend):
     """Takes four frames at a time, each call as long as one."""
 
@@ -207,7 +243,7 @@ def test_a_batch_is_filled_from_several_streams() -> None:
             finally:
                 held.release()
 
-    rows = measure_streams(options(load=lambda: Once(SPEC), counts=(1, 4), rounds=1))
+    rows = measure_streams(options(load=lambda many: Once(SPEC), counts=(1, 4), rounds=1))
     one, four = rows
     assert one["batch"] == four["batch"] == 4
     assert one["batch_fill"] == 1
@@ -217,7 +253,7 @@ def test_a_batch_is_filled_from_several_streams() -> None:
 def test_a_real_engine_of_several_frames() -> None:
     spec = InputSpec(32, 48, mean=0.25, std=0.25, threshold=0.5)
 
-    def load() -> OpenVINOBackend:
+    def load(many: bool) -> OpenVINOBackend:
         model = small_model(spec, batch=4)
         return OpenVINOBackend(
             model, name="s", fingerprint="0" * 64, spec=spec, precision="fp32", batch=4, threads=1

@@ -45,10 +45,17 @@ def streams(
         ),
     ] = None,
     throughput: Annotated[
-        bool,
+        bool | None,
         typer.Option(
-            "--throughput/--latency", help="Divide the cores among several frames, or all work on one."
+            "--throughput/--latency",
+            help="Divide the cores among frames, or let all work on one. Default: the first for as many "
+            "streams as there are parts.",
+            show_default=False,
         ),
+    ] = None,
+    draw: Annotated[
+        bool,
+        typer.Option("--draw/--no-draw", help="Draw each stream's picture as its window would, or nothing."),
     ] = True,
     fps: Annotated[float, typer.Option(metavar="N", help="Frames per second of each stream.")] = 30.0,
     budget: Annotated[
@@ -77,11 +84,16 @@ def streams(
     from streamseg.cli.process import settle_in
 
     options = StreamsOptions(
-        load=lambda: load(engine, batch, threads=threads, throughput=throughput),
+        load=lambda many: load(
+            engine, batch, threads=threads, throughput=many if throughput is None else throughput
+        ),
         source=source,
         counts=counts_of(numbers),
         offer=Offer(
-            fps=fps, seconds=(3.0 if quick else 8.0) if seconds is None else seconds, budget_s=budget / 1e3
+            fps=fps,
+            seconds=(3.0 if quick else 8.0) if seconds is None else seconds,
+            budget_s=budget / 1e3,
+            draw=draw,
         ),
         rounds=rounds or (2 if quick else 3),
         quick=quick,
