@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -40,6 +41,8 @@ MOST = 64
 """Streams at a time; each takes seven threads."""
 WARM_UP = 5
 """Calls of the engine before anything is measured."""
+WARM_UP_S = 60.0
+"""One of them that takes longer is taken for an engine that hangs."""
 
 Say = Callable[[str], None]
 
@@ -136,10 +139,12 @@ def _let_go(engine: Backend) -> None:
 
 
 def _warm_up(backend: Backend) -> None:
-    spec = backend.spec
-    with SharedEngine(backend) as shared:
+    """Raises StallError for an engine that hangs."""
+    empty = np.zeros((1, 1, backend.spec.height, backend.spec.width), np.float32)
+    with SharedEngine(backend) as shared, Watch(WARM_UP_S) as watch:
+        lane = shared.lane()
         for _ in range(WARM_UP):
-            shared.lane().infer(np.zeros((1, 1, spec.height, spec.width), np.float32))
+            watch.run(partial(lane.infer, empty))
 
 
 def _rounds(

@@ -144,6 +144,21 @@ def test_an_engine_that_hangs_ends_it_with_what_was_measured(monkeypatch: pytest
     assert rows[0]["run"]["absent"] == {"2 streams": "no answer", "4 streams": "the engine hung before"}
 
 
+def test_an_engine_that_hangs_from_the_start_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    for place in ("streamseg.backends.shared.CLOSE_S", "streamseg.benchmark.streams.WARM_UP_S"):
+        monkeypatch.setattr(place, 0.05)
+    free = threading.Event()
+
+    class Hanging(FakeBackend):
+        def infer(self, tensor: Tensor) -> np.ndarray:
+            free.wait(60)
+            return super().infer(tensor)
+
+    with pytest.raises(StallError, match="no answer"):
+        measure_streams(options(load=lambda many: Hanging(SPEC)))
+    free.set()
+
+
 def test_an_engine_that_cannot_even_be_closed_does_not_keep_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "CLOSE_S", 0.05)
     scripted(monkeypatch, lambda count, call: stream())
