@@ -21,11 +21,14 @@ LONG = 60
 
 def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     """What differs between two rows' ``run``, a line each: their figures are then not comparable."""
-    return [f"{what} differs: {', '.join(found)}" for what, found in _groups(a, b) if found] + [
-        f"others took {share:.0%} of the machine in {name}".replace("%", " %")
-        for name, run in (("A", a), ("B", b))
-        if (share := number(run.get("others_share")) or 0.0) > BUSY
-    ]
+    found = [f"{what} differs: {', '.join(changes)}" for what, changes in _groups(a, b) if changes]
+    for name, run in (("A", a), ("B", b)):
+        share = number(run.get("others_share")) or 0.0
+        if share > BUSY:
+            found.append(f"others took {share:.0%} of the machine in {name}".replace("%", " %"))
+        if run.get("stopped"):
+            found.append(f"run {name} was stopped before its end")
+    return found
 
 
 def _groups(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
@@ -41,13 +44,8 @@ def _groups(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[tuple[str, l
     # Where it lies does not matter, what it holds does; the default's folder is another one each time.
     yield "the source", _differing(*sources, sorted((sources[0].keys() | sources[1].keys()) - {"uri"}))
     regimes = part(a, "regime"), part(b, "regime")
-    yield (
-        "how it was measured",
-        (
-            _differing(a, b, ("quick", "threads"))
-            + _differing(*regimes, sorted(regimes[0].keys() | regimes[1].keys()))
-        ),
-    )
+    changes = _differing(*regimes, sorted(regimes[0].keys() | regimes[1].keys()))
+    yield "how it was measured", _differing(a, b, ("quick", "threads")) + changes
 
 
 def engines_differ(a: Row, b: Row) -> bool:

@@ -32,6 +32,7 @@ def test_the_same_program_again() -> None:
         ({"source": None}, "the source differs: frames 64 -> unknown, name phantom -> unknown"),
         ({"threads": 1}, "how it was measured differs: threads 2 -> 1"),
         ({"regime": {"rounds": 3, "paces_fps": [30, 60]}}, "how it was measured differs: rounds 5 -> 3"),
+        ({"stopped": True}, "run B was stopped before its end"),
         ({"others_share": 0.35}, "others took 35 % of the machine in B"),
     ],
 )
