@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from streamseg.benchmark.results import table
 from streamseg.benchmark.rows import Row
 
+BUSY = 0.05
+"""Share of the processors above which what others took is said."""
+
 
 def verdict(rows: Sequence[Row]) -> str:
     """How many streams the machine holds, in words: the largest number up to which every one is."""
@@ -48,7 +51,9 @@ def streams_lines(rows: Sequence[Row]) -> list[str]:
     notes = [f"- {row['key']}: {note}" for row in rows for note in row["notes"]]
     undrawn = "" if rows[0]["run"]["regime"].get("drawn", True) else ", nothing drawn"
     title = f"Streams of {rows[0]['source_fps']:g} frames/s, engine {engine['name']}{undrawn}"
-    more = [*absent, *notes]
+    others = rows[0]["run"]["others_share"]
+    busy = [f"- others took {others:.0%} of the processors meanwhile"] if (others or 0) > BUSY else []
+    more = [*busy, *absent, *notes]
     return [
         title,
         "",

@@ -208,6 +208,16 @@ def streams_rows_with_rates() -> list[dict[str, Any]]:
     return rows
 
 
+def test_a_busy_machine_is_told() -> None:
+    rows = streams_rows_with_rates()
+    for row in rows:
+        row["batch_fill"] = 1.0
+    rows[0]["run"]["others_share"] = 0.31
+    assert "- others took 31% of the processors meanwhile" in streams_lines(rows)
+    rows[0]["run"]["others_share"] = None
+    assert not any("others took" in line for line in streams_lines(rows))
+
+
 def test_a_number_that_is_held_above_one_that_is_not_does_not_count() -> None:
     rows = streams_rows_with_rates()
     rows[1]["holds_budget"] = rows[1]["holds_every_frame"] = False
