@@ -40,7 +40,6 @@ class Peer:
     """Figures for its row; names of :data:`streamseg.benchmark.peers.FACTS`."""
     delivered: Callable[[], int] | None = None
     """Counts the frames in what the last call wrote, where the call itself cannot know."""
-    close: Callable[[], None] = lambda: None
 
     @property
     def ours(self) -> bool:

@@ -26,11 +26,15 @@ from streamseg.errors import EngineError, SourceError
 from streamseg.export.gate import ROUGH_MASK_DICE
 from streamseg.metrics import Confusion
 from streamseg.pipeline import replay
+from streamseg.render import compose_plain
 from streamseg.segment import Segmenter
 from streamseg.sinks import VideoSink
-from streamseg.types import Backend, Image
+from streamseg.types import Backend, Image, Result
 
-OURS_DRAWN, OURS_WRITTEN = "streamseg replay, drawn", "streamseg replay, to H.264"
+OURS_DRAWN, OURS_WRITTEN = "streamseg, drawn", "streamseg, to H.264"
+"""The picture that the peers make: the whole frame with its outline."""
+OURS_FIGURES = "streamseg, drawn with figures"
+"""What ``streamseg replay`` shows by itself: the region, and the panel of figures."""
 CHECKED = 6
 """Frames of the clip on which the peers' masks are compared with ours."""
 
@@ -73,15 +77,14 @@ class Task:
 
 def pipelines(task: Task) -> dict[str, Maker]:
     """What makes each pipeline ready, by its name; ours come first."""
+    loops = {"OpenCV loop, drawn": None, "OpenCV loop, to MPEG-4": task.folder / "opencv.mp4"}
+    videos = {"supervision, drawn": None, "supervision, to MPEG-4": task.folder / "supervision.mp4"}
     return {
-        OURS_DRAWN: partial(_ours_drawn, task),
-        OURS_WRITTEN: partial(_ours_written, task),
-        "OpenCV loop, drawn": partial(_opencv, task, "OpenCV loop, drawn", None),
-        "OpenCV loop, to MPEG-4": partial(
-            _opencv, task, "OpenCV loop, to MPEG-4", task.folder / "opencv.mp4"
-        ),
-        "supervision, drawn": partial(_supervision_drawn, task),
-        "supervision, to MPEG-4": partial(_supervision_written, task),
+        OURS_DRAWN: partial(_ours, task, OURS_DRAWN, None),
+        OURS_WRITTEN: partial(_ours, task, OURS_WRITTEN, task.folder / "streamseg.mp4"),
+        OURS_FIGURES: partial(_ours_with_figures, task),
+        **{name: partial(_opencv, task, name, target) for name, target in loops.items()},
+        **{name: partial(_supervision, task, name, target) for name, target in videos.items()},
     }
 
 
@@ -98,42 +101,57 @@ def frames_in(uri: str, most: int) -> int:
     return found
 
 
-def _ours_drawn(task: Task) -> Peer:
+class _Drawn:
+    """Draws the outline into the frame, and throws the picture away."""
+
+    name = "overlay"
+
+    def __init__(self) -> None:
+        self.frames = 0
+
+    def write(self, result: Result) -> None:
+        compose_plain(result, full_frame=True)
+        self.frames += 1
+
+    def close(self) -> None:
+        """Nothing to finish."""
+
+
+def _ours(task: Task, name: str, target: Path | None) -> Peer:
     segmenter = task.segmenter
-    return Peer(
-        OURS_DRAWN,
-        OURS_DRAWN,
-        _precision(segmenter.backend),
-        lambda: end_to_end(task.clip, segmenter, task.frames).processed,
-        frames=task.frames,
-        version=version("streamseg"),
-        remark=f"{_ours(segmenter)}, side by side",
-    )
-
-
-def _ours_written(task: Task) -> Peer:
-    segmenter, path = task.segmenter, task.folder / "streamseg.mp4"
 
     def call() -> int:
         with open_source(task.clip.uri) as source:
-            sink = VideoSink(path, source.info, force=True)
+            sink: _Drawn | VideoSink = _Drawn()
+            if target is not None:
+                sink = VideoSink(target, source.info, force=True, full_frame=True, hud=False)
             replay(source, segmenter, [sink], stop=threading.Event(), max_frames=task.frames)
         return sink.frames
 
+    does = "draws the outline" if target is None else "draws the outline and encodes H.264"
+    return _own_peer(task, name, call, f"judges each frame and {does}", target)
+
+
+def _ours_with_figures(task: Task) -> Peer:
+    segmenter = task.segmenter
+
+    def call() -> int:
+        return end_to_end(task.clip, segmenter, task.frames).processed
+
+    return _own_peer(task, OURS_FIGURES, call, "judges each frame, and draws outline and figures")
+
+
+def _own_peer(task: Task, name: str, call: Callable[[], int], does: str, target: Path | None = None) -> Peer:
     return Peer(
-        OURS_WRITTEN,
-        OURS_WRITTEN,
-        _precision(segmenter.backend),
+        name,
+        name,
+        _precision(task.segmenter.backend),
         call,
         frames=task.frames,
         version=version("streamseg"),
-        remark=f"{_ours(segmenter)}, encodes H.264, side by side",
-        delivered=partial(_frames_of, path),
+        remark=f"decodes, infers {task.segmenter.lanes} frames at a time, {does}, side by side",
+        delivered=None if target is None else partial(_frames_of, target),
     )
-
-
-def _ours(segmenter: Segmenter) -> str:
-    return f"decodes, infers {segmenter.lanes} at a time, judges each frame, draws outline and figures"
 
 
 def _peer(
@@ -173,42 +191,30 @@ def _opencv(task: Task, name: str, target: Path | None) -> Peer:
     )
 
 
-def _supervision_drawn(task: Task) -> Peer:
+def _supervision(task: Task, name: str, target: Path | None) -> Peer:
+    """Its loop over frames, or with a ``target`` its processing of videos."""
     sv = need("the peer supervision", "supervision")
     annotate = _annotator(sv, PlainModel(task.engine, task.clip.roi))
 
-    def call() -> int:
+    def draw() -> int:
         done = 0
         for frame in sv.get_video_frames_generator(task.clip.uri, end=task.frames, prefetch=8):
             annotate(frame, done)
             done += 1
         return done
 
-    remark = "decodes ahead; infers and draws the outline one after the other"
-    return _peer(
-        task, "supervision, drawn", against=OURS_DRAWN, call=call, package="supervision", remark=remark
-    )
-
-
-def _supervision_written(task: Task) -> Peer:
-    sv = need("the peer supervision", "supervision")
-    target = task.folder / "supervision.mp4"
-    annotate = _annotator(sv, PlainModel(task.engine, task.clip.roi))
-
-    def call() -> int:
+    def write() -> int:
         sv.process_video(task.clip.uri, str(target), annotate, max_frames=task.frames)
         return task.frames  # what there really are is counted in the file
 
-    remark = (
-        "decodes ahead and encodes MPEG-4 part 2 behind; infers and draws the outline one after the other"
-    )
+    ahead = "decodes ahead" if target is None else "decodes ahead, encodes MPEG-4 part 2 behind"
     return _peer(
         task,
-        "supervision, to MPEG-4",
-        against=OURS_WRITTEN,
-        call=call,
+        name,
+        against=OURS_DRAWN if target is None else OURS_WRITTEN,
+        call=draw if target is None else write,
         package="supervision",
-        remark=remark,
+        remark=f"{ahead}; infers and draws the outline one after the other",
         target=target,
     )
 

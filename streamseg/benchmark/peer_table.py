@@ -49,7 +49,7 @@ def _calls(rows: Sequence[Row]) -> list[str]:
 
 
 def _runs(rows: Sequence[Row]) -> list[str]:
-    head = ["", "precision", "frames/s", "frames", "ours is x times as fast", "what it does"]
+    head = ["", "precision", "frames/s", "frames", "processor ms", "ours is x times as fast", "what it does"]
     return table(
         head,
         [
@@ -58,6 +58,7 @@ def _runs(rows: Sequence[Row]) -> list[str]:
                 row["precision"],
                 row["fps"],
                 f"{row['delivered']} of {row['frames']}",
+                row["processor_ms"],
                 spread(row, "ratio"),
                 row["settings"],
             ]

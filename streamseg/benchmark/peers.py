@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -41,7 +41,7 @@ FRAMES = 8
 Say = Callable[[str], None]
 
 
-FULL, QUICK = Effort(5, 0.5, 120, 32), Effort(3, 0.3, 48, 8)
+FULL, QUICK = Effort(5, 0.5, 3, 96, 32), Effort(3, 0.3, 2, 48, 8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class PeersOptions:
     @property
     def effort(self) -> Effort:
         plan = QUICK if self.quick else FULL
-        return Effort(self.rounds or plan.rounds, plan.block_s, plan.run_frames, plan.calibration)
+        return replace(plan, rounds=self.rounds or plan.rounds, run_rounds=self.rounds or plan.run_rounds)
 
 
 def measure_peers(options: PeersOptions, say: Say = lambda _: None) -> list[Row]:

@@ -32,7 +32,8 @@ def peers(
         str, typer.Option(metavar="HxW", help="Input of the nets. INT8 is shipped for 192x224 only.")
     ] = "192x224",
     rounds: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Turns of each. Default: 5; 3 if --quick.")
+        int | None,
+        typer.Option(min=1, metavar="N", help="Turns of each. Default: 5, of pipelines 3."),
     ] = None,
     threads: ThreadsOption = None,
     quick: QuickOption = False,
