@@ -21,6 +21,7 @@ from streamseg.benchmark.charts import (
     style,
     svg,
 )
+from streamseg.benchmark.life import in_order
 from streamseg.benchmark.reading import figure, items, mapping, number, numbers, text
 from streamseg.benchmark.report_tables import mode, per_stream
 from streamseg.benchmark.rows import Row
@@ -31,6 +32,8 @@ Interval = tuple[str, float, float]
 """A stage of one frame's life: name, begin and end, in milliseconds since the frame was captured."""
 Look = tuple[str, str, str | None]
 """Of a curve: its colour, its marker and line, and what the legend calls it."""
+BEFORE = "decode"
+"""The stage that is over when a frame's age begins."""
 QUANTILES = ("p50", "p99")
 
 
@@ -45,22 +48,23 @@ def age_by_stage(rows: Rows, stem: str) -> Picture | None:
     known = [row for row in rows if any(number(times, "p50") for times in mapping(row, "stages_ms").values())]
     if not known:
         return None
-    colours = stage_colours(list(dict.fromkeys(name for row in known for name in mapping(row, "stages_ms"))))
+    names = in_order({name for row in known for name in mapping(row, "stages_ms")})
+    colours = stage_colours(names)
     with style():
         drawing = blank(1.2 + 0.5 * len(known))
         axes = drawing.subplots()
         rows_of(axes, [mode(row) for row in known])
         for place, row in enumerate(known):
-            left = 0.0
-            for name in mapping(row, "stages_ms"):
+            left = -(number(row, "stages_ms", BEFORE, "p50") or 0.0)
+            for name in names:
                 width = number(row, "stages_ms", name, "p50") or 0.0
                 axes.barh(place, width, 0.6, left=left, color=colours[name], edgecolor="white", lw=0.5)
                 left += width
             for quantile, mark in (("p50", "|"), ("p99", "d")):
                 if (age := number(row, "age_ms", quantile)) is not None:
                     axes.plot(age, place, mark, color="black", ms=14 if mark == "|" else 5, mew=1.5)
-        axes.set_xlim(left=0)
-        axes.set_xlabel("milliseconds")
+        axes.axvline(0, color="black", lw=0.8)
+        axes.set_xlabel("milliseconds since captured")
         axes.grid(axis="x", alpha=0.3)
         handles: list[Any] = [Patch(color=colour, label=name) for name, colour in colours.items()]
         for quantile, mark in (("p50", "|"), ("p99", "d")):
@@ -68,8 +72,9 @@ def age_by_stage(rows: Rows, stem: str) -> Picture | None:
         drawing.legend(handles=handles, frameon=False, loc="outside upper center", ncols=5)
         data = svg(drawing)
     caption = (
-        "A frame's age when its outline is shown, by stage: each stage's median. Medians of stages do not "
-        "add up to the median of their sum, which is marked beside its p99."
+        "A frame's age when its outline is shown, by stage: each stage's median. Decoding, left of 0, is "
+        "over when the age begins; queue is all waiting between stages. Medians of stages do not add up to "
+        "the median of their sum, which is marked beside its p99."
     )
     return Picture(f"{stem}-stages.svg", data, caption, "Stacked bars of the stages' medians, a bar per mode")
 
@@ -164,9 +169,8 @@ def lives_of(row: Row) -> Mapping[str, list[Interval]]:
 
 def streams_pictures(rows: Rows, stem: str) -> list[Picture]:
     """Frames per second, age and processor share against the number of streams."""
-    known = sorted(
-        (row for row in rows if number(row, "streams")), key=lambda row: number(row, "streams") or 0
-    )
+    known = [row for row in rows if (number(row, "streams") or 0.0) > 0]
+    known.sort(key=lambda row: number(row, "streams") or 0.0)
     if not known:
         return []
     with style():
@@ -209,8 +213,8 @@ def share_of(row: Row) -> float | None:
 
 
 def curve(axes: Axes, rows: Rows, of: Callable[[Row], float | None], look: Look) -> None:
-    """A curve against the number of streams; what is unknown is left out."""
+    """A curve against the number of streams; what is unknown or below 0 is left out."""
     colour, form, label = look
-    found = [(number(row, "streams") or 0.0, value) for row in rows if (value := of(row)) is not None]
+    found = [(number(row, "streams") or 0.0, value) for row in rows if (value := of(row) or 0.0) > 0]
     if found:
         axes.plot(*zip(*found, strict=True), form, color=colour, label=label, ms=5)

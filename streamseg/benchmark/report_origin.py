@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from streamseg.benchmark.reading import UNKNOWN, at, figure, machine, mapping, number, percent, run_name, text
+from streamseg.benchmark.reading import (
+    UNKNOWN,
+    at,
+    count,
+    figure,
+    machine,
+    mapping,
+    number,
+    percent,
+    run_name,
+    text,
+)
 from streamseg.benchmark.rows import Row
 from streamseg.document import Table
 
@@ -21,14 +32,14 @@ def remarks(runs: Sequence[Rows]) -> list[str]:
         which = f"{run_name(index)}: " if len(runs) > 1 else ""
         commit, others = text(run, "machine", "commit"), number(run, "others_share")
         if at(run, "quick") is not False:
-            found.append(f"{which}a quick run: few repeats.")
+            found.append(f"{which}A quick run: few repeats.")
         if commit.endswith("-dirty"):
-            found.append(f"{which}measured with changes that are not committed ({commit}).")
+            found.append(f"{which}Measured with changes that are not committed ({commit}).")
         elif not commit:
-            found.append(f"{which}not measured from a commit.")
+            found.append(f"{which}Not measured from a commit.")
         if others is not None and others > BUSY:
             found.append(
-                f"{which}other processes took {percent(others)} of the processor meanwhile; "
+                f"{which}Other processes took {percent(others)} of the processor meanwhile; "
                 f"at most {percent(BUSY)} is quiet."
             )
     return found
@@ -69,19 +80,24 @@ def origin(rows: Rows) -> dict[str, str]:
         words = f"{figure(number(limit, 'giga_per_s'))} {unit}, {text(limit, 'kernel')}"
         found[f"limit: {kind}"] = words
     shown = ("commit", "processor", "gpu", "cores")
-    found |= {
-        name.replace("_", " "): flat(value)
-        for name, value in mapping(run, "machine").items()
-        if name not in shown and value not in (None, "", {}, [])
-    }
+    found |= dict(
+        named(str(name), value) for name, value in mapping(run, "machine").items() if name not in shown
+    )
     return {name: words for name, words in found.items() if words}
+
+
+def named(name: str, value: object) -> tuple[str, str]:
+    """A JSON value's name and words; bytes become MB."""
+    if name.endswith("_bytes") and (size := number(value)) is not None:
+        return name.removesuffix("_bytes").replace("_", " "), f"{count(size / 1e6)} MB"
+    return name.replace("_", " "), "" if value is None else flat(value)
 
 
 def flat(value: object) -> str:
     """A JSON value as words: ``rounds 5, block seconds 1``."""
     if isinstance(value, Mapping):
-        known = {name: flat(item) for name, item in value.items() if item is not None}
-        return ", ".join(f"{str(name).replace('_', ' ')} {words}" for name, words in known.items() if words)
+        known = [named(str(name), item) for name, item in value.items() if item is not None]
+        return ", ".join(f"{name} {words}" for name, words in known if words)
     if isinstance(value, list | tuple):
         return " ".join(flat(item) for item in value)
     if isinstance(value, bool):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from streamseg.benchmark.life import in_order
 from streamseg.benchmark.reading import (
     UNKNOWN,
     at,
@@ -137,7 +138,7 @@ def pipeline_tables(rows: Rows) -> list[Table]:
         ("within the budget", lambda row: percent(number(row, "within_budget"), 1)),
     )
     first = make_table("Frames and their age", "mode", rows, mode, columns)
-    names = dict.fromkeys(name for row in rows for name in mapping(row, "stages_ms"))
+    names = in_order({name for row in rows for name in mapping(row, "stages_ms")})
     stages: Sequence[Column] = [(name, stage_column(name)) for name in names]
     return [first, make_table("Stages, milliseconds: p50 / p99", "mode", rows, mode, stages)]
 

@@ -98,7 +98,11 @@ def pipeline_in_short(rows: Rows) -> list[str]:
     for row in rows:
         kept = f"{count(number(row, 'processed'))} of {count(number(row, 'offered'))} frames"
         age = f"age {figure(number(row, 'age_ms', 'p50'))} ms (p99 {figure(number(row, 'age_ms', 'p99'))})"
-        lines.append(f"Pipeline, {row['key']}: {kept}, {figure(number(row, 'fps'))} frames/s, {age}.")
+        within = number(row, "within_budget")
+        on_time = "" if within is None else f", {percent(within, 1)} within the budget"
+        lines.append(
+            f"Pipeline, {text(row, 'key')}: {kept}, {figure(number(row, 'fps'))} frames/s, {age}{on_time}."
+        )
     return lines
 
 

@@ -1,0 +1,131 @@
+"""The README's benchmark tables: made from committed results, and the same as they make them."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+
+from benchmarks.readme import BEGIN, END, main
+from streamseg.benchmark.provenance import ROOT
+from streamseg.benchmark.rows import write_rows
+from tests.benchmark.sample_rows import (
+    make_run,
+    nets_rows,
+    peers_rows,
+    pipeline_rows,
+    streams_rows,
+)
+
+MAKERS = {"nets": nets_rows, "peers": peers_rows, "pipeline": pipeline_rows, "streams": streams_rows}
+
+
+class Checkout:
+    """A README with a place for tables, and a folder of results."""
+
+    def __init__(self, root: Path) -> None:
+        self.readme, self.results = root / "README.md", root / "benchmarks" / "results"
+        self.results.mkdir(parents=True)
+        self.readme.write_text(f"# A title\n\n{BEGIN}\n{END}\n\nMore.\n", encoding="utf-8")
+
+    def add(self, name: str, rows: object) -> None:
+        write_rows(self.results / f"{name}.json", rows)
+
+    def run(self, *arguments: str) -> int:
+        return main(["--readme", str(self.readme), "--results", str(self.results), *arguments])
+
+    @property
+    def text(self) -> str:
+        return self.readme.read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    made = Checkout(tmp_path)
+    for bench, maker in MAKERS.items():
+        made.add(f"2026-11-22-xeon-2-cores-bench-{bench}", maker())
+    return made
+
+
+def test_the_committed_readme_shows_the_committed_results(capsys: pytest.CaptureFixture[str]) -> None:
+    if BEGIN not in (ROOT / "README.md").read_text(encoding="utf-8"):
+        pytest.skip("the README has no benchmark tables yet")
+    assert main(["--check"]) == 0, capsys.readouterr().err
+
+
+def test_tables_are_written_once_and_then_agree(
+    checkout: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert checkout.run("--check") == 1
+    said = capsys.readouterr().err
+    assert "python -m benchmarks.readme" in said
+    assert said.count("\n") == 1
+    assert checkout.run() == 0
+    assert checkout.run("--check") == 0
+    text = checkout.text
+    assert text.startswith(f"# A title\n\n{BEGIN}\n")
+    assert text.endswith(f"{END}\n\nMore.\n")
+    assert checkout.run() == 0
+    assert checkout.text == text
+
+
+def test_rows_name_what_was_measured_and_where_it_is_from(checkout: Checkout) -> None:
+    checkout.run()
+    text = checkout.text
+    assert "| improved U-Net | eager FP32, as trained |" in text
+    assert "|  | OpenVINO INT8 |" in text
+    assert "Dice is of 24 phantoms." in text
+    assert "| **streamseg OpenVINO FP32 (ours)** |" in text
+    assert "0.674 (0.654 to 0.694)" in text  # the faster peer stands there too
+    assert "Faster than ours: OpenVINO, plain" in text
+    assert "| live 60 fps | 600 | 600 | 0 |" in text
+    assert (
+        "(`streamseg bench streams` on Intel(R) Xeon(R) Processor, 2 cores, 2026-11-22, commit 0123abc;"
+        in text
+    )
+    assert "(benchmarks/results/2026-11-22-xeon-2-cores-bench-nets.json)" in text
+    assert "Not for publication" not in text
+    assert max(map(len, text.splitlines())) <= 125
+
+
+def test_another_result_of_the_machine_replaces_an_older_one(checkout: Checkout) -> None:
+    newer = make_run("bench streams", date="2026-11-23", quick=True)
+    checkout.add("2026-11-23-xeon-2-cores-bench-streams", streams_rows(newer))
+    checkout.run()
+    assert checkout.text.count("streams of 30 fps") == 1
+    assert "2026-11-23-xeon-2-cores-bench-streams.json" in checkout.text
+    assert "2026-11-22-xeon-2-cores-bench-peers.json" in checkout.text
+    assert "**Not for publication: A quick run: few repeats.**" in " ".join(checkout.text.split())
+
+
+def test_a_machine_with_a_gpu_comes_first(checkout: Checkout) -> None:
+    run = copy.deepcopy(make_run("bench nets"))
+    run["machine"] |= {"gpu": "NVIDIA H200", "processor": "AMD EPYC", "cores": 16}
+    checkout.add("2026-11-20-nvidia-h200-bench-nets", nets_rows(run))
+    checkout.run()
+    assert checkout.text.index("NVIDIA H200, AMD EPYC, 16 cores") < checkout.text.index("Xeon")
+
+
+def test_other_files_in_the_folder_are_left_alone(checkout: Checkout) -> None:
+    checkout.run()
+    text = checkout.text
+    (checkout.results / "2026-11-24-xeon-2-cores-bench-weather.json").write_text("{}")
+    (checkout.results / "2026-11-24-xeon-2-cores-engines.json").write_text("{}")
+    assert checkout.run("--check") == 0
+    assert checkout.text == text
+
+
+def test_what_cannot_be_is_one_line(checkout: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+    (checkout.results / "2026-11-24-xeon-2-cores-bench-nets.json").write_text("{}")
+    assert checkout.run() == 1
+    assert "no result of a benchmark" in capsys.readouterr().err
+    for path in checkout.results.iterdir():
+        path.unlink()
+    assert checkout.run() == 1
+    assert "make bench" in capsys.readouterr().err
+    checkout.readme.write_text("no place")
+    assert checkout.run("--check") == 1
+    said = capsys.readouterr().err
+    assert BEGIN in said
+    assert said.count("\n") == 1
