@@ -147,9 +147,10 @@ def _rows(
     frames: dict[str, tuple[int, int]] = {}
     for name in found:
         try:
-            frames[name] = counted[name].delivered()
-            if frames[name][0] < 1:
+            least, most = counted[name].delivered()
+            if least < 1:
                 raise EngineError("no frame came out")
+            frames[name] = least, most
         except Exception as error:
             failed(name, error)
     rates = {
