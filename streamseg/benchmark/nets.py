@@ -12,13 +12,15 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from streamseg.backends.catalog import WEIGHTS
-from streamseg.benchmark.accuracy import pictures
+from streamseg.backends.signal_stack import kept_signal_stack
+from streamseg.benchmark.accuracy import Pictures, pictures
 from streamseg.benchmark.clip import open_clip
 from streamseg.benchmark.flops import Work, work_of
 from streamseg.benchmark.limits import Kernel, gpu_kernels, gpu_synchronize, processor_kernels
@@ -109,26 +111,18 @@ def measure_nets(
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="streamseg-bench-") as folder, Bystanders() as bystanders:
         scratch = Path(folder)
-        clip = open_clip(options.source, scratch)
-        image = clip.frames[0].image if clip.roi is None else clip.roi.crop(clip.frames[0].image)
-        np.save(scratch / "frame.npy", image)
+        kernels = _kernels(options.threads, ways) if kernels is None else kernels
+        setting = _setting(options, regime, kernels, samples, scratch)
         run = start_run(
             options.arguments,
             quick=options.quick,
             threads=options.threads,
-            source=clip.to_json(),
+            source=setting.clip.to_json(),
             regime=regime.to_json(),
         )
         run["stopped"] = False
-        if make is None:
-            shop = Workshop(scratch, options.threads, calibration=regime.calibration, say=say)
-            make = _making(shop, ways)
-        if kernels is None:
-            kernels = _kernels(options.threads, ways)
-        setting = Setting(
-            regime, clip, kernels, samples, scratch / "frame.npy", options.threads, _waiting(kernels)
-        )
-        bench = _Bench(setting, make, run, say)
+        shop = Workshop(scratch, options.threads, calibration=regime.calibration, say=say)
+        bench = _Bench(setting, make or partial(shop.make, ways=ways), run, say)
         bench.measure(points)
     finish_run(
         run,
@@ -171,18 +165,20 @@ class _Bench:
     def measure_point(self, point: Point, left: int) -> list[Row]:
         """One point of those ``left``, itself included."""
         try:
-            subjects, absent = self.make(point)
+            with kept_signal_stack():  # compilers call OpenVINO past our back end
+                subjects, absent = self.make(point)
         except (UsageError, EngineError) as error:  # weights that need torch, or do not fit
             self.absent[str(point)] = reason(error)
             return []
         self.absent |= absent
-        done = PointRun(subjects, self._setting(left))
+        done = PointRun(subjects, self._affordable(left))
         try:
             done.run()
         finally:
-            for subject in subjects:
-                if subject.key not in done.absent:  # one that hangs is still in use
-                    subject.engine.close()
+            with kept_signal_stack():
+                for subject in subjects:
+                    if subject.key not in done.absent:  # one that hangs is still in use
+                        subject.engine.close()
         self.absent |= done.absent
         for name, timing in done.kernels.items():
             before = self.kernels[name].rounds_ns if name in self.kernels else ()
@@ -195,7 +191,7 @@ class _Bench:
             self.say(f"{row['key']}: {row['engine_fps']:.1f} frames/s")
         return rows
 
-    def _setting(self, left: int) -> Setting:
+    def _affordable(self, left: int) -> Setting:
         """What the time that is left allows, divided among the points that are left."""
         total_s = self.setting.regime.total_s
         if total_s is None:
@@ -204,8 +200,14 @@ class _Bench:
         return replace(self.setting, regime=self.setting.regime.within(seconds))
 
 
-def _making(shop: Workshop, ways: Sequence[Way]) -> Make:
-    return lambda point: shop.make(point, ways)
+def _setting(
+    options: NetsOptions, regime: Regime, kernels: Sequence[Kernel], samples: Pictures, scratch: Path
+) -> Setting:
+    """Open the clip, and put a frame of it where processes of their own find it."""
+    clip, path = open_clip(options.source, scratch), scratch / "frame.npy"
+    image = clip.frames[0].image
+    np.save(path, image if clip.roi is None else clip.roi.crop(image))
+    return Setting(regime, clip, kernels, samples, path, options.threads, _waiting(kernels))
 
 
 def _work(point: Point) -> Work | None:
@@ -217,7 +219,8 @@ def _work(point: Point) -> Work | None:
 
 def _kernels(threads: int, ways: Sequence[Way]) -> list[Kernel]:
     """What shows the limits of the devices that are measured."""
-    found = processor_kernels(threads)
+    with kept_signal_stack():
+        found = processor_kernels(threads)
     if not any(way.backend in ON_GPU for way in ways):
         return found
     try:
