@@ -69,6 +69,15 @@ class Segmenter:
         """Frames that the back end infers at the same time."""
         return int(getattr(self.backend, "lanes", 1))
 
+    def wait_turn(self) -> bool:
+        """Wait until a back end that serves others as well is about to come to us: the newest frame then is
+        newer than the one before. False, at once, for a back end of our own."""
+        wait = getattr(self.backend, "wait_turn", None)
+        if wait is None:
+            return False
+        wait()
+        return True
+
     def roi_of(self, frame: Frame) -> Roi:
         """The part of this frame that is segmented. Raises UsageError where it reaches outside."""
         if self.roi is None:

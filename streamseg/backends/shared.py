@@ -4,11 +4,15 @@ Each stream gets a lane, which is a back end of its own to it. What the lanes as
 first come first served, so that no stream starves: one that waits has one request there. An engine that takes
 several frames at a time gets whatever waits when it is free. It never waits for a batch to fill, since frames
 grow old meanwhile; what is missing is filled by repeating, and thrown away.
+
+With many streams a frame would grow old in that queue. So a live loop first waits for its turn, and then asks
+with the newest frame that it has: only as many wait as the engine takes next.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from types import TracebackType
 from typing import Self
@@ -21,6 +25,8 @@ from streamseg.types import Backend, Tensor
 
 Probability = npt.NDArray[np.float32]
 
+TURN_S = 0.05
+"""A lane whose turn it is asks within this time, or another's turn comes."""
 CLOSE_S = 2.0
 """How long closing waits for an engine that is working; one that hangs is left behind."""
 
@@ -57,6 +63,10 @@ class SharedEngine:
         self._calls = self._requests = 0
         self._changed = threading.Condition()
         self._waiting: deque[_Request] = deque()
+        self._turns: deque[Lane] = deque()
+        """Lanes that wait for their turn."""
+        self._called: dict[Lane, float] = {}
+        """Those whose turn it is, and until when, monotonic seconds."""
         self._served: set[_Request] = set()
         """Those that the engine works on."""
         self._closed = False
@@ -105,6 +115,7 @@ class SharedEngine:
         with self._changed:
             if self._closed or lane.closed:
                 raise EngineError(self._closed_words())
+            self._called.pop(lane, None)
             self._waiting.append(request)
             self._changed.notify()
         request.done.wait()
@@ -115,6 +126,30 @@ class SharedEngine:
             raise EngineError(cause or self._closed_words())
         return request.answer if self.batch == 1 else np.array(request.answer)  # no one else's memory
 
+    def wait_turn(self, lane: Lane) -> None:
+        """Wait until the engine takes this lane's request next, should it come soon; see
+        :meth:`Lane.wait_turn`."""
+        with self._changed:
+            if self._closed or lane.closed:
+                return
+            lane.called.clear()
+            self._called.pop(lane, None)
+            self._turns.append(lane)
+            self._call()
+        while not lane.called.wait(TURN_S):
+            with self._changed:
+                self._call()
+
+    def _call(self) -> None:
+        """Call the lanes whose turn it is: as many as the engine takes next."""
+        now = time.monotonic()
+        self._called = {lane: until for lane, until in self._called.items() if until > now}
+        room = self.batch * len(self._threads) - len(self._waiting) - len(self._called)
+        for _ in range(min(room, len(self._turns))):
+            lane = self._turns.popleft()
+            self._called[lane] = now + TURN_S
+            lane.called.set()
+
     def wake(self, lane: Lane) -> None:
         """End the waiting of a lane that was closed."""
         with self._changed:
@@ -122,6 +157,10 @@ class SharedEngine:
                 if request.lane is lane:
                     request.settle(None)
             self._waiting = deque(request for request in self._waiting if request.lane is not lane)
+            self._turns = deque(other for other in self._turns if other is not lane)
+            self._called.pop(lane, None)
+            lane.called.set()
+            self._call()
 
     def close(self) -> None:
         """End the waiting of all. May be called twice, from any thread."""
@@ -130,6 +169,9 @@ class SharedEngine:
             for request in [*self._waiting, *self._served]:
                 request.settle(None)
             self._waiting.clear()
+            for lane in self._turns:
+                lane.called.set()
+            self._turns.clear()
             self._changed.notify_all()
         for thread in self._threads:
             thread.join(CLOSE_S)
@@ -164,6 +206,7 @@ class SharedEngine:
                 self._changed.wait()
             taken = [self._waiting.popleft() for _ in range(min(self.batch, len(self._waiting)))]
             self._served.update(taken)
+            self._call()
             return taken
 
     def _answers(self, tensors: list[Tensor]) -> Probability:
@@ -203,6 +246,8 @@ class Lane:
         self.precision = str(getattr(backend, "precision", ""))
         self.trained = bool(getattr(backend, "trained", True))
         self.closed = False
+        self.called = threading.Event()
+        """Set when it is this lane's turn."""
         self._shared = shared
 
     def infer(self, tensor: Tensor) -> Probability:
@@ -212,6 +257,13 @@ class Lane:
         meanwhile.
         """
         return self._shared.infer(self, tensor)
+
+    def wait_turn(self) -> None:
+        """Wait until the engine is about to come to this stream: a request that follows at once does not wait
+        for others, so that its frame is as new as can be. It may also be left out, or no request may follow.
+        Returns at once when this lane or the engine is closed.
+        """
+        self._shared.wait_turn(self)
 
     def close(self) -> None:
         """End this stream's waiting; the engine serves the others. May be called twice, from any thread."""

@@ -197,6 +197,8 @@ class _Run:
                     if self._reader.over:
                         return
                     continue
+                if self._segmenter.wait_turn():
+                    frame = self._reader.newer(frame)
                 roi = self._region.of(frame)
                 if roi is None:
                     self._presenter.searching(self._region.progress)

@@ -127,6 +127,14 @@ class NewestFrames:
             frame, self._slot = self._slot, None
             return frame
 
+    def newer(self, frame: Frame) -> Frame:
+        """The newest frame, in the stead of one that was taken and is dropped; that one where none came."""
+        with self._changed:
+            if self._slot is not None:
+                frame, self._slot = self._slot, None
+                self.dropped += 1
+            return frame
+
     def close(self) -> None:
         """End the reading and release the source; a reader that hangs in it is left behind."""
         self._stop.set()

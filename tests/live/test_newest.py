@@ -42,6 +42,19 @@ def test_the_newest_wins_and_nobody_gets_a_frame_twice() -> None:
     reader.close()
 
 
+def test_a_frame_that_was_taken_can_be_exchanged_for_a_newer_one() -> None:
+    reader = NewestFrames(Script([*FRAMES, Act(0.2), Act()]), again=False)
+    reader.start()
+    until(lambda: reader.offered >= 3)
+    first = reader.take(1.0)
+    assert first is not None
+    assert reader.newer(first) is first or reader.offered > 3
+    until(lambda: reader.offered == 5)
+    assert reader.newer(first).index == 4
+    assert reader.dropped == 4
+    reader.close()
+
+
 def test_take_waits_no_longer_than_told() -> None:
     reader = NewestFrames(Script([Act(5.0)]), again=False)
     reader.start()
