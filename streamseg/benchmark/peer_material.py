@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +20,16 @@ from streamseg.checkpoint import Checkpoint
 from streamseg.errors import EngineError, MissingExtra
 from streamseg.export.gate import PROBABILITY, ROUGH_MASK_DICE
 from streamseg.metrics import Confusion
+from streamseg.phantom import PhantomVideo
+from streamseg.preprocess import to_tensor
 from streamseg.types import Backend, Tensor
 
 Probability = npt.NDArray[np.float32]
 Infer = Callable[[Tensor], Probability]
 
 OURS_FP32, OURS_INT8 = "streamseg, OpenVINO FP32", "streamseg, OpenVINO INT8"
+PROBE: Mapping[str, Any] = {"height": 420, "width": 580, "fps": 30, "nerve": True}
+PROBE_SEEDS = (3, 5)
 EXACT = 1e-3
 """FP32: largest difference of any pixel's probability from the reference's."""
 
@@ -48,13 +53,19 @@ class Material:
         return self.checkpoint.spec.height, self.checkpoint.spec.width
 
     @cached_property
+    def checks(self) -> Sequence[Tensor]:
+        """What answers are compared on: the frames, and phantoms with a nerve, since they may show none."""
+        probes = [PhantomVideo(seed, **PROBE).frame(0).image for seed in PROBE_SEEDS]
+        return [*self.tensors, *(to_tensor(image, self.checkpoint.spec) for image in probes)]
+
+    @cached_property
     def reference(self) -> Sequence[Probability]:
-        """Torch's answers, eager FP32; without torch those of our FP32 engine."""
+        """Torch's answers to them, eager FP32; without torch those of our FP32 engine."""
         try:
             engine = self.torch_engine("eager")
         except MissingExtra:
             engine = self.own_engine()
-        return [engine.infer(tensor) for tensor in self.tensors]
+        return [engine.infer(tensor) for tensor in self.checks]
 
     @cached_property
     def onnx(self) -> Path:
@@ -149,7 +160,7 @@ def runtime_peer(
     ready_s = time.monotonic() - began
     found = agreement(
         infer,
-        material.tensors,
+        material.checks,
         material.reference,
         precision=precision,
         threshold=material.checkpoint.spec.threshold,

@@ -1,0 +1,71 @@
+"""The command ``streamseg bench peers``."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import typer
+from click.testing import Result
+from typer.testing import CliRunner
+
+from streamseg.benchmark import peers as module
+from streamseg.benchmark.peer import Peer
+from streamseg.benchmark.peers import PeersOptions
+from streamseg.cli.bench.peers import peers
+from streamseg.errors import UsageError
+from tests.benchmark.small_clip import write_clip
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+    def makers(kind: str, *_: object) -> dict[str, Callable[[], Peer]]:
+        return {kind: lambda: Peer(kind, kind, "int8", lambda: 1)}
+
+    monkeypatch.setattr(module, "_makers", makers)
+    app = typer.Typer()
+    app.command()(peers)
+    return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    return write_clip(tmp_path / "small.mp4")
+
+
+def test_tables_for_people_and_rows_for_machines(run: Run, clip: Path, tmp_path: Path) -> None:
+    file = tmp_path / "rows.json"
+    result = run("--source", clip, "--quick", "--size", "64x80", "--threads", 1, "--json", file)
+    assert result.exit_code == 0, result.output
+    assert "**net** (ours)" in result.stdout
+    rows = json.loads(file.read_text())
+    assert [row["kind"] for row in rows] == ["runtime", "pipeline", "net"]
+    assert rows[0]["run"]["threads"] == 1
+
+
+def test_rows_alone_on_stdout(run: Run, clip: Path) -> None:
+    result = run("--source", clip, "--quick", "--kind", "net,runtime", "--kind", "net", "--json", "-")
+    assert result.exit_code == 0, result.output
+    assert [row["kind"] for row in json.loads(result.stdout)] == ["net", "runtime"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--kind", "engine"), "choose among runtime, pipeline, net"),
+        (("--size", "large"), "is not HxW"),
+        (("--size", "50x50"), "multiples of 16"),
+        (("--json", "/nowhere/rows.json"), "does not exist"),
+    ],
+)
+def test_bad_options_are_refused_in_one_line(run: Run, arguments: tuple[str, ...], words: str) -> None:
+    result = run(*arguments)
+    assert isinstance(result.exception, UsageError)
+    assert words in str(result.exception)
+    assert "\n" not in str(result.exception)
+
+
+def test_the_usual_size_is_that_of_the_shipped_engine() -> None:
+    assert PeersOptions().size == (192, 224)
