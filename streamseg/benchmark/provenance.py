@@ -19,6 +19,8 @@ from streamseg.types import Backend
 
 ROOT = Path(streamseg.__file__).resolve().parents[1]
 """The checkout that the package is run from; of an installed package, a folder without a commit."""
+WRITTEN = ("benchmarks/results", "README.md")
+"""What benchmarks write into the checkout."""
 PACKAGES = ("openvino", "opencv-python", "av", "numpy")
 FAMILIES = ("xeon", "epyc", "ryzen", "core", "ultra", "cortex", "neoverse", "apple")
 
@@ -62,13 +64,25 @@ def machine_name(*, gpu: bool = True) -> str:
 
 
 def commit() -> str:
-    """The checkout's commit, ``-dirty`` where files differ from it; empty where there is none."""
-    call = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
+    """The checkout's commit, ``-dirty`` where files differ from it; empty where there is none.
+
+    What a benchmark itself writes, results and the README's tables, does not count.
+    """
+    name = _git("describe", "--always")
+    if name is None:
+        return ""
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", *map(":!{}".format, WRITTEN))
+    return name + "-dirty" * bool(changed)
+
+
+def _git(*arguments: str) -> str | None:
+    """What git says about the checkout; None where it does not know it."""
+    call = ["git", "-C", str(ROOT), *arguments]
     try:
         found = subprocess.run(call, capture_output=True, text=True, check=False, timeout=30)
     except (OSError, subprocess.SubprocessError):
-        return ""
-    return found.stdout.strip()
+        return None
+    return None if found.returncode else found.stdout.strip()
 
 
 def last_level_cache() -> int:

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -43,6 +44,30 @@ def test_the_machine_in_a_files_name(machine: Machine, name: str, monkeypatch: p
 def test_without_git_there_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert module.commit() == ""
+
+
+def test_a_changed_source_makes_a_commit_dirty_and_a_new_result_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def git(*arguments: str) -> None:
+        who = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+        subprocess.run(["git", "-C", str(tmp_path), *who, *arguments], check=True, capture_output=True)
+
+    result, source = tmp_path / "benchmarks/results/one.json", tmp_path / "code.py"
+    result.parent.mkdir(parents=True)
+    for path in (result, source):
+        path.write_text("1")
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "One")
+    monkeypatch.setattr(module, "ROOT", tmp_path)
+    clean = module.commit()
+    assert clean
+    assert not clean.endswith("-dirty")
+    result.write_text("2")
+    assert module.commit() == clean
+    source.write_text("2")
+    assert module.commit() == f"{clean}-dirty"
 
 
 def test_the_cache_is_known_or_zero() -> None:
