@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from streamseg.benchmark.peer_nets import basic_unet, dyn_unet
 from streamseg.cli.train import parse_size
 from streamseg.datasets import Dataset, open_dataset
 from streamseg.datasets.split import last_block
@@ -60,28 +61,6 @@ class NetBackend:
 
     def close(self) -> None:
         pass
-
-
-def basic_unet(outputs: int) -> nn.Module:
-    """MONAI's BasicUNet with its default widths."""
-    from monai.networks.nets.basic_unet import BasicUNet
-
-    return BasicUNet(spatial_dims=2, in_channels=1, out_channels=outputs)
-
-
-def dyn_unet(outputs: int) -> nn.Module:
-    """MONAI's DynUNet, nnU-Net's architecture, with our nets' depth and widths."""
-    from monai.networks.nets.dynunet import DynUNet
-
-    return DynUNet(
-        spatial_dims=2,
-        in_channels=1,
-        out_channels=outputs,
-        kernel_size=[3] * 5,
-        strides=[1, 2, 2, 2, 2],
-        upsample_kernel_size=[2] * 4,
-        filters=[32, 64, 128, 256, 512],
-    )
 
 
 PEERS: dict[str, Callable[[int], nn.Module]] = {"monai-basic-unet": basic_unet, "monai-dyn-unet": dyn_unet}
