@@ -127,11 +127,17 @@ def contents(bench: str, rows: Sequence[Row], stem: str) -> list[Block]:
                 blocks += nets_charts.histograms(own, net, f"{stem}-{text(own[0], 'net')}")
             return blocks
         case "pipeline":
-            return [*pipeline_tables(rows), *live_charts.pipeline_pictures(rows, stem)]
+            return [*engines(rows), *pipeline_tables(rows), *live_charts.pipeline_pictures(rows, stem)]
         case "streams":
-            return [*streams_tables(rows), *live_charts.streams_pictures(rows, stem)]
+            return [*engines(rows), *streams_tables(rows), *live_charts.streams_pictures(rows, stem)]
         case "peers":
             why = reasons(rows)
             drawn: list[Block] = [*nets_charts.peers_pictures(rows, stem), *peers_tables(rows)]
             return [*drawn, Paragraph("Why, where it is known:"), Bullets(why)] if why else drawn
     return [Bullets([text(row, "key") for row in rows])]
+
+
+def engines(rows: Sequence[Row]) -> list[Block]:
+    """The engine that a benchmark ran, where its rows say so."""
+    names = dict.fromkeys(name for row in rows if (name := text(row, "engine", "name")))
+    return [Paragraph(f"Engine: {', '.join(names)}.")] if names else []

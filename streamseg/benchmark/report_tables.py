@@ -172,6 +172,7 @@ def streams_tables(rows: Rows) -> list[Table]:
         ("within the budget, worst stream", lambda row: percent(number(row, "within_budget"), 1)),
         ("least to most processed by a stream", fewest_and_most),
         ("processor", lambda row: percent(number(row, "processor_share"))),
+        ("frames per call", millis("batch_fill")),
         ("holds the budget", lambda row: yes_or_no(at(row, "holds_budget"))),
         ("every frame", lambda row: yes_or_no(at(row, "holds_every_frame"))),
     )
@@ -203,6 +204,10 @@ def peers_tables(rows: Rows) -> list[Table]:
         ("p50, ms", millis("latency_ms", "p50")),
         ("p99", millis("latency_ms", "p99")),
         ("ours is x times as fast", lambda row: spread(row, "ratio")),
+        ("probabilities off by at most", millis("difference")),
+        ("masks alike, Dice", lambda row: exact(number(row, "mask_dice"))),
+        ("GFLOP", millis("gflop")),
+        ("ready after, s", millis("ready_s")),
         ("version", lambda row: text(row, "version") or UNKNOWN),
     )
     return [make_table(caption, "what", found, peer, columns) for caption, found in by_kind(rows)]

@@ -110,16 +110,23 @@ def streams_in_short(rows: Rows) -> list[str]:
     """How many streams are held."""
     if not rows:
         return []
-    every, budget = (
-        max((number(row, "streams") or 0 for row in rows if at(row, name) is True), default=0.0)
-        for name in ("holds_every_frame", "holds_budget")
-    )
+    every, budget = (held(rows, name) for name in ("holds_every_frame", "holds_budget"))
     most = max(number(row, "streams") or 0 for row in rows)
     pace = count(number(rows[0], "source_fps"))
     return [
         f"Of up to {count(most)} streams of {pace} frames/s side by side this machine holds {count(every)} "
         f"with every frame segmented, and {count(budget)} with the outlines within the budget."
     ]
+
+
+def held(rows: Rows, name: str) -> float:
+    """The largest number of streams up to which every one is held; 0 where the first is not."""
+    streams = 0.0
+    for row in sorted(rows, key=lambda row: number(row, "streams") or 0.0):
+        if at(row, name) is not True:
+            break
+        streams = number(row, "streams") or 0.0
+    return streams
 
 
 def peers_in_short(rows: Rows) -> list[str]:
@@ -134,15 +141,14 @@ def peers_in_short(rows: Rows) -> list[str]:
         ]  # fmt: skip
         if not known:
             continue
+        ratios = [ratio for ratio, _ in known]
         faster = [
             f"{text(row, 'name')} ({figure(1 / max(ratio, 1e-9))} times as fast)"
             for ratio, row in known
-            if ratio < 1
+            if ratio < 0.995
         ]
-        words = f"faster than ours: {', '.join(faster)}" if faster else "none is faster than ours"
-        ratios = [ratio for ratio, _ in known]
         lines.append(
             f"Peers, {kind}: ours is {figure(min(ratios))} to {figure(max(ratios))} times as fast as the "
-            f"{len(known)} that were measured; {words}."
+            f"{len(known)} that were measured; faster than ours: {', '.join(faster) or 'none'}."
         )
     return lines

@@ -259,6 +259,7 @@ def _streams_row(run: Json, streams: int) -> Row:
         "holds_budget": streams < 8,
         "holds_every_frame": streams < 3,
         "processor_share": min(0.98, 0.42 * streams),
+        "batch_fill": 1.0,
         "rounds": {"age_p99_ms": [age * 1.5] * 3, "processed_fps": [processed * streams / 10] * 3},
     }
 
@@ -302,6 +303,10 @@ def peers_rows(run: Json | None = None) -> list[Row]:
             else spread(round(median / ours[kind], 3)),
             "why": why,
             "version": None if mine else "1.2.3",
+            "difference": 2e-6 if kind == "runtime" and precision == "fp32" else None,
+            "mask_dice": 0.998 if kind != "net" else None,
+            "gflop": 18.1 if kind == "net" else None,
+            "ready_s": 1.2,
             "durations_ms": [latencies(median, 12)] * ROUNDS,
             "rounds": {"engine_ms": [median] * ROUNDS},
         }
