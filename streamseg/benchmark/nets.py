@@ -221,13 +221,17 @@ def _kernels(threads: int, ways: Sequence[Way]) -> list[Kernel]:
     """What shows the limits of the devices that are measured."""
     with kept_signal_stack():
         found = processor_kernels(threads)
-    if not any(way.backend in ON_GPU for way in ways):
+    if not any(way.backend in ON_GPU for way in ways) or not _torch_has_gpu():
         return found
+    return found + [replace(kernel, name=f"GPU {kernel.name}") for kernel in gpu_kernels()]
+
+
+def _torch_has_gpu() -> bool:
     try:
-        made = gpu_kernels()
-    except (MissingExtra, RuntimeError):  # no torch, or none that finds the GPU: what needs it is absent
-        return found
-    return found + [replace(kernel, name=f"GPU {kernel.name}") for kernel in made]
+        import torch
+    except ImportError:
+        return False
+    return bool(torch.cuda.is_available())
 
 
 def _waiting(kernels: Sequence[Kernel]) -> Callable[[], object] | None:

@@ -27,7 +27,7 @@ from streamseg.types import InputSpec, Tensor
 SPEC = InputSpec(32, 48, mean=0.25, std=0.25, threshold=0.5, min_area=0.001)
 REGIME = Regime(
     rounds=2, least_rounds=1, budget_s=60.0, block_s=0.06, end_s=0.05, paced_s=0.2, pictures=2,
-    untrained_pictures=1, calibration=2, stall_s=60.0, starts=False, paces=(30.0,),
+    untrained_pictures=1, calibration=2, stall_s=60.0, starts=False, paces=(),
 )  # fmt: skip
 FIGURES = {
     "net", "backend", "precision", "precision_found", "trained", "folded", "height", "width", "batch",
@@ -137,7 +137,7 @@ def test_known_delays_are_measured_within_two_percent(measure: Measure) -> None:
 
 
 def test_a_row_has_all_its_figures(measure: Measure, tmp_path: Path) -> None:
-    rows = measure([eager(), subject(Fake())])
+    rows = measure([eager(), subject(Fake())], regime={"paces": (30.0,)})
     write_rows(tmp_path / "rows.json", rows)
     for row in read_rows(tmp_path / "rows.json"):
         assert set(row) == {*COMMON, *FIGURES}
@@ -166,7 +166,7 @@ def test_a_row_has_all_its_figures(measure: Measure, tmp_path: Path) -> None:
 def test_one_stall_shows_in_the_tail_and_in_a_note(measure: Measure) -> None:
     fake = Fake(delay_ms=5)
     fake.before = lambda call: time.sleep(0.25) if call == 4 else None
-    row = measure([eager(), subject(fake)], regime={"paces": ()})[1]
+    row = measure([eager(), subject(fake)])[1]
     durations = [ms for block in row["durations_ms"] for ms in block]
     assert row["latency_ms"]["max"] == max(durations) >= 250
     assert row["latency_ms"]["p99"] > row["latency_ms"]["p50"]
@@ -223,6 +223,32 @@ def test_lies_about_precision_show(measure: Measure) -> None:
     assert "bit for bit those of improved_unet eager fp32 as trained" in notes["onnx"]
     assert "asked for" not in notes["compiled"] + notes["eager"]
     assert "does not tell" in notes["tensorrt"]
+
+
+def test_a_gpus_engines_have_its_limits_and_its_reference(clip: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[None] = []
+    monkeypatch.setattr("streamseg.benchmark.nets.gpu_synchronize", lambda: lambda: waits.append(None))
+    plain = subject(Fake(delay_ms=30, name="plain"), "eager-cuda", folded=False)
+    found = {"int8": 1.0}
+    subjects = [eager(), plain, subject(Fake(found=found), "tensorrt", "int8"), subject(Fake(found=found))]
+    names = {"GPU product fp16": "fp16", "GPU product fp32": "fp32", "slow product": "fp32"}
+    kernels = [Kernel(name, kind, 1e6, lambda: time.sleep(0.02)) for name, kind in names.items()]
+    options = NetsOptions(
+        threads=1, source=clip, regime=REGIME, nets=("improved_unet",), sizes=((32, 48),)
+    )  # fmt: skip
+    rows = measure_nets(options, lambda _: None, make=lambda _: (subjects, {}), kernels=kernels)
+    assert [row["limit"]["kernel"] for row in rows] == [
+        "slow product", "GPU product fp32", "GPU product fp16", "slow product",
+    ]  # fmt: skip
+    assert rows[2]["limit"]["kind"] == "fp16"
+    assert rows[2]["limit_share"] > 1
+    assert any("times as fast as the limit" in note for note in rows[2]["notes"])
+    medians = [np.array(row["rounds"]["engine_ms"]) for row in rows]
+    for number, reference in ((2, 1), (3, 0)):
+        expected = np.median(medians[reference] / medians[number])
+        assert rows[number]["ratio_to_eager"]["median"] == pytest.approx(expected, rel=0.01)
+    assert set(rows[0]["run"]["limits"]) == {"fp32", "gpu fp16", "gpu fp32"}
+    assert waits
 
 
 def test_a_batch_counts_all_its_frames(measure: Measure) -> None:
@@ -305,7 +331,7 @@ def test_points_are_every_size_and_batch_at_the_nets_own_size_by_itself() -> Non
 
 
 def test_a_run_that_is_late_measures_less_and_never_nothing() -> None:
-    late = replace(REGIME, budget_s=6.0).within(-3.0)
+    late = replace(REGIME, budget_s=6.0, paces=(30.0,)).within(-3.0)
     assert (late.budget_s, late.paces) == (0.0, ())
     assert late.least_rounds == 1
     assert replace(REGIME, budget_s=6.0).within(100.0).budget_s == 6.0
