@@ -20,8 +20,10 @@ from pathlib import Path
 from streamseg.benchmark.provenance import ROOT
 from streamseg.benchmark.reading import (
     UNKNOWN,
+    budget_of,
     by_net,
     count,
+    engine_of,
     figure,
     machine,
     number,
@@ -200,7 +202,11 @@ def peers_lines(rows: Rows) -> list[str]:
     names = {key: SHORT.get(caption, caption) for key, caption in first.items()}
     found = as_lines(make_table("", "other programs", shown, lambda row: names.get(id(row), ""), columns))
     why = reasons([row for row in shown if (number(row, "ratio", "median") or 1.0) < 1])
-    return [*found, "", *prose(f"Faster than ours: {'; '.join(why)}.")] if why else found
+    return (
+        [*found, "", "Faster than ours, and what is known of why:", *(f"- {item}" for item in why)]
+        if why
+        else found
+    )
 
 
 SHORT: Mapping[str, str] = dict(
@@ -212,6 +218,7 @@ SHORT: Mapping[str, str] = dict(
 def pipeline_lines(rows: Rows) -> list[str]:
     """A row per mode."""
     columns = [
+        ("pace, frames/s", lambda row: count(number(row, "source_fps"))),
         ("offered", lambda row: count(number(row, "offered"))),
         ("processed", lambda row: count(number(row, "processed"))),
         ("dropped", lambda row: count(number(row, "dropped"))),
@@ -219,7 +226,14 @@ def pipeline_lines(rows: Rows) -> list[str]:
         ("age p50 / p99, ms", quantiles("age_ms")),
         ("within the budget", lambda row: percent(number(row, "within_budget"), 1)),
     ]
-    return as_lines(make_table("", "pipeline", rows, lambda row: text(row, "key"), columns))
+    made = as_lines(make_table("", "pipeline", rows, lambda row: text(row, "key"), columns))
+    return [*made, *engine_lines(rows)]
+
+
+def engine_lines(rows: Rows) -> list[str]:
+    """The engine that ran, and the age budget."""
+    budget = f"The age budget is {budget_of(rows[0]['run']):g} ms."
+    return ["", *prose(f"Engine: {engine_of(rows)}. {budget}" if engine_of(rows) else budget)]
 
 
 def streams_lines(rows: Rows) -> list[str]:
@@ -234,7 +248,8 @@ def streams_lines(rows: Rows) -> list[str]:
         ("every frame", lambda row: yes_or_no(row.get("holds_every_frame"))),
     ]
     name = f"streams of {pace} fps"
-    return as_lines(make_table("", name, rows, lambda row: count(number(row, "streams")), columns))
+    made = as_lines(make_table("", name, rows, lambda row: count(number(row, "streams")), columns))
+    return [*made, *engine_lines(rows)]
 
 
 PARTS: Mapping[str, Callable[[Rows], list[str]]] = {

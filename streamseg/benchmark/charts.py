@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from streamseg.benchmark.reading import figure as figure_text
-from streamseg.benchmark.reading import number
 from streamseg.errors import MissingExtra
 
 try:
@@ -37,8 +36,6 @@ STAGES = {
 }
 OTHERS = ("#F0E442", "#D55E00", "#888888", "#000000")
 """Of stages that have no colour of their own, in turn."""
-BUDGET_MS = 150.0
-"""Age of an outline that is displayed no more, where a run does not say another."""
 
 
 def stage_colours(names: Sequence[str]) -> dict[str, str]:
@@ -105,12 +102,6 @@ def decades(axis: Axis, steps: Sequence[float] = (1.0, 2.0, 5.0)) -> None:
     axis.set_major_locator(LogLocator(subs=steps))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-
-
-def budget_of(run: object) -> float:
-    """The run's age budget, milliseconds."""
-    seconds = number(run, "regime", "budget_s")
-    return number(run, "regime", "budget_ms") or (1e3 * seconds if seconds else BUDGET_MS)
 
 
 def budget_line(axes: Axes, budget_ms: float) -> None:

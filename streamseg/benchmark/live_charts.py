@@ -14,7 +14,6 @@ from streamseg.benchmark.charts import (
     LIGHT,
     blank,
     budget_line,
-    budget_of,
     decades,
     rows_of,
     stage_colours,
@@ -22,7 +21,7 @@ from streamseg.benchmark.charts import (
     svg,
 )
 from streamseg.benchmark.life import in_order
-from streamseg.benchmark.reading import figure, items, mapping, number, numbers, text
+from streamseg.benchmark.reading import budget_of, figure, items, mapping, number, numbers, text
 from streamseg.benchmark.report_tables import mode, per_stream
 from streamseg.benchmark.rows import Row
 from streamseg.document import Picture

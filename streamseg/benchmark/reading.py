@@ -25,6 +25,8 @@ TITLES = {
     "compiled": "torch.compile",
 }
 """Nets and back ends, for people."""
+BUDGET_MS = 150.0
+"""Age of an outline that is displayed no more, where a run does not say another."""
 
 
 def title(name: str) -> str:
@@ -79,7 +81,9 @@ def figure(value: float | None) -> str:
     """Three significant digits; all digits before the point, and powers of ten below a thousandth."""
     if value is None:
         return UNKNOWN
-    if 0 < abs(value) < 1e-3:
+    if value == 0:
+        return "0"
+    if abs(value) < 1e-3:
         return f"{value:.0e}"
     digits = 0 if abs(value) >= 99.95 else 1 if abs(value) >= 9.995 else 2 if abs(value) >= 0.9995 else 3
     return f"{value:.{digits}f}"
@@ -173,6 +177,16 @@ def runs_of(rows: Iterable[Row]) -> list[list[Row]]:
 def run_name(index: int) -> str:
     """A run's name in a report of several."""
     return f"run {index + 1}"
+
+
+def budget_of(run: object) -> float:
+    """The run's age budget, milliseconds."""
+    return number(run, "regime", "budget_ms") or BUDGET_MS
+
+
+def engine_of(rows: Iterable[Row]) -> str:
+    """The engine that a benchmark ran, several with a comma; empty where its rows do not say so."""
+    return ", ".join(dict.fromkeys(name for row in rows if (name := text(row, "engine", "name"))))
 
 
 def machine(run: object) -> str:

@@ -6,7 +6,16 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from streamseg.benchmark.reading import by_net, machine, of_bench, run_name, runs_of, text
+from streamseg.benchmark.reading import (
+    budget_of,
+    by_net,
+    engine_of,
+    machine,
+    of_bench,
+    run_name,
+    runs_of,
+    text,
+)
 from streamseg.benchmark.report_origin import provenance_tables, remarks
 from streamseg.benchmark.report_tables import (
     net_tables,
@@ -51,7 +60,8 @@ WORDS = {
     ),
     "peers": (
         "The same frames, the same threads, in turn in every round. Peers that are faster than ours stand in "
-        "the table like the others. The ratio is taken within a round (median, least and most)."
+        "the table like the others. The ratio is to ours of the same kind and precision, within a round "
+        "(median, least and most)."
     ),
 }
 
@@ -138,6 +148,6 @@ def contents(bench: str, rows: Sequence[Row], stem: str) -> list[Block]:
 
 
 def engines(rows: Sequence[Row]) -> list[Block]:
-    """The engine that a benchmark ran, where its rows say so."""
-    names = dict.fromkeys(name for row in rows if (name := text(row, "engine", "name")))
-    return [Paragraph(f"Engine: {', '.join(names)}.")] if names else []
+    """The engine that a benchmark ran, where its rows say so, and the age budget."""
+    name = engine_of(rows)
+    return [Paragraph(f"Engine: {name}; age budget: {budget_of(rows[0].get('run')):g} ms.")] if name else []

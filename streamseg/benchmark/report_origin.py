@@ -31,7 +31,7 @@ def remarks(runs: Sequence[Rows]) -> list[str]:
         run = rows[0].get("run")
         which = f"{run_name(index)}: " if len(runs) > 1 else ""
         commit, others = text(run, "machine", "commit"), number(run, "others_share")
-        if at(run, "quick") is not False:
+        if at(run, "quick") is True:
             found.append(f"{which}A quick run: few repeats.")
         if commit.endswith("-dirty"):
             found.append(f"{which}Measured with changes that are not committed ({commit}).")

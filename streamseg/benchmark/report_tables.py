@@ -127,6 +127,7 @@ def paced_table(net: str, rows: Rows, label: Callable[[Row], str]) -> list[Table
 def pipeline_tables(rows: Rows) -> list[Table]:
     """What became of the frames, and the stages of their age."""
     columns: Sequence[Column] = (
+        ("pace, frames/s", whole("source_fps")),
         ("offered", whole("offered")),
         ("processed", whole("processed")),
         ("dropped", whole("dropped")),

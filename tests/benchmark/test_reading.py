@@ -43,7 +43,7 @@ def test_what_is_there_is_found_and_what_is_not_is_unknown() -> None:
     ("value", "words"),
     [
         (None, "-"),
-        (0.0, "0.000"),
+        (0.0, "0"),
         (0.00042, "4e-04"),
         (0.0123, "0.012"),
         (0.9999, "1.00"),
