@@ -19,7 +19,10 @@ def report(
     out: Annotated[
         Path,
         typer.Option(
-            "--out", metavar="FILE.html", help="The report; the same as .md is written beside it. Overwrites."
+            "--out",
+            "--report",
+            metavar="FILE.html",
+            help="The report; the same as .md is written beside it. Overwrites.",
         ),
     ],
 ) -> None:
