@@ -35,13 +35,13 @@ from streamseg.types import Backend, Roi, Tensor
 
 KINDS = ("runtime", "pipeline", "net")
 NET, SIZE = "improved_unet", (192, 224)
-FRAMES = 8
+FRAMES = 6
 """Different frames that single calls get, in turn."""
 
 Say = Callable[[str], None]
 
 
-FULL, QUICK = Effort(5, 0.5, 3, 96, 32), Effort(3, 0.3, 2, 48, 8)
+FULL, QUICK = Effort(5, 0.5, 3, 96, 32), Effort(3, 0.2, 2, 32, 8)
 
 
 @dataclass(frozen=True, slots=True)
