@@ -204,7 +204,8 @@ def _setting(
     options: NetsOptions, regime: Regime, kernels: Sequence[Kernel], samples: Pictures, scratch: Path
 ) -> Setting:
     """Open the clip, and put a frame of it where processes of their own find it."""
-    clip, path = open_clip(options.source, scratch), scratch / "frame.npy"
+    clip = open_clip(options.source, scratch, frames=regime.clip_frames)
+    path = scratch / "frame.npy"
     image = clip.frames[0].image
     np.save(path, image if clip.roi is None else clip.roi.crop(image))
     return Setting(regime, clip, kernels, samples, path, options.threads, _waiting(kernels))

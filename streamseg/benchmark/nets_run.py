@@ -82,37 +82,42 @@ class PointRun:
         self._judge()
 
     def _time(self) -> None:
+        """Engine calls, kernels and end-to-end runs, interleaved."""
+        regime, wait = self._regime, self._setting.synchronize
         calls: dict[str, Call] = {key: self._call(one.subject) for key, one in self.measured.items()}
         calls |= {kernel.name: kernel.call for kernel in self._setting.kernels}
         first = self._first(calls)
-        blocks = {name: self._regime.block_s / (1 if name in self.measured else 3) for name in first}
-        counts = {name: calls_for(seconds, blocks[name]) for name, seconds in first.items()}
-        lead_in = {name: int(seconds <= SLOW_S) for name, seconds in first.items()}
-        works = {name: calls[name] for name in first}
-        for key, one in self.measured.items():
-            if key in first and one.subject.point.batch == 1:
-                frames = min(MOST, max(FEWEST, round(self._regime.end_s / max(first[key], 1e-6))))
-                works[key + END] = partial(self._end_to_end, one, frames)
-                counts[key + END], lead_in[key + END] = 1, 0
-        found: dict[str, Timing] = {}
-        if works:
-            found = interleave(
-                works,
-                rounds=self._regime.rounds,
-                per_round=counts,
-                warmup=0,
-                lead_in=lead_in,
-                synchronize=self._setting.synchronize,
-                budget_s=self._regime.budget_s,
-                least_rounds=self._regime.least_rounds,
-                stall_s=self._regime.stall_s,
-                on_failure=self._failed,
-            )
+        ends = self._end_to_end_calls(first)
+        works = {name: calls[name] for name in first} | ends
+        if not works:
+            return
+        blocks = {name: regime.block_s / (1 if name in self.measured else 3) for name in first}
+        found = interleave(
+            works,
+            rounds=regime.rounds,
+            per_round={name: calls_for(first[name], blocks[name]) if name in first else 1 for name in works},
+            warmup=0,
+            lead_in={name: int(name in first and first[name] <= SLOW_S) for name in works},
+            synchronize=wait,
+            budget_s=regime.budget_s,
+            least_rounds=regime.least_rounds,
+            stall_s=regime.stall_s,
+            on_failure=self._failed,
+        )
         for name, timing in found.items():
             if name in self.measured:
                 self.measured[name].timing = timing
-            elif not name.endswith(END):
+            elif name not in ends:
                 self.kernels[name] = timing
+
+    def _end_to_end_calls(self, first: Mapping[str, float]) -> dict[str, Call]:
+        """A block of each pipeline that takes one frame at a time."""
+        found: dict[str, Call] = {}
+        for key, one in self.measured.items():
+            if one.subject.point.batch == 1:
+                frames = min(MOST, max(FEWEST, round(self._regime.end_s / max(first[key], 1e-6))))
+                found[key + END] = partial(self._end_to_end, one, frames)
+        return found
 
     def _first(self, calls: Mapping[str, Call]) -> dict[str, float]:
         """Seconds of each one's second call: the warm-up, and a first idea."""

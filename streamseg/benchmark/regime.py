@@ -37,6 +37,8 @@ class Regime:
     """A block, or anything else, that takes longer is left out."""
     starts: bool
     """Start each in a process of its own, for warm starts and memory."""
+    clip_frames: int = 64
+    """Of the clip, kept in memory."""
     total_s: float | None = None
     """Where a run is to end by then, points get fewer rounds, and in the end no paces; never no rounds."""
     energy_s: float = 2.0
@@ -84,7 +86,8 @@ QUICK = Regime(
     stall_s=20.0,
     starts=False,
     energy_s=1.0,
-    total_s=70.0,
+    clip_frames=20,
+    total_s=65.0,
 )
 FULL = Regime(
     rounds=7,

@@ -149,17 +149,32 @@ def unfolded(checkpoint: Checkpoint) -> PooledNet:
     import torch
 
     from streamseg.nets import build_net
-    from streamseg.nets.blocks import ShortcutLayer
-    from streamseg.nets.inference import load_net
 
-    weights = load_net(checkpoint).state_dict()
-    net = build_net(checkpoint.net).eval().requires_grad_(False)
+    with torch.device("meta"):  # no time for random weights that go at once
+        net = build_net(checkpoint.net).eval().requires_grad_(False)
+    net = net.to_empty(device="cpu")
     for module in net.modules():
-        if isinstance(module, torch.nn.BatchNorm2d) and module.running_var is not None:
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.reset_parameters()
+            assert module.running_var is not None
             module.running_var.fill_(1 - module.eps)
-        if isinstance(module, ShortcutLayer):
-            for parameter in module.shortcut.parameters():
-                parameter.zero_()
-    missing = set(net.load_state_dict(weights, strict=False).missing_keys)
-    assert not any(name.endswith((".conv.weight", ".conv.bias")) for name in missing)
+        elif isinstance(module, torch.nn.Conv2d):
+            module.weight.zero_()  # a shortcut's stays so
+            if module.bias is not None:
+                module.bias.zero_()
+    weights = {name: torch.from_numpy(np.array(array)) for name, array in checkpoint.weights.items()}
+    try:
+        found = net.load_state_dict(weights, strict=False)
+    except RuntimeError as error:
+        raise _misfit(checkpoint, " ".join(str(error).split())[:160]) from error
+    lacking = [name for name in found.missing_keys if "norm" not in name and "shortcut" not in name]
+    if strange := [*lacking, *found.unexpected_keys]:
+        raise _misfit(checkpoint, ", ".join(strange[:3]))
     return net
+
+
+def _misfit(checkpoint: Checkpoint, what: str) -> EngineError:
+    return EngineError(
+        f"the weights of checkpoint {checkpoint.sha256[:12]} do not fit the net {checkpoint.net!r} ({what}); "
+        "export them again with this version"
+    )

@@ -52,6 +52,13 @@ def test_the_unfolded_net_has_all_that_was_trained(checkpoint: Checkpoint) -> No
     )
 
 
+def test_weights_of_another_net_are_refused(checkpoint: Checkpoint) -> None:
+    missing = {name: array for name, array in checkpoint.weights.items() if not name.startswith("head")}
+    for given in (replace(checkpoint, net="segnet"), replace(checkpoint, weights=missing)):
+        with pytest.raises(EngineError, match="do not fit the net"):
+            unfolded(given)
+
+
 def test_an_unfolded_checkpoint_is_run_as_it_is(checkpoint: Checkpoint) -> None:
     net = unfolded(checkpoint)
     given = replace(
