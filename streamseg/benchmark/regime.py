@@ -87,7 +87,7 @@ QUICK = Regime(
     starts=False,
     energy_s=1.0,
     clip_frames=20,
-    total_s=65.0,
+    total_s=58.0,
 )
 FULL = Regime(
     rounds=7,
