@@ -10,6 +10,9 @@ from typing import TypeVar
 from streamseg.errors import StallError
 
 T = TypeVar("T")
+LEAVE_S = 10.0
+"""Leaving the ``with`` block waits so long for a call that goes on, when Ctrl-C came in between: libraries
+that still compute while the program ends abort it."""
 
 
 class Watch:
@@ -22,6 +25,7 @@ class Watch:
     def __init__(self, limit_s: float | None) -> None:
         self.limit_s = limit_s
         self._calls: queue.SimpleQueue[Callable[[], None] | None] | None = None
+        self._thread: threading.Thread | None = None
 
     def run(self, call: Callable[[], T]) -> T:
         """What the call returns or raises. Raises StallError where it takes too long."""
@@ -35,7 +39,10 @@ class Watch:
 
         if self._calls is None:
             self._calls = queue.SimpleQueue()
-            threading.Thread(target=_serve, args=(self._calls,), name="streamseg-bench", daemon=True).start()
+            self._thread = threading.Thread(
+                target=_serve, args=(self._calls,), name="streamseg-bench", daemon=True
+            )
+            self._thread.start()
         self._calls.put(work)
         try:
             answer, error = answers.get(timeout=self.limit_s)
@@ -50,13 +57,16 @@ class Watch:
         """Let the thread end once its call is over."""
         if self._calls is not None:
             self._calls.put(None)
-        self._calls = None
+        self._calls = self._thread = None
 
     def __enter__(self) -> Watch:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        thread = self._thread
         self.close()
+        if thread is not None:
+            thread.join(LEAVE_S)
 
 
 def _serve(calls: queue.SimpleQueue[Callable[[], None] | None]) -> None:

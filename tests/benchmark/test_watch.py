@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
@@ -32,3 +33,22 @@ def test_what_hangs_is_left_behind() -> None:
         watch.limit_s = 5
         assert watch.run(lambda: "next") == "next"
     released.set()
+
+
+def test_ctrl_c_waits_for_the_call_that_is_going_on() -> None:
+    """A library that computes while the interpreter goes away aborts the program."""
+    over = threading.Event()
+
+    def works() -> None:
+        time.sleep(0.3)
+        over.set()
+
+    def interrupted() -> None:
+        watch.run(lambda: None)
+        assert watch._calls is not None
+        watch._calls.put(works)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), Watch(30) as watch:
+        interrupted()
+    assert over.is_set()
