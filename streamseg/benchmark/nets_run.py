@@ -147,6 +147,9 @@ class PointRun:
             segmenter = segmenter_of(one.subject)
             for pace in self._regime.paces:
                 one.paced.append(paced(self._setting.clip, segmenter, pace, self._regime.paced_s))
+                too_slow = one.timing is not None and one.timing.median_ms > 1e3 / pace
+                if too_slow and not self._regime.all_paces:
+                    return
 
     def _count_joules(self, one: Measured) -> None:
         with Energy() as probe:

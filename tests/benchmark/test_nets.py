@@ -163,6 +163,14 @@ def test_a_row_has_all_its_figures(measure: Measure, tmp_path: Path) -> None:
     json.dumps(rows)
 
 
+def test_a_quick_run_spares_paces_above_one_that_is_too_fast(measure: Measure) -> None:
+    paces = {"paces": (30.0, 60.0), "all_paces": False}
+    slow, quick = measure([eager(Fake(delay_ms=50)), subject(Fake(delay_ms=2))], regime=paces)
+    assert [run["fps"] for run in slow["paced"]] == [30.0]
+    assert slow["paced"][0]["offered"] == 6
+    assert quick["latency_ms"]["p50"] > 1e3 / 30 or [run["fps"] for run in quick["paced"]] == [30.0, 60.0]
+
+
 def test_one_stall_shows_in_the_tail_and_in_a_note(measure: Measure) -> None:
     fake = Fake(delay_ms=5)
     fake.before = lambda call: time.sleep(0.25) if call == 4 else None
