@@ -21,7 +21,7 @@ from streamseg.benchmark.nets_table import lines
 from streamseg.benchmark.regime import Regime
 from streamseg.benchmark.rows import COMMON, Row, read_rows, write_rows
 from streamseg.benchmark.subject import Point, Subject
-from streamseg.errors import EngineError, UsageError
+from streamseg.errors import EngineError
 from streamseg.types import InputSpec, Tensor
 
 SPEC = InputSpec(32, 48, mean=0.25, std=0.25, threshold=0.5, min_area=0.001)
@@ -311,35 +311,3 @@ def test_nothing_at_all_is_an_error(measure: Measure) -> None:
 
     with pytest.raises(EngineError, match="weights are gone"):
         measure(make)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"nets": ("vnet",)}, "no net is called 'vnet'; choose one of unet"),
-        ({"backends": ("caffe",)}, "no back end is called 'caffe'; choose one of eager"),
-        ({"precisions": ("int4",)}, "no precision is called 'int4'; choose one of fp32"),
-        ({"nets": ("segnet",), "sizes": ((48, 64),)}, "multiples of 32, received 48x64; use 64x64"),
-        ({"last": 0.2}, "give them by --data"),
-    ],
-)
-def test_what_there_is_not_is_refused_before_anything_runs(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        measure_nets(NetsOptions(threads=1, regime=REGIME, **options), print)
-
-
-def test_points_are_every_size_and_batch_at_the_nets_own_size_by_itself() -> None:
-    given = NetsOptions(threads=1, nets=("unet",), sizes=((32, 48), (64, 64)), batches=(1, 8))
-    assert [str(point) for point in given.points()] == [
-        "unet 32x48 b1", "unet 32x48 b8", "unet 64x64 b1", "unet 64x64 b8",
-    ]  # fmt: skip
-    assert [str(point) for point in NetsOptions(threads=1).points()] == [
-        "improved_unet 192x224 b1", "unet 192x224 b1", "segnet 192x224 b1",
-    ]  # fmt: skip
-
-
-def test_a_run_that_is_late_measures_less_and_never_nothing() -> None:
-    late = replace(REGIME, budget_s=6.0, paces=(30.0,)).within(-3.0)
-    assert (late.budget_s, late.paces) == (0.0, ())
-    assert late.least_rounds == 1
-    assert replace(REGIME, budget_s=6.0).within(100.0).budget_s == 6.0
