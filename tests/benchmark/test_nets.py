@@ -22,9 +22,8 @@ from streamseg.benchmark.regime import Regime
 from streamseg.benchmark.rows import COMMON, Row, read_rows, write_rows
 from streamseg.benchmark.subject import Point, Subject
 from streamseg.errors import EngineError
-from streamseg.types import InputSpec, Tensor
+from tests.benchmark.fake_subjects import SPEC, Fake, eager, subject
 
-SPEC = InputSpec(32, 48, mean=0.25, std=0.25, threshold=0.5, min_area=0.001)
 REGIME = Regime(
     rounds=2, least_rounds=1, budget_s=60.0, block_s=0.06, end_s=0.05, paced_s=0.2, pictures=2,
     untrained_pictures=1, calibration=2, stall_s=60.0, starts=False, paces=(),
@@ -36,49 +35,6 @@ FIGURES = {
     "gflop", "gflop_per_s", "ratio_to_eager", "model_bytes", "peak_host_bytes", "peak_gpu_bytes",
     "start_s", "calls", "energy_j_per_frame",
 }  # fmt: skip
-
-
-class Fake(FakeBackend):
-    """Keeps how long each call from the benchmark's own thread took: a busy machine sleeps longer."""
-
-    def __init__(
-        self,
-        *,
-        found: dict[str, float] | None = None,
-        batch: int = 1,
-        delay_ms: float = 10,
-        **options: Any,
-    ) -> None:
-        super().__init__(SPEC, delay_ms=delay_ms, **options)
-        self.batch = batch
-        self.took_ns: list[int] = []
-        self.before: Callable[[int], None] = lambda call: None
-        self._found = {"fp32": 1.0} if found is None else found
-
-    def infer(self, tensor: Tensor) -> Any:
-        began = time.monotonic_ns()
-        self.before(self.calls)
-        found = super().infer(tensor[:1])
-        if self.batch > 1:
-            found = np.repeat(found[None], self.batch, axis=0)
-        if threading.current_thread().name == "streamseg-bench":
-            self.took_ns.append(time.monotonic_ns() - began)
-        return found
-
-    def precision_found(self) -> dict[str, float]:
-        return self._found
-
-
-def subject(
-    fake: FakeBackend, backend: str = "openvino", precision: str = "fp32", *, folded: bool = True
-) -> Subject:
-    found = fake.precision_found() if isinstance(fake, Fake) else {}
-    point = Point("improved_unet", SPEC.height, SPEC.width, getattr(fake, "batch", 1))
-    return Subject(point, backend, precision, fake, found, folded, True, "built", 1000, build_s=1.5)
-
-
-def eager(fake: FakeBackend | None = None) -> Subject:
-    return subject(fake or Fake(delay_ms=20, name="eager"), "eager", folded=False)
 
 
 @pytest.fixture(scope="module")
