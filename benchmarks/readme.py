@@ -18,7 +18,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from streamseg.benchmark.provenance import ROOT
-from streamseg.benchmark.reading import (
+from streamseg.benchmark.report.origin import remarks
+from streamseg.benchmark.report.reading import (
     UNKNOWN,
     budget_of,
     by_net,
@@ -33,8 +34,7 @@ from streamseg.benchmark.reading import (
     text,
     variant,
 )
-from streamseg.benchmark.report_origin import remarks
-from streamseg.benchmark.report_tables import (
+from streamseg.benchmark.report.tables import (
     KINDS,
     by_kind,
     exact,

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from streamseg.benchmark.peer_nets import basic_unet, dyn_unet
+from streamseg.benchmark.peers.nets import basic_unet, dyn_unet
 from streamseg.cli.train import parse_size
 from streamseg.datasets import Dataset, open_dataset
 from streamseg.datasets.split import last_block

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from streamseg.benchmark.clip import Clip
+from streamseg.benchmark.pipeline.clip import Clip
 from streamseg.capture import open_source
 from streamseg.sinks.encoder import Encoder
 from streamseg.sinks.target import Target

@@ -14,7 +14,7 @@ from streamseg.cli.console import say
 from streamseg.errors import UsageError
 
 if TYPE_CHECKING:
-    from streamseg.benchmark.compare import Comparison
+    from streamseg.benchmark.compare.bench import Comparison
 
 
 def compare(
@@ -65,7 +65,7 @@ def _files(what: list[str], rounds: int | None) -> Comparison:
     if len(what) != 2 or rounds is not None:
         given = f"{len(what)} files" if rounds is None else "--rounds"
         raise UsageError(f"two results are compared, given were {given}; two commits are with --commits")
-    from streamseg.benchmark.compare import compare as compare_rows
+    from streamseg.benchmark.compare.bench import compare as compare_rows
     from streamseg.benchmark.rows import read_rows
 
     a, b = (read_rows(Path(name)) for name in what)
@@ -75,7 +75,7 @@ def _files(what: list[str], rounds: int | None) -> Comparison:
 def _commits(what: list[str], rounds: int | None) -> Comparison:
     if len(what) < 2:
         raise UsageError("--commits compares two revisions, given was one")
-    from streamseg.benchmark.commits import ARGUMENTS, compare_commits
+    from streamseg.benchmark.compare.commits import ARGUMENTS, compare_commits
 
     first, second, *arguments = what
     if "--json" in arguments or "--report" in arguments:
@@ -88,7 +88,7 @@ def _commits(what: list[str], rounds: int | None) -> Comparison:
 
 def _write(found: Comparison, json_file: Path | None) -> None:
     """The comparison first, then the lines for people, which go to stdout unless the comparison does."""
-    from streamseg.benchmark.compare import lines
+    from streamseg.benchmark.compare.bench import lines
     from streamseg.files import write_whole
     from streamseg.strict_json import finite
 

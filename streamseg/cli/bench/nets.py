@@ -84,8 +84,8 @@ def nets(
     real frames; no call is left out. Engines are the shipped ones, or the store's, or built for the occasion
     and thrown away. Without --quick it takes about five minutes on two cores.
     """
-    from streamseg.benchmark.nets import NetsOptions, measure_nets
-    from streamseg.benchmark.nets_table import lines
+    from streamseg.benchmark.nets.bench import NetsOptions, measure_nets
+    from streamseg.benchmark.nets.table import lines
     from streamseg.cli.bench import outputs
     from streamseg.cli.process import settle_in
     from streamseg.cli.train import parse_size

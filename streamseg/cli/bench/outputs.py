@@ -29,7 +29,7 @@ def check(json_file: Path | None, report: Path | None) -> None:
     if report is not None:
         if report.suffix.lower() not in (".html", ".htm"):
             raise UsageError(f"--report {report}: a report is one HTML file; end the name in .html")
-        from streamseg.benchmark.report import check_charts
+        from streamseg.benchmark.report.write import check_charts
 
         check_charts()
 
@@ -50,7 +50,7 @@ def write(rows: Sequence[Row], lines: Sequence[str], json_file: Path | None, rep
         say(f"wrote {json_file} ({len(rows)} rows)")
     print("\n".join(lines), file=sys.stderr if to_stdout else sys.stdout, flush=True)
     if report is not None:
-        from streamseg.benchmark.report import write_report
+        from streamseg.benchmark.report.write import write_report
 
         write_report(rows, report)
         say(f"wrote {report} and {report.with_suffix('.md')}")

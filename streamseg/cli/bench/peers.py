@@ -47,8 +47,8 @@ def peers(
     bench.
     """
     outputs.check(json_file, report)
-    from streamseg.benchmark.peer_table import peers_lines
-    from streamseg.benchmark.peers import KINDS, PeersOptions, measure_peers
+    from streamseg.benchmark.peers.bench import KINDS, PeersOptions, measure_peers
+    from streamseg.benchmark.peers.table import peers_lines
     from streamseg.cli.process import settle_in
     from streamseg.cli.train import parse_size
 

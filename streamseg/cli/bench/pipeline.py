@@ -37,7 +37,7 @@ def pipeline(
     drawn and the pictures thrown away: no encoder, window or network is part of it.
     """
     outputs.check(json_file, report)
-    from streamseg.benchmark.modes import PipelineOptions, measure_pipeline, tables
+    from streamseg.benchmark.pipeline.bench import PipelineOptions, measure_pipeline, tables
     from streamseg.cli.engine import load_engine
     from streamseg.cli.process import settle_in
 

@@ -31,7 +31,7 @@ def report(
     Results of several benchmarks, runs and machines go into one report.
     """
     outputs.check(None, out)
-    from streamseg.benchmark.report import write_report
+    from streamseg.benchmark.report.write import write_report
     from streamseg.benchmark.rows import read_rows
 
     write_report([row for path in results for row in read_rows(path)], out)

@@ -78,9 +78,9 @@ def streams(
     where each has 99 % of its outlines on display within the budget, and 5 of them a second.
     """
     outputs.check(json_file, report)
-    from streamseg.benchmark.stream_run import Offer
-    from streamseg.benchmark.stream_words import streams_lines
-    from streamseg.benchmark.streams import StreamsOptions, measure_streams
+    from streamseg.benchmark.streams.bench import StreamsOptions, measure_streams
+    from streamseg.benchmark.streams.run import Offer
+    from streamseg.benchmark.streams.words import streams_lines
     from streamseg.cli.process import settle_in
 
     options = StreamsOptions(

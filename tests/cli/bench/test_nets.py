@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from streamseg.benchmark.nets import NetsOptions
+from streamseg.benchmark.nets.bench import NetsOptions
 from streamseg.benchmark.rows import Row, read_rows
 from streamseg.cli import app
 from streamseg.cli.bench.nets import parse_batch, parts
@@ -44,7 +44,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[NetsOptions]:
         given.append(options)
         return [row()]
 
-    monkeypatch.setattr("streamseg.benchmark.nets.measure_nets", measure)
+    monkeypatch.setattr("streamseg.benchmark.nets.bench.measure_nets", measure)
     monkeypatch.setattr("signal.signal", lambda *_: None)
     return given
 
@@ -83,7 +83,7 @@ def test_rows_on_stdout_are_all_that_is_there(asked: list[NetsOptions]) -> None:
 
 def test_a_stopped_run_says_so_by_its_exit_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     stopped = {**row()["run"], "stopped": True}
-    monkeypatch.setattr("streamseg.benchmark.nets.measure_nets", lambda *_: [row(run=stopped)])
+    monkeypatch.setattr("streamseg.benchmark.nets.bench.measure_nets", lambda *_: [row(run=stopped)])
     monkeypatch.setattr("signal.signal", lambda *_: None)
     found = call("--json", str(tmp_path / "a.json"))
     assert found.exit_code == 130

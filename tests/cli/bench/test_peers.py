@@ -9,9 +9,9 @@ import typer
 from click.testing import Result
 from typer.testing import CliRunner
 
-from streamseg.benchmark import peers as module
-from streamseg.benchmark.peer import Peer
-from streamseg.benchmark.peers import PeersOptions
+from streamseg.benchmark.peers import bench as module
+from streamseg.benchmark.peers.bench import PeersOptions
+from streamseg.benchmark.peers.peer import Peer
 from streamseg.cli.bench.peers import peers
 from streamseg.errors import UsageError
 from tests.benchmark.small_clip import write_clip

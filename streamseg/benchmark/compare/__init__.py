@@ -1,0 +1,1 @@
+"""Two results, or two commits: what got slower or worse."""

@@ -1,0 +1,252 @@
+"""What got slower or worse from one result to another, with the spread of each run taken into account.
+
+Rows are matched by ``bench`` and ``key``. Figures that rows give by round are judged by
+:mod:`~streamseg.benchmark.compare.spread`, those with one value by
+:mod:`~streamseg.benchmark.compare.single`.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from streamseg.benchmark.compare.comparable import differences, engines_differ, machine_ratio, part
+from streamseg.benchmark.compare.single import change_of, number, singles
+from streamseg.benchmark.compare.spread import (
+    BETTER,
+    SAME,
+    UNCLEAR,
+    WORSE,
+    Change,
+    between_runs,
+    between_turns,
+)
+from streamseg.benchmark.results import table
+from streamseg.benchmark.rows import Row
+from streamseg.errors import DataError
+
+MORE_IS_BETTER = ("fps",)
+LESS_IS_BETTER = ("_ms", "_s", "_bytes")
+ORDER = (WORSE, UNCLEAR, BETTER, SAME)
+SHOWN_NAMES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One figure of one row in both results."""
+
+    bench: str
+    key: str
+    figure: str
+    a: float | None
+    """Median of its rounds, or its one value; None where it was not measured."""
+    b: float | None
+    rounds: tuple[int, int] | None
+    """How many values it has in A and B; None for one without rounds."""
+    change: Change
+    less_is_better: bool
+
+    @property
+    def loss(self) -> float:
+        """How many times as bad it is in B, for sorting."""
+        ratio = self.change.ratio
+        if ratio is None or ratio <= 0:
+            return float("inf") if self.change.verdict == WORSE else 1.0
+        return ratio if self.less_is_better else 1 / ratio
+
+    @property
+    def words(self) -> str:
+        """The verdict, for people."""
+        timed = self.rounds is not None and not self.figure.endswith("_bytes")
+        slower = {WORSE: "slower", BETTER: "faster"} if timed else {}
+        verdict = self.change.verdict
+        return slower.get(verdict, verdict) + (f": {self.change.why}" if self.change.why else "")
+
+    def to_json(self) -> dict[str, Any]:
+        """Flat: the change's ``verdict``, ``ratio``, ``low``, ``high`` and so on stand beside the rest."""
+        values = asdict(self)
+        return {**values, **values.pop("change")}
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two results, A and B."""
+
+    findings: tuple[Finding, ...]
+    """Worst first."""
+    only_a: tuple[str, ...]
+    only_b: tuple[str, ...]
+    """Names of rows that the other result has not."""
+    lost: Mapping[str, str]
+    """Rows of A that B was asked for and could not measure, and why."""
+    warnings: tuple[str, ...]
+    """Why the figures may not be comparable."""
+    paired: bool = False
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Figures by verdict."""
+        found = Counter(finding.change.verdict for finding in self.findings)
+        return {verdict: found[verdict] for verdict in (WORSE, BETTER, SAME, UNCLEAR)}
+
+    @property
+    def worse(self) -> bool:
+        """Whether anything is, or could not be measured any more."""
+        return bool(self.counts[WORSE] or self.lost)
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it."""
+        return {
+            "what": "comparison",
+            "paired": self.paired,
+            "counts": self.counts,
+            "warnings": list(self.warnings),
+            "only_a": list(self.only_a),
+            "only_b": list(self.only_b),
+            "lost": dict(self.lost),
+            "figures": [finding.to_json() for finding in self.findings],
+        }
+
+
+def compare(a: Sequence[Row], b: Sequence[Row], *, paired: bool = False) -> Comparison:
+    """Compare two results. Of ``paired`` ones each row's rounds are turns, None where one failed.
+
+    Raises DataError where one result has two rows of the same name, or rows that are none.
+    """
+    before, after = _by_name(a, "A"), _by_name(b, "B")
+    findings = [
+        finding for name in before if name in after for finding in _row(before[name], after[name], paired)
+    ]
+    absent = {key: str(why) for row in b for key, why in part(row["run"], "absent").items()}
+    missing = [name for name in before if name not in after]
+    return Comparison(
+        tuple(sorted(findings, key=lambda found: (ORDER.index(found.change.verdict), -found.loss))),
+        tuple(_title(name) for name in missing if name[1] not in absent),
+        tuple(_title(name) for name in after if name not in before),
+        {_title(name): absent[name[1]] for name in missing if name[1] in absent},
+        tuple(_warnings(before, after)),
+        paired,
+    )
+
+
+def _by_name(rows: Sequence[Row], result: str) -> dict[tuple[str, str], Row]:
+    found: dict[tuple[str, str], Row] = {}
+    for row in rows:
+        if not isinstance(row["run"], Mapping) or not isinstance(row["rounds"], Mapping):
+            raise DataError(
+                f"result {result} is damaged: run or rounds of {row['key']} hold no names; measure it again"
+            )
+        name = str(row["bench"]), str(row["key"])
+        if name in found:
+            raise DataError(f"result {result} has two rows of {_title(name)}; give the file of one run")
+        found[name] = row
+    return found
+
+
+def _row(a: Row, b: Row, paired: bool) -> Iterator[Finding]:
+    bench, key = str(a["bench"]), str(a["key"])
+    for figure in a["rounds"]:
+        if figure not in b["rounds"] or not figure.endswith(MORE_IS_BETTER + LESS_IS_BETTER):
+            continue
+        less = figure.endswith(LESS_IS_BETTER)
+        turns = [(number(x), number(y)) for x, y in zip(_values(a, figure), _values(b, figure), strict=False)]
+        if paired:
+            whole = [(x, y) for x, y in turns if x is not None and y is not None]
+            first, second = [x for x, _ in whole], [y for _, y in whole]
+            change = between_turns(first, second, less_is_better=less)
+        else:
+            first, second = _numbers(a, figure), _numbers(b, figure)
+            machine = None if _at_others_pace(a, figure) else machine_ratio(a, b)
+            change = between_runs(first, second, less_is_better=less, machine=machine)
+        counts = len(first), len(second)
+        yield Finding(bench, key, figure, _median(first), _median(second), counts, change, less)
+    before, after = singles(a), singles(b)
+    for name, one in before.items():
+        if paired and one.kind == "limit":
+            continue  # of one run, whose drift the turns set off better
+        if name in after and (one.value is not None or after[name].value is not None):
+            change = change_of(one, after[name], machine_ratio(a, b))
+            less = one.kind in ("bytes", "lost")
+            yield Finding(bench, key, name, one.value, after[name].value, None, change, less)
+
+
+def _at_others_pace(row: Row, figure: str) -> bool:
+    """Whether the machine's has no part in it: memory, and frames from a source that has its own pace."""
+    return figure.endswith("_bytes") or (figure.endswith("fps") and row.get("source_fps") is not None)
+
+
+def _values(row: Row, figure: str) -> list[Any]:
+    values = row["rounds"][figure]
+    return values if isinstance(values, list) else []
+
+
+def _numbers(row: Row, figure: str) -> list[float]:
+    return [found for value in _values(row, figure) if (found := number(value)) is not None]
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return statistics.median(values) if values else None
+
+
+def _warnings(a: Mapping[tuple[str, str], Row], b: Mapping[tuple[str, str], Row]) -> Iterator[str]:
+    both = [name for name in a if name in b]
+    if not both:
+        yield "the two results have no row in common: nothing was compared"
+    found = Counter(line for name in both for line in differences(a[name]["run"], b[name]["run"]))
+    for line, count in found.items():
+        yield line if count == len(both) else f"{line} ({count} of {len(both)} rows)"
+    others = [_title(name) for name in both if engines_differ(a[name], b[name])]
+    if others:
+        yield f"the engine differs in {len(others)} of {len(both)} rows: {_some(others)}"
+
+
+def _title(name: tuple[str, str]) -> str:
+    return f"{name[0]} {name[1]}"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - SHOWN_NAMES
+    return ", ".join(names[:SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+def lines(found: Comparison) -> list[str]:
+    """Markdown for people: what changed, worst first, what cannot be compared, and the count."""
+    text = [f"warning: {line}" for line in found.warnings]
+    changed = [one for one in found.findings if one.change.verdict != SAME]
+    if changed:
+        head = ("what", "figure", "A", "B", "change", "between", "machine set off", "verdict")
+        text += ["", *table(head, [_cells(one) for one in changed]), ""]
+    for name, why in found.lost.items():
+        text.append(f"not measured in B: {name}: {why}")
+    for where, names in (("A", found.only_a), ("B", found.only_b)):
+        if names:
+            text.append(f"only in {where}: {_some(names)}")
+    counts = found.counts
+    text.append(
+        f"{len(found.findings)} figures compared: {counts[WORSE]} worse, {counts[BETTER]} better, "
+        f"{counts[SAME]} the same, {counts[UNCLEAR]} unclear"
+    )
+    return text
+
+
+def _cells(one: Finding) -> tuple[object, ...]:
+    change = one.change
+    spread = None if change.low is None else f"{_percent(change.low)} .. {_percent(change.high)}"
+    return (
+        f"{one.bench} {one.key}",
+        one.figure,
+        one.a,
+        one.b,
+        _percent(change.ratio),
+        spread,
+        _percent(change.relative),
+        one.words,
+    )
+
+
+def _percent(ratio: float | None) -> str | None:
+    """``+10.2 %`` of 1.102."""
+    return None if ratio is None else f"{100 * (ratio - 1):+.1f} %"

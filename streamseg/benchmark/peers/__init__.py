@@ -1,0 +1,1 @@
+"""Other programs beside ours: runtimes, video pipelines, nets."""

@@ -1,0 +1,138 @@
+"""Other programs beside ours, in one run: the same weights in other runtimes, other pipelines around the same
+engine, and other nets at the same input.
+
+Each is made ready and checked first: one that computes something else, fails or hangs is left out and named.
+Those of a kind take turns in rounds, and each is compared with ours within the rounds. Runtimes and nets are
+timed by single calls, from tensor to probability; a pipeline by whole runs over the clip's file.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from streamseg.backends.catalog import DEFAULT, load_backend
+from streamseg.backends.openvino import OpenVINOBackend
+from streamseg.benchmark.peers.material import Material
+from streamseg.benchmark.peers.nets import nets
+from streamseg.benchmark.peers.peer import Maker, prepare
+from streamseg.benchmark.peers.pipelines import Task, frames_in, pipelines
+from streamseg.benchmark.peers.rows import Effort, time_peers
+from streamseg.benchmark.peers.runtimes import runtimes
+from streamseg.benchmark.pipeline.clip import Clip, open_clip
+from streamseg.benchmark.provenance import Bystanders
+from streamseg.benchmark.rows import PACKAGES, Row, finish_run, start_run
+from streamseg.checkpoint import Checkpoint
+from streamseg.errors import EngineError, UsageError
+from streamseg.export.recipe import gather, phantom_recipe
+from streamseg.export.source import resolve
+from streamseg.preprocess import to_tensor
+from streamseg.types import Backend, Roi, Tensor
+
+KINDS = ("runtime", "pipeline", "net")
+NET, SIZE = "improved_unet", (192, 224)
+FRAMES = 6
+"""Different frames that single calls get, in turn."""
+
+Say = Callable[[str], None]
+
+
+FULL, QUICK = Effort(5, 0.5, 3, 96, 32), Effort(3, 0.2, 2, 32, 8)
+
+
+@dataclass(frozen=True, slots=True)
+class PeersOptions:
+    """What is measured."""
+
+    kinds: tuple[str, ...] = KINDS
+    source: str | None = None
+    """A recorded clip; None is a phantom clip."""
+    size: tuple[int, int] = SIZE
+    """Height and width of the nets' input."""
+    rounds: int | None = None
+    """None: as many as the effort says."""
+    quick: bool = False
+    threads: int = 1
+    """Of ours and of every peer."""
+    arguments: tuple[str, ...] = ()
+    """The command line, as the result says it."""
+
+    def __post_init__(self) -> None:
+        if unknown := [kind for kind in self.kinds if kind not in KINDS]:
+            raise UsageError(f"no kind of peers is called {unknown[0]!r}; choose among {', '.join(KINDS)}")
+
+    @property
+    def effort(self) -> Effort:
+        plan = QUICK if self.quick else FULL
+        return replace(plan, rounds=self.rounds or plan.rounds, run_rounds=self.rounds or plan.run_rounds)
+
+
+def measure_peers(options: PeersOptions, say: Say = lambda _: None) -> list[Row]:
+    """A row per peer and per one of ours; what is left out is in the rows' ``run["absent"]``.
+
+    Raises UsageError for a size that the net does not take, what opening the clip raises, and EngineError
+    where nothing could be measured.
+    """
+    checkpoint, began = resolve(NET, options.size), time.monotonic()
+    absent: dict[str, str] = {}
+    rows: list[Row] = []
+    with TemporaryDirectory(prefix="streamseg-") as folder, Bystanders() as others:
+        clip = open_clip(options.source, Path(folder))
+        run = start_run(
+            options.arguments,
+            quick=options.quick,
+            threads=options.threads,
+            source=clip.to_json(),
+            regime=options.effort.to_json(),
+            packages=(*PACKAGES, "monai", "supervision"),
+        )
+        for kind in dict.fromkeys(options.kinds):
+            makers = _makers(kind, options, checkpoint, clip, Path(folder))
+            peers = prepare(kind, makers, absent, say)
+            rows += time_peers(kind, peers, options.effort, absent, say)
+    finish_run(run, seconds=time.monotonic() - began, others_share=others.share, absent=absent)
+    if not rows:
+        raise EngineError(f"nothing could be measured: {'; '.join(absent.values())}")
+    return [{**row, "run": run} for row in rows]
+
+
+def _makers(
+    kind: str, options: PeersOptions, checkpoint: Checkpoint, clip: Clip, folder: Path
+) -> dict[str, Maker]:
+    if kind == "pipeline":
+        frames = frames_in(clip.uri, options.effort.run_frames)
+        return pipelines(Task(clip, frames, partial(_engine, options, checkpoint), folder))
+    tensors = _tensors(clip, checkpoint)
+    if kind == "net":
+        return nets(checkpoint, tensors, options.threads)
+    return runtimes(
+        Material(
+            checkpoint, tensors, options.threads, folder, _calibration(checkpoint, options.effort.calibration)
+        ),
+        quick=options.quick,
+    )
+
+
+def _engine(options: PeersOptions, checkpoint: Checkpoint, throughput: bool) -> Backend:
+    """What the pipelines run: the shipped INT8 engine; at another size than its own, our FP32 one."""
+    if options.size == SIZE:
+        return load_backend(DEFAULT, threads=options.threads, throughput=throughput)
+    return OpenVINOBackend.from_checkpoint(
+        checkpoint, f"{NET}-openvino-fp32", threads=options.threads, throughput=throughput
+    )
+
+
+def _tensors(clip: Clip, checkpoint: Checkpoint) -> list[Tensor]:
+    """Frames of the clip from all over it, as they enter the net."""
+    chosen = clip.frames[:: max(1, len(clip.frames) // FRAMES)][:FRAMES]
+    regions = [(clip.roi or Roi.whole(frame.image)).crop(frame.image) for frame in chosen]
+    return [to_tensor(region, checkpoint.spec) for region in regions]
+
+
+def _calibration(checkpoint: Checkpoint, count: int) -> list[Tensor]:
+    images = gather(phantom_recipe(NET, calibration=count, validation=0), None).calibration
+    return [to_tensor(image, checkpoint.spec) for image in images]

@@ -1,0 +1,243 @@
+"""Other ways to get from a clip's file to its outlines, with the same engine and the same region.
+
+One run is everything from opening the file to the last picture, drawn and thrown away, or written to a
+video: frames per second are all frames by all of that time. The peers' frames are counted where they come
+out; those of a video are counted in the file.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from streamseg.benchmark.peers.peer import Maker, Peer, need, version
+from streamseg.benchmark.peers.plain_loop import THICKNESS, PlainModel, plain_loop
+from streamseg.benchmark.pipeline.clip import Clip
+from streamseg.benchmark.pipeline.run import end_to_end
+from streamseg.capture import open_source
+from streamseg.errors import EngineError, SourceError
+from streamseg.export.gate import ROUGH_MASK_DICE
+from streamseg.metrics import Confusion
+from streamseg.pipeline import replay
+from streamseg.render import compose_plain
+from streamseg.segment import Segmenter
+from streamseg.sinks import VideoSink
+from streamseg.types import Backend, Image, Result
+
+OURS_DRAWN, OURS_WRITTEN = "streamseg, drawn", "streamseg, to H.264"
+"""The picture that the peers make: the whole frame with its outline."""
+OURS_FIGURES = "streamseg, drawn with figures"
+"""What ``streamseg replay`` shows by itself: the region, and the panel of figures."""
+CHECKED = 6
+"""Frames of the clip on which the peers' masks are compared with ours."""
+
+
+@dataclass(repr=False)
+class Task:
+    """What all pipelines are given."""
+
+    clip: Clip
+    frames: int
+    """Of the clip, from its first on; no more than it has."""
+    load: Callable[[bool], Backend]
+    """Loads the engine: True for several frames at a time, at the highest rate."""
+    folder: Path
+    """Scratch."""
+
+    @cached_property
+    def engine(self) -> Backend:
+        """What the peers call, one frame at a time."""
+        return self.load(False)
+
+    @cached_property
+    def segmenter(self) -> Segmenter:
+        """Ours, several frames at a time."""
+        return Segmenter(self.load(True), self.clip.roi)
+
+    @cached_property
+    def mask_dice(self) -> float:
+        """Mean Dice between the peers' masks and ours. Raises EngineError where they find something else."""
+        ours = Segmenter(self.engine, self.clip.roi, withhold=False)
+        plain = PlainModel(self.engine, self.clip.roi)
+        frames = self.clip.frames[:: max(1, len(self.clip.frames) // CHECKED)]
+        dice = float(
+            np.mean([Confusion.count(plain.mask(f.image), ours.segment(f).mask).dice for f in frames])
+        )
+        if dice < ROUGH_MASK_DICE:
+            raise EngineError(f"it finds something else than ours: masks have Dice {dice:.3f}")
+        return dice
+
+
+def pipelines(task: Task) -> dict[str, Maker]:
+    """What makes each pipeline ready, by its name; ours come first."""
+    loops = {"OpenCV loop, drawn": None, "OpenCV loop, to MPEG-4": task.folder / "opencv.mp4"}
+    videos = {"supervision, drawn": None, "supervision, to MPEG-4": task.folder / "supervision.mp4"}
+    return {
+        OURS_DRAWN: partial(_ours, task, OURS_DRAWN, None),
+        OURS_WRITTEN: partial(_ours, task, OURS_WRITTEN, task.folder / "streamseg.mp4"),
+        OURS_FIGURES: partial(_ours_with_figures, task),
+        **{name: partial(_opencv, task, name, target) for name, target in loops.items()},
+        **{name: partial(_supervision, task, name, target) for name, target in videos.items()},
+    }
+
+
+def frames_in(uri: str, most: int) -> int:
+    """How many frames a clip has, counted by decoding it up to ``most``. Raises SourceError for none."""
+    found = 0
+    with open_source(uri) as source:
+        try:
+            for _ in islice(source, most):
+                found += 1
+        except SourceError:
+            if not found:
+                raise
+    return found
+
+
+class _Drawn:
+    """Draws the outline into the frame, and throws the picture away."""
+
+    name = "overlay"
+
+    def __init__(self) -> None:
+        self.frames = 0
+
+    def write(self, result: Result) -> None:
+        compose_plain(result, full_frame=True)
+        self.frames += 1
+
+    def close(self) -> None:
+        """Nothing to finish."""
+
+
+def _ours(task: Task, name: str, target: Path | None) -> Peer:
+    segmenter = task.segmenter
+
+    def call() -> int:
+        with open_source(task.clip.uri) as source:
+            sink: _Drawn | VideoSink = _Drawn()
+            if target is not None:
+                sink = VideoSink(target, source.info, force=True, full_frame=True, hud=False)
+            replay(source, segmenter, [sink], stop=threading.Event(), max_frames=task.frames)
+        return sink.frames
+
+    does = "draws the outline" if target is None else "draws the outline and encodes H.264"
+    return _own_peer(task, name, call, f"judges each frame and {does}", target)
+
+
+def _ours_with_figures(task: Task) -> Peer:
+    segmenter = task.segmenter
+
+    def call() -> int:
+        return end_to_end(task.clip, segmenter, task.frames).processed
+
+    return _own_peer(task, OURS_FIGURES, call, "judges each frame, and draws outline and figures")
+
+
+def _own_peer(task: Task, name: str, call: Callable[[], int], does: str, target: Path | None = None) -> Peer:
+    return Peer(
+        name,
+        name,
+        _precision(task.segmenter.backend),
+        call,
+        frames=task.frames,
+        version=version("streamseg"),
+        remark=f"decodes, infers {task.segmenter.lanes} frames at a time, {does}, side by side",
+        delivered=None if target is None else partial(_frames_of, target),
+    )
+
+
+def _peer(
+    task: Task,
+    name: str,
+    *,
+    against: str,
+    call: Callable[[], int],
+    package: str,
+    remark: str,
+    target: Path | None = None,
+) -> Peer:
+    """A pipeline of somebody else; ``target`` is the video that it writes."""
+    return Peer(
+        name,
+        against,
+        _precision(task.engine),
+        call,
+        frames=task.frames,
+        version=version(package),
+        remark=remark,
+        facts={"mask_dice": task.mask_dice},
+        delivered=None if target is None else partial(_frames_of, target),
+    )
+
+
+def _opencv(task: Task, name: str, target: Path | None) -> Peer:
+    """A plain loop."""
+    model = PlainModel(task.engine, task.clip.roi)
+
+    call = partial(plain_loop, task.clip.uri, model, task.frames, target, task.clip.pace)
+    does = "draws the outline" if target is None else "draws the outline and encodes MPEG-4 part 2"
+    remark = f"decodes, infers and {does} one after the other"
+    against = OURS_DRAWN if target is None else OURS_WRITTEN
+    return _peer(
+        task, name, against=against, call=call, package="opencv-python", remark=remark, target=target
+    )
+
+
+def _supervision(task: Task, name: str, target: Path | None) -> Peer:
+    """Its loop over frames, or with a ``target`` its processing of videos."""
+    sv = need("the peer supervision", "supervision")
+    annotate = _annotator(sv, PlainModel(task.engine, task.clip.roi))
+
+    def draw() -> int:
+        done = 0
+        for frame in sv.get_video_frames_generator(task.clip.uri, end=task.frames, prefetch=8):
+            annotate(frame, done)
+            done += 1
+        return done
+
+    def write() -> int:
+        sv.process_video(task.clip.uri, str(target), annotate, max_frames=task.frames)
+        return task.frames  # what there really are is counted in the file
+
+    ahead = "decodes ahead" if target is None else "decodes ahead, encodes MPEG-4 part 2 behind"
+    return _peer(
+        task,
+        name,
+        against=OURS_DRAWN if target is None else OURS_WRITTEN,
+        call=draw if target is None else write,
+        package="supervision",
+        remark=f"{ahead}; infers and draws the outline one after the other",
+        target=target,
+    )
+
+
+def _annotator(sv: Any, model: PlainModel) -> Callable[[Image, int], Image]:
+    """A frame with its outline drawn, as supervision's own examples do it."""
+    polygons = sv.PolygonAnnotator(thickness=THICKNESS)
+
+    def annotate(frame: Image, _index: int) -> Image:
+        masks = model.mask(frame)[None]
+        if not masks.any():
+            return frame
+        found = sv.Detections(xyxy=sv.mask_to_xyxy(masks), mask=masks, class_id=np.zeros(1, int))
+        drawn: Image = polygons.annotate(frame.copy(), found)
+        return drawn
+
+    return annotate
+
+
+def _frames_of(path: Path) -> int:
+    """Frames that can be read back from a video that was written."""
+    return frames_in(str(path), 10**9)
+
+
+def _precision(engine: Backend) -> str:
+    return str(getattr(engine, "precision", "fp32"))

@@ -1,0 +1,109 @@
+"""What the charts of a benchmark's report have in common: one style, colours for the colour-blind that print
+in grey too, bars with their figures, and SVG of which the same rows give the same bytes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from streamseg.benchmark.report.reading import figure as figure_text
+from streamseg.errors import MissingExtra
+
+try:
+    import matplotlib as mpl
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+    from matplotlib.transforms import Bbox
+except ImportError as error:  # pragma: no cover - the extra is installed wherever tests run
+    raise MissingExtra("a report with charts", "matplotlib", "bench") from error
+
+WIDTH = 6.6
+"""Inches, at 72 points each: fits the report's column."""
+DARK, LIGHT, GREY, ALARM, GREEN = "#0072B2", "#E69F00", "#BBBBBB", "#D55E00", "#009E73"
+"""Of Okabe and Ito's palette, but for the grey."""
+STAGES = {
+    "decode": "#CC79A7",
+    "wait": "#DDDDDD",
+    "queue": "#BBBBBB",
+    "preprocess": "#56B4E9",
+    "infer": DARK,
+    "postprocess": GREEN,
+    "overlay": LIGHT,
+    "display": LIGHT,
+}
+OTHERS = ("#F0E442", "#D55E00", "#888888", "#000000")
+"""Of stages that have no colour of their own, in turn."""
+
+
+def stage_colours(names: Sequence[str]) -> dict[str, str]:
+    """A colour for each stage; waiting is grey."""
+    unknown = [name for name in names if name not in STAGES]
+    extra = {name: OTHERS[turn % len(OTHERS)] for turn, name in enumerate(unknown)}
+    return {name: STAGES.get(name) or extra[name] for name in names}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """The report's style. Text stays text, so that it can be read, searched and kept small."""
+    settings = {
+        "font.size": 9,
+        "axes.titlesize": 9,
+        "axes.titlelocation": "left",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.axisbelow": True,
+        "svg.fonttype": "none",
+        "svg.hashsalt": "streamseg",
+    }
+    with mpl.rc_context(settings):  # type: ignore[arg-type]
+        yield
+
+
+def blank(height: float) -> Figure:
+    """An empty figure, ``height`` inches high."""
+    return Figure(figsize=(WIDTH, height), layout="constrained")
+
+
+def svg(figure: Figure) -> bytes:
+    """The figure as SVG, without a date."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axes in figure.axes:  # the layout's solver differs in the last bits, and names in the SVG with them
+        axes.set_position(Bbox(axes.get_position().get_points().round(5)))
+    target = io.BytesIO()
+    figure.savefig(target, format="svg", metadata={"Date": None})
+    return target.getvalue()
+
+
+def write_beside(axes: Axes, values: Sequence[float], places: Sequence[float], words: Sequence[str]) -> None:
+    """Put each horizontal bar's figure at its end, and make room for the longest."""
+    top = max([*values, 1e-9])
+    paper = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
+    for value, place, word in zip(values, places, words, strict=True):
+        axes.annotate(
+            word, (value, place), (4, 0), textcoords="offset points", va="center", fontsize=8, bbox=paper
+        )
+    widest = max((len(word) for word in words), default=0)
+    axes.set_xlim(0, top * (1.06 + 0.018 * widest))
+
+
+def rows_of(axes: Axes, names: Sequence[str]) -> None:
+    """Name horizontal bars at 0, 1, ..., the first on top."""
+    axes.set_yticks(range(len(names)), list(names))
+    axes.set_ylim(len(names) - 0.45, -0.55)
+    axes.tick_params(axis="y", length=0)
+
+
+def decades(axis: Axis, steps: Sequence[float] = (1.0, 2.0, 5.0)) -> None:
+    """Label a logarithmic axis with plain numbers, at 1, 2, 5, 10, ... or at ``steps`` of each decade."""
+    axis.set_major_locator(LogLocator(subs=steps))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def budget_line(axes: Axes, budget_ms: float) -> None:
+    """A horizontal line at the age budget."""
+    axes.axhline(budget_ms, color=ALARM, ls="--", lw=1.2, label=f"age budget, {figure_text(budget_ms)} ms")

@@ -1,0 +1,1 @@
+"""Live streams side by side on one machine."""

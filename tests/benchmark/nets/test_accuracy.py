@@ -1,0 +1,59 @@
+"""Engines are judged on pictures that nothing was trained on, against labels and against FP32."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from streamseg.backends import FakeBackend
+from streamseg.benchmark.nets.accuracy import UNSEEN_SEED, findings, judge, pictures
+from streamseg.errors import DataError, UsageError
+from streamseg.types import InputSpec
+
+SPEC = InputSpec(32, 48, mean=0.25, std=0.25, threshold=0.5)
+
+
+def test_phantoms_are_unseen_and_labelled() -> None:
+    found = pictures(3)
+    assert found.words == "3 phantoms"
+    assert [sample.name for sample in found.samples] == [f"phantom-{UNSEEN_SEED + n}" for n in range(3)]
+    assert found.samples[0].nerve.shape == found.samples[0].image.shape
+
+
+def test_labelled_images_or_their_last_share(tmp_path: Path) -> None:
+    for folder in ("images", "masks"):
+        (tmp_path / "scans" / folder).mkdir(parents=True)
+    for number in range(5):
+        picture = np.full((32, 48), 40 * number, np.uint8)
+        cv2.imwrite(str(tmp_path / f"scans/images/{number}.png"), picture)
+        cv2.imwrite(str(tmp_path / f"scans/masks/{number}.png"), np.zeros_like(picture))
+    whole = pictures(3, tmp_path / "scans")
+    assert (whole.words, len(whole.samples)) == ("5 images of scans", 5)
+    last = pictures(3, tmp_path / "scans", 0.2)
+    assert last.words == "1 images of scans, its last 20%"
+    assert [sample.name for sample in last.samples] == ["4"]
+    with pytest.raises(UsageError, match="between 0 and 1, received 2"):
+        pictures(3, tmp_path / "scans", 2)
+    with pytest.raises(UsageError, match="give them by --data"):
+        pictures(3, None, 0.2)
+    with pytest.raises((UsageError, DataError)):
+        pictures(3, tmp_path / "none")
+
+
+def test_findings_are_judged_by_labels_and_by_fp32() -> None:
+    samples = pictures(4).samples
+    nothing, much = (findings(FakeBackend(SPEC, value), samples) for value in (0.0, 0.75))
+    found = judge(nothing, much, trained=True)
+    empty = [not sample.nerve.any() for sample in samples]
+    assert found.dice == pytest.approx(sum(empty) / 4)  # both empty is a match
+    assert found.mask_agreement == 0
+    assert found.probability_difference == pytest.approx(0.75)
+    assert found.digest != judge(much, None, trained=True).digest
+    assert judge(much, much, trained=True).mask_agreement == 1
+    untrained = judge(nothing, much, trained=False)
+    assert (untrained.dice, untrained.mask_agreement) == (None, None)
+    assert untrained.probability_difference == pytest.approx(0.75)
+    assert judge(much, None, trained=True).mask_agreement is None

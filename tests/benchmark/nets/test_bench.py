@@ -1,0 +1,269 @@
+"""The nets' benchmark on fakes that know how slow they are, and on those that stall, hang, fail or lie."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from streamseg.backends import FakeBackend
+from streamseg.benchmark.limits import Kernel
+from streamseg.benchmark.nets.bench import Make, NetsOptions, measure_nets
+from streamseg.benchmark.nets.regime import Regime
+from streamseg.benchmark.nets.table import lines
+from streamseg.benchmark.pipeline.clip import open_clip
+from streamseg.benchmark.rows import COMMON, Row, read_rows, write_rows
+from streamseg.benchmark.subject import Point, Subject
+from streamseg.errors import EngineError
+from tests.benchmark.fake_subjects import SPEC, Fake, eager, subject
+
+REGIME = Regime(
+    rounds=2, least_rounds=1, budget_s=60.0, block_s=0.06, end_s=0.05, paced_s=0.2, pictures=2,
+    untrained_pictures=1, calibration=2, stall_s=60.0, starts=False, paces=(),
+)  # fmt: skip
+FIGURES = {
+    "net", "backend", "precision", "precision_found", "trained", "folded", "height", "width", "batch",
+    "engine", "engine_fps", "end_to_end_fps", "latency_ms", "durations_ms", "end_to_end", "paced", "dice",
+    "dice_data", "mask_agreement", "probability_difference", "limit_share", "limit_share_spread", "limit",
+    "gflop", "gflop_per_s", "ratio_to_eager", "model_bytes", "peak_host_bytes", "peak_gpu_bytes",
+    "start_s", "calls", "energy_j_per_frame",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return open_clip(None, tmp_path_factory.mktemp("clip"), frames=3).uri
+
+
+@pytest.fixture
+def measure(clip: str) -> Callable[..., list[Row]]:
+    def run(subjects: Sequence[Subject] | Make, **options: Any) -> list[Row]:
+        regime = replace(REGIME, **options.pop("regime", {}))
+        make: Any = subjects if callable(subjects) else lambda point: (list(subjects), {})
+        usual = {"nets": ("improved_unet",), "sizes": ((32, 48),)}
+        given = NetsOptions(threads=1, source=clip, regime=regime, **usual | options)
+        kernel = Kernel("product", "fp32", 1e9, lambda: time.sleep(0.01))
+        return measure_nets(given, lambda line: None, make=make, kernels=[kernel])
+
+    return run
+
+
+Measure = Callable[..., list[Row]]
+
+
+def counted(fake: Fake, row: Row) -> list[list[int]]:
+    """The fake's own record of the calls that count: behind 2 of warm-up, and 1 before each block."""
+    position, found = 2, []
+    for block in row["durations_ms"]:
+        found.append(fake.took_ns[position + 1 : position + 1 + len(block)])
+        position += 1 + len(block)
+    return found
+
+
+def test_known_delays_are_measured_within_two_percent(measure: Measure) -> None:
+    slow, quick = Fake(delay_ms=40, name="eager"), Fake(delay_ms=20, found={"int8": 0.9, "fp32": 0.1})
+    rows = measure([eager(slow), subject(quick, precision="int8")])
+    assert [row["key"] for row in rows] == [
+        "improved_unet eager fp32 as trained 32x48 b1",
+        "improved_unet openvino int8 32x48 b1",
+    ]
+    ratios = []
+    for fake, row in zip((slow, quick), rows, strict=True):
+        own = counted(fake, row)
+        flat = [ns / 1e6 for block in own for ns in block]
+        assert row["calls"] == len(flat)
+        assert row["engine_fps"] == pytest.approx(1e3 * len(flat) / sum(flat), rel=0.02)
+        assert row["latency_ms"]["p50"] == pytest.approx(np.median(flat), rel=0.02)
+        assert row["latency_ms"]["max"] == pytest.approx(max(flat), rel=0.02)
+        assert row["rounds"]["engine_ms"] == pytest.approx(
+            [np.median(block) / 1e6 for block in own], rel=0.02
+        )
+        ratios.append([np.median(block) for block in own])
+        assert row["end_to_end_fps"] == pytest.approx(row["engine_fps"], rel=0.9)
+    expected = np.median(np.divide(ratios[0], ratios[1]))
+    assert rows[1]["ratio_to_eager"]["median"] == pytest.approx(expected, rel=0.02)
+    assert rows[0]["ratio_to_eager"]["median"] == 1
+
+
+def test_a_row_has_all_its_figures(measure: Measure, tmp_path: Path) -> None:
+    rows = measure([eager(), subject(Fake())], regime={"paces": (30.0,)})
+    write_rows(tmp_path / "rows.json", rows)
+    for row in read_rows(tmp_path / "rows.json"):
+        assert set(row) == {*COMMON, *FIGURES}
+        assert row["bench"] == "nets"
+        assert row["engine"]["from"] == "built"
+        assert row["end_to_end"]["offered"] == row["end_to_end"]["processed"] > 0
+        assert {"decode", "preprocess", "infer", "postprocess"} <= set(row["end_to_end"]["stages_ms"])
+        assert [run["fps"] for run in row["paced"]] == [30.0]
+        assert row["paced"][0]["offered"] == 6
+        assert 0 <= row["dice"] <= 1
+        assert row["mask_agreement"] == 1
+        assert row["limit"]["kernel"] == "product"
+        assert row["limit_share"] == row["limit_share_spread"]["median"]
+        assert row["start_s"] == {"warm": None, "build": 1.5, "cold": None}
+        assert row["notes"] == [] or all("limit" in note or "times" in note for note in row["notes"])
+    run = rows[0]["run"]
+    assert run["regime"]["warmup_calls"] == 2
+    assert run["limits"]["fp32"]["kernel"] == "product"
+    assert run["stopped"] is False
+    text = "\n".join(lines(rows))
+    assert "| eager fp32 as trained |" in text
+    assert "on 2 phantoms" in text
+    json.dumps(rows)
+
+
+def test_a_quick_run_spares_paces_above_one_that_is_too_fast(measure: Measure) -> None:
+    paces = {"paces": (30.0, 60.0), "all_paces": False}
+    slow, quick = measure([eager(Fake(delay_ms=50)), subject(Fake(delay_ms=2))], regime=paces)
+    assert [run["fps"] for run in slow["paced"]] == [30.0]
+    assert slow["paced"][0]["offered"] == 6
+    assert quick["latency_ms"]["p50"] > 1e3 / 30 or [run["fps"] for run in quick["paced"]] == [30.0, 60.0]
+
+
+def test_one_stall_shows_in_the_tail_and_in_a_note(measure: Measure) -> None:
+    fake = Fake(delay_ms=5)
+    fake.before = lambda call: time.sleep(0.25) if call == 4 else None
+    row = measure([eager(), subject(fake)])[1]
+    durations = [ms for block in row["durations_ms"] for ms in block]
+    assert row["latency_ms"]["max"] == max(durations) >= 250
+    assert row["latency_ms"]["p99"] > row["latency_ms"]["p50"]
+    assert row["engine_fps"] == pytest.approx(1e3 * len(durations) / sum(durations), rel=0.02)
+    assert any("times the median" in note for note in row["notes"]) == (
+        row["latency_ms"]["max"] > 20 * row["latency_ms"]["p50"]
+    )
+
+
+@pytest.mark.parametrize("call", [0, 9])
+def test_one_that_hangs_is_absent_and_the_others_stand(measure: Measure, call: int) -> None:
+    released = threading.Event()
+    fake = Fake()
+    fake.before = lambda number: None if number < call else released.wait()  # type: ignore[assignment]
+    try:
+        rows = measure([eager(), subject(fake)], regime={"stall_s": 3.0})
+    finally:
+        released.set()
+    assert [row["backend"] for row in rows] == ["eager"]
+    absent = rows[0]["run"]["absent"]
+    assert list(absent) == ["improved_unet openvino fp32 32x48 b1"]
+    assert "no answer within" in absent["improved_unet openvino fp32 32x48 b1"]
+    assert not fake.closed
+    assert "Absent: improved_unet openvino fp32" in "\n".join(lines(rows))
+
+
+def test_one_that_fails_is_absent_and_the_others_stand(measure: Measure) -> None:
+    rows = measure([eager(), subject(Fake(fail_at=0), precision="int8"), subject(Fake())])
+    assert [row["precision"] for row in rows] == ["fp32", "fp32"]
+    assert "failed at call 0" in rows[0]["run"]["absent"]["improved_unet openvino int8 32x48 b1"]
+
+
+def test_one_that_answers_no_probability_has_no_pipeline_and_says_so(measure: Measure) -> None:
+    row = measure([eager(), subject(Fake(probability=7.0))])[1]
+    assert row["engine_fps"] > 0
+    assert row["end_to_end"] is row["end_to_end_fps"] is row["dice"] is None
+    assert row["paced"] == []
+    assert any("end to end" in note and "no probabilities" in note for note in row["notes"])
+
+
+def test_lies_about_precision_show(measure: Measure) -> None:
+    other = lambda: FakeBackend(SPEC, 0.25).infer(np.zeros((1, 1, 32, 48), np.float32))  # noqa: E731
+    rows = measure(
+        [
+            eager(),
+            subject(Fake(found={"fp32": 1.0}, probability=other()), precision="int8"),
+            subject(Fake(found={"int8": 1.0}), "onnx", "int8"),
+            subject(Fake(found={"int8": 0.96, "fp32": 0.04}, probability=other()), "compiled", "int8"),
+            subject(Fake(found={}, probability=other()), "tensorrt", "fp16"),
+        ]
+    )
+    notes = {row["backend"]: " ".join(row["notes"]) for row in rows}
+    assert "asked for int8, computes in fp32 (100% of its layers)" in notes["openvino"]
+    assert "bit for bit those of improved_unet eager fp32 as trained" in notes["onnx"]
+    assert "asked for" not in notes["compiled"] + notes["eager"]
+    assert "does not tell" in notes["tensorrt"]
+
+
+def test_a_gpus_engines_have_its_limits_and_its_reference(clip: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[None] = []
+    monkeypatch.setattr("streamseg.benchmark.nets.bench.gpu_synchronize", lambda: lambda: waits.append(None))
+    plain = subject(Fake(delay_ms=30, name="plain"), "eager-cuda", folded=False)
+    found = {"int8": 1.0}
+    subjects = [eager(), plain, subject(Fake(found=found), "tensorrt", "int8"), subject(Fake(found=found))]
+    names = {"GPU product fp16": "fp16", "GPU product fp32": "fp32", "slow product": "fp32"}
+    kernels = [Kernel(name, kind, 1e6, lambda: time.sleep(0.02)) for name, kind in names.items()]
+    options = NetsOptions(
+        threads=1, source=clip, regime=REGIME, nets=("improved_unet",), sizes=((32, 48),)
+    )  # fmt: skip
+    rows = measure_nets(options, lambda _: None, make=lambda _: (subjects, {}), kernels=kernels)
+    assert [row["limit"]["kernel"] for row in rows] == [
+        "slow product", "GPU product fp32", "GPU product fp16", "slow product",
+    ]  # fmt: skip
+    assert rows[2]["limit"]["kind"] == "fp16"
+    assert rows[2]["limit_share"] > 1
+    assert any("times as fast as the limit" in note for note in rows[2]["notes"])
+    medians = [np.array(row["rounds"]["engine_ms"]) for row in rows]
+    for number, reference in ((2, 1), (3, 0)):
+        expected = np.median(medians[reference] / medians[number])
+        assert rows[number]["ratio_to_eager"]["median"] == pytest.approx(expected, rel=0.01)
+    assert set(rows[0]["run"]["limits"]) == {"fp32", "gpu fp16", "gpu fp32"}
+    assert waits
+
+
+def test_a_batch_counts_all_its_frames(measure: Measure) -> None:
+    trained, folded = eager(Fake(batch=3)), subject(Fake(batch=3))
+    rows = measure([trained, folded], batches=(3,))
+    for row in rows:
+        durations = [ms for block in row["durations_ms"] for ms in block]
+        assert row["engine_fps"] == pytest.approx(3e3 * len(durations) / sum(durations), rel=0.02)
+        assert row["end_to_end"] is row["end_to_end_fps"] is None
+        assert row["paced"] == []
+        assert row["dice"] is not None
+
+
+def test_random_weights_are_judged_by_nothing_but_fp32(measure: Measure) -> None:
+    noise = np.random.default_rng(0).random((32, 48), np.float32)
+    rows = measure([replace(one, trained=False) for one in (eager(), subject(Fake(probability=noise)))])
+    for row in rows:
+        assert row["trained"] is False
+        assert row["dice"] is row["mask_agreement"] is None
+    assert rows[1]["probability_difference"] > 0.1
+    assert "UNTRAINED" in "\n".join(lines(rows))
+
+
+def test_ctrl_c_keeps_what_is_finished(measure: Measure) -> None:
+    made: list[Point] = []
+
+    def make(point: Point) -> tuple[list[Subject], dict[str, str]]:
+        made.append(point)
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        return [replace(eager(), point=point)], {"unet onnx int8 32x48 b1": "not installed"}
+
+    rows = measure(make, nets=("unet", "improved_unet"))
+    assert [row["net"] for row in rows] == ["unet"]
+    run = rows[0]["run"]
+    assert run["stopped"] is True
+    assert run["absent"] == {
+        "unet onnx int8 32x48 b1": "not installed",
+        "improved_unet 32x48 b1": "the benchmark was stopped before this was done",
+    }
+    made.pop()
+    with pytest.raises(KeyboardInterrupt):  # nothing was finished
+        measure(make, nets=("segnet",), sizes=((32, 64),))
+
+
+def test_nothing_at_all_is_an_error(measure: Measure) -> None:
+    with pytest.raises(EngineError, match=r"no net could be measured: .*failed at call 0"):
+        measure([subject(Fake(fail_at=0))])
+
+    def make(point: Point) -> tuple[list[Subject], dict[str, str]]:
+        raise EngineError("weights are gone")
+
+    with pytest.raises(EngineError, match="weights are gone"):
+        measure(make)

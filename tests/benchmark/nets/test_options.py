@@ -1,0 +1,43 @@
+"""What the nets' benchmark is asked for, and what it does with the time that it has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from streamseg.benchmark.nets.bench import NetsOptions, measure_nets
+from streamseg.benchmark.nets.regime import QUICK
+from streamseg.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"nets": ("vnet",)}, "no net is called 'vnet'; choose one of unet"),
+        ({"backends": ("caffe",)}, "no back end is called 'caffe'; choose one of eager"),
+        ({"precisions": ("int4",)}, "no precision is called 'int4'; choose one of fp32"),
+        ({"nets": ("segnet",), "sizes": ((48, 64),)}, "multiples of 32, received 48x64; use 64x64"),
+        ({"last": 0.2}, "give them by --data"),
+    ],
+)
+def test_what_there_is_not_is_refused_before_anything_runs(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        measure_nets(NetsOptions(threads=1, **options), print)
+
+
+def test_points_are_every_size_and_batch_at_the_nets_own_size_by_itself() -> None:
+    given = NetsOptions(threads=1, nets=("unet",), sizes=((32, 48), (64, 64)), batches=(1, 8))
+    assert [str(point) for point in given.points()] == [
+        "unet 32x48 b1", "unet 32x48 b8", "unet 64x64 b1", "unet 64x64 b8",
+    ]  # fmt: skip
+    assert [str(point) for point in NetsOptions(threads=1).points()] == [
+        "improved_unet 192x224 b1", "unet 192x224 b1", "segnet 192x224 b1",
+    ]  # fmt: skip
+
+
+def test_a_run_that_is_late_measures_less_and_never_nothing() -> None:
+    late = QUICK.within(-3.0)
+    assert (late.budget_s, late.paces) == (0.0, ())
+    assert late.least_rounds == 1
+    assert QUICK.within(100.0) == QUICK

@@ -1,0 +1,130 @@
+"""The whole comparison, small and short, with the real nets and pipelines."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from streamseg.benchmark.peers import bench as module
+from streamseg.benchmark.peers.bench import KINDS, PeersOptions, measure_peers
+from streamseg.benchmark.peers.peer import Peer
+from streamseg.benchmark.peers.pipelines import OURS_DRAWN
+from streamseg.benchmark.peers.rows import Effort
+from streamseg.benchmark.peers.table import peers_lines
+from streamseg.benchmark.rows import read_rows, write_rows
+from streamseg.errors import EngineError, UsageError
+from tests.benchmark.small_clip import write_clip
+
+TINY = Effort(rounds=2, block_s=0.0, run_rounds=1, run_frames=8, calibration=2)
+SIZE = (64, 80)
+
+
+@pytest.fixture(autouse=True)
+def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "QUICK", TINY)
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> str:
+    return str(write_clip(tmp_path / "small.mp4"))
+
+
+def fakes(kind: str, *_: object) -> dict[str, object]:
+    """One of ours and another of each kind."""
+    frames = 4 if kind == "pipeline" else 1
+    own, other = f"our {kind}", f"their {kind}"
+
+    def made(name: str) -> Peer:
+        return Peer(name, own, "fp32", lambda: frames, frames=frames, version="v1", remark="runs")
+
+    return {own: lambda: made(own), other: lambda: made(other)}
+
+
+def test_rows_of_all_kinds_stand_alone(clip: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_makers", fakes)
+    said: list[str] = []
+    options = PeersOptions(source=clip, size=SIZE, quick=True, threads=1, arguments=("bench", "peers"))
+    rows = measure_peers(options, said.append)
+    assert [row["key"] for row in rows] == [
+        f"{kind} {who} {kind}" for kind in KINDS for who in ("our", "their")
+    ]
+    run = rows[0]["run"]
+    assert all(row["run"] is run for row in rows)
+    assert run["command"] == "streamseg bench peers"
+    assert (run["quick"], run["threads"], run["absent"]) == (True, 1, {})
+    assert run["source"]["name"] == "small.mp4"
+    assert run["regime"] == TINY.to_json()
+    assert run["seconds"] > 0
+    assert "supervision" in run["machine"]
+    write_rows(tmp_path / "rows.json", rows)
+    assert read_rows(tmp_path / "rows.json") == json.loads(json.dumps(rows))
+    assert "preparing our net" in said
+
+
+def test_kinds_are_chosen_and_each_runs_once(clip: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_makers", fakes)
+    options = PeersOptions(kinds=("net", "net"), source=clip, size=SIZE, quick=True, rounds=3)
+    rows = measure_peers(options)
+    assert [row["kind"] for row in rows] == ["net", "net"]
+    assert [len(block) for block in rows[0]["durations_ms"]] == [3, 3, 3]
+
+
+def test_the_table_has_every_row_ours_marked_and_the_fastest_first(
+    clip: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_makers", fakes)
+    rows = measure_peers(PeersOptions(source=clip, size=SIZE, quick=True))
+    rows[0] |= {"fps": 1.0, "notes": ["it was slow"]}
+    rows[0]["run"]["absent"]["net gone"] = "no such net"
+    lines = peers_lines(rows)
+    own = next(number for number, line in enumerate(lines) if "**our runtime** (ours)" in line)
+    other = next(number for number, line in enumerate(lines) if "their runtime" in line)
+    assert other < own
+    assert "- our runtime: it was slow" in lines
+    assert "- absent: net gone (no such net)" in lines
+    assert sum(line.startswith("|---") for line in lines) == 3
+    assert peers_lines([]) == []
+
+
+def test_bad_options_are_refused_before_anything_is_made(clip: str) -> None:
+    with pytest.raises(UsageError, match="'engine'; choose among runtime, pipeline, net"):
+        PeersOptions(kinds=("engine",))
+    with pytest.raises(UsageError, match="multiples of 16"):
+        measure_peers(PeersOptions(size=(50, 50)))
+    with pytest.raises(UsageError, match=r"no such file|not exist|cannot"):
+        measure_peers(PeersOptions(source="/nowhere/clip.mp4", size=SIZE))
+
+
+def test_nothing_at_all_says_why(clip: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> Peer:
+        raise EngineError("no luck")
+
+    monkeypatch.setattr(module, "_makers", lambda *_: {"bad": broken})
+    with pytest.raises(EngineError, match="nothing could be measured: no luck"):
+        measure_peers(PeersOptions(kinds=("net",), source=clip, size=SIZE, quick=True))
+
+
+def test_real_pipelines_at_a_small_size(clip: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At another size than the shipped engine's they run our FP32 one."""
+    monkeypatch.setitem(sys.modules, "supervision", None)
+    rows = measure_peers(PeersOptions(kinds=("pipeline",), source=clip, size=SIZE, quick=True, threads=1))
+    own = next(row for row in rows if row["name"] == OURS_DRAWN)
+    assert own["precision"] == "fp32"
+    for row in rows:
+        assert (row["delivered"], row["frames"], row["notes"]) == (8, 8, [])
+        assert row["processor_ms"] > 0
+    assert len(own["run"]["absent"]) == 2
+
+
+def test_real_nets_and_runtimes_of_a_clip(clip: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for package in ("torch", "monai", "onnxruntime"):
+        monkeypatch.setitem(sys.modules, package, None)
+    rows = measure_peers(
+        PeersOptions(kinds=("runtime", "net"), source=clip, size=SIZE, quick=True, threads=1)
+    )
+    assert [row["name"] for row in rows] == ["streamseg, OpenVINO FP32"]
+    assert rows[0]["gflop"] is None
+    absent = rows[0]["run"]["absent"]
+    assert "streamseg[bench]" in absent["runtime torch eager"]
+    assert "streamseg[bench]" in absent["net MONAI DynUNet, OpenVINO"]

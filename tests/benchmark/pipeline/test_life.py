@@ -1,0 +1,124 @@
+"""One frame's life, and what many of them say."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamseg.benchmark.pipeline.life import (
+    Life,
+    Span,
+    ages_of,
+    in_order,
+    over_time,
+    spans_of,
+    stages_of,
+    waterfall,
+)
+from streamseg.types import Frame, Result, Roi, Segmentation, State
+
+MS = 1_000_000
+
+
+def life(*spans: tuple[str, int, int], end: int, captured: int = 100, index: int = 0) -> Life:
+    """Times in milliseconds."""
+    return Life(
+        index,
+        captured * MS,
+        tuple(Span(name, begin * MS, stop * MS) for name, begin, stop in spans),
+        end * MS,
+    )
+
+
+def result(stage_ns: dict[str, int], began_ns: dict[str, int], captured_ns: int) -> Result:
+    frame = Frame(np.zeros((4, 4), np.uint8), 3, captured_ns)
+    nothing = Segmentation(np.zeros((4, 4), bool), (), 0, None, None, 0.0, State.NO_NERVE)
+    return Result(frame, nothing, Roi(0, 0, 4, 4), stage_ns, 0, began_ns)
+
+
+def test_stages_and_what_lies_between_them_make_up_the_age() -> None:
+    one = life(
+        ("decode", 90, 100), ("preprocess", 100, 103), ("infer", 110, 130), ("overlay", 131, 135), end=135
+    )
+    assert one.age_ns == 35 * MS
+    stages = {name: duration // MS for name, duration in one.stages().items()}
+    assert stages == {"decode": 10, "preprocess": 3, "infer": 20, "overlay": 4, "queue": 8}
+
+
+def test_a_waterfall_begins_at_zero_ends_at_the_age_and_has_no_gap() -> None:
+    one = life(("decode", 90, 100), ("wait", 100, 102), ("infer", 110, 130), ("display", 130, 131), end=135)
+    assert one.segments() == [
+        ["wait", 0.0, 2.0],
+        ["queue", 2.0, 10.0],
+        ["infer", 10.0, 30.0],
+        ["display", 30.0, 31.0],
+        ["queue", 31.0, 35.0],
+    ]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 10**8), st.integers(0, 10**8)), max_size=6),
+    st.integers(0, 10**8),
+)
+def test_no_segments_overlap_and_none_is_missing(steps: list[tuple[int, int]], rest: int) -> None:
+    at, spans = 5, []
+    for number, (gap, work) in enumerate(steps):
+        spans.append(Span(f"s{number}", at + gap, at + gap + work))
+        at += gap + work
+    one = Life(0, 5, tuple(spans), at + rest)
+    segments = one.segments()
+    if segments:
+        assert segments[0][1] == 0
+        assert segments[-1][2] == pytest.approx(one.age_ns / 1e6, abs=1e-3)
+    for before, after in pairwise(segments):
+        assert before[2] == pytest.approx(after[1], abs=1e-3 * len(segments))
+        assert before[2] > before[1]
+    assert sum(one.stages().values()) == one.age_ns
+
+
+def test_spans_are_in_the_order_in_which_they_began() -> None:
+    found = spans_of(
+        result(
+            {"decode": 10, "preprocess": 5, "infer": 30, "elsewhere": 9},
+            {"infer": 140, "decode": 91, "preprocess": 110},
+            captured_ns=100,
+        )
+    )
+    # A file's frame is stamped while it is decoded: decoding is over by then.
+    assert found == [Span("decode", 91, 100), Span("preprocess", 110, 115), Span("infer", 140, 170)]
+
+
+def test_waiting_for_the_net_begins_with_the_capture() -> None:
+    found = spans_of(result({"wait": 7, "preprocess": 5}, {"preprocess": 108}, captured_ns=100))
+    assert found == [Span("wait", 100, 107), Span("preprocess", 108, 113)]
+
+
+def test_stages_of_many_frames_come_in_the_order_of_a_life() -> None:
+    lives = [life(("infer", 100, 100 + n), ("decode", 95, 100), end=102 + n) for n in (10, 20, 30)]
+    stages = stages_of(lives)
+    assert list(stages) == ["decode", "infer", "queue"]
+    assert (stages["infer"].p50_ms, stages["infer"].max_ms, stages["queue"].max_ms) == (20, 30, 2)
+    assert [age // MS for age in ages_of(lives)] == [12, 22, 32]
+    assert in_order({"queue", "zebra", "wait", "decode"}) == ["decode", "wait", "queue", "zebra"]
+
+
+def test_the_lives_shown_are_those_of_real_frames_at_p50_and_p99() -> None:
+    lives = [life(("infer", 100, 110 + n), end=110 + n) for n in range(101)]
+    found = waterfall(lives)
+    assert found == {"p50": [["infer", 0.0, 60.0]], "p99": [["infer", 0.0, 109.0]]}
+    assert waterfall([]) is None
+
+
+def test_a_stall_stays_in_the_age_over_time() -> None:
+    points = [(k / 100, 20.0) for k in range(3000)]
+    points[1234] = (12.34, 320.0)
+    thin = over_time(points, most=50)
+    assert len(thin) == 50
+    assert [12.34, 320.0] in thin
+    assert thin == sorted(thin)
+    assert over_time([]) == []
+    assert over_time([(0.0, 5.0)]) == [[0.0, 5.0]]
+    assert not any(math.isnan(value) for point in thin for value in point)

@@ -1,0 +1,119 @@
+"""The pipeline is measured as it is: fakes that are slow, stall, drop, repeat or hang must show."""
+
+import statistics
+from collections.abc import Callable, Iterator
+
+import pytest
+
+import streamseg.pipeline
+from streamseg.backends import FakeBackend
+from streamseg.benchmark.pipeline import counting
+from streamseg.benchmark.pipeline import run as pipeline
+from streamseg.benchmark.pipeline.clip import Clip
+from streamseg.benchmark.pipeline.run import end_to_end
+from streamseg.capture import open_source
+from streamseg.errors import EngineError, StreamsegError, UsageError
+from streamseg.pipeline import replay
+from streamseg.segment import Segmenter
+from streamseg.types import Frame, State
+from tests.benchmark.meddling import SPEC, Hanging, Meddling, Remembering, SelfTimed
+from tests.benchmark.small_clip import REGION, small_clip
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
+    return small_clip(tmp_path_factory.mktemp("clip"))
+
+
+def test_every_frame_of_a_file_is_decoded_segmented_and_drawn(clip: Clip) -> None:
+    found = end_to_end(clip, Segmenter(SelfTimed()), 40)
+    assert (found.offered, found.processed, found.dropped) == (40, 40, 0)
+    assert found.notes == ()
+    assert list(found.stages) == ["decode", "preprocess", "infer", "postprocess", "overlay", "queue"]
+    assert all(times.count == 40 for times in found.stages.values())
+    assert found.age.count == len(found.ages_ns) == len(found.lives) == 40
+    assert found.states == {State.NERVE: 40}
+    assert found.fps is not None
+    assert found.fps >= 39 / found.seconds
+    for life in found.lives:
+        assert sum(life.stages().values()) - life.stages()["decode"] == life.age_ns
+
+
+def test_the_clips_region_is_segmented_and_the_segmenter_left_as_it_was(clip: Clip) -> None:
+    segmenter = Segmenter(SelfTimed())
+    sink = Remembering()
+    end_to_end(clip, segmenter, 3, sinks=[sink])
+    assert {result.roi for result in sink.results} == {REGION}
+    assert segmenter.roi is None
+
+
+def test_a_known_delay_is_measured(clip: Clip) -> None:
+    engine = SelfTimed([120.0])
+    found = end_to_end(clip, Segmenter(engine), 12)
+    assert found.stages["infer"].p50_ms == pytest.approx(statistics.median(engine.durations_ms), rel=0.02)
+    # One lane: a frame comes out per call, and what is around the net goes on meanwhile.
+    assert found.fps == pytest.approx(1e3 / statistics.mean(engine.durations_ms[1:]), rel=0.2)
+
+
+def test_two_lanes_are_two_frames_at_a_time(clip: Clip) -> None:
+    backend = FakeBackend(SPEC, delay_ms=40, lanes=2)
+    found = end_to_end(clip, Segmenter(backend), 20)
+    assert found.processed == 20
+    assert found.age.p50_ms >= 40
+
+
+@pytest.mark.parametrize(
+    ("meddle", "processed", "note"),
+    [
+        (lambda count: count % 5 != 4, 16, "4 frames of a file were dropped"),
+        (lambda count: 1 + (count == 7), 20, "1 frames came out twice"),
+    ],
+)
+def test_a_loop_that_drops_or_repeats_in_silence_shows(
+    clip: Clip, monkeypatch, meddle: Callable[[int], int], processed: int, note: str
+) -> None:
+    def meddling(source, segmenter, sinks, **options):
+        return replay(source, segmenter, [Meddling(sink, meddle) for sink in sinks], **options)
+
+    monkeypatch.setattr(pipeline, "replay", meddling)
+    found = end_to_end(clip, Segmenter(SelfTimed()), 20)
+    assert (found.offered, found.processed, found.dropped) == (20, processed, 20 - processed)
+    assert note in found.notes
+    told = "the loop reports 20 frames, 16 came out"
+    assert (told in found.notes) == (processed == 16)
+
+
+def test_a_source_that_skips_shows(clip: Clip, monkeypatch) -> None:
+    class Skipping:
+        live = False
+
+        def __init__(self, uri: str) -> None:
+            self.inner = open_source(uri)
+            self.info = self.inner.info
+
+        def __iter__(self) -> Iterator[Frame]:
+            return (frame for frame in self.inner if frame.index != 5)
+
+        def close(self) -> None:
+            self.inner.close()
+
+    monkeypatch.setattr(counting, "open_source", Skipping)
+    found = end_to_end(clip, Segmenter(SelfTimed()), 10)
+    assert (found.offered, found.processed, found.dropped) == (10, 10, 0)
+    assert "1 frames were left out by the source itself, by their numbers" in found.notes
+
+
+def test_an_engine_that_fails_ends_the_measurement_with_its_error(clip: Clip) -> None:
+    with pytest.raises(EngineError, match="call 3"):
+        end_to_end(clip, Segmenter(FakeBackend(SPEC, fail_at=3)), 10)
+
+
+def test_an_engine_that_hangs_is_named_and_left_behind(clip: Clip, monkeypatch) -> None:
+    monkeypatch.setattr(streamseg.pipeline, "GRACE_S", 0.3)
+    with Hanging() as engine, pytest.raises(StreamsegError, match="infer 0"):
+        end_to_end(clip, Segmenter(engine), 10, stall_s=0.5)
+
+
+def test_no_frames_of_a_file_are_refused(clip: Clip) -> None:
+    with pytest.raises(UsageError, match="1 or more"):
+        end_to_end(clip, Segmenter(SelfTimed()), 0)

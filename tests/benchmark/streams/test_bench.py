@@ -1,0 +1,296 @@
+"""Streams: rows that say how many are held, and words that say the same."""
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.benchmark.streams.test_run import CLIP, SPEC
+
+from streamseg.backends.fake import FakeBackend
+from streamseg.backends.openvino import OpenVINOBackend
+from streamseg.benchmark.rows import COMMON, read_rows, write_rows
+from streamseg.benchmark.streams import bench as streams
+from streamseg.benchmark.streams.bench import StreamsOptions, measure_streams
+from streamseg.benchmark.streams.run import Offer, StreamCount, StreamsRun
+from streamseg.benchmark.streams.words import streams_lines, verdict
+from streamseg.errors import EngineError, StallError, UsageError
+from streamseg.types import InputSpec, Tensor
+from tests.backends.small_engines import small_model
+from tests.benchmark.sample_rows import streams_rows
+
+SHORT = Offer(fps=30, seconds=0.2, warm_s=0.1)
+FIELDS = {
+    "streams", "source_fps", "budget_ms", "engine", "batch", "lanes", "offered", "processed", "dropped",
+    "per_stream", "processed_fps", "age_ms", "within_budget", "holds_budget", "holds_every_frame",
+    "processor_share", "batch_fill", *COMMON,
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "open_clip", lambda source, folder: CLIP)
+
+
+def options(**changes: Any) -> StreamsOptions:
+    values = {"load": lambda many: FakeBackend(SPEC), "counts": (2, 1), "offer": SHORT, "rounds": 2} | changes
+    return StreamsOptions(**values)
+
+
+def stream(
+    processed: int = 30, offered: int = 30, in_time: int | None = None, age_ms: float = 20
+) -> StreamCount:
+    ages = (round(age_ms * 1e6),) * processed
+    return StreamCount(offered, processed, processed if in_time is None else in_time, ages, 1.0)
+
+
+def scripted(monkeypatch: pytest.MonkeyPatch, answer: Any) -> list[int]:
+    """Runs that did not happen: ``answer`` gets the number of streams and that of the call."""
+    asked: list[int] = []
+
+    def run(clip: object, backend: object, count: int, offer: Offer) -> StreamsRun:
+        asked.append(count)
+        found = answer(count, len(asked) - 1)
+        if isinstance(found, Exception):
+            raise found
+        return found if isinstance(found, StreamsRun) else StreamsRun((found,) * count, 0.5, 1.0)
+
+    monkeypatch.setattr(streams, "run_streams", run)
+    return asked
+
+
+def test_a_row_per_number_of_streams_with_all_that_a_row_has(tmp_path: Path) -> None:
+    loaded = FakeBackend(SPEC)
+    told: list[str] = []
+    rows = measure_streams(options(load=lambda many: loaded, arguments=("bench", "streams")), told.append)
+    assert [row["key"] for row in rows] == ["1 stream", "2 streams"]
+    for row in rows:
+        assert row.keys() == FIELDS
+        assert row["bench"] == "streams"
+        assert len(row["per_stream"]) == row["streams"]
+        assert row["offered"] == row["streams"] * SHORT.counted * 2 == row["processed"] + row["dropped"]
+        assert row["offered"] == sum(each["offered"] for each in row["per_stream"])
+        assert {name: len(values) for name, values in row["rounds"].items()} == {
+            "processed_fps": 2, "age_p50_ms": 2, "age_p99_ms": 2,
+        }  # fmt: skip
+        assert row["engine"]["name"] == "fake"
+        assert row["run"]["command"] == "streamseg bench streams"
+        assert row["run"]["regime"]["rounds"] == 2
+    assert loaded.closed
+    assert len(told) == 4
+    write_rows(tmp_path / "rows.json", rows)
+    assert read_rows(tmp_path / "rows.json") == json.loads(json.dumps(rows))
+    assert "This machine holds" in streams_lines(rows)[-1]
+
+
+def test_numbers_of_streams_take_turns_every_other_round_backwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = scripted(monkeypatch, lambda count, call: stream())
+    measure_streams(options(counts=(4, 1, 2, 2), rounds=3))
+    assert asked == [1, 2, 4, 4, 2, 1, 1, 2, 4]
+
+
+@pytest.mark.parametrize(
+    ("each", "budget", "every"),
+    [
+        (stream(), True, True),
+        (stream(processed=20), True, False),  # a third was dropped
+        (stream(processed=4), False, False),  # too few to live by
+        (stream(in_time=29), False, False),  # one in thirty too late
+        (stream(processed=0), False, False),
+    ],
+)
+def test_what_is_held(monkeypatch: pytest.MonkeyPatch, each: StreamCount, budget: bool, every: bool) -> None:
+    scripted(monkeypatch, lambda count, call: each)
+    row = measure_streams(options(counts=(2,)))[0]
+    assert (row["holds_budget"], row["holds_every_frame"]) == (budget, every)
+    json.dumps(row, allow_nan=False)
+    assert streams_lines([row])
+
+
+def test_one_stream_that_starves_is_not_hidden_by_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = StreamsRun((stream(), stream(), stream(processed=2, in_time=1)), 0.5, 1.0)
+    scripted(monkeypatch, lambda count, call: run)
+    row = measure_streams(options(counts=(3,), rounds=1))[0]
+    assert not row["holds_budget"]
+    assert row["within_budget"] == 0.5
+    assert [each["processed"] for each in row["per_stream"]] == [30, 30, 2]
+
+
+def test_rounds_are_pooled_and_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted(monkeypatch, lambda count, call: stream(processed=30 - 10 * call, age_ms=10 + 10 * call))
+    row = measure_streams(options(counts=(1,)))[0]
+    assert (row["offered"], row["processed"], row["dropped"]) == (60, 50, 10)
+    assert row["processed_fps"] == 25
+    assert row["rounds"] == {"processed_fps": [30, 20], "age_p50_ms": [10, 20], "age_p99_ms": [10, 20]}
+    assert row["age_ms"]["max"] == 20
+
+
+def test_a_number_of_streams_that_fails_does_not_lose_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = scripted(monkeypatch, lambda count, call: EngineError("it\nbroke") if count == 2 else stream())
+    rows = measure_streams(options(counts=(1, 2, 4)))
+    assert [row["streams"] for row in rows] == [1, 4]
+    assert rows[0]["run"]["absent"] == {"2 streams": "it broke"}
+    assert asked == [1, 2, 4, 4, 1]
+    assert any("2 streams absent: it broke" in line for line in streams_lines(rows))
+
+
+def test_an_engine_that_hangs_ends_it_with_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = scripted(monkeypatch, lambda count, call: StallError("no answer") if count == 2 else stream())
+    rows = measure_streams(options(counts=(1, 2, 4)))
+    assert asked == [1, 2]
+    assert [row["streams"] for row in rows] == [1]
+    assert rows[0]["run"]["absent"] == {"2 streams": "no answer", "4 streams": "the engine hung before"}
+
+
+def test_an_engine_that_hangs_from_the_start_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    for place in ("streamseg.backends.shared.CLOSE_S", "streamseg.benchmark.streams.bench.WARM_UP_S"):
+        monkeypatch.setattr(place, 0.05)
+    free = threading.Event()
+
+    class Hanging(FakeBackend):
+        def infer(self, tensor: Tensor) -> np.ndarray:
+            free.wait(60)
+            return super().infer(tensor)
+
+    with pytest.raises(StallError, match="no answer"):
+        measure_streams(options(load=lambda many: Hanging(SPEC)))
+    free.set()
+
+
+def test_an_engine_that_cannot_even_be_closed_does_not_keep_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "CLOSE_S", 0.05)
+    scripted(monkeypatch, lambda count, call: stream())
+    free = threading.Event()
+
+    class Wedged(FakeBackend):
+        def close(self) -> None:
+            free.wait(60)
+
+    assert len(measure_streams(options(load=lambda many: Wedged(SPEC)))) == 2
+    free.set()
+
+
+def test_nothing_measured_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted(monkeypatch, lambda count, call: EngineError("it broke"))
+    with pytest.raises(EngineError, match="1 stream: it broke"):
+        measure_streams(options(counts=(1,)))
+
+
+def test_more_than_enough_streams_are_left_out_where_fewer_were_too_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = scripted(monkeypatch, lambda count, call: stream(in_time=0 if count >= 4 else None))
+    rows = measure_streams(options(counts=(1, 4, 8, 16), rounds=2))
+    assert asked == [1, 4, 8, 8, 4, 1]
+    assert rows[0]["run"]["absent"] == {"16 streams": "4 were too many already"}
+
+
+def test_the_answer_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert verdict(streams_rows_with_rates()) == (
+        "holds 2 streams of 30 frames/s with every frame segmented, and 4 within 150 ms "
+        "(each at 17.0 frames/s or more)"
+    )
+    scripted(monkeypatch, lambda count, call: stream())
+    rows = measure_streams(options())
+    assert verdict(rows).endswith("(each at 30.0 frames/s or more); more were not tried")
+    scripted(monkeypatch, lambda count, call: stream(in_time=0))
+    assert verdict(measure_streams(options())) == "holds no stream within 150 ms at 30 frames/s"
+
+
+def streams_rows_with_rates() -> list[dict[str, Any]]:
+    rows = streams_rows()
+    for row in rows:
+        row["budget_ms"] = 150.0
+        for each in row["per_stream"]:
+            each["processed_fps"] = each["processed"] / 10
+    return rows
+
+
+def test_a_busy_machine_is_told() -> None:
+    rows = streams_rows_with_rates()
+    for row in rows:
+        row["batch_fill"] = 1.0
+    rows[0]["run"]["others_share"] = 0.31
+    assert "- others took 31% of the processors meanwhile" in streams_lines(rows)
+    rows[0]["run"]["others_share"] = None
+    assert not any("others took" in line for line in streams_lines(rows))
+
+
+def test_a_number_that_is_held_above_one_that_is_not_does_not_count() -> None:
+    rows = streams_rows_with_rates()
+    rows[1]["holds_budget"] = rows[1]["holds_every_frame"] = False
+    assert "and 1 within 150 ms" in verdict(rows)
+
+
+def test_few_streams_get_the_engine_of_one_frame_and_many_that_of_lanes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[FakeBackend] = []
+    used: dict[int, int] = {}
+
+    def load(many: bool) -> FakeBackend:
+        made.append(FakeBackend(SPEC, lanes=3 if many else 1))
+        return made[-1]
+
+    def run(clip: object, backend: FakeBackend, count: int, offer: Offer) -> StreamsRun:
+        used[count] = backend.lanes
+        return StreamsRun((stream(),) * count, None, None)
+
+    monkeypatch.setattr(streams, "run_streams", run)
+    rows = measure_streams(options(load=load, counts=(1, 2, 3, 8)))
+    assert used == {1: 1, 2: 1, 3: 3, 8: 3} == {row["streams"]: row["lanes"] for row in rows}
+    assert len(made) == 2
+    assert all(engine.calls and engine.closed for engine in made)
+    measure_streams(options(load=load, counts=(3, 8)))
+    assert len(made) == 3
+
+
+class Batched(FakeBackend):
+    """Takes four frames at a time, each call as long as one."""
+
+    batch = 4
+
+    def infer(self, tensor: Tensor) -> np.ndarray:
+        return np.stack([super(Batched, self).infer(row[None]) for row in tensor])
+
+
+def test_a_batch_is_filled_from_several_streams() -> None:
+    held = threading.Semaphore(1)  # one call at a time, however many ask
+
+    class Once(Batched):
+        def infer(self, tensor: Tensor) -> np.ndarray:
+            assert held.acquire(blocking=False)
+            try:
+                threading.Event().wait(0.03)
+                return super().infer(tensor)
+            finally:
+                held.release()
+
+    rows = measure_streams(options(load=lambda many: Once(SPEC), counts=(1, 4), rounds=1))
+    one, four = rows
+    assert one["batch"] == four["batch"] == 4
+    assert one["batch_fill"] == 1
+    assert four["batch_fill"] > 1.5
+
+
+def test_a_real_engine_of_several_frames() -> None:
+    spec = InputSpec(32, 48, mean=0.25, std=0.25, threshold=0.5)
+
+    def load(many: bool) -> OpenVINOBackend:
+        model = small_model(spec, batch=4)
+        return OpenVINOBackend(
+            model, name="s", fingerprint="0" * 64, spec=spec, precision="fp32", batch=4, threads=1
+        )
+
+    row = measure_streams(options(load=load, counts=(3,), rounds=1))[0]
+    assert row["processed"] > 0
+    assert row["engine"]["backend"] == "openvino"
+    assert 1 <= row["batch_fill"] <= 3
+
+
+@pytest.mark.parametrize("wrong", [{"counts": ()}, {"counts": (0,)}, {"counts": (1000,)}, {"rounds": 0}])
+def test_what_cannot_be_measured_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="cannot be measured"):
+        options(**wrong)
