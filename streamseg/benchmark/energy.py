@@ -48,11 +48,6 @@ class Energy:
         self._meters: list[Meter] = []
         self._close = contextlib.ExitStack()
 
-    @property
-    def total(self) -> float | None:
-        """Joules of all parts together; None where nothing can be read."""
-        return None if self.joules is None else sum(self.joules.values())
-
     def __enter__(self) -> Self:
         self.joules, self.why = None, ""
         powercap, nvml = self._places

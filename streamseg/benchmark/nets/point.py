@@ -10,12 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from streamseg.benchmark.energy import Energy
+from streamseg.benchmark.energy import Energy, joules_per_frame
 from streamseg.benchmark.limits import Kernel
 from streamseg.benchmark.measure import Call, Timing, calls_for, interleave, seconds_of
 from streamseg.benchmark.nets.accuracy import Accuracy, Findings, Pictures, findings, judge
 from streamseg.benchmark.nets.regime import FEWEST, MOST, SLOW_S, WARM_UP, Regime
-from streamseg.benchmark.nets.running import inputs, is_reference, segmenter_of
+from streamseg.benchmark.nets.running import inputs, is_reference, on_gpu, segmenter_of
 from streamseg.benchmark.nets.starts import Start, start
 from streamseg.benchmark.pipeline.clip import Clip
 from streamseg.benchmark.pipeline.run import EndToEnd, Paced, end_to_end, paced
@@ -162,8 +162,10 @@ class PointRun:
             while time.monotonic() < until:
                 call()
                 calls += 1
-        if energy.total is not None:
-            one.joules_per_frame = energy.total / (calls * one.subject.point.batch)
+        # A GPU's idling is no part of what the processor computes; the processor's feeding of a GPU is.
+        joules = energy.joules or {}
+        parts = {name: spent for name, spent in joules.items() if name != "gpu" or on_gpu(one.subject)}
+        one.joules_per_frame = joules_per_frame(parts, calls * one.subject.point.batch)
 
     def _start(self, one: Measured) -> None:
         if one.subject.child:

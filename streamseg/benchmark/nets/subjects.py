@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ from streamseg.types import Backend, Grey
 
 CALIBRATION_SEED = 0
 """Of the first phantom that INT8's ranges are measured on."""
+UNFOLDABLE = ("unet",)
+"""Nets without batch normalisation or shortcut: as trained and folded they are the same."""
 SHIPPED_FP32 = "improved_unet-openvino-fp32"
 """Shipped as weights, which OpenVINO compiles when they are loaded."""
 
@@ -45,13 +47,18 @@ class Workshop:
     say: Say = lambda _: None
     _images: list[Grey] = field(default_factory=list)
 
-    def make(self, point: Point, ways: Iterable[Way]) -> tuple[list[Subject], dict[str, str]]:
-        """The point's subjects in order, and by key why one is absent. Raises what :func:`resolve` does."""
+    def make(self, point: Point, ways: Sequence[Way]) -> tuple[list[Subject], dict[str, str]]:
+        """The point's subjects in order, and by key why one is absent. Raises what :func:`resolve` does.
+
+        Torch's folded form is left out for a net that has nothing to fold: it is the one as trained.
+        """
         size = point.height, point.width
         checkpoint = resolve(point.net, size)
         made: list[Subject] = []
         absent: dict[str, str] = {}
         for way in ways:
+            if point.net in UNFOLDABLE and way.folded and replace(way, folded=False) in ways:
+                continue
             try:
                 made.append(self.one(point, checkpoint, way))
             except Exception as error:  # compilers raise whatever they like, and the others must stay

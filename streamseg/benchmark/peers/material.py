@@ -29,7 +29,7 @@ Infer = Callable[[Tensor], Probability]
 
 OURS_FP32, OURS_INT8 = "streamseg, OpenVINO FP32", "streamseg, OpenVINO INT8"
 PROBE: Mapping[str, Any] = {"height": 420, "width": 580, "fps": 30, "nerve": True}
-PROBE_SEEDS = (3, 5)
+PROBE_SEEDS = (3, 5, 8, 13)
 EXACT = 1e-3
 """FP32: largest difference of any pixel's probability from the reference's."""
 
@@ -54,7 +54,7 @@ class Material:
 
     @cached_property
     def checks(self) -> Sequence[Tensor]:
-        """What answers are compared on: the frames, and phantoms with a nerve, since they may show none."""
+        """What answers are compared on: the frames, and behind them phantoms with a nerve."""
         probes = [PhantomVideo(seed, **PROBE).frame(0).image for seed in PROBE_SEEDS]
         return [*self.tensors, *(to_tensor(image, self.checkpoint.spec) for image in probes)]
 
@@ -115,7 +115,8 @@ def agreement(
 ) -> dict[str, float]:
     """How far the answers are from the reference's: ``difference``, the largest of any pixel's probability,
     and ``mask_dice``, the mean Dice between the masks at ``threshold``, which mean nothing (``masks`` False)
-    where weights are random.
+    where weights are random. Masks are compared in the last ``len(PROBE_SEEDS)`` pictures, which show a
+    nerve: in a clip without one they are a net's false alarms, small and of another shape in each precision.
 
     Raises EngineError where it is too far: FP32 has to give the same numbers, lower precisions the same
     masks.
@@ -131,7 +132,7 @@ def agreement(
         np.mean(
             [
                 Confusion.count(a > threshold, b > threshold).dice
-                for a, b in zip(answers, reference, strict=True)
+                for a, b in list(zip(answers, reference, strict=True))[-len(PROBE_SEEDS) :]
             ]
         )
     )

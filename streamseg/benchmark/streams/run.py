@@ -68,7 +68,10 @@ class StreamCount:
     processed: int
     """Different ones that were segmented."""
     in_time: int
-    """Those of them whose outline was displayed before it was older than the budget."""
+    """Those of them whose age was within the budget when they were displayed, or when a newer outline came
+    before that."""
+    displayed: int
+    """Those of them whose outline was displayed."""
     ages_ns: tuple[int, ...]
     """From the capture to the display; of outlines that came too late for that, until they were known."""
     seconds: float
@@ -85,8 +88,13 @@ class StreamCount:
         return self.processed / self.seconds
 
     @property
+    def displayed_fps(self) -> float:
+        """Outlines on display per second: each of them within the budget, as the live loop shows no other."""
+        return self.displayed / self.seconds
+
+    @property
     def within_budget(self) -> float:
-        """Share of the segmented frames whose outline was displayed in time, 0..1; 0 without any."""
+        """Share of the segmented frames that were in time, 0..1; 0 without any."""
         return self.in_time / self.processed if self.processed else 0.0
 
 
@@ -182,7 +190,8 @@ class Stream:
         return StreamCount(
             offered=max(0, self._source.offered - offer.warm),
             processed=len(lives),
-            in_time=sum(life.displayed and life.age_ns <= offer.budget_s * 1e9 for life in lives),
+            in_time=sum(life.age_ns <= offer.budget_s * 1e9 for life in lives),
+            displayed=sum(life.displayed for life in lives),
             ages_ns=tuple(life.age_ns for life in lives),
             seconds=max(span_ns / 1e9, offer.counted / offer.fps),
             notes=tuple(notes),

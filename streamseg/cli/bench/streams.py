@@ -62,7 +62,7 @@ def streams(
         float, typer.Option(metavar="MS", help="An outline is displayed before it is so old.")
     ] = 150.0,
     seconds: Annotated[
-        float | None, typer.Option(metavar="S", help="Of each round. Default: 8; 3 if --quick.")
+        float | None, typer.Option(metavar="S", help="Of each round. Default: 6; 3 if --quick.")
     ] = None,
     rounds: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Turns of each number. Default: 3; 2 if --quick.")
@@ -75,7 +75,7 @@ def streams(
     """Measure how many live streams this machine holds, and what each number of them costs.
 
     Every stream is a live loop of its own with a display; all share one engine. A number of streams is held
-    where each has 99 % of its outlines on display within the budget, and 5 of them a second.
+    where in each 99 % of the outlines are within the budget, and 5 or more of them a second on display.
     """
     outputs.check(json_file, report)
     from streamseg.benchmark.streams.bench import StreamsOptions, measure_streams
@@ -91,7 +91,7 @@ def streams(
         counts=counts_of(numbers),
         offer=Offer(
             fps=fps,
-            seconds=(3.0 if quick else 8.0) if seconds is None else seconds,
+            seconds=(3.0 if quick else 6.0) if seconds is None else seconds,
             budget_s=budget / 1e3,
             draw=draw,
         ),
