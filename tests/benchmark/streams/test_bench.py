@@ -201,7 +201,9 @@ def test_the_answer_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     scripted(monkeypatch, lambda count, call: stream())
     rows = measure_streams(options())
-    assert verdict(rows).endswith("(each at 30.0 frames/s or more); more were not tried")
+    assert verdict(rows).endswith(
+        "(each with 30.0 outlines a second on display, or more); more were not tried"
+    )
     scripted(monkeypatch, lambda count, call: stream(in_time=0))
     assert verdict(measure_streams(options())) == "holds no stream within 150 ms at 30 frames/s"
 
