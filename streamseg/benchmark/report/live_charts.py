@@ -139,7 +139,8 @@ def waterfalls(rows: Rows, stem: str) -> Picture | None:
             for axes, quantile in zip(line, QUANTILES, strict=True):
                 life = lives.get(quantile, [])
                 total = f": {figure(max(end for _, _, end in life))} ms" if life else ": unknown"
-                axes.set_title(f"{mode(row)}, {quantile}{total}")
+                title = mode(row) if live(row) else "replay"  # a clip's name is too long for half a line
+                axes.set_title(f"{title}, {quantile}{total}")
                 for name, begin, end in life:
                     axes.barh(own.index(name), end - begin, 0.7, left=begin, color=colours[name])
                 axes.grid(axis="x", alpha=0.3)
