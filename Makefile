@@ -58,8 +58,9 @@ demo: setup
 bench: setup
 	$(BIN)/python -m benchmarks.bench --readme
 
+# One thread of torch's in each process: more would only wait for one another, which costs a fifth of the time.
 test: setup
-	$(BIN)/python -m pytest -q -n 3 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 3 --dist loadfile
 
 check: setup
 	$(BIN)/ruff check .
