@@ -22,7 +22,7 @@ def pipeline(
     ] = None,
     seconds: Annotated[
         float | None,
-        typer.Option(min=0.1, metavar="S", help="Of each mode in each round. Default: 7; 3 if --quick."),
+        typer.Option(min=0.1, metavar="S", help="Of each mode in each round. Default: 6; 3 if --quick."),
     ] = None,
     rounds: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Turns of each mode. Default: 3; 2 if --quick.")
@@ -45,7 +45,7 @@ def pipeline(
         load=lambda many: load_engine(engine, throughput=many),
         source=source,
         paces=tuple(fps or (30.0, 60.0)),
-        seconds=seconds or (3.0 if quick else 7.0),
+        seconds=seconds or (3.0 if quick else 6.0),
         rounds=rounds or (2 if quick else 3),
         quick=quick,
         threads=cores(),

@@ -62,7 +62,7 @@ def streams(
         float, typer.Option(metavar="MS", help="An outline is displayed before it is so old.")
     ] = 150.0,
     seconds: Annotated[
-        float | None, typer.Option(metavar="S", help="Of each round. Default: 6; 3 if --quick.")
+        float | None, typer.Option(metavar="S", help="Of each round. Default: 5; 3 if --quick.")
     ] = None,
     rounds: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Turns of each number. Default: 3; 2 if --quick.")
@@ -91,7 +91,7 @@ def streams(
         counts=counts_of(numbers),
         offer=Offer(
             fps=fps,
-            seconds=(3.0 if quick else 6.0) if seconds is None else seconds,
+            seconds=(3.0 if quick else 5.0) if seconds is None else seconds,
             budget_s=budget / 1e3,
             draw=draw,
         ),
