@@ -35,6 +35,7 @@ from streamseg.types import Backend, Roi, Tensor
 
 KINDS = ("runtime", "pipeline", "net")
 NET, SIZE = "improved_unet", (192, 224)
+STOPPED = "the benchmark was stopped before this was done"
 FRAMES = 6
 """Different frames that single calls get, in turn."""
 
@@ -74,8 +75,9 @@ class PeersOptions:
 def measure_peers(options: PeersOptions, say: Say = lambda _: None) -> list[Row]:
     """A row per peer and per one of ours; what is left out is in the rows' ``run["absent"]``.
 
-    Raises UsageError for a size that the net does not take, what opening the clip raises, and EngineError
-    where nothing could be measured.
+    Ctrl-C ends it with the rows of the kinds that are finished: the run's ``stopped`` is then true. Raises
+    UsageError for a size that the net does not take, what opening the clip raises, EngineError where nothing
+    could be measured, and KeyboardInterrupt where nothing was finished.
     """
     checkpoint, began = resolve(NET, options.size), time.monotonic()
     absent: dict[str, str] = {}
@@ -90,10 +92,19 @@ def measure_peers(options: PeersOptions, say: Say = lambda _: None) -> list[Row]
             regime=options.effort.to_json(),
             packages=(*PACKAGES, "monai", "supervision"),
         )
-        for kind in dict.fromkeys(options.kinds):
-            makers = _makers(kind, options, checkpoint, clip, Path(folder))
-            peers = prepare(kind, makers, absent, say)
-            rows += time_peers(kind, peers, options.effort, absent, say)
+        run["stopped"] = False
+        kinds = list(dict.fromkeys(options.kinds))
+        for number, kind in enumerate(kinds):
+            try:
+                makers = _makers(kind, options, checkpoint, clip, Path(folder))
+                peers = prepare(kind, makers, absent, say)
+                rows += time_peers(kind, peers, options.effort, absent, say)
+            except KeyboardInterrupt:
+                if not rows:
+                    raise
+                run["stopped"] = True
+                absent.update(dict.fromkeys(kinds[number:], STOPPED))
+                break
     finish_run(run, seconds=time.monotonic() - began, others_share=others.share, absent=absent)
     if not rows:
         raise EngineError(f"nothing could be measured: {'; '.join(absent.values())}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Annotated
 
@@ -62,5 +63,9 @@ def peers(
         arguments=tuple(sys.argv[1:]),
     )
     settle_in()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stopped run keeps what is finished
     rows = measure_peers(options, say)
     outputs.write(rows, peers_lines(rows), json_file, report)
+    if rows[0]["run"]["stopped"]:
+        say("stopped before its end; the rows are of what was finished")
+        raise typer.Exit(130)

@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,6 +69,25 @@ def test_kinds_are_chosen_and_each_runs_once(clip: str, monkeypatch: pytest.Monk
     rows = measure_peers(options)
     assert [row["kind"] for row in rows] == ["net", "net"]
     assert [len(block) for block in rows[0]["durations_ms"]] == [3, 3, 3]
+
+
+def test_ctrl_c_keeps_the_kinds_that_are_finished(clip: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def until(last: str) -> Any:
+        def make(kind: str, *rest: Any) -> Any:
+            if kind == last:
+                raise KeyboardInterrupt
+            return fakes(kind, *rest)
+
+        return make
+
+    monkeypatch.setattr(module, "_makers", until("pipeline"))
+    rows = measure_peers(PeersOptions(source=clip, size=SIZE, quick=True))
+    assert {row["kind"] for row in rows} == {"runtime"}
+    assert rows[0]["run"]["stopped"]
+    assert rows[0]["run"]["absent"].keys() == {"pipeline", "net"}
+    monkeypatch.setattr(module, "_makers", until("runtime"))
+    with pytest.raises(KeyboardInterrupt):
+        measure_peers(PeersOptions(source=clip, size=SIZE, quick=True))
 
 
 def test_the_table_has_every_row_ours_marked_and_the_fastest_first(
