@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -106,12 +105,9 @@ def nets(
         arguments=tuple(sys.argv[1:]),
     )
     settle_in()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stopped run keeps what is finished
+    outputs.stop_as_by_ctrl_c()
     rows = measure_nets(options, say)
     outputs.write(rows, lines(rows), json_file, report)
-    if rows[0]["run"]["stopped"]:
-        say("stopped before its end; the rows are of what was finished")
-        raise typer.Exit(130)
 
 
 def parts(given: Sequence[str] | None) -> tuple[str, ...]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import typer
 
 from streamseg.cli.console import say
 from streamseg.errors import UsageError
@@ -38,7 +41,7 @@ def write(rows: Sequence[Row], lines: Sequence[str], json_file: Path | None, rep
     """Write the rows, print the lines of the tables, and write the report. Raises SinkError.
 
     The rows go first: what was measured is not lost where something fails later. The tables go to stdout
-    unless the rows do.
+    unless the rows do. Raises typer.Exit where the run was stopped before its end.
     """
     from streamseg.benchmark.rows import write_rows
 
@@ -54,3 +57,11 @@ def write(rows: Sequence[Row], lines: Sequence[str], json_file: Path | None, rep
 
         write_report(rows, report)
         say(f"wrote {report} and {report.with_suffix('.md')}")
+    if rows and rows[0]["run"].get("stopped"):
+        say("stopped before its end; the rows are of what was finished")
+        raise typer.Exit(130)
+
+
+def stop_as_by_ctrl_c() -> None:
+    """Let SIGTERM do what Ctrl-C does: benchmarks that keep what is finished then keep it."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)

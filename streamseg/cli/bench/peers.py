@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from typing import Annotated
 
@@ -63,9 +62,6 @@ def peers(
         arguments=tuple(sys.argv[1:]),
     )
     settle_in()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stopped run keeps what is finished
+    outputs.stop_as_by_ctrl_c()
     rows = measure_peers(options, say)
     outputs.write(rows, peers_lines(rows), json_file, report)
-    if rows[0]["run"]["stopped"]:
-        say("stopped before its end; the rows are of what was finished")
-        raise typer.Exit(130)
