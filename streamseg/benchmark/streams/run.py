@@ -23,6 +23,8 @@ from streamseg.view import View
 
 WARM_S = 1.0
 """Frames of the first second are processed like all others, but not counted."""
+END_S = 2.0
+"""A stream that was stopped may take so long to end, at least."""
 LEAD_S = 0.1
 """All streams are set up before the first of them offers a frame."""
 
@@ -136,7 +138,7 @@ def run_streams(clip: Clip, backend: Backend, count: int, offer: Offer) -> Strea
         stop.set()
         fill = shared.fill
     for stream in streams:
-        if not stream.ended(time.monotonic() + offer.stall_s) or shared.hangs:
+        if shared.hangs or not stream.ended(time.monotonic() + max(END_S, offer.stall_s)):
             raise StallError(
                 f"engine {backend.name} gave no answer for {offer.stall_s:g} s with {count} streams; "
                 "it was left behind"

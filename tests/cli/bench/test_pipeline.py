@@ -38,13 +38,6 @@ def test_tables_for_people_and_rows_for_machines(run, engine: Path, clip: Path, 
     assert rows[0]["dropped"] == 0
 
 
-def test_rows_on_stdout_are_alone_there(run, engine: Path, clip: Path) -> None:
-    result = run("--engine", engine, "--source", clip, *SHORT, "--json", "-")
-    assert result.stdout.count("\n") == 1
-    assert len(json.loads(result.stdout)) == 3
-    assert "| live 20 fps |" in result.stderr
-
-
 @pytest.mark.parametrize(
     ("arguments", "kind", "words"),
     [
