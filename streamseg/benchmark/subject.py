@@ -51,8 +51,10 @@ class Subject:
     @property
     def key(self) -> str:
         """Unique within a run: ``improved_unet openvino int8 192x224 b1``."""
-        form = "" if self.folded else " as trained"
-        point = self.point
-        return (
-            f"{point.net} {self.backend} {self.precision}{form} {point.height}x{point.width} b{point.batch}"
-        )
+        return subject_key(self.point, self.backend, self.precision, folded=self.folded)
+
+
+def subject_key(point: Point, backend: str, precision: str, *, folded: bool) -> str:
+    """What a way to run a point's net is called in results: ``improved_unet openvino int8 192x224 b1``."""
+    form = "" if folded else " as trained"
+    return f"{point.net} {backend} {precision}{form} {point.height}x{point.width} b{point.batch}"

@@ -31,14 +31,12 @@ from streamseg.benchmark.nets.rows import Context, is_gpu_kernel, make_rows, run
 from streamseg.benchmark.nets.subjects import Workshop
 from streamseg.benchmark.pipeline.clip import open_clip
 from streamseg.benchmark.provenance import Bystanders
-from streamseg.benchmark.rows import Row, finish_run, start_run
+from streamseg.benchmark.rows import STOPPED, Row, finish_run, start_run
 from streamseg.benchmark.subject import Point, Subject
 from streamseg.checkpoint import read_checkpoint
 from streamseg.errors import EngineError, MissingExtra, UsageError
 from streamseg.export.source import DEFAULT_SIZE, MULTIPLES, is_shipped
 from streamseg.machine import this_machine
-
-STOPPED = "the benchmark was stopped before this was done"
 
 Say = Callable[[str], None]
 Make = Callable[[Point], tuple[list[Subject], dict[str, str]]]

@@ -17,7 +17,8 @@ from streamseg.backends.fit import misfits
 from streamseg.backends.manifest import Manifest, read_manifest
 from streamseg.backends.store import EngineStore
 from streamseg.benchmark.nets.plan import EAGER_GPU, Way
-from streamseg.benchmark.subject import EAGER, Point, Subject
+from streamseg.benchmark.rows import why_absent
+from streamseg.benchmark.subject import EAGER, Point, Subject, subject_key
 from streamseg.checkpoint import Checkpoint, write_checkpoint
 from streamseg.export.built import BUILDERS, Order
 from streamseg.export.source import resolve
@@ -62,7 +63,7 @@ class Workshop:
             try:
                 made.append(self.one(point, checkpoint, way))
             except Exception as error:  # compilers raise whatever they like, and the others must stay
-                absent[key_of(point, way)] = " ".join(str(error).split())[:300] or type(error).__name__
+                absent[key_of(point, way)] = why_absent(error, 300)
         return made, absent
 
     def one(self, point: Point, checkpoint: Checkpoint, way: Way) -> Subject:
@@ -226,9 +227,7 @@ def subject_of(
 
 def key_of(point: Point, way: Way) -> str:
     """The key that the subject of this way has, or would have."""
-    form = "" if way.folded else " as trained"
-    size = f"{point.height}x{point.width}"
-    return f"{point.net} {way.backend} {way.precision}{form} {size} b{point.batch}"
+    return subject_key(point, way.backend, way.precision, folded=way.folded)
 
 
 def _is_of(manifest: Manifest, point: Point, checkpoint: Checkpoint, way: Way) -> bool:

@@ -25,7 +25,7 @@ from streamseg.benchmark.peers.rows import Effort, time_peers
 from streamseg.benchmark.peers.runtimes import runtimes
 from streamseg.benchmark.pipeline.clip import Clip, open_clip
 from streamseg.benchmark.provenance import Bystanders
-from streamseg.benchmark.rows import PACKAGES, Row, finish_run, start_run
+from streamseg.benchmark.rows import PACKAGES, STOPPED, Row, finish_run, start_run
 from streamseg.checkpoint import Checkpoint
 from streamseg.errors import EngineError, UsageError
 from streamseg.export.recipe import gather, phantom_recipe
@@ -35,7 +35,6 @@ from streamseg.types import Backend, Roi, Tensor
 
 KINDS = ("runtime", "pipeline", "net")
 NET, SIZE = "improved_unet", (192, 224)
-STOPPED = "the benchmark was stopped before this was done"
 FRAMES = 6
 """Different frames that single calls get, in turn."""
 

@@ -11,6 +11,7 @@ from importlib import import_module
 from sys import stderr
 from typing import Any
 
+from streamseg.benchmark.rows import why_absent
 from streamseg.benchmark.watch import Watch
 from streamseg.errors import MissingExtra
 from streamseg.machine import versions_of
@@ -76,9 +77,8 @@ def leave_out(
     kind: str, name: str, error: Exception, absent: dict[str, str], say: Callable[[str], None]
 ) -> None:
     """Note why a peer is missing, in one line."""
-    words = " ".join(str(error).split())[:300]
-    absent[f"{kind} {name}"] = words or type(error).__name__
-    say(f"{name} is left out: {absent[f'{kind} {name}']}")
+    absent[f"{kind} {name}"] = words = why_absent(error, 300)
+    say(f"{name} is left out: {words}")
 
 
 def need(what: str, package: str) -> Any:

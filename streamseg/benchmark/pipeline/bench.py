@@ -22,7 +22,7 @@ from streamseg.benchmark.pipeline.life import Life, ages_of, in_order, over_time
 from streamseg.benchmark.pipeline.run import STALL_S, EndToEnd, Paced, end_to_end, paced
 from streamseg.benchmark.provenance import Bystanders
 from streamseg.benchmark.results import table
-from streamseg.benchmark.rows import Row, finish_run, start_run
+from streamseg.benchmark.rows import Row, finish_run, start_run, why_absent
 from streamseg.errors import StreamsegError, UsageError
 from streamseg.latency import Percentiles
 from streamseg.segment import Segmenter
@@ -159,7 +159,7 @@ def take_turns(
             try:
                 outcome = mode.run(seconds if number else min(WARM_S, seconds))
             except Exception as error:
-                absent[mode.key] = " ".join(str(error).split()) or type(error).__name__
+                absent[mode.key] = why_absent(error)
                 say(f"{mode.key} is left out: {absent[mode.key]}")
                 del found[mode.key]
                 continue

@@ -22,7 +22,7 @@ from streamseg.backends.shared import CLOSE_S, SharedEngine
 from streamseg.benchmark.pipeline.bench import engine_of
 from streamseg.benchmark.pipeline.clip import Clip, open_clip
 from streamseg.benchmark.provenance import Bystanders
-from streamseg.benchmark.rows import Row, finish_run, start_run
+from streamseg.benchmark.rows import Row, finish_run, start_run, why_absent
 from streamseg.benchmark.streams.run import Offer, StreamCount, StreamsRun, run_streams
 from streamseg.benchmark.watch import Watch
 from streamseg.errors import EngineError, StallError, UsageError
@@ -164,11 +164,11 @@ def _rounds(
             try:
                 found[count].append(run_streams(clip, engines[count], count, options.offer))
             except StallError as error:  # it would hang the others as well
-                absent[count] = _line(error)
+                absent[count] = why_absent(error)
                 rest = {other: "the engine hung before" for other, runs in found.items() if not runs}
                 return _whole(found, absent), rest | absent
             except Exception as error:
-                absent[count] = _line(error)
+                absent[count] = why_absent(error)
                 say(f"{_key(count)} left out: {absent[count]}")
                 continue
             say(f"round {number + 1} of {options.rounds}: {_key(count)}: {found[count][-1]!r}")
@@ -177,10 +177,6 @@ def _rounds(
 
 def _whole(found: Mapping[int, list[StreamsRun]], absent: Mapping[int, str]) -> dict[int, list[StreamsRun]]:
     return {count: runs for count, runs in found.items() if runs and count not in absent}
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _missed(found: Mapping[int, Sequence[StreamsRun]], options: StreamsOptions) -> int | None:
