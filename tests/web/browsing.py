@@ -44,6 +44,14 @@ def until(page, condition):
         page.wait_for_timeout(15)
 
 
+def until_seen(page, look, expected):
+    """Wait until all that one look at the page finds is as expected, at the same moment."""
+    end = time.monotonic() + PATIENCE_S
+    while (seen := page.evaluate(look)) != expected:
+        assert time.monotonic() < end, f"not within {PATIENCE_S:g} s: {expected}; {seen}"
+        page.wait_for_timeout(15)
+
+
 def until_state(page, state):
     until(page, f"document.body.dataset.state === '{state}'")
 

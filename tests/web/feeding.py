@@ -86,7 +86,11 @@ class Reader:
         values, jpeg = parse(message)
         self.views.append((values, jpeg))
         if answer:
-            self.send({"ack": values["view"], "age": age, "at": 1.0})
+            self.answer(age)
+
+    def answer(self, age: float | None = 12.5) -> None:
+        """Say that the last view has been drawn, so old."""
+        self.send({"ack": self.views[-1][0]["view"], "age": age, "at": 1.0})
 
     def read_views(self, count: int, **how: Any) -> None:
         """Read until so many more views have come."""

@@ -18,10 +18,23 @@ from tests.web.browsing import (
     opened,
     until,
     until_outline,
+    until_seen,
     until_state,
     yellow_while_outlined,
 )
 from tests.web.feeding import Feed, open_and_never_read, serving, wait_for
+
+SAID = """() => {
+  const parts = ["state", "words", "reason", "frame"].map((id) => document.getElementById(id));
+  const [card, words, reason, frame] = parts;
+  return {
+    state: document.body.dataset.state,
+    reason: reason.textContent,
+    words: words.innerText.split(/\\s+/),
+    card: getComputedStyle(card).backgroundColor,
+    marked: frame.classList.contains("old"),
+  };
+}"""
 
 
 def test_outline_is_drawn_on_its_picture(browser, feed, display):
@@ -33,11 +46,12 @@ def test_outline_is_drawn_on_its_picture(browser, feed, display):
         assert page.evaluate(COUNT, MAGENTA) == 0  # the screen around the region
         page.reload()
         yellow_while_outlined(page)
+        # A page on a busy machine loses the stream for a moment at any time, and says so in the same places.
         until(page, "document.getElementById('area').textContent.includes('mm²')")
-        assert page.text_content("#words") == "NERVE"
+        until(page, "document.getElementById('words').textContent === 'NERVE'")
+        until(page, "document.getElementById('depth').textContent.endsWith('mm')")
         assert page.text_content("#source") == "a phantom"
         assert "not a medical device" in page.text_content("#disclaimer")
-        assert page.text_content("#depth").endswith("mm")
         until(page, "streamseg.ages.length > 20")
         assert min(page.evaluate("streamseg.ages")) >= 40  # the views are that old when they are made
         assert page.evaluate("streamseg.link.clock.error") < 1000
@@ -54,15 +68,16 @@ def test_no_outline_without_its_state(browser, feed, display):
             if state in (State.NERVE, State.LOW_CONFIDENCE):
                 continue
             feed.state, feed.reason = state, f"because of {state.name}"
-            until_state(page, state.value)
-            until(page, f"document.getElementById('reason').textContent === 'because of {state.name}'")
-            assert page.evaluate(COUNT, YELLOW) == 0
-            assert page.inner_text("#words").split() == STATE_WORDS[state].split()
             blue, green, red = state_colours(state)[0]
-            card = page.evaluate("getComputedStyle(document.getElementById('state')).backgroundColor")
-            assert card == f"rgb({red}, {green}, {blue})"
-            marked = page.evaluate("document.getElementById('frame').classList.contains('old')")
-            assert marked == (state in (State.SOURCE_LOST, State.FROZEN))
+            expected = {
+                "state": state.value,
+                "reason": f"because of {state.name}",
+                "words": STATE_WORDS[state].split(),
+                "card": f"rgb({red}, {green}, {blue})",
+                "marked": state in (State.SOURCE_LOST, State.FROZEN),
+            }
+            until_seen(page, SAID, expected)
+            assert page.evaluate(COUNT, YELLOW) == 0
 
 
 def test_uncertain_outline_is_dashed_and_orange(browser, feed, display):
@@ -115,7 +130,7 @@ def test_frozen_display_keeps_its_picture_without_the_outline(browser, feed, dis
         seen = feed.number
         wait_for(lambda: feed.number > seen + 10, "views")
         assert page.evaluate("streamseg.kept.view.view") == shown
-        assert page.evaluate("document.getElementById('frame').className") == "old"
+        until(page, "document.getElementById('frame').className === 'old'")
         until(page, "document.getElementById('reason').textContent.includes('live now: nerve')")
         page.keyboard.press(" ")
         until_outline(page)
