@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from streamseg.errors import UsageError
 
 JsonFileOption = Annotated[
     Path | None,
@@ -39,3 +42,17 @@ ThreadsOption = Annotated[
 def cores() -> int:
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def listed(option: str, given: Sequence[str] | None, choices: str) -> tuple[str, ...]:
+    """Parts of an option that was given several times, or with commas between, in their order.
+
+    Blanks around a part do not count; an option that was not given has no parts. Raises UsageError, with
+    the words for what can be chosen, for a part that is empty or comes twice.
+    """
+    parts = tuple(part.strip() for text in given or () for part in text.split(","))
+    wrong = next((part for at, part in enumerate(parts) if not part or part in parts[:at]), None)
+    if wrong is not None:
+        what = f"names {wrong!r} twice" if wrong else "has an empty part"
+        raise UsageError(f"{option} {what}, received {','.join(given or ())!r}; give some of {choices}")
+    return parts

@@ -15,6 +15,7 @@ from streamseg.cli.bench.options import (
     SourceOption,
     ThreadsOption,
     cores,
+    listed,
 )
 from streamseg.cli.console import say
 
@@ -53,7 +54,7 @@ def peers(
     from streamseg.cli.train import parse_size
 
     options = PeersOptions(
-        kinds=tuple(name for text in kind for name in text.split(",")) if kind else KINDS,
+        kinds=listed("--kind", kind, ", ".join(KINDS)) or KINDS,
         source=source,
         size=parse_size(size),
         rounds=rounds,

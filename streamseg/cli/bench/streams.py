@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +17,7 @@ from streamseg.cli.bench.options import (
     SourceOption,
     ThreadsOption,
     cores,
+    listed,
 )
 from streamseg.cli.console import say
 from streamseg.cli.options import EngineOption
@@ -23,6 +25,8 @@ from streamseg.errors import UsageError
 
 if TYPE_CHECKING:
     from streamseg.types import Backend
+
+COUNTS = "numbers such as 1,2,4"
 
 
 def streams(
@@ -107,13 +111,10 @@ def streams(
 
 def counts_of(given: list[str] | None) -> tuple[int, ...]:
     """Numbers of streams from ``--streams``. Raises UsageError."""
-    words = [word for text in given or ["1,2,4,8"] for word in text.split(",")]
-    try:
-        return tuple(int(word) for word in words)
-    except ValueError:
-        raise UsageError(
-            f"--streams {','.join(given or [])} is no list of numbers; give such as --streams 1,2,4"
-        ) from None
+    words = listed("--streams", given, COUNTS)
+    if wrong := [word for word in words if not re.fullmatch(r"[0-9]{1,9}", word)]:
+        raise UsageError(f"--streams {wrong[0]} is no number of streams; give some of {COUNTS}")
+    return tuple(int(word) for word in words) or (1, 2, 4, 8)
 
 
 def load(engine: str | None, batch: int | None, *, threads: int | None, throughput: bool) -> Backend:

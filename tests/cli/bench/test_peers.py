@@ -46,7 +46,7 @@ def test_tables_for_people_and_rows_for_machines(run: Run, clip: Path, tmp_path:
 
 
 def test_rows_alone_on_stdout(run: Run, clip: Path) -> None:
-    result = run("--source", clip, "--quick", "--kind", "net,runtime", "--kind", "net", "--json", "-")
+    result = run("--source", clip, "--quick", "--kind", "net, runtime", "--json", "-")
     assert result.exit_code == 0, result.output
     assert [row["kind"] for row in json.loads(result.stdout)] == ["net", "runtime"]
 
@@ -55,6 +55,8 @@ def test_rows_alone_on_stdout(run: Run, clip: Path) -> None:
     ("arguments", "words"),
     [
         (("--kind", "engine"), "choose among runtime, pipeline, net"),
+        (("--kind", "net,"), "give some of runtime, pipeline, net"),
+        (("--kind", "net", "--kind", "net"), "names 'net' twice"),
         (("--size", "large"), "is not HxW"),
         (("--size", "50x50"), "multiples of 16"),
         (("--json", "/nowhere/rows.json"), "does not exist"),

@@ -88,13 +88,15 @@ def test_an_engine_whose_batch_is_another_is_refused(engine: Path) -> None:
 
 def test_numbers_of_streams() -> None:
     assert counts_of(None) == (1, 2, 4, 8)
-    assert counts_of(["1", "2,4"]) == (1, 2, 4)
+    assert counts_of(["1", " 2, 4"]) == (1, 2, 4)
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--streams", "1,two"), "no list of numbers"),
+        (("--streams", "1,two"), "--streams two is no number"),
+        (("--streams", "1,,2"), "has an empty part"),
+        (("--streams", "2,-1"), "--streams -1 is no number"),
         (("--streams", "0"), "cannot be measured"),
         (("--fps", "0"), "0 frames per second"),
         (("--seconds", "nan"), "cannot be measured"),
