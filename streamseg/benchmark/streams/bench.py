@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from streamseg.backends.shared import CLOSE_S, SharedEngine
-from streamseg.benchmark.pipeline.bench import engine_of
 from streamseg.benchmark.pipeline.clip import Clip, open_clip
+from streamseg.benchmark.pipeline.rows import engine_of
 from streamseg.benchmark.provenance import Bystanders
 from streamseg.benchmark.rows import Row, finish_run, start_run, why_absent
 from streamseg.benchmark.streams.run import Offer, StreamCount, StreamsRun, run_streams

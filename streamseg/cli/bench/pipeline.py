@@ -37,7 +37,8 @@ def pipeline(
     drawn and the pictures thrown away: no encoder, window or network is part of it.
     """
     outputs.check(json_file, report)
-    from streamseg.benchmark.pipeline.bench import PipelineOptions, measure_pipeline, tables
+    from streamseg.benchmark.pipeline.bench import PipelineOptions, measure_pipeline
+    from streamseg.benchmark.pipeline.words import tables
     from streamseg.cli.engine import load_engine
     from streamseg.cli.process import settle_in
 
@@ -52,5 +53,6 @@ def pipeline(
         arguments=tuple(sys.argv[1:]),
     )
     settle_in()
+    outputs.stop_as_by_ctrl_c()
     rows = measure_pipeline(options, say)
     outputs.write(rows, tables(rows), json_file, report)
