@@ -1,7 +1,8 @@
 """What got slower or worse from one result to another, with the spread of each run taken into account.
 
 Rows are matched by ``bench`` and ``key``. Figures that rows give by round are judged by
-:mod:`~streamseg.benchmark.compare.spread`, those with one value by
+:mod:`~streamseg.benchmark.compare.spread`, those that vary and have no rounds by
+:mod:`~streamseg.benchmark.compare.headline`, and those of one value by
 :mod:`~streamseg.benchmark.compare.single`.
 """
 
@@ -14,9 +15,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from streamseg.benchmark.compare.comparable import differences, engines_differ, machine_ratio, part
+from streamseg.benchmark.compare.headline import TIMES, change_of_headline, headlines, tails
 from streamseg.benchmark.compare.single import change_of, number, singles
 from streamseg.benchmark.compare.spread import (
     BETTER,
+    LEAST_ROUNDS,
     SAME,
     UNCLEAR,
     WORSE,
@@ -60,7 +63,7 @@ class Finding:
     @property
     def words(self) -> str:
         """The verdict, for people."""
-        timed = self.rounds is not None and not self.figure.endswith("_bytes")
+        timed = self.figure.endswith(("fps", "_ms", "_s")) or self.figure.startswith(TIMES)
         slower = {WORSE: "slower", BETTER: "faster"} if timed else {}
         verdict = self.change.verdict
         return slower.get(verdict, verdict) + (f": {self.change.why}" if self.change.why else "")
@@ -94,8 +97,9 @@ class Comparison:
 
     @property
     def worse(self) -> bool:
-        """Whether anything is, or could not be measured any more."""
-        return bool(self.counts[WORSE] or self.lost)
+        """Whether anything is, or is not measured any more."""
+        gone = any(found.a is not None and found.b is None for found in self.findings)
+        return bool(self.counts[WORSE] or self.lost or self.only_a or gone)
 
     def to_json(self) -> dict[str, Any]:
         """All of it."""
@@ -163,6 +167,8 @@ def _row(a: Row, b: Row, paired: bool) -> Iterator[Finding]:
             change = between_runs(first, second, less_is_better=less, machine=machine)
         counts = len(first), len(second)
         yield Finding(bench, key, figure, _median(first), _median(second), counts, change, less)
+    if not paired:
+        yield from _headlines(a, b)
     before, after = singles(a), singles(b)
     for name, one in before.items():
         if paired and one.kind == "limit":
@@ -171,6 +177,25 @@ def _row(a: Row, b: Row, paired: bool) -> Iterator[Finding]:
             change = change_of(one, after[name], machine_ratio(a, b))
             less = one.kind in ("bytes", "lost")
             yield Finding(bench, key, name, one.value, after[name].value, None, change, less)
+
+
+def _headlines(a: Row, b: Row) -> Iterator[Finding]:
+    """What the rounds do not tell."""
+    slow = tails(a), tails(b)
+    if min(map(len, slow)) >= LEAST_ROUNDS:
+        change = between_runs(*slow, less_is_better=True, machine=machine_ratio(a, b))
+        if change.verdict != UNCLEAR:  # which tails mostly are
+            counts = len(slow[0]), len(slow[1])
+            ends = _median(slow[0]), _median(slow[1])
+            yield Finding(str(a["bench"]), str(a["key"]), "latency_p99_ms", *ends, counts, change, True)
+    before, after = headlines(a), headlines(b)
+    for name in (name for name in before if name in after):
+        one, other = before[name], after[name]
+        if (one.told and other.told) or (one.value is None and other.value is None):
+            continue
+        machine = None if _at_others_pace(a, name) else machine_ratio(a, b)
+        change, less = change_of_headline(one, other, machine), one.less_is_better
+        yield Finding(str(a["bench"]), str(a["key"]), name, one.value, other.value, None, change, less)
 
 
 def _at_others_pace(row: Row, figure: str) -> bool:
@@ -198,6 +223,8 @@ def _warnings(a: Mapping[tuple[str, str], Row], b: Mapping[tuple[str, str], Row]
     found = Counter(line for name in both for line in differences(a[name]["run"], b[name]["run"]))
     for line, count in found.items():
         yield line if count == len(both) else f"{line} ({count} of {len(both)} rows)"
+    if twins := [_title(name) for name in both if a[name].get("numbered") or b[name].get("numbered")]:
+        yield f"rows that do not say how they differ were numbered by their speed: {_some(twins)}"
     others = [_title(name) for name in both if engines_differ(a[name], b[name])]
     if others:
         yield f"the engine differs in {len(others)} of {len(both)} rows: {_some(others)}"

@@ -21,7 +21,11 @@ LONG = 60
 
 def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     """What differs between two rows' ``run``, a line each: their figures are then not comparable."""
-    found = [f"{what} differs: {', '.join(changes)}" for what, changes in _groups(a, b) if changes]
+    silent = [name for name, run in (("A", a), ("B", b)) if not part(run, "machine")]
+    if len(silent) == 1:
+        found = [f"{silent[0]} does not say on what machine and how it was measured"]
+    else:
+        found = [f"{what} differs: {', '.join(changes)}" for what, changes in _groups(a, b) if changes]
     for name, run in (("A", a), ("B", b)):
         share = number(run.get("others_share")) or 0.0
         if share > BUSY:

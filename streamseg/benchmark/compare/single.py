@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from streamseg.backends.manifest import PRECISIONS
 from streamseg.benchmark.compare.spread import (
     BETTER,
     KNOWN,
@@ -58,15 +59,14 @@ def _found(row: Row) -> Iterator[Single]:
     for name in ("model_bytes", "peak_host_bytes", "peak_gpu_bytes"):
         if name in row:
             yield Single(name, number(row[name]), "bytes")
-    shares, asked = row.get("precision_found"), row.get("precision")
-    if isinstance(shares, Mapping) and isinstance(asked, str):
-        yield Single(f"computes in {asked}", number(shares.get(asked, 0.0)), "precision")
+    if "precision_found" in row and isinstance(asked := row.get("precision"), str):
+        yield Single(f"computes in {asked}", _share_in(asked.lower(), row["precision_found"]), "precision")
     if "limit_share" in row:
         spread = row.get("limit_share_spread")
         ends = [number(spread.get(end)) for end in ("min", "max")] if isinstance(spread, Mapping) else [None]
         known = None if None in ends else (ends[0] or 0.0, ends[-1] or 0.0)
         counts = [len(values) for values in row["rounds"].values() if isinstance(values, list)]
-        yield Single("limit_share", number(row["limit_share"]), "limit", max(counts, default=0), known)
+        yield Single("limit_share", number(row["limit_share"]), "limit", max(counts, default=None), known)
     yield from _frames("", row)
     end_to_end = row.get("end_to_end")
     if isinstance(end_to_end, Mapping):
@@ -75,6 +75,13 @@ def _found(row: Row) -> Iterator[Single]:
     for pace in paced if isinstance(paced, list) else ():
         if isinstance(pace, Mapping):
             yield from _frames(f"at {pace.get('fps')} fps ", pace)
+
+
+def _share_in(asked: str, found: object) -> float | None:
+    """What share computes in the precision that was asked for; others may name the one that they found."""
+    if isinstance(found, Mapping):
+        return number(found.get(asked, 0.0))
+    return float(found.lower() == asked) if isinstance(found, str) and found.lower() in PRECISIONS else None
 
 
 def _frames(prefix: str, counts: Mapping[str, Any]) -> Iterator[Single]:
@@ -112,7 +119,7 @@ def _change(a: Single, b: Single) -> Change:
     gain = a.value - b.value if a.kind in ("bytes", "lost") else b.value - a.value
     if abs(gain) <= _least(a, b, a.value, b.value):
         return Change(SAME, ratio)
-    if a.kind == "limit" and min(a.count or 0, b.count or 0) < LEAST_ROUNDS:
+    if a.kind == "limit" and any(one.count is not None and one.count < LEAST_ROUNDS for one in (a, b)):
         return Change(UNCLEAR, ratio, why=f"fewer than {LEAST_ROUNDS} rounds")
     return Change(BETTER if gain > 0 else WORSE, ratio)
 
@@ -143,6 +150,10 @@ def _standard_error(a: Single, b: Single) -> float:
 
 def number(value: object) -> float | None:
     """A finite number; None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value)
+    try:
+        found = float(value)
+    except OverflowError:  # a whole number of more than 308 digits
+        return None
+    return found if math.isfinite(found) else None

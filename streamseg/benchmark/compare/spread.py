@@ -32,6 +32,10 @@ from dataclasses import dataclass
 LEAST_ROUNDS = 3
 """With fewer values a figure's spread is not known."""
 ALONE, KNOWN, PAIRED = 0.10, 0.05, 0.03
+ROUNDING = 1e-3
+"""Of logarithms: figures are written with a few digits, and 10 % slower is meant to count as 10 %."""
+LARGEST = 700.0
+"""A logarithm whose number is still finite."""
 HIDDEN = 0.15
 """A figure whose spread could hide such a change is not called the same."""
 MEDIAN = 1.2
@@ -70,26 +74,70 @@ def between_runs(
     """Compare values of two runs' rounds. ``machine`` is the ratio of the limits, B / A, where known."""
     if (extreme := _unlike_any_ratio(a, b, less_is_better)) is not None:
         return extreme
+    if machine in (None, 1.0) and list(a) == list(b):  # one and the same run
+        return Change(SAME, 1.0, machine=machine)
     logs_a, logs_b = ([math.log(value) for value in values] for values in (a, b))
     change = statistics.median(logs_b) - statistics.median(logs_a)
     few = min(len(a), len(b)) < LEAST_ROUNDS
     half = math.inf if few else _welch(logs_a, logs_b)
     least = math.log1p(ALONE if machine is None else KNOWN)
     sign = 1 if less_is_better else -1
-    found = _verdict(sign * change, half, least)
-    shift, why = 0.0, WIDE if found == UNCLEAR else ""
+    found, why = _verdict(sign * change, half, least)
+    shift = 0.0
     if machine is not None:
         shift = sign * math.log(machine)
-        found, why = _agreed(found, _verdict(sign * (change + shift), half, least), machine)
+        found, why = _agreed((found, why), _verdict(sign * (change + shift), half, least), machine)
     if few:
         why = f"fewer than {LEAST_ROUNDS} rounds"
     return Change(
         found,
-        math.exp(change),
-        None if few else math.exp(change - half),
-        None if few else math.exp(change + half),
+        _ratio(change),
+        None if few else _ratio(change - half),
+        None if few else _ratio(change + half),
         machine,
-        None if machine is None else math.exp(change + shift),
+        None if machine is None else _ratio(change + shift),
+        why,
+    )
+
+
+def between_values(
+    a: float,
+    b: float,
+    *,
+    less_is_better: bool,
+    least: float = ALONE,
+    ranges: tuple[tuple[float, float], tuple[float, float]] | None = None,
+    machine: float | None = None,
+) -> Change:
+    """Compare two values that no rounds tell more of. ``least`` is the change that counts.
+
+    ``ranges`` are what the two runs say of least and most, where both do: what changed while they overlap is
+    unclear.
+    """
+    if (extreme := _unlike_any_ratio([a], [b], less_is_better)) is not None:
+        return extreme
+    change = math.log(b) - math.log(a)
+    sign, smallest = 1 if less_is_better else -1, math.log1p(least)
+    ends, half = None, 0.0
+    if ranges is not None and min(*ranges[0], *ranges[1]) > 0:
+        ends = tuple(math.log(ranges[1][end]) - math.log(ranges[0][1 - end]) for end in (0, 1))
+        half = abs(change) if ends[0] <= 0 <= ends[1] else 0.0
+    found, why = _verdict(sign * change, half, smallest)
+    relative = None
+    if machine is not None:
+        relative = change + sign * math.log(machine)
+        found, why = _agreed((found, why), _verdict(sign * relative, half, smallest), machine)
+    if why in (WIDE, LITTLE) and ends is not None:
+        why = OVERLAP if half else LITTLE
+    elif why == LITTLE:
+        why = f"its spread is not known, so that it counts from {least:.0%} on".replace("%", " %")
+    return Change(
+        found,
+        _ratio(change),
+        None if ends is None else _ratio(ends[0]),
+        None if ends is None else _ratio(ends[1]),
+        machine,
+        None if relative is None else _ratio(relative),
         why,
     )
 
@@ -101,35 +149,47 @@ def between_turns(a: Sequence[float], b: Sequence[float], *, less_is_better: boo
     logs = [math.log(after / before) for before, after in zip(a, b, strict=True)]
     change = statistics.median(logs)
     if len(logs) < LEAST_ROUNDS:
-        return Change(UNCLEAR, math.exp(change), why=f"fewer than {LEAST_ROUNDS} turns")
+        return Change(UNCLEAR, _ratio(change), why=f"fewer than {LEAST_ROUNDS} turns")
     half = MEDIAN * _quantile(len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs))
-    found = _verdict(change if less_is_better else -change, half, math.log1p(PAIRED))
-    why = WIDE if found == UNCLEAR else ""
-    return Change(found, math.exp(change), math.exp(change - half), math.exp(change + half), why=why)
+    found, why = _verdict(change if less_is_better else -change, half, math.log1p(PAIRED))
+    return Change(found, _ratio(change), _ratio(change - half), _ratio(change + half), why=why)
 
 
 WIDE = "the rounds spread too far; measure with more of them"
 
 
-def _verdict(loss: float, half: float, least: float) -> str:
+OVERLAP = "what the two runs say of least and most overlaps"
+LITTLE = "more than the rounds spread, but less than runs of the same program may differ by"
+Verdict = tuple[str, str]
+"""And why it is UNCLEAR; empty for others."""
+
+
+def _verdict(loss: float, half: float, least: float) -> Verdict:
     """Of the logarithm of how many times as bad B is, within ``half`` up and down.
 
-    A change that is large enough and may be chance is unclear; so is a spread that could hide :data:`HIDDEN`.
+    A change that is large enough and may be chance is unclear; so is one from :data:`KNOWN` on that is no
+    chance and not large enough, and a spread that could hide :data:`HIDDEN`.
     """
-    if loss - half > 0 and loss > least:
-        return WORSE
-    if loss + half < 0 and loss < -least:
-        return BETTER
-    return UNCLEAR if abs(loss) > least or half > math.log1p(HIDDEN) else SAME
+    size = abs(loss) + ROUNDING
+    if abs(loss) > half and size > least:
+        return (WORSE if loss > 0 else BETTER), ""
+    if size > least or half > math.log1p(HIDDEN):
+        return UNCLEAR, WIDE
+    return (UNCLEAR, LITTLE) if abs(loss) > half and size > math.log1p(KNOWN) else (SAME, "")
 
 
-def _agreed(found: str, relative: str, machine: float) -> tuple[str, str]:
+def _agreed(found: Verdict, relative: Verdict, machine: float) -> Verdict:
     """The verdict of the two with and without the machine's own change set off, and why it is unclear."""
-    if found == relative:
-        return found, WIDE if found == UNCLEAR else ""
-    if {found, relative} & {WORSE, BETTER}:
+    if found[0] == relative[0]:
+        return found
+    if {found[0], relative[0]} & {WORSE, BETTER}:
         return UNCLEAR, machines_own(machine)
     return SAME, ""
+
+
+def _ratio(log: float) -> float:
+    """Of a logarithm; of figures that no machine has, infinite."""
+    return math.exp(log) if log < LARGEST else math.inf
 
 
 def machines_own(machine: float) -> str:

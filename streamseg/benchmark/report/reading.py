@@ -46,9 +46,13 @@ def at(found: object, *path: str) -> object:
 def number(found: object, *path: str) -> float | None:
     """The finite number there, or None."""
     value = at(found, *path)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value)
+    try:
+        known = float(value)
+    except OverflowError:  # a whole number of more than 308 digits
+        return None
+    return known if math.isfinite(known) else None
 
 
 def text(found: object, *path: str) -> str:

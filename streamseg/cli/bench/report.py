@@ -31,8 +31,8 @@ def report(
     Results of several benchmarks, runs and machines go into one report.
     """
     outputs.check(None, out)
+    from streamseg.benchmark.bare import read_results
     from streamseg.benchmark.report.write import write_report
-    from streamseg.benchmark.rows import read_rows
 
-    write_report([row for path in results for row in read_rows(path)], out)
+    write_report([row for path in results for row in read_results(path)], out)
     say(f"wrote {out} and {out.with_suffix('.md')}")

@@ -29,7 +29,7 @@ def test_what_got_worse_comes_first() -> None:
         row("y", slower(1.2)),
         row("z", slower(1.5)),
         row("u"),
-        row("v", slower(1, (1, 2))),
+        row("v", slower(1, (1, 2.1))),
     ]
     found = compare(a, b)
     assert found.worse

@@ -10,7 +10,15 @@ from itertools import pairwise
 
 import pytest
 
-from streamseg.benchmark.compare.spread import BETTER, SAME, UNCLEAR, WORSE, between_runs, between_turns
+from streamseg.benchmark.compare.spread import (
+    BETTER,
+    SAME,
+    UNCLEAR,
+    WORSE,
+    between_runs,
+    between_turns,
+    between_values,
+)
 
 TRIES = 1000
 NOISE, SPELLS, DRIFT, LIMIT_NOISE = 0.025, 0.05, 0.04, 0.015
@@ -25,13 +33,47 @@ A shared virtual machine with two cores showed 1 to 5 % for the first, and up to
         ([12, 12.1, 11.9], [10, 10.1, 9.9], BETTER),
         ([10, 10.1, 9.9], [10.3, 10.4, 10.2], SAME),
         ([10, 10, 10], [10, 10, 10], SAME),
+        ([10, 10.1, 9.9], [11, 11.11, 10.89], WORSE),
+        ([10, 10.1, 9.9], [10.7, 10.8, 10.6], UNCLEAR),
         ([10, 10], [20, 20], UNCLEAR),
+        ([10, 20, 30], [10, 20, 30], SAME),
         ([10, 14, 9], [12, 17, 10], UNCLEAR),
         ([], [10, 10, 10], UNCLEAR),
     ],
 )
 def test_times(a: list[float], b: list[float], verdict: str) -> None:
     assert between_runs(a, b, less_is_better=True).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("b", "ranges", "verdict", "why"),
+    [
+        (10.0, None, SAME, ""),
+        (10.5, None, UNCLEAR, "counts from 10 % on"),
+        (11.0, None, WORSE, ""),
+        (9.0, None, BETTER, ""),
+        (12.0, ((8, 12), (9, 15)), UNCLEAR, "overlaps"),
+        (12.0, ((9.8, 10.2), (11.8, 12.2)), WORSE, ""),
+        (10.2, ((8, 12), (9, 15)), SAME, ""),
+        (0.0, None, BETTER, ""),
+        (1e308, None, WORSE, ""),
+    ],
+)
+def test_values_without_rounds(
+    b: float, ranges: tuple[tuple[float, float], tuple[float, float]] | None, verdict: str, why: str
+) -> None:
+    change = between_values(10.0, b, less_is_better=True, ranges=ranges)
+    assert change.verdict == verdict
+    assert why in change.why
+    if verdict == WORSE:
+        assert between_values(10.0, b, less_is_better=False, ranges=ranges).verdict == BETTER
+        slower = between_values(10.0, b, less_is_better=True, ranges=ranges, machine=10.0 / b)
+        assert slower.verdict == UNCLEAR
+        assert "machine itself" in slower.why
+
+
+def test_a_ratio_that_no_number_holds() -> None:
+    assert between_values(1e-308, 1e308, less_is_better=True).ratio == math.inf
 
 
 def test_more_frames_are_better() -> None:
@@ -60,7 +102,9 @@ def test_a_machine_that_was_slower_itself_is_set_off() -> None:
     assert hidden.relative == pytest.approx(1.3)
     frames = between_runs([50, 50, 50], [40, 40, 40], less_is_better=False, machine=0.8)
     assert frames.relative == pytest.approx(1.0)
-    assert between_runs([10, 10, 10], [10.7] * 3, less_is_better=True).verdict == SAME
+    little = between_runs([10, 10, 10], [10.7] * 3, less_is_better=True)
+    assert little.verdict == UNCLEAR
+    assert "less than runs of the same program" in little.why
     assert between_runs([10, 10, 10], [10.7] * 3, less_is_better=True, machine=1.0).verdict == WORSE
 
 

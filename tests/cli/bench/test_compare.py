@@ -42,6 +42,44 @@ def test_strict_fails_where_something_is_worse(results: Path) -> None:
     assert compare("a.json", "a.json", "--strict") == 0
 
 
+def test_rows_that_have_only_figures(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Written by hand, or by another program."""
+    bare = {
+        "net": "unet",
+        "backend": "openvino",
+        "precision": "int8",
+        "height": 192,
+        "width": 224,
+        "batch": 1,
+    }
+    for name, fps, dice in (("x.json", 50.0, 0.9), ("y.json", 40.0, 0.8)):
+        figures = {"engine_fps": fps, "latency_ms": {"p50": 1e3 / fps}, "dice": dice}
+        found = {"precision_found": "int8" if fps == 50 else "fp32"}
+        (results / name).write_text(json.dumps([{**bare, **figures, **found}]))
+    assert compare("x.json", "y.json", "--strict") == 1
+    lines = capsys.readouterr().out.splitlines()
+    name = "nets unet openvino int8 192x224 b1"
+    assert f"| {name} | engine_fps | 50.0 | 40.0 | -20.0 % | - | - | slower |" in lines
+    assert f"| {name} | latency_ms p50 | 20.0 | 25.0 | +25.0 % | - | - | slower |" in lines
+    assert f"| {name} | dice | 0.900 | 0.800 | -11.1 % | - | - | worse |" in lines
+    assert any(f"| {name} | computes in int8 |" in line and line.endswith("| worse |") for line in lines)
+    assert compare("y.json", "x.json", "--strict") == 0
+
+
+def test_strict_fails_where_a_row_is_gone(results: Path) -> None:
+    write_rows(results / "two.json", [row(dice=0.9), row("other")])
+    assert compare("two.json", "a.json") == 0
+    assert compare("two.json", "a.json", "--strict") == 1
+    assert compare("a.json", "two.json", "--strict") == 0
+
+
+def test_help_says_what_the_exit_codes_mean(capsys: pytest.CaptureFixture[str]) -> None:
+    assert compare("--help") == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "Exit code: 0 once compared" in text
+    assert "with --strict 1 where anything is slower, worse or not measured any more; 2 for files" in text
+
+
 def test_another_machine_is_warned_of(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert compare("a.json", "other.json") == 0
     assert "warning: the machine differs: cores 2 -> 8" in capsys.readouterr().out
@@ -64,9 +102,9 @@ def test_for_machines(results: Path, capsys: pytest.CaptureFixture[str]) -> None
         (["a.json"], 2, "given were 1 files"),
         (["a.json", "a.json", "a.json"], 2, "given were 3 files"),
         (["a.json", "a.json", "--rounds", "3"], 2, "--rounds"),
-        (["a.json", "none.json"], 1, "none.json is no result"),
-        (["a.json", "bad.json"], 1, "bad.json is no result"),
-        (["a.json", "twice.json"], 1, "two rows"),
+        (["a.json", "none.json"], 2, "none.json is no result"),
+        (["a.json", "bad.json"], 2, "bad.json is no result"),
+        (["a.json", "twice.json"], 2, "two rows"),
         (["a.json", "a.json", "--json", "nowhere/found.json"], 2, "does not exist"),
         (["--commits", "HEAD"], 2, "given was one"),
         (["--commits", "HEAD", "HEAD"], 2, "no git checkout"),
