@@ -8,7 +8,7 @@ every other round backwards. The first second of each run does not count, and ev
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,21 +20,15 @@ import numpy as np
 
 from streamseg.backends.shared import CLOSE_S, SharedEngine
 from streamseg.benchmark.pipeline.clip import Clip, open_clip
-from streamseg.benchmark.pipeline.rows import engine_of
 from streamseg.benchmark.provenance import Bystanders
-from streamseg.benchmark.rows import Row, finish_run, start_run, why_absent
-from streamseg.benchmark.streams.run import Offer, StreamCount, StreamsRun, run_streams
+from streamseg.benchmark.rows import STOPPED, Row, finish_run, start_run, why_absent
+from streamseg.benchmark.streams.rows import in_budget, key_of, pooled, streams_row
+from streamseg.benchmark.streams.run import Offer, StreamsRun, run_streams
 from streamseg.benchmark.watch import Watch
+from streamseg.benchmark.yardstick import Yardstick, on_gpu
 from streamseg.errors import EngineError, StallError, UsageError
-from streamseg.latency import Percentiles
-from streamseg.strict_json import finite
 from streamseg.types import Backend
 
-HELD_SHARE = 0.99
-"""Of a stream's outlines that have to be within the budget, and of its frames that have to be segmented where
-it is said that every one is: one in a hundred is allowed for."""
-LEAST_FPS = 5.0
-"""A stream with fewer outlines on display in a second is left without."""
 ENOUGH = 8
 """Larger numbers of streams are left out where a smaller one was not held."""
 MOST = 64
@@ -80,28 +74,51 @@ def measure_streams(options: StreamsOptions, say: Say = lambda _: None) -> list[
     """A row per number of streams, in their order; ``say`` gets lines about the progress.
 
     A number of streams whose run fails is left out and told in the rows' ``run["absent"]``; an engine that
-    hangs ends the measurement. Raises UsageError and SourceError for the clip, what loading the engine
-    raises, and EngineError where nothing could be measured.
+    hangs ends the measurement. Ctrl-C ends it with the runs that are finished: the run's ``stopped`` is then
+    true. Raises UsageError and SourceError for the clip, what loading the engine raises, EngineError where
+    nothing could be measured, and KeyboardInterrupt where nothing was finished.
     """
     began = time.monotonic()
     with ExitStack() as opened, TemporaryDirectory(prefix="streamseg-") as folder:
-        engines = _engines(options, opened)
         clip = open_clip(options.source, Path(folder))
+        engines = _engines(options, opened)
+        machine = opened.enter_context(Yardstick(options.threads, say, gpu=on_gpu([*engines.values()])))
+        turns = _Turns(options, engines, clip, say)
         with Bystanders() as others:
-            found, absent = _rounds(options, engines, clip, say)
+            stopped = _measure(turns, machine)
     run = start_run(
         options.arguments,
         quick=options.quick,
         threads=options.threads,
         source=clip.to_json(),
         regime=_regime(options),
+    ) | {"stopped": stopped}
+    absent = {key_of(count): reason for count, reason in turns.absent.items()}
+    finish_run(
+        run,
+        seconds=time.monotonic() - began,
+        others_share=others.share,
+        limits=machine.to_json(),
+        absent=absent,
     )
-    named = {_key(count): reason for count, reason in absent.items()}
-    finish_run(run, seconds=time.monotonic() - began, others_share=others.share, absent=named)
-    if not found:
-        reasons = "; ".join(f"{key}: {reason}" for key, reason in named.items())
+    if not turns.done:
+        reasons = "; ".join(f"{key}: {reason}" for key, reason in absent.items())
         raise EngineError(f"no number of streams could be measured: {reasons}")
-    return [_row(count, runs, options, engines[count], run) for count, runs in sorted(found.items())]
+    return [streams_row(count, runs, options.offer, engines[count], run) for count, runs in turns.done]
+
+
+def _measure(turns: _Turns, machine: Yardstick) -> bool:
+    """Whether Ctrl-C ended it. Raises KeyboardInterrupt where that came before anything was finished."""
+    try:
+        machine.measure()
+        turns.run()
+        machine.measure()
+    except KeyboardInterrupt:
+        if not turns.done:
+            raise
+        turns.leave_out_the_rest(STOPPED)
+        return True
+    return False
 
 
 def _regime(options: StreamsOptions) -> dict[str, Any]:
@@ -147,128 +164,57 @@ def _warm_up(backend: Backend) -> None:
             watch.run(partial(lane.infer, empty))
 
 
-def _rounds(
-    options: StreamsOptions, engines: Mapping[int, Backend], clip: Clip, say: Say
-) -> tuple[dict[int, list[StreamsRun]], dict[int, str]]:
-    """The runs of each number of streams, and why others have none."""
-    counts = sorted(set(options.counts))
-    found: dict[int, list[StreamsRun]] = {count: [] for count in counts}
-    absent: dict[int, str] = {}
-    for number in range(options.rounds):
-        for count in counts if number % 2 == 0 else counts[::-1]:
-            if count in absent:
-                continue
-            if number == 0 and count > ENOUGH and (missed := _missed(found, options)):
-                absent[count] = f"{missed} were too many already"
-                continue
-            try:
-                found[count].append(run_streams(clip, engines[count], count, options.offer))
-            except StallError as error:  # it would hang the others as well
-                absent[count] = why_absent(error)
-                rest = {other: "the engine hung before" for other, runs in found.items() if not runs}
-                return _whole(found, absent), rest | absent
-            except Exception as error:
-                absent[count] = why_absent(error)
-                say(f"{_key(count)} left out: {absent[count]}")
-                continue
-            say(f"round {number + 1} of {options.rounds}: {_key(count)}: {found[count][-1]!r}")
-    return _whole(found, absent), absent
+class _Turns:
+    """Numbers of streams that take turns, and what came of each so far."""
 
+    def __init__(self, options: StreamsOptions, engines: Mapping[int, Backend], clip: Clip, say: Say) -> None:
+        self.absent: dict[int, str] = {}
+        """Why numbers of streams have no runs."""
+        self._options, self._engines, self._clip, self._say = options, engines, clip, say
+        self._found: dict[int, list[StreamsRun]] = {count: [] for count in sorted(set(options.counts))}
 
-def _whole(found: Mapping[int, list[StreamsRun]], absent: Mapping[int, str]) -> dict[int, list[StreamsRun]]:
-    return {count: runs for count, runs in found.items() if runs and count not in absent}
+    @property
+    def done(self) -> list[tuple[int, list[StreamsRun]]]:
+        """Numbers of streams that have runs and have not failed, in order."""
+        return [(count, runs) for count, runs in self._found.items() if runs and count not in self.absent]
 
+    def run(self) -> None:
+        """Run all of them. Ctrl-C passes through; what was finished is kept."""
+        counts = list(self._found)
+        for number in range(self._options.rounds):
+            for count in counts if number % 2 == 0 else counts[::-1]:
+                if count in self.absent:
+                    continue
+                if number == 0 and count > ENOUGH and (missed := self._missed()):
+                    self.absent[count] = f"{missed} were too many already"
+                    continue
+                try:
+                    self._take_turn(count, number)
+                except StallError as error:  # it would hang the others as well
+                    self.absent[count] = why_absent(error)
+                    self.leave_out_the_rest("the engine hung before")
+                    return
 
-def _missed(found: Mapping[int, Sequence[StreamsRun]], options: StreamsOptions) -> int | None:
-    """The least number of streams that was not held so far."""
-    return next(
-        (count for count, runs in found.items() if runs and not _in_budget(_pooled(runs), options)), None
-    )
+    def leave_out_the_rest(self, why: str) -> None:
+        """There will be no more turns: what has no run yet is ``absent`` for that."""
+        for count, runs in self._found.items():
+            if not runs:
+                self.absent.setdefault(count, why)
 
+    def _take_turn(self, count: int, number: int) -> None:
+        offer = self._options.offer
+        try:
+            found = run_streams(self._clip, self._engines[count], count, offer)
+        except StallError:
+            raise
+        except Exception as error:
+            self.absent[count] = why_absent(error)
+            self._say(f"{key_of(count)} left out: {self.absent[count]}")
+            return
+        self._found[count].append(found)
+        self._say(f"round {number + 1} of {self._options.rounds}: {key_of(count)}: {found!r}")
 
-def _key(count: int) -> str:
-    return f"{count} stream" if count == 1 else f"{count} streams"
-
-
-def _pooled(runs: Sequence[StreamsRun]) -> list[StreamCount]:
-    """Each stream over all rounds."""
-    pooled = []
-    for rounds in zip(*(run.streams for run in runs), strict=True):
-        pooled.append(
-            StreamCount(
-                offered=sum(each.offered for each in rounds),
-                processed=sum(each.processed for each in rounds),
-                in_time=sum(each.in_time for each in rounds),
-                displayed=sum(each.displayed for each in rounds),
-                ages_ns=tuple(age for each in rounds for age in each.ages_ns),
-                seconds=sum(each.seconds for each in rounds),
-                notes=tuple(note for each in rounds for note in each.notes),
-            )
-        )
-    return pooled
-
-
-def _in_budget(streams: Sequence[StreamCount], options: StreamsOptions) -> bool:
-    least = min(LEAST_FPS, HELD_SHARE * options.offer.fps)
-    return all(stream.within_budget >= HELD_SHARE and stream.displayed_fps >= least for stream in streams)
-
-
-def _row(
-    count: int, runs: Sequence[StreamsRun], options: StreamsOptions, backend: Backend, run: dict[str, Any]
-) -> Row:
-    streams = _pooled(runs)
-    ages = [Percentiles.of([age for stream in each.streams for age in stream.ages_ns]) for each in runs]
-    offered, processed = (
-        sum(getattr(stream, name) for stream in streams) for name in ("offered", "processed")
-    )
-    figures: dict[str, Any] = finite(
-        {
-            "rounds": {
-                "processed_fps": [round(sum(stream.fps for stream in each.streams), 3) for each in runs],
-                "age_p50_ms": [round(age.p50_ms, 3) for age in ages],
-                "age_p99_ms": [round(age.p99_ms, 3) for age in ages],
-            },
-            "offered": offered,
-            "processed": processed,
-            "dropped": offered - processed,
-            "per_stream": [_stream(stream) for stream in streams],
-            "processed_fps": round(sum(stream.fps for stream in streams), 3),
-            "age_ms": Percentiles.of([age for stream in streams for age in stream.ages_ns]).to_json(),
-            "within_budget": round(min(stream.within_budget for stream in streams), 5),
-            "holds_budget": _in_budget(streams, options),
-            "holds_every_frame": _in_budget(streams, options)
-            and all(stream.processed >= HELD_SHARE * stream.offered for stream in streams),
-            "processor_share": _mean([each.processor_share for each in runs]),
-            "batch_fill": _mean([each.fill for each in runs]),
-        }
-    )
-    return {
-        "bench": "streams",
-        "key": _key(count),
-        "run": run,
-        "notes": [f"stream {n}: {note}" for n, stream in enumerate(streams, 1) for note in stream.notes],
-        "streams": count,
-        "source_fps": options.offer.fps,
-        "budget_ms": options.offer.budget_s * 1e3,
-        "engine": engine_of(backend),
-        "batch": int(getattr(backend, "batch", 1)),
-        "lanes": int(getattr(backend, "lanes", 1)),
-        **figures,
-    }
-
-
-def _stream(stream: StreamCount) -> dict[str, Any]:
-    return {
-        "offered": stream.offered,
-        "processed": stream.processed,
-        "dropped": stream.dropped,
-        "processed_fps": round(stream.fps, 3),
-        "displayed_fps": round(stream.displayed_fps, 3),
-        "age_ms": Percentiles.of(list(stream.ages_ns)).to_json(),
-        "within_budget": round(stream.within_budget, 5),
-    }
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return round(sum(known) / len(known), 4) if known else None
+    def _missed(self) -> int | None:
+        """The least number of streams that was not held so far."""
+        offer = self._options.offer
+        return next((count for count, runs in self.done if not in_budget(pooled(runs), offer)), None)

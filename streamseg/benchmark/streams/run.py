@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -121,7 +122,7 @@ def run_streams(clip: Clip, backend: Backend, count: int, offer: Offer) -> Strea
     within a frame's interval.
 
     Each has its own segmentation, steadied, and its own display. Raises what ended a stream before its time,
-    and StallError for an engine that gives no answer.
+    and StallError for an engine that gives no answer. Ctrl-C passes through when the streams have ended.
     """
     stop = threading.Event()
     with SharedEngine(backend) as shared:
@@ -130,11 +131,15 @@ def run_streams(clip: Clip, backend: Backend, count: int, offer: Offer) -> Strea
             Stream(clip, shared.lane(), offer, begin_ns + round(number * 1e9 / (offer.fps * count)))
             for number in range(count)
         ]
-        for stream in streams:
-            stream.start(stop)
-        share = _processor_share(begin_ns + round(offer.warm_s * 1e9), offer.counted / offer.fps)
-        deadline = begin_ns / 1e9 + offer.warm_s + offer.counted / offer.fps + offer.stall_s
-        overdue = [stream for stream in streams if not stream.ended(deadline)]
+        try:
+            for stream in streams:
+                stream.start(stop)
+            share = _processor_share(begin_ns + round(offer.warm_s * 1e9), offer.counted / offer.fps)
+            deadline = begin_ns / 1e9 + offer.warm_s + offer.counted / offer.fps + offer.stall_s
+            overdue = [stream for stream in streams if not stream.ended(deadline)]
+        except BaseException:  # Ctrl-C reaches the thread that waits
+            _end_all(streams, stop)
+            raise
         stop.set()
         fill = shared.fill
     for stream in streams:
@@ -146,6 +151,14 @@ def run_streams(clip: Clip, backend: Backend, count: int, offer: Offer) -> Strea
         if stream.error is not None and not overdue:
             raise stream.error
     return StreamsRun(tuple(stream.count(stopped=stream in overdue) for stream in streams), share, fill)
+
+
+def _end_all(streams: Sequence[Stream], stop: threading.Event) -> None:
+    """End streams before their time; one that hangs is left behind."""
+    stop.set()
+    deadline = time.monotonic() + END_S
+    for stream in streams:
+        stream.ended(deadline)
 
 
 class Stream:
@@ -162,18 +175,17 @@ class Stream:
         self._desk = Desk() if offer.draw else _Undrawn()
         self._report: LiveReport | None = None
         self._raised: BaseException | None = None
-        self._thread: threading.Thread | None = None
+        self._over = (
+            threading.Event()
+        )  # Python 3.11 takes a thread for ended when Ctrl-C interrupts its join()
 
     def start(self, stop: threading.Event) -> None:
         """Begin, in a thread of its own."""
-        self._thread = threading.Thread(target=self._run, args=(stop,), name="streamseg-stream", daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._run, args=(stop,), name="streamseg-stream", daemon=True).start()
 
     def ended(self, deadline_s: float) -> bool:
         """Wait until it has come to its end, at most until a monotonic time in seconds."""
-        assert self._thread is not None
-        self._thread.join(max(0.0, deadline_s - time.monotonic()))
-        return not self._thread.is_alive()
+        return self._over.wait(max(0.0, deadline_s - time.monotonic()))
 
     @property
     def error(self) -> BaseException | None:
@@ -216,6 +228,8 @@ class Stream:
             )
         except BaseException as error:  # raised by who started it
             self._raised = error
+        finally:
+            self._over.set()
 
     def _open(self) -> CountedSource:
         time.sleep(max(0.0, (self._begin_ns - time.monotonic_ns()) / 1e9))

@@ -9,61 +9,21 @@ import numpy as np
 import pytest
 
 from streamseg.backends.fake import FakeBackend
-from streamseg.backends.openvino import OpenVINOBackend
-from streamseg.benchmark.rows import COMMON, read_rows, write_rows
+from streamseg.benchmark.rows import COMMON, STOPPED, read_rows, write_rows
 from streamseg.benchmark.streams import bench as streams
-from streamseg.benchmark.streams.bench import StreamsOptions, measure_streams
+from streamseg.benchmark.streams.bench import measure_streams
 from streamseg.benchmark.streams.run import Offer, StreamCount, StreamsRun
-from streamseg.benchmark.streams.words import streams_lines, verdict
+from streamseg.benchmark.streams.words import streams_lines
 from streamseg.errors import EngineError, StallError, UsageError
-from streamseg.types import InputSpec, Tensor
-from tests.backends.small_engines import small_model
-from tests.benchmark.sample_rows import streams_rows
-from tests.benchmark.streams.test_run import CLIP, SPEC
+from streamseg.types import Tensor
+from tests.benchmark.streams.scripted import SHORT, options, scripted, stream
+from tests.benchmark.streams.test_run import SPEC
 
-SHORT = Offer(fps=30, seconds=0.2, warm_s=0.1)
 FIELDS = {
     "streams", "source_fps", "budget_ms", "engine", "batch", "lanes", "offered", "processed", "dropped",
     "per_stream", "processed_fps", "age_ms", "within_budget", "holds_budget", "holds_every_frame",
     "processor_share", "batch_fill", *COMMON,
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "open_clip", lambda source, folder: CLIP)
-
-
-def options(**changes: Any) -> StreamsOptions:
-    values = {"load": lambda many: FakeBackend(SPEC), "counts": (2, 1), "offer": SHORT, "rounds": 2} | changes
-    return StreamsOptions(**values)
-
-
-def stream(
-    processed: int = 30,
-    offered: int = 30,
-    in_time: int | None = None,
-    age_ms: float = 20,
-    displayed: int | None = None,
-) -> StreamCount:
-    ages = (round(age_ms * 1e6),) * processed
-    shown, within = (processed if value is None else value for value in (displayed, in_time))
-    return StreamCount(offered, processed, within, shown, ages, 1.0)
-
-
-def scripted(monkeypatch: pytest.MonkeyPatch, answer: Any) -> list[int]:
-    """Runs that did not happen: ``answer`` gets the number of streams and that of the call."""
-    asked: list[int] = []
-
-    def run(clip: object, backend: object, count: int, offer: Offer) -> StreamsRun:
-        asked.append(count)
-        found = answer(count, len(asked) - 1)
-        if isinstance(found, Exception):
-            raise found
-        return found if isinstance(found, StreamsRun) else StreamsRun((found,) * count, 0.5, 1.0)
-
-    monkeypatch.setattr(streams, "run_streams", run)
-    return asked
 
 
 def test_a_row_per_number_of_streams_with_all_that_a_row_has(tmp_path: Path) -> None:
@@ -83,8 +43,11 @@ def test_a_row_per_number_of_streams_with_all_that_a_row_has(tmp_path: Path) -> 
         assert row["engine"]["name"] == "fake"
         assert row["run"]["command"] == "streamseg bench streams"
         assert row["run"]["regime"]["rounds"] == 2
+        assert row["run"]["stopped"] is False
+        assert row["run"]["limits"]["fp32"]["giga_per_s"] > 0
     assert loaded.closed
-    assert len(told) == 4
+    assert told[0] == "measuring the machine's limits"
+    assert len(told) == 5
     write_rows(tmp_path / "rows.json", rows)
     assert read_rows(tmp_path / "rows.json") == json.loads(json.dumps(rows))
     assert "This machine holds" in streams_lines(rows)[-1]
@@ -151,6 +114,19 @@ def test_an_engine_that_hangs_ends_it_with_what_was_measured(monkeypatch: pytest
     assert rows[0]["run"]["absent"] == {"2 streams": "no answer", "4 streams": "the engine hung before"}
 
 
+def test_ctrl_c_keeps_the_runs_that_are_finished(monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted(monkeypatch, lambda count, call: KeyboardInterrupt() if call == 2 else stream())
+    rows = measure_streams(options(counts=(1, 2, 4)))
+    assert [row["streams"] for row in rows] == [1, 2]
+    run = rows[0]["run"]
+    assert run["stopped"] is True
+    assert run["absent"] == {"4 streams": STOPPED}
+    assert "- 4 streams absent: " + STOPPED in streams_lines(rows)
+    scripted(monkeypatch, lambda count, call: KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        measure_streams(options())
+
+
 def test_an_engine_that_hangs_from_the_start_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     for place in ("streamseg.backends.shared.CLOSE_S", "streamseg.benchmark.streams.bench.WARM_UP_S"):
         monkeypatch.setattr(place, 0.05)
@@ -194,45 +170,6 @@ def test_more_than_enough_streams_are_left_out_where_fewer_were_too_many(
     assert rows[0]["run"]["absent"] == {"16 streams": "4 were too many already"}
 
 
-def test_the_answer_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert verdict(streams_rows_with_rates()) == (
-        "holds 2 streams of 30 frames/s with every frame segmented, and 4 within 150 ms "
-        "(each with 17.0 outlines a second on display, or more)"
-    )
-    scripted(monkeypatch, lambda count, call: stream())
-    rows = measure_streams(options())
-    assert verdict(rows).endswith(
-        "(each with 30.0 outlines a second on display, or more); more were not tried"
-    )
-    scripted(monkeypatch, lambda count, call: stream(in_time=0))
-    assert verdict(measure_streams(options())) == "holds no stream within 150 ms at 30 frames/s"
-
-
-def streams_rows_with_rates() -> list[dict[str, Any]]:
-    rows = streams_rows()
-    for row in rows:
-        row["budget_ms"] = 150.0
-        for each in row["per_stream"]:
-            each["processed_fps"] = each["displayed_fps"] = each["processed"] / 10
-    return rows
-
-
-def test_a_busy_machine_is_told() -> None:
-    rows = streams_rows_with_rates()
-    for row in rows:
-        row["batch_fill"] = 1.0
-    rows[0]["run"]["others_share"] = 0.31
-    assert "- others took 31% of the processors meanwhile" in streams_lines(rows)
-    rows[0]["run"]["others_share"] = None
-    assert not any("others took" in line for line in streams_lines(rows))
-
-
-def test_a_number_that_is_held_above_one_that_is_not_does_not_count() -> None:
-    rows = streams_rows_with_rates()
-    rows[1]["holds_budget"] = rows[1]["holds_every_frame"] = False
-    assert "and 1 within 150 ms" in verdict(rows)
-
-
 def test_few_streams_get_the_engine_of_one_frame_and_many_that_of_lanes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -254,49 +191,6 @@ def test_few_streams_get_the_engine_of_one_frame_and_many_that_of_lanes(
     assert all(engine.calls and engine.closed for engine in made)
     measure_streams(options(load=load, counts=(3, 8)))
     assert len(made) == 3
-
-
-class Batched(FakeBackend):
-    """Takes four frames at a time, each call as long as one."""
-
-    batch = 4
-
-    def infer(self, tensor: Tensor) -> np.ndarray:
-        return np.stack([super(Batched, self).infer(row[None]) for row in tensor])
-
-
-def test_a_batch_is_filled_from_several_streams() -> None:
-    held = threading.Semaphore(1)  # one call at a time, however many ask
-
-    class Once(Batched):
-        def infer(self, tensor: Tensor) -> np.ndarray:
-            assert held.acquire(blocking=False)
-            try:
-                threading.Event().wait(0.03)
-                return super().infer(tensor)
-            finally:
-                held.release()
-
-    rows = measure_streams(options(load=lambda many: Once(SPEC), counts=(1, 4), rounds=1))
-    one, four = rows
-    assert one["batch"] == four["batch"] == 4
-    assert one["batch_fill"] == 1
-    assert four["batch_fill"] > 1.5
-
-
-def test_a_real_engine_of_several_frames() -> None:
-    spec = InputSpec(32, 48, mean=0.25, std=0.25, threshold=0.5)
-
-    def load(many: bool) -> OpenVINOBackend:
-        model = small_model(spec, batch=4)
-        return OpenVINOBackend(
-            model, name="s", fingerprint="0" * 64, spec=spec, precision="fp32", batch=4, threads=1
-        )
-
-    row = measure_streams(options(load=load, counts=(3,), rounds=1))[0]
-    assert row["processed"] > 0
-    assert row["engine"]["backend"] == "openvino"
-    assert 1 <= row["batch_fill"] <= 3
 
 
 @pytest.mark.parametrize("wrong", [{"counts": ()}, {"counts": (0,)}, {"counts": (1000,)}, {"rounds": 0}])

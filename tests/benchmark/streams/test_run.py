@@ -1,5 +1,6 @@
 """Streams at a time: what is counted is what happened, whatever the engine and the loop do."""
 
+import _thread
 import threading
 import time
 from collections.abc import Callable
@@ -187,3 +188,14 @@ def test_streams_that_come_to_no_end_in_time_are_stopped_and_told() -> None:
 def test_an_offer_that_makes_no_sense_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(UsageError, match="cannot be measured"):
         Offer(**wrong)  # type: ignore[arg-type]
+
+
+def test_ctrl_c_ends_all_streams_first() -> None:
+    before = set(threading.enumerate())
+    engine = Slow(5, lambda call: _thread.interrupt_main() if call == 3 else None)
+    with pytest.raises(KeyboardInterrupt):
+        run_streams(CLIP, engine, 3, Offer(fps=30, seconds=60))
+    left = set(threading.enumerate()) - before
+    for thread in left:  # the last lines of a thread that has said that it is over
+        thread.join(10)
+    assert not any(thread.is_alive() for thread in left)
