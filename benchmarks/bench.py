@@ -4,8 +4,10 @@
 
 Calls ``streamseg bench nets``, ``peers``, ``pipeline`` and ``streams`` one after another, each in a process
 of its own, so that what one leaves behind is not there in the next; under 10 minutes on two cores without a
-GPU. Writes ``<date>-<machine>-bench-<name>.json`` for each and ``<date>-<machine>-bench.html`` and ``.md`` of
-all of them. ``--readme`` then writes the README's tables anew. One that fails leaves the others' results.
+GPU. Where the nets take long, the others get fewer or shorter rounds (:mod:`benchmarks.bench_time`), three at
+least and of everything; each result's ``regime`` says which it had. Writes
+``<date>-<machine>-bench-<name>.json`` for each and ``<date>-<machine>-bench.html`` and ``.md`` of all of
+them. ``--readme`` then writes the README's tables anew. One that fails leaves the others' results.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.bench_time import TOTAL_S, Spent, limited
 from streamseg.benchmark.provenance import ROOT, machine_name
 
 BENCHES = ("nets", "peers", "pipeline", "streams")
@@ -32,11 +35,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     stem = f"{options.date}-{machine_name()}-bench"
     failed = []
+    spent = Spent()
     for bench in options.only:
         path = options.out / f"{stem}-{bench}.json"
         began = time.monotonic()
-        code = streamseg("bench", bench, *settings(bench, options), "--json", str(path))
-        print(f"{bench}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+        shorter = [] if options.quick else limited(bench, spent)
+        code = streamseg("bench", bench, *settings(bench, options), *shorter, "--json", str(path))
+        spent.add(bench, time.monotonic() - began)
+        print(
+            f"{bench}: {spent.by[bench]:.0f} s, {spent.all:.0f} s of {TOTAL_S:.0f} s in all", file=sys.stderr
+        )
         if code:
             failed.append(bench)
     there = [path for bench in BENCHES if (path := options.out / f"{stem}-{bench}.json").is_file()]

@@ -44,6 +44,22 @@ def test_the_readme_is_written_last_where_all_went_well(calls: list[tuple[str, .
     assert all("--quick" in call for call in calls[:2])
 
 
+def test_what_follows_slow_nets_has_shorter_rounds(
+    calls: list[tuple[str, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(0, 100_000, 300))
+    monkeypatch.setattr(bench.time, "monotonic", lambda: float(next(clock)))
+    bench.main(["--out", str(tmp_path)])
+    given = {call[3]: call for call in calls}
+    assert "--rounds" not in given["nets"]
+    assert "--seconds" not in given["peers"]
+    for name in ("peers", "pipeline", "streams"):
+        assert given[name][given[name].index("--rounds") + 1] == "3"
+    assert given["streams"][given["streams"].index("--seconds") + 1] == "1.5"
+    bench.main(["--out", str(tmp_path), "--quick"])
+    assert not [call for call in calls[5:] if "--rounds" in call]
+
+
 def test_labels_are_given_to_the_nets_alone(calls: list[tuple[str, ...]], tmp_path: Path) -> None:
     bench.main(["--out", str(tmp_path), "--data", str(tmp_path), "--source", str(tmp_path / "clip.mp4")])
     with_labels = [call[3] for call in calls if "--data" in call]
