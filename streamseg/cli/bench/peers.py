@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from streamseg.cli.bench import outputs
+from streamseg.cli.bench.leaving import leaves_at_once
 from streamseg.cli.bench.options import (
     JsonFileOption,
     QuickOption,
@@ -20,6 +21,7 @@ from streamseg.cli.bench.options import (
 from streamseg.cli.console import say
 
 
+@leaves_at_once()
 def peers(
     kind: Annotated[
         list[str] | None,

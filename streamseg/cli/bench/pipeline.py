@@ -8,11 +8,13 @@ from typing import Annotated
 import typer
 
 from streamseg.cli.bench import outputs
+from streamseg.cli.bench.leaving import leaves_at_once
 from streamseg.cli.bench.options import JsonFileOption, QuickOption, ReportOption, SourceOption, cores
 from streamseg.cli.console import say
 from streamseg.cli.options import EngineOption
 
 
+@leaves_at_once()
 def pipeline(
     source: SourceOption = None,
     engine: EngineOption = None,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streamseg.cli.bench import outputs
+from streamseg.cli.bench.leaving import leaves_at_once
 from streamseg.cli.bench.options import (
     JsonFileOption,
     QuickOption,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 COUNTS = "numbers such as 1,2,4"
 
 
+@leaves_at_once()
 def streams(
     source: SourceOption = None,
     engine: EngineOption = None,
@@ -105,6 +107,7 @@ def streams(
         arguments=tuple(sys.argv[1:]),
     )
     settle_in()
+    outputs.stop_as_by_ctrl_c()
     rows = measure_streams(options, say)
     outputs.write(rows, streams_lines(rows), json_file, report)
 
