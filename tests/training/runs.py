@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import torch
 
 from streamseg.datasets.reader import Sample
 from streamseg.datasets.split import Fold
+from streamseg.training import loop
 from streamseg.training.config import TrainConfig, recipe
 from streamseg.training.data import Cache, cache_samples, phantom_samples
+from streamseg.training.devices import make_fabric
+from streamseg.training.watch import Watch
 
 CONFIG: TrainConfig = recipe(
     "best",
@@ -22,6 +29,8 @@ CONFIG: TrainConfig = recipe(
     strength=1.0,
     seed=3,
 )
+CAREFUL = {"frozen_statistics": True, "learning_rate": 5e-5}
+"""Changes to :data:`CONFIG` with which rounding stays small."""
 FOLD = Fold(train=(0, 1, 2, 3, 4), validation=(5, 6))
 
 
@@ -45,3 +54,28 @@ def phantoms() -> Cache:
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     """Whether two states are equal bit for bit."""
     return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+def train_alone(folder: Path, held: Path | None = None) -> None:
+    """A whole run on one thread that saves after each step.
+
+    With ``held`` it does not get through: after the last step it writes that file and waits to be killed.
+    """
+    torch.set_num_threads(1)
+    loop.SAVE_SECONDS, loop.LOOK_STEPS = 0.0, 1
+
+    def hold(step: int, steps: int, _: float) -> None:
+        if held is not None and step == steps:
+            held.touch()
+            time.sleep(600)
+
+    loop.fit(CONFIG, squares(), FOLD, folder, phantom=phantoms(), watch=Watch(on_step=hold))
+
+
+def train_together(folder: Path) -> None:
+    """One of the two processes of a run, as the environment says."""
+    torch.set_num_threads(1)
+    fabric = make_fabric("cpu")
+    assert fabric.world_size == 2
+    loop.fit(replace(CONFIG, **CAREFUL), squares(), FOLD, folder, phantom=phantoms(), fabric=fabric)
+    torch.distributed.destroy_process_group()

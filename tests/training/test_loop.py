@@ -1,13 +1,9 @@
 """A tiny run learns, goes on bit for bit after a kill, is one with several processes, stops on nonsense."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,9 +16,17 @@ from streamseg.training import loop
 from streamseg.training.config import recipe
 from streamseg.training.loop import fit
 from streamseg.training.watch import Watch
-from tests.training.runs import CONFIG, FOLD, phantoms, same, squares
-
-ROOT = Path(__file__).parents[2]
+from tests.forked import fork
+from tests.training.runs import (
+    CAREFUL,
+    CONFIG,
+    FOLD,
+    phantoms,
+    same,
+    squares,
+    train_alone,
+    train_together,
+)
 
 
 @pytest.fixture(scope="module")
@@ -75,41 +79,23 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(tmp_path, data, phan
     assert whole.history.losses == resumed.history.losses
 
 
-CHILD = """
-import sys
-from pathlib import Path
-import torch
-from streamseg.training import loop
-from tests.training.runs import CONFIG, FOLD, phantoms, squares
-torch.set_num_threads(1)
-loop.SAVE_SECONDS, loop.LOOK_STEPS = 0.0, 1
-loop.fit(CONFIG, squares(), FOLD, Path(sys.argv[1]), phantom=phantoms())
-"""
-
-
-def child(folder):
-    return subprocess.Popen([sys.executable, "-c", CHILD, str(folder)], cwd=ROOT, stderr=subprocess.PIPE)
-
-
 def test_a_run_killed_at_any_moment_goes_on_to_the_same_weights(tmp_path):
     """SIGKILL at arbitrary moments, so also while files are written, until the run gets through."""
-    whole = child(tmp_path / "whole")
-    assert whole.wait(timeout=120) == 0, whole.stderr.read().decode()
-    kills = 0
+    folder, held, said = tmp_path / "killed", tmp_path / "held", tmp_path / "said"
+    whole = fork(train_alone, tmp_path / "whole", said=said)
     for delay in (0.0, 0.06):
-        process = child(tmp_path / "killed")
-        before = newest(tmp_path / "killed")
-        while process.poll() is None and newest(tmp_path / "killed") == before:
+        process = fork(train_alone, folder, held, said=said)
+        before = newest(folder)
+        while process.is_alive() and newest(folder) == before and not held.exists():
             time.sleep(0.005)
         time.sleep(delay)
-        process.send_signal(signal.SIGKILL)
-        kills += process.wait() == -signal.SIGKILL
-        process.stderr.close()
-    assert kills >= 1
-    last = child(tmp_path / "killed")
-    assert last.wait(timeout=120) == 0, last.stderr.read().decode()
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL, said.read_text()
+    last = fork(train_alone, folder, said=said)
     for process in (whole, last):
-        process.stderr.close()
+        process.join(timeout=120)
+        assert process.exitcode == 0, said.read_text()
     killed, unbroken = (
         read_checkpoint(tmp_path / name / "weights.safetensors").weights for name in ("killed", "whole")
     )
@@ -138,53 +124,35 @@ def test_a_finished_run_is_left_alone(tmp_path, data):
     assert same(first.net.state_dict(), again.net.state_dict())
 
 
-GLOO = """
-import sys
-from dataclasses import replace
-from pathlib import Path
-import torch
-from streamseg.training.devices import make_fabric
-from streamseg.training.loop import fit
-from tests.training.runs import CONFIG, FOLD, phantoms, squares
-torch.set_num_threads(1)
-fabric = make_fabric("cpu")
-config = replace(CONFIG, frozen_statistics=True, learning_rate=5e-5)
-assert fabric.world_size == 2
-fit(config, squares(), FOLD, Path(sys.argv[1]) / "2", phantom=phantoms(), fabric=fabric)
-torch.distributed.destroy_process_group()
-"""
-
-
 def test_two_processes_over_gloo_end_with_one_process_s_weights(tmp_path, data, phantom):
     """The same global batches and the same augmentation of each image; BatchNorm's statistics are frozen.
 
     Adam turns rounding in a gradient that nearly cancels into a good part of a step, so steps are small;
     other images, or otherwise augmented ones, would move nearly all weights by whole steps.
     """
-    script = tmp_path / "run.py"
-    script.write_text(GLOO)
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-            "--nproc-per-node=2",
-            script,
-            tmp_path,
-        ],
-        capture_output=True,
-        text=True,
-        timeout=250,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    config = replace(CONFIG, frozen_statistics=True, learning_rate=5e-5)
+    store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    places = [torchrun_environment(rank, 2, store.port) for rank in range(2)]
+    said = tmp_path / "said"
+    processes = [fork(train_together, tmp_path / "2", said=said, environment=place) for place in places]
+    config = replace(CONFIG, **CAREFUL)
     fit(config, data, FOLD, tmp_path / "1", phantom=phantom)
+    for process in processes:
+        process.join(timeout=250)
+    assert [process.exitcode for process in processes] == [0, 0], said.read_text()
     one, two = (read_checkpoint(tmp_path / n / "weights.safetensors").weights for n in "12")
     start = build_net("improved_unet", outputs=2).state_dict()
     apart = {k: float(abs(one[k] - two[k]).max()) for k in one}
     assert max(apart.values()) < 1e-5, max(apart, key=apart.__getitem__)
     assert max(abs(one[k] - start[k].numpy()[: len(one[k])]).max() for k in one) > 5e-5
+
+
+def torchrun_environment(rank: int, world: int, port: int) -> dict[str, str]:
+    """What ``torchrun`` tells each of its processes; the store at ``port`` is held by who starts them."""
+    return {
+        **{"RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0", "LOCAL_WORLD_SIZE": str(world)},
+        **{"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)},
+        **{"TORCHELASTIC_RUN_ID": "test", "TORCHELASTIC_USE_AGENT_STORE": "True"},
+    }
 
 
 def test_processes_that_cannot_share_a_batch_are_refused(tmp_path, data):
