@@ -2,15 +2,16 @@
 engine, and other nets at the same input.
 
 Each is made ready and checked first: one that computes something else, fails or hangs is left out and named.
-Those of a kind take turns in rounds, and each is compared with ours within the rounds. Runtimes and nets are
-timed by single calls, from tensor to probability; a pipeline by whole runs over the clip's file.
+Those of a kind take turns in rounds, and each is compared with ours within the rounds; before all of them and
+after them comes what the machine can do at most. Runtimes and nets are timed by single calls, from tensor to
+probability; a pipeline by whole runs over the clip's file.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,6 +27,7 @@ from streamseg.benchmark.peers.runtimes import runtimes
 from streamseg.benchmark.pipeline.clip import Clip, open_clip
 from streamseg.benchmark.provenance import Bystanders
 from streamseg.benchmark.rows import PACKAGES, STOPPED, Row, finish_run, start_run
+from streamseg.benchmark.yardstick import Yardstick
 from streamseg.checkpoint import Checkpoint
 from streamseg.errors import EngineError, UsageError
 from streamseg.export.recipe import gather, phantom_recipe
@@ -79,9 +81,11 @@ def measure_peers(options: PeersOptions, say: Say = lambda _: None) -> list[Row]
     could be measured, and KeyboardInterrupt where nothing was finished.
     """
     checkpoint, began = resolve(NET, options.size), time.monotonic()
-    absent: dict[str, str] = {}
-    rows: list[Row] = []
-    with TemporaryDirectory(prefix="streamseg-") as folder, Bystanders() as others:
+    with (
+        TemporaryDirectory(prefix="streamseg-", ignore_cleanup_errors=True) as folder,
+        Yardstick(options.threads, say) as machine,
+        Bystanders() as others,
+    ):
         clip = open_clip(options.source, Path(folder))
         run = start_run(
             options.arguments,
@@ -91,23 +95,52 @@ def measure_peers(options: PeersOptions, say: Say = lambda _: None) -> list[Row]
             regime=options.effort.to_json(),
             packages=(*PACKAGES, "monai", "supervision"),
         )
-        run["stopped"] = False
-        kinds = list(dict.fromkeys(options.kinds))
-        for number, kind in enumerate(kinds):
-            try:
-                makers = _makers(kind, options, checkpoint, clip, Path(folder))
-                peers = prepare(kind, makers, absent, say)
-                rows += time_peers(kind, peers, options.effort, absent, say)
-            except KeyboardInterrupt:
-                if not rows:
-                    raise
-                run["stopped"] = True
-                absent.update(dict.fromkeys(kinds[number:], STOPPED))
-                break
-    finish_run(run, seconds=time.monotonic() - began, others_share=others.share, absent=absent)
-    if not rows:
-        raise EngineError(f"nothing could be measured: {'; '.join(absent.values())}")
-    return [{**row, "run": run} for row in rows]
+        found = _Found(list(dict.fromkeys(options.kinds)))
+
+        def makers(kind: str) -> dict[str, Maker]:
+            return _makers(kind, options, checkpoint, clip, Path(folder))
+
+        run["stopped"] = _measure(found, makers, machine, options.effort, say)
+    finish_run(
+        run,
+        seconds=time.monotonic() - began,
+        others_share=others.share,
+        limits=machine.to_json(),
+        absent=found.absent,
+    )
+    if not found.rows:
+        raise EngineError(f"nothing could be measured: {'; '.join(found.absent.values())}")
+    return [{**row, "run": run} for row in found.rows]
+
+
+@dataclass(slots=True)
+class _Found:
+    """What has come of it so far."""
+
+    left: list[str]
+    """Kinds that are not finished."""
+    rows: list[Row] = field(default_factory=list)
+    absent: dict[str, str] = field(default_factory=dict)
+
+
+def _measure(
+    found: _Found, makers: Callable[[str], dict[str, Maker]], machine: Yardstick, effort: Effort, say: Say
+) -> bool:
+    """Whether Ctrl-C ended it. Raises KeyboardInterrupt where that came before anything was finished."""
+    try:
+        machine.measure()
+        while found.left:
+            kind = found.left[0]
+            peers = prepare(kind, makers(kind), found.absent, say)
+            found.rows += time_peers(kind, peers, effort, found.absent, say)
+            found.left.pop(0)
+        machine.measure()
+    except KeyboardInterrupt:
+        if not found.rows:
+            raise
+        found.absent.update(dict.fromkeys(found.left, STOPPED))
+        return True
+    return False
 
 
 def _makers(

@@ -74,7 +74,11 @@ def measure_pipeline(options: PipelineOptions, say: Say) -> list[Row]:
     fails, and KeyboardInterrupt where nothing was finished.
     """
     began = time.monotonic()
-    with TemporaryDirectory(prefix="streamseg-") as folder, ExitStack() as opened, Bystanders() as others:
+    with (
+        TemporaryDirectory(prefix="streamseg-", ignore_cleanup_errors=True) as folder,
+        ExitStack() as opened,
+        Bystanders() as others,
+    ):
         clip = open_clip(options.source, Path(folder))
         many, single = (opened.enter_context(closing(options.load(kind))) for kind in (True, False))
         machine = opened.enter_context(Yardstick(options.threads, say, gpu=on_gpu([many, single])))

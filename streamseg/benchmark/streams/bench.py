@@ -79,7 +79,7 @@ def measure_streams(options: StreamsOptions, say: Say = lambda _: None) -> list[
     nothing could be measured, and KeyboardInterrupt where nothing was finished.
     """
     began = time.monotonic()
-    with ExitStack() as opened, TemporaryDirectory(prefix="streamseg-") as folder:
+    with ExitStack() as opened, TemporaryDirectory(prefix="streamseg-", ignore_cleanup_errors=True) as folder:
         clip = open_clip(options.source, Path(folder))
         engines = _engines(options, opened)
         machine = opened.enter_context(Yardstick(options.threads, say, gpu=on_gpu([*engines.values()])))

@@ -28,41 +28,45 @@ if TYPE_CHECKING:
     from streamseg.types import Backend
 
 COUNTS = "numbers such as 1,2,4"
+StreamsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--streams",
+        metavar="N",
+        help="Streams at a time; may be repeated, or several with commas. Default: 1,2,4,8.",
+    ),
+]
+BatchOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Take an engine that segments so many streams' frames in one call, from the store.",
+    ),
+]
+ThroughputOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--throughput/--latency",
+        help="Divide the cores among frames, or let all work on one. Default: the first for as many "
+        "streams as there are parts.",
+        show_default=False,
+    ),
+]
+DrawOption = Annotated[
+    bool,
+    typer.Option("--draw/--no-draw", help="Draw each stream's picture as its window would, or nothing."),
+]
 
 
 @leaves_at_once()
 def streams(
     source: SourceOption = None,
     engine: EngineOption = None,
-    numbers: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--streams",
-            metavar="N",
-            help="Streams at a time; may be repeated, or several with commas. Default: 1,2,4,8.",
-        ),
-    ] = None,
-    batch: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Take an engine that segments so many streams' frames in one call, from the store.",
-        ),
-    ] = None,
-    throughput: Annotated[
-        bool | None,
-        typer.Option(
-            "--throughput/--latency",
-            help="Divide the cores among frames, or let all work on one. Default: the first for as many "
-            "streams as there are parts.",
-            show_default=False,
-        ),
-    ] = None,
-    draw: Annotated[
-        bool,
-        typer.Option("--draw/--no-draw", help="Draw each stream's picture as its window would, or nothing."),
-    ] = True,
+    numbers: StreamsOption = None,
+    batch: BatchOption = None,
+    throughput: ThroughputOption = None,
+    draw: DrawOption = True,
     fps: Annotated[float, typer.Option(metavar="N", help="Frames per second of each stream.")] = 30.0,
     budget: Annotated[
         float, typer.Option(metavar="MS", help="An outline is displayed before it is so old.")

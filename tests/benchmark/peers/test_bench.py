@@ -56,6 +56,8 @@ def test_rows_of_all_kinds_stand_alone(clip: str, tmp_path: Path, monkeypatch: p
     assert (run["quick"], run["threads"], run["absent"]) == (True, 1, {})
     assert run["source"]["name"] == "small.mp4"
     assert run["regime"] == TINY.to_json()
+    assert run["limits"]["fp32"]["giga_per_s"] > 0
+    assert run["stopped"] is False
     assert run["seconds"] >= 0
     assert "supervision" in run["machine"]
     write_rows(tmp_path / "rows.json", rows)
