@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import select
@@ -17,6 +18,7 @@ from streamseg.errors import UsageError
 
 _REMEDY = "use --display web or --display none"
 _FONTS = Path("/usr/share/fonts")
+_EVENT_OWNER = "libX11-xcb.so.1"
 _PROBE_S = 30.0
 _PROBE = """
 import resource, sys
@@ -67,6 +69,7 @@ def usable_desktop() -> Iterator[None]:
             reason = _why_not(probe)
             if reason is not None:
                 raise UsageError(f"no display: cannot open a window on {told} ({reason}); {_REMEDY}")
+            _keep_events()
             yield
         finally:
             probe.kill()
@@ -84,6 +87,26 @@ def _choose_platform() -> None:
     chosen = os.environ.get("QT_QPA_PLATFORM", "")
     if os.environ.get("DISPLAY") and (plugins / "libqxcb.so").exists() and "xcb" not in chosen:
         os.environ["QT_QPA_PLATFORM"] = "xcb"
+
+
+def _keep_events() -> None:
+    """Load the system's ``libX11-xcb`` for all, before Qt looks for it; UsageError where it is missing.
+
+    Through it Qt tells ``libX11`` that events are Qt's. OpenCV's wheel brings one that is older than most
+    systems' ``libX11`` and writes that to a place which has moved since: ``libX11`` then takes events that
+    nobody ever sees (exposure, new sizes, keys), and the window stays black or keeps its old size.
+    """
+    brought = [path.name for path in Path(cv2.__file__).parents[1].glob("opencv*.libs/libX11*")]
+    # With both, the wheel's two fit each other.
+    if not brought or not all(name.startswith("libX11-xcb") for name in brought):
+        return
+    try:
+        ctypes.CDLL(_EVENT_OWNER, mode=ctypes.RTLD_GLOBAL)
+    except OSError as error:
+        raise UsageError(
+            f"no window: without the system's own {_EVENT_OWNER} it may stay black ({error}); "
+            f"install it (Debian: libx11-xcb1, Fedora: libX11-xcb), or {_REMEDY}"
+        ) from error
 
 
 def _why_not(probe: subprocess.Popen[bytes]) -> str | None:

@@ -1,6 +1,8 @@
 """Where no window can be opened: one line and an exit code, no abort and no hang."""
 
+import ctypes
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -16,7 +18,8 @@ from tests.display.desktops import needs_desktop, open_desktop
 ROOT = Path(__file__).parents[2]
 REMEDY = "use --display web or --display none"
 _TRY = """
-import sys
+import os, sys
+os.environ.pop("LD_DEBUG", None)  # of this process only, not of those that it starts
 import cv2
 import av
 from streamseg.display import WindowDisplay
@@ -95,6 +98,64 @@ def test_a_server_that_starts_anew_whenever_its_last_client_leaves():
         for _ in range(4):
             done = try_window(DISPLAY=f":{opened.number}")
             assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+BRINGS_ITS_OWN = any(Path(cv2.__file__).parents[1].glob("opencv*.libs/libX11-xcb*"))
+
+
+@needs_desktop
+@pytest.mark.skipif(not BRINGS_ITS_OWN, reason="this OpenCV uses the system's libraries throughout")
+def test_qt_takes_the_events_from_the_libx11_in_use(tmp_path):
+    """Else libX11 swallows some of them: the window stays black, or keeps its old size."""
+    with open_desktop(400, 300) as opened:
+        done = try_window(
+            DISPLAY=f":{opened.number}", LD_DEBUG="bindings", LD_DEBUG_OUTPUT=str(tmp_path / "bindings")
+        )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    (bindings,) = tmp_path.iterdir()
+    used = re.findall(
+        r"to (\S+) \[0\]: normal symbol `XSetEventQueueOwner'", bindings.read_text(errors="replace")
+    )
+    assert [Path(library).name for library in used] == ["libX11-xcb.so.1"]
+
+
+def pretend_to_bring(monkeypatch, folder: Path, *names: str) -> list[str]:
+    """An OpenCV whose wheel holds these libraries; what is loaded from the system is written down."""
+    (folder / "opencv_python.libs").mkdir()
+    for name in names:
+        (folder / "opencv_python.libs" / name).touch()
+    monkeypatch.setattr(cv2, "__file__", str(folder / "cv2" / "__init__.py"))
+    loaded: list[str] = []
+    monkeypatch.setattr(ctypes, "CDLL", lambda name, mode: loaded.append(name))
+    return loaded
+
+
+@pytest.mark.parametrize(
+    ("brought", "loaded"),
+    [
+        (["libX11-xcb-b482bfde.so.1.0.0", "libQt5Core-9088e21b.so.5"], ["libX11-xcb.so.1"]),
+        (["libX11-xcb-b482bfde.so.1.0.0", "libX11-0123abcd.so.6.4.0"], []),
+        (["libQt5Core-9088e21b.so.5"], []),
+    ],
+)
+def test_two_x11_libraries_from_one_place_are_used(tmp_path, monkeypatch, brought, loaded):
+    done = pretend_to_bring(monkeypatch, tmp_path, *brought)
+    desktop._keep_events()
+    assert done == loaded
+
+
+def test_a_system_without_the_library_is_told_to_install_it(tmp_path, monkeypatch):
+    pretend_to_bring(monkeypatch, tmp_path, "libX11-xcb-b482bfde.so.1.0.0")
+
+    def missing(name, mode):
+        raise OSError(f"{name}: cannot open shared object file: No such file or directory")
+
+    monkeypatch.setattr(ctypes, "CDLL", missing)
+    with pytest.raises(
+        UsageError, match=r"(?s)^no window: .*libX11-xcb\.so\.1.*libx11-xcb1.*--display web"
+    ) as told:
+        desktop._keep_events()
+    assert "\n" not in str(told.value)
 
 
 def test_a_display_that_never_answers_is_given_up(monkeypatch):
