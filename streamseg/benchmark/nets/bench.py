@@ -42,6 +42,9 @@ Say = Callable[[str], None]
 Make = Callable[[Point], tuple[list[Subject], dict[str, str]]]
 """Subjects of a point, and why what was asked for is absent, by key."""
 
+MOST_SIDE = 2048
+"""Of an input: above, nets take gigabytes and minutes a frame."""
+
 
 @dataclass(frozen=True, slots=True)
 class NetsOptions:
@@ -79,8 +82,13 @@ class NetsOptions:
                         f"{net} takes inputs whose sides are multiples of {step}, received {height}x{width}; "
                         f"use {near[0]}x{near[1]}"
                     )
+                if max(height, width) > MOST_SIDE:
+                    raise UsageError(
+                        f"nets are measured on inputs of sides up to {MOST_SIDE}, received {height}x{width}; "
+                        "give a smaller size"
+                    )
                 found += [Point(net, height, width, batch) for batch in self.batches]
-        return found
+        return list(dict.fromkeys(found))
 
 
 def own_size(net: str) -> tuple[int, int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +16,7 @@ from streamseg.cli.bench.options import (
     SourceOption,
     ThreadsOption,
     cores,
+    listed,
 )
 from streamseg.cli.console import say
 from streamseg.errors import UsageError
@@ -83,8 +83,11 @@ def nets(
     real frames; no call is left out. Engines are the shipped ones, or the store's, or built for the occasion
     and thrown away. Without --quick it takes about five minutes on two cores.
     """
+    from streamseg.backends.manifest import PRECISIONS
     from streamseg.benchmark.nets.bench import NetsOptions, measure_nets
+    from streamseg.benchmark.nets.plan import OFFERED
     from streamseg.benchmark.nets.table import lines
+    from streamseg.checkpoint import NETS
     from streamseg.cli.bench import outputs
     from streamseg.cli.process import settle_in
     from streamseg.cli.train import parse_size
@@ -92,11 +95,11 @@ def nets(
     outputs.check(json_file, report)
     options = NetsOptions(
         threads=threads or cores(),
-        nets=parts(net),
-        backends=parts(backend),
-        precisions=parts(precision),
-        sizes=tuple(parse_size(text) for text in parts(size)),
-        batches=tuple(parse_batch(text) for text in parts(batch)) or (1,),
+        nets=listed("--net", net, ", ".join(NETS)),
+        backends=listed("--backend", backend, ", ".join(OFFERED)),
+        precisions=listed("--precision", precision, ", ".join(PRECISIONS)),
+        sizes=tuple(parse_size(text) for text in listed("--size", size, "sizes such as 192x224,256x320")),
+        batches=tuple(map(parse_batch, listed("--batch", batch, "numbers of frames such as 1,8"))) or (1,),
         source=source,
         data=data,
         last=last,
@@ -108,12 +111,6 @@ def nets(
     outputs.stop_as_by_ctrl_c()
     rows = measure_nets(options, say)
     outputs.write(rows, lines(rows), json_file, report)
-
-
-def parts(given: Sequence[str] | None) -> tuple[str, ...]:
-    """Names of an option that was given several times, or once with commas; each once."""
-    names = (name.strip() for text in given or () for name in text.split(","))
-    return tuple(dict.fromkeys(name for name in names if name))
 
 
 def parse_batch(text: str) -> int:

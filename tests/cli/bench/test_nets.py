@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from streamseg.benchmark.nets.bench import NetsOptions
 from streamseg.benchmark.rows import Row, read_rows
 from streamseg.cli import app
-from streamseg.cli.bench.nets import parse_batch, parts
+from streamseg.cli.bench.nets import parse_batch
 from streamseg.errors import UsageError
 
 
@@ -55,7 +55,7 @@ def call(*arguments: str) -> Any:
 
 def test_options_may_be_given_again_or_with_commas(asked: list[NetsOptions], tmp_path: Path) -> None:
     found = call(
-        "--net", "unet,segnet", "--net", "unet", "--backend", "openvino", "--precision", "fp32, int8",
+        "--net", "unet", "--net", "segnet", "--backend", "openvino", "--precision", "fp32, int8",
         "--size", "64x96", "--size", "128x160", "--batch", "1,8", "--rounds", "3", "--threads", "2",
         "--quick",
         "--data", str(tmp_path), "--last", "0.2", "--source", "clip.mp4", "--json", str(tmp_path / "a.json"),
@@ -98,6 +98,10 @@ def test_a_stopped_run_says_so_by_its_exit_code(monkeypatch: pytest.MonkeyPatch,
         (("--precision", "int4"), "no precision is called 'int4'"),
         (("--size", "big"), "size 'big' is not HxW"),
         (("--size", "33x48"), "multiples of 16"),
+        (("--size", ""), "--size has an empty part"),
+        (("--size", "100000x100000"), "sides up to 2048, received 100000x100000"),
+        (("--net", "unet,unet"), "names 'unet' twice"),
+        (("--backend", ","), "give some of eager, openvino"),
         (("--batch", "0"), "1 to 1024 frames, received '0'"),
         (("--json", "/nowhere/a.json"), "does not exist"),
         (("--last", "0.2"), "--data"),
@@ -110,9 +114,7 @@ def test_what_there_is_not_is_refused(arguments: tuple[str, ...], message: str) 
     assert message in str(found.exception)
 
 
-def test_names_and_numbers_are_read() -> None:
-    assert parts(["a,b", " b ", ""]) == ("a", "b")
-    assert parts(None) == ()
+def test_numbers_of_frames_are_read() -> None:
     assert parse_batch("8") == 8
     for text in ("1.5", "-1", "2000", "x"):
         with pytest.raises(UsageError, match="1 to 1024"):
