@@ -54,21 +54,30 @@ Block = Heading | Paragraph | Bullets | Table | Picture
 STYLE = """
 :root { color-scheme: light; }
 body { font: 16px/1.5 system-ui, sans-serif; color: #1b1b1b; background: #fff; max-width: 76rem;
-  margin: 0 auto; padding: 1.5rem 1rem 4rem; }
+  margin: 0 auto; padding: 1.5rem 1rem 4rem; overflow-wrap: anywhere; }
 h1, p, ul, figcaption { max-width: 62rem; }
 h1 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ccc; }
 .scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums;
+table { border-collapse: collapse; font-size: 0.85rem; font-variant-numeric: tabular-nums;
   margin: 0.5rem 0 1.5rem; }
 caption { text-align: left; font-weight: 600; padding: 0.4rem 0; white-space: nowrap; }
-th, td { padding: 0.3rem 0.8rem; text-align: left; vertical-align: top; border-bottom: 1px solid #ddd; }
+th, td { padding: 0.3rem 0.55rem; text-align: left; vertical-align: top; border-bottom: 1px solid #ddd; }
+th, table.numbers td { overflow-wrap: normal; }
 thead th { border-bottom: 2px solid #555; } tbody th { font-weight: 500; }
 table.numbers tbody th { white-space: nowrap; }
 table.numbers td, table.numbers thead th:not(:first-child) { text-align: right; }
 table.numbers td { white-space: nowrap; } table.numbers thead th { vertical-align: bottom; }
 figure { margin: 1rem 0 2rem; } figure img { max-width: 100%; height: auto; }
 figcaption { font-size: 0.9rem; }
-@media print { body { max-width: none; font-size: 11pt; } table, figure { break-inside: avoid; } }
+@media screen and (max-width: 40rem) {
+  table.numbers tbody th { position: sticky; left: 0; min-width: 8.5rem; background: #fff;
+    white-space: normal; overflow-wrap: anywhere; }
+}
+@media print {
+  body { max-width: none; font-size: 10pt; } table, figure { break-inside: avoid; }
+  .scroll { overflow: visible; } table { font-size: 7pt; } th, td { padding: 0.1rem 0.15rem; }
+  table.numbers tbody th { white-space: normal; overflow-wrap: anywhere; }
+}
 """.strip()
 
 

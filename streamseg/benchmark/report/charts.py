@@ -56,6 +56,7 @@ def style() -> Iterator[None]:
         "axes.spines.right": False,
         "axes.axisbelow": True,
         "svg.fonttype": "none",
+        "text.parse_math": False,  # a clip's name may hold dollars
         "svg.hashsalt": "streamseg",
     }
     with mpl.rc_context(settings):  # type: ignore[arg-type]
@@ -92,9 +93,15 @@ def write_beside(axes: Axes, values: Sequence[float], places: Sequence[float], w
 
 def rows_of(axes: Axes, names: Sequence[str]) -> None:
     """Name horizontal bars at 0, 1, ..., the first on top."""
-    axes.set_yticks(range(len(names)), list(names))
+    axes.set_yticks(range(len(names)), [short(name) for name in names])
     axes.set_ylim(len(names) - 0.45, -0.55)
     axes.tick_params(axis="y", length=0)
+
+
+def short(name: str, most: int = 44) -> str:
+    """A name that leaves room for what it names: the middle of a long one is left out."""
+    half = (most - 1) // 2
+    return name if len(name) <= most else f"{name[:half]}…{name[-half:]}"
 
 
 def decades(axis: Axis, steps: Sequence[float] = (1.0, 2.0, 5.0)) -> None:

@@ -17,6 +17,7 @@ from streamseg.benchmark.report.charts import (
     budget_line,
     decades,
     rows_of,
+    short,
     stage_colours,
     style,
     svg,
@@ -88,7 +89,7 @@ def age_over_time(rows: Rows, stem: str) -> Picture | None:
         drawing = blank(0.8 + 1.15 * len(known))
         grid = drawing.subplots(len(known), 1, sharey=True, squeeze=False)[:, 0]
         for axes, (row, line) in zip(grid, known, strict=True):
-            axes.set_title(mode(row) + ("" if live(row) else " (no budget: every frame counts)"))
+            axes.set_title(short(mode(row), 60) + ("" if live(row) else " (no budget: every frame counts)"))
             axes.plot(*zip(*line, strict=True), color=DARK, lw=1)
             axes.set(xlim=(0, max(1e-3, *(seconds for seconds, _ in line))), yscale="log")
             if live(row):
@@ -140,7 +141,7 @@ def waterfalls(rows: Rows, stem: str) -> Picture | None:
                 life = lives.get(quantile, [])
                 total = f": {figure(max(end for _, _, end in life))} ms" if life else ": unknown"
                 title = mode(row) if live(row) else "replay"  # a clip's name is too long for half a line
-                axes.set_title(f"{title}, {quantile}{total}")
+                axes.set_title(f"{short(title, 30)}, {quantile}{total}")
                 for name, begin, end in life:
                     axes.barh(own.index(name), end - begin, 0.7, left=begin, color=colours[name])
                 axes.grid(axis="x", alpha=0.3)

@@ -15,6 +15,7 @@ from streamseg.benchmark.report.charts import (
     blank,
     decades,
     rows_of,
+    short,
     style,
     svg,
     write_beside,
@@ -73,7 +74,7 @@ def rates(rows: Rows, point: str, stem: str) -> Picture | None:
             len(nets), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights}
         )
         for axes, (net, own) in zip(grid[:, 0], nets, strict=True):
-            axes.set_title(net)
+            axes.set_title(short(net, 80))
             rows_of(axes, [variant(row) for row in own])
             for name, shift, colour in RATES:
                 found = [
@@ -143,7 +144,7 @@ def latency_histograms(rows: Rows, name: str, stem: str) -> Picture | None:
             axes.axvline(p50, color="black", lw=1, label="p50")
             axes.axvline(p99, color=ALARM, lw=1, ls="--", label="p99")
             axes.set_title(
-                f"{variant(row)}: {len(calls)} calls, p50 {figure(p50)}, p99 {figure(p99)}, "
+                f"{short(variant(row))}: {len(calls)} calls, p50 {figure(p50)}, p99 {figure(p99)}, "
                 f"max {figure(max(calls))} ms"
             )
             axes.tick_params(axis="y", labelsize=7)
@@ -172,7 +173,7 @@ def peers_pictures(rows: Rows, stem: str) -> list[Picture]:
         for axes, (title, own) in zip(grid, kinds, strict=True):
             values = [number(row, "fps") or 0.0 for row in own]
             colours = [DARK if at(row, "ours") is True else GREY for row in own]
-            axes.set_title(title)
+            axes.set_title(short(title, 80))
             axes.barh(range(len(own)), values, 0.66, color=colours)
             rows_of(axes, [name_of(row) for row in own])
             write_beside(axes, values, range(len(own)), [beside(row) for row in own])

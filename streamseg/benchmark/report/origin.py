@@ -65,12 +65,13 @@ def origin(rows: Rows) -> dict[str, str]:
     run = mapping(rows[0], "run")
     found = {
         "command": text(run, "command"),
+        "file": text(run, "file"),
         "benchmarks": ", ".join(dict.fromkeys(text(row, "bench") for row in rows)),
         "started": text(run, "started") or text(run, "date"),
         "commit": text(run, "machine", "commit"),
         "machine": machine(run),
         "threads": text(run, "threads"),
-        "took": f"{figure(number(run, 'seconds'))} s",
+        "took": "" if number(run, "seconds") is None else f"{figure(number(run, 'seconds'))} s",
         "of the processor, others took": percent(number(run, "others_share"), 1),
         "source": flat(mapping(run, "source")),
         "how": flat(mapping(run, "regime")),
@@ -83,7 +84,7 @@ def origin(rows: Rows) -> dict[str, str]:
     found |= dict(
         named(str(name), value) for name, value in mapping(run, "machine").items() if name not in shown
     )
-    return {name: words for name, words in found.items() if words}
+    return {name: words for name, words in found.items() if words not in ("", UNKNOWN)}
 
 
 def named(name: str, value: object) -> tuple[str, str]:

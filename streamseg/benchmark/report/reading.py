@@ -7,7 +7,6 @@ never an error; unknown is a dash in a table.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -28,6 +27,9 @@ TITLES = {
 BUDGET_MS = 150.0
 """Age of an outline that is displayed no more, where a run does not say another."""
 
+LARGEST = 1e15
+"""Of bytes, nanoseconds or operations: no chart has room for more."""
+
 
 def title(name: str) -> str:
     """What people call a net or a back end."""
@@ -44,7 +46,7 @@ def at(found: object, *path: str) -> object:
 
 
 def number(found: object, *path: str) -> float | None:
-    """The finite number there, or None."""
+    """The number there; None for what is none, or larger than anything that is measured."""
     value = at(found, *path)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
@@ -52,7 +54,7 @@ def number(found: object, *path: str) -> float | None:
         known = float(value)
     except OverflowError:  # a whole number of more than 308 digits
         return None
-    return known if math.isfinite(known) else None
+    return known if abs(known) <= LARGEST else None
 
 
 def text(found: object, *path: str) -> str:
@@ -133,6 +135,8 @@ def shares(found: Mapping[str, Any]) -> str:
 
 def size(row: Row) -> str:
     """``192x224``, and the batch where it is not 1."""
+    if number(row, "height") is None and number(row, "width") is None:
+        return "an unknown size"
     batch = number(row, "batch")
     several = "" if batch in (None, 1) else f", batch {count(batch)}"
     return f"{count(number(row, 'height'))}x{count(number(row, 'width'))}{several}"
@@ -141,9 +145,10 @@ def size(row: Row) -> str:
 def variant(row: Row) -> str:
     """How a net was run: ``OpenVINO INT8``."""
     words = f"{title(text(row, 'backend'))} {text(row, 'precision').upper()}"
-    if text(row, "backend") != "eager":
-        return words
-    return f"{words}, folded" if at(row, "folded") else f"{words}, as trained"
+    folded = at(row, "folded")
+    if text(row, "backend") != "eager" or not isinstance(folded, bool):
+        return words.strip()
+    return f"{words}, folded" if folded else f"{words}, as trained"
 
 
 def by_net(rows: Iterable[Row]) -> list[tuple[str, list[Row]]]:

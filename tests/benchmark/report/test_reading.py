@@ -98,6 +98,7 @@ def test_names_of_variants_and_machines() -> None:
         "U-Net (random weights)",
         "SegNet (random weights)",
     ]
+    assert variant({"backend": "eager", "precision": "fp32"}) == "torch eager FP32"
     run = {"machine": {"gpu": "NVIDIA H200", "processor": "AMD EPYC", "cores": 16}}
     assert machine(run) == "NVIDIA H200, AMD EPYC, 16 cores"
     assert machine(None) == "an unnamed processor"
