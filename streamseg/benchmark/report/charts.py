@@ -81,14 +81,14 @@ def svg(figure: Figure) -> bytes:
 
 def write_beside(axes: Axes, values: Sequence[float], places: Sequence[float], words: Sequence[str]) -> None:
     """Put each horizontal bar's figure at its end, and make room for the longest."""
-    top = max([*values, 1e-9])
+    top = max(values, default=0.0)
     paper = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
     for value, place, word in zip(values, places, words, strict=True):
         axes.annotate(
             word, (value, place), (4, 0), textcoords="offset points", va="center", fontsize=8, bbox=paper
         )
     widest = max((len(word) for word in words), default=0)
-    axes.set_xlim(0, top * (1.06 + 0.018 * widest))
+    axes.set_xlim(0, top * (1.06 + 0.018 * widest) if top > 0 else 1.0)
 
 
 def rows_of(axes: Axes, names: Sequence[str]) -> None:

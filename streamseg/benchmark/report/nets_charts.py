@@ -84,7 +84,7 @@ def rates(rows: Rows, point: str, stem: str) -> Picture | None:
                 axes.barh(places, lengths, 0.38, color=colour)
                 write_beside(axes, lengths, places, [figure(rate) for rate in lengths])
         longest = max(number(row, name) or 0.0 for row in known for name, _, _ in RATES)
-        grid[-1, 0].set(xlabel="frames per second", xlim=(0, 1.12 * max(longest, 1e-9)))
+        grid[-1, 0].set(xlabel="frames per second", xlim=(0, 1.12 * longest if longest > 0 else 1.0))
         bars = [
             Patch(color=DARK, label="engine alone"),
             Patch(color=LIGHT, label="end to end: decoded, segmented, drawn"),

@@ -91,7 +91,8 @@ def named(name: str, value: object) -> tuple[str, str]:
     """A JSON value's name and words; bytes become MB."""
     if name.endswith("_bytes") and (size := number(value)) is not None:
         return name.removesuffix("_bytes").replace("_", " "), f"{count(size / 1e6)} MB"
-    return name.replace("_", " "), "" if value is None else flat(value)
+    words = "power and clocks" if name == "power" else name.replace("_", " ")
+    return words, "" if value is None else flat(value)
 
 
 def flat(value: object) -> str:

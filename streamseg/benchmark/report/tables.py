@@ -60,9 +60,10 @@ def make_table(
 def net_tables(net: str, rows: Rows) -> list[Table]:
     """One net's tables: how fast, what it computes, and what becomes of frames that come at a pace."""
     label = labels(rows)
+    content = make_table(f"{net}: what it computes, and what it takes", "variant", rows, label, CONTENT)
     return [
         make_table(f"{net}: speed", "variant", rows, label, SPEED),
-        make_table(f"{net}: what it computes, and what it takes", "variant", rows, label, CONTENT),
+        *([content] if len(content.header) > 1 else []),
         *paced_table(net, rows, label),
     ]
 

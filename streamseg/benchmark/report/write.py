@@ -12,6 +12,7 @@ from streamseg.benchmark.report.reading import (
     by_net,
     engine_of,
     machine,
+    mapping,
     of_bench,
     run_name,
     runs_of,
@@ -64,6 +65,7 @@ WORDS = {
         "(median, least and most)."
     ),
 }
+UNTOLD = "The rows do not say how they were measured."
 
 
 def check_charts() -> None:
@@ -114,13 +116,15 @@ def section(bench: str, runs: Sequence[Sequence[Row]]) -> list[Block]:
             continue
         if len(runs) > 1:
             run = own[0].get("run")
-            blocks.append(Heading(f"{run_name(index).capitalize()}: {machine(run)}, {text(run, 'date')}", 3))
+            when = text(run, "date") or text(run, "file")
+            blocks.append(Heading(f"{run_name(index).capitalize()}: {machine(run)}, {when}", 3))
         blocks += contents(bench, own, f"run{index + 1}-{bench}")
     if not blocks:
         return []
+    told = any(mapping(row, "run", "regime") for rows in runs for row in of_bench(rows, bench))
     return [
         Heading(TITLES.get(bench, bench)),
-        Paragraph(WORDS.get(bench, "Rows of a kind unknown here.")),
+        Paragraph(WORDS.get(bench, "Rows of a kind unknown here.") if told else UNTOLD),
         *blocks,
     ]
 

@@ -12,7 +12,7 @@ import pytest
 from streamseg.benchmark.bare import read_results
 from streamseg.benchmark.report.reading import runs_of
 from streamseg.benchmark.report.write import compose
-from streamseg.document import Block, Bullets, Picture, Table
+from streamseg.document import Block, Bullets, Paragraph, Picture, Table
 from tests.benchmark.sample_rows import nets_rows, peers_rows, pipeline_rows
 
 NAMES = ["$\\frac{1}$ $x", "a" * 300, "word " * 60, "<b>&amp;</b>", "^_{%}\\"]
@@ -54,6 +54,8 @@ def test_rows_that_have_only_figures(tmp_path: Path) -> None:
         ("benchmarks", "nets"),
         ("machine", "an unnamed processor"),
     ]
+    assert Paragraph("The rows do not say how they were measured.") in blocks
+    assert "U-Net: what it computes, and what it takes" not in tables
     said = [item for block in blocks if isinstance(block, Bullets) for item in block.items]
     assert any(item.startswith("U-Net at an unknown size is fastest in") for item in said)
 
