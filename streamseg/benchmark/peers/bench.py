@@ -37,6 +37,8 @@ from streamseg.types import Backend, Roi, Tensor
 
 KINDS = ("runtime", "pipeline", "net")
 NET, SIZE = "improved_unet", (192, 224)
+MOST_SIDE = 1024
+"""Of an input: above, some of the peers take gigabytes of memory, and minutes for a frame."""
 FRAMES = 6
 """Different frames that single calls get, in turn."""
 
@@ -66,6 +68,11 @@ class PeersOptions:
     def __post_init__(self) -> None:
         if unknown := [kind for kind in self.kinds if kind not in KINDS]:
             raise UsageError(f"no kind of peers is called {unknown[0]!r}; choose among {', '.join(KINDS)}")
+        if max(self.size) > MOST_SIDE:
+            raise UsageError(
+                f"peers are measured on inputs of sides up to {MOST_SIDE}, received {self.size[0]}x"
+                f"{self.size[1]}; give a smaller size"
+            )
 
     @property
     def effort(self) -> Effort:

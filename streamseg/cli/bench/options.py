@@ -35,7 +35,8 @@ SourceOption = Annotated[
     ),
 ]
 ThreadsOption = Annotated[
-    int | None, typer.Option("--threads", min=1, metavar="N", help="Threads of a net. Default: every core.")
+    int | None,
+    typer.Option("--threads", min=1, max=256, metavar="N", help="Threads of a net. Default: every core."),
 ]
 
 

@@ -9,9 +9,12 @@ import typer
 
 from streamseg.cli.bench import outputs
 from streamseg.cli.bench.leaving import leaves_at_once
-from streamseg.cli.bench.options import JsonFileOption, QuickOption, ReportOption, SourceOption, cores
+from streamseg.cli.bench.options import JsonFileOption, QuickOption, ReportOption, SourceOption, cores, listed
 from streamseg.cli.console import say
 from streamseg.cli.options import EngineOption
+from streamseg.errors import UsageError
+
+RATES = "30,60 or other frames per second"
 
 
 @leaves_at_once()
@@ -19,8 +22,11 @@ def pipeline(
     source: SourceOption = None,
     engine: EngineOption = None,
     fps: Annotated[
-        list[float] | None,
-        typer.Option(metavar="N", help="Frames per second of a live run; may be repeated. Default: 30, 60."),
+        list[str] | None,
+        typer.Option(
+            metavar="N",
+            help="Frames per second of a live run; may be repeated, or several with commas. Default: 30,60.",
+        ),
     ] = None,
     seconds: Annotated[
         float | None,
@@ -47,7 +53,7 @@ def pipeline(
     options = PipelineOptions(
         load=lambda many: load_engine(engine, throughput=many),
         source=source,
-        paces=tuple(fps or (30.0, 60.0)),
+        paces=paces_of(fps),
         seconds=seconds or (3.0 if quick else 6.0),
         rounds=rounds or (2 if quick else 3),
         quick=quick,
@@ -58,3 +64,12 @@ def pipeline(
     outputs.stop_as_by_ctrl_c()
     rows = measure_pipeline(options, say)
     outputs.write(rows, tables(rows), json_file, report)
+
+
+def paces_of(given: list[str] | None) -> tuple[float, ...]:
+    """Frames per second from ``--fps``. Raises UsageError."""
+    words = listed("--fps", given, RATES)
+    try:
+        return tuple(float(word) for word in words) or (30.0, 60.0)
+    except ValueError:
+        raise UsageError(f"--fps {','.join(words)} is no list of rates; give some of {RATES}") from None

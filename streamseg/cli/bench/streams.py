@@ -27,7 +27,7 @@ from streamseg.errors import UsageError
 if TYPE_CHECKING:
     from streamseg.types import Backend
 
-COUNTS = "numbers such as 1,2,4"
+COUNTS = "1,2,4 or other numbers"
 StreamsOption = Annotated[
     list[str] | None,
     typer.Option(

@@ -59,6 +59,7 @@ def test_rows_alone_on_stdout(run: Run, clip: Path) -> None:
         (("--kind", "net", "--kind", "net"), "names 'net' twice"),
         (("--size", "large"), "is not HxW"),
         (("--size", "50x50"), "multiples of 16"),
+        (("--size", "1600x16000"), "sides up to 1024, received 1600x16000"),
         (("--json", "/nowhere/rows.json"), "does not exist"),
     ],
 )

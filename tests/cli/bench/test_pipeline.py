@@ -7,7 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from streamseg.cli.bench.pipeline import pipeline
+from streamseg.cli.bench.pipeline import paces_of, pipeline
 from streamseg.errors import SourceError, UsageError
 from tests.benchmark.small_clip import write_clip
 
@@ -38,11 +38,19 @@ def test_tables_for_people_and_rows_for_machines(run, engine: Path, clip: Path, 
     assert rows[0]["dropped"] == 0
 
 
+def test_rates_may_be_given_again_or_with_commas() -> None:
+    assert paces_of(["5, 29.97", "60"]) == (5.0, 29.97, 60.0)
+    assert paces_of(None) == (30.0, 60.0)
+
+
 @pytest.mark.parametrize(
     ("arguments", "kind", "words"),
     [
         (("--source", "no-such.mp4"), UsageError, "no-such.mp4"),
         (("--source", "rtsp://host/1"), UsageError, "rtsp"),
+        (("--fps", "30,"), UsageError, "--fps has an empty part"),
+        (("--fps", "30,fast"), UsageError, "--fps 30,fast is no list of rates"),
+        (("--fps", "nan"), UsageError, "nan frames per second"),
         (("--fps", "0"), UsageError, "0 frames per second"),
         (("--engine", "no-such-engine"), UsageError, "no-such-engine"),
         (("--json", "no/such/folder/rows.json"), UsageError, "does not exist"),
