@@ -71,7 +71,8 @@ class Finding:
     def to_json(self) -> dict[str, Any]:
         """Flat: the change's ``verdict``, ``ratio``, ``low``, ``high`` and so on stand beside the rest."""
         values = asdict(self)
-        return {**values, **values.pop("change")}
+        change = values.pop("change")
+        return {**values, **change}
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,7 @@ def test_for_machines() -> None:
     assert values["counts"][WORSE] == 1
     (figure,) = values["figures"]
     assert figure["verdict"] == WORSE
+    assert "change" not in figure
     assert figure["ratio"] == pytest.approx(1.3)
     assert figure["low"] < 1.3 < figure["high"]
     assert (figure["bench"], figure["key"], figure["figure"]) == ("nets", "net openvino int8", "engine_ms")
