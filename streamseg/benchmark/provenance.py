@@ -22,6 +22,7 @@ ROOT = Path(streamseg.__file__).resolve().parents[1]
 WRITTEN = ("benchmarks/results", "README.md")
 """What benchmarks write into the checkout."""
 PACKAGES = ("openvino", "opencv-python", "av", "numpy")
+CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 FAMILIES = ("xeon", "epyc", "ryzen", "core", "ultra", "cortex", "neoverse", "apple")
 
 
@@ -85,12 +86,12 @@ def _git(*arguments: str) -> str | None:
     return None if found.returncode else found.stdout.strip()
 
 
-def last_level_cache() -> int:
+def last_level_cache(folder: Path = CACHES) -> int:
     """Bytes of the processor's largest cache, 0 where Linux does not say."""
     sizes = [0]
-    for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
-        number, unit = re.fullmatch(r"(\d+)([KM]?)", path.read_text(encoding="ascii").strip()).groups()  # type: ignore[union-attr]
-        sizes.append(int(number) * {"": 1, "K": 2**10, "M": 2**20}[unit])
+    for path in folder.glob("index*/size"):
+        if match := re.fullmatch(r"(\d+)([KMG]?)", path.read_text(encoding="ascii").strip()):
+            sizes.append(int(match[1]) * {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}[match[2]])
     return max(sizes)
 
 

@@ -74,6 +74,14 @@ def test_the_cache_is_known_or_zero() -> None:
     assert last_level_cache() >= 0
 
 
+def test_the_largest_cache_counts_in_any_unit(tmp_path: Path) -> None:
+    for index, size in enumerate(("48K", "1G", "2M", "", "unknown")):
+        (tmp_path / f"index{index}").mkdir()
+        (tmp_path / f"index{index}" / "size").write_text(size + "\n")
+    assert last_level_cache(tmp_path) == 2**30
+    assert last_level_cache(tmp_path / "none") == 0
+
+
 @pytest.mark.skipif(Ticks.now() is None, reason="needs /proc/stat")
 def test_work_of_others_shows_and_own_work_does_not() -> None:
     spin = "import time\nend = time.monotonic() + 30\nwhile time.monotonic() < end: pass"
