@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +43,11 @@ def test_a_clip_as_if_live(
     records = tmp_path / "live.jsonl"
     began = time.monotonic()
     code, report, err = live_json(
-        [str(clip), "--engine", str(engine), "--roi", "none", "--records", str(records)], capsys
+        [
+            *(str(clip), "--engine", str(engine), "--roi", "none", "--records", str(records)),
+            *("--age-budget", "60000"),
+        ],
+        capsys,
     )
     assert code == 0
     assert time.monotonic() - began > 29 / 25, "a recording keeps its own time"
@@ -82,8 +88,8 @@ def test_the_image_in_a_short_recording_is_found_beforehand(
 def test_phantom_for_some_seconds(engine: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, report, _ = live_json(["phantom:?size=96x64", "--engine", str(engine), "--seconds", "1"], capsys)
     assert code == 0
-    assert report["offered"] > 5
-    assert report["seconds"] < 10
+    assert report["offered"] > 0
+    assert report["seconds"] >= 1
 
 
 @pytest.mark.parametrize(
@@ -149,39 +155,61 @@ def test_a_profile_keeps_the_set_up_and_no_password(
     assert report["source"].startswith("phantom:"), "the command line comes before the profile"
 
 
-def test_sigterm_ends_with_the_figures(engine: Path) -> None:
+@contextmanager
+def running(arguments: list[str], records: Path) -> Iterator[subprocess.Popen[str]]:
+    """A run in a process of its own, until the end of the block."""
     process = subprocess.Popen(
-        [*STREAMSEG, "live", "phantom:?size=96x64", "--display", "none", "--engine", str(engine), "--json"],
+        [*STREAMSEG, "live", *arguments, "--display", "none", "--json", "--records", str(records)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    time.sleep(3.0)
-    process.terminate()
-    out, err = process.communicate(timeout=60)
-    if process.returncode == 143 and not out:
-        pytest.skip("the machine was too slow: the run had not begun")
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def wait_for_frames(count: int, process: subprocess.Popen[str], records: Path) -> int:
+    """Until so many lines are recorded; how many there are."""
+    while (found := records.read_text().count("\n") if records.exists() else 0) < count:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    return found
+
+
+def test_sigterm_ends_with_the_figures(engine: Path, tmp_path: Path) -> None:
+    records = tmp_path / "live.jsonl"
+    with running(["phantom:?size=96x64", "--engine", str(engine)], records) as process:
+        wait_for_frames(3, process, records)
+        process.terminate()
+        out, err = process.communicate(timeout=60)
     assert process.returncode == 143, err
-    assert json.loads(out)["offered"] >= 0
+    assert json.loads(out)["offered"] >= 1
     assert "stopped by SIGTERM" in err
 
 
 @needs_server
-def test_rtsp_that_comes_goes_and_comes_back(engine: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    import threading
-
-    with serve(width=96, height=64, fps=25) as server:
-        kill = threading.Timer(2.5, server.kill)
-        back = threading.Timer(3.5, server.restart)
-        kill.start()
-        back.start()
-        code, report, err = live_json(
-            [server.url, "--engine", str(engine), "--roi", "none", "--seconds", "8"], capsys
-        )
-        back.join()
-    assert code == 0
-    assert report["reconnects"] == 1
+def test_rtsp_that_comes_goes_and_comes_back(engine: Path, tmp_path: Path) -> None:
+    records, said = tmp_path / "live.jsonl", ""
+    with (
+        serve(width=96, height=64, fps=25) as server,
+        running([server.url, "--engine", str(engine), "--roi", "none"], records) as process,
+    ):
+        before = wait_for_frames(12, process, records)
+        server.kill()
+        assert process.stderr is not None
+        while "source lost: " not in said:
+            said += (line := process.stderr.readline())
+            assert line, said
+        time.sleep(0.5)
+        server.restart()
+        wait_for_frames(before + 12, process, records)
+        process.terminate()
+        out, err = process.communicate(timeout=60)
+    report = json.loads(out)
+    assert report["reconnects"] >= 1
     assert report["states"]["source lost"] > 0.3
-    assert report["processed"] > 20
-    assert "source lost: " in err
-    assert "is back" in err
+    assert report["processed"] > 10
+    assert "is back" in said + err
