@@ -34,7 +34,7 @@ OVERLOAD = 2
 """The overloaded pace is this many times the engine's own rate."""
 OVERLOAD_KEY = "live, overloaded"
 PROBES = 12
-"""Calls that tell the engine's own rate."""
+"""Calls that tell the engine's own rate; frames of a short clip that tell the replay's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +135,10 @@ def _modes(options: PipelineOptions, clip: Clip, many: Backend, single: Backend,
 
     def replayed(seconds: float) -> EndToEnd:
         # The first run counts for nothing but its rate, which says how many frames take how long.
-        frames = max(len(clip.frames), round(guess[-1] * seconds)) if guess else len(clip.frames)
+        frames = max(len(clip.frames), round(guess[-1] * seconds) if guess else PROBES)
         sink = JsonRecords(records, header={"source": clip.name}, force=True)
         done = end_to_end(clip, Segmenter(many), frames, sinks=[sink])
-        guess.append(done.fps or len(clip.frames))
+        guess.append(done.fps or 0.0)
         return done
 
     def live(fps: float, seconds: float) -> Paced:

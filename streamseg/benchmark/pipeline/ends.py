@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from streamseg.benchmark.pipeline.counting import Ledger
 from streamseg.benchmark.pipeline.life import Life, Span, spans_of
@@ -88,3 +88,11 @@ class Desk:
             else:
                 display = Span("display", known_ns, shown_ns)
                 yield Life(index, captured_ns, (*spans, display), shown_ns)
+
+
+def frozen_notes(states: Mapping[State, float]) -> list[str]:
+    """That the clip stood still, told from the seconds for which each state was displayed: outlines that were
+    not shown for that say nothing about the machine."""
+    if not states.get(State.FROZEN):
+        return []
+    return ["the clip stood still: displays showed a frozen scanner without an outline; give one that moves"]

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from streamseg.benchmark.pipeline.clip import Clip, FrameSource
 from streamseg.benchmark.pipeline.counting import CountedSource, Ledger, LoopedClip
-from streamseg.benchmark.pipeline.ends import Desk, DrawnOverlay
+from streamseg.benchmark.pipeline.ends import Desk, DrawnOverlay, frozen_notes
 from streamseg.benchmark.pipeline.life import Life, ages_of, stages_of
 from streamseg.capture.paced import PacedSource
 from streamseg.errors import UsageError
@@ -188,6 +188,7 @@ def paced(clip: Clip, segmenter: Segmenter, fps: float, seconds: float, *, budge
             *desk.ledger.notes(source),
             *_paced_notes(source, fps, count, over=seconds_taken < limit_s),
             *_reported(report, source, lives),
+            *frozen_notes(report.states),
         ),
     )
 

@@ -8,6 +8,9 @@ from streamseg.benchmark.pipeline.life import in_order
 from streamseg.benchmark.results import table
 from streamseg.benchmark.rows import Row
 
+BUSY = 0.05
+"""Share of the processors above which what others took is said."""
+
 
 def tables(rows: Sequence[Row]) -> list[str]:
     """Markdown for people: a line per mode, their stages, and what is wrong."""
@@ -37,7 +40,9 @@ def tables(rows: Sequence[Row]) -> list[str]:
         "",
         *table(["mode", *names], stages),
     ]
-    notes = [f"- {row['key']}: {note}" for row in rows for note in row["notes"]]
+    others = rows[0]["run"].get("others_share") or 0
+    notes = [f"- others took {others:.0%} of the processors meanwhile"] if others > BUSY else []
+    notes += [f"- {row['key']}: {note}" for row in rows for note in row["notes"]]
     notes += [f"- {key} is absent: {why}" for key, why in rows[0]["run"]["absent"].items()]
     return [*lines, "", *notes] if notes else lines
 

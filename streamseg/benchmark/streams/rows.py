@@ -36,7 +36,7 @@ def pooled(runs: Sequence[StreamsRun]) -> list[StreamCount]:
                 displayed=sum(each.displayed for each in rounds),
                 ages_ns=tuple(age for each in rounds for age in each.ages_ns),
                 seconds=sum(each.seconds for each in rounds),
-                notes=tuple(note for each in rounds for note in each.notes),
+                notes=tuple(dict.fromkeys(note for each in rounds for note in each.notes)),
             )
         )
     return found

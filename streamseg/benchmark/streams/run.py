@@ -11,7 +11,7 @@ from itertools import pairwise
 from streamseg.backends.shared import SharedEngine
 from streamseg.benchmark.pipeline.clip import Clip, FrameSource
 from streamseg.benchmark.pipeline.counting import CountedSource
-from streamseg.benchmark.pipeline.ends import Desk
+from streamseg.benchmark.pipeline.ends import Desk, frozen_notes
 from streamseg.benchmark.provenance import Ticks
 from streamseg.capture.paced import PacedSource
 from streamseg.errors import StallError, UsageError
@@ -195,6 +195,7 @@ class Stream:
     def count(self, *, stopped: bool) -> StreamCount:
         """What became of the counted frames; ``stopped``: before it had come to its end."""
         offer, notes = self._offer, self._desk.ledger.notes(self._source)
+        notes += frozen_notes({} if self._report is None else self._report.states)
         if stopped:
             notes.append(
                 f"it had not come to its end {offer.stall_s:g} s after its last frame, and was stopped"

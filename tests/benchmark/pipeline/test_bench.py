@@ -98,10 +98,19 @@ def test_rows_are_strict_json_and_readable_again(measured, tmp_path: Path) -> No
 
 def test_tables_have_a_line_per_mode(measured) -> None:
     rows = measured[0]
-    text = "\n".join(tables(rows))
+    text = "\n".join(tables([{**row, "run": {**row["run"], "others_share": 0.31}} for row in rows]))
+    assert "- others took 31% of the processors meanwhile" in text
     for row in rows:
         assert text.count(f"| {row['key']} |") == 2
     assert "| mode | decode | wait | preprocess | infer | postprocess | overlay | display | queue |" in text
+
+
+def test_a_clip_of_one_frame_is_replayed_for_as_long_as_others(tmp_path: Path) -> None:
+    source = str(write_clip(tmp_path / "one.mp4", 1))
+    options = PipelineOptions(lambda many: fake(), source=source, paces=(), seconds=0.4, rounds=1)
+    replayed = measure_pipeline(options, lambda line: None)[0]
+    assert replayed["processed"] > 1
+    assert replayed["fps"] is not None
 
 
 def test_an_engine_that_fails_everywhere_is_an_error(tmp_path: Path) -> None:

@@ -159,3 +159,11 @@ def test_a_frame_in_memory_is_not_changed(clip: Clip) -> None:
     paced(clip, Segmenter(SelfTimed()), 60, 0.2)
     assert all(np.array_equal(frame.image, old) for frame, old in zip(clip.frames, before, strict=True))
     assert Path(clip.uri).name == clip.name
+
+
+def test_a_clip_that_stands_still_is_told(clip: Clip) -> None:
+    still = replace(clip, frames=clip.frames[:1])
+    found = paced(still, Segmenter(SelfTimed([1.0])), 30, 1.6)
+    assert found.states[State.FROZEN] > 0
+    assert "the clip stood still: displays showed a frozen scanner" in " ".join(found.notes)
+    assert not any("stood still" in note for note in paced(clip, Segmenter(SelfTimed()), 30, 0.3).notes)

@@ -199,3 +199,8 @@ def test_ctrl_c_ends_all_streams_first() -> None:
     for thread in left:  # the last lines of a thread that has said that it is over
         thread.join(10)
     assert not any(thread.is_alive() for thread in left)
+
+
+def test_a_clip_that_stands_still_is_told() -> None:
+    run = run_streams(noise_clip(1), FakeBackend(SPEC), 1, Offer(fps=30, seconds=1.5, warm_s=0.1))
+    assert "the clip stood still" in " ".join(run.streams[0].notes)
