@@ -8,6 +8,7 @@ is judged on labelled pictures, and starts in a process of its own.
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -21,7 +22,7 @@ import numpy as np
 from streamseg.backends.catalog import WEIGHTS
 from streamseg.backends.signal_stack import kept_signal_stack
 from streamseg.benchmark.flops import Work, work_of
-from streamseg.benchmark.limits import Kernel, gpu_kernels, gpu_synchronize, processor_kernels
+from streamseg.benchmark.limits import Kernel, gpu_kernels, gpu_synchronize, limits, processor_kernels
 from streamseg.benchmark.measure import Timing
 from streamseg.benchmark.nets.accuracy import Pictures, pictures
 from streamseg.benchmark.nets.plan import ON_GPU, Way, check_nets, plan
@@ -42,6 +43,9 @@ Say = Callable[[str], None]
 Make = Callable[[Point], tuple[list[Subject], dict[str, str]]]
 """Subjects of a point, and why what was asked for is absent, by key."""
 
+SHARES = {"improved_unet": 16, "unet": 9, "segnet": 22}
+"""Of a run's time: SegNet computes four times as much and takes the longest to build; the one that is trained
+is also judged."""
 MOST_SIDE = 2048
 """Of an input: above, nets take gigabytes and minutes a frame."""
 
@@ -127,8 +131,15 @@ def measure_nets(
             regime=regime.to_json(),
         )
         run["stopped"] = False
-        shop = Workshop(scratch, options.threads, calibration=regime.calibration, say=say)
-        bench = _Bench(setting, make or partial(shop.make, ways=ways), run, say)
+        shop = Workshop(
+            scratch,
+            options.threads,
+            calibration=regime.calibration,
+            untrained_calibration=regime.untrained_calibration,
+            starts=regime.starts,
+            say=say,
+        )
+        bench = _Bench(setting, make or partial(shop.make, ways=ways), run, say, began)
         bench.measure(points)
     finish_run(
         run,
@@ -153,23 +164,24 @@ class _Bench:
     make: Make
     run: dict[str, Any]
     say: Say
+    began: float
+    """Monotonic seconds."""
     rows: list[Row] = field(default_factory=list)
     absent: dict[str, str] = field(default_factory=dict)
     kernels: dict[str, Timing] = field(default_factory=dict)
-    began: float = field(default_factory=time.monotonic)
 
     def measure(self, points: Sequence[Point]) -> None:
         for number, point in enumerate(points):
             self.say(f"{point} ({number + 1} of {len(points)})")
             try:
-                self.rows += self.measure_point(point, len(points) - number)
+                self.rows += self.measure_point(point, self._end_of(points[number:]))
             except KeyboardInterrupt:
                 self.run["stopped"] = True
                 self.absent.update((str(left), STOPPED) for left in points[number:])
                 return
 
-    def measure_point(self, point: Point, left: int) -> list[Row]:
-        """One point of those ``left``, itself included."""
+    def measure_point(self, point: Point, until: float) -> list[Row]:
+        """One point, which is to be done by ``until`` (monotonic seconds) where that can be."""
         try:
             with kept_signal_stack():  # compilers call OpenVINO past our back end
                 subjects, absent = self.make(point)
@@ -177,7 +189,7 @@ class _Bench:
             self.absent[str(point)] = reason(error)
             return []
         self.absent |= absent
-        done = PointRun(subjects, self._affordable(left))
+        done = PointRun(subjects, replace(self.setting, kernels=self._telling_kernels()), until)
         try:
             done.run()
         finally:
@@ -197,13 +209,22 @@ class _Bench:
             self.say(f"{row['key']}: {row['engine_fps']:.1f} frames/s")
         return rows
 
-    def _affordable(self, left: int) -> Setting:
-        """What the time that is left allows, divided among the points that are left."""
+    def _end_of(self, left: Sequence[Point]) -> float:
+        """When the first of the points that are left is to be done, building included."""
         total_s = self.setting.regime.total_s
         if total_s is None:
-            return self.setting
-        seconds = (self.began + total_s - time.monotonic()) / left
-        return replace(self.setting, regime=self.setting.regime.within(seconds))
+            return math.inf
+        now = time.monotonic()
+        shares = [SHARES[point.net] for point in left]
+        return now + max(0.0, self.began + total_s - now) * shares[0] / sum(shares)
+
+    def _telling_kernels(self) -> list[Kernel]:
+        """Those that show the machine's limits; where time is short, the fastest of those timed before."""
+        kernels = list(self.setting.kernels)
+        if self.setting.regime.total_s is None or not self.kernels:
+            return kernels
+        best = {limit.kernel for kind, limit in limits(kernels, self.kernels).items() if kind != "copy"}
+        return [kernel for kernel in kernels if kernel.name in best]
 
 
 def _setting(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from streamseg.benchmark.energy import Energy, joules_per_frame
 from streamseg.benchmark.limits import Kernel
 from streamseg.benchmark.measure import Call, Timing, calls_for, interleave, seconds_of
 from streamseg.benchmark.nets.accuracy import Accuracy, Findings, Pictures, findings, judge
-from streamseg.benchmark.nets.regime import FEWEST, MOST, SLOW_S, WARM_UP, Regime
+from streamseg.benchmark.nets.regime import FEWEST, FEWEST_LATE, MOST, SLOW_S, WARM_UP, Regime
 from streamseg.benchmark.nets.running import inputs, is_reference, on_gpu, segmenter_of
 from streamseg.benchmark.nets.starts import Start, start
 from streamseg.benchmark.pipeline.clip import Clip
@@ -25,6 +26,8 @@ from streamseg.errors import StallError, StreamsegError
 
 T = TypeVar("T")
 END = ", end to end"
+PACE_ENDS_S = 0.3
+"""About what a live run takes beside its frames."""
 
 
 @dataclass(slots=True, repr=False)
@@ -60,7 +63,8 @@ class Setting:
 class PointRun:
     """Measures the subjects of one point. One that fails or hangs leaves; ``absent`` says why."""
 
-    def __init__(self, subjects: Sequence[Subject], setting: Setting) -> None:
+    def __init__(self, subjects: Sequence[Subject], setting: Setting, until: float = math.inf) -> None:
+        """It is to be done by ``until``, monotonic seconds: late, it takes fewer rounds and no paces."""
         self.measured = {subject.key: Measured(subject) for subject in subjects}
         self.absent: dict[str, str] = {}
         self.kernels: dict[str, Timing] = {}
@@ -68,6 +72,7 @@ class PointRun:
         self._setting = setting
         self._regime = setting.regime
         self._gone: set[str] = set()
+        self._until = until
 
     def run(self) -> None:
         """All of it, the interleaved part first. Raises nothing that a subject raises."""
@@ -99,7 +104,7 @@ class PointRun:
             warmup=0,
             lead_in={name: int(name in first and first[name] <= SLOW_S) for name in works},
             synchronize=wait,
-            budget_s=regime.budget_s,
+            budget_s=min(regime.budget_s, max(0.0, self._until - time.monotonic() - self._rest_s(first))),
             least_rounds=regime.least_rounds,
             stall_s=regime.stall_s,
             on_failure=self._failed,
@@ -110,12 +115,26 @@ class PointRun:
             elif name not in ends:
                 self.kernels[name] = timing
 
+    def _rest_s(self, first: Mapping[str, float]) -> float:
+        """About what comes after the rounds: paces and pictures."""
+        regime = self._regime
+        pictures, seconds = len(self._setting.pictures.samples), 0.0
+        for key, one in self.measured.items():
+            call_s = first.get(key, 0.0)
+            seconds += call_s * (pictures if one.subject.trained else regime.untrained_pictures)
+            if one.subject.point.batch == 1:
+                kept_up = sum(regime.all_paces or call_s < 1 / pace for pace in regime.paces)
+                paces = min(len(regime.paces), kept_up + 1)
+                seconds += paces * (regime.paced_s + PACE_ENDS_S + call_s)
+        return seconds
+
     def _end_to_end_calls(self, first: Mapping[str, float]) -> dict[str, Call]:
         """A block of each pipeline that takes one frame at a time."""
         found: dict[str, Call] = {}
+        fewest = FEWEST if time.monotonic() < self._until else FEWEST_LATE
         for key, one in self.measured.items():
             if one.subject.point.batch == 1:
-                frames = min(MOST, max(FEWEST, round(self._regime.end_s / max(first[key], 1e-6))))
+                frames = min(MOST, max(fewest, round(self._regime.end_s / max(first[key], 1e-6))))
                 found[key + END] = partial(self._end_to_end, one, frames)
         return found
 
@@ -146,6 +165,9 @@ class PointRun:
         if one.subject.point.batch == 1:
             segmenter = segmenter_of(one.subject)
             for pace in self._regime.paces:
+                if time.monotonic() > self._until:
+                    one.notes.append(f"not run live at {pace:g} frames/s: the run was late")
+                    return
                 one.paced.append(paced(self._setting.clip, segmenter, pace, self._regime.paced_s))
                 too_slow = one.timing is not None and one.timing.median_ms > 1e3 / pace
                 if too_slow and not self._regime.all_paces:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 WARM_UP = 2
@@ -11,6 +11,8 @@ SLOW_S = 1.0
 """Calls that take longer get no call that does not count before their blocks."""
 FEWEST, MOST = 4, 256
 """Frames of one end-to-end run."""
+FEWEST_LATE = 2
+"""The same where a point has no time left: with one interval between them there is a rate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,8 @@ class Regime:
     """Pictures on which random weights are compared with FP32."""
     calibration: int
     """Phantoms for INT8, where an engine has to be built."""
+    untrained_calibration: int
+    """The same for random weights, whose answers mean nothing; their speed does not depend on it."""
     stall_s: float
     """A block, or anything else, that takes longer is left out."""
     starts: bool
@@ -40,7 +44,8 @@ class Regime:
     clip_frames: int = 64
     """Of the clip, kept in memory."""
     total_s: float | None = None
-    """Where a run is to end by then, points get fewer rounds, and in the end no paces; never no rounds."""
+    """Where a run is to end by then, points get fewer rounds, and in the end no paces; never no rounds. From
+    the second point on, of the kernels that show the machine's limits only the fastest are measured."""
     energy_s: float = 2.0
     """Of calls whose joules are counted, where the machine counts them."""
     paces: tuple[float, ...] = (30.0, 60.0)
@@ -64,17 +69,10 @@ class Regime:
             "paced_seconds": self.paced_s,
             "all_paces": self.all_paces,
             "calibration_frames": self.calibration,
+            "untrained_calibration_frames": self.untrained_calibration,
+            "total_seconds": self.total_s,
             "stall_seconds": self.stall_s,
         }
-
-    def within(self, seconds: float) -> Regime:
-        """The same for a point that has so many seconds left: fewer rounds; no paces where none are left."""
-        rest_s = 4 * len(self.paces) * self.paced_s + 4  # of four engines, judging included
-        return replace(
-            self,
-            budget_s=min(self.budget_s, max(0.0, seconds - rest_s)),
-            paces=self.paces if seconds > 0 else (),
-        )
 
 
 QUICK = Regime(
@@ -87,11 +85,12 @@ QUICK = Regime(
     pictures=8,
     untrained_pictures=2,
     calibration=8,
+    untrained_calibration=2,
     stall_s=20.0,
     starts=False,
     energy_s=1.0,
     clip_frames=20,
-    total_s=60.0,
+    total_s=54.0,
     all_paces=False,
 )
 FULL = Regime(
@@ -104,6 +103,7 @@ FULL = Regime(
     pictures=24,
     untrained_pictures=4,
     calibration=32,
+    untrained_calibration=32,
     stall_s=60.0,
     starts=True,
 )

@@ -199,10 +199,13 @@ def notes_of(one: Measured, row: Row, exact: Mapping[str, str]) -> list[str]:
     elif found.get(asked, 0.0) < TRUE_SHARE:
         kind, share = max(found.items(), key=lambda pair: pair[1])
         notes.append(f"asked for {asked}, computes in {kind} ({share:.0%} of its layers)")
+    regime, rounds = row["run"]["regime"], len(row["durations_ms"])
+    if regime.get("total_seconds") is not None and rounds < regime["rounds"]:
+        notes.append(f"measured in {rounds} of {regime['rounds']} rounds: the run was to end in time")
     same = None if one.accuracy is None else exact.get(one.accuracy.digest)
     if asked != "fp32" and same is not None:
         notes.append(f"asked for {asked}; its probabilities are bit for bit those of {same}")
-    if latency["max"] > STALL * latency["p50"]:
+    if latency["max"] > STALL * latency["p50"] > 0:
         notes.append(
             f"a call took {latency['max']:.1f} ms, {latency['max'] / latency['p50']:.0f} times the median"
         )

@@ -44,6 +44,10 @@ class Workshop:
     threads: int
     calibration: int = 32
     """Phantoms that INT8's ranges are measured on, where an engine has to be built."""
+    untrained_calibration: int = 32
+    """The same for random weights."""
+    starts: bool = True
+    """Put torch's weights into files for processes of their own, which takes a while for large nets."""
     store: EngineStore = field(default_factory=EngineStore)
     say: Say = lambda _: None
     _images: list[Grey] = field(default_factory=list)
@@ -86,13 +90,15 @@ class Workshop:
             batch=point.batch,
             threads=self.threads,
         )
-        child = {
-            "checkpoint": str(self._weights(checkpoint)),
-            "folded": way.folded,
-            "device": device,
-            "precision": way.precision,
-            "batch": point.batch,
-        }
+        child: dict[str, Any] = {}
+        if self.starts:
+            child = {
+                "checkpoint": str(self._weights(checkpoint)),
+                "folded": way.folded,
+                "device": device,
+                "precision": way.precision,
+                "batch": point.batch,
+            }
         return subject_of(
             checkpoint, way, engine, origin="torch", model_bytes=engine.model_bytes, child=child
         )
@@ -131,7 +137,7 @@ class Workshop:
     def _built(self, point: Point, checkpoint: Checkpoint, way: Way) -> Subject:
         self.say(f"building {key_of(point, way)}")
         folder = self.scratch / key_of(point, way).replace(" ", "-")
-        images = self._calibration() if way.precision == "int8" else ()
+        images = self._calibration(checkpoint.trained) if way.precision == "int8" else ()
         began = time.monotonic()
         with redirect_stdout(io.StringIO()):  # compilers tell their progress where the tables go
             manifest = build_engine(checkpoint, point, way, images, folder)
@@ -147,12 +153,13 @@ class Workshop:
             build_s=round(seconds, 2),
         )
 
-    def _calibration(self) -> list[Grey]:
+    def _calibration(self, trained: bool) -> list[Grey]:
         from streamseg.phantom import render_still
 
-        if not self._images:
-            self._images += [render_still(CALIBRATION_SEED + n).image for n in range(self.calibration)]
-        return self._images
+        count = self.calibration if trained else self.untrained_calibration
+        for number in range(len(self._images), count):
+            self._images.append(render_still(CALIBRATION_SEED + number).image)
+        return self._images[:count]
 
     def _weights(self, checkpoint: Checkpoint) -> Path:
         """A file with the weights at the point's size, for processes of their own."""

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from streamseg.cli.bench.leaving import leaves_at_once
 from streamseg.cli.bench.options import (
     JsonFileOption,
     QuickOption,
@@ -22,6 +23,7 @@ from streamseg.cli.console import say
 from streamseg.errors import UsageError
 
 
+@leaves_at_once()
 def nets(
     net: Annotated[
         list[str] | None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from streamseg.backends import FakeBackend
 from streamseg.benchmark.limits import Kernel
 from streamseg.benchmark.nets.bench import Make, NetsOptions, measure_nets
+from streamseg.benchmark.nets.point import PointRun
 from streamseg.benchmark.nets.regime import Regime
 from streamseg.benchmark.nets.table import lines
 from streamseg.benchmark.pipeline.clip import open_clip
@@ -26,7 +28,7 @@ from tests.benchmark.fake_subjects import SPEC, Fake, eager, subject
 
 REGIME = Regime(
     rounds=2, least_rounds=1, budget_s=60.0, block_s=0.06, end_s=0.05, paced_s=0.2, pictures=2,
-    untrained_pictures=1, calibration=2, stall_s=60.0, starts=False, paces=(),
+    untrained_pictures=1, calibration=2, untrained_calibration=2, stall_s=60.0, starts=False, paces=(),
 )  # fmt: skip
 FIGURES = {
     "net", "backend", "precision", "precision_found", "trained", "folded", "height", "width", "batch",
@@ -125,6 +127,71 @@ def test_a_quick_run_spares_paces_above_one_that_is_too_fast(measure: Measure) -
     assert [run["fps"] for run in slow["paced"]] == [30.0]
     assert slow["paced"][0]["offered"] == 6
     assert quick["latency_ms"]["p50"] > 1e3 / 30 or [run["fps"] for run in quick["paced"]] == [30.0, 60.0]
+
+
+def test_a_run_that_is_late_measures_less_and_never_nothing(measure: Measure) -> None:
+    late = {"total_s": 0.01, "rounds": 3, "paces": (30.0,)}
+    for row in measure([eager(), subject(Fake())], regime=late):
+        assert len(row["durations_ms"]) == 1
+        assert row["paced"] == []
+        assert row["engine_fps"] > 0
+        assert row["dice"] is not None
+        assert "measured in 1 of 3 rounds: the run was to end in time" in row["notes"]
+        assert "not run live at 30 frames/s: the run was late" in row["notes"]
+    for row in measure([eager()], regime={**late, "total_s": 600.0}):
+        assert len(row["durations_ms"]) == 3
+        assert not any("late" in note or "in time" in note for note in row["notes"])
+
+
+def test_time_is_divided_by_what_nets_take(measure: Measure, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the points before took: building is within a point's time."""
+    given: list[float] = []
+
+    def run(subjects: Any, setting: Any, until: float) -> Any:
+        given.append(until - time.monotonic())
+        return PointRun(subjects, setting)
+
+    monkeypatch.setattr("streamseg.benchmark.nets.bench.PointRun", run)
+    measure(lambda _: ([eager()], {}), nets=("unet", "segnet"), sizes=((32, 64),), regime={"total_s": 1300.0})
+    assert given[0] == pytest.approx(1300 * 4 / 13, rel=0.1)
+    assert given[1] == pytest.approx(1300, rel=0.1)
+
+
+def test_where_time_is_short_only_the_fastest_kernels_are_timed_again(clip: str) -> None:
+    calls = Counter[str]()
+
+    def kernel(name: str, kind: str, seconds: float) -> Kernel:
+        return Kernel(name, kind, 1e9, lambda: (calls.update([name]), time.sleep(seconds)))
+
+    kernels = [kernel("slow", "fp32", 0.1), kernel("fast", "fp32", 0.001), kernel("copy", "copy", 0.001)]
+    seen: list[Counter[str]] = []
+
+    def make(point: Point) -> tuple[list[Subject], dict[str, str]]:
+        seen.append(calls.copy())
+        return [replace(eager(), point=point)], {}
+
+    options = NetsOptions(
+        threads=1, source=clip, regime=replace(REGIME, total_s=600.0), nets=("unet",),
+        sizes=((32, 48), (32, 64)),
+    )  # fmt: skip
+    rows = measure_nets(options, lambda _: None, make=make, kernels=kernels)
+    assert {row["limit"]["kernel"] for row in rows} == {"fast"}
+    assert set(rows[0]["run"]["limits"]) == {"fp32", "copy"}
+    again = calls - seen[1]
+    assert again["fast"] > 0
+    assert again["slow"] == again["copy"] == 0
+
+
+def test_one_that_takes_no_time_is_measured(measure: Measure) -> None:
+    """Faster than the last digit that is kept."""
+
+    class Immediate(Fake):
+        def infer(self, tensor: Any) -> Any:
+            return None
+
+    row = measure([eager(), subject(Immediate())])[1]
+    assert row["engine_fps"] > 0
+    assert row["end_to_end_fps"] is None
 
 
 def test_one_stall_shows_in_the_tail_and_in_a_note(measure: Measure) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from streamseg.benchmark.nets.bench import NetsOptions, measure_nets
-from streamseg.benchmark.nets.regime import QUICK
 from streamseg.errors import UsageError
 
 
@@ -34,10 +33,3 @@ def test_points_are_every_size_and_batch_at_the_nets_own_size_by_itself() -> Non
     assert [str(point) for point in NetsOptions(threads=1).points()] == [
         "improved_unet 192x224 b1", "unet 192x224 b1", "segnet 192x224 b1",
     ]  # fmt: skip
-
-
-def test_a_run_that_is_late_measures_less_and_never_nothing() -> None:
-    late = QUICK.within(-3.0)
-    assert (late.budget_s, late.paces) == (0.0, ())
-    assert late.least_rounds == 1
-    assert QUICK.within(100.0) == QUICK
