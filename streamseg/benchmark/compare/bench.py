@@ -14,7 +14,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from streamseg.benchmark.compare.comparable import differences, engines_differ, machine_ratio, part
+from streamseg.benchmark.compare.comparable import (
+    busy,
+    differences,
+    engines_differ,
+    machine_ratio,
+    part,
+)
 from streamseg.benchmark.compare.headline import TIMES, change_of_headline, headlines, tails
 from streamseg.benchmark.compare.single import change_of, number, singles
 from streamseg.benchmark.compare.spread import (
@@ -165,7 +171,8 @@ def _row(a: Row, b: Row, paired: bool) -> Iterator[Finding]:
         else:
             first, second = _numbers(a, figure), _numbers(b, figure)
             machine = None if _at_others_pace(a, figure) else machine_ratio(a, b)
-            change = between_runs(first, second, less_is_better=less, machine=machine)
+            disturbed = busy(a["run"], b["run"])
+            change = between_runs(first, second, less_is_better=less, machine=machine, busy=disturbed)
         counts = len(first), len(second)
         yield Finding(bench, key, figure, _median(first), _median(second), counts, change, less)
     if not paired:

@@ -52,6 +52,11 @@ def _groups(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[tuple[str, l
     yield "how it was measured", _differing(a, b, ("quick", "threads")) + changes
 
 
+def busy(*runs: Mapping[str, Any]) -> bool:
+    """Whether others took much of the machine in any of these runs, as far as they say."""
+    return any((number(run.get("others_share")) or 0.0) > BUSY for run in runs)
+
+
 def engines_differ(a: Row, b: Row) -> bool:
     """Whether two rows are of engines that are known to be different files."""
     engines = part(a, "engine").get("sha256"), part(b, "engine").get("sha256")

@@ -13,6 +13,7 @@ What rounds cannot show is what differs between the two runs: a machine that was
 - a change counts only from :data:`ALONE` on (10 %): that is what the same program does on a shared machine
 - where both runs measured the machine's limits, from :data:`KNOWN` on (5 %), and only where it is there with
   and without setting it off against them; where only one says so it is unclear
+- with fewer than three rounds, as a quick run on a slow machine has, from :data:`FEW` on (25 %)
 - where the runs were made in turn, :func:`between_turns` compares within each turn, from :data:`PAIRED` on
   (3 %)
 
@@ -30,12 +31,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 LEAST_ROUNDS = 3
-"""With fewer values a figure's spread is not known."""
+"""With fewer values a figure's spread is not known: only a large change counts."""
 ALONE, KNOWN, PAIRED = 0.10, 0.05, 0.03
 ROUNDING = 1e-3
 """Of logarithms: figures are written with a few digits, and 10 % slower is meant to count as 10 %."""
 LARGEST = 700.0
 """A logarithm whose number is still finite."""
+FEW, FEW_BUSY = 0.25, 1.0
+"""The same for fewer than three rounds, on a quiet machine and on one that others took a part of."""
 HIDDEN = 0.15
 """A figure whose spread could hide such a change is not called the same."""
 MEDIAN = 1.2
@@ -69,26 +72,37 @@ class Change:
 
 
 def between_runs(
-    a: Sequence[float], b: Sequence[float], *, less_is_better: bool, machine: float | None = None
+    a: Sequence[float],
+    b: Sequence[float],
+    *,
+    less_is_better: bool,
+    machine: float | None = None,
+    busy: bool = False,
 ) -> Change:
-    """Compare values of two runs' rounds. ``machine`` is the ratio of the limits, B / A, where known."""
+    """Compare values of two runs' rounds. ``machine`` is the ratio of the limits, B / A, where known.
+
+    ``busy`` says that others took much of the machine; it matters where rounds are too few to show it.
+    """
     if (extreme := _unlike_any_ratio(a, b, less_is_better)) is not None:
         return extreme
     if machine in (None, 1.0) and list(a) == list(b):  # one and the same run
         return Change(SAME, 1.0, machine=machine)
     logs_a, logs_b = ([math.log(value) for value in values] for values in (a, b))
     change = statistics.median(logs_b) - statistics.median(logs_a)
-    few = min(len(a), len(b)) < LEAST_ROUNDS
-    half = math.inf if few else _welch(logs_a, logs_b)
-    least = math.log1p(ALONE if machine is None else KNOWN)
+    if few := min(len(a), len(b)) < LEAST_ROUNDS:
+        half, enough = 0.0, FEW_BUSY if busy else FEW
+    else:
+        half, enough = _welch(logs_a, logs_b), ALONE if machine is None else KNOWN
+    least = math.log1p(enough)
     sign = 1 if less_is_better else -1
     found, why = _verdict(sign * change, half, least)
     shift = 0.0
     if machine is not None:
         shift = sign * math.log(machine)
         found, why = _agreed((found, why), _verdict(sign * (change + shift), half, least), machine)
-    if few:
-        why = f"fewer than {LEAST_ROUNDS} rounds"
+    if few and (found == SAME or why == LITTLE):  # one round's calls say nothing of another minute
+        found, why = UNCLEAR, f"fewer than {LEAST_ROUNDS} rounds, so that it counts from {enough:.0%} on"
+        why = why.replace("%", " %")
     return Change(
         found,
         _ratio(change),

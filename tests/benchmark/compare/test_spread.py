@@ -35,7 +35,10 @@ A shared virtual machine with two cores showed 1 to 5 % for the first, and up to
         ([10, 10, 10], [10, 10, 10], SAME),
         ([10, 10.1, 9.9], [11, 11.11, 10.89], WORSE),
         ([10, 10.1, 9.9], [10.7, 10.8, 10.6], UNCLEAR),
-        ([10, 10], [20, 20], UNCLEAR),
+        ([10, 10], [20, 20], WORSE),
+        ([10], [12], UNCLEAR),
+        ([10], [10], SAME),
+        ([10, 10], [10, 10.1], UNCLEAR),
         ([10, 20, 30], [10, 20, 30], SAME),
         ([10, 14, 9], [12, 17, 10], UNCLEAR),
         ([], [10, 10, 10], UNCLEAR),
@@ -84,6 +87,21 @@ def test_more_frames_are_better() -> None:
     assert change.high is not None
     assert change.low < 1.2 < change.high
     assert between_runs([60, 61, 59], [50, 51, 49], less_is_better=False).verdict == WORSE
+
+
+def test_few_rounds_tell_only_of_large_changes() -> None:
+    """A quick run on a slow machine has one or two; half as fast must not pass for that."""
+    for times, quiet, busy in ((1.2, UNCLEAR, UNCLEAR), (1.5, WORSE, UNCLEAR), (2.1, WORSE, WORSE)):
+        changes = [
+            between_runs([10, 10.2], [10 * times], less_is_better=True, machine=1.0, busy=disturbed)
+            for disturbed in (False, True)
+        ]
+        assert [change.verdict for change in changes] == [quiet, busy]
+        assert changes[0].low is None
+    assert "counts from 100 % on" in between_runs([10], [15], less_is_better=True, busy=True).why
+    drifted = between_runs([10], [15], less_is_better=True, machine=1 / 1.5)
+    assert drifted.verdict == UNCLEAR
+    assert "machine itself" in drifted.why
 
 
 def test_one_slow_spell_makes_a_figure_unclear_and_not_slower() -> None:

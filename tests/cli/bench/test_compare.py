@@ -66,6 +66,15 @@ def test_rows_that_have_only_figures(results: Path, capsys: pytest.CaptureFixtur
     assert compare("y.json", "x.json", "--strict") == 0
 
 
+def test_few_rounds_tell_of_large_changes(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a quick run on a slow machine."""
+    for name, ms, share in (("x", [10.0], 0.0), ("y", [15.0], 0.0), ("busy", [15.0], 0.4)):
+        write_rows(results / f"{name}.json", [row(ms=ms, of=run(others_share=share))])
+    assert compare("x.json", "y.json", "--strict") == 1
+    assert compare("x.json", "busy.json", "--strict") == 0
+    assert "unclear: fewer than 3 rounds, so that it counts from 100 % on" in capsys.readouterr().out
+
+
 def test_strict_fails_where_a_row_is_gone(results: Path) -> None:
     write_rows(results / "two.json", [row(dice=0.9), row("other")])
     assert compare("two.json", "a.json") == 0
