@@ -51,7 +51,8 @@ def compare(
     all on that side, and the change is more than runs of the same program differ by: 10 %, or 5 % both with
     and without the machine's own change set off, where both measured its limits; 3 % between commits, which
     run in turn. What may be chance is unclear. Fewer than three rounds tell of 25 %, on a busy machine of
-    100 %; rows without rounds are compared by their values: 10 %, p95 and p99 25 %. Dice is worse by more than 0.005, the share computed in the precision by 0.01.
+    100 %; rows without rounds are compared by their values: 10 %, p95 and p99 25 %. Dice
+    is worse by more than 0.005, the share computed in the precision by 0.01.
 
     Exit code: 0 once compared, whatever was found; with --strict 1 where anything is slower, worse or not
     measured any more; 2 for files that are no results and wrong calls.
