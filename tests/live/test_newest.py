@@ -15,7 +15,7 @@ from tests.live.doubles import Act, Script
 FRAMES = [Act()] * 3
 
 
-def until(condition, seconds: float = 10.0) -> None:
+def until(condition, seconds: float = 60.0) -> None:
     """Wait for something that another thread does."""
     end = time.monotonic() + seconds
     while not condition():
@@ -24,13 +24,20 @@ def until(condition, seconds: float = 10.0) -> None:
 
 
 def test_the_newest_wins_and_nobody_gets_a_frame_twice() -> None:
-    reader = NewestFrames(Script([*FRAMES, Act(0.2), Act()]), again=False)
+    go_on = threading.Event()
+
+    def hold(frame: Frame, at: int) -> None:
+        if frame.index == 3:
+            go_on.wait(60)
+
+    reader = NewestFrames(Script([*FRAMES, Act(), Act()]), again=False, on_frame=hold)
     reader.start()
     until(lambda: reader.offered >= 3)
     first = reader.take(1.0)
     assert first is not None
     assert first.index == 2
     assert reader.dropped == 2
+    go_on.set()
     until(lambda: reader.over or reader.offered == 5)
     newest = reader.take(1.0)
     assert newest is not None
@@ -93,10 +100,11 @@ def test_the_ladder_climbs_while_nothing_comes() -> None:
 
     reader = NewestFrames(Script(), again=True, on_change=note, ladder=(0.02, 0.06, 0.1))
     reader.start()
-    until(lambda: len(waits) >= 4)
+    until(lambda: len(waits) >= 2 and max(waits) > 0.06)  # what a busy machine reads late seems shorter
     reader.close()
-    assert waits[0] <= 0.02 < waits[2] <= 0.1
-    assert waits[3] <= 0.1
+    assert waits[0] <= 0.02
+    assert waits[1] <= 0.06
+    assert max(waits) <= 0.1
 
 
 def test_a_wrong_call_is_not_tried_again() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from streamseg.errors import SinkError, UsageError
 from streamseg.view import Display
-from streamseg.web import WebDisplay, server
+from streamseg.web import WebDisplay, client, server
 from tests.web.feeding import Feed, Reader, open_and_never_read, serving, wait_for
 from tests.web.views import view
 
@@ -51,7 +51,10 @@ def test_what_cannot_work_is_told(options, text):
     assert "\n" not in str(told.value)
 
 
-def test_end_with_pages_and_one_that_never_reads():
+def test_end_with_pages_and_one_that_never_reads(monkeypatch):
+    monkeypatch.setattr(client, "ACK_S", 60.0)
+    monkeypatch.setattr(client, "SEND_S", 60.0)
+    monkeypatch.setattr(server, "_CLOSE_S", 60.0)
     before = set(threading.enumerate())
     display = WebDisplay(port=0)
     with Feed(display), Reader(display.port) as reader, open_and_never_read(display.port):
@@ -61,7 +64,7 @@ def test_end_with_pages_and_one_that_never_reads():
         display.close()
         took = time.monotonic() - began
         display.close()
-    assert took < 2, "it promises less than a second, and machines are busy"
+    assert took < 30, "it waited for the page that never reads"
     display.show(view(1))  # says nothing any more, and does not fail
     wait_for(
         lambda: not [t for t in set(threading.enumerate()) - before if t.name.startswith("streamseg")],
