@@ -22,6 +22,8 @@ reference's, ``mask_dice`` the mean Dice of its masks and the reference's (runti
 ``ready_s`` the time from the weights to the first answer."""
 WHOLE_RUNS = "pipeline"
 """The kind whose calls are whole runs over a clip."""
+FEW = 8
+"""Whole runs over fewer frames say little."""
 LEAST_CALLS = 3
 STALL_S = 120.0
 """A block of calls that takes longer is given up."""
@@ -188,6 +190,10 @@ def _row(kind: str, peer: Peer, rates: Mapping[str, Rate], peers: Mapping[str, P
     rate, own = rates[peer.name], rates.get(peer.against)
     whole = kind == WHOLE_RUNS
     notes = list(rate.notes)
+    if whole and peer.frames < FEW:
+        notes.append(
+            f"runs over fewer than {FEW} frames are mostly their beginning and end; give a longer clip"
+        )
     ratio = None
     if own is None:
         notes.append(f"no ratio: {peer.against} was not measured")

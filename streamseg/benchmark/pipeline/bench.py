@@ -7,7 +7,7 @@ what the machine can do at most. All frames of all rounds count; a rate is the m
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
@@ -85,7 +85,7 @@ def measure_pipeline(options: PipelineOptions, say: Say) -> list[Row]:
         modes = _modes(options, clip, many, single, Path(folder))
         turns = Turns(modes, say)
         stopped = _measure(turns, machine, options)
-    run = _run_of(options, clip, modes) | {"stopped": stopped}
+    run = _run_of(options, clip) | {"stopped": stopped}
     finish_run(
         run,
         seconds=time.monotonic() - began,
@@ -112,7 +112,7 @@ def _measure(turns: Turns, machine: Yardstick, options: PipelineOptions) -> bool
     return False
 
 
-def _run_of(options: PipelineOptions, clip: Clip, modes: Sequence[Mode]) -> dict[str, Any]:
+def _run_of(options: PipelineOptions, clip: Clip) -> dict[str, Any]:
     return start_run(
         options.arguments,
         quick=options.quick,
@@ -122,7 +122,8 @@ def _run_of(options: PipelineOptions, clip: Clip, modes: Sequence[Mode]) -> dict
             "rounds": options.rounds,
             "block_seconds": options.seconds,
             "warmup_seconds": WARM_S,
-            "paces_fps": [mode.source_fps for mode in modes if mode.source_fps is not None],
+            "paces_fps": list(dict.fromkeys(options.paces)),
+            "overload": OVERLOAD,  # its pace is the engine's, so that it is another in each run
             "budget_ms": round(options.budget_s * 1e3, 1),
         },
     )

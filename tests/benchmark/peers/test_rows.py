@@ -173,3 +173,10 @@ def test_why_is_computed_from_figures() -> None:
     assert why(plain, Peer("ours", "ours", "int8", lambda: 1, remark="does more"), rate, fast) == (
         "it does one after the other; ours does more; 90.0 ms of processor time per frame, ours 30.0"
     )
+
+
+def test_whole_runs_over_hardly_any_frames_are_told() -> None:
+    rows, _ = timed("pipeline", [Peer("ours", "ours", "int8", lambda: 1, frames=1)])
+    assert rows["ours"]["notes"] == [
+        "runs over fewer than 8 frames are mostly their beginning and end; give a longer clip"
+    ]

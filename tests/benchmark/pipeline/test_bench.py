@@ -87,7 +87,9 @@ def test_replay_drops_nothing_and_live_offers_what_was_asked_for(measured) -> No
     # A call takes 10 ms or more: twice that rate is at most 200 a second.
     assert overloaded["source_fps"] <= 200
     assert list(live["stages_ms"]) == ["wait", "preprocess", "infer", "postprocess", "display", "queue"]
-    assert live["run"]["regime"]["paces_fps"] == [20.0, overloaded["source_fps"]]
+    # Two runs of the same options are measured in the same way, whatever the engine's rate was.
+    assert live["run"]["regime"]["paces_fps"] == [20.0]
+    assert live["run"]["regime"]["overload"] == 2
 
 
 def test_rows_are_strict_json_and_readable_again(measured, tmp_path: Path) -> None:
