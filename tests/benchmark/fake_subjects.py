@@ -10,10 +10,15 @@ from typing import Any
 import numpy as np
 
 from streamseg.backends import FakeBackend
+from streamseg.benchmark.nets.regime import Regime
 from streamseg.benchmark.subject import Point, Subject
 from streamseg.types import InputSpec, Tensor
 
 SPEC = InputSpec(32, 48, mean=0.25, std=0.25, threshold=0.5, min_area=0.001)
+SHORT = Regime(
+    rounds=2, least_rounds=1, budget_s=60.0, block_s=0.06, end_s=0.05, paced_s=0.2, pictures=2,
+    untrained_pictures=1, calibration=2, untrained_calibration=2, stall_s=60.0, starts=False, paces=(),
+)  # fmt: skip
 
 
 class Fake(FakeBackend):

@@ -68,6 +68,12 @@ class Findings:
             found.update(probability.tobytes())
         return found.hexdigest()
 
+    @property
+    def constant(self) -> bool:
+        """Whether all of several pictures got the same answer."""
+        first, *others = self.probabilities
+        return bool(others) and all(np.array_equal(first, other) for other in others)
+
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
@@ -80,6 +86,8 @@ class Accuracy:
     probability_difference: float | None
     """The largest, over the pictures, of the mean absolute difference to FP32's probabilities."""
     digest: str
+    constant: bool
+    """Whether all of several pictures got the same answer: an engine that does not look at them."""
 
 
 def findings(engine: Backend, samples: Iterable[Sample]) -> Findings:
@@ -96,18 +104,19 @@ def findings(engine: Backend, samples: Iterable[Sample]) -> Findings:
 
 
 def judge(found: Findings, reference: Findings | None, *, trained: bool) -> Accuracy:
-    """Compare an engine's findings with FP32's in the same pictures; None where there are none."""
+    """Compare an engine's findings with FP32's in the pictures that both saw; None where there are none."""
     agreement = difference = None
     if reference is not None:
-        pairs = zip(found.probabilities, reference.probabilities, strict=True)
+        pairs = zip(found.probabilities, reference.probabilities, strict=False)
         difference = max(float(np.abs(one - two).mean()) for one, two in pairs)
-        masks = zip(found.masks, reference.masks, strict=True)
+        masks = zip(found.masks, reference.masks, strict=False)
         agreement = fmean(Confusion.count(one, two).dice for one, two in masks)
     return Accuracy(
         dice=fmean(found.dice) if trained else None,
         mask_agreement=agreement if trained else None,
         probability_difference=difference,
         digest=found.digest,
+        constant=found.constant,
     )
 
 

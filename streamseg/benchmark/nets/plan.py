@@ -49,7 +49,8 @@ def plan(
     Empty means what this machine has: eager and openvino, onnx where it is installed (not if ``quick``), on a
     GPU also eager-cuda and tensorrt; fp32 and int8, on a GPU also fp16. ``compiled`` takes minutes to build,
     so it is measured where it is asked for. What the others are compared with is always among them: torch
-    eager FP32 as trained, on the device of each. Raises UsageError for a name that there is not.
+    eager FP32 as trained, on the device of each. Raises UsageError for a name that there is not, and where
+    there is nothing of what was asked for.
     """
     check_names("back end", backends, tuple(OFFERED))
     check_names("precision", precisions, PRECISIONS)
@@ -57,7 +58,7 @@ def plan(
     ways = [Way(EAGER, "fp32", folded=False)]
     if EAGER_GPU in chosen or (gpu and {"tensorrt", "compiled"} & set(chosen)):
         ways.append(Way(EAGER_GPU, "fp32", folded=False))
-    absent = {}
+    absent, references = {}, len(ways)
     for backend in chosen:
         wanted = list(dict.fromkeys(precisions)) or list(USUAL_ON_GPU if backend in ON_GPU else USUAL)
         for precision in wanted:
@@ -67,6 +68,8 @@ def plan(
             elif backends and precisions:
                 offered = ", ".join(OFFERED[backend])
                 absent[str(way)] = f"{backend} computes in {offered}; {precision} is not to be had there"
+    if absent and len(ways) == references:
+        raise UsageError(f"nothing of what was asked for is to be had: {next(iter(absent.values()))}")
     return ways, absent
 
 

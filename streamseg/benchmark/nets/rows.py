@@ -205,6 +205,8 @@ def notes_of(one: Measured, row: Row, exact: Mapping[str, str]) -> list[str]:
     same = None if one.accuracy is None else exact.get(one.accuracy.digest)
     if asked != "fp32" and same is not None:
         notes.append(f"asked for {asked}; its probabilities are bit for bit those of {same}")
+    if one.accuracy is not None and one.accuracy.constant:
+        notes.append("its probabilities are the same in all pictures: it does not look at them")
     if latency["max"] > STALL * latency["p50"] > 0:
         notes.append(
             f"a call took {latency['max']:.1f} ms, {latency['max'] / latency['p50']:.0f} times the median"

@@ -20,7 +20,7 @@ def lines(rows: Sequence[Row]) -> list[str]:
     for net in dict.fromkeys(row["net"] for row in rows):
         text += net_lines([row for row in rows if row["net"] == net])
     text += ["", *_regime(rows[0])]
-    text += [f"Note: {row['key']}: {note}" for row in rows for note in row["notes"]]
+    text += _notes(rows)
     return text + [f"Absent: {key}: {reason}" for key, reason in rows[0]["run"]["absent"].items()]
 
 
@@ -35,6 +35,18 @@ def net_lines(rows: Sequence[Row]) -> list[str]:
     head = HEAD if one else ("input", *HEAD)
     cells = [(*(() if one else (_point(row),)), *_cells(row)) for row in rows]
     return ["", heading, "", *table(head, cells)]
+
+
+def _notes(rows: Sequence[Row]) -> list[str]:
+    """What is odd, each once: where it is so of several rows, their number stands for their names."""
+    by_note: dict[str, list[str]] = {}
+    for row in rows:
+        for note in row["notes"]:
+            by_note.setdefault(note, []).append(row["key"])
+    return [
+        f"Note: {keys[0] if len(keys) == 1 else f'{len(keys)} of {len(rows)} rows'}: {note}"
+        for note, keys in by_note.items()
+    ]
 
 
 def variant(row: Row) -> str:

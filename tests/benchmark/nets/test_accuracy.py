@@ -57,3 +57,15 @@ def test_findings_are_judged_by_labels_and_by_fp32() -> None:
     assert (untrained.dice, untrained.mask_agreement) == (None, None)
     assert untrained.probability_difference == pytest.approx(0.75)
     assert judge(much, None, trained=True).mask_agreement is None
+
+    fewer = findings(FakeBackend(SPEC, 0.75), samples[:2])  # random weights see fewer pictures
+    assert judge(fewer, much, trained=True).mask_agreement == 1
+    assert judge(much, fewer, trained=True).probability_difference == 0
+
+
+def test_one_that_does_not_look_at_pictures_is_found_out() -> None:
+    samples = pictures(3).samples
+    looking = FakeBackend(SPEC, lambda tensor: np.full((32, 48), tensor.mean() % 1, np.float32))
+    assert findings(FakeBackend(SPEC), samples).constant
+    assert not findings(looking, samples).constant
+    assert not findings(FakeBackend(SPEC), samples[:1]).constant  # one alone tells nothing

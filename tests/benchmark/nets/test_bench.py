@@ -18,18 +18,13 @@ from streamseg.backends import FakeBackend
 from streamseg.benchmark.limits import Kernel
 from streamseg.benchmark.nets.bench import Make, NetsOptions, measure_nets
 from streamseg.benchmark.nets.point import PointRun
-from streamseg.benchmark.nets.regime import Regime
 from streamseg.benchmark.nets.table import lines
 from streamseg.benchmark.pipeline.clip import open_clip
 from streamseg.benchmark.rows import COMMON, Row, read_rows, write_rows
 from streamseg.benchmark.subject import Point, Subject
 from streamseg.errors import EngineError
-from tests.benchmark.fake_subjects import SPEC, Fake, eager, subject
+from tests.benchmark.fake_subjects import SHORT, SPEC, Fake, eager, subject
 
-REGIME = Regime(
-    rounds=2, least_rounds=1, budget_s=60.0, block_s=0.06, end_s=0.05, paced_s=0.2, pictures=2,
-    untrained_pictures=1, calibration=2, untrained_calibration=2, stall_s=60.0, starts=False, paces=(),
-)  # fmt: skip
 FIGURES = {
     "net", "backend", "precision", "precision_found", "trained", "folded", "height", "width", "batch",
     "engine", "engine_fps", "end_to_end_fps", "latency_ms", "durations_ms", "end_to_end", "paced", "dice",
@@ -47,7 +42,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def measure(clip: str) -> Callable[..., list[Row]]:
     def run(subjects: Sequence[Subject] | Make, **options: Any) -> list[Row]:
-        regime = replace(REGIME, **options.pop("regime", {}))
+        regime = replace(SHORT, **options.pop("regime", {}))
         make: Any = subjects if callable(subjects) else lambda point: (list(subjects), {})
         usual = {"nets": ("improved_unet",), "sizes": ((32, 48),)}
         given = NetsOptions(threads=1, source=clip, regime=regime, **usual | options)
@@ -110,7 +105,8 @@ def test_a_row_has_all_its_figures(measure: Measure, tmp_path: Path) -> None:
         assert row["limit"]["kernel"] == "product"
         assert row["limit_share"] == row["limit_share_spread"]["median"]
         assert row["start_s"] == {"warm": None, "build": 1.5, "cold": None}
-        assert row["notes"] == [] or all("limit" in note or "times" in note for note in row["notes"])
+        usual = ("limit", "times", "does not look", "held up")  # the last on a busy machine
+        assert all(any(words in note for words in usual) for note in row["notes"])
     run = rows[0]["run"]
     assert run["regime"]["warmup_calls"] == 2
     assert run["limits"]["fp32"]["kernel"] == "product"
@@ -171,7 +167,7 @@ def test_where_time_is_short_only_the_fastest_kernels_are_timed_again(clip: str)
         return [replace(eager(), point=point)], {}
 
     options = NetsOptions(
-        threads=1, source=clip, regime=replace(REGIME, total_s=600.0), nets=("unet",),
+        threads=1, source=clip, regime=replace(SHORT, total_s=600.0), nets=("unet",),
         sizes=((32, 48), (32, 64)),
     )  # fmt: skip
     rows = measure_nets(options, lambda _: None, make=make, kernels=kernels)
@@ -265,7 +261,7 @@ def test_a_gpus_engines_have_its_limits_and_its_reference(clip: str, monkeypatch
     names = {"GPU product fp16": "fp16", "GPU product fp32": "fp32", "slow product": "fp32"}
     kernels = [Kernel(name, kind, 1e6, lambda: time.sleep(0.02)) for name, kind in names.items()]
     options = NetsOptions(
-        threads=1, source=clip, regime=REGIME, nets=("improved_unet",), sizes=((32, 48),)
+        threads=1, source=clip, regime=SHORT, nets=("improved_unet",), sizes=((32, 48),)
     )  # fmt: skip
     rows = measure_nets(options, lambda _: None, make=lambda _: (subjects, {}), kernels=kernels)
     assert [row["limit"]["kernel"] for row in rows] == [

@@ -35,6 +35,10 @@ def test_what_a_back_end_does_not_offer_is_absent_only_where_both_were_asked_for
     ways, absent = plan(["eager", "openvino"], ["int8"], gpu=False, quick=False)
     assert words(ways) == ["eager fp32 as trained", "openvino int8"]
     assert absent == {"eager int8": "eager computes in fp32, bf16; int8 is not to be had there"}
+    with pytest.raises(
+        UsageError, match="nothing of what was asked for is to be had: eager computes in fp32"
+    ):
+        plan(["eager"], ["int8"], gpu=False, quick=False)
     assert plan([], ["int8"], gpu=False, quick=True)[1] == {}
     assert plan(["eager"], [], gpu=False, quick=True)[1] == {}
 

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from streamseg.benchmark.nets.bench import NetsOptions
+from streamseg.benchmark.nets.table import lines
 from streamseg.benchmark.rows import Row, read_rows
 from streamseg.cli import app
 from streamseg.cli.bench.nets import parse_batch
@@ -72,6 +73,13 @@ def test_options_may_be_given_again_or_with_commas(asked: list[NetsOptions], tmp
     assert "| openvino int8 | 100 | - | 10.0 |" in found.stdout
     assert "Note: unet openvino int8 32x48 b1: odd" in found.stdout
     assert "Absent: unet onnx int8 32x48 b1: gone" in found.stdout
+
+
+def test_what_is_odd_of_many_rows_is_said_once() -> None:
+    rows = [row(key=key, notes=["late", key]) for key in "ab"]
+    assert [line for line in lines(rows) if line.startswith("Note")] == [
+        "Note: 2 of 2 rows: late", "Note: a: a", "Note: b: b",
+    ]  # fmt: skip
 
 
 def test_rows_on_stdout_are_all_that_is_there(asked: list[NetsOptions]) -> None:
