@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -14,6 +12,8 @@ from PIL import Image
 from streamseg.checkpoint import read_checkpoint
 from streamseg.cli import main
 from streamseg.datasets.phantom import write_kaggle
+from tests.forked import fork
+from tests.training.runs import train_interruptibly
 
 
 @pytest.fixture
@@ -71,20 +71,15 @@ def test_phantoms_serve_where_there_is_no_data(tmp_path, capsys):
 def test_stopping_saves_and_says_how_to_go_on(data, tmp_path):
     run = tmp_path / "run"
     options = ["--out", str(run), *SMALL, "--epochs", "100000", "--validation", "0.34"]
-    program = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-    program += "from streamseg.cli import main; sys.exit(main())"
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, "train", str(data), *options],
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    while "epoch 2/" not in process.stderr.readline():
-        assert process.poll() is None
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == 130
-    assert f"go on with --resume --out {run}" in said
+    said = tmp_path / "said"
+    process = fork(train_interruptibly, [str(data), *options], said=said)
+    while not said.exists() or "epoch 2/" not in said.read_text():
+        assert process.is_alive(), said.read_text()
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGINT)
+    process.join(timeout=120)
+    assert process.exitcode == 130, said.read_text()
+    assert f"go on with --resume --out {run}" in said.read_text()
     assert json.loads((run / "run.json").read_text())["epoch"] >= 2
     assert (run / "weights.safetensors").exists()
     assert time.time() - (run / "last.pt").stat().st_mtime < 600

@@ -79,7 +79,9 @@ def test_weights_use_8_bits_in_every_layer() -> None:
     assert set(largest) <= {127, 128}
 
 
-@pytest.mark.parametrize("mean", [0.0, 0.279, 0.5, 1.0])
+@pytest.mark.parametrize(
+    "mean", [pytest.param(0.0, marks=pytest.mark.slow), 0.279, pytest.param(0.5, marks=pytest.mark.slow), 1.0]
+)
 def test_grey_levels_stay_apart(mean: float) -> None:
     """Each grey level of a picture is rounded to one of its own, less than half a step away."""
     spec = replace(SPEC, mean=mean)

@@ -2,12 +2,24 @@
 
 import json
 import re
+from functools import cache
 
 import pytest
 
 from streamseg.errors import DataError, UsageError
+from streamseg.reproduction import report
+from streamseg.reproduction.architecture import read_architecture
 from streamseg.reproduction.report import main, write_report
 from tests.reproduction.stored import write_stored
+
+
+@pytest.fixture(autouse=True)
+def _nets_read_once(monkeypatch):
+    """Reading the three nets takes longer than all the rest of a report; they are always the same."""
+    monkeypatch.setattr(report, "read_architecture", read_once)
+
+
+read_once = cache(read_architecture)
 
 
 def test_a_complete_report(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from streamseg.cli import main
 from streamseg.datasets.reader import Sample
 from streamseg.datasets.split import Fold
 from streamseg.training import loop
@@ -79,3 +82,10 @@ def train_together(folder: Path) -> None:
     assert fabric.world_size == 2
     loop.fit(replace(CONFIG, **CAREFUL), squares(), FOLD, folder, phantom=phantoms(), fabric=fabric)
     torch.distributed.destroy_process_group()
+
+
+def train_interruptibly(arguments: list[str]) -> None:
+    """``streamseg train`` that SIGINT reaches, also below a program that ignores it; ends with its code."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.exit(main(["train", *arguments]))
