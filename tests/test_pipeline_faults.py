@@ -116,7 +116,7 @@ def test_keyboard_interrupt_finishes_the_outputs() -> None:
 
 
 def test_a_source_that_no_longer_answers_is_named_and_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "GRACE_S", 0.2)
+    monkeypatch.setattr(pipeline, "GRACE_S", 2.0)
     silent = threading.Event()
 
     def pause() -> float:
@@ -138,7 +138,7 @@ def test_a_source_that_no_longer_answers_is_named_and_left(monkeypatch: pytest.M
 
 
 def test_a_sink_that_hangs_is_named_and_the_others_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "GRACE_S", 0.2)
+    monkeypatch.setattr(pipeline, "GRACE_S", 2.0)
     silent, stop = threading.Event(), threading.Event()
 
     def pause() -> float:

@@ -49,10 +49,10 @@ def small(folder: Path, batch: int = 1) -> Path:
     ("net", "precision", "batch", "tolerance"),
     [
         ("unet", "fp32", 1, 1e-4),
-        ("improved_unet", "fp16", 2, 5e-3),
+        ("unet", "fp16", 2, 5e-3),
         pytest.param("segnet", "fp32", 2, 1e-4, marks=slow),
         pytest.param("improved_unet", "fp32", 2, 1e-4, marks=slow),
-        pytest.param("unet", "fp16", 1, 5e-3, marks=slow),
+        pytest.param("improved_unet", "fp16", 1, 5e-3, marks=slow),
         pytest.param("improved_unet", "int8", 1, 0.05, marks=needs_modelopt),
         pytest.param("segnet", "int8", 1, 0.05, marks=[slow, needs_modelopt]),
     ],

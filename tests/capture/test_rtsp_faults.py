@@ -128,13 +128,16 @@ def test_delayed_cut_and_refused_connections(numbered: Server) -> None:
 
 def test_pictures_that_nobody_takes_are_given_up(numbered: Server) -> None:
     """Whoever comes back gets a new picture, not one that waited."""
-    with opened(numbered.url) as source:
-        first = take(source, 1)[0]
-        time.sleep(2.5)
-        later = take(source, 2)[1]
-        assert later.captured_ns - first.captured_ns > 0.9e9
-        assert source.damaged > 10
-    assert read(later.image) is not None
+    for _ in range(10):  # a server that dawdles just then sends too few to tell
+        with opened(numbered.url) as source:
+            first = take(source, 1)[0]
+            time.sleep(2.5)
+            later = take(source, 2)[1]
+            assert later.captured_ns - first.captured_ns > 0.9e9
+            assert read(later.image) is not None
+            if source.damaged > 10:
+                break
+    assert source.damaged > 10
 
 
 def test_many_openings_leave_nothing_behind(numbered: Server) -> None:
