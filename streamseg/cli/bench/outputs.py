@@ -29,12 +29,29 @@ def check(json_file: Path | None, report: Path | None) -> None:
             raise UsageError(f"{option} {path} is a folder; give a file's name")
         if not path.absolute().parent.is_dir():
             raise UsageError(f"{option} {path}: the folder {path.parent} does not exist; make it first")
+        _try_to_write(option, path)
     if report is not None:
         if report.suffix.lower() not in (".html", ".htm"):
             raise UsageError(f"--report {report}: a report is one HTML file; end the name in .html")
         from streamseg.benchmark.report.write import check_charts
 
         check_charts()
+
+
+def _try_to_write(option: str, path: Path) -> None:
+    """A file system has many reasons to refuse. What is there stays as it is; pipes wait for the rows."""
+    existed = path.exists()
+    if existed and not path.is_file():
+        return
+    try:
+        with path.open("ab"):
+            pass
+        if not existed:
+            path.unlink()
+    except OSError as error:
+        raise UsageError(
+            f"{option} {path} cannot be written: {error.strerror}; give a file in a folder of yours"
+        ) from error
 
 
 def write(rows: Sequence[Row], lines: Sequence[str], json_file: Path | None, report: Path | None) -> None:

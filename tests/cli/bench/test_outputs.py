@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -78,6 +79,21 @@ def test_outputs_that_cannot_be_written_are_refused_first(
 def test_stdout_and_new_files_are_taken(tmp_path: Path) -> None:
     outputs.check(Path("-"), None)
     outputs.check(tmp_path / "rows.json", tmp_path / "report.html")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "rows.json").write_text("an earlier run")
+    outputs.check(tmp_path / "rows.json", None)
+    assert (tmp_path / "rows.json").read_text() == "an earlier run"
+
+
+def test_a_pipe_is_not_opened_before_there_are_rows(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    outputs.check(tmp_path / "pipe", None)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder in which root cannot write")
+def test_what_cannot_be_written_is_said_before_anything_is_measured() -> None:
+    with pytest.raises(UsageError, match=r"--json /proc/x\.json cannot be written: .+; give a file"):
+        outputs.check(Path("/proc/x.json"), None)
 
 
 def test_a_report_needs_what_draws_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
