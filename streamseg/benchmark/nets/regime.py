@@ -90,7 +90,7 @@ QUICK = Regime(
     starts=False,
     energy_s=1.0,
     clip_frames=20,
-    total_s=54.0,
+    total_s=62.0,
     all_paces=False,
 )
 FULL = Regime(
@@ -103,7 +103,7 @@ FULL = Regime(
     pictures=24,
     untrained_pictures=4,
     calibration=32,
-    untrained_calibration=32,
+    untrained_calibration=8,
     stall_s=60.0,
     starts=True,
 )
