@@ -64,7 +64,7 @@ class Desktop:
 
     @contextmanager
     def managed(self) -> Iterator[None]:
-        """With a window manager: without one, OpenCV's window stays black every now and then."""
+        """With a window manager, which full screen needs."""
         manager = subprocess.Popen(
             ["openbox"], env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
