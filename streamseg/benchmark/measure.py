@@ -61,6 +61,13 @@ class Timing:
         return len(durations) * 1e9 / max(1, sum(durations))
 
 
+def add_rounds(timings: dict[str, Timing], more: Mapping[str, Timing]) -> None:
+    """Put each variant's further rounds behind those that ``timings`` has of it."""
+    for name, timing in more.items():
+        before = timings[name].rounds_ns if name in timings else ()
+        timings[name] = Timing(before + timing.rounds_ns)
+
+
 @dataclass(frozen=True, slots=True)
 class Spread:
     """Values of several rounds."""

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from streamseg.backends.signal_stack import kept_signal_stack
 from streamseg.benchmark.limits import Kernel, gpu_kernels, gpu_synchronize, limits, processor_kernels
-from streamseg.benchmark.measure import Timing, interleave
+from streamseg.benchmark.measure import Timing, add_rounds, interleave
 from streamseg.benchmark.rows import why_absent
 from streamseg.types import Backend
 
@@ -54,9 +54,26 @@ class Yardstick:
             stall_s=STALL_S,
             on_failure=self._left_out,
         )
-        for name, timing in found.items():
-            before = self._timings[name].rounds_ns if name in self._timings else ()
-            self._timings[name] = Timing(before + timing.rounds_ns)
+        add_rounds(self._timings, found)
+
+    def around(
+        self, run: Callable[[], None], *, kept: Callable[[], bool], stopped: Callable[[], None]
+    ) -> bool:
+        """Measure before and after ``run``; whether Ctrl-C ended it.
+
+        ``kept`` says whether anything was finished by then: if so ``stopped`` is called, and what is left is
+        told there; else KeyboardInterrupt passes through.
+        """
+        try:
+            self.measure()
+            run()
+            self.measure()
+        except KeyboardInterrupt:
+            if not kept():
+                raise
+            stopped()
+            return True
+        return False
 
     def to_json(self) -> dict[str, Any]:
         """The limits by kind, for a run's ``limits``."""

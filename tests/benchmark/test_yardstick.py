@@ -52,6 +52,25 @@ def test_a_kernel_that_fails_is_told_and_the_others_stand(monkeypatch: pytest.Mo
     assert said[1:] == ["limits of the machine: bad left out: no room"]
 
 
+@pytest.mark.parametrize("finished", [True, False])
+def test_ctrl_c_is_told_where_something_is_finished_and_passes_where_nothing_is(
+    monkeypatch: pytest.MonkeyPatch, finished: bool
+) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    made_of(monkeypatch, Kernel("product", "fp32", 1e9, time.time))
+    stopped: list[str] = []
+    with Yardstick(1, print) as machine:
+        assert not machine.around(lambda: None, kept=lambda: True, stopped=lambda: stopped.append("early"))
+        if finished:
+            assert machine.around(interrupted, kept=lambda: True, stopped=lambda: stopped.append("here"))
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                machine.around(interrupted, kept=lambda: False, stopped=lambda: stopped.append("here"))
+    assert stopped == ["here"] * finished
+
+
 def test_a_machine_that_cannot_be_measured_is_in_nobodys_way(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(threads: int, gpu: bool) -> list[Kernel]:
         raise OSError("this system does not say how much memory it has")

@@ -23,7 +23,7 @@ from streamseg.backends.catalog import WEIGHTS
 from streamseg.backends.signal_stack import kept_signal_stack
 from streamseg.benchmark.flops import Work, work_of
 from streamseg.benchmark.limits import Kernel, gpu_kernels, gpu_synchronize, limits, processor_kernels
-from streamseg.benchmark.measure import Timing
+from streamseg.benchmark.measure import Timing, add_rounds
 from streamseg.benchmark.nets.accuracy import Pictures, pictures
 from streamseg.benchmark.nets.plan import ON_GPU, Way, check_nets, plan
 from streamseg.benchmark.nets.point import PointRun, Setting, reason
@@ -198,9 +198,7 @@ class _Bench:
                     if subject.key not in done.absent:  # one that hangs is still in use
                         subject.engine.close()
         self.absent |= done.absent
-        for name, timing in done.kernels.items():
-            before = self.kernels[name].rounds_ns if name in self.kernels else ()
-            self.kernels[name] = Timing(before + timing.rounds_ns)
+        add_rounds(self.kernels, done.kernels)
         context = Context(
             self.run, _work(point), self.setting.kernels, done.kernels, self.setting.pictures.words
         )

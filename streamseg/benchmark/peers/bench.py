@@ -107,7 +107,11 @@ def measure_peers(options: PeersOptions, say: Say = lambda _: None) -> list[Row]
         def makers(kind: str) -> dict[str, Maker]:
             return _makers(kind, options, checkpoint, clip, Path(folder))
 
-        run["stopped"] = _measure(found, makers, machine, options.effort, say)
+        run["stopped"] = machine.around(
+            lambda: _measure(found, makers, options.effort, say),
+            kept=lambda: bool(found.rows),
+            stopped=found.leave_out_the_rest,
+        )
     finish_run(
         run,
         seconds=time.monotonic() - began,
@@ -129,25 +133,18 @@ class _Found:
     rows: list[Row] = field(default_factory=list)
     absent: dict[str, str] = field(default_factory=dict)
 
+    def leave_out_the_rest(self) -> None:
+        """Ctrl-C came: kinds that are not finished are ``absent`` for that."""
+        self.absent.update(dict.fromkeys(self.left, STOPPED))
 
-def _measure(
-    found: _Found, makers: Callable[[str], dict[str, Maker]], machine: Yardstick, effort: Effort, say: Say
-) -> bool:
-    """Whether Ctrl-C ended it. Raises KeyboardInterrupt where that came before anything was finished."""
-    try:
-        machine.measure()
-        while found.left:
-            kind = found.left[0]
-            peers = prepare(kind, makers(kind), found.absent, say)
-            found.rows += time_peers(kind, peers, effort, found.absent, say)
-            found.left.pop(0)
-        machine.measure()
-    except KeyboardInterrupt:
-        if not found.rows:
-            raise
-        found.absent.update(dict.fromkeys(found.left, STOPPED))
-        return True
-    return False
+
+def _measure(found: _Found, makers: Callable[[str], dict[str, Maker]], effort: Effort, say: Say) -> None:
+    """Time one kind of peers after another. Ctrl-C passes through; what was finished is kept."""
+    while found.left:
+        kind = found.left[0]
+        peers = prepare(kind, makers(kind), found.absent, say)
+        found.rows += time_peers(kind, peers, effort, found.absent, say)
+        found.left.pop(0)
 
 
 def _makers(

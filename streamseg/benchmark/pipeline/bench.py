@@ -84,7 +84,11 @@ def measure_pipeline(options: PipelineOptions, say: Say) -> list[Row]:
         machine = opened.enter_context(Yardstick(options.threads, say, gpu=on_gpu([many, single])))
         modes = _modes(options, clip, many, single, Path(folder))
         turns = Turns(modes, say)
-        stopped = _measure(turns, machine, options)
+        stopped = machine.around(
+            lambda: turns.run(options.rounds, options.seconds),
+            kept=lambda: bool(turns.done),
+            stopped=turns.stopped,
+        )
     run = _run_of(options, clip) | {"stopped": stopped}
     finish_run(
         run,
@@ -96,20 +100,6 @@ def measure_pipeline(options: PipelineOptions, say: Say) -> list[Row]:
     if not turns.done:
         raise StreamsegError(f"no mode of the pipeline could be measured: {'; '.join(turns.absent.values())}")
     return [mode_row(mode, outcomes, run) for mode, outcomes in turns.done]
-
-
-def _measure(turns: Turns, machine: Yardstick, options: PipelineOptions) -> bool:
-    """Whether Ctrl-C ended it. Raises KeyboardInterrupt where that came before anything was finished."""
-    try:
-        machine.measure()
-        turns.run(options.rounds, options.seconds)
-        machine.measure()
-    except KeyboardInterrupt:
-        if not turns.done:
-            raise
-        turns.stopped()
-        return True
-    return False
 
 
 def _run_of(options: PipelineOptions, clip: Clip) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from streamseg.benchmark.compare.single import number as finite_number
 from streamseg.benchmark.rows import Row
 
 UNKNOWN = "-"
@@ -47,14 +48,8 @@ def at(found: object, *path: str) -> object:
 
 def number(found: object, *path: str) -> float | None:
     """The number there; None for what is none, or larger than anything that is measured."""
-    value = at(found, *path)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        known = float(value)
-    except OverflowError:  # a whole number of more than 308 digits
-        return None
-    return known if abs(known) <= LARGEST else None
+    known = finite_number(at(found, *path))
+    return known if known is not None and abs(known) <= LARGEST else None
 
 
 def text(found: object, *path: str) -> str:

@@ -85,7 +85,9 @@ def measure_streams(options: StreamsOptions, say: Say = lambda _: None) -> list[
         machine = opened.enter_context(Yardstick(options.threads, say, gpu=on_gpu([*engines.values()])))
         turns = _Turns(options, engines, clip, say)
         with Bystanders() as others:
-            stopped = _measure(turns, machine)
+            stopped = machine.around(
+                turns.run, kept=lambda: bool(turns.done), stopped=lambda: turns.leave_out_the_rest(STOPPED)
+            )
     run = start_run(
         options.arguments,
         quick=options.quick,
@@ -105,20 +107,6 @@ def measure_streams(options: StreamsOptions, say: Say = lambda _: None) -> list[
         reasons = "; ".join(f"{key}: {reason}" for key, reason in absent.items())
         raise EngineError(f"no number of streams could be measured: {reasons}")
     return [streams_row(count, runs, options.offer, engines[count], run) for count, runs in turns.done]
-
-
-def _measure(turns: _Turns, machine: Yardstick) -> bool:
-    """Whether Ctrl-C ended it. Raises KeyboardInterrupt where that came before anything was finished."""
-    try:
-        machine.measure()
-        turns.run()
-        machine.measure()
-    except KeyboardInterrupt:
-        if not turns.done:
-            raise
-        turns.leave_out_the_rest(STOPPED)
-        return True
-    return False
 
 
 def _regime(options: StreamsOptions) -> dict[str, Any]:

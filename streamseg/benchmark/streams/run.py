@@ -175,9 +175,8 @@ class Stream:
         self._desk = Desk() if offer.draw else _Undrawn()
         self._report: LiveReport | None = None
         self._raised: BaseException | None = None
-        self._over = (
-            threading.Event()
-        )  # Python 3.11 takes a thread for ended when Ctrl-C interrupts its join()
+        # Python 3.11 takes a thread for ended when Ctrl-C interrupts its join().
+        self._over = threading.Event()
 
     def start(self, stop: threading.Event) -> None:
         """Begin, in a thread of its own."""
