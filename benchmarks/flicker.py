@@ -1,4 +1,4 @@
-"""How much live outlines flicker, before and after ``streamseg.steady``, and what the smoothing costs.
+"""How much live outlines flicker, before and after ``streamseg.segmentation.temporal_filter``, and what the smoothing costs.
 
     python benchmarks/flicker.py [--clips DIR] [--seeds N] [--json FILE]
 
@@ -45,10 +45,10 @@ import numpy as np
 from streamseg.backends import load_backend
 from streamseg.capture import open_source
 from streamseg.capture.phantom import PhantomSource
-from streamseg.capture.screen import find_region
-from streamseg.segment import Segmenter, content_of
-from streamseg.steady import Steady
-from streamseg.types import Backend, Frame, Mask, Roi, Segmentation
+from streamseg.capture.screen.find import find_region
+from streamseg.core.types import Backend, Frame, Mask, Roi, Segmentation
+from streamseg.segmentation.segmenter import Segmenter, content_of
+from streamseg.segmentation.temporal_filter import Steady
 
 CLIPS = Path(__file__).resolve().parents[2] / "shared/data/clips"
 SEED = 70_000

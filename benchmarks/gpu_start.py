@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from streamseg.backends.manifest import FILE_NAME, Manifest, read_manifest
 from streamseg.benchmark.provenance import ROOT
+from streamseg.engines.manifest import FILE_NAME, Manifest, read_manifest
 from streamseg.export.built import BUILDERS, Order
 from streamseg.export.source import resolve
 

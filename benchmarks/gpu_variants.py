@@ -23,16 +23,16 @@ import numpy.typing as npt
 import torch
 
 from streamseg.backends.compiled import PRECISIONS, CompiledBackend
-from streamseg.backends.cuda import CudaRunner
-from streamseg.backends.cuda_pre import exact_products
-from streamseg.backends.manifest import Manifest
-from streamseg.checkpoint import Checkpoint
-from streamseg.errors import StreamsegError
+from streamseg.backends.cuda.preprocess import exact_products
+from streamseg.backends.cuda.runner import CudaRunner
+from streamseg.core.errors import StreamsegError
+from streamseg.core.types import Grey
+from streamseg.engines.checkpoint import Checkpoint
+from streamseg.engines.manifest import Manifest
 from streamseg.export.built import BUILDERS, Order
 from streamseg.nets.inference import InferenceNet, inference_net
 from streamseg.phantom import render_still
-from streamseg.preprocess import boxed, to_tensor
-from streamseg.types import Grey
+from streamseg.segmentation.preprocess import boxed, to_tensor
 
 FRAME = (420, 580)
 """Rows and columns of the frames, as the paper's data have."""
@@ -228,7 +228,7 @@ def _tensorrt(point: Point, name: str, precision: str) -> Variant:
             batch=point.batch,
             versions=built.versions,
         )
-        backend = import_module("streamseg.backends.tensorrt").load(folder, manifest, "0" * 64)
+        backend = import_module("streamseg.backends.tensorrt.backend").load(folder, manifest, "0" * 64)
     runner: CudaRunner = backend.runner
     return _of_runner(
         point,

@@ -61,9 +61,9 @@ from benchmarks.live_sender import sending
 from streamseg.backends import load_backend
 from streamseg.benchmark.provenance import ROOT, provenance
 from streamseg.capture.paced import PacedSource
+from streamseg.core.types import Grey, Source
 from streamseg.live import LiveOptions, run_live
-from streamseg.segment import Segmenter
-from streamseg.types import Grey, Source
+from streamseg.segmentation.segmenter import Segmenter
 
 PHANTOM_FPS = (30.0, 60.0, 120.0)
 PHANTOM_WARM_S = 1.0

@@ -23,13 +23,13 @@ import numpy as np
 
 from benchmarks.live_common import REGION, OutlineTap, live_segmenter, stamp_of
 from streamseg.backends import load_backend
-from streamseg.capture.rtsp import RtspSource
-from streamseg.latency import Percentiles
+from streamseg.capture.rtsp.source import RtspSource
+from streamseg.core.latency import Percentiles
+from streamseg.core.types import Frame, Source
+from streamseg.core.view import Command, Display, View
 from streamseg.live import LiveOptions, LiveReport, run_live
 from streamseg.render.overlay import draw_overlay
-from streamseg.segment import Segmenter
-from streamseg.types import Frame, Source
-from streamseg.view import Command, Display, View
+from streamseg.segmentation.segmenter import Segmenter
 
 WARM_S = 2.0
 BUDGET_S = 1.0

@@ -22,11 +22,11 @@ from streamseg.benchmark.pipeline.clip import FrameSource
 from streamseg.benchmark.provenance import ROOT, machine_name
 from streamseg.cli import live_run
 from streamseg.cli.process import settle_in
-from streamseg.latency import Percentiles
+from streamseg.core.latency import Percentiles
+from streamseg.core.types import Backend, Frame, Grey, Image, Result, Roi
+from streamseg.core.view import View
 from streamseg.phantom import PhantomVideo
-from streamseg.segment import Segmenter
-from streamseg.types import Backend, Frame, Grey, Image, Result, Roi
-from streamseg.view import View
+from streamseg.segmentation.segmenter import Segmenter
 from tests.rtsp_server import barcode
 
 RESULTS = ROOT / "benchmarks" / "results"

@@ -15,12 +15,12 @@ from typing import Any
 
 from benchmarks.live_fault_account import Moments, account
 from benchmarks.live_fault_scene import Counter, DiscEngine, Feeder, Glass, Watchdog, picture, wait_for
-from streamseg.capture.live_sources import CaptureOptions, open_live
+from streamseg.capture.live import CaptureOptions, open_live
+from streamseg.core.view import Tap
 from streamseg.live import LiveOptions, LiveReport, run_live
 from streamseg.recording import Recording
-from streamseg.segment import Segmenter
-from streamseg.view import Tap
-from tests.capture.v4l2_device import PATH, EmulatedDevice, Mode, emulated_device
+from streamseg.segmentation.segmenter import Segmenter
+from tests.capture.v4l2.device import PATH, EmulatedDevice, Mode, emulated_device
 from tests.rtsp_server.proxy import Proxy
 from tests.rtsp_server.server import Server, why_not
 

@@ -20,10 +20,10 @@ import numpy.typing as npt
 
 from benchmarks.live_common import Listener
 from streamseg.backends import FakeBackend
-from streamseg.errors import EngineError
-from streamseg.render.live import lapsed
-from streamseg.types import Frame, Grey, Image, InputSpec, Result, Segmentation, State, Tensor
-from streamseg.view import Command, View
+from streamseg.core.errors import EngineError
+from streamseg.core.types import Frame, Grey, Image, InputSpec, Result, Segmentation, State, Tensor
+from streamseg.core.view import Command, View
+from streamseg.render.live.painter import lapsed
 from tests.rtsp_server import barcode
 from tests.rtsp_server.server import Server
 

@@ -50,11 +50,11 @@ from benchmarks.live_common import (
 from streamseg.backends import load_backend
 from streamseg.benchmark.provenance import provenance
 from streamseg.capture.paced import PacedSource
+from streamseg.core.types import Frame, Grey, Result
+from streamseg.core.view import Display, Tap
 from streamseg.live import LiveOptions, run_live
-from streamseg.render.live import LiveStyle, compose_live
-from streamseg.segment import Segmenter
-from streamseg.types import Frame, Grey, Result
-from streamseg.view import Display, Tap
+from streamseg.render.live.painter import LiveStyle, compose_live
+from streamseg.segmentation.segmenter import Segmenter
 from tests.display.desktops import open_desktop
 
 WARM_S = 1.0

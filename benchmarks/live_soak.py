@@ -47,12 +47,12 @@ from benchmarks.live_common import (
 from benchmarks.live_sender import sending
 from streamseg.backends import FakeBackend, load_backend
 from streamseg.benchmark.provenance import machine_name, provenance
-from streamseg.capture.live_sources import open_live
+from streamseg.capture.live import open_live
 from streamseg.capture.paced import PacedSource
+from streamseg.core.types import Backend, Frame, Result, Source
+from streamseg.core.view import Command, View
 from streamseg.live import LiveOptions, LiveReport, run_live
-from streamseg.render.live import LivePainter
-from streamseg.types import Backend, Frame, Result, Source
-from streamseg.view import Command, View
+from streamseg.render.live.painter import LivePainter
 
 FPS = 30
 ENGINE_S = 2 / FPS

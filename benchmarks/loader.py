@@ -27,9 +27,9 @@ from typing import Any
 
 import torch
 
+from streamseg.core.types import InputSpec
 from streamseg.datasets import Dataset, open_dataset
 from streamseg.training.data import Cache, cache_samples, load_batches
-from streamseg.types import InputSpec
 
 
 def main() -> None:

@@ -46,9 +46,9 @@ from streamseg.benchmark.report.tables import (
 )
 from streamseg.benchmark.results import table
 from streamseg.benchmark.rows import BENCHES, Row, read_rows
-from streamseg.document import Table
-from streamseg.errors import DataError, StreamsegError, UsageError
-from streamseg.files import write_whole
+from streamseg.core.errors import DataError, StreamsegError, UsageError
+from streamseg.core.files import write_whole
+from streamseg.reporting.document import Table
 
 BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
 NAME = re.compile(rf"(\d{{4}}-\d\d-\d\d)-(.+)-bench-({'|'.join(BENCHES)})\.json")

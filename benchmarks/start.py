@@ -38,7 +38,7 @@ from typing import Any
 
 import cv2
 
-from streamseg.backends.catalog import RUNNERS
+from streamseg.backends.loading import RUNNERS
 from streamseg.benchmark.measure import Spread
 from streamseg.benchmark.provenance import ROOT, Bystanders, machine_name, provenance
 from streamseg.benchmark.results import table, write_result

@@ -22,7 +22,7 @@ def main() -> None:
     from streamseg.capture import open_source
     from streamseg.cli.engine import load_engine
     from streamseg.cli.process import settle_in
-    from streamseg.segment import Segmenter
+    from streamseg.segmentation.segmenter import Segmenter
 
     for module in modules.split(","):
         import_module(module)

@@ -1,4 +1,4 @@
-"""How far live pictures and frozen ones lie from the limit of ``streamseg.still``, and what looking costs.
+"""How far live pictures and frozen ones lie from the limit of ``streamseg.live.freeze_detector``, and what looking costs.
 
     python benchmarks/still.py [--clips DIR] [--json FILE]
 
@@ -30,10 +30,10 @@ import numpy as np
 
 from streamseg.capture import open_source
 from streamseg.capture.phantom import PhantomSource
-from streamseg.capture.screen import find_region
-from streamseg.preprocess import to_grey
-from streamseg.still import StillWatch, change, shrunk
-from streamseg.types import Grey
+from streamseg.capture.screen.find import find_region
+from streamseg.core.types import Grey
+from streamseg.live.freeze_detector import StillWatch, change, shrunk
+from streamseg.segmentation.preprocess import to_grey
 
 CLIPS = Path(__file__).resolve().parents[2] / "shared/data/clips"
 SEEDS = range(70_100, 70_116)

@@ -22,8 +22,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from streamseg.files import write_whole
-from streamseg.machine import versions_of
+from streamseg.core.files import write_whole
+from streamseg.core.hardware import versions_of
 
 ROOT = Path(__file__).resolve().parent.parent
 RTX = "1.5.0.114"

@@ -25,11 +25,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from streamseg.errors import StreamsegError
+from streamseg.core.errors import StreamsegError
+from streamseg.export.builders.tensorrt import TYPES
+from streamseg.export.builders.tensorrt_torch import plan_from_torch
 from streamseg.export.source import resolve
-from streamseg.export.tensorrt import TYPES
 from streamseg.export.tensorrt_onnx import plan_from_onnx
-from streamseg.export.tensorrt_torch import plan_from_torch
 from streamseg.nets.inference import inference_net
 
 CAPABILITY = "SM89"
@@ -62,8 +62,8 @@ def pretend() -> Any:
 
 def quantised(net: nn.Module, size: tuple[int, int]) -> nn.Module:
     """The INT8 form, its ranges measured on noise: they decide nothing here."""
-    from streamseg.export.modelopt import quantise
-    from streamseg.types import InputSpec
+    from streamseg.core.types import InputSpec
+    from streamseg.export.builders.modelopt import quantise
 
     images = [np.random.default_rng(seed).integers(0, 256, size, dtype=np.uint8) for seed in range(2)]
     return quantise(net, images, InputSpec(*size, 0.25, 0.25, 0.5), preset="performance")  # type: ignore[arg-type]
@@ -71,7 +71,7 @@ def quantised(net: nn.Module, size: tuple[int, int]) -> nn.Module:
 
 def coverage(front: Any, net: nn.Module, x: torch.Tensor, precision: str) -> dict[str, Any]:
     """Operators that convert, of how many, and engines that come of them, by a dry run."""
-    from streamseg.export.tensorrt_torch import _plain_quantisation, _scalar_ranges
+    from streamseg.export.builders.tensorrt_torch import _plain_quantisation, _scalar_ranges
 
     _scalar_ranges(net)
     said = io.StringIO()
@@ -141,7 +141,7 @@ def by_onnx(net: nn.Module, shape: tuple[int, int, int, int], precision: str) ->
     """Bytes of a plan through ONNX and TensorRT-RTX's parser."""
     import tensorrt_rtx
 
-    from streamseg.export.onnx import HALF_QUANTISE_OPSET, OPSET, export_onnx
+    from streamseg.export.builders.onnx import HALF_QUANTISE_OPSET, OPSET, export_onnx
 
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "model.onnx"

@@ -28,14 +28,14 @@ import numpy as np
 
 from streamseg.backends import load_backend
 from streamseg.capture import open_source
-from streamseg.capture.screen import find_region
+from streamseg.capture.screen.find import find_region
+from streamseg.core.types import Image, InputSpec
 from streamseg.datasets import open_dataset, split_last
-from streamseg.export.unlike import unlike_pictures
-from streamseg.novelty import is_unlike
 from streamseg.phantom import render_still
-from streamseg.segment import content_of
-from streamseg.training.judgement import video_frames
-from streamseg.types import Image, InputSpec
+from streamseg.segmentation.ood_detector import is_unlike
+from streamseg.segmentation.segmenter import content_of
+from streamseg.training.ood_examples import unlike_pictures
+from streamseg.training.output_calibration import video_frames
 
 SEED = 50_000_000
 EVERY, MOST = 3, 300

@@ -27,18 +27,18 @@ from torch import nn
 
 from streamseg.benchmark.peers.nets import basic_unet, dyn_unet
 from streamseg.cli.train import parse_size
+from streamseg.core.types import InputSpec
 from streamseg.datasets import Dataset, open_dataset
 from streamseg.datasets.split import last_block
-from streamseg.evaluation import confusions
+from streamseg.evaluation.dataset import confusions
+from streamseg.evaluation.intervals import bootstrap_interval, paired_test
 from streamseg.nets import NETS, build_net, count_parameters
-from streamseg.segment import Segmenter
-from streamseg.statistics import bootstrap_interval, paired_test
+from streamseg.segmentation.segmenter import Segmenter
 from streamseg.training.config import RECIPES, TrainConfig, recipe
 from streamseg.training.data import cache_samples, phantom_samples
 from streamseg.training.devices import make_fabric
-from streamseg.training.loop import fit
+from streamseg.training.trainer import fit
 from streamseg.training.watch import Finished, Watch
-from streamseg.types import InputSpec
 
 PHANTOM_SEED = 1_000_000
 LADDER = ("loss", "strength", "vessel_weight", "average", "phantom_batch")

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from streamseg.backends import load_backend
     from streamseg.capture import list_clips, open_source
-    from streamseg.capture.screen import find_region
-    from streamseg.errors import (
+    from streamseg.capture.screen.find import find_region
+    from streamseg.core.errors import (
         DataError,
         EngineError,
         MissingExtra,
@@ -33,10 +33,7 @@ if TYPE_CHECKING:
         StreamsegError,
         UsageError,
     )
-    from streamseg.pipeline import Report, replay
-    from streamseg.segment import Segmenter
-    from streamseg.sinks import open_sink
-    from streamseg.types import (
+    from streamseg.core.types import (
         Backend,
         Frame,
         InputSpec,
@@ -48,6 +45,9 @@ if TYPE_CHECKING:
         SourceInfo,
         State,
     )
+    from streamseg.pipeline.replay import Report, replay
+    from streamseg.segmentation.segmenter import Segmenter
+    from streamseg.sinks import open_sink
 
 # OpenVINO and NNCF report to an analytics server when they are imported. What runs beside a patient talks to
 # nobody: without this module they go on in silence.
@@ -86,32 +86,32 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Backend": "streamseg.types",
-    "DataError": "streamseg.errors",
-    "EngineError": "streamseg.errors",
-    "Frame": "streamseg.types",
-    "InputSpec": "streamseg.types",
-    "MissingExtra": "streamseg.errors",
-    "Report": "streamseg.pipeline",
-    "Result": "streamseg.types",
-    "Roi": "streamseg.types",
-    "Segmentation": "streamseg.types",
-    "Segmenter": "streamseg.segment",
-    "Sink": "streamseg.types",
-    "SinkError": "streamseg.errors",
-    "Source": "streamseg.types",
-    "SourceCut": "streamseg.errors",
-    "SourceError": "streamseg.errors",
-    "SourceInfo": "streamseg.types",
-    "State": "streamseg.types",
-    "StreamsegError": "streamseg.errors",
-    "UsageError": "streamseg.errors",
-    "find_region": "streamseg.capture.screen",
+    "Backend": "streamseg.core.types",
+    "DataError": "streamseg.core.errors",
+    "EngineError": "streamseg.core.errors",
+    "Frame": "streamseg.core.types",
+    "InputSpec": "streamseg.core.types",
+    "MissingExtra": "streamseg.core.errors",
+    "Report": "streamseg.pipeline.replay",
+    "Result": "streamseg.core.types",
+    "Roi": "streamseg.core.types",
+    "Segmentation": "streamseg.core.types",
+    "Segmenter": "streamseg.segmentation.segmenter",
+    "Sink": "streamseg.core.types",
+    "SinkError": "streamseg.core.errors",
+    "Source": "streamseg.core.types",
+    "SourceCut": "streamseg.core.errors",
+    "SourceError": "streamseg.core.errors",
+    "SourceInfo": "streamseg.core.types",
+    "State": "streamseg.core.types",
+    "StreamsegError": "streamseg.core.errors",
+    "UsageError": "streamseg.core.errors",
+    "find_region": "streamseg.capture.screen.find",
     "list_clips": "streamseg.capture",
     "load_backend": "streamseg.backends",
     "open_sink": "streamseg.sinks",
     "open_source": "streamseg.capture",
-    "replay": "streamseg.pipeline",
+    "replay": "streamseg.pipeline.replay",
 }
 
 

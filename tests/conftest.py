@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from streamseg.backends.signal_stack import kept_signal_stack
+from streamseg.backends.openvino.signal_stack import kept_signal_stack
 
 # Machines are busy at times: how long an example takes to make or to run says nothing about the code.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -8,10 +8,10 @@ from typing import Any, Self
 import numpy as np
 
 from streamseg.backends import FakeBackend
-from streamseg.errors import SinkError, SourceCut
-from streamseg.pipeline import Report, replay
-from streamseg.segment import Segmenter
-from streamseg.types import Frame, InputSpec, Result, SourceInfo, Tensor
+from streamseg.core.errors import SinkError, SourceCut
+from streamseg.core.types import Frame, InputSpec, Result, SourceInfo, Tensor
+from streamseg.pipeline.replay import Report, replay
+from streamseg.segmentation.segmenter import Segmenter
 
 SPEC = InputSpec(32, 48, mean=0.25, std=0.25, threshold=0.5, min_area=0.001)
 

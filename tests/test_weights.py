@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 
 from streamseg.backends import load_backend
-from streamseg.backends.catalog import DEFAULT, WEIGHTS
-from streamseg.backends.manifest import read_manifest
-from streamseg.checkpoint import read_checkpoint
+from streamseg.backends.loading import DEFAULT, WEIGHTS
+from streamseg.core.types import Frame
 from streamseg.datasets import open_dataset, split_last
-from streamseg.evaluation import confusions
+from streamseg.engines.checkpoint import read_checkpoint
+from streamseg.engines.manifest import read_manifest
+from streamseg.evaluation.dataset import confusions
+from streamseg.evaluation.overlap import Confusion, summarise
 from streamseg.export.recipe import read_recipe
-from streamseg.metrics import Confusion, summarise
 from streamseg.phantom import render_still
-from streamseg.segment import Segmenter
-from streamseg.types import Frame
+from streamseg.segmentation.segmenter import Segmenter
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data" / "usgra-seg"

@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from streamseg.backends.manifest import Manifest, read_verified
-from streamseg.backends.on_device import OnDevice
+from streamseg.backends.cuda.backend import OnDevice
 from streamseg.backends.threads import thread_count
-from streamseg.checkpoint import Checkpoint
-from streamseg.errors import EngineError, MissingExtra
+from streamseg.core.errors import EngineError, MissingExtra
+from streamseg.engines.checkpoint import Checkpoint
+from streamseg.engines.manifest import Manifest, read_verified
 
 if TYPE_CHECKING:
     import torch
 
-    from streamseg.backends.cuda import Forward
+    from streamseg.backends.cuda.runner import Forward
 
 WEIGHTS, CACHE, OPTIONS = "weights.safetensors", "compiler-cache.bin", "options.json"
 """An engine's files: the folded weights, torch's cache artefacts, and the device that it was built for."""
@@ -53,7 +53,7 @@ class CompiledBackend(OnDevice):
         """
         import torch
 
-        from streamseg.backends.cuda import CudaRunner, translated, usable_device
+        from streamseg.backends.cuda.runner import CudaRunner, translated, usable_device
 
         self.name = name
         self.fingerprint = fingerprint

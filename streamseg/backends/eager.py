@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from streamseg.checkpoint import Checkpoint
-from streamseg.errors import EngineError, MissingExtra
-from streamseg.types import Tensor
+from streamseg.core.errors import EngineError, MissingExtra
+from streamseg.core.types import Tensor
+from streamseg.engines.checkpoint import Checkpoint
 
 
 class EagerBackend:

@@ -10,8 +10,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from streamseg.errors import EngineError
-from streamseg.types import InputSpec, Tensor
+from streamseg.core.errors import EngineError
+from streamseg.core.types import InputSpec, Tensor
 
 Probability = npt.NDArray[np.float32]
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from streamseg.backends.manifest import Manifest, read_verified
 from streamseg.backends.threads import thread_count
-from streamseg.errors import EngineError, MissingExtra
-from streamseg.types import Tensor
+from streamseg.core.errors import EngineError, MissingExtra
+from streamseg.core.types import Tensor
+from streamseg.engines.manifest import Manifest, read_verified
 
 if TYPE_CHECKING:
     import onnx

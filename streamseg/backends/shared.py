@@ -20,8 +20,8 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from streamseg.errors import EngineError, StreamsegError
-from streamseg.types import Backend, Tensor
+from streamseg.core.errors import EngineError, StreamsegError
+from streamseg.core.types import Backend, Tensor
 
 Probability = npt.NDArray[np.float32]
 
@@ -233,7 +233,7 @@ class SharedEngine:
 
 
 class Lane:
-    """One stream's way to a shared engine: a :class:`streamseg.types.Backend` of one frame at a time."""
+    """One stream's way to a shared engine: a :class:`streamseg.core.types.Backend` of one frame at a time."""
 
     batch = 1
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from streamseg.errors import UsageError
+from streamseg.core.errors import UsageError
 
 THREADS_VARIABLE = "STREAMSEG_THREADS"
 """Environment variable with the number of threads used for inference; unset is the library's choice."""

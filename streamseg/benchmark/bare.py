@@ -15,7 +15,7 @@ from typing import Any
 
 from streamseg.benchmark.compare.single import number
 from streamseg.benchmark.rows import Row
-from streamseg.errors import DataError
+from streamseg.core.errors import DataError
 
 RATES = ("engine_fps", "end_to_end_fps", "fps")
 """Figures that may be given as a list, a value per round."""

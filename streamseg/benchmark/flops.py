@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from streamseg.errors import MissingExtra
+from streamseg.core.errors import MissingExtra
 
 
 @dataclass(frozen=True, slots=True)

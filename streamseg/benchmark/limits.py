@@ -19,7 +19,7 @@ import numpy as np
 
 from streamseg.benchmark.measure import Call, Timing
 from streamseg.benchmark.provenance import last_level_cache
-from streamseg.errors import MissingExtra
+from streamseg.core.errors import MissingExtra
 
 CHAINS = ((512, 1, 8), (256, 3, 4))
 """Channels, kernel size and layers of the chains of convolutions: each kernel shape that inference uses."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from streamseg.benchmark.watch import Watch
-from streamseg.latency import Percentiles
+from streamseg.core.latency import Percentiles
 
 Call = Callable[[], object]
 Counts = int | Mapping[str, int]

@@ -14,8 +14,8 @@ from typing import Any, Self
 
 import streamseg
 from streamseg.benchmark.power import power_state
-from streamseg.machine import this_machine, versions_of
-from streamseg.types import Backend
+from streamseg.core.hardware import this_machine, versions_of
+from streamseg.core.types import Backend
 
 ROOT = Path(streamseg.__file__).resolve().parents[1]
 """The checkout that the package is run from; of an installed package, a folder without a commit."""

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from streamseg.errors import DataError
-from streamseg.files import write_whole
+from streamseg.core.errors import DataError
+from streamseg.core.files import write_whole
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from streamseg.benchmark.provenance import provenance
-from streamseg.errors import DataError
-from streamseg.files import write_whole
+from streamseg.core.errors import DataError
+from streamseg.core.files import write_whole
 from streamseg.strict_json import finite
 
 Row = dict[str, Any]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from streamseg.types import Backend
+from streamseg.core.types import Backend
 
 EAGER = "eager"
 """Back end of the variant that all others are compared with: torch as the paper's net was trained."""

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from streamseg.checkpoint import Checkpoint
-from streamseg.errors import EngineError, MissingExtra
-from streamseg.types import Tensor
+from streamseg.core.errors import EngineError, MissingExtra
+from streamseg.core.types import Tensor
+from streamseg.engines.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
     from streamseg.nets import PooledNet
@@ -51,7 +51,7 @@ class TorchEngine:
             import torch
         except ImportError as error:
             raise MissingExtra("running a net by torch", "torch", "train") from error
-        from streamseg.backends.cuda import usable_device
+        from streamseg.backends.cuda.runner import usable_device
 
         if form not in FORMS or precision not in TYPES:
             raise EngineError(
@@ -113,14 +113,14 @@ class TorchEngine:
 
     def _products(self) -> Any:
         """FP32 means FP32: a GPU would convolve in TF32 by itself."""
-        from streamseg.backends.cuda_pre import exact_products
+        from streamseg.backends.cuda.preprocess import exact_products
 
         on_gpu = self._device.type == "cuda" and self.precision == "fp32"
         return exact_products(self._device) if on_gpu else nullcontext()
 
     def _start(self, compiled: bool) -> None:
         """The first call, which compiles."""
-        from streamseg.backends.cuda import translated
+        from streamseg.backends.cuda.runner import translated
 
         blank = np.zeros((self.batch, 1, self.spec.height, self.spec.width), np.float32)
         with translated(self.name), warnings.catch_warnings():

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from streamseg.errors import StallError
+from streamseg.core.errors import StallError
 
 T = TypeVar("T")
 LEAVE_S = 10.0

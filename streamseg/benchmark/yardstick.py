@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
-from streamseg.backends.signal_stack import kept_signal_stack
+from streamseg.backends.openvino.signal_stack import kept_signal_stack
 from streamseg.benchmark.limits import Kernel, gpu_kernels, gpu_synchronize, limits, processor_kernels
 from streamseg.benchmark.measure import Timing, add_rounds, interleave
 from streamseg.benchmark.rows import why_absent
-from streamseg.types import Backend
+from streamseg.core.types import Backend
 
 CALLS = 3
 """Of each kernel, each time."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from streamseg.archive.layout import is_recording, recordings_in
 from streamseg.capture.files import check_readable, is_clip, is_dicom, is_folder, is_image, visible_files
-from streamseg.errors import SourceError, UsageError
-from streamseg.types import Source
+from streamseg.capture.recording.format import is_recording, recordings_in
+from streamseg.core.errors import SourceError, UsageError
+from streamseg.core.types import Source
 
 __all__ = ["list_clips", "open_source"]
 
@@ -21,7 +21,7 @@ def open_source(uri: str | Path, *, start_seconds: float = 0.0) -> Source:
     The folder of a recorded live run is opened as such, and so is a folder that holds exactly one.
 
     With ``start_seconds`` only frames at or after this time are delivered, counted from the first
-    frame's; the index still begins at 0. Frames come as described in :class:`streamseg.types.Source`;
+    frame's; the index still begins at 0. Frames come as described in :class:`streamseg.core.types.Source`;
     iterating raises SourceCut or SourceError behind the last frame where the recording ends in the
     middle or is damaged. Raises UsageError (no such file, a folder of clips, an impossible start),
     SourceError (not readable as any of these), MissingExtra (a decoder that is not installed).
@@ -44,10 +44,10 @@ def open_source(uri: str | Path, *, start_seconds: float = 0.0) -> Source:
 
         return ImageSource([path], path.name, start_seconds=start_seconds)
     if is_dicom(path):
-        from streamseg.capture.dicom import DicomSource
+        from streamseg.capture.dicom.source import DicomSource
 
         return DicomSource(path, start_seconds=start_seconds)
-    from streamseg.capture.video import VideoSource
+    from streamseg.capture.video.source import VideoSource
 
     return VideoSource(path, start_seconds=start_seconds)
 
@@ -84,7 +84,7 @@ def _open_folder(folder: Path, start_seconds: float) -> Source:
             f"give one of them, such as {clips[0]}"
         )
     if recordings := [folder] if is_recording(folder) else recordings_in(folder):
-        from streamseg.capture.recording import RecordingSource
+        from streamseg.capture.recording.source import RecordingSource
 
         return RecordingSource(recordings[0], start_seconds=start_seconds)
     from streamseg.capture.images import ImageSource

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from streamseg.errors import SourceError, UsageError
+from streamseg.core.errors import SourceError, UsageError
 
 # GIF counts as video, since it may move.
 IMAGE_SUFFIXES = frozenset(

@@ -18,10 +18,10 @@ import numpy.typing as npt
 from PIL import Image as Pillow
 from PIL import ImageOps, ImageSequence, UnidentifiedImageError
 
+from streamseg.capture.base import RecordedSource, check_start, counted
 from streamseg.capture.files import check_readable, one_line
-from streamseg.capture.recorded import RecordedSource, check_start, counted
-from streamseg.errors import SourceError, StreamsegError, UsageError
-from streamseg.types import Frame, Image, SourceInfo
+from streamseg.core.errors import SourceError, StreamsegError, UsageError
+from streamseg.core.types import Frame, Image, SourceInfo
 
 
 class ImageSource(RecordedSource):

@@ -10,7 +10,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Self
 
-from streamseg.types import Frame, Source
+from streamseg.core.types import Frame, Source
 
 _AHEAD = 4
 """Frames decoded before they are due."""
@@ -20,7 +20,7 @@ _END_SECONDS = 1.0
 
 
 class PacedSource:
-    """Frames of another source at their own times. Implements :class:`streamseg.types.Source`; is live.
+    """Frames of another source at their own times. Implements :class:`streamseg.core.types.Source`; is live.
 
     The first frame is due at once, every other one as much later as its time says. None is skipped: one
     that is late is offered at once. ``captured_ns`` is when the frame was due, as a grabber would have

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from fractions import Fraction
 from urllib.parse import parse_qsl
 
-from streamseg.capture.recorded import START_TOLERANCE, RecordedSource, check_start
-from streamseg.errors import UsageError
+from streamseg.capture.base import START_TOLERANCE, RecordedSource, check_start
+from streamseg.core.errors import UsageError
+from streamseg.core.types import Frame, Mask, SourceInfo
 from streamseg.phantom import PhantomVideo
-from streamseg.types import Frame, Mask, SourceInfo
 
 NERVE = {"auto": None, "always": True, "never": False}
 KEYS = {

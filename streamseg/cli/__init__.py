@@ -32,7 +32,7 @@ from streamseg.cli.replay import replay
 from streamseg.cli.reproduce import reproduce
 from streamseg.cli.submit import submit
 from streamseg.cli.train import train
-from streamseg.errors import StreamsegError
+from streamseg.core.errors import StreamsegError
 
 DEBUG_SWITCH = "STREAMSEG_DEBUG"
 """Environment variable; 1 shows the traceback of every error."""

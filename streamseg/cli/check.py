@@ -12,8 +12,8 @@ from streamseg.cli.console import Progress, print_json, say, stop_on_signals
 from streamseg.cli.options import JsonOption
 
 if TYPE_CHECKING:
+    from streamseg.core.types import Grey
     from streamseg.datasets import Dataset, Sample
-    from streamseg.types import Grey
 
 LISTED = 10
 """Groups of near-identical images, and names in each, that are listed without --json."""
@@ -67,7 +67,7 @@ class Findings:
 
     def read(self, samples: Dataset, index: int, bad: list[str]) -> None:
         """Read one sample; what is wrong with it joins ``bad``."""
-        from streamseg.errors import DataError
+        from streamseg.core.errors import DataError
 
         try:
             sample = samples[index]
@@ -80,7 +80,7 @@ class Findings:
         self.add(sample)
 
     def add(self, sample: Sample) -> None:
-        from streamseg.datasets.twins import reduced
+        from streamseg.datasets.near_duplicates import reduced
 
         self.names.append(sample.name)
         self.sizes[f"{sample.image.shape[1]}x{sample.image.shape[0]}"] += 1
@@ -95,7 +95,7 @@ class Findings:
         """Counts, and the names of near-identical and of contradicting images."""
         import numpy as np
 
-        from streamseg.datasets.twins import HEIGHT, WIDTH, find_twins
+        from streamseg.datasets.near_duplicates import HEIGHT, WIDTH, find_twins
 
         shape = (len(self.names), HEIGHT, WIDTH)
         twins = find_twins(

@@ -61,7 +61,7 @@ def versions() -> dict[str, str | None]:
     """Versions of what the results depend on; None for what is not installed. Imports nothing heavy."""
     import platform
 
-    from streamseg.machine import versions_of
+    from streamseg.core.hardware import versions_of
 
     found: dict[str, str | None] = {
         "streamseg": __version__,
@@ -84,7 +84,7 @@ def _ffmpeg_version() -> str:
 
 def processor() -> dict[str, Any]:
     """Model, cores and the features that matter for inference (Linux: from /proc/cpuinfo)."""
-    from streamseg.machine import this_processor
+    from streamseg.core.hardware import this_processor
 
     here = this_processor()
     return {
@@ -102,7 +102,7 @@ def memory_gib() -> float:
 
 def gpus() -> list[str]:
     """NVIDIA GPUs with memory, driver and compute capability, as nvidia-smi tells them; empty without one."""
-    from streamseg.machine import nvidia_gpus
+    from streamseg.core.hardware import nvidia_gpus
 
     return [", ".join(gpu.values()) for gpu in nvidia_gpus()]
 
@@ -129,7 +129,7 @@ def _installed(package: str, extra: str) -> str:
 
 
 def _tensorrt() -> str:
-    from streamseg.machine import this_machine
+    from streamseg.core.hardware import this_machine
 
     package = next((name for name in ("tensorrt", "tensorrt_rtx") if find_spec(name)), None)
     if package is None:
@@ -150,8 +150,8 @@ def _openvino_devices() -> str:
 
 def engine_store() -> dict[str, Any]:
     """The folder of engines that were built here, their number, and which one runs where none is named."""
-    from streamseg.backends.store import EngineStore
     from streamseg.cli.engines import taken_by_default
+    from streamseg.engines.store import EngineStore
 
     store = EngineStore()
     return {
@@ -164,9 +164,9 @@ def engine_store() -> dict[str, Any]:
 def default_engine() -> dict[str, Any]:
     """Name, hash, precision and input of the default engine, and how long it takes on a synthetic image."""
     from streamseg.backends import load_backend
+    from streamseg.core.types import Frame
     from streamseg.phantom import render_still
-    from streamseg.segment import Segmenter
-    from streamseg.types import Frame
+    from streamseg.segmentation.segmenter import Segmenter
 
     start = time.monotonic_ns()
     backend = load_backend()

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from streamseg.cli.console import one_line, say
 
 if TYPE_CHECKING:
-    from streamseg.errors import EngineMisfit
-    from streamseg.types import Backend
+    from streamseg.core.errors import EngineMisfit
+    from streamseg.core.types import Backend
 
 
 def load_engine(engine: str | None, *, throughput: bool = False) -> Backend:
@@ -20,7 +20,7 @@ def load_engine(engine: str | None, *, throughput: bool = False) -> Backend:
     engine that takes several frames at a time.
     """
     from streamseg.backends import DEFAULT, load_backend
-    from streamseg.errors import EngineMisfit, UsageError
+    from streamseg.core.errors import EngineMisfit, UsageError
 
     try:
         backend = load_backend(engine, throughput=throughput, say=say)
@@ -41,10 +41,10 @@ def load_engine(engine: str | None, *, throughput: bool = False) -> Backend:
 
 def _built_again(engine: str, misfit: EngineMisfit, throughput: bool) -> Backend:
     """The same engine for this machine. Raises EngineError with the refusal, and why building failed."""
-    from streamseg.backends.catalog import load_folder, locate
-    from streamseg.backends.manifest import read_unchecked
-    from streamseg.backends.store import EngineStore
-    from streamseg.errors import EngineError, StreamsegError
+    from streamseg.backends.loading import load_folder, locate
+    from streamseg.core.errors import EngineError, StreamsegError
+    from streamseg.engines.manifest import read_unchecked
+    from streamseg.engines.store import EngineStore
 
     manifest = read_unchecked(locate(engine)).manifest
     say(f"building {manifest.name} for this machine: {'; '.join(misfit.reasons)}")

@@ -13,7 +13,7 @@ from streamseg.cli.console import print_json, say
 from streamseg.cli.options import JsonOption
 
 if TYPE_CHECKING:
-    from streamseg.backends.store import EngineStore
+    from streamseg.engines.store import EngineStore
 
 engines = typer.Typer(
     name="engines",
@@ -30,7 +30,7 @@ def list_engines(as_json: JsonOption = False) -> None:
     Reads the manifests only; verify reads the engines. Times were measured when they were built: milliseconds
     per call, and the ratio to the shipped engine's.
     """
-    from streamseg.backends.store import EngineStore
+    from streamseg.engines.store import EngineStore
 
     store = EngineStore()
     rows = [_row(path) for path in (entry.path for entry in store.entries())]
@@ -58,9 +58,9 @@ def verify(
     Exit code 1 where one is damaged or not what it is called. That an engine does not fit this machine is
     said, and is no damage.
     """
-    from streamseg.backends.catalog import DEFAULT, WEIGHTS
-    from streamseg.backends.store import EngineStore
-    from streamseg.errors import EngineError
+    from streamseg.backends.loading import DEFAULT, WEIGHTS
+    from streamseg.core.errors import EngineError
+    from streamseg.engines.store import EngineStore
 
     store = EngineStore()
     paths = [_named(store, name) for name in names or ()]
@@ -94,8 +94,8 @@ def prune(
     else lies in the store's folder is left alone, and so are engines that hold other files, that are links,
     or that no export gave their name.
     """
-    from streamseg.backends.store import EngineStore
-    from streamseg.backends.upkeep import findings, remove
+    from streamseg.engines.maintenance import findings, remove
+    from streamseg.engines.store import EngineStore
 
     store = EngineStore()
     removed: list[dict[str, Any]] = []
@@ -125,17 +125,17 @@ def prune(
 
 def taken_by_default(store: EngineStore) -> str:
     """Name of the engine that runs where none is named, as far as the manifests tell."""
-    from streamseg.backends.catalog import DEFAULT, WEIGHTS
-    from streamseg.backends.manifest import read_unchecked
-    from streamseg.backends.select import candidates
+    from streamseg.backends.loading import DEFAULT, WEIGHTS
+    from streamseg.engines.manifest import read_unchecked
+    from streamseg.engines.selection import candidates
 
     found = candidates(store, read_unchecked(WEIGHTS / DEFAULT).manifest, say=say)
     return found[0].name if found else DEFAULT
 
 
 def _named(store: EngineStore, name: str) -> Path:
-    from streamseg.backends.catalog import DEFAULT, WEIGHTS
-    from streamseg.errors import UsageError
+    from streamseg.backends.loading import DEFAULT, WEIGHTS
+    from streamseg.core.errors import UsageError
 
     if name == DEFAULT:
         return WEIGHTS / DEFAULT
@@ -149,10 +149,10 @@ def _named(store: EngineStore, name: str) -> Path:
 
 def _row(folder: Path) -> dict[str, Any]:
     """What the list says of an engine; of one whose manifest cannot be read its name and why."""
-    from streamseg.backends.fit import misfits
-    from streamseg.backends.manifest import read_unchecked
-    from streamseg.backends.upkeep import folder_bytes
-    from streamseg.errors import EngineError
+    from streamseg.core.errors import EngineError
+    from streamseg.engines.compatibility import misfits
+    from streamseg.engines.maintenance import folder_bytes
+    from streamseg.engines.manifest import read_unchecked
 
     row: dict[str, Any] = {"name": folder.name, "path": str(folder), "bytes": folder_bytes(folder)}
     try:
@@ -236,8 +236,8 @@ def _number(value: object, digits: int) -> str:
 
 
 def _verdict(store: EngineStore, folder: Path) -> dict[str, Any]:
-    from streamseg.backends.fit import misfits
-    from streamseg.backends.manifest import read_unchecked
+    from streamseg.engines.compatibility import misfits
+    from streamseg.engines.manifest import read_unchecked
 
     problems = store.verify(folder)
     reasons = [] if problems else misfits(read_unchecked(folder).manifest)

@@ -10,7 +10,7 @@ import typer
 from streamseg.cli.console import Progress, print_json, say, stop_on_signals
 from streamseg.cli.engine import load_engine
 from streamseg.cli.options import EngineOption, JsonOption
-from streamseg.errors import UsageError
+from streamseg.core.errors import UsageError
 
 
 def evaluate(
@@ -39,8 +39,8 @@ def evaluate(
     the training data, whose outlines a display withholds, count by their outlines; "states" says how many.
     """
     from streamseg.datasets import open_dataset
-    from streamseg.evaluation import Evaluation
-    from streamseg.segment import Segmenter
+    from streamseg.evaluation.dataset import Evaluation
+    from streamseg.segmentation.segmenter import Segmenter
 
     spacing_mm = None if spacing is None else parse_spacing(spacing)
     samples = open_dataset(data)[:limit]

@@ -76,10 +76,10 @@ def export(
     any other by --engine. The store is engines/ of a checkout, else the user's cache folder;
     STREAMSEG_ENGINES overrides.
     """
-    from streamseg.backends.store import EngineStore
     from streamseg.cli.train import parse_size
+    from streamseg.engines.store import EngineStore
     from streamseg.export.build import export as build
-    from streamseg.export.request import Request
+    from streamseg.export.contract import Request
 
     shape = None if size is None else parse_size(size)
     request = Request(source, backend, precision, shape, batch, data, recipe, better, force)

@@ -13,23 +13,23 @@ import numpy as np
 import typer
 
 from streamseg.capture import open_source
-from streamseg.capture.address import masked, without_credentials
-from streamseg.capture.live_sources import CaptureOptions, is_live, open_live, parse_rate, parse_size
-from streamseg.cli.clip import ReplayOptions, choose_roi
+from streamseg.capture.live import CaptureOptions, is_live, open_live, parse_rate, parse_size
+from streamseg.capture.rtsp.address import masked, without_credentials
 from streamseg.cli.console import Stop, print_json, say, stop_on_signals
 from streamseg.cli.engine import load_engine
-from streamseg.cli.outputs import check_outputs
+from streamseg.cli.latency_table import show_latencies
 from streamseg.cli.process import settle_in
-from streamseg.cli.report import show_latencies
-from streamseg.config import Setup, from_values, load_profile, save_profile
-from streamseg.errors import UsageError
+from streamseg.cli.replay_clip import ReplayOptions, choose_roi
+from streamseg.cli.replay_outputs import check_outputs
+from streamseg.core.errors import UsageError
+from streamseg.core.types import Backend, Roi
 from streamseg.live import LiveOptions, LiveReport, run_live
-from streamseg.segment import Segmenter
-from streamseg.types import Backend, Roi
+from streamseg.live.config import Setup, from_values, load_profile, save_profile
+from streamseg.segmentation.segmenter import Segmenter
 
 if TYPE_CHECKING:
+    from streamseg.core.view import Display, Tap
     from streamseg.recording import RecordSwitch
-    from streamseg.view import Display, Tap
 
 RECORDINGS = Path("recordings")
 """Where the window's key r records to without --record."""
@@ -149,7 +149,7 @@ def _with_region(options: LiveOptions, setup: Setup) -> LiveOptions:
 
 
 def _open_displays(setup: Setup, session: Session, opened: ExitStack) -> list[Display]:
-    from streamseg.render.live import LiveStyle
+    from streamseg.render.live.painter import LiveStyle
 
     displays: list[Display] = []
     if setup.display == "window":
@@ -184,7 +184,7 @@ def _open_taps(
 ) -> tuple[RecordSwitch, list[Tap]]:
     """Records, and what records the run: at once with --record, else when somebody asks for it."""
     from streamseg.recording import LiveRecords, Recording, RecordSwitch
-    from streamseg.render.live import LiveStyle, compose_live
+    from streamseg.render.live.painter import LiveStyle, compose_live
 
     header = {
         "source": _name(setup),
@@ -217,7 +217,7 @@ def _open_taps(
 
 def live_segmenter(backend: Backend) -> Segmenter:
     """With steady outlines, and warm: the first frame must not wait for what is done but once."""
-    from streamseg.steady import Steady
+    from streamseg.segmentation.temporal_filter import Steady
 
     spec = backend.spec
     segmenter = Segmenter(backend, steady=Steady())

@@ -25,7 +25,7 @@ def phantom(
     DIR/train/<subject>_<n>.tif and <subject>_<n>_mask.tif, 580x420; more than half of the masks are empty.
     """
     from streamseg.cli.console import Progress, print_json, say
-    from streamseg.datasets.phantom import write_kaggle
+    from streamseg.datasets.kaggle_writer import write_kaggle
 
     with Progress("phantom", images, "images") as progress:
         nerves = write_kaggle(

@@ -13,8 +13,8 @@ from streamseg.cli.engine import load_engine
 from streamseg.cli.options import EngineOption, ForceOption, JsonOption
 
 if TYPE_CHECKING:
-    from streamseg.cli.clip import ClipRun, ReplayOptions
-    from streamseg.types import Backend
+    from streamseg.cli.replay_clip import ClipRun, ReplayOptions
+    from streamseg.core.types import Backend
 
 
 def replay(
@@ -71,17 +71,17 @@ def replay(
     With --as-recorded a recorded live run is repeated: drops and states, then and now, side by side.
     """
     if as_recorded:
-        from streamseg.cli.as_recorded import check_options, repeat
+        from streamseg.cli.replay_as_recorded import check_options, repeat
 
         check_options(out=out, records=records, roi=roi, max_frames=max_frames, full_frame=full_frame)
         repeat(source, engine=engine, start_seconds=start, as_json=as_json)
         return
     from streamseg.capture import list_clips
-    from streamseg.cli.clip import ReplayOptions
-    from streamseg.cli.outputs import check_outputs, plan_outputs
     from streamseg.cli.process import settle_in
-    from streamseg.errors import UsageError
-    from streamseg.types import Roi
+    from streamseg.cli.replay_clip import ReplayOptions
+    from streamseg.cli.replay_outputs import check_outputs, plan_outputs
+    from streamseg.core.errors import UsageError
+    from streamseg.core.types import Roi
 
     try:
         given = None if roi in ("auto", "none") else Roi.parse(roi)
@@ -109,8 +109,8 @@ def _run_all(
     clips: list[str], plan: list[list[Path]], backend: Backend, options: ReplayOptions, stop: Stop
 ) -> list[ClipRun]:
     """Replay clip after clip; one that fails is reported and does not keep the others from their turn."""
-    from streamseg.cli.clip import run_clip
-    from streamseg.cli.report import show_run
+    from streamseg.cli.latency_table import show_run
+    from streamseg.cli.replay_clip import run_clip
 
     runs = []
     for clip, outputs in zip(clips, plan, strict=True):
@@ -141,7 +141,7 @@ def _summary(source: str, runs: list[ClipRun]) -> dict[str, Any]:
 
 def _conclude(runs: list[ClipRun], folder: bool, stop: Stop) -> None:
     """Leave with the exit code that fits: of the error, else of the signal, else 0."""
-    from streamseg.errors import StreamsegError
+    from streamseg.core.errors import StreamsegError
 
     errors = [run.error for run in runs if run.error is not None]
     if errors and not folder:

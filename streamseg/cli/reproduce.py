@@ -44,8 +44,8 @@ def reproduce(
     what is done costs nothing. The report is written anew after every run and says what is missing.
     """
     from streamseg.cli.train import parse_size
-    from streamseg.errors import UsageError
-    from streamseg.reproduction.material import data_name, gather
+    from streamseg.core.errors import UsageError
+    from streamseg.reproduction.data import data_name, gather
     from streamseg.reproduction.plan import Plan, check_settings, record
     from streamseg.reproduction.report import write_report
     from streamseg.reproduction.runs import Follow, Replication

@@ -12,12 +12,12 @@ from streamseg import __version__
 from streamseg.cli.console import Progress, Stop, print_json, say, stop_on_signals
 from streamseg.cli.engine import load_engine
 from streamseg.cli.options import ForceOption, JsonOption
-from streamseg.cli.outputs import check_outputs
-from streamseg.errors import DataError, UsageError
+from streamseg.cli.replay_outputs import check_outputs
+from streamseg.core.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from streamseg.segment import Segmenter
-    from streamseg.submission import AreaThreshold, Finished, Numbered, Prediction
+    from streamseg.evaluation.kaggle_submission import AreaThreshold, Finished, Numbered, Prediction
+    from streamseg.segmentation.segmenter import Segmenter
 
 
 def submit(
@@ -88,8 +88,8 @@ def _run(
     min_pixels: int | None,
     force: bool,
 ) -> dict[str, Any]:
-    from streamseg.segment import Segmenter
-    from streamseg.submission import Finished, list_test_images, write_submission
+    from streamseg.evaluation.kaggle_submission import Finished, list_test_images, write_submission
+    from streamseg.segmentation.segmenter import Segmenter
 
     listed = list_test_images(images)
     backend = load_engine(engine)
@@ -118,8 +118,8 @@ def _run(
 def _choose(path: Path, last: float | None, segmenter: Segmenter, stop: Stop) -> AreaThreshold:
     """The area threshold that suits labelled images best."""
     from streamseg.datasets import open_dataset, split_last
-    from streamseg.evaluation import confusions
-    from streamseg.submission import choose_min_pixels
+    from streamseg.evaluation.dataset import confusions
+    from streamseg.evaluation.kaggle_submission import choose_min_pixels
 
     data = open_dataset(path)
     data = data if last is None else split_last(data, last)[1]
@@ -146,7 +146,7 @@ def _predict_all(
 
     Goes past images that cannot be read, and raises DataError at the end: then all the rest is finished.
     """
-    from streamseg.submission import predict
+    from streamseg.evaluation.kaggle_submission import predict
 
     rows = {image.number: row for image in images if (row := finished.find(image))}
     if rows:

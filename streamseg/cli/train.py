@@ -51,7 +51,7 @@ def train(
     The run folder holds the log (log.jsonl, TensorBoard), the state to resume from, and weights.safetensors,
     which replay and evaluate take as --engine.
     """
-    from streamseg.errors import UsageError
+    from streamseg.core.errors import UsageError
     from streamseg.nets import NETS, build_net
     from streamseg.training.config import recipe as take_recipe
 
@@ -91,13 +91,13 @@ def _run(
     start: Path | None,
 ) -> dict[str, Any] | None:
     """Train; what came out, or None in all processes but the first."""
-    from streamseg.checkpoint import read_checkpoint
     from streamseg.cli.console import Progress, say, stop_on_signals
     from streamseg.datasets.split import last_block
+    from streamseg.engines.checkpoint import read_checkpoint
     from streamseg.training.data import cache_samples, phantom_samples, twins_of
     from streamseg.training.devices import make_fabric
-    from streamseg.training.loop import fit
     from streamseg.training.sources import open_training_data
+    from streamseg.training.trainer import fit
     from streamseg.training.watch import Watch
 
     begin = read_checkpoint(start).weights if start else None
@@ -154,7 +154,7 @@ def _tell(result: dict[str, Any], as_json: bool) -> None:
 
 def parse_size(text: str) -> tuple[int, int]:
     """Read ``HxW``. Raises UsageError."""
-    from streamseg.errors import UsageError
+    from streamseg.core.errors import UsageError
 
     try:
         height, width = (int(side) for side in text.split("x"))

@@ -8,7 +8,7 @@ from typing import Any
 
 def video_devices(paths: Sequence[str] = ()) -> list[dict[str, Any]]:
     """The machine's video devices and those at ``paths``: formats with sizes and rates, or what is wrong."""
-    from streamseg.capture.v4l2_devices import device_paths, list_devices
+    from streamseg.capture.v4l2.devices import device_paths, list_devices
 
     every = dict.fromkeys([*device_paths(), *paths])
     return [device.to_json() for device in list_devices(every)]

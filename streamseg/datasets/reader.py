@@ -21,8 +21,8 @@ import numpy.typing as npt
 from PIL import Image as Pillow
 from PIL import UnidentifiedImageError
 
-from streamseg.errors import DataError, UsageError
-from streamseg.types import Grey, Mask
+from streamseg.core.errors import DataError, UsageError
+from streamseg.core.types import Grey, Mask
 
 IMAGE_SUFFIXES = {".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp"}
 NERVE, VESSEL = 1, 2

@@ -10,8 +10,8 @@ import re
 
 import numpy as np
 
-from streamseg.errors import DataError
-from streamseg.types import Mask
+from streamseg.core.errors import DataError
+from streamseg.core.types import Mask
 
 _NUMBER = re.compile(r"[0-9]{1,15}")
 """ASCII digits only, and few enough for 64 bits: int() takes more than the format does."""

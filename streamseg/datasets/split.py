@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from streamseg.core.errors import DataError
 from streamseg.datasets.reader import Dataset
-from streamseg.errors import DataError
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import cv2
 
-from streamseg.errors import UsageError
+from streamseg.core.errors import UsageError
 
 _REMEDY = "use --display web or --display none"
 _FONTS = Path("/usr/share/fonts")

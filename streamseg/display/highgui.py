@@ -7,8 +7,8 @@ import locale
 
 import cv2
 
-from streamseg.errors import SinkError
-from streamseg.types import Image
+from streamseg.core.errors import SinkError
+from streamseg.core.types import Image
 
 _WINDOWED = (1280, 720)
 _MOST_PIXELS = 1920 * 1200

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import cv2
 
-from streamseg.types import Image
+from streamseg.core.types import Image
 
 _WAITING = 3
 _CLOSE_S = 1.0

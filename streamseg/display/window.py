@@ -11,14 +11,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from streamseg.core.types import Image
+from streamseg.core.view import Command, View
 from streamseg.display.desktop import usable_desktop
 from streamseg.display.highgui import Window
 from streamseg.display.screensaver import ScreenSaverHold
 from streamseg.display.snapshots import Snapshots
-from streamseg.render.live import LivePainter, LiveStyle, lapsed
-from streamseg.render.live_image import shown_region
-from streamseg.types import Image
-from streamseg.view import Command, View
+from streamseg.render.live.image import shown_region
+from streamseg.render.live.painter import LivePainter, LiveStyle, lapsed
 
 KEYS = "o outline   + - tint   f freeze   s snapshot   r record   w full screen   q quit"
 _REFRESH_NS = 250_000_000
@@ -30,7 +30,7 @@ _STEP = 0.1
 
 
 class WindowDisplay:
-    """An OpenCV window that shows views; see :class:`streamseg.view.Display`.
+    """An OpenCV window that shows views; see :class:`streamseg.core.view.Display`.
 
     Keys: o outline on and off; + and - opacity of its tint; f or space freeze and go on; s snapshot into the
     folder ``snapshots``; r record; w full screen; q, Escape or closing the window quit. Raises UsageError

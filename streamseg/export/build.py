@@ -18,23 +18,23 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from streamseg.backends.catalog import load_folder
 from streamseg.backends.eager import EagerBackend
-from streamseg.backends.fit import misfits
-from streamseg.backends.manifest import Manifest
-from streamseg.backends.store import EngineStore, engine_name
-from streamseg.checkpoint import Checkpoint
+from streamseg.backends.loading import load_folder
+from streamseg.core.errors import GateError, UsageError
+from streamseg.core.files import write_whole
+from streamseg.core.hardware import this_machine
+from streamseg.core.types import Backend
 from streamseg.datasets import Dataset, open_dataset
-from streamseg.errors import GateError, UsageError
+from streamseg.engines.checkpoint import Checkpoint
+from streamseg.engines.compatibility import misfits
+from streamseg.engines.manifest import Manifest
+from streamseg.engines.store import EngineStore, engine_name
 from streamseg.export.built import BUILDERS, Built, Order
+from streamseg.export.contract import Exported, Lines, Reporter, Request
 from streamseg.export.gate import judge
 from streamseg.export.recipe import Frames, Recipe, gather, make_recipe, phantom_recipe, read_recipe
-from streamseg.export.request import Exported, Lines, Reporter, Request
 from streamseg.export.source import is_shipped, resolve
 from streamseg.export.speed import measure_speed
-from streamseg.files import write_whole
-from streamseg.machine import this_machine
-from streamseg.types import Backend
 
 BETTER = {"int8": "fp16", "bf16": "fp32", "fp16": "fp32"}
 """The next better precision; on the processor, which gains nothing by FP16, INT8's is FP32."""

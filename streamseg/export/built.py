@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from streamseg.checkpoint import Checkpoint
-from streamseg.types import Grey
+from streamseg.core.types import Grey
+from streamseg.engines.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -50,9 +50,9 @@ class Builder(Protocol):
 
 
 BUILDERS = {
-    "openvino": "streamseg.export.openvino_engine",
-    "onnx": "streamseg.export.onnx",
-    "tensorrt": "streamseg.export.tensorrt",
-    "compiled": "streamseg.export.compiled",
+    "openvino": "streamseg.export.builders.openvino",
+    "onnx": "streamseg.export.builders.onnx",
+    "tensorrt": "streamseg.export.builders.tensorrt",
+    "compiled": "streamseg.export.builders.compiled",
 }
 """Module of each back end's builder, which is its function ``build``."""

@@ -3,7 +3,7 @@
     python -m streamseg.export.defaults --data DATA RUN [RUN ...]
     python -m streamseg.export.defaults --data DATA                 only the engine, from the shipped weights
 
-averages and folds the runs, finds out what the net's numbers mean (:mod:`streamseg.training.judgement`), and
+averages and folds the runs, finds out what the net's numbers mean (:mod:`streamseg.training.output_calibration`), and
 writes ``streamseg/weights/`` (float16 checkpoint, INT8 engine) and ``calibration/`` (the recipe, and the INT8
 scales that came out); ``--out`` and ``--recipes`` choose other folders. It prints how the judgement was
 fitted and, measured on both, accuracy, calibration and the share of pictures called unlike the training data;
@@ -28,24 +28,24 @@ import numpy as np
 import torch
 
 from streamseg.backends import load_backend
-from streamseg.backends.catalog import DEFAULT, WEIGHTS
-from streamseg.backends.manifest import read_manifest
-from streamseg.backends.store import EngineStore
-from streamseg.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from streamseg.backends.loading import DEFAULT, WEIGHTS
+from streamseg.core.files import write_whole
+from streamseg.core.types import Backend, Frame, Image, InputSpec, Judgement, Segmentation, State
 from streamseg.datasets import Dataset, Sample, open_dataset, split_last
+from streamseg.engines.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from streamseg.engines.manifest import read_manifest
+from streamseg.engines.store import EngineStore
+from streamseg.evaluation.calibration_error import judge_confidence
+from streamseg.evaluation.overlap import Confusion, summarise
 from streamseg.export.build import SCALES_FILE, export
+from streamseg.export.contract import Exported, Lines, Request
 from streamseg.export.recipe import HELD_BACK, VALIDATION_SEED, make_recipe
-from streamseg.export.request import Exported, Lines, Request
-from streamseg.export.unlike import unlike_pictures
-from streamseg.files import write_whole
-from streamseg.metrics import Confusion, summarise
 from streamseg.nets import build_net, fold
-from streamseg.novelty import is_unlike
-from streamseg.reliability import judge_confidence
-from streamseg.segment import Segmenter, content_of
+from streamseg.segmentation.ood_detector import is_unlike
+from streamseg.segmentation.segmenter import Segmenter, content_of
 from streamseg.training.data import phantom_samples
-from streamseg.training.judgement import fit_judgement, video_frames
-from streamseg.types import Backend, Frame, Image, InputSpec, Judgement, Segmentation, State
+from streamseg.training.ood_examples import unlike_pictures
+from streamseg.training.output_calibration import fit_judgement, video_frames
 
 NET = "improved_unet"
 """The net whose weights are shipped."""

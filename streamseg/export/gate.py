@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from streamseg.core.types import Backend, Frame, Segmentation, Tensor
 from streamseg.datasets import Sample
-from streamseg.metrics import Confusion
-from streamseg.segment import Segmenter
-from streamseg.types import Backend, Frame, Segmentation, Tensor
+from streamseg.evaluation.overlap import Confusion
+from streamseg.segmentation.segmenter import Segmenter
 
 MASK_DICE = 0.998
 """FP32, FP16: least mean Dice between the engine's masks and the reference's."""

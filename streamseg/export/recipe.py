@@ -14,11 +14,11 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from streamseg.core.errors import DataError
+from streamseg.core.files import write_whole
+from streamseg.core.types import Grey
 from streamseg.datasets import Dataset, Sample, split_last
-from streamseg.errors import DataError
-from streamseg.files import write_whole
 from streamseg.training.data import phantom_samples
-from streamseg.types import Grey
 
 FORMAT = "streamseg-recipe-1"
 PRESETS = ("mixed", "performance")

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from streamseg.backends.catalog import WEIGHTS
-from streamseg.checkpoint import NETS, Checkpoint, read_checkpoint, write_checkpoint
-from streamseg.errors import MissingExtra, UsageError
-from streamseg.types import InputSpec
+from streamseg.backends.loading import WEIGHTS
+from streamseg.core.errors import MissingExtra, UsageError
+from streamseg.core.types import InputSpec
+from streamseg.engines.checkpoint import NETS, Checkpoint, read_checkpoint, write_checkpoint
 
 SEED = 0
 """Of the random weights of nets that no weights are shipped for."""

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from streamseg.backends.catalog import DEFAULT, WEIGHTS, load_backend
-from streamseg.backends.manifest import read_manifest
+from streamseg.backends.loading import DEFAULT, WEIGHTS, load_backend
+from streamseg.core.types import Backend, Tensor
+from streamseg.engines.manifest import read_manifest
 from streamseg.phantom import render_still
-from streamseg.preprocess import to_tensor
-from streamseg.types import Backend, Tensor
+from streamseg.segmentation.preprocess import to_tensor
 
 WARM_UP, ROUNDS = 3, 25
 

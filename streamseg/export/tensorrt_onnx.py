@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from streamseg.backends.tensorrt_api import complaints, first_of, logger
-from streamseg.errors import EngineError
+from streamseg.backends.tensorrt.runtime import complaints, first_of, logger
+from streamseg.core.errors import EngineError
 
 WEAK_FLAGS = {"fp16": ("FP16",), "int8": ("FP16", "INT8"), "bf16": ("BF16",)}
 """What 8.6 is allowed to compute in; from 10 on the graph's own types decide."""

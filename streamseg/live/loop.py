@@ -23,16 +23,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from streamseg.latency import StageClock
-from streamseg.live.newest import LADDER, NewestFrames, Phase
+from streamseg.capture.screen.region import LiveRegion
+from streamseg.core.latency import StageClock
+from streamseg.core.types import Frame, Grey, Result, Roi, Source
+from streamseg.core.view import Command, Display, Figures, Tap, View
+from streamseg.live.frame_reader import LADDER, NewestFrames, Phase
+from streamseg.live.freeze_detector import StillWatch
 from streamseg.live.presenter import FROZEN_AFTER_NS, Presenter
-from streamseg.live.region import LiveRegion
 from streamseg.live.report import FIGURES_EVERY_NS, LiveReport, Tally
-from streamseg.pipe import Pipe
-from streamseg.segment import Segmenter
-from streamseg.still import StillWatch
-from streamseg.types import Frame, Grey, Result, Roi, Source
-from streamseg.view import Command, Display, Figures, Tap, View
+from streamseg.pipeline.ordered_queue import Pipe
+from streamseg.segmentation.segmenter import Segmenter
 
 POLL_S = 1 / 60
 """The longest sleep of the display's thread."""

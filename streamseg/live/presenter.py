@@ -19,9 +19,9 @@ import time
 from collections import deque
 from dataclasses import dataclass
 
-from streamseg.live.newest import Phase, SourceStatus
-from streamseg.types import Frame, Result, Roi, State
-from streamseg.view import Figures, View
+from streamseg.core.types import Frame, Result, Roi, State
+from streamseg.core.view import Figures, View
+from streamseg.live.frame_reader import Phase, SourceStatus
 
 RETURN_SHARE = 0.8
 """Share of the budget by which an outline ends LAGGING."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from streamseg.errors import UsageError
+from streamseg.core.errors import UsageError
 from streamseg.nets.blocks import PooledNet
 from streamseg.nets.fold import fold
 from streamseg.nets.segnet import SegNet

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from streamseg.errors import EngineError
+from streamseg.core.errors import EngineError
 from streamseg.nets import build_net, fold
 from streamseg.nets.blocks import PooledNet
-from streamseg.nets.lighten import Form, lighten
+from streamseg.nets.merged_upsampling import Form, lighten
 
 if TYPE_CHECKING:
-    from streamseg.checkpoint import Checkpoint
+    from streamseg.engines.checkpoint import Checkpoint
 
 
 class InferenceNet(nn.Module):

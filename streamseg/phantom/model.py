@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from streamseg.types import Grey, Mask
+from streamseg.core.types import Grey, Mask
 
 NO_ECHO_DB = -60.0
 """A coherent echo too weak to see."""

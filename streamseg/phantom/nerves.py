@@ -7,10 +7,10 @@ import math
 import cv2
 import numpy as np
 
+from streamseg.core.types import Mask
 from streamseg.phantom.model import Canvas
 from streamseg.phantom.organs import repaint, rim
 from streamseg.phantom.shapes import Blob, Rng, Window, as_map, noise, soft
-from streamseg.types import Mask
 
 
 def paint_honeycomb(rng: Rng, canvas: Canvas, blob: Blob) -> None:

@@ -15,9 +15,9 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
+from streamseg.core.types import Grey
 from streamseg.phantom.model import Canvas, Map
 from streamseg.phantom.shapes import Rng, as_map, noise
-from streamseg.types import Grey
 
 BANDS = 24
 """Depth bands of constant beam width: neighbours differ by a few per cent, which no eye sees."""

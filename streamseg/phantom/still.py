@@ -5,12 +5,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from streamseg.errors import UsageError
+from streamseg.core.errors import UsageError
+from streamseg.core.types import Roi
 from streamseg.phantom import scan
 from streamseg.phantom.anatomy import build
 from streamseg.phantom.model import Map, PhantomImage
 from streamseg.phantom.shapes import Rng, noise
-from streamseg.types import Roi
 
 NERVE_SHARE = 0.45
 """Part of the seeds that show a nerve when the caller leaves it open."""

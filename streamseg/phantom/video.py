@@ -7,14 +7,14 @@ import math
 import cv2
 import numpy as np
 
-from streamseg.errors import UsageError
+from streamseg.core.errors import UsageError
+from streamseg.core.types import Grey, Mask
 from streamseg.phantom import scan
 from streamseg.phantom.anatomy import build
 from streamseg.phantom.model import Canvas, Map, PhantomImage
 from streamseg.phantom.motion import Motion, Warp
 from streamseg.phantom.shapes import as_map
 from streamseg.phantom.still import check_size, contact
-from streamseg.types import Grey, Mask
 
 LOOKS = 3
 """Compounded looks at most: each costs time in every frame."""

@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from streamseg.errors import SinkError
+from streamseg.core.errors import SinkError
+from streamseg.core.types import Frame, Result
+from streamseg.core.view import View
 from streamseg.recording.worker import Worker
 from streamseg.sinks.records import LineFile, Record, frame_record, header_line, json_line
-from streamseg.types import Frame, Result
-from streamseg.view import View
 
 
 class LiveRecords:

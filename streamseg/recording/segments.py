@@ -12,10 +12,10 @@ import cv2  # Before av: in the other order OpenCV's windows hang.
 import av
 import numpy as np
 
-from streamseg.archive.layout import UNITS_PER_SECOND, video_name
+from streamseg.capture.recording.format import UNITS_PER_SECOND, video_name
+from streamseg.core.types import Image
 from streamseg.sinks.encoder import SHOWN_QUALITY, Encoder
 from streamseg.sinks.target import Target, sink_errors
-from streamseg.types import Image
 
 # At 12 the masks of the recorded frames differ from those of the captured ones no more than when every pixel
 # is changed by at most one grey level (mean Dice 0.987 against 0.990 on the phantom). 8 is no better, 20 is

@@ -6,9 +6,9 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
-from streamseg.errors import StreamsegError
-from streamseg.types import Frame, Result
-from streamseg.view import Command, Tap, View
+from streamseg.core.errors import StreamsegError
+from streamseg.core.types import Frame, Result
+from streamseg.core.view import Command, Tap, View
 
 BEGIN_S = 1.0
 """How long closing waits for a recording that is being begun on a disk that does not answer."""

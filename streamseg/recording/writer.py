@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from streamseg.archive.layout import (
+from streamseg.capture.recording.format import (
     FORMAT,
     RECORDS_NAME,
     end_line,
@@ -22,13 +22,13 @@ from streamseg.archive.layout import (
     segment_line,
     view_line,
 )
-from streamseg.errors import SinkError
+from streamseg.core.errors import SinkError
+from streamseg.core.types import Frame, Image, Result, Roi, State
+from streamseg.core.view import View
 from streamseg.recording.segments import KEPT_QUALITY, SegmentedVideo
 from streamseg.recording.worker import Worker
 from streamseg.sinks.records import LineFile, frame_record, header_line, json_line
 from streamseg.sinks.target import sink_errors
-from streamseg.types import Frame, Image, Result, Roi, State
-from streamseg.view import View
 
 LEAST_FREE = 200 << 20
 """Bytes that are left free on the disk: a system without any space fails in other places."""
@@ -45,7 +45,7 @@ Compose = Callable[[View], Image]
 
 
 class Recording:
-    """A tap that records into a new folder, ``<folder>/<time of the start>``; :mod:`streamseg.archive.layout`
+    """A tap that records into a new folder, ``<folder>/<time of the start>``; :mod:`streamseg.capture.recording.format`
     says what it holds.
 
     The image region is recorded as soon as it is known; before that, and where the encoder is too slow,

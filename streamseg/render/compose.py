@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from streamseg.latency import Percentiles
-from streamseg.render.hud import BACKGROUND, draw_panel
+from streamseg.core.latency import Percentiles
+from streamseg.core.types import Image, Result, Roi
 from streamseg.render.overlay import paint_overlay
+from streamseg.render.replay_panel import BACKGROUND, draw_panel
 from streamseg.render.text import to_bgr
-from streamseg.types import Image, Result, Roi
 
 _SMALLEST_HEIGHT = 480
 """Smaller regions are enlarged to this many rows before drawing, so that lines and letters stay fine."""

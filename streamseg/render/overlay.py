@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from streamseg.core.types import Image, Segmentation, State
 from streamseg.render.text import Colour, to_bgr
-from streamseg.types import Image, Segmentation, State
 
 YELLOW: Colour = (66, 228, 240)
 ORANGE: Colour = (0, 159, 230)

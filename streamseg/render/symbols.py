@@ -9,9 +9,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from streamseg.core.types import Image, State
 from streamseg.render.overlay import STATE_COLOURS
 from streamseg.render.text import Colour
-from streamseg.types import Image, State
 
 HELD = "display frozen"
 """Not a state of the run: the user froze the display. Has words, symbol and colour like the states."""

@@ -2,7 +2,7 @@
 
 The typeface is the one that Pillow carries inside itself: no font file is needed on the machine, and the
 picture is the same with every OpenCV. It has no superscripts and few symbols: those are drawn in
-:mod:`streamseg.render.hud`.
+:mod:`streamseg.render.replay_panel`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 
-from streamseg.types import Grey, Image
+from streamseg.core.types import Grey, Image
 
 Colour = tuple[int, int, int]
 """Blue, green, red, each 0..255."""

@@ -13,12 +13,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from streamseg.errors import DataError, MissingExtra
+from streamseg.core.errors import DataError, MissingExtra
+from streamseg.core.types import Grey
 from streamseg.reproduction import paper
 from streamseg.reproduction.plan import run_folder
 from streamseg.reproduction.results import Results, Run, Values
 from streamseg.reproduction.summary import Summary
-from streamseg.types import Grey
 
 try:
     import matplotlib as mpl

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from streamseg.errors import DataError
-from streamseg.files import write_whole
+from streamseg.core.errors import DataError
+from streamseg.core.files import write_whole
 
 
 def write_text(path: Path, text: str) -> None:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from streamseg.errors import DataError, UsageError
+from streamseg.core.errors import DataError, UsageError
 from streamseg.nets import NETS
 from streamseg.reproduction.files import read_json, write_json
 from streamseg.training.config import OPEN_CHOICES, TrainConfig

@@ -14,10 +14,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from streamseg.document import Block, Bullets, Heading, Paragraph, Picture, to_html, to_markdown
-from streamseg.errors import StreamsegError, UsageError
-from streamseg.files import write_whole
+from streamseg.core.errors import StreamsegError, UsageError
+from streamseg.core.files import write_whole
 from streamseg.nets import NETS
+from streamseg.reporting.document import Block, Bullets, Heading, Paragraph, Picture, to_html, to_markdown
 from streamseg.reproduction import paper, tables
 from streamseg.reproduction.architecture import read_architecture
 from streamseg.reproduction.claims import Claim, judge

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from streamseg.errors import DataError, UsageError
+from streamseg.core.errors import DataError, UsageError
 from streamseg.reproduction.files import read_json
 from streamseg.reproduction.plan import FORMAT, PLAN_FILE, read_plan, run_folder
 

@@ -24,20 +24,20 @@ from lightning_fabric import Fabric
 
 from streamseg import __version__
 from streamseg.backends import load_backend
+from streamseg.core.errors import DataError
+from streamseg.core.files import write_whole
+from streamseg.core.types import Frame, Grey, Mask
 from streamseg.datasets import Dataset, Sample
-from streamseg.errors import DataError
-from streamseg.files import write_whole
-from streamseg.metrics import Confusion
+from streamseg.evaluation.overlap import Confusion
 from streamseg.nets import build_net, count_parameters
+from streamseg.reproduction.data import Material
 from streamseg.reproduction.files import write_json
-from streamseg.reproduction.material import Material
 from streamseg.reproduction.plan import FORMAT, Plan, run_folder
 from streamseg.reproduction.results import RESULT
-from streamseg.segment import Segmenter
-from streamseg.training.folder import LOG, LOSSES, STATE, WEIGHTS
-from streamseg.training.loop import fit
+from streamseg.segmentation.segmenter import Segmenter
+from streamseg.training.run_folder import LOG, LOSSES, STATE, WEIGHTS
+from streamseg.training.trainer import fit
 from streamseg.training.watch import Watch
-from streamseg.types import Frame, Grey, Mask
 
 EPOCH_KEYS = ("epoch", "step", "loss", "dice", "seconds", "images_per_second")
 

@@ -9,8 +9,8 @@ from statistics import fmean
 
 import numpy as np
 
+from streamseg.evaluation.intervals import bootstrap_interval, paired_test
 from streamseg.reproduction.results import Results, Values
-from streamseg.statistics import bootstrap_interval, paired_test
 
 LEVEL = 0.95
 """Of all intervals."""

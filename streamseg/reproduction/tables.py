@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import combinations
 from statistics import fmean
 
-from streamseg.document import Table
+from streamseg.reporting.document import Table
 from streamseg.reproduction import paper
 from streamseg.reproduction.architecture import Architecture
 from streamseg.reproduction.claims import Claim

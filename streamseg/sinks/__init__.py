@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from streamseg.errors import UsageError
+from streamseg.core.errors import UsageError
+from streamseg.core.types import Sink, SourceInfo
 from streamseg.sinks.null import NullSink
 from streamseg.sinks.records import CsvRecords, JsonRecords, read_records
 from streamseg.sinks.video import VideoSink
-from streamseg.types import Sink, SourceInfo
 
 __all__ = ["CsvRecords", "JsonRecords", "NullSink", "VideoSink", "open_sink", "read_records"]
 

@@ -16,11 +16,11 @@ from av.video.frame import PictureType
 from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
 
-from streamseg.errors import SinkError
-from streamseg.geometry import Letterbox
+from streamseg.core.errors import SinkError
+from streamseg.core.geometry import Letterbox
+from streamseg.core.types import Image
 from streamseg.sinks.boxes import cut_unfinished
 from streamseg.sinks.target import Target
-from streamseg.types import Image
 
 KEYFRAME_SECONDS = 1.0
 """A frame that can be decoded alone comes at least this often."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from streamseg.types import Result
+from streamseg.core.types import Result
 
 
 class NullSink:

@@ -19,9 +19,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, ClassVar
 
-from streamseg.errors import DataError, SinkError
+from streamseg.core.errors import DataError, SinkError
+from streamseg.core.types import Result
 from streamseg.sinks.target import Target, sink_errors
-from streamseg.types import Result
 
 FORMAT = "streamseg-records-1"
 Record = dict[str, Any]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from streamseg.errors import SinkError, UsageError
+from streamseg.core.errors import SinkError, UsageError
 
 _NUMBERS = itertools.count()
 

@@ -22,12 +22,12 @@ import cv2  # noqa: F401  # Before av: in the other order OpenCV's windows hang.
 # isort: split
 import av
 
-from streamseg.errors import SinkError
-from streamseg.latency import LatencyRecorder
+from streamseg.core.errors import SinkError
+from streamseg.core.latency import LatencyRecorder
+from streamseg.core.types import Image, Result, SourceInfo
 from streamseg.render import compose, compose_plain
 from streamseg.sinks.encoder import Encoder
 from streamseg.sinks.target import Target, sink_errors
-from streamseg.types import Image, Result, SourceInfo
 
 _FALLBACK_RATE = Fraction(25)
 _FALLBACK_TIME_BASE = Fraction(1, 1_000_000)

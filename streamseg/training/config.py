@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
-from streamseg.errors import UsageError
-from streamseg.types import InputSpec
+from streamseg.core.errors import UsageError
+from streamseg.core.types import InputSpec
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 

@@ -13,16 +13,16 @@ import platformdirs
 import torch
 from torch import Tensor
 
-from streamseg.datasets import twins
+from streamseg.core.errors import DataError
+from streamseg.core.geometry import Letterbox
+from streamseg.core.types import InputSpec
+from streamseg.datasets import near_duplicates as twins
+from streamseg.datasets.near_duplicates import Twins, find_twins
 from streamseg.datasets.reader import Dataset, Sample
-from streamseg.datasets.twins import Twins, find_twins
-from streamseg.errors import DataError
-from streamseg.geometry import Letterbox
 from streamseg.phantom import render_still
-from streamseg.preprocess import letterbox_for
+from streamseg.segmentation.preprocess import letterbox_for
 from streamseg.training.cache import Batch, Cache
 from streamseg.training.kept import Planes, Prepared, keep
-from streamseg.types import InputSpec
 
 __all__ = ["Batch", "Cache", "cache_samples", "load_batches", "phantom_samples", "twins_of"]
 
@@ -74,7 +74,7 @@ def cache_samples(
     folder: Path | None = None,
     advance: Callable[[], None] = lambda: None,
 ) -> Cache:
-    """Letterbox samples to the spec's size, exactly as :mod:`streamseg.preprocess` does at inference.
+    """Letterbox samples to the spec's size, exactly as :mod:`streamseg.segmentation.preprocess` does at inference.
 
     A :class:`Dataset` is kept in a folder and memory-mapped where ``folder`` is given or the cache exceeds
     LARGE_BYTES (then below the user's cache folder): the next call finds it there, unless a file's name, size

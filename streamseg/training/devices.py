@@ -10,7 +10,7 @@ from typing import Literal, cast
 
 import torch
 
-from streamseg.errors import MissingExtra, StreamsegError, UsageError
+from streamseg.core.errors import MissingExtra, StreamsegError, UsageError
 from streamseg.training.config import Precision
 
 try:

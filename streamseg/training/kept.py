@@ -25,10 +25,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from streamseg.core.errors import DataError, SinkError
+from streamseg.core.types import InputSpec
 from streamseg.datasets.reader import Dataset
-from streamseg.errors import DataError, SinkError
 from streamseg.training.cache import Cache
-from streamseg.types import InputSpec
 
 FORMAT = 1
 """Part of every cache's name: to be raised when decoding, letterboxing or the files change."""

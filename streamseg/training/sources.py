@@ -8,9 +8,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from streamseg.core.errors import UsageError
+from streamseg.core.files import write_whole
 from streamseg.datasets import Dataset, open_dataset
-from streamseg.errors import UsageError
-from streamseg.files import write_whole
 from streamseg.training.data import phantom_samples
 
 PHANTOMS = 200

@@ -8,9 +8,9 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from streamseg.core.types import InputSpec
 from streamseg.training.config import TrainConfig
 from streamseg.training.data import Cache, load_batches
-from streamseg.types import InputSpec
 
 BATCH = 16
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from streamseg.training.folder import History
+from streamseg.training.run_folder import History
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from streamseg.checkpoint import write_checkpoint
-from streamseg.errors import UsageError
+from streamseg.core.errors import UsageError
+from streamseg.engines.checkpoint import write_checkpoint
 from streamseg.training.config import TrainConfig
 
 

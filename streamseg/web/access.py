@@ -21,7 +21,7 @@ from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from streamseg.errors import UsageError
+from streamseg.core.errors import UsageError
 
 _TOKEN = re.compile(r"[A-Za-z0-9._~-]{12,200}")
 SAFE_HEADERS = {

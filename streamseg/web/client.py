@@ -11,7 +11,7 @@ from typing import Any
 
 from starlette.websockets import WebSocket
 
-from streamseg.latency import Percentiles
+from streamseg.core.latency import Percentiles
 from streamseg.web.message import Packet
 
 BEAT_S = 0.05

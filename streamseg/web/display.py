@@ -6,14 +6,14 @@ import socket
 import time
 
 from streamseg import __version__
-from streamseg.errors import SinkError, UsageError
-from streamseg.render.hud import DISCLAIMER
-from streamseg.render.live_style import EXPIRED
+from streamseg.core.errors import SinkError, UsageError
+from streamseg.core.types import State
+from streamseg.core.view import Command, View
+from streamseg.render.live.style import EXPIRED
 from streamseg.render.overlay import STATE_COLOURS
+from streamseg.render.replay_panel import DISCLAIMER
 from streamseg.render.symbols import HELD, STATE_WORDS, state_colours
 from streamseg.render.text import Colour
-from streamseg.types import State
-from streamseg.view import Command, View
 from streamseg.web.access import Access, is_loopback
 from streamseg.web.app import build
 from streamseg.web.client import MAX_BYTES

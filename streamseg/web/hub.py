@@ -16,9 +16,9 @@ from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from streamseg.errors import SinkError
-from streamseg.latency import Percentiles
-from streamseg.view import Command, View
+from streamseg.core.errors import SinkError
+from streamseg.core.latency import Percentiles
+from streamseg.core.view import Command, View
 from streamseg.web.client import BEAT_S, Client, Dropped, number
 from streamseg.web.message import Packet, encode_picture
 from streamseg.web.status import Status

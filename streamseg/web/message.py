@@ -18,11 +18,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from streamseg.errors import SinkError
-from streamseg.latency import Percentiles
-from streamseg.render.live_style import lapsed
-from streamseg.types import Image, Roi, Segmentation
-from streamseg.view import Figures, View
+from streamseg.core.errors import SinkError
+from streamseg.core.latency import Percentiles
+from streamseg.core.types import Image, Roi, Segmentation
+from streamseg.core.view import Figures, View
+from streamseg.render.live.style import lapsed
 
 _GREY_TOLERANCE = 4
 """Channels that differ by no more show no colour that eyes could see; video codecs add that much to grey."""

@@ -14,7 +14,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from streamseg.errors import SinkError, UsageError
+from streamseg.core.errors import SinkError, UsageError
 
 HTTP_S = 10.0
 """No plain HTTP connection lives longer: our answers are small, and who sends drop by drop ends here."""

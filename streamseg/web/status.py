@@ -9,9 +9,9 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
 
-from streamseg.latency import Percentiles
-from streamseg.types import State
-from streamseg.view import Figures, View
+from streamseg.core.latency import Percentiles
+from streamseg.core.types import State
+from streamseg.core.view import Figures, View
 
 PATIENCE_S = 5.0
 """Longer without a view, or with the segmentation lagging, is called unhealthy."""

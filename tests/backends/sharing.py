@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from streamseg.types import Backend, InputSpec, Tensor
+from streamseg.core.types import Backend, InputSpec, Tensor
 
 SPEC = InputSpec(16, 24, mean=0.0, std=1.0, threshold=0.5, min_area=0.001)
 LONG_S = 30.0

@@ -10,10 +10,10 @@ import numpy as np
 import openvino as ov
 from openvino import opset13 as ops
 
-from streamseg.backends.manifest import FILE_NAME, SEAL, Manifest, seal_of
-from streamseg.backends.store import EngineStore, engine_name
-from streamseg.machine import this_processor, versions_of
-from streamseg.types import InputSpec
+from streamseg.core.hardware import this_processor, versions_of
+from streamseg.core.types import InputSpec
+from streamseg.engines.manifest import FILE_NAME, SEAL, Manifest, seal_of
+from streamseg.engines.store import EngineStore, engine_name
 
 SPEC = InputSpec(32, 48, mean=0.25, std=0.25, threshold=0.5, min_area=0.001)
 DESCRIBED = Manifest(

@@ -13,13 +13,13 @@ torch = pytest.importorskip("torch", reason="the compiled back end needs torch (
 from streamseg.backends import compiled  # noqa: E402
 from streamseg.backends.compiled import CACHE, OPTIONS, WEIGHTS, load, type_shares  # noqa: E402
 from streamseg.backends.eager import EagerBackend  # noqa: E402
-from streamseg.backends.manifest import Manifest  # noqa: E402
-from streamseg.checkpoint import Checkpoint, read_checkpoint, write_checkpoint  # noqa: E402
-from streamseg.errors import EngineError, MissingExtra  # noqa: E402
+from streamseg.core.errors import EngineError, MissingExtra  # noqa: E402
+from streamseg.core.types import Backend, InputSpec  # noqa: E402
+from streamseg.engines.checkpoint import Checkpoint, read_checkpoint, write_checkpoint  # noqa: E402
+from streamseg.engines.manifest import Manifest  # noqa: E402
+from streamseg.export.builders.compiled import build  # noqa: E402
 from streamseg.export.built import Order  # noqa: E402
-from streamseg.export.compiled import build  # noqa: E402
 from streamseg.nets import build_net, fold  # noqa: E402
-from streamseg.types import Backend, InputSpec  # noqa: E402
 
 SPEC = InputSpec(32, 32, mean=0.25, std=0.25, threshold=0.5)
 FINGERPRINT = "0" * 64
@@ -121,7 +121,7 @@ def test_an_engine_of_other_precision_than_asked_is_not_built(
         def close(self) -> None: ...
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr("streamseg.export.compiled.CompiledBackend", Half)
+    monkeypatch.setattr("streamseg.export.builders.compiled.CompiledBackend", Half)
     with pytest.raises(EngineError, match="asked for bf16"):
         build(Order(checkpoint, "bf16"), tmp_path)
 

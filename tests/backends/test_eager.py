@@ -11,10 +11,10 @@ torch = pytest.importorskip("torch", reason="the eager back end needs the extra 
 
 from streamseg.backends import load_backend  # noqa: E402
 from streamseg.backends.eager import EagerBackend  # noqa: E402
-from streamseg.checkpoint import read_checkpoint, write_checkpoint  # noqa: E402
-from streamseg.errors import EngineError, MissingExtra  # noqa: E402
+from streamseg.core.errors import EngineError, MissingExtra  # noqa: E402
+from streamseg.core.types import Backend, InputSpec  # noqa: E402
+from streamseg.engines.checkpoint import read_checkpoint, write_checkpoint  # noqa: E402
 from streamseg.nets import build_net, fold  # noqa: E402
-from streamseg.types import Backend, InputSpec  # noqa: E402
 
 SPEC = InputSpec(32, 48, mean=0.25, std=0.25, threshold=0.5)
 TENSOR = np.random.default_rng(0).normal(size=(1, 1, 32, 48)).astype(np.float32)
@@ -81,7 +81,7 @@ def test_without_torch_it_names_the_extra(checkpoints: dict[bool, Path]) -> None
     code = (
         "import sys; sys.modules['torch'] = None\n"
         "from streamseg.backends import load_backend\n"
-        "from streamseg.errors import MissingExtra\n"
+        "from streamseg.core.errors import MissingExtra\n"
         f"load_backend({str(checkpoints[True])!r})\n"
         "try:\n"
         f"    load_backend({str(checkpoints[True])!r}, backend='eager')\n"

@@ -7,8 +7,8 @@ import pytest
 
 from streamseg.backends import FakeBackend
 from streamseg.backends.fake import ellipse
-from streamseg.errors import EngineError
-from streamseg.types import Backend, InputSpec
+from streamseg.core.errors import EngineError
+from streamseg.core.types import Backend, InputSpec
 
 SPEC = InputSpec(32, 48, mean=0.25, std=0.25, threshold=0.5)
 ZEROS = np.zeros((1, 1, 32, 48), np.float32)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from streamseg.backends.fake import FakeBackend
-from streamseg.backends.openvino import OpenVINOBackend
+from streamseg.backends.openvino.backend import OpenVINOBackend
 from streamseg.backends.shared import Lane, SharedEngine
-from streamseg.errors import EngineError
-from streamseg.types import Backend, InputSpec, Tensor
+from streamseg.core.errors import EngineError
+from streamseg.core.types import Backend, InputSpec, Tensor
 from tests.backends.sharing import LONG_S, SPEC, Asking, Gate, Rows, tensor, until
 from tests.backends.small_engines import small_model
 

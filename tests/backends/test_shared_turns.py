@@ -6,7 +6,7 @@ import time
 import pytest
 
 from streamseg.backends.shared import Lane, SharedEngine
-from streamseg.errors import EngineError
+from streamseg.core.errors import EngineError
 from tests.backends.sharing import LONG_S, Asking, Gate, Rows, tensor, until
 
 

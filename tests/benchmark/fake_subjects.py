@@ -12,7 +12,7 @@ import numpy as np
 from streamseg.backends import FakeBackend
 from streamseg.benchmark.nets.regime import Regime
 from streamseg.benchmark.subject import Point, Subject
-from streamseg.types import InputSpec, Tensor
+from streamseg.core.types import InputSpec, Tensor
 
 SPEC = InputSpec(32, 48, mean=0.25, std=0.25, threshold=0.5, min_area=0.001)
 SHORT = Regime(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 from streamseg.backends import FakeBackend
-from streamseg.types import InputSpec, Result
+from streamseg.core.types import InputSpec, Result
 
 SPEC = InputSpec(32, 48, mean=0.25, std=0.25, threshold=0.5, min_area=0.001)
 

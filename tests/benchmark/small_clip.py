@@ -7,9 +7,9 @@ import numpy as np
 
 from streamseg.benchmark.pipeline.clip import Clip
 from streamseg.capture import open_source
+from streamseg.core.types import Roi
 from streamseg.sinks.encoder import Encoder
 from streamseg.sinks.target import Target
-from streamseg.types import Roi
 
 HEIGHT, WIDTH, FRAMES, RATE = 96, 160, 12, 30
 REGION = Roi(16, 8, 128, 80)

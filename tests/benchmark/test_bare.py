@@ -11,7 +11,7 @@ import pytest
 from streamseg.benchmark.bare import read_results
 from streamseg.benchmark.rows import COMMON
 from streamseg.benchmark.subject import Point, subject_key
-from streamseg.errors import DataError
+from streamseg.core.errors import DataError
 
 ROW = {"net": "unet", "backend": "openvino", "precision": "int8", "height": 192, "width": 224, "batch": 1}
 

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from streamseg.benchmark.flops import Work, work_of, work_of_module
-from streamseg.errors import UsageError
+from streamseg.core.errors import UsageError
 
 GIGA = {
     ("unet", (192, 256), True): 20.9,

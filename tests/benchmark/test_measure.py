@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from streamseg.benchmark.measure import Spread, Timing, calls_for, interleave, seconds_of, speedup
-from streamseg.errors import StallError
+from streamseg.core.errors import StallError
 
 MS = 1_000_000
 

@@ -11,8 +11,8 @@ import pytest
 from streamseg.backends.fake import FakeBackend
 from streamseg.benchmark import provenance as module
 from streamseg.benchmark.provenance import Bystanders, Ticks, last_level_cache, machine_name, provenance
-from streamseg.machine import Machine
-from streamseg.types import InputSpec
+from streamseg.core.hardware import Machine
+from streamseg.core.types import InputSpec
 
 
 def test_a_result_says_where_it_is_from() -> None:

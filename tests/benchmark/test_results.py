@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from streamseg.benchmark.results import read_result, table, write_result
-from streamseg.errors import DataError
+from streamseg.core.errors import DataError
 
 
 def test_a_table_for_people() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from streamseg.benchmark.rows import finish_run, read_rows, start_run, write_rows
-from streamseg.errors import DataError
+from streamseg.core.errors import DataError
 
 
 def rows() -> list[dict[str, object]]:

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from streamseg.checkpoint import NETS, Checkpoint
-from streamseg.errors import EngineError, UsageError
+from streamseg.core.errors import EngineError, UsageError
+from streamseg.engines.checkpoint import NETS, Checkpoint
 from streamseg.export.source import resolve
-from streamseg.segment import Segmenter
+from streamseg.segmentation.segmenter import Segmenter
 
 torch = pytest.importorskip("torch")
 

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from streamseg.benchmark.watch import Watch
-from streamseg.errors import StallError
+from streamseg.core.errors import StallError
 
 
 def test_answers_and_errors_pass_through() -> None:

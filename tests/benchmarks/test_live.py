@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from benchmarks import live_age, live_common, live_rate, live_soak
-from streamseg.types import Frame, Roi, Segmentation, State
-from streamseg.view import View
+from streamseg.core.types import Frame, Roi, Segmentation, State
+from streamseg.core.view import View
 
 MS = 1_000_000
 

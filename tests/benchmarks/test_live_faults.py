@@ -5,8 +5,8 @@ import pytest
 
 from benchmarks import live_fault_account as told
 from benchmarks.live_fault_scene import DiscEngine, Seen, off_by, picture
-from streamseg.segment import Segmenter
-from streamseg.types import Frame, State
+from streamseg.core.types import Frame, State
+from streamseg.segmentation.segmenter import Segmenter
 
 S = 1_000_000_000
 

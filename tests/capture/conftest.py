@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.capture.v4l2_device import Child, EmulatedDevice, emulated_device
+from tests.capture.v4l2.device import Child, EmulatedDevice, emulated_device
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ import numpy.typing as npt
 import av
 
 from streamseg.capture import open_source
-from streamseg.errors import StreamsegError
-from streamseg.types import Frame, Image
+from streamseg.core.errors import StreamsegError
+from streamseg.core.types import Frame, Image
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 WIDTH, HEIGHT = 96, 64

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from streamseg.types import Grey, Image, Roi
+from streamseg.core.types import Grey, Image, Roi
 
 SIZES = ((640, 480), (800, 600), (1280, 720), (1920, 1080))
 THEMES = ((0, 0, 0), (1, 1, 1), (40, 36, 34), (55, 50, 60), (90, 60, 30), (225, 225, 225), (250, 245, 240))

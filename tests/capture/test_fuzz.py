@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from streamseg.errors import StreamsegError
-from streamseg.types import Frame
+from streamseg.core.errors import StreamsegError
+from streamseg.core.types import Frame
 from tests.capture.dicoms import encoded
 from tests.capture.media import picture, read_all, write_video
 

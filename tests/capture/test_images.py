@@ -11,7 +11,7 @@ import pytest
 from PIL import Image as Pillow
 
 from streamseg.capture import open_source
-from streamseg.errors import SourceError, UsageError
+from streamseg.core.errors import SourceError, UsageError
 from tests.capture.media import SHARED, number_of, picture, read_all
 
 

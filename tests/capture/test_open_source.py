@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from streamseg.capture import list_clips, open_source
-from streamseg.capture.dicom import DicomSource
+from streamseg.capture.dicom.source import DicomSource
 from streamseg.capture.images import ImageSource
-from streamseg.capture.video import VideoSource
-from streamseg.errors import SourceError, StreamsegError, UsageError
-from streamseg.types import Source
+from streamseg.capture.video.source import VideoSource
+from streamseg.core.errors import SourceError, StreamsegError, UsageError
+from streamseg.core.types import Source
 from tests.capture.dicoms import write_dicom
 from tests.capture.media import picture, write_video
 

@@ -13,8 +13,8 @@ import pytest
 
 from streamseg.capture import open_source
 from streamseg.capture.paced import PacedSource
-from streamseg.errors import SourceCut
-from streamseg.types import Frame, Source, SourceInfo
+from streamseg.core.errors import SourceCut
+from streamseg.core.types import Frame, Source, SourceInfo
 
 MS = 1_000_000
 

@@ -5,8 +5,8 @@ import pytest
 
 from streamseg.capture import open_source
 from streamseg.capture.phantom import PhantomSource
-from streamseg.errors import UsageError
-from streamseg.types import Source
+from streamseg.core.errors import UsageError
+from streamseg.core.types import Source
 
 SMALL = "phantom:?frames=4&size=96x64"
 

@@ -17,8 +17,8 @@ import openvino as ov
 import pytest
 from openvino import opset13 as ops
 
-from streamseg.backends.manifest import Manifest
-from streamseg.types import InputSpec
+from streamseg.core.types import InputSpec
+from streamseg.engines.manifest import Manifest
 
 HEIGHT, WIDTH, RATE = 64, 96, 25
 ClipWriter = Callable[..., Path]

@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streamseg import __version__, machine
+from streamseg import __version__
 from streamseg.cli import main
 from streamseg.cli.video_devices import device_lines
-from tests.capture.v4l2_device import Mode, emulated_device
+from streamseg.core import hardware as machine
+from tests.capture.v4l2.device import Mode, emulated_device
 
 doctor = importlib.import_module("streamseg.cli.doctor")  # the package's attribute is the command itself
 SECTIONS = {

@@ -9,13 +9,14 @@ from types import ModuleType
 
 import pytest
 
-from streamseg.backends import DEFAULT, catalog
-from streamseg.backends.manifest import Manifest, read_manifest
-from streamseg.backends.store import EngineStore
+from streamseg.backends import DEFAULT
+from streamseg.backends import loading as catalog
 from streamseg.cli import main
 from streamseg.cli.engine import load_engine
-from streamseg.errors import EngineError, GateError, MissingExtra, UsageError
-from streamseg.machine import Machine, this_machine
+from streamseg.core.errors import EngineError, GateError, MissingExtra, UsageError
+from streamseg.core.hardware import Machine, this_machine
+from streamseg.engines.manifest import Manifest, read_manifest
+from streamseg.engines.store import EngineStore
 from tests.backends.small_engines import SPEC, rewrite, small_model, store_engine, write_engine
 
 NOWHERE = Machine("another", ("neon",))

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from streamseg.backends import DEFAULT, catalog
-from streamseg.backends.manifest import read_manifest
-from streamseg.backends.store import EngineStore
+from streamseg.backends import DEFAULT
+from streamseg.backends import loading as catalog
 from streamseg.cli import main
-from streamseg.machine import Machine
+from streamseg.core.hardware import Machine
+from streamseg.engines.manifest import read_manifest
+from streamseg.engines.store import EngineStore
 from tests.backends.small_engines import store_engine
 
 NOWHERE = Machine("another", ("neon",))

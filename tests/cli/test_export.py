@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from streamseg.backends.store import EngineStore
 from streamseg.cli import main
+from streamseg.engines.store import EngineStore
 from streamseg.export.recipe import Draw, Recipe
 from tests.export.test_build import black_data
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from streamseg.cli import main
-from streamseg.config import FOLDER_VARIABLE, load_profile
+from streamseg.live.config import FOLDER_VARIABLE, load_profile
 from streamseg.sinks import read_records
 from tests.cli.conftest import ClipWriter
 from tests.rtsp_server.server import serve, why_not

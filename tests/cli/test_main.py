@@ -12,7 +12,7 @@ import pytest
 
 from streamseg import __version__, cli
 from streamseg.cli import main
-from streamseg.errors import EngineError, UsageError
+from streamseg.core.errors import EngineError, UsageError
 
 HEAVY = ("numpy", "cv2", "av", "openvino", "torch", "pydicom", "rich")
 

@@ -5,7 +5,7 @@ import typer
 from typer.testing import CliRunner
 
 from streamseg.cli.phantom import phantom
-from streamseg.errors import UsageError
+from streamseg.core.errors import UsageError
 
 
 @pytest.fixture

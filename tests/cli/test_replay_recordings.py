@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from streamseg.cli import main
+from streamseg.core.types import Roi, State
+from streamseg.core.view import View
 from streamseg.recording import Recording
 from streamseg.sinks import read_records
-from streamseg.types import Roi, State
-from streamseg.view import View
 from tests.cli.conftest import HEIGHT, WIDTH, ClipWriter, count_frames, disc
 from tests.recording.runs import HEADER, found_in, frame_of, record, tell, wait_for
 

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from streamseg import submission
 from streamseg.cli import main
-from streamseg.datasets.phantom import write_kaggle
+from streamseg.datasets.kaggle_writer import write_kaggle
 from streamseg.datasets.rle import decode
+from streamseg.evaluation.dataset import kaggle_submission as submission
 from tests.cli.conftest import HEIGHT, WIDTH
 
 NUMBERS = (1, 2, 9, 10, 21)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from streamseg.checkpoint import read_checkpoint
 from streamseg.cli import main
-from streamseg.datasets.phantom import write_kaggle
+from streamseg.datasets.kaggle_writer import write_kaggle
+from streamseg.engines.checkpoint import read_checkpoint
 from tests.forked import fork
 from tests.training.runs import train_interruptibly
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from streamseg.core.errors import DataError, UsageError
 from streamseg.datasets import open_dataset
 from streamseg.datasets.reader import survey
-from streamseg.errors import DataError, UsageError
 
 SHARED = Path(__file__).parents[2] / "../shared/data/usgra-seg"
 

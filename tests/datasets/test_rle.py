@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from streamseg.core.errors import DataError
 from streamseg.datasets.rle import decode, encode
-from streamseg.errors import DataError
 
 shapes = st.tuples(st.integers(1, 12), st.integers(1, 12))
 

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamseg.core.errors import DataError
 from streamseg.datasets import Dataset, folds, last_block, split_last
 from streamseg.datasets.reader import Entry
-from streamseg.errors import DataError
 
 
 def entries(subjects):

@@ -12,8 +12,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from streamseg.core.types import State
 from streamseg.render.symbols import state_colours
-from streamseg.types import State
 from tests.display.desktops import HEIGHT, WIDTH, open_desktop, wait_for
 
 SOURCE = "phantom:?seed=3&frames=9000&fps=30&size=729x582&nerve=always"

@@ -11,8 +11,8 @@ from pathlib import Path
 import cv2
 import pytest
 
+from streamseg.core.errors import UsageError
 from streamseg.display import desktop
-from streamseg.errors import UsageError
 from tests.display.desktops import needs_desktop, open_desktop
 
 ROOT = Path(__file__).parents[2]
@@ -23,7 +23,7 @@ os.environ.pop("LD_DEBUG", None)  # of this process only, not of those that it s
 import cv2
 import av
 from streamseg.display import WindowDisplay
-from streamseg.errors import StreamsegError
+from streamseg.core.errors import StreamsegError
 try:
     WindowDisplay("streamseg test").close()
 except StreamsegError as error:

@@ -10,13 +10,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from streamseg.core.types import State
+from streamseg.core.view import Command
 from streamseg.display import window as module
-from streamseg.render.live import LivePainter
-from streamseg.render.live_layout import Layout
+from streamseg.render.live.layout import Layout
+from streamseg.render.live.painter import LivePainter
 from streamseg.render.overlay import YELLOW
-from streamseg.types import State
-from streamseg.view import Command
-from tests.render.live_examples import view
+from tests.render.live.examples import view
 
 SIZE = (640, 480)
 

@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 import pytest
 
-from streamseg.render.hud import BACKGROUND
-from streamseg.render.live_layout import Layout
+from streamseg.core.types import State
+from streamseg.render.live.layout import Layout
 from streamseg.render.overlay import YELLOW
+from streamseg.render.replay_panel import BACKGROUND
 from streamseg.render.symbols import HELD, state_colours
-from streamseg.types import State
 from tests.capture.media import write_video
 from tests.display.desktops import HEIGHT, WIDTH, Desktop, needs_desktop, open_desktop, wait_for
 
@@ -208,7 +208,7 @@ _OPEN = """
 import json, sys, threading
 from pathlib import Path
 from streamseg.display import WindowDisplay
-from tests.render.live_examples import view
+from tests.render.live.examples import view
 for _ in range(2):
     display = WindowDisplay("streamseg twice")
     display.show(view())

@@ -10,11 +10,11 @@ import time
 from pathlib import Path
 
 from streamseg.capture import open_source
+from streamseg.core.errors import StreamsegError
+from streamseg.core.types import Frame, State
+from streamseg.core.view import Figures, View
 from streamseg.display import WindowDisplay
-from streamseg.errors import StreamsegError
-from streamseg.types import Frame, State
-from streamseg.view import Figures, View
-from tests.render.live_examples import view
+from tests.render.live.examples import view
 
 
 def tell(*words: object) -> None:

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from streamseg.backends import load_backend
-from streamseg.backends.manifest import read_manifest
-from streamseg.backends.store import EngineStore
-from streamseg.backends.upkeep import leftovers
-from streamseg.errors import EngineError, GateError, StreamsegError, UsageError
+from streamseg.core.errors import EngineError, GateError, StreamsegError, UsageError
+from streamseg.engines.maintenance import leftovers
+from streamseg.engines.manifest import read_manifest
+from streamseg.engines.store import EngineStore
 from streamseg.export.build import RECIPE_FILE, SCALES_FILE, export, rebuild
+from streamseg.export.contract import Exported, Lines, Request
 from streamseg.export.recipe import Draw, Recipe, frame_hash
-from streamseg.export.request import Exported, Lines, Request
 
 pytest.importorskip("torch")
 pytest.importorskip("nncf")

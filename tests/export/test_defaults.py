@@ -7,18 +7,18 @@ import pytest
 import torch
 
 from streamseg.backends import FakeBackend
-from streamseg.backends.catalog import load_folder
-from streamseg.backends.manifest import read_manifest
-from streamseg.backends.store import EngineStore
-from streamseg.checkpoint import read_checkpoint, write_checkpoint
+from streamseg.backends.loading import load_folder
+from streamseg.core.types import InputSpec, Judgement
 from streamseg.datasets import Sample
+from streamseg.engines.checkpoint import read_checkpoint, write_checkpoint
+from streamseg.engines.manifest import read_manifest
+from streamseg.engines.store import EngineStore
+from streamseg.export.contract import Exported
 from streamseg.export.defaults import accuracy, add_judgement, ship, unlike_shares, write_weights
-from streamseg.export.request import Exported
-from streamseg.export.unlike import unlike_pictures
 from streamseg.nets import build_net
-from streamseg.novelty import FEATURES, write_reference
 from streamseg.phantom import render_still
-from streamseg.types import InputSpec, Judgement
+from streamseg.segmentation.ood_detector import FEATURES, write_reference
+from streamseg.training.ood_examples import unlike_pictures
 from tests.backends.small_engines import small_model, store_engine
 
 SPEC = InputSpec(32, 48, mean=0.25, std=0.25, threshold=0.5)

@@ -8,10 +8,10 @@ import pytest
 
 from streamseg.backends import FakeBackend
 from streamseg.backends.fake import ellipse
+from streamseg.core.errors import EngineError
+from streamseg.core.types import InputSpec, Tensor
 from streamseg.datasets import Sample
-from streamseg.errors import EngineError
 from streamseg.export.gate import DICE_LOST, MASK_DICE, judge
-from streamseg.types import InputSpec, Tensor
 
 SPEC = InputSpec(64, 96, mean=0.25, std=0.25, threshold=0.5)
 SHAPE = (128, 192)

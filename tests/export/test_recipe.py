@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from streamseg.core.errors import DataError
 from streamseg.datasets import Dataset, open_dataset
-from streamseg.datasets.phantom import write_kaggle
-from streamseg.errors import DataError
+from streamseg.datasets.kaggle_writer import write_kaggle
 from streamseg.export.recipe import Draw, Recipe, frame_hash, gather, make_recipe, phantom_recipe, read_recipe
 
 ROOT = Path(__file__).parents[2]

@@ -7,13 +7,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from streamseg.backends.catalog import WEIGHTS  # noqa: E402
 from streamseg.backends.eager import EagerBackend  # noqa: E402
-from streamseg.checkpoint import Checkpoint, read_checkpoint, write_checkpoint  # noqa: E402
-from streamseg.errors import EngineError, UsageError  # noqa: E402
+from streamseg.backends.loading import WEIGHTS  # noqa: E402
+from streamseg.core.errors import EngineError, UsageError  # noqa: E402
+from streamseg.core.types import InputSpec  # noqa: E402
+from streamseg.engines.checkpoint import Checkpoint, read_checkpoint, write_checkpoint  # noqa: E402
 from streamseg.export.source import is_shipped, resolve  # noqa: E402
 from streamseg.nets import build_net  # noqa: E402
-from streamseg.types import InputSpec  # noqa: E402
 
 SPEC = InputSpec(64, 96, mean=0.25, std=0.25, threshold=0.5)
 

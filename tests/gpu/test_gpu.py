@@ -13,11 +13,11 @@ torch = pytest.importorskip("torch", reason="needs torch built for CUDA")
 
 from benchmarks import gpu_checks  # noqa: E402
 from benchmarks.gpu_variants import Absent, Point, Variant, make, phantoms  # noqa: E402
-from streamseg.backends.cuda import CudaRunner  # noqa: E402
-from streamseg.errors import EngineError  # noqa: E402
+from streamseg.backends.cuda.runner import CudaRunner  # noqa: E402
+from streamseg.core.errors import EngineError  # noqa: E402
 from streamseg.export.source import resolve  # noqa: E402
 from streamseg.nets.inference import inference_net  # noqa: E402
-from streamseg.preprocess import to_tensor  # noqa: E402
+from streamseg.segmentation.preprocess import to_tensor  # noqa: E402
 
 pytestmark = [
     pytest.mark.gpu,

@@ -11,11 +11,11 @@ from typing import Self
 import numpy as np
 
 from streamseg.backends import FakeBackend
-from streamseg.errors import SourceError, StreamsegError
+from streamseg.core.errors import SourceError, StreamsegError
+from streamseg.core.types import Frame, InputSpec, Result, SourceInfo, Tensor
+from streamseg.core.view import Command, View
 from streamseg.live import LiveOptions, LiveReport, run_live
-from streamseg.segment import Segmenter
-from streamseg.types import Frame, InputSpec, Result, SourceInfo, Tensor
-from streamseg.view import Command, View
+from streamseg.segmentation.segmenter import Segmenter
 
 SPEC = InputSpec(32, 48, mean=0.25, std=0.25, threshold=0.5, min_area=0.001)
 SHAPE = (64, 96)

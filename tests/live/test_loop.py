@@ -7,11 +7,11 @@ import time
 
 import pytest
 
-from streamseg.errors import EngineError, SinkError, SourceError
+from streamseg.core.errors import EngineError, SinkError, SourceError
+from streamseg.core.types import State
+from streamseg.core.view import Command, View
 from streamseg.live import LiveOptions, run_live
-from streamseg.segment import Segmenter
-from streamseg.types import State
-from streamseg.view import Command, View
+from streamseg.segmentation.segmenter import Segmenter
 from tests.doubles import loop_threads
 from tests.live.doubles import Act, Memory, Notes, Numbered, Script, ScriptedSource, number_of, run
 

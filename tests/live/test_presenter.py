@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamseg.backends import FakeBackend
-from streamseg.live.newest import Phase, SourceStatus
+from streamseg.core.types import Frame, Result, Roi, State
+from streamseg.live.frame_reader import Phase, SourceStatus
 from streamseg.live.presenter import Presenter
-from streamseg.segment import Segmenter
-from streamseg.types import Frame, Result, Roi, State
+from streamseg.segmentation.segmenter import Segmenter
 from tests.live.doubles import SPEC
 
 MS = 1_000_000

@@ -8,8 +8,8 @@ import threading
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamseg.types import State
-from streamseg.view import View
+from streamseg.core.types import State
+from streamseg.core.view import View
 from tests.live.doubles import Act, Memory, Notes, Numbered, Script, marked_number, number_of, run
 
 BUDGET_S = 0.04

@@ -6,9 +6,9 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from streamseg.checkpoint import Checkpoint
+from streamseg.core.types import InputSpec
+from streamseg.engines.checkpoint import Checkpoint
 from streamseg.nets import build_net, fold
-from streamseg.types import InputSpec
 
 
 def random_checkpoint(net: str, height: int = 32, width: int = 64, *, folded: bool = True) -> Checkpoint:

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from streamseg.checkpoint import Checkpoint
-from streamseg.errors import EngineError
+from streamseg.core.errors import EngineError
+from streamseg.engines.checkpoint import Checkpoint
 from streamseg.nets.inference import inference_net, load_net
-from streamseg.nets.lighten import lighten
+from streamseg.nets.merged_upsampling import lighten
 from tests.nets.checkpoints import random_checkpoint
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from streamseg.errors import UsageError
+from streamseg.core.errors import UsageError
 from streamseg.nets import NETS, build_net, count_parameters
 
 TABLE_3 = {"unet": 7_848_129, "segnet": 31_819_649, "improved_unet": 8_301_441}

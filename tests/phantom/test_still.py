@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from streamseg.errors import UsageError
+from streamseg.core.errors import UsageError
 from streamseg.phantom import render_still
 
 SEEDS = range(30)

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from streamseg.core.types import Frame, Image, Result, Roi, Segmentation, State
+from streamseg.core.view import Tap, View
 from streamseg.recording.writer import Recording
-from streamseg.types import Frame, Image, Result, Roi, Segmentation, State
-from streamseg.view import Tap, View
 from tests.capture.media import picture
 
 HEADER = {"source": "phantom-1", "engine": {"name": "net", "sha256": "ab"}, "age_budget_ms": 150}

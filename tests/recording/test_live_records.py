@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from streamseg.errors import UsageError
+from streamseg.core.errors import UsageError
+from streamseg.core.types import State
+from streamseg.core.view import Tap, View
 from streamseg.recording.live_records import LiveRecords
 from streamseg.sinks import read_records
-from streamseg.types import State
-from streamseg.view import Tap, View
 from tests.recording.runs import HEADER, found_in, frame_of, view_of
 
 ROOT = Path(__file__).parents[2]

@@ -10,11 +10,11 @@ import pytest
 
 from streamseg.backends import load_backend
 from streamseg.capture import open_source
-from streamseg.capture.video import VideoSource
-from streamseg.metrics import Confusion
+from streamseg.capture.video.source import VideoSource
+from streamseg.core.types import Frame
+from streamseg.evaluation.overlap import Confusion
 from streamseg.recording.segments import KEPT_QUALITY, SegmentedVideo
-from streamseg.segment import Segmenter
-from streamseg.types import Frame
+from streamseg.segmentation.segmenter import Segmenter
 
 
 def rewritten(frames: list[Frame], folder: Path) -> list[Frame]:

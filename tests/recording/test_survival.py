@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from streamseg.archive.reader import read_recording
-from streamseg.errors import SinkError, SourceError
+from streamseg.capture.recording.reader import read_recording
+from streamseg.core.errors import SinkError, SourceError
 from streamseg.recording import writer
 from streamseg.recording.writer import Recording
 from tests.capture.media import number_of, read_all

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from streamseg.archive.layout import recordings_in
-from streamseg.errors import SinkError
+from streamseg.capture.recording.format import recordings_in
+from streamseg.core.errors import SinkError
+from streamseg.core.view import Command, Tap
 from streamseg.recording import Recording, RecordSwitch
-from streamseg.view import Command, Tap
 from tests.capture.media import read_all
 from tests.recording.runs import HEADER, found_in, frame_of, tell
 

@@ -18,13 +18,13 @@ import av
 import numpy as np
 import pytest
 
-from streamseg.archive.reader import read_recording
-from streamseg.errors import SinkError
+from streamseg.capture.recording.reader import read_recording
+from streamseg.core.errors import SinkError
+from streamseg.core.types import Roi, State
+from streamseg.core.view import Tap, View
 from streamseg.recording import writer
 from streamseg.recording.writer import Recording
 from streamseg.sinks import read_records
-from streamseg.types import Roi, State
-from streamseg.view import Tap, View
 from tests.capture.media import number_of, read_all
 from tests.recording.runs import (
     HEADER,

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from streamseg.types import Frame, Result, Roi, Segmentation, State
+from streamseg.core.types import Frame, Result, Roi, Segmentation, State
 
 
 def segmentation(state: State, shape=(200, 300), centre=(150, 90), axes=(60, 35)) -> Segmentation:

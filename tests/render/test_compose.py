@@ -3,10 +3,10 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from streamseg.latency import Percentiles
+from streamseg.core.latency import Percentiles
+from streamseg.core.types import Roi, State
 from streamseg.render import compose, compose_plain
-from streamseg.render.hud import BACKGROUND, DISCLAIMER, draw_panel
-from streamseg.types import Roi, State
+from streamseg.render.replay_panel import BACKGROUND, DISCLAIMER, draw_panel
 from tests.render.examples import result
 
 STAGES = {

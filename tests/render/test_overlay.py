@@ -2,9 +2,9 @@ import cv2
 import numpy as np
 import pytest
 
+from streamseg.core.types import Segmentation, State
 from streamseg.render import draw_overlay
 from streamseg.render.overlay import ORANGE, YELLOW, paint_overlay
-from streamseg.types import Segmentation, State
 from tests.render.examples import segmentation
 
 

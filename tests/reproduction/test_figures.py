@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from streamseg.errors import DataError
+from streamseg.core.errors import DataError
 from streamseg.reproduction.figures import dice_figure, example_figure, loss_figure, smoothed
 from streamseg.reproduction.results import read_results
 from streamseg.reproduction.summary import summarise

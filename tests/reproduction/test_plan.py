@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from streamseg.errors import DataError, UsageError
+from streamseg.core.errors import DataError, UsageError
 from streamseg.reproduction.plan import PLAN_FILE, Plan, check_settings, record
 from streamseg.training.config import recipe
 from tests.reproduction.stored import FACTS, plan_of

@@ -6,7 +6,7 @@ from functools import cache
 
 import pytest
 
-from streamseg.errors import DataError, UsageError
+from streamseg.core.errors import DataError, UsageError
 from streamseg.reproduction import report
 from streamseg.reproduction.architecture import read_architecture
 from streamseg.reproduction.report import main, write_report

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from streamseg.errors import DataError, UsageError
+from streamseg.core.errors import DataError, UsageError
 from streamseg.reproduction.plan import PLAN_FILE, run_folder
 from streamseg.reproduction.results import RESULT, read_results
 from tests.reproduction.stored import IMAGES, STEPS, write_stored

@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
-from streamseg.checkpoint import read_checkpoint
-from streamseg.errors import DataError
-from streamseg.reproduction.material import gather
+from streamseg.core.errors import DataError
+from streamseg.engines.checkpoint import read_checkpoint
+from streamseg.reproduction.data import gather
 from streamseg.reproduction.plan import Plan, run_folder
 from streamseg.reproduction.report import write_report
 from streamseg.reproduction.results import RESULT, read_run

@@ -13,7 +13,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from streamseg.capture.rtsp_rtp import Arrival, RtpPacket
+from streamseg.capture.rtsp.rtp import Arrival, RtpPacket
 from tests.rtsp_server.barcode import draw
 
 ENCODERS = {"h264": "libx264", "hevc": "libx265", "mjpeg": "mjpeg"}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 
-from streamseg.capture.rtsp import RtspSource
-from streamseg.types import Frame, Source
+from streamseg.capture.rtsp.source import RtspSource
+from streamseg.core.types import Frame, Source
 
 PATIENT = 60.0
 """Seconds for what takes a moment: the machine may be busy."""

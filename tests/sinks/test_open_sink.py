@@ -2,9 +2,9 @@ from fractions import Fraction
 
 import pytest
 
-from streamseg.errors import SinkError, UsageError
+from streamseg.core.errors import SinkError, UsageError
+from streamseg.core.types import Sink, SourceInfo
 from streamseg.sinks import CsvRecords, JsonRecords, NullSink, VideoSink, open_sink
-from streamseg.types import Sink, SourceInfo
 from tests.render.examples import result
 
 INFO = SourceInfo("clip", 200, 300, rate=Fraction(25), time_base=Fraction(1, 1000))

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streamseg.errors import DataError
+from streamseg.core.errors import DataError
+from streamseg.core.types import Roi, State
 from streamseg.sinks import CsvRecords, JsonRecords, read_records
-from streamseg.types import Roi, State
 from tests.render.examples import result
 
 HEADER = {
@@ -129,9 +129,9 @@ def test_csv_holds_the_same(tmp_path):
 FULL_DISK = """
 import sys
 from pathlib import Path
-from streamseg.errors import SinkError
+from streamseg.core.errors import SinkError
 from streamseg.sinks import open_sink
-from streamseg.types import SourceInfo
+from streamseg.core.types import SourceInfo
 from tests.render.examples import result
 try:
     sink = open_sink(sys.argv[1], SourceInfo("x", 1, 1), header={})

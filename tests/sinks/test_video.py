@@ -13,10 +13,10 @@ import av
 import numpy as np
 import pytest
 
-from streamseg.errors import SinkError
+from streamseg.core.errors import SinkError
+from streamseg.core.types import Frame, Result, Roi, SourceInfo, State
 from streamseg.render import compose_plain
 from streamseg.sinks import VideoSink
-from streamseg.types import Frame, Result, Roi, SourceInfo, State
 from tests.render.examples import result, segmentation
 
 ROOT = Path(__file__).parents[2]
@@ -193,9 +193,9 @@ ENDLESS = """
 import os, sys
 from fractions import Fraction
 import numpy as np
-from streamseg.errors import SinkError
+from streamseg.core.errors import SinkError
 from streamseg.sinks import VideoSink
-from streamseg.types import SourceInfo
+from streamseg.core.types import SourceInfo
 from pathlib import Path
 from tests.render.examples import result
 path, last, kill = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "kill"

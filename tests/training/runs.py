@@ -14,7 +14,7 @@ import torch
 from streamseg.cli import main
 from streamseg.datasets.reader import Sample
 from streamseg.datasets.split import Fold
-from streamseg.training import loop
+from streamseg.training import trainer as loop
 from streamseg.training.config import TrainConfig, recipe
 from streamseg.training.data import Cache, cache_samples, phantom_samples
 from streamseg.training.devices import make_fabric

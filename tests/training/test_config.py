@@ -1,6 +1,6 @@
 import pytest
 
-from streamseg.errors import UsageError
+from streamseg.core.errors import UsageError
 from streamseg.training.config import OPEN_CHOICES, RECIPES, recipe
 
 

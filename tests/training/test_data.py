@@ -7,14 +7,14 @@ import pytest
 import torch
 from PIL import Image
 
+from streamseg.core.errors import DataError
+from streamseg.core.types import InputSpec
 from streamseg.datasets import find_twins, open_dataset
+from streamseg.datasets.near_duplicates import reduced
 from streamseg.datasets.reader import Sample
-from streamseg.datasets.twins import reduced
-from streamseg.errors import DataError
 from streamseg.phantom import render_still
-from streamseg.preprocess import to_tensor
+from streamseg.segmentation.preprocess import to_tensor
 from streamseg.training.data import AHEAD, cache_samples, load_batches, phantom_samples, twins_of
-from streamseg.types import InputSpec
 
 SPEC = InputSpec(48, 64, mean=0.25, std=0.25, threshold=0.5)
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from streamseg.errors import UsageError
+from streamseg.core.errors import UsageError
 from streamseg.training.devices import flushed_denormals, make_fabric
 
 

@@ -13,12 +13,12 @@ import pytest
 import torch
 from PIL import Image
 
+from streamseg.core.errors import DataError, SinkError
+from streamseg.core.types import InputSpec
 from streamseg.datasets import open_dataset
-from streamseg.errors import DataError, SinkError
 from streamseg.training import data as data_module
 from streamseg.training.data import cache_samples
 from streamseg.training.kept import ABANDONED_S
-from streamseg.types import InputSpec
 
 SPEC = InputSpec(32, 48, mean=0.25, std=0.25, threshold=0.5)
 COUNT = 5

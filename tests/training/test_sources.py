@@ -1,6 +1,6 @@
 import pytest
 
-from streamseg.errors import UsageError
+from streamseg.core.errors import UsageError
 from streamseg.training.sources import open_training_data, phantom_count
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from streamseg.metrics import Confusion
+from streamseg.evaluation.overlap import Confusion
 from streamseg.training.config import recipe
 from streamseg.training.devices import make_fabric
 from streamseg.training.validate import net_input, validation_dice

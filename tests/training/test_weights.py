@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from streamseg.checkpoint import read_checkpoint
-from streamseg.errors import EngineError, UsageError
+from streamseg.core.errors import EngineError, UsageError
+from streamseg.engines.checkpoint import read_checkpoint
 from streamseg.nets import build_net
 from streamseg.training.weights import running_average, take_weights, write_weights
 from tests.training.runs import CONFIG

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from websockets.sync.client import ClientConnection, connect
 
-from streamseg.types import State
+from streamseg.core.types import State
 from streamseg.web import WebDisplay
 from tests.web.views import view
 

@@ -7,7 +7,7 @@ import socket
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from streamseg.errors import UsageError
+from streamseg.core.errors import UsageError
 from streamseg.web import WebDisplay
 from streamseg.web.app import FILES
 from tests.web.feeding import Reader, serving

@@ -8,9 +8,9 @@ from contextlib import ExitStack
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from streamseg.errors import SinkError
-from streamseg.types import Frame, Roi, State
-from streamseg.view import Command, View
+from streamseg.core.errors import SinkError
+from streamseg.core.types import Frame, Roi, State
+from streamseg.core.view import Command, View
 from streamseg.web import client
 from tests.web.feeding import Feed, Reader, open_and_never_read, serving, wait_for
 from tests.web.views import view

@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from streamseg.errors import SinkError
-from streamseg.latency import Percentiles
-from streamseg.types import Roi, State
-from streamseg.view import Figures, View
+from streamseg.core.errors import SinkError
+from streamseg.core.latency import Percentiles
+from streamseg.core.types import Roi, State
+from streamseg.core.view import Figures, View
 from streamseg.web.message import Packet, encode_picture
 from tests.web.feeding import parse
 from tests.web.views import FORBIDDEN, HEIGHT, WIDTH, view

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from streamseg.core.types import State
+from streamseg.core.view import Command
 from streamseg.render.symbols import STATE_WORDS, state_colours
-from streamseg.types import State
-from streamseg.view import Command
 from tests.web.browsing import (
     COUNT,
     FITS,

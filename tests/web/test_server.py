@@ -11,8 +11,8 @@ import time
 
 import pytest
 
-from streamseg.errors import SinkError, UsageError
-from streamseg.view import Display
+from streamseg.core.errors import SinkError, UsageError
+from streamseg.core.view import Display
 from streamseg.web import WebDisplay, client, server
 from tests.web.feeding import Feed, Reader, open_and_never_read, serving, wait_for
 from tests.web.views import view

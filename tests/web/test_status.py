@@ -5,9 +5,9 @@ import json
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from streamseg.latency import Percentiles
-from streamseg.types import State
-from streamseg.view import View
+from streamseg.core.latency import Percentiles
+from streamseg.core.types import State
+from streamseg.core.view import View
 from streamseg.web.status import Metrics, Status
 from tests.web.feeding import Reader, serving, wait_for
 from tests.web.views import view

@@ -6,10 +6,10 @@ from functools import cache
 import cv2
 import numpy as np
 
-from streamseg.latency import Percentiles
+from streamseg.core.latency import Percentiles
+from streamseg.core.types import Frame, Roi, Segmentation, State
+from streamseg.core.view import Figures, View
 from streamseg.phantom import PhantomVideo
-from streamseg.types import Frame, Roi, Segmentation, State
-from streamseg.view import Figures, View
 
 HEIGHT, WIDTH = 420, 580
 MARGIN = 40

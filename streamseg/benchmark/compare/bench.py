@@ -35,7 +35,7 @@ from streamseg.benchmark.compare.spread import (
 )
 from streamseg.benchmark.results import table
 from streamseg.benchmark.rows import Row
-from streamseg.errors import DataError
+from streamseg.core.errors import DataError
 
 MORE_IS_BETTER = ("fps",)
 LESS_IS_BETTER = ("_ms", "_s", "_bytes")

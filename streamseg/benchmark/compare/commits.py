@@ -22,7 +22,7 @@ from pathlib import Path
 from streamseg.benchmark.compare.bench import Comparison, compare
 from streamseg.benchmark.compare.single import number
 from streamseg.benchmark.rows import Row, read_rows
-from streamseg.errors import DataError, EngineError, StreamsegError, UsageError
+from streamseg.core.errors import DataError, EngineError, StreamsegError, UsageError
 
 ARGUMENTS = ("--net", "improved_unet", "--backend", "openvino", "--precision", "fp32,int8")
 """Of ``bench nets`` where none are given: most of a run is spent on building engines."""

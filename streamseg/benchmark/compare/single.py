@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from streamseg.backends.manifest import PRECISIONS
 from streamseg.benchmark.compare.spread import (
     BETTER,
     KNOWN,
@@ -19,6 +18,7 @@ from streamseg.benchmark.compare.spread import (
     machines_own,
 )
 from streamseg.benchmark.rows import Row
+from streamseg.engines.manifest import PRECISIONS
 
 BYTES = 0.05
 """Of a size or a peak."""

@@ -12,13 +12,13 @@ from statistics import fmean
 import numpy as np
 import numpy.typing as npt
 
+from streamseg.core.errors import UsageError
+from streamseg.core.types import Backend, Frame, Mask
 from streamseg.datasets import Sample, open_dataset, split_last
-from streamseg.errors import UsageError
+from streamseg.evaluation.overlap import Confusion
 from streamseg.export.gate import OneAtATime
-from streamseg.metrics import Confusion
 from streamseg.phantom import render_still
-from streamseg.segment import Segmenter
-from streamseg.types import Backend, Frame, Mask
+from streamseg.segmentation.segmenter import Segmenter
 
 UNSEEN_SEED = 60_000_000
 """Of the first phantom: neither training nor calibration nor the accuracy gate comes so far."""

@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from streamseg.backends.catalog import WEIGHTS
-from streamseg.backends.signal_stack import kept_signal_stack
+from streamseg.backends.loading import WEIGHTS
+from streamseg.backends.openvino.signal_stack import kept_signal_stack
 from streamseg.benchmark.flops import Work, work_of
 from streamseg.benchmark.limits import Kernel, gpu_kernels, gpu_synchronize, limits, processor_kernels
 from streamseg.benchmark.measure import Timing, add_rounds
@@ -34,10 +34,10 @@ from streamseg.benchmark.pipeline.clip import open_clip
 from streamseg.benchmark.provenance import Bystanders
 from streamseg.benchmark.rows import STOPPED, Row, finish_run, start_run
 from streamseg.benchmark.subject import Point, Subject
-from streamseg.checkpoint import read_checkpoint
-from streamseg.errors import EngineError, MissingExtra, UsageError
+from streamseg.core.errors import EngineError, MissingExtra, UsageError
+from streamseg.core.hardware import this_machine
+from streamseg.engines.checkpoint import read_checkpoint
 from streamseg.export.source import DEFAULT_SIZE, MULTIPLES, is_shipped
-from streamseg.machine import this_machine
 
 Say = Callable[[str], None]
 Make = Callable[[Point], tuple[list[Subject], dict[str, str]]]

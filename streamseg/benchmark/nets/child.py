@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from streamseg.types import Backend
+    from streamseg.core.types import Backend
 
 CALLS = 3
 """After the first: by then a library has all the memory that it wants."""
@@ -27,9 +27,9 @@ def main() -> None:
     task = json.loads(sys.argv[1])
     import numpy as np
 
-    from streamseg.preprocess import to_tensor
-    from streamseg.segment import Segmenter
-    from streamseg.types import Frame
+    from streamseg.core.types import Frame
+    from streamseg.segmentation.preprocess import to_tensor
+    from streamseg.segmentation.segmenter import Segmenter
 
     backend = load(task)
     frame = Frame(np.load(task["image"]), 0, time.monotonic_ns())
@@ -48,11 +48,11 @@ def main() -> None:
 def load(task: dict[str, Any]) -> Backend:
     """An engine by name or folder, or a checkpoint by torch."""
     if "engine" in task:
-        from streamseg.backends.catalog import load_backend
+        from streamseg.backends.loading import load_backend
 
         return load_backend(task["engine"], threads=task["threads"])
     from streamseg.benchmark.torch_engine import TorchEngine
-    from streamseg.checkpoint import read_checkpoint
+    from streamseg.engines.checkpoint import read_checkpoint
 
     names = ("folded", "device", "precision", "batch", "threads")
     return TorchEngine(read_checkpoint(task["checkpoint"]), **{name: task[name] for name in names})

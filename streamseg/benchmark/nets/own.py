@@ -9,8 +9,8 @@ from streamseg.benchmark.nets.bench import NetsOptions, measure_nets
 from streamseg.benchmark.nets.regime import Regime
 from streamseg.benchmark.rows import Row
 from streamseg.benchmark.subject import EAGER, Point, Subject
-from streamseg.errors import UsageError
-from streamseg.types import Backend
+from streamseg.core.errors import UsageError
+from streamseg.core.types import Backend
 
 NET = "improved_unet"
 """What the engines are filed under; their weights may be any."""
@@ -27,7 +27,7 @@ def measure_engines(
 ) -> list[Row]:
     """A row of each of these engines, in their order, its ``backend`` the name here.
 
-    They are called in turn on real frames. All that it takes is :class:`streamseg.types.Backend`; all have
+    They are called in turn on real frames. All that it takes is :class:`streamseg.core.types.Backend`; all have
     one input size, its sides multiples of 16. The one that is called ``eager`` is what the others'
     ``ratio_to_eager`` is of. What an engine says that it computes in is its ``precision``; what is found
     there is what its ``precision_found()`` answers, shares by precision,

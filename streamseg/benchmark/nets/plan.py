@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from streamseg.backends.manifest import PRECISIONS
 from streamseg.benchmark.subject import EAGER
-from streamseg.checkpoint import NETS
-from streamseg.errors import UsageError
+from streamseg.core.errors import UsageError
+from streamseg.engines.checkpoint import NETS
+from streamseg.engines.manifest import PRECISIONS
 
 ALL_NETS = ("improved_unet", "unet", "segnet")
 """In the order in which they are measured."""

@@ -22,7 +22,7 @@ from streamseg.benchmark.pipeline.clip import Clip
 from streamseg.benchmark.pipeline.run import EndToEnd, Paced, end_to_end, paced
 from streamseg.benchmark.subject import Subject
 from streamseg.benchmark.watch import Watch
-from streamseg.errors import StallError, StreamsegError
+from streamseg.core.errors import StallError, StreamsegError
 
 T = TypeVar("T")
 END = ", end to end"

@@ -14,7 +14,7 @@ from streamseg.benchmark.nets.running import is_reference, on_gpu
 from streamseg.benchmark.pipeline.life import ages_of, stages_of
 from streamseg.benchmark.pipeline.run import EndToEnd, Paced
 from streamseg.benchmark.rows import Row
-from streamseg.latency import Percentiles
+from streamseg.core.latency import Percentiles
 
 STALL = 20
 """A call that took this many times the median is a stall."""

@@ -12,9 +12,9 @@ from streamseg.backends.fake import ellipse
 from streamseg.benchmark.nets.plan import EAGER_GPU, ON_GPU
 from streamseg.benchmark.pipeline.clip import Clip
 from streamseg.benchmark.subject import EAGER, Subject
-from streamseg.preprocess import to_tensor
-from streamseg.segment import Segmenter
-from streamseg.types import Backend, Tensor
+from streamseg.core.types import Backend, Tensor
+from streamseg.segmentation.preprocess import to_tensor
+from streamseg.segmentation.segmenter import Segmenter
 
 INPUTS = 4
 """Different inputs of an engine, which take turns."""

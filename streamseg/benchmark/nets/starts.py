@@ -14,7 +14,7 @@ from typing import Any
 
 from streamseg.benchmark.nets.child import gpu_free_bytes
 from streamseg.benchmark.provenance import ROOT
-from streamseg.errors import EngineError, StallError
+from streamseg.core.errors import EngineError, StallError
 
 
 @dataclass(frozen=True, slots=True)

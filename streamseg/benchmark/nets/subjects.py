@@ -12,18 +12,18 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from streamseg.backends.catalog import DEFAULT, WEIGHTS, load_backend, load_folder
-from streamseg.backends.fit import misfits
-from streamseg.backends.manifest import Manifest, read_manifest
-from streamseg.backends.store import EngineStore
+from streamseg.backends.loading import DEFAULT, WEIGHTS, load_backend, load_folder
 from streamseg.benchmark.nets.plan import EAGER_GPU, Way
 from streamseg.benchmark.rows import why_absent
 from streamseg.benchmark.subject import EAGER, Point, Subject, subject_key
-from streamseg.checkpoint import Checkpoint, write_checkpoint
+from streamseg.core.hardware import this_machine
+from streamseg.core.types import Backend, Grey
+from streamseg.engines.checkpoint import Checkpoint, write_checkpoint
+from streamseg.engines.compatibility import misfits
+from streamseg.engines.manifest import Manifest, read_manifest
+from streamseg.engines.store import EngineStore
 from streamseg.export.built import BUILDERS, Order
 from streamseg.export.source import resolve
-from streamseg.machine import this_machine
-from streamseg.types import Backend, Grey
 
 CALIBRATION_SEED = 0
 """Of the first phantom that INT8's ranges are measured on."""

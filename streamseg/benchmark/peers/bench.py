@@ -16,8 +16,8 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from streamseg.backends.catalog import DEFAULT, load_backend
-from streamseg.backends.openvino import OpenVINOBackend
+from streamseg.backends.loading import DEFAULT, load_backend
+from streamseg.backends.openvino.backend import OpenVINOBackend
 from streamseg.benchmark.peers.material import Material
 from streamseg.benchmark.peers.nets import nets
 from streamseg.benchmark.peers.peer import Maker, prepare
@@ -28,12 +28,12 @@ from streamseg.benchmark.pipeline.clip import Clip, open_clip
 from streamseg.benchmark.provenance import Bystanders
 from streamseg.benchmark.rows import PACKAGES, STOPPED, Row, finish_run, start_run
 from streamseg.benchmark.yardstick import Yardstick
-from streamseg.checkpoint import Checkpoint
-from streamseg.errors import EngineError, UsageError
+from streamseg.core.errors import EngineError, UsageError
+from streamseg.core.types import Backend, Roi, Tensor
+from streamseg.engines.checkpoint import Checkpoint
 from streamseg.export.recipe import gather, phantom_recipe
 from streamseg.export.source import resolve
-from streamseg.preprocess import to_tensor
-from streamseg.types import Backend, Roi, Tensor
+from streamseg.segmentation.preprocess import to_tensor
 
 KINDS = ("runtime", "pipeline", "net")
 NET, SIZE = "improved_unet", (192, 224)

@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from streamseg.backends.openvino import OpenVINOBackend
+from streamseg.backends.openvino.backend import OpenVINOBackend
 from streamseg.benchmark.flops import work_of
 from streamseg.benchmark.peers.peer import Peer, need, version
-from streamseg.checkpoint import Checkpoint
-from streamseg.errors import EngineError, MissingExtra
+from streamseg.core.errors import EngineError, MissingExtra
+from streamseg.core.types import Backend, Tensor
+from streamseg.engines.checkpoint import Checkpoint
+from streamseg.evaluation.overlap import Confusion
 from streamseg.export.gate import PROBABILITY, ROUGH_MASK_DICE
-from streamseg.metrics import Confusion
 from streamseg.phantom import PhantomVideo
-from streamseg.preprocess import to_tensor
-from streamseg.types import Backend, Tensor
+from streamseg.segmentation.preprocess import to_tensor
 
 Probability = npt.NDArray[np.float32]
 Infer = Callable[[Tensor], Probability]
@@ -72,7 +72,7 @@ class Material:
         """Our ONNX file of the net."""
         for package in ("torch", "onnx", "onnxscript"):
             need("writing the ONNX file that peers read", package)
-        from streamseg.export.onnx import export_onnx
+        from streamseg.export.builders.onnx import export_onnx
         from streamseg.nets.inference import inference_net
 
         path = self.folder / "model.onnx"

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from streamseg.backends.signal_stack import kept_signal_stack
+from streamseg.backends.openvino.signal_stack import kept_signal_stack
 from streamseg.benchmark.flops import work_of_module
 from streamseg.benchmark.peers.material import Infer, Probability, agreement
 from streamseg.benchmark.peers.peer import Maker, Peer, need, version
-from streamseg.checkpoint import Checkpoint
-from streamseg.types import Tensor
+from streamseg.core.types import Tensor
+from streamseg.engines.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
     from torch import nn

@@ -13,8 +13,8 @@ from typing import Any
 
 from streamseg.benchmark.rows import why_absent
 from streamseg.benchmark.watch import Watch
-from streamseg.errors import MissingExtra
-from streamseg.machine import versions_of
+from streamseg.core.errors import MissingExtra
+from streamseg.core.hardware import versions_of
 
 MAKE_S = 300.0
 """What is not ready after so long is left out."""

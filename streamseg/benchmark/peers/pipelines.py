@@ -24,15 +24,15 @@ from streamseg.benchmark.peers.plain_loop import THICKNESS, PlainModel, plain_lo
 from streamseg.benchmark.pipeline.clip import Clip
 from streamseg.benchmark.pipeline.run import end_to_end
 from streamseg.capture import open_source
-from streamseg.errors import EngineError, SourceError
+from streamseg.core.errors import EngineError, SourceError
+from streamseg.core.types import Backend, Frame, Image, Result
+from streamseg.evaluation.overlap import Confusion
 from streamseg.export.gate import ROUGH_MASK_DICE
-from streamseg.metrics import Confusion
 from streamseg.phantom import PhantomVideo
-from streamseg.pipeline import replay
+from streamseg.pipeline.replay import replay
 from streamseg.render import compose_plain
-from streamseg.segment import Segmenter
+from streamseg.segmentation.segmenter import Segmenter
 from streamseg.sinks import VideoSink
-from streamseg.types import Backend, Frame, Image, Result
 
 OURS_DRAWN, OURS_WRITTEN = "streamseg, drawn", "streamseg, to H.264"
 """The picture that the peers make: the whole frame with its outline."""

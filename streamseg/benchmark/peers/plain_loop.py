@@ -9,8 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from streamseg.errors import SinkError, SourceError
-from streamseg.types import Backend, Image, Mask, Roi
+from streamseg.core.errors import SinkError, SourceError
+from streamseg.core.types import Backend, Image, Mask, Roi
 
 THICKNESS = 2
 COLOUR = (80, 220, 255)

@@ -13,7 +13,7 @@ from streamseg.benchmark.measure import Spread, Timing, calls_for, interleave, s
 from streamseg.benchmark.peers.peer import Peer, leave_out
 from streamseg.benchmark.rows import Row
 from streamseg.benchmark.watch import Watch
-from streamseg.errors import EngineError
+from streamseg.core.errors import EngineError
 from streamseg.strict_json import finite
 
 FACTS = ("gflop", "parameters", "normalisations", "difference", "mask_dice", "ready_s")

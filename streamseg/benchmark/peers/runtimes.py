@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from streamseg.backends.catalog import DEFAULT, load_backend
-from streamseg.backends.openvino import COMPUTES_IN
-from streamseg.backends.signal_stack import kept_signal_stack
+from streamseg.backends.loading import DEFAULT, load_backend
+from streamseg.backends.openvino.backend import COMPUTES_IN
+from streamseg.backends.openvino.signal_stack import kept_signal_stack
 from streamseg.benchmark.peers.material import OURS_FP32, OURS_INT8, Material, Probability, runtime_peer
 from streamseg.benchmark.peers.peer import Maker, Peer, need
-from streamseg.errors import EngineError
-from streamseg.types import Backend, Tensor
+from streamseg.core.errors import EngineError
+from streamseg.core.types import Backend, Tensor
 
 INT8_SKIPPED = "the shipped INT8 engine takes inputs of {} only"
 COMPILES = "it compiles for up to a minute, which --quick has no time for"

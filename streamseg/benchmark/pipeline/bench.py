@@ -23,11 +23,11 @@ from streamseg.benchmark.pipeline.turns import WARM_S, Mode, Turns
 from streamseg.benchmark.provenance import Bystanders
 from streamseg.benchmark.rows import Row, finish_run, start_run
 from streamseg.benchmark.yardstick import Yardstick, on_gpu
-from streamseg.errors import StreamsegError, UsageError
-from streamseg.segment import Segmenter
+from streamseg.core.errors import StreamsegError, UsageError
+from streamseg.core.types import Backend
+from streamseg.segmentation.segmenter import Segmenter
+from streamseg.segmentation.temporal_filter import Steady
 from streamseg.sinks import JsonRecords
-from streamseg.steady import Steady
-from streamseg.types import Backend
 
 Say = Callable[[str], None]
 OVERLOAD = 2

@@ -15,12 +15,12 @@ import cv2
 import numpy as np
 
 from streamseg.capture import open_source
-from streamseg.capture.screen import find_region
-from streamseg.errors import SourceError, UsageError
+from streamseg.capture.screen.find import find_region
+from streamseg.core.errors import SourceError, UsageError
+from streamseg.core.types import Frame, Image, Roi, SourceInfo
 from streamseg.phantom import PhantomVideo
 from streamseg.sinks.encoder import Encoder
 from streamseg.sinks.target import Target
-from streamseg.types import Frame, Image, Roi, SourceInfo
 
 SEED, RATE = 3, 30
 """Of the phantom clip."""

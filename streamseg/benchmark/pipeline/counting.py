@@ -10,12 +10,12 @@ from dataclasses import replace
 from typing import Self
 
 from streamseg.capture import open_source
-from streamseg.errors import SourceError
-from streamseg.types import Frame, Source
+from streamseg.core.errors import SourceError
+from streamseg.core.types import Frame, Source
 
 
 class CountedSource:
-    """Another source, and how many frames it has offered. Implements :class:`streamseg.types.Source`."""
+    """Another source, and how many frames it has offered. Implements :class:`streamseg.core.types.Source`."""
 
     def __init__(self, source: Source) -> None:
         self.info, self.live = source.info, source.live

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 
 from streamseg.benchmark.pipeline.counting import Ledger
 from streamseg.benchmark.pipeline.life import Life, Span, spans_of
-from streamseg.latency import LatencyRecorder
+from streamseg.core.latency import LatencyRecorder
+from streamseg.core.types import Frame, Result, State
+from streamseg.core.view import Command, View
 from streamseg.render import compose
-from streamseg.render.live import LivePainter
-from streamseg.types import Frame, Result, State
-from streamseg.view import Command, View
+from streamseg.render.live.painter import LivePainter
 
 
 class DrawnOverlay:

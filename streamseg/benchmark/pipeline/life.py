@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from streamseg.latency import Percentiles
-from streamseg.types import Result
+from streamseg.core.latency import Percentiles
+from streamseg.core.types import Result
 
 Segment = list[str | float]
 """A stage's name, and when it began and ended, milliseconds after the frame's capture."""

@@ -19,12 +19,12 @@ from streamseg.benchmark.pipeline.counting import CountedSource, Ledger, LoopedC
 from streamseg.benchmark.pipeline.ends import Desk, DrawnOverlay, frozen_notes
 from streamseg.benchmark.pipeline.life import Life, ages_of, stages_of
 from streamseg.capture.paced import PacedSource
-from streamseg.errors import UsageError
-from streamseg.latency import Percentiles
+from streamseg.core.errors import UsageError
+from streamseg.core.latency import Percentiles
+from streamseg.core.types import Sink, State
 from streamseg.live import LiveOptions, LiveReport, run_live
-from streamseg.pipeline import replay
-from streamseg.segment import Segmenter
-from streamseg.types import Sink, State
+from streamseg.pipeline.replay import replay
+from streamseg.segmentation.segmenter import Segmenter
 
 STALL_S = 60.0
 """A pipeline that gives nothing for so long is ended."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from streamseg.benchmark.pipeline.run import EndToEnd, Paced
 from streamseg.benchmark.rows import STOPPED, why_absent
-from streamseg.types import Backend
+from streamseg.core.types import Backend
 
 Outcome = EndToEnd | Paced
 Say = Callable[[str], None]

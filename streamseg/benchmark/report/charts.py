@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from streamseg.benchmark.report.reading import figure as figure_text
-from streamseg.errors import MissingExtra
+from streamseg.core.errors import MissingExtra
 
 try:
     import matplotlib as mpl

@@ -25,7 +25,7 @@ from streamseg.benchmark.report.charts import (
 from streamseg.benchmark.report.reading import budget_of, figure, items, mapping, number, numbers, text
 from streamseg.benchmark.report.tables import mode, per_stream
 from streamseg.benchmark.rows import Row
-from streamseg.document import Picture
+from streamseg.reporting.document import Picture
 
 Rows = Sequence[Row]
 Interval = tuple[str, float, float]

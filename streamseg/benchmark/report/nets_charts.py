@@ -34,7 +34,7 @@ from streamseg.benchmark.report.reading import (
 )
 from streamseg.benchmark.report.tables import by_kind
 from streamseg.benchmark.rows import Row
-from streamseg.document import Picture
+from streamseg.reporting.document import Picture
 
 Rows = Sequence[Row]
 RATES = (("engine_fps", -0.2, DARK), ("end_to_end_fps", 0.2, LIGHT))

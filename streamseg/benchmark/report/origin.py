@@ -17,7 +17,7 @@ from streamseg.benchmark.report.reading import (
     text,
 )
 from streamseg.benchmark.rows import Row
-from streamseg.document import Table
+from streamseg.reporting.document import Table
 
 Rows = Sequence[Row]
 BUSY = 0.1

@@ -22,7 +22,7 @@ from streamseg.benchmark.report.reading import (
     variant,
 )
 from streamseg.benchmark.rows import Row
-from streamseg.document import Table
+from streamseg.reporting.document import Table
 
 Rows = Sequence[Row]
 Column = tuple[str, Callable[[Row], str]]

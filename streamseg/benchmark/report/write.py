@@ -27,9 +27,9 @@ from streamseg.benchmark.report.tables import (
 )
 from streamseg.benchmark.report.words import in_short, troubles
 from streamseg.benchmark.rows import BENCHES, Row
-from streamseg.document import Block, Bullets, Heading, Paragraph, Picture, to_html, to_markdown
-from streamseg.errors import MissingExtra
-from streamseg.files import write_whole
+from streamseg.core.errors import MissingExtra
+from streamseg.core.files import write_whole
+from streamseg.reporting.document import Block, Bullets, Heading, Paragraph, Picture, to_html, to_markdown
 
 NOTICE = (
     "Research software, not a medical device. The figures say how fast this software ran on this machine; "

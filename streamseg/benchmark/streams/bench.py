@@ -26,8 +26,8 @@ from streamseg.benchmark.streams.rows import in_budget, key_of, pooled, streams_
 from streamseg.benchmark.streams.run import Offer, StreamsRun, run_streams
 from streamseg.benchmark.watch import Watch
 from streamseg.benchmark.yardstick import Yardstick, on_gpu
-from streamseg.errors import EngineError, StallError, UsageError
-from streamseg.types import Backend
+from streamseg.core.errors import EngineError, StallError, UsageError
+from streamseg.core.types import Backend
 
 ENOUGH = 8
 """Larger numbers of streams are left out where a smaller one was not held."""

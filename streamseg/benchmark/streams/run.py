@@ -14,13 +14,13 @@ from streamseg.benchmark.pipeline.counting import CountedSource
 from streamseg.benchmark.pipeline.ends import Desk, frozen_notes
 from streamseg.benchmark.provenance import Ticks
 from streamseg.capture.paced import PacedSource
-from streamseg.errors import StallError, UsageError
+from streamseg.core.errors import StallError, UsageError
+from streamseg.core.types import Backend
+from streamseg.core.view import View
 from streamseg.live import LiveOptions, run_live
 from streamseg.live.report import LiveReport
-from streamseg.segment import Segmenter
-from streamseg.steady import Steady
-from streamseg.types import Backend
-from streamseg.view import View
+from streamseg.segmentation.segmenter import Segmenter
+from streamseg.segmentation.temporal_filter import Steady
 
 WARM_S = 1.0
 """Frames of the first second are processed like all others, but not counted."""

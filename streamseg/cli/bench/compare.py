@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streamseg.cli.bench import outputs
+from streamseg.cli.bench import common as outputs
 from streamseg.cli.console import say
-from streamseg.errors import DataError, UsageError
+from streamseg.core.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from streamseg.benchmark.compare.bench import Comparison
@@ -98,7 +98,7 @@ def _commits(what: list[str], rounds: int | None) -> Comparison:
 def _write(found: Comparison, json_file: Path | None) -> None:
     """The comparison first, then the lines for people, which go to stdout unless the comparison does."""
     from streamseg.benchmark.compare.bench import lines
-    from streamseg.files import write_whole
+    from streamseg.core.files import write_whole
     from streamseg.strict_json import finite
 
     to_stdout = str(json_file) == "-"

@@ -20,7 +20,7 @@ from streamseg.cli.bench.options import (
     listed,
 )
 from streamseg.cli.console import say
-from streamseg.errors import UsageError
+from streamseg.core.errors import UsageError
 
 
 @leaves_at_once()
@@ -85,14 +85,14 @@ def nets(
     real frames; no call is left out. Engines are the shipped ones, or the store's, or built for the occasion
     and thrown away. Without --quick it takes about five minutes on two cores.
     """
-    from streamseg.backends.manifest import PRECISIONS
     from streamseg.benchmark.nets.bench import NetsOptions, measure_nets
     from streamseg.benchmark.nets.plan import OFFERED
     from streamseg.benchmark.nets.table import lines
-    from streamseg.checkpoint import NETS
-    from streamseg.cli.bench import outputs
+    from streamseg.cli.bench import common as outputs
     from streamseg.cli.process import settle_in
     from streamseg.cli.train import parse_size
+    from streamseg.engines.checkpoint import NETS
+    from streamseg.engines.manifest import PRECISIONS
 
     outputs.check(json_file, report)
     options = NetsOptions(

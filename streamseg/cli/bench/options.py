@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from streamseg.errors import UsageError
+from streamseg.core.errors import UsageError
 
 JsonFileOption = Annotated[
     Path | None,

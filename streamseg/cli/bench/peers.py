@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from streamseg.cli.bench import outputs
+from streamseg.cli.bench import common as outputs
 from streamseg.cli.bench.leaving import leaves_at_once
 from streamseg.cli.bench.options import (
     JsonFileOption,

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from streamseg.cli.bench import outputs
+from streamseg.cli.bench import common as outputs
 from streamseg.cli.bench.leaving import leaves_at_once
 from streamseg.cli.bench.options import JsonFileOption, QuickOption, ReportOption, SourceOption, cores, listed
 from streamseg.cli.console import say
 from streamseg.cli.options import EngineOption
-from streamseg.errors import UsageError
+from streamseg.core.errors import UsageError
 
 RATES = "30,60 or other frames per second"
 

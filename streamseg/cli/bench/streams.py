@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streamseg.cli.bench import outputs
+from streamseg.cli.bench import common as outputs
 from streamseg.cli.bench.leaving import leaves_at_once
 from streamseg.cli.bench.options import (
     JsonFileOption,
@@ -22,10 +22,10 @@ from streamseg.cli.bench.options import (
 )
 from streamseg.cli.console import say
 from streamseg.cli.options import EngineOption
-from streamseg.errors import UsageError
+from streamseg.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from streamseg.types import Backend
+    from streamseg.core.types import Backend
 
 COUNTS = "1,2,4 or other numbers"
 StreamsOption = Annotated[
@@ -147,8 +147,8 @@ def load(engine: str | None, batch: int | None, *, threads: int | None, throughp
 def _of_batch(engine: str | None, batch: int) -> str | Path:
     """The store's fastest engine of a batch, of the shipped net unless a name or its beginning is given."""
     from streamseg.backends import DEFAULT
-    from streamseg.backends.fit import misfits
-    from streamseg.backends.store import EngineStore
+    from streamseg.engines.compatibility import misfits
+    from streamseg.engines.store import EngineStore
 
     if engine is not None and Path(engine).exists():
         return engine

@@ -9,7 +9,7 @@ import pytest
 
 from streamseg.benchmark.compare.bench import compare, lines
 from streamseg.benchmark.compare.spread import BETTER, SAME, UNCLEAR, WORSE
-from streamseg.errors import DataError
+from streamseg.core.errors import DataError
 from streamseg.strict_json import finite
 from tests.benchmark.compared import row, run, slower
 

@@ -18,7 +18,7 @@ import pytest
 
 from streamseg.benchmark.compare.commits import compare_commits, merged, worktrees
 from streamseg.benchmark.compare.spread import SAME, WORSE
-from streamseg.errors import DataError, EngineError, UsageError
+from streamseg.core.errors import DataError, EngineError, UsageError
 from tests.benchmark.compared import row
 from tests.benchmark.small_repository import git, make_repository
 

@@ -10,8 +10,8 @@ import pytest
 
 from streamseg.backends import FakeBackend
 from streamseg.benchmark.nets.accuracy import UNSEEN_SEED, findings, judge, pictures
-from streamseg.errors import DataError, UsageError
-from streamseg.types import InputSpec
+from streamseg.core.errors import DataError, UsageError
+from streamseg.core.types import InputSpec
 
 SPEC = InputSpec(32, 48, mean=0.25, std=0.25, threshold=0.5)
 

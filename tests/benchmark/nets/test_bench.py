@@ -22,7 +22,7 @@ from streamseg.benchmark.nets.table import lines
 from streamseg.benchmark.pipeline.clip import open_clip
 from streamseg.benchmark.rows import COMMON, Row, read_rows, write_rows
 from streamseg.benchmark.subject import Point, Subject
-from streamseg.errors import EngineError
+from streamseg.core.errors import EngineError
 from tests.benchmark.fake_subjects import SHORT, SPEC, Fake, eager, subject
 
 FIGURES = {

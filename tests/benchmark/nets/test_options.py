@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from streamseg.benchmark.nets.bench import NetsOptions, measure_nets
-from streamseg.errors import UsageError
+from streamseg.core.errors import UsageError
 
 
 @pytest.mark.parametrize(

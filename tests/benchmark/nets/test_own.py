@@ -11,8 +11,8 @@ import pytest
 
 from streamseg.backends import FakeBackend
 from streamseg.benchmark.nets.own import measure_engines
-from streamseg.errors import EngineError, UsageError
-from streamseg.types import InputSpec, Tensor
+from streamseg.core.errors import EngineError, UsageError
+from streamseg.core.types import InputSpec, Tensor
 from tests.benchmark.fake_subjects import SHORT
 
 SPEC = InputSpec(32, 48, mean=0.25, std=0.25, threshold=0.5)

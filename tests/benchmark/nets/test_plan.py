@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import pytest
 
 from streamseg.benchmark.nets.plan import Way, check_nets, plan
-from streamseg.errors import UsageError
+from streamseg.core.errors import UsageError
 
 
 def words(ways: list[Way]) -> list[str]:

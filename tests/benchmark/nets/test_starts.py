@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streamseg.backends.catalog import DEFAULT
+from streamseg.backends.loading import DEFAULT
 from streamseg.benchmark.nets.child import gpu_free_bytes, peak_bytes
 from streamseg.benchmark.nets.plan import Way
 from streamseg.benchmark.nets.starts import start
 from streamseg.benchmark.nets.subjects import Workshop
 from streamseg.benchmark.subject import Point
-from streamseg.errors import EngineError, StallError
+from streamseg.core.errors import EngineError, StallError
 from streamseg.phantom import render_still
 
 

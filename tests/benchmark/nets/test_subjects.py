@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streamseg.backends.store import EngineStore, engine_name
 from streamseg.benchmark.nets.plan import Way
 from streamseg.benchmark.nets.subjects import Workshop, build_engine, key_of
 from streamseg.benchmark.subject import Point
+from streamseg.engines.store import EngineStore, engine_name
 from streamseg.export.source import resolve
 
 pytest.importorskip("torch")

@@ -14,7 +14,7 @@ from streamseg.benchmark.peers.pipelines import OURS_DRAWN
 from streamseg.benchmark.peers.rows import Effort
 from streamseg.benchmark.peers.table import peers_lines
 from streamseg.benchmark.rows import read_rows, write_rows
-from streamseg.errors import EngineError, UsageError
+from streamseg.core.errors import EngineError, UsageError
 from tests.benchmark.small_clip import write_clip
 
 TINY = Effort(rounds=2, block_s=0.0, run_rounds=1, run_frames=8, calibration=2)

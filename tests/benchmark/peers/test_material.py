@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from streamseg.benchmark.peers.material import EXACT, Infer, Material, agreement, runtime_peer
-from streamseg.errors import EngineError, MissingExtra
+from streamseg.core.errors import EngineError, MissingExtra
 from streamseg.export.source import resolve
 
 SHAPE = (32, 48)

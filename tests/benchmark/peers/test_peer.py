@@ -8,7 +8,7 @@ import numpy
 import pytest
 
 from streamseg.benchmark.peers.peer import Peer, need, prepare, version
-from streamseg.errors import MissingExtra
+from streamseg.core.errors import MissingExtra
 
 
 def peer(name: str = "good") -> Peer:

@@ -20,8 +20,8 @@ from streamseg.benchmark.peers.pipelines import (
 )
 from streamseg.benchmark.pipeline.clip import Clip
 from streamseg.capture import open_source
-from streamseg.errors import EngineError
-from streamseg.types import Backend
+from streamseg.core.errors import EngineError
+from streamseg.core.types import Backend
 from tests.benchmark.meddling import SPEC
 from tests.benchmark.small_clip import FRAMES, HEIGHT, WIDTH, small_clip
 

@@ -8,9 +8,9 @@ import pytest
 from streamseg.backends import FakeBackend
 from streamseg.benchmark.peers.plain_loop import PlainModel, plain_loop
 from streamseg.capture import open_source
-from streamseg.errors import SinkError, SourceError
-from streamseg.segment import Segmenter
-from streamseg.types import Frame, Roi
+from streamseg.core.errors import SinkError, SourceError
+from streamseg.core.types import Frame, Roi
+from streamseg.segmentation.segmenter import Segmenter
 from tests.benchmark.meddling import SPEC
 from tests.benchmark.small_clip import HEIGHT, REGION, WIDTH, write_clip
 

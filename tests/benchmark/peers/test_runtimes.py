@@ -11,7 +11,7 @@ from streamseg.benchmark.peers.peer import Peer, prepare
 from streamseg.benchmark.peers.runtimes import runtimes
 from streamseg.export.recipe import gather, phantom_recipe
 from streamseg.export.source import resolve
-from streamseg.preprocess import to_tensor
+from streamseg.segmentation.preprocess import to_tensor
 
 for package in ("torch", "onnx", "onnxscript", "onnxruntime"):
     pytest.importorskip(package)

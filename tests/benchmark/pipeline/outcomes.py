@@ -2,8 +2,8 @@
 
 from streamseg.benchmark.pipeline.life import Life, Span
 from streamseg.benchmark.pipeline.run import EndToEnd
-from streamseg.latency import Percentiles
-from streamseg.types import InputSpec, State
+from streamseg.core.latency import Percentiles
+from streamseg.core.types import InputSpec, State
 
 SPEC = InputSpec(32, 48, mean=0.25, std=0.25, threshold=0.5, min_area=0.001)
 MS = 1_000_000

@@ -18,8 +18,8 @@ from streamseg.benchmark.pipeline.bench import (
 )
 from streamseg.benchmark.pipeline.words import tables
 from streamseg.benchmark.rows import COMMON, STOPPED, read_rows, write_rows
-from streamseg.errors import EngineError, StreamsegError, UsageError
-from streamseg.types import InputSpec, Tensor
+from streamseg.core.errors import EngineError, StreamsegError, UsageError
+from streamseg.core.types import InputSpec, Tensor
 from tests.benchmark.small_clip import small_clip, write_clip
 
 SPEC = InputSpec(32, 48, mean=0.25, std=0.25, threshold=0.5, min_area=0.001)

@@ -10,8 +10,8 @@ import pytest
 from streamseg.benchmark.pipeline import clip as clips
 from streamseg.benchmark.pipeline.clip import REGION, FrameSource, open_clip
 from streamseg.capture import open_source
-from streamseg.errors import SourceError, UsageError
-from streamseg.types import Frame
+from streamseg.core.errors import SourceError, UsageError
+from streamseg.core.types import Frame
 from tests.benchmark.small_clip import FRAMES, write_clip
 
 RECORDED = sorted((Path(__file__).resolve().parents[4] / "shared/data/clips").glob("*.mp4"))

@@ -10,8 +10,8 @@ import pytest
 from streamseg.benchmark.pipeline import counting
 from streamseg.benchmark.pipeline.clip import FrameSource
 from streamseg.benchmark.pipeline.counting import CountedSource, Ledger, LoopedClip
-from streamseg.errors import SourceError
-from streamseg.types import Frame
+from streamseg.core.errors import SourceError
+from streamseg.core.types import Frame
 from tests.benchmark.small_clip import FRAMES, write_clip
 from tests.doubles import Clip
 

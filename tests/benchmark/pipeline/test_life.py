@@ -18,7 +18,7 @@ from streamseg.benchmark.pipeline.life import (
     stages_of,
     waterfall,
 )
-from streamseg.types import Frame, Result, Roi, Segmentation, State
+from streamseg.core.types import Frame, Result, Roi, Segmentation, State
 
 MS = 1_000_000
 

@@ -15,9 +15,9 @@ from streamseg.benchmark.pipeline import run as pipeline
 from streamseg.benchmark.pipeline.clip import Clip
 from streamseg.benchmark.pipeline.life import over_time, waterfall
 from streamseg.benchmark.pipeline.run import paced
-from streamseg.errors import EngineError, UsageError
-from streamseg.segment import Segmenter
-from streamseg.types import Frame, State
+from streamseg.core.errors import EngineError, UsageError
+from streamseg.core.types import Frame, State
+from streamseg.segmentation.segmenter import Segmenter
 from tests.benchmark.meddling import SPEC, Hanging, Meddling, SelfTimed
 from tests.benchmark.small_clip import small_clip
 

@@ -5,17 +5,17 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-import streamseg.pipeline
+import streamseg.pipeline.replay
 from streamseg.backends import FakeBackend
 from streamseg.benchmark.pipeline import counting
 from streamseg.benchmark.pipeline import run as pipeline
 from streamseg.benchmark.pipeline.clip import Clip
 from streamseg.benchmark.pipeline.run import end_to_end
 from streamseg.capture import open_source
-from streamseg.errors import EngineError, StreamsegError, UsageError
-from streamseg.pipeline import replay
-from streamseg.segment import Segmenter
-from streamseg.types import Frame, State
+from streamseg.core.errors import EngineError, StreamsegError, UsageError
+from streamseg.core.types import Frame, State
+from streamseg.pipeline.replay import replay
+from streamseg.segmentation.segmenter import Segmenter
 from tests.benchmark.meddling import SPEC, Hanging, Meddling, Remembering, SelfTimed
 from tests.benchmark.small_clip import REGION, small_clip
 
@@ -109,7 +109,7 @@ def test_an_engine_that_fails_ends_the_measurement_with_its_error(clip: Clip) ->
 
 
 def test_an_engine_that_hangs_is_named_and_left_behind(clip: Clip, monkeypatch) -> None:
-    monkeypatch.setattr(streamseg.pipeline, "GRACE_S", 0.3)
+    monkeypatch.setattr(streamseg.pipeline.replay, "GRACE_S", 0.3)
     with Hanging() as engine, pytest.raises(StreamsegError, match="infer 0"):
         end_to_end(clip, Segmenter(engine), 10, stall_s=0.5)
 

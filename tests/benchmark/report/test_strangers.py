@@ -12,7 +12,7 @@ import pytest
 from streamseg.benchmark.bare import read_results
 from streamseg.benchmark.report.reading import runs_of
 from streamseg.benchmark.report.write import compose
-from streamseg.document import Block, Bullets, Paragraph, Picture, Table
+from streamseg.reporting.document import Block, Bullets, Paragraph, Picture, Table
 from tests.benchmark.sample_rows import nets_rows, peers_rows, pipeline_rows
 
 NAMES = ["$\\frac{1}$ $x", "a" * 300, "word " * 60, "<b>&amp;</b>", "^_{%}\\"]

@@ -16,8 +16,8 @@ import pytest
 from streamseg.benchmark.report import live_charts, nets_charts
 from streamseg.benchmark.report.reading import runs_of
 from streamseg.benchmark.report.write import check_charts, compose, write_report
-from streamseg.document import Bullets, Heading, Picture, Table
-from streamseg.errors import MissingExtra, SinkError
+from streamseg.core.errors import MissingExtra, SinkError
+from streamseg.reporting.document import Bullets, Heading, Picture, Table
 from tests.benchmark.sample_rows import (
     all_rows,
     blanked,

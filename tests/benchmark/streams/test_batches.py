@@ -5,9 +5,9 @@ import threading
 import numpy as np
 
 from streamseg.backends.fake import FakeBackend
-from streamseg.backends.openvino import OpenVINOBackend
+from streamseg.backends.openvino.backend import OpenVINOBackend
 from streamseg.benchmark.streams.bench import measure_streams
-from streamseg.types import InputSpec, Tensor
+from streamseg.core.types import InputSpec, Tensor
 from tests.backends.small_engines import small_model
 from tests.benchmark.streams.scripted import options
 from tests.benchmark.streams.test_run import SPEC

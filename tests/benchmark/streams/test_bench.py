@@ -14,8 +14,8 @@ from streamseg.benchmark.streams import bench as streams
 from streamseg.benchmark.streams.bench import measure_streams
 from streamseg.benchmark.streams.run import Offer, StreamCount, StreamsRun
 from streamseg.benchmark.streams.words import streams_lines
-from streamseg.errors import EngineError, StallError, UsageError
-from streamseg.types import Tensor
+from streamseg.core.errors import EngineError, StallError, UsageError
+from streamseg.core.types import Tensor
 from tests.benchmark.streams.scripted import SHORT, options, scripted, stream
 from tests.benchmark.streams.test_run import SPEC
 

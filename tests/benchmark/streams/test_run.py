@@ -12,8 +12,8 @@ from streamseg.backends.fake import FakeBackend
 from streamseg.benchmark.pipeline.clip import Clip
 from streamseg.benchmark.streams import run as stream_run
 from streamseg.benchmark.streams.run import Offer, StreamsRun, run_streams
-from streamseg.errors import EngineError, StallError, UsageError
-from streamseg.types import Frame, InputSpec, Tensor
+from streamseg.core.errors import EngineError, StallError, UsageError
+from streamseg.core.types import Frame, InputSpec, Tensor
 
 SPEC = InputSpec(32, 48, mean=0.0, std=1.0, threshold=0.5)
 SHORT = Offer(fps=30, seconds=0.5, warm_s=0.1)

@@ -15,7 +15,7 @@ import typer
 
 from streamseg.cli.bench import leaving
 from streamseg.cli.bench.leaving import leaves_at_once
-from streamseg.errors import EngineError
+from streamseg.core.errors import EngineError
 
 BENCH = """
 import sys, threading

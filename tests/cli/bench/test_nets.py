@@ -14,7 +14,7 @@ from streamseg.benchmark.nets.table import lines
 from streamseg.benchmark.rows import Row, read_rows
 from streamseg.cli import app
 from streamseg.cli.bench.nets import parse_batch
-from streamseg.errors import UsageError
+from streamseg.core.errors import UsageError
 
 
 def row(**values: Any) -> Row:

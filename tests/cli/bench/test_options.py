@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from streamseg.cli.bench.options import listed
-from streamseg.errors import UsageError
+from streamseg.core.errors import UsageError
 
 
 @pytest.mark.parametrize(

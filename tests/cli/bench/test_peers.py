@@ -13,7 +13,7 @@ from streamseg.benchmark.peers import bench as module
 from streamseg.benchmark.peers.bench import PeersOptions
 from streamseg.benchmark.peers.peer import Peer
 from streamseg.cli.bench.peers import peers
-from streamseg.errors import UsageError
+from streamseg.core.errors import UsageError
 from tests.benchmark.small_clip import write_clip
 
 Run = Callable[..., Result]

@@ -8,7 +8,7 @@ import typer
 from typer.testing import CliRunner
 
 from streamseg.cli.bench.pipeline import paces_of, pipeline
-from streamseg.errors import SourceError, UsageError
+from streamseg.core.errors import SourceError, UsageError
 from tests.benchmark.small_clip import write_clip
 
 

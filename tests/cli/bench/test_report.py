@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from streamseg.benchmark.rows import write_rows
 from streamseg.cli import app
-from streamseg.errors import DataError, UsageError
+from streamseg.core.errors import DataError, UsageError
 from tests.benchmark.sample_rows import peers_rows, streams_rows
 
 

@@ -9,9 +9,9 @@ import typer
 from click.testing import Result
 from typer.testing import CliRunner
 
-from streamseg.backends.store import EngineStore
 from streamseg.cli.bench.streams import counts_of, load, streams
-from streamseg.errors import UsageError
+from streamseg.core.errors import UsageError
+from streamseg.engines.store import EngineStore
 from tests.backends.small_engines import small_model, store_engine
 from tests.benchmark.small_clip import write_clip
 

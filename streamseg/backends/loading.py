@@ -1,0 +1,223 @@
+"""Finding an engine by name or path, and loading it by the back end that it is for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol
+
+from streamseg.core.errors import EngineError, EngineMisfit, StreamsegError, UsageError
+from streamseg.core.types import Backend
+from streamseg.engines.checkpoint import Checkpoint, read_checkpoint
+from streamseg.engines.compatibility import export_command, misfits
+from streamseg.engines.manifest import FILE_NAME, Manifest, ReadManifest, altered, read_unchecked
+from streamseg.engines.selection import candidates
+from streamseg.engines.store import EngineStore
+
+DEFAULT = "improved_unet-openvino-int8"
+WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
+"""Folder of the weights and engines that ship with the package."""
+SHIPPED: dict[str, tuple[str, str]] = {
+    DEFAULT: ("openvino", DEFAULT),
+    "improved_unet-openvino-fp32": ("openvino", "improved_unet.safetensors"),
+    "improved_unet-eager-fp32": ("eager", "improved_unet.safetensors"),
+}
+"""Back end and file or folder inside WEIGHTS, by engine name."""
+BACKENDS = ("openvino", "eager")
+"""Those that run a checkpoint as it is."""
+RUNNERS = {
+    "openvino": "streamseg.backends.openvino.backend",
+    "onnx": "streamseg.backends.onnx",
+    "tensorrt": "streamseg.backends.tensorrt.backend",
+    "compiled": "streamseg.backends.compiled",
+}
+"""Module of each back end that runs engine folders; its function ``load`` is a :class:`Loader`."""
+Say = Callable[[str], None]
+
+
+class Loader(Protocol):
+    """Loads an engine folder whose manifest was found to be whole and to fit this machine.
+
+    It hashes every file before anything parses it. Raises EngineError, MissingExtra.
+    """
+
+    def __call__(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        fingerprint: str,
+        *,
+        threads: int | None = None,
+        throughput: bool = False,
+    ) -> Backend: ...
+
+
+def engine_names() -> tuple[str, ...]:
+    """Names that :func:`load_backend` knows without a store, the default first."""
+    return tuple(SHIPPED)
+
+
+def load_backend(
+    engine: str | Path | None = None,
+    *,
+    backend: str | None = None,
+    threads: int | None = None,
+    throughput: bool = False,
+    store: EngineStore | None = None,
+    say: Say = lambda _: None,
+) -> Backend:
+    """Load an engine, ready to infer.
+
+    ``engine`` is a name of :func:`engine_names`, the name of an engine in the store or the beginning of one,
+    an engine folder (or ``manifest.json`` or the model in it), or a ``.safetensors`` checkpoint. None is the
+    default: the shipped engine, or the fastest of the store's that may stand in for it
+    (:mod:`streamseg.engines.selection`). ``backend`` (openvino or eager) chooses what runs a checkpoint: by
+    itself that is openvino for a folded one, and eager, which needs torch, for one as trained.
+    ``threads`` None follows the environment variable STREAMSEG_THREADS. ``throughput`` is for recordings:
+    several frames at a time at the highest rate (openvino), instead of one at a time at the lowest latency.
+    ``store`` None is the default one. ``say`` is told, a line each, what one should know about the engine.
+
+    Raises EngineError (missing, damaged), EngineMisfit (built for another machine; its ``command`` builds
+    it for this one), UsageError (unknown name), MissingExtra.
+    """
+    if backend is not None and backend not in BACKENDS:
+        raise UsageError(f"no back end is called {backend!r}; choose one of {', '.join(BACKENDS)}")
+    if engine is None and backend is None:
+        return _fastest(EngineStore() if store is None else store, threads, throughput, say)
+    if engine is None or str(engine) in SHIPPED:
+        name = DEFAULT if engine is None else str(engine)
+        kind, file = SHIPPED[name]
+        if backend not in (None, kind):
+            raise UsageError(f"engine {name} runs on {kind}, not on {backend}; leave the back end out")
+        if file != DEFAULT:
+            return _load_checkpoint(WEIGHTS / file, kind, name, threads, throughput)
+        return load_folder(WEIGHTS / file, threads=threads, throughput=throughput)
+    path = locate(engine, store)
+    if path.suffix == ".safetensors":
+        return _load_checkpoint(path, backend, path.stem, threads, throughput)
+    return load_folder(path, backend=backend, threads=threads, throughput=throughput, say=say)
+
+
+def load_folder(
+    folder: Path,
+    *,
+    backend: str | None = None,
+    threads: int | None = None,
+    throughput: bool = False,
+    say: Say = lambda _: None,
+) -> Backend:
+    """Load an engine folder; see :func:`load_backend`.
+
+    The manifest is compared with this machine, then its seal is checked, then each file's hash: what does not
+    fit or was altered is never deserialised.
+    """
+    found = read_unchecked(folder)
+    while True:
+        try:
+            loaded = _load_found(folder, found, backend, threads, throughput)
+            break
+        except EngineMisfit:
+            raise
+        except EngineError:
+            now = read_unchecked(folder)
+            if now.sha256 == found.sha256:
+                raise
+            found = now  # another process has put a new engine in its place while this one was read
+    if not found.manifest.trained:
+        say(f"engine {found.manifest.name} is UNTRAINED: its random weights only serve to measure speed")
+    elif not found.manifest.passed and not found.manifest.portable:
+        say(f"engine {found.manifest.name} did not pass the accuracy gate: do not trust its outlines")
+    return loaded
+
+
+def locate(engine: str | Path, store: EngineStore | None = None) -> Path:
+    """The engine folder or ``.safetensors`` file that a name or path leads to.
+
+    Raises UsageError where there is none, or a name leads to several, and EngineError for an engine in the
+    store whose folder holds another one.
+    """
+    path = Path(engine)
+    if str(engine) in SHIPPED:
+        return WEIGHTS / SHIPPED[str(engine)][1]
+    if path.is_file() and (path.name == FILE_NAME or path.stem == "model"):
+        return path.parent
+    if path.is_dir() or (path.is_file() and path.suffix == ".safetensors"):
+        return path
+    known = f"known names are {', '.join(SHIPPED)}"
+    if path.is_file():
+        raise UsageError(
+            f"{path} is not an engine; give an engine folder, a .safetensors checkpoint or a name: {known}"
+        )
+    store = EngineStore() if store is None else store
+    entry = store.find(str(engine))
+    if entry is None:
+        raise UsageError(
+            f"no engine is called {str(engine)!r}, and no such folder or file exists; {known}, "
+            "and 'streamseg engines list' shows those that were built here"
+        )
+    if entry.manifest is not None and entry.manifest.name != entry.name:
+        raise EngineError(
+            f"the folder {entry.path} holds engine {entry.manifest.name}: it was renamed or swapped; "
+            "export the engine again"
+        )
+    return entry.path
+
+
+def _fastest(store: EngineStore, threads: int | None, throughput: bool, say: Say) -> Backend:
+    """The first candidate that loads, else the shipped engine: a live display must start all the same."""
+    shipped = WEIGHTS / DEFAULT
+    for entry in candidates(store, read_unchecked(shipped).manifest, say=say):
+        try:
+            return load_folder(entry.path, threads=threads, throughput=throughput)
+        except StreamsegError as error:
+            say(f"engine {entry.name} is passed over: {error}")
+    return load_folder(shipped, threads=threads, throughput=throughput)
+
+
+def _load_found(
+    folder: Path, found: ReadManifest, backend: str | None, threads: int | None, throughput: bool
+) -> Backend:
+    manifest = found.manifest
+    if manifest.backend not in RUNNERS:
+        raise EngineError(
+            f"engine {folder} is for the back end {manifest.backend!r}, unknown to this version; "
+            f"export it for one of {', '.join(RUNNERS)}"
+        )
+    if backend == "eager":
+        raise UsageError(
+            f"{folder} is an engine folder, which {manifest.backend} runs; give eager a .safetensors file"
+        )
+    if backend not in (None, manifest.backend):
+        raise UsageError(
+            f"engine {folder} runs on {manifest.backend}, not on {backend}; leave the back end out"
+        )
+    if reasons := misfits(manifest):
+        raise EngineMisfit(manifest.name, reasons, export_command(manifest))
+    if not found.sealed:
+        raise altered(folder)
+    loader: Loader = import_module(RUNNERS[manifest.backend]).load
+    return loader(folder, manifest, found.sha256, threads=threads, throughput=throughput)
+
+
+def _load_checkpoint(
+    path: Path, kind: str | None, name: str, threads: int | None, throughput: bool
+) -> Backend:
+    checkpoint = read_checkpoint(path)
+    if _choose(checkpoint, kind, name) == "eager":
+        from streamseg.backends.eager import EagerBackend
+
+        return EagerBackend(checkpoint, name, threads=threads)
+    from streamseg.backends.openvino.backend import OpenVINOBackend
+
+    return OpenVINOBackend.from_checkpoint(checkpoint, name, threads=threads, throughput=throughput)
+
+
+def _choose(checkpoint: Checkpoint, kind: str | None, name: str) -> str:
+    """The back end that runs a checkpoint. Raises EngineError where the wanted one cannot."""
+    if kind == "openvino" and not checkpoint.folded:
+        raise EngineError(
+            f"openvino takes folded checkpoints, {name} is an unfolded one of {checkpoint.net}; "
+            "use the eager back end"
+        )
+    return kind or ("openvino" if checkpoint.folded else "eager")

@@ -1,0 +1,1 @@
+"""OpenVINO: the graph of a net, and the back end that runs it."""

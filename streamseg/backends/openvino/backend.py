@@ -1,0 +1,235 @@
+"""OpenVINO on the processor: the default back end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from queue import SimpleQueue
+
+import numpy as np
+import numpy.typing as npt
+import openvino as ov
+
+from streamseg.backends.openvino.signal_stack import kept_signal_stack
+from streamseg.backends.threads import thread_count
+from streamseg.core.errors import EngineError
+from streamseg.core.types import InputSpec, Tensor
+from streamseg.engines.checkpoint import Checkpoint
+from streamseg.engines.manifest import Manifest, read_verified
+
+CAPABILITIES = {"fp16": "FP16", "bf16": "BF16"}
+"""What OpenVINO calls a processor's ability to compute in a precision."""
+HINTS = {"fp16": "f16", "bf16": "bf16"}
+"""OpenVINO's names of the precisions that a net of float weights may be run in, besides f32."""
+NO_ARITHMETIC = ("Input", "Output", "Const", "Reorder", "Reshape")
+"""Layers of a compiled net that compute nothing."""
+COMPUTES_IN = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "I8": "int8", "i8": "int8", "u8": "int8"}
+"""Our names of precisions by the last part of a kernel's name, such as ``brgconv_avx512_I8``."""
+
+
+def load(
+    folder: Path,
+    manifest: Manifest,
+    fingerprint: str,
+    *,
+    threads: int | None = None,
+    throughput: bool = False,
+) -> OpenVINOBackend:
+    """Load an engine folder whose manifest was read before; each file is hashed before it is parsed.
+
+    ``fingerprint`` identifies the engine. ``threads`` None follows STREAMSEG_THREADS; ``throughput`` as in
+    :class:`OpenVINOBackend`. Raises EngineError when it is damaged or does not fit, UsageError.
+    """
+    xml, weights = (read_verified(folder, manifest, file) for file in ("model.xml", "model.bin"))
+    with translated(f"read engine {folder}"):
+        model = ov.Core().read_model(xml, weights)
+    return OpenVINOBackend(
+        model,
+        name=manifest.name,
+        fingerprint=fingerprint,
+        spec=manifest.spec,
+        precision=manifest.precision,
+        trained=manifest.trained,
+        batch=manifest.batch,
+        threads=threads,
+        throughput=throughput,
+    )
+
+
+@cache
+def can_compute_in(precision: str) -> bool:
+    """Whether this processor computes in fp16 or bf16 (any other precision: yes)."""
+    needed = CAPABILITIES.get(precision)
+    return needed is None or needed in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Turn OpenVINO's exceptions into EngineError: it cannot do ``what``."""
+    try:
+        yield
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise EngineError(
+            f"OpenVINO {ov.__version__} cannot {what}: {_line(error)}; "
+            "export it again with the installed version"
+        ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Lane:
+    """A request with its tensors, which live as long: a frame costs two copies and one allocation."""
+
+    request: ov.InferRequest
+    input: Tensor
+    output: Tensor
+
+
+class OpenVINOBackend:
+    """A net compiled for this machine's processor.
+
+    By itself all threads work on one frame, for the lowest latency. With ``throughput`` they are divided
+    among ``lanes`` frames: each takes longer, but threads no longer wait for one another, and the rate is
+    higher. ``infer`` may be called from ``lanes`` threads at a time; more would wait.
+    """
+
+    def __init__(
+        self,
+        model: ov.Model,
+        *,
+        name: str,
+        fingerprint: str,
+        spec: InputSpec,
+        precision: str,
+        trained: bool = True,
+        batch: int = 1,
+        threads: int | None = None,
+        throughput: bool = False,
+    ) -> None:
+        """Compile a model: input (batch, 1, H, W) float32, output the same, float32 probability.
+
+        ``precision`` fp16 and bf16 are computed in where the processor can. ``threads`` None follows
+        STREAMSEG_THREADS. Raises EngineError for a model that does not fit the spec or does not compile,
+        UsageError for a number of threads that makes no sense.
+        """
+        self.name = name
+        self.fingerprint = fingerprint
+        self.spec = spec
+        self.precision = precision
+        self.trained = trained
+        self.batch = batch
+        shape = [batch, 1, spec.height, spec.width]
+        _check_model(model, shape, name)
+        with translated(f"compile engine {name} for this processor"):
+            options = _options(precision, threads, throughput)
+            with kept_signal_stack():
+                compiled = ov.Core().compile_model(model, "CPU", options)
+            self.lanes = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")) if throughput else 1
+            free: SimpleQueue[_Lane] = SimpleQueue()
+            for _ in range(self.lanes):
+                free.put(_lane(compiled, shape))
+        self._free: SimpleQueue[_Lane] | None = free
+        self._compiled: ov.CompiledModel | None = compiled
+
+    @classmethod
+    def from_checkpoint(
+        cls, checkpoint: Checkpoint, name: str, *, threads: int | None = None, throughput: bool = False
+    ) -> OpenVINOBackend:
+        """Build an FP32 engine from folded weights of any net, without torch. Raises EngineError."""
+        from streamseg.backends.openvino.graph import build_model
+
+        return cls(
+            build_model(checkpoint.weights, checkpoint.spec, net=checkpoint.net),
+            name=name,
+            fingerprint=checkpoint.sha256,
+            spec=checkpoint.spec,
+            precision="fp32",
+            trained=checkpoint.trained,
+            threads=threads,
+            throughput=throughput,
+        )
+
+    def infer(self, tensor: Tensor) -> npt.NDArray[np.float32]:
+        """Probability, float32 (height, width), or (batch, height, width) for a batch of more than one.
+
+        The caller may keep it. Raises EngineError.
+        """
+        free = self._free
+        if free is None:
+            raise EngineError(f"engine {self.name} is closed; load it again")
+        expected = (self.batch, 1, self.spec.height, self.spec.width)
+        if tensor.shape != expected:
+            raise EngineError(f"engine {self.name} takes a tensor {expected}, received {tensor.shape}")
+        lane = free.get()
+        try:
+            np.copyto(lane.input, tensor)
+            # This pair skips the dictionaries that infer() builds; wait() frees the interpreter.
+            lane.request.start_async()
+            lane.request.wait()
+            return np.array(lane.output[0, 0] if self.batch == 1 else lane.output[:, 0])
+        except RuntimeError as error:
+            raise EngineError(f"engine {self.name} failed: {_line(error)}; load it again") from error
+        finally:
+            free.put(lane)
+
+    def precision_found(self) -> dict[str, float]:
+        """Share of the compiled net's layers, 0..1, by what they compute in: fp32, fp16, bf16, int8, other.
+
+        Read off the kernels' names: what OpenVINO calls a layer's run-time precision is that of its weights
+        where these are stored in half. Raises EngineError after :meth:`close`.
+        """
+        if self._compiled is None:
+            raise EngineError(f"engine {self.name} is closed; load it again")
+        with translated(f"describe engine {self.name}"):
+            layers = [node.get_rt_info() for node in self._compiled.get_runtime_model().get_ordered_ops()]
+        found = Counter(
+            COMPUTES_IN.get(info["primitiveType"].astype(str).rpartition("_")[2], "other")
+            for info in layers
+            if info["layerType"].astype(str) not in NO_ARITHMETIC
+        )
+        return {name: count / found.total() for name, count in found.most_common()}
+
+    def close(self) -> None:
+        """Free the compiled net. May be called twice."""
+        self._free = None
+        self._compiled = None
+
+
+def _lane(compiled: ov.CompiledModel, shape: list[int]) -> _Lane:
+    lane = _Lane(compiled.create_infer_request(), np.zeros(shape, np.float32), np.zeros(shape, np.float32))
+    lane.request.set_input_tensor(ov.Tensor(lane.input, shared_memory=True))
+    lane.request.set_output_tensor(ov.Tensor(lane.output, shared_memory=True))
+    return lane
+
+
+def _options(precision: str, threads: int | None, throughput: bool) -> dict[str, str | int]:
+    # Without the precision hint OpenVINO picks bfloat16 by itself where the processor has it, also for
+    # the layers between an INT8 net's quantised ones.
+    options: dict[str, str | int] = {
+        "PERFORMANCE_HINT": "THROUGHPUT" if throughput else "LATENCY",
+        "INFERENCE_PRECISION_HINT": HINTS.get(precision, "f32") if can_compute_in(precision) else "f32",
+    }
+    count = thread_count(threads)
+    if count is not None:
+        options["INFERENCE_NUM_THREADS"] = count
+    return options
+
+
+def _check_model(model: ov.Model, shape: list[int], name: str) -> None:
+    for what, ports in (("input", model.inputs), ("output", model.outputs)):
+        found = [f"{port.element_type.type_name} {port.partial_shape}" for port in ports]
+        fits = len(ports) == 1 and ports[0].partial_shape == ov.PartialShape(shape)
+        if not fits or ports[0].element_type != ov.Type.f32:
+            raise EngineError(
+                f"engine {name} has the {what} {', '.join(found)}, its specification asks for f32 {shape}; "
+                "export it again"
+            )
+
+
+def _line(error: BaseException) -> str:
+    """The telling line of OpenVINO's many-line messages."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,78 @@
+"""Builds OpenVINO models of folded nets from their weights alone, without torch.
+
+U-Net and the improved U-Net fold to one form (:mod:`streamseg.nets.fold`): nine stages of two conv3 with
+ReLU, max-pooling, nearest up-sampling, merge, and a 1x1 head. SegNet's is in
+:mod:`streamseg.backends.openvino.segnet`. Here all end in a sigmoid, so that an engine gives probabilities.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import openvino as ov
+from openvino import opset13 as ops
+
+from streamseg.backends.openvino.ops import Weights, conv_bias, conv_merged, conv_relu, max_pool, name_nodes
+from streamseg.backends.openvino.segnet import segnet_logits
+from streamseg.core.errors import EngineError
+from streamseg.core.types import InputSpec
+
+LEVELS = 4
+"""Poolings of the U-Nets from the first encoder stage to the bottom."""
+MULTIPLES = {"unet": 2**LEVELS, "improved_unet": 2**LEVELS, "segnet": 32}
+"""What the sides of a net's input are multiples of."""
+
+
+def build_model(weights: Weights, spec: InputSpec, *, net: str = "improved_unet", batch: int = 1) -> ov.Model:
+    """The model of a folded net: input ``frame``, output ``probability``, both float32 (batch, 1, H, W).
+
+    ``weights``: state of ``fold(net)`` by name, any float type. Raises EngineError where weights are
+    missing or do not fit, the net is unknown, or the input size is no multiple of what the net pools by.
+    """
+    if net not in MULTIPLES:
+        raise EngineError(f"OpenVINO models are made of {', '.join(MULTIPLES)}, received {net!r}; choose one")
+    multiple = MULTIPLES[net]
+    if spec.height % multiple or spec.width % multiple:
+        good = [-(-side // multiple) * multiple for side in (spec.height, spec.width)]
+        raise EngineError(
+            f"input {spec.height}x{spec.width} is no multiple of {multiple}; use {good[0]}x{good[1]}"
+        )
+    what = "SegNet" if net == "segnet" else "U-Net"
+    try:
+        return _build(weights, [batch, 1, spec.height, spec.width], net)
+    except KeyError as error:
+        raise EngineError(
+            f"weights of a folded {what} lack {error}; export them again from the checkpoint"
+        ) from error
+    except (RuntimeError, ValueError, IndexError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
+        raise EngineError(f"weights do not form a folded {what} ({reason}); export them again") from error
+
+
+def _build(weights: Weights, shape: list[int], net: str) -> ov.Model:
+    frame = ops.parameter(shape, np.float32, name="frame")
+    logits = segnet_logits(frame, weights) if net == "segnet" else _unet_logits(frame, weights)
+    probability = ops.sigmoid(logits)
+    probability.output(0).get_tensor().set_names({"probability"})
+    probability.set_friendly_name("probability")
+    model = ov.Model([probability.output(0)], [frame], f"folded_{net}")
+    name_nodes(model, "net")
+    return model
+
+
+def _unet_logits(x: ov.Node, weights: Weights) -> ov.Node:
+    skips: list[ov.Node] = []
+    for level in range(LEVELS):
+        x = _stage(x, weights, f"encoder.{level}")
+        skips.append(x)
+        x = max_pool(x)
+    x = _stage(x, weights, "bottom")
+    for level in range(LEVELS):
+        x = conv_merged(x, skips.pop(), weights, f"decoder.{level}.0.conv")
+        x = conv_relu(x, weights, f"decoder.{level}.1.conv")
+    return conv_bias(x, weights, "head")
+
+
+def _stage(x: ov.Node, weights: Weights, name: str) -> ov.Node:
+    for layer in range(2):
+        x = conv_relu(x, weights, f"{name}.{layer}.conv")
+    return x

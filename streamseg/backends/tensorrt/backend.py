@@ -1,0 +1,143 @@
+"""TensorRT on an NVIDIA GPU: a serialised plan, run without torch-tensorrt.
+
+The same back end runs plans of TensorRT and of TensorRT-RTX, whether torch-tensorrt or TensorRT's own ONNX
+parser built them: the manifest's versions say which kind a plan is.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from streamseg.backends.cuda.backend import OnDevice
+from streamseg.backends.tensorrt.runtime import (
+    TORCH_TYPES,
+    Port,
+    deserialise,
+    find_tensorrt,
+    kind_of,
+    layer_shares,
+    ports_of,
+)
+from streamseg.core.errors import EngineError, MissingExtra
+from streamseg.engines.manifest import Manifest, read_verified
+
+if TYPE_CHECKING:
+    import torch
+
+PLAN = "model.plan"
+"""The engine's file."""
+DEVICE = "cuda"
+"""What engines are loaded for: torch's current GPU."""
+
+
+class Plan:
+    """A deserialised plan as a function of torch tensors, with an output buffer of its own.
+
+    Enqueues on the current stream and waits for nothing, so a CUDA graph can capture it.
+    """
+
+    def __init__(self, trt: Any, plan: bytes, *, name: str, shape: tuple[int, ...], device: str) -> None:
+        """``shape``: (batch, 1, H, W) of input and output. Raises EngineError for any other plan."""
+        import torch
+
+        self.name = name
+        self._trt = trt
+        self._device = torch.device(device)
+        self._loaded = deserialise(trt, plan, name)
+        self._in, self._out = ports_of(trt, self._loaded.engine, name)
+        for what, port in (("input", self._in), ("output", self._out)):
+            if port.shape != shape or port.type not in TORCH_TYPES:
+                raise EngineError(
+                    f"engine {name} has the {what} {port}, its manifest asks for real numbers {shape}; "
+                    "export it again"
+                )
+        self.dtype = _torch_type(self._in)
+        self._output = torch.empty(shape, dtype=_torch_type(self._out), device=self._device)
+        self._context = self._loaded.engine.create_execution_context()
+        if self._context is None:
+            raise EngineError(
+                f"engine {name} found too little free GPU memory; close other programs on the GPU, "
+                "or use a smaller batch or size"
+            )
+        self._bind(self._out, self._output)
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """The plan's output, in a buffer that the next call overwrites. Raises EngineError."""
+        import torch
+
+        if x.dtype != self.dtype or tuple(x.shape) != self._in.shape:
+            raise EngineError(
+                f"engine {self.name} takes {self._in}, received {x.dtype} {tuple(x.shape)}; export it again"
+            )
+        # Freed memory is used again only behind this in the same stream, so the input may go at once.
+        x = x.contiguous()
+        self._bind(self._in, x)
+        gpu = self._device.type == "cuda"
+        stream = torch.cuda.current_stream(self._device).cuda_stream if gpu else 0
+        if not self._context.execute_async_v3(stream):
+            raise EngineError(f"engine {self.name} failed on the GPU; load it again")
+        return self._output
+
+    def shares(self) -> dict[str, float]:
+        """Share of the engine's layers, 0..1, by the type that they compute in."""
+        return layer_shares(self._trt, self._loaded.engine)
+
+    def _bind(self, port: Port, tensor: torch.Tensor) -> None:
+        if not self._context.set_tensor_address(port.name, tensor.data_ptr()):
+            raise EngineError(f"engine {self.name} refuses a buffer for {port.name!r}; export it again")
+
+
+class TensorRTBackend(OnDevice):
+    """A plan on a GPU, with pre- and post-processing there and a CUDA graph around all of it."""
+
+    def __init__(
+        self, plan: bytes, manifest: Manifest, fingerprint: str, *, trt: Any, device: str = "cuda"
+    ) -> None:
+        """``trt`` is the module that runs the plan. Raises EngineError for a plan that does not fit."""
+        from streamseg.backends.cuda.runner import CudaRunner, usable_device
+
+        self.name = manifest.name
+        self.fingerprint = fingerprint
+        self.spec = manifest.spec
+        self.precision = manifest.precision
+        self.trained = manifest.trained
+        self.batch = manifest.batch
+        usable_device(device, self.name)
+        shape = (self.batch, 1, self.spec.height, self.spec.width)
+        forward = Plan(trt, plan, name=self.name, shape=shape, device=device)
+        # {"other": 1.0} where the engine tells nothing: what was asked for is no evidence.
+        self.shares = forward.shares()
+        self.runner = CudaRunner(
+            forward, self.spec, batch=self.batch, dtype=forward.dtype, device=device, name=self.name
+        )
+
+
+def load(
+    folder: Path,
+    manifest: Manifest,
+    fingerprint: str,
+    *,
+    threads: int | None = None,
+    throughput: bool = False,
+) -> TensorRTBackend:
+    """Load an engine folder whose manifest fits this machine.
+
+    ``threads`` and ``throughput`` are for processors: on a GPU a frame has the whole device either way.
+    Raises EngineError when it is damaged, does not fit or there is no GPU, and MissingExtra.
+    """
+    plan = read_verified(folder, manifest, PLAN)
+    try:
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise MissingExtra("a TensorRT engine", "torch", "tensorrt") from error
+    return TensorRTBackend(
+        plan, manifest, fingerprint, trt=find_tensorrt(kind_of(manifest.versions)), device=DEVICE
+    )
+
+
+def _torch_type(port: Port) -> torch.dtype:
+    import torch
+
+    kind: torch.dtype = getattr(torch, TORCH_TYPES[port.type])
+    return kind

@@ -1,0 +1,1 @@
+"""DICOM cines and images."""

@@ -1,0 +1,98 @@
+"""Opens what a live display watches: a frame grabber, a network stream, or a recording paced as if live."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+from streamseg.capture import open_source
+from streamseg.core.errors import UsageError
+from streamseg.core.types import Source
+
+_DEVICE = re.compile(r"v4l2:(?P<named>.+)|(?P<bare>/dev/(?:video\d+|v4l/.+))", re.DOTALL)
+_RTSP = re.compile(r"rtsps?://", re.IGNORECASE)
+_SIZE = re.compile(r"(\d{1,5})x(\d{1,5})")
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureOptions:
+    """How a live source is opened; each kind heeds what concerns it."""
+
+    transport: str = "tcp"
+    """How RTSP comes: ``tcp`` or ``udp``."""
+    size: tuple[int, int] | None = None
+    """(width, height) that a frame grabber is asked for; None: its own choice."""
+    rate: Fraction | None = None
+    """Frames per second that a frame grabber is asked for."""
+    pixel_format: str | None = None
+    """What a frame grabber is asked for: ``yuyv``, ``mjpeg``, ``nv12``, ``grey``, ..."""
+    open_seconds: float = 5.0
+    """Limit for connecting, logging in and the first picture of a network stream."""
+    read_seconds: float = 2.0
+    """A live source that gives no picture for so long is lost."""
+    pace: bool = True
+    """Offer recordings at their own times; otherwise as fast as they are read."""
+
+
+def is_live(uri: str) -> bool:
+    """Whether an address names a device or stream, which may vanish and come back; no recording."""
+    return bool(_DEVICE.fullmatch(uri) or _RTSP.match(uri))
+
+
+def open_live(uri: str, options: CaptureOptions | None = None) -> Source:
+    """Open ``v4l2:/dev/video0``, ``rtsp://``, ``rtsps://``, or anything that ``open_source`` takes.
+
+    Recordings and phantoms come paced, unless ``options.pace`` is off. Raises UsageError (the address or
+    an option is wrong) and SourceError (it cannot be opened now; later it may).
+    """
+    options = options or CaptureOptions()
+    if _RTSP.match(uri):
+        from streamseg.capture.rtsp.source import RtspSource
+
+        return RtspSource(
+            uri,
+            transport=options.transport,
+            open_seconds=options.open_seconds,
+            read_seconds=options.read_seconds,
+        )
+    if device := _DEVICE.fullmatch(uri):
+        from streamseg.capture.v4l2.source import V4l2Source
+
+        return V4l2Source(
+            device["named"] or device["bare"],
+            size=options.size,
+            rate=options.rate,
+            pixel_format=options.pixel_format,
+            read_seconds=options.read_seconds,
+        )
+    source = open_source(uri)
+    if not options.pace:
+        return source
+    from streamseg.capture.paced import PacedSource
+
+    return PacedSource(source)
+
+
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """Read ``1280x720`` as (width, height); None stays None. Raises UsageError."""
+    if text is None:
+        return None
+    found = _SIZE.fullmatch(text.strip().lower())
+    if found is None or not (int(found[1]) and int(found[2])):
+        raise UsageError(f"size is {text[:40]!r}; give WIDTHxHEIGHT in pixels, such as 1280x720")
+    return int(found[1]), int(found[2])
+
+
+def parse_rate(text: str | None) -> Fraction | None:
+    """Read ``30``, ``29.97`` or ``30000/1001`` frames per second; None stays None. Raises UsageError."""
+    if text is None:
+        return None
+    try:
+        # An exponent could ask for a number that fills the memory.
+        rate = Fraction(text) if len(text) <= 24 and "e" not in text.lower() else Fraction(0)
+    except (ValueError, ZeroDivisionError):
+        rate = Fraction(0)
+    if not 0 < rate <= 1000:
+        raise UsageError(f"rate is {text[:40]!r}; give frames per second, such as 30, 29.97 or 30000/1001")
+    return rate

@@ -1,0 +1,1 @@
+"""Recordings of live runs: the format on disk, and reading it."""

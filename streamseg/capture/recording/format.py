@@ -1,0 +1,122 @@
+"""What a recording of a live run is made of: the names of its files, and the lines of its records.
+
+A recording is a folder named after the wall-clock time at which it began::
+
+    2026-11-22T14-03-07/
+        records.jsonl        what happened, line by line, with exact times
+        original-0001.mp4    the image region as it was captured, in segments
+        annotated-0001.mp4   what was displayed, in segments of its own; not always there
+
+Every line of the records is a JSON object with a ``type``:
+
+``header``   the first line: source, engine, versions, and one moment in wall-clock and monotonic time
+``segment``  a file of the original begins: its name, what of the frame it shows, and how
+``offered``  a frame that the source delivered; ``video`` is [segment, time in it] or null, ``left_out`` why
+``frame``    a frame that was segmented, as in the records of a replay, and ``captured_ns``
+``view``     what was displayed: a new state, or the outline of another frame
+``end``      the last line of a recording that was ended, not killed: counts, and why it ended
+
+Times that end in ``_ns`` are monotonic nanoseconds, as is the header's anchor. Times in the videos are
+microseconds since that anchor. The pixels that the machine shows around the image are not recorded.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from streamseg.core.types import Frame, Roi
+from streamseg.core.view import View
+from streamseg.strict_json import finite
+
+FORMAT = "streamseg-recording-1"
+RECORDS_NAME = "records.jsonl"
+UNITS_PER_SECOND = 1_000_000
+"""Unit of the times in the videos."""
+_LONGEST_HEADER = 1 << 20
+
+
+def is_recording(folder: Path) -> bool:
+    """Whether a folder holds a recording. False also where it cannot be looked into."""
+    try:
+        with (folder / RECORDS_NAME).open("rb") as file:
+            header = json.loads(file.readline(_LONGEST_HEADER))
+    except (OSError, ValueError):
+        return False
+    return isinstance(header, dict) and header.get("recording") == FORMAT
+
+
+def recordings_in(folder: Path) -> list[Path]:
+    """The recordings directly in a folder, oldest first; none where it cannot be listed."""
+    try:
+        return sorted(path for path in folder.iterdir() if is_recording(path))
+    except OSError:
+        return []
+
+
+def video_name(kind: str, number: int) -> str:
+    """File of a segment: ``original-0001.mp4``."""
+    return f"{kind}-{number:04d}.mp4"
+
+
+def segment_line(name: str, number: int, frame: Frame, shown: Roi, region: Roi | None) -> dict[str, Any]:
+    """A file of the original begins: ``shown`` is the part of the frames in it, ``region`` the image."""
+    height, width = frame.image.shape[:2]
+    return {
+        "type": "segment",
+        "file": name,
+        "segment": number,
+        "frame_size": [width, height],
+        "shown": box(shown),
+        "roi": None if region is None else box(region),
+        "grey": frame.image.ndim == 2,
+        "spacing_mm": finite(frame.spacing_mm),
+    }
+
+
+def offered_line(
+    frame: Frame, arrived_ns: int, video: tuple[int, int] | None, left_out: str = ""
+) -> dict[str, Any]:
+    """A frame that the source delivered."""
+    height, width = frame.image.shape[:2]
+    line: dict[str, Any] = {
+        "type": "offered",
+        "index": frame.index,
+        "captured_ns": frame.captured_ns,
+        "arrived_ns": arrived_ns,
+        "pts": finite(frame.pts_seconds),
+        "size": [width, height],
+        "video": None if video is None else list(video),
+    }
+    return {**line, "left_out": left_out} if left_out else line
+
+
+def view_line(view: View, shown_ns: int) -> dict[str, Any]:
+    """What was displayed from ``shown_ns`` on."""
+    return {
+        "type": "view",
+        "index": None if view.frame is None else view.frame.index,
+        "state": str(view.state),
+        "reason": view.reason,
+        "outline": view.segmentation is not None,
+        "shown_ns": shown_ns,
+        "age_ms": None if view.frame is None else (shown_ns - view.frame.captured_ns) / 1e6,
+        "clock": view.figures.clock,
+    }
+
+
+def end_line(reason: str, at_ns: int, counts: Mapping[str, int]) -> dict[str, Any]:
+    """The recording ends, and why."""
+    return {"type": "end", "reason": reason, "at_ns": at_ns, **counts}
+
+
+def box(roi: Roi) -> list[int]:
+    return [roi.x, roi.y, roi.width, roi.height]
+
+
+def roi_of(box: Any) -> Roi:
+    """Inverse of :func:`box`. Raises UsageError, TypeError or ValueError for what is none."""
+    x, y, width, height = (int(value) for value in box)
+    return Roi(x, y, width, height)

@@ -1,0 +1,169 @@
+"""Reads the records of a recording back."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from streamseg.capture.recording.format import FORMAT, RECORDS_NAME, roi_of
+from streamseg.core.errors import SourceError, UsageError
+from streamseg.core.types import Roi
+
+_FOUND = re.compile(rb'\{"type":"frame","index":(-?\d+),')
+"""How the lines begin that are long, with what was found in a frame: only its index is asked for here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """A frame that the source delivered."""
+
+    index: int
+    captured_ns: int
+    """Monotonic, of the machine that recorded."""
+    arrived_ns: int
+    video: tuple[int, int] | None
+    """Segment and time in it, microseconds since the recording's anchor; None where no pixels were kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A video file of the original."""
+
+    number: int
+    path: Path
+    frame_size: tuple[int, int]
+    """Width and height of the captured frames."""
+    shown: Roi
+    """The part of them that the file holds."""
+    region: Roi | None
+    """The ultrasound image in the captured frames, where it was known."""
+    grey: bool
+    spacing_mm: tuple[float, float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What was displayed from a moment on."""
+
+    state: str
+    shown_ns: int
+    index: int | None
+    outline: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """The records of a recording."""
+
+    folder: Path
+    header: Mapping[str, Any]
+    segments: tuple[Segment, ...]
+    offered: tuple[Offered, ...]
+    segmented: tuple[int, ...]
+    """Indices of the frames that were segmented."""
+    shown: tuple[Shown, ...]
+    ended_ns: int | None
+    """When it was ended; None where it was killed."""
+    damaged_line: int | None
+    """The line from which on the records cannot be read; None where all can."""
+
+    def state_seconds(self, from_ns: int, until_ns: int) -> dict[str, float]:
+        """Seconds for which each state was displayed between two moments, in the order of appearance."""
+        seconds: dict[str, float] = {}
+        ends = [*(shown.shown_ns for shown in self.shown[1:]), until_ns]
+        for shown, end_ns in zip(self.shown, ends, strict=False):
+            lasted = min(end_ns, until_ns) - max(shown.shown_ns, from_ns)
+            if lasted > 0:
+                seconds[shown.state] = seconds.get(shown.state, 0.0) + lasted / 1e9
+        return seconds
+
+
+def read_recording(folder: Path) -> Recorded:
+    """Read the records in a folder; a line that was cut off at the end is left out.
+
+    What stands behind a damaged line (a disk that failed) is left out, and ``damaged_line`` says so. Raises
+    SourceError where the folder holds no records of a recording.
+    """
+    segments: list[Segment] = []
+    offered: list[Offered] = []
+    shown: list[Shown] = []
+    ended_ns: int | None = None
+    damaged: int | None = None
+    segmented: list[int] = []
+    try:
+        with (folder / RECORDS_NAME).open("rb") as file:
+            header = _header(file.readline(), folder)
+            for number, line in enumerate(file, start=2):
+                if not line.endswith(b"\n"):
+                    break
+                if found := _FOUND.match(line):
+                    segmented.append(int(found[1]))
+                    continue
+                try:
+                    entry = _entry(json.loads(line), folder)
+                except (ValueError, TypeError, KeyError, AttributeError, UsageError):
+                    damaged = number
+                    break
+                if isinstance(entry, Segment):
+                    segments.append(entry)
+                elif isinstance(entry, Offered):
+                    offered.append(entry)
+                elif isinstance(entry, Shown):
+                    shown.append(entry)
+                elif entry is not None:
+                    ended_ns = entry
+    except OSError as error:
+        raise SourceError(
+            f"cannot read {folder / RECORDS_NAME}: {error.strerror}; check the folder and the disk"
+        ) from error
+    return Recorded(
+        folder, header, tuple(segments), tuple(offered), tuple(segmented), tuple(shown), ended_ns, damaged
+    )
+
+
+def _header(line: bytes, folder: Path) -> Mapping[str, Any]:
+    try:
+        header = json.loads(line)
+        int(header["anchor"]["monotonic_ns"])
+        if header["recording"] == FORMAT and isinstance(header, dict):
+            return header
+    except (ValueError, TypeError, KeyError):
+        pass
+    raise SourceError(f"{folder} is not a recording of {FORMAT}; give a folder that 'live --record' made")
+
+
+def _entry(line: Mapping[str, Any], folder: Path) -> Segment | Offered | Shown | int | None:
+    """What a line says; None for one that is of another kind."""
+    kind = line["type"]
+    if kind == "offered":
+        video = line["video"]
+        return Offered(
+            int(line["index"]),
+            int(line["captured_ns"]),
+            int(line["arrived_ns"]),
+            None if video is None else (int(video[0]), int(video[1])),
+        )
+    if kind == "view":
+        return Shown(str(line["state"]), int(line["shown_ns"]), line["index"], bool(line["outline"]))
+    if kind == "segment":
+        return _segment(line, folder)
+    return int(line["at_ns"]) if kind == "end" else None
+
+
+def _segment(line: Mapping[str, Any], folder: Path) -> Segment:
+    width, height = (int(side) for side in line["frame_size"])
+    region, spacing = line["roi"], line["spacing_mm"]
+    return Segment(
+        number=int(line["segment"]),
+        # The name alone: records must not lead to files elsewhere.
+        path=folder / Path(str(line["file"])).name,
+        frame_size=(width, height),
+        shown=roi_of(line["shown"]),
+        region=None if region is None else roi_of(region),
+        grey=bool(line["grey"]),
+        spacing_mm=None if spacing is None else (float(spacing[0]), float(spacing[1])),
+    )

@@ -1,0 +1,146 @@
+"""Recordings of live runs as sources: all segments one after another, each frame at its exact time."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from streamseg.capture.base import START_TOLERANCE, RecordedSource, check_start, counted
+from streamseg.capture.files import check_readable, one_line
+from streamseg.capture.recording.format import UNITS_PER_SECOND
+from streamseg.capture.recording.reader import Offered, Recorded, Segment, read_recording
+from streamseg.capture.video.source import VideoSource
+from streamseg.core.errors import SourceError, StreamsegError, UsageError
+from streamseg.core.types import Frame, Image, Roi, SourceInfo
+
+FORGIVEN_S = 2.0
+"""Seconds at the end of a recording that a kill may cost."""
+
+
+class RecordingSource(RecordedSource):
+    """The frames of a recording whose pixels were kept, with the time of their capture.
+
+    ``pts_seconds`` counts from the recording's anchor in microseconds. Frames are the region that was
+    recorded, so the image is all of them (unless the whole screen was recorded). :attr:`planned` tells all
+    about each frame that is to come; where files are damaged some of them do not. What a kill has cost at
+    the end, and frames that were never kept, is said in :attr:`note` and no error; the loss of more is raised
+    as SourceError behind the last frame.
+    """
+
+    def __init__(self, folder: Path, *, start_seconds: float = 0.0) -> None:
+        """Open a recording at a time after its first frame.
+
+        Raises SourceError where there is no recording or no picture in it, UsageError for a start that lies
+        behind the end.
+        """
+        check_start(start_seconds)
+        self.recorded: Recorded = read_recording(folder)
+        kept = [frame for frame in self.recorded.offered if frame.video is not None]
+        segments = {segment.number: segment for segment in self.recorded.segments}
+        kept = [frame for frame in kept if frame.video and frame.video[0] in segments]
+        if not kept:
+            listed = counted(len(self.recorded.offered), "frame")
+            raise SourceError(f"the recording {folder.name} holds no picture ({listed} listed); give another")
+        first = kept[0].video[1] if kept[0].video else 0
+        target = first + int((Fraction(start_seconds) - START_TOLERANCE) * UNITS_PER_SECOND)
+        self.planned: tuple[Offered, ...] = tuple(f for f in kept if f.video and f.video[1] >= target)
+        """The frames to come, in order."""
+        if not self.planned:
+            raise UsageError(f"nothing in {folder.name} at or after {start_seconds} s; give an earlier start")
+        self.note = ""
+        """After the last frame: what is missing, one line, or nothing."""
+        self._segments = segments
+        self._folder = folder
+        self._current: VideoSource | None = None
+        super().__init__(self._describe(), self._generate(), self._release)
+
+    def _describe(self) -> SourceInfo:
+        video = self.planned[0].video
+        assert video is not None
+        segment = self._segments[video[0]]
+        return SourceInfo(
+            name=self._folder.resolve().name,
+            height=segment.shown.height,
+            width=segment.shown.width,
+            frame_count=len(self.planned),
+            time_base=Fraction(1, UNITS_PER_SECOND),
+            region=self._region(segment),
+        )
+
+    def _region(self, first: Segment) -> Roi | None:
+        """The image in the recorded pictures, from the first segment of the same size that knew it."""
+        for segment in self._segments.values():
+            same = (segment.frame_size, segment.shown) == (first.frame_size, first.shown)
+            if same and segment.region is not None:
+                inside, shown = segment.region, segment.shown
+                return Roi(inside.x - shown.x, inside.y - shown.y, inside.width, inside.height)
+        return None
+
+    def _release(self) -> None:
+        if self._current is not None:
+            self._current.close()
+
+    def _generate(self) -> Iterator[Frame]:
+        wanted: defaultdict[int, dict[int, Offered]] = defaultdict(dict)
+        for frame in self.planned:
+            if frame.video is not None:
+                wanted[frame.video[0]][frame.video[1]] = frame
+        delivered = 0
+        problems: dict[int, str] = {}
+        for number, pictures in wanted.items():
+            segment = self._segments[number]
+            try:
+                with self._open(segment) as source:
+                    for found in source:
+                        at = round((found.pts_seconds or 0.0) * UNITS_PER_SECOND)
+                        if pictures.pop(at, None) is not None:
+                            yield _frame(found.image, segment, delivered, at)
+                            delivered += 1
+            except StreamsegError as error:
+                problems[number] = one_line(error)
+        self._conclude([frame for pictures in wanted.values() for frame in pictures.values()], problems)
+
+    def _open(self, segment: Segment) -> VideoSource:
+        check_readable(segment.path)
+        self._current = VideoSource(segment.path)
+        return self._current
+
+    def _conclude(self, missing: list[Offered], problems: dict[int, str]) -> None:
+        """Say what is missing; raise where it is more than a kill may cost."""
+        recorded, name = self.recorded, self.info.name
+        lost_ns = max((self.planned[-1].captured_ns - frame.captured_ns for frame in missing), default=0)
+        killed = recorded.ended_ns is None
+        last = max(self._segments)
+        # A kill leaves half a fragment at the end of the last file.
+        reasons = [what for number, what in problems.items() if not (killed and number == last)]
+        if recorded.damaged_line is not None:
+            reasons.append(f"its records are damaged from line {recorded.damaged_line} on")
+        if reasons or lost_ns > FORGIVEN_S * 1e9:
+            raise SourceError(
+                f"the recording {name} is damaged, {counted(len(missing), 'frame')} missing "
+                f"({(reasons or ['its last file is cut'])[0]}); all others were delivered"
+            )
+        self.note = self._note(len(missing), killed=killed)
+
+    def _note(self, missing: int, *, killed: bool) -> str:
+        offered = self.recorded.offered
+        told = []
+        if killed or missing:
+            how = "was not ended properly" if killed else "ended early"
+            told.append(f"it {how}, {counted(missing, 'frame')} missing at its end")
+        if absent := sum(frame.video is None for frame in offered):
+            told.append(f"{absent} of {counted(len(offered), 'frame')} were listed without picture")
+        return f"recording {self.info.name}: {'; '.join(told)}" if told else ""
+
+
+def _frame(image: Image, segment: Segment, index: int, at: int) -> Frame:
+    """A picture as it was captured: without the row or column that made its size even, grey if it was."""
+    height, width = segment.shown.height, segment.shown.width
+    cut = image[:height, :width]
+    picture = np.ascontiguousarray(cut[:, :, 0] if segment.grey and cut.ndim == 3 else cut)
+    return Frame(picture, index, time.monotonic_ns(), at / UNITS_PER_SECOND, segment.spacing_mm)

@@ -1,0 +1,1 @@
+"""RTSP streams: session, transport, depacketising, decoding."""

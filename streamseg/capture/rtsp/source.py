@@ -1,0 +1,185 @@
+"""Live video from a network camera, encoder or ultrasound machine: ``rtsp://`` and ``rtsps://``.
+
+FFmpeg's own RTSP reader is not used: it takes a picture for complete only when the next one begins, which
+makes every H.264 picture one frame interval older (33 ms at 30 fps), and it passes pictures on with parts
+missing when packets are lost.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from fractions import Fraction
+from typing import Self
+
+# OpenCV comes first: the other order hangs its window.
+import cv2  # noqa: F401
+
+# isort: split
+import av
+
+from streamseg.capture.rtsp.address import RtspAddress
+from streamseg.capture.rtsp.decoder import PictureDecoder
+from streamseg.capture.rtsp.receiver import Receiver
+from streamseg.capture.rtsp.rtp import Timeline
+from streamseg.capture.rtsp.session import RtspSession
+from streamseg.capture.rtsp_timing import Promptness
+from streamseg.capture.video.deinterlace import deinterlace
+from streamseg.capture.video.pixels import PictureConverter
+from streamseg.core.errors import SourceError, UsageError
+from streamseg.core.types import Frame, SourceInfo
+
+Picture = tuple[av.VideoFrame, int]
+"""A decoded picture, and the monotonic nanoseconds at which it counts as captured."""
+
+
+class RtspSource:
+    """Frames of an RTSP stream as they arrive. Implements :class:`streamseg.core.types.Source`.
+
+    ``captured_ns`` is the arrival of the picture's first packet, before it was decoded; earlier where the
+    sender's time stamps tell that it came late (see :mod:`streamseg.capture.rtsp_timing`). Pictures that are
+    damaged, or need one that is, are left out and counted in ``damaged``. Frames may change their size.
+    """
+
+    live = True
+
+    def __init__(
+        self, url: str, *, transport: str = "tcp", open_seconds: float = 5.0, read_seconds: float = 2.0
+    ) -> None:
+        """Connect, log in, play, and decode the first picture, in ``open_seconds`` altogether.
+
+        ``transport`` is ``tcp`` or ``udp``. Iterating raises SourceError when no intact picture comes for
+        ``read_seconds``. Raises UsageError (the address or an option is wrong) and SourceError (which
+        says what is wrong: no such host, refused, no answer, login, path, no video, ...).
+        """
+        if transport not in {"tcp", "udp"}:
+            raise UsageError(f"RTSP transport is {transport!r}; give tcp or udp")
+        if not (open_seconds > 0 and read_seconds > 0):
+            raise UsageError(f"time limits are {open_seconds} s and {read_seconds} s; give more than 0")
+        address = RtspAddress.parse(url)
+        self._label = address.label
+        self._transport = transport
+        self._read_seconds = read_seconds
+        self._delivered = 0
+        self._closed = threading.Event()
+        deadline = time.monotonic() + open_seconds
+        with self._named():
+            session = RtspSession(address, transport, deadline)
+        self._receiver = Receiver(session, reorder=transport == "udp")
+        try:
+            with self._named():
+                self._open(session, address.name, deadline, open_seconds)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, session: RtspSession, name: str, deadline: float, open_seconds: float) -> None:
+        """Wait for the first picture, which tells the size."""
+        track = session.track
+        self._decoder = PictureDecoder(track.codec, track.parameter_sets)
+        self._converter = PictureConverter()
+        self._timeline, self._promptness = Timeline(), Promptness()
+        self._clock = track.clock
+        self._blind_seconds = max(open_seconds, self._read_seconds)
+        self._pictures: deque[Picture] = deque()
+        if not self._await(deadline, deadline):
+            raise SourceError(self._why_no_start(open_seconds))
+        first = self._convert(*self._pictures.popleft())
+        self._first: Frame | None = first
+        height, width = first.image.shape[:2]
+        self.info = SourceInfo(
+            name=name,
+            height=height,
+            width=width,
+            rate=track.rate or self._decoder.rate,
+            time_base=Fraction(1, self._clock),
+            clock="arrival",
+        )
+
+    @property
+    def damaged(self) -> int:
+        """Pictures that were left out so far, since they were damaged, incomplete or came too fast."""
+        return self._decoder.damaged + self._receiver.overrun
+
+    def __iter__(self) -> Iterator[Frame]:
+        return self
+
+    def __next__(self) -> Frame:
+        first, self._first = self._first, None
+        if self._closed.is_set():
+            raise StopIteration
+        if first is not None:
+            return first
+        with self._named():
+            now = time.monotonic()
+            if not self._pictures and not self._await(now + self._read_seconds, now + self._blind_seconds):
+                if self._closed.is_set():
+                    raise StopIteration
+                raise SourceError(self._why_nothing(time.monotonic() - now))
+            return self._convert(*self._pictures.popleft())
+
+    def _await(self, quiet: float, blind: float) -> bool:
+        """Decode until there is a picture. False: closed, or none came in time.
+
+        While data comes but a key picture is awaited the limit is ``blind``, else ``quiet``.
+        """
+        limit = quiet
+        while not self._pictures:
+            coded = self._receiver.get(limit)
+            if coded is None:
+                return False
+            units = self._timeline.place(coded.timestamp)
+            captured_ns = self._promptness.captured_ns(units * 1_000_000_000 // self._clock, coded.arrived_ns)
+            self._pictures.extend(self._decoder.decode(replace(coded, arrived_ns=captured_ns), units))
+            if self._decoder.waiting:
+                self._receiver.want_key()
+                limit = min(blind, max(quiet, time.monotonic() + self._read_seconds))
+        return True
+
+    def _why_no_start(self, seconds: float) -> str:
+        if self._receiver.heard:
+            return (
+                f"the server plays, but no picture that can be decoded came within {seconds:g} s; "
+                f"check its encoder, and whether it sends key pictures often enough"
+            )
+        hint = "a firewall may hold UDP back, try tcp" if self._transport == "udp" else "check its encoder"
+        return f"the server plays, but nothing arrived within {seconds:g} s; {hint}"
+
+    def _why_nothing(self, seconds: float) -> str:
+        if self._decoder.waiting:
+            return f"no intact picture for {seconds:.1f} s; check the network for losses"
+        return f"no frame for {seconds:.1f} s"
+
+    def _convert(self, picture: av.VideoFrame, arrived_ns: int) -> Frame:
+        try:
+            image = self._converter.convert(picture)
+        except (av.FFmpegError, ValueError, MemoryError) as error:
+            raise SourceError(f"a picture cannot be converted ({type(error).__name__})") from error
+        if picture.interlaced_frame:
+            image = deinterlace(image)
+        index, self._delivered = self._delivered, self._delivered + 1
+        seconds = None if picture.pts is None else picture.pts / self._clock
+        return Frame(image, index=index, captured_ns=arrived_ns, pts_seconds=seconds)
+
+    def close(self) -> None:
+        """Leave the stream; from any thread, also while another waits for a frame."""
+        self._closed.set()
+        self._receiver.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Put the address, without credentials, before what went wrong."""
+        try:
+            yield
+        except SourceError as error:
+            raise SourceError(f"{self._label}: {error}") from error.__cause__

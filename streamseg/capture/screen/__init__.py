@@ -1,0 +1,1 @@
+"""Finds the ultrasound image in the scanner's screen."""

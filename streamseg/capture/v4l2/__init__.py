@@ -1,0 +1,1 @@
+"""Frame grabbers on Linux (Video4Linux2)."""

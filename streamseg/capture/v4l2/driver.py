@@ -1,0 +1,137 @@
+"""One open Video4Linux device.
+
+Ordinary calls of the C library through ctypes, as FFmpeg makes them, on a descriptor that never blocks.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import functools
+import os
+import select
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from streamseg.capture.v4l2.structs import (
+    CAPTURE,
+    MEMORY_MMAP,
+    QUERYBUF,
+    REQBUFS,
+    STREAMOFF,
+    Buffer,
+    RequestBuffers,
+)
+from streamseg.core.errors import SourceError
+
+_MAP_FAILED = ctypes.c_void_p(-1).value
+_OPEN_FLAGS = os.O_RDWR | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
+_NO_ANSWER = frozenset((errno.EINVAL, errno.ENOTTY, errno.ENODATA, errno.ENOSYS, errno.EOPNOTSUPP))
+"""How drivers say that they lack a request, or that a list has ended."""
+
+
+class _PollDescriptor(ctypes.Structure):
+    _fields_ = (("fd", ctypes.c_int), ("events", ctypes.c_short), ("revents", ctypes.c_short))
+
+
+class DriverError(OSError):
+    """A request failed; ``errno`` says how."""
+
+
+@functools.cache
+def _libc() -> Any:
+    if sys.platform != "linux":
+        raise SourceError(f"frame grabbers are read through Video4Linux, which {sys.platform} does not have")
+    libc = ctypes.CDLL(None, use_errno=True)
+    for name in ("open64", "mmap64"):  # the names with 64-bit offsets, where the C library has them
+        if not hasattr(libc, name):
+            setattr(libc, name, getattr(libc, name.removesuffix("64")))
+    size, number = ctypes.c_size_t, ctypes.c_int
+    libc.open64.argtypes = (ctypes.c_char_p, number, number)
+    libc.mmap64.argtypes = (ctypes.c_void_p, size, number, number, number, ctypes.c_int64)
+    libc.mmap64.restype = ctypes.c_void_p
+    libc.munmap.argtypes = (ctypes.c_void_p, size)
+    libc.ioctl.argtypes = (number, ctypes.c_ulong, ctypes.c_void_p)
+    libc.poll.argtypes = (ctypes.POINTER(_PollDescriptor), ctypes.c_ulong, number)
+    return libc
+
+
+def _failure() -> DriverError:
+    code = ctypes.get_errno()
+    return DriverError(code, os.strerror(code))
+
+
+class Driver:
+    """An open device. Raises DriverError from every method but close; used by one thread at a time."""
+
+    def __init__(self, path: str) -> None:
+        """Open for capture, never to block. Raises SourceError where there is no Video4Linux."""
+        self._libc = _libc()
+        self._mapped: list[tuple[int, int]] = []
+        self._fd = -1
+        try:
+            name = os.fsencode(path)
+        except UnicodeEncodeError:
+            name = b""
+        if not name or b"\0" in name:  # the C library would read up to there
+            raise DriverError(errno.ENOENT, os.strerror(errno.ENOENT))
+        self._fd = self._libc.open64(name, _OPEN_FLAGS, 0)
+        if self._fd < 0:
+            raise _failure()
+
+    def call(self, request: int, argument: ctypes.Structure | ctypes.c_int) -> None:
+        """One ioctl, repeated where a signal interrupted it."""
+        while self._libc.ioctl(self._fd, request, ctypes.byref(argument)) < 0:
+            if ctypes.get_errno() != errno.EINTR:
+                raise _failure()
+
+    def ask(self, request: int, argument: ctypes.Structure | ctypes.c_int) -> bool:
+        """One ioctl that the driver may lack, or whose list may have ended: then False."""
+        try:
+            self.call(request, argument)
+        except DriverError as error:
+            if error.errno in _NO_ANSWER:
+                return False
+            raise
+        return True
+
+    def wait(self, milliseconds: int) -> None:
+        """Wait until there may be a picture, at most so long. What poll answers is left to DQBUF to say."""
+        descriptor = _PollDescriptor(self._fd, select.POLLIN, 0)
+        self._libc.poll(ctypes.byref(descriptor), 1, milliseconds)
+
+    def map_buffers(self, count: int) -> Iterator[tuple[int, Buffer]]:
+        """Have the driver make buffers; address and description of each, mapped until close."""
+        asked = RequestBuffers(count=count, type=CAPTURE, memory=MEMORY_MMAP)
+        self.call(REQBUFS, asked)
+        for index in range(asked.count):
+            buffer = self.buffer(index)
+            self.call(QUERYBUF, buffer)
+            # PROT_READ | PROT_WRITE, since some drivers map no other way; MAP_SHARED.
+            address = self._libc.mmap64(None, buffer.length, 3, 1, self._fd, buffer.m.offset)
+            if address is None or address == _MAP_FAILED:
+                raise _failure()
+            self._mapped.append((address, buffer.length))
+            yield address, buffer
+
+    @staticmethod
+    def buffer(index: int = 0) -> Buffer:
+        """What identifies a buffer in a request."""
+        return Buffer(index=index, type=CAPTURE, memory=MEMORY_MMAP)
+
+    def close(self) -> None:
+        """Stop streaming and give everything back; never fails, may be called more than once."""
+        if self._fd < 0:
+            return
+        self._libc.ioctl(self._fd, STREAMOFF, ctypes.byref(ctypes.c_int(CAPTURE)))
+        for address, length in self._mapped:
+            self._libc.munmap(address, length)
+        if self._mapped:
+            released = RequestBuffers(count=0, type=CAPTURE, memory=MEMORY_MMAP)
+            self._libc.ioctl(self._fd, REQBUFS, ctypes.byref(released))
+        self._mapped = []
+        self._libc.close(self._fd)
+        self._fd = -1

@@ -1,0 +1,153 @@
+"""A grabber's buffers as pictures: BGR, or grey where the grabber sends only that, always in fresh memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+# OpenCV comes before PyAV: the other order hangs its window.
+import cv2
+
+# isort: split
+import av
+import numpy as np
+
+from streamseg.capture.video.deinterlace import deinterlace, deinterlace_sequential
+from streamseg.capture.video.pixels import PictureConverter
+from streamseg.core.errors import SourceError
+from streamseg.core.types import Grey, Image
+
+_SEPARATE = {2: "only top fields", 3: "only bottom fields", 7: "fields one by one"}
+_NEWER_FIELD: dict[int, Callable[[Image], Image]] = {
+    4: deinterlace,  # in the order of the video standard, which differs
+    5: partial(deinterlace_sequential, odd=True),
+    6: deinterlace_sequential,
+    8: partial(deinterlace, odd=True),
+    9: deinterlace,
+}
+"""Per way of interlacing, how the field is taken that was exposed last, where that is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How the driver lays a picture out in a buffer."""
+
+    name: str
+    """A key of PIXEL_FORMATS."""
+    width: int
+    height: int
+    stride: int
+    """Bytes from one row to the next; 0 for MJPEG."""
+    field: int = 1
+    """The driver's way of interlacing, ``enum v4l2_field``."""
+    full_range: bool = False
+    """Whether luma uses all of 0..255 in formats where 16..235 is usual."""
+
+    def __post_init__(self) -> None:
+        size = f"{self.name} {self.width}x{self.height}"
+        if not (1 <= self.width <= 16384 and 1 <= self.height <= 16384):
+            raise SourceError(
+                f"the device delivers {size}, which is no picture; set its input up and try again"
+            )
+        if self.field in _SEPARATE:
+            raise SourceError(
+                f"the device delivers {_SEPARATE[self.field]}, which is not supported; "
+                f"ask for another size or set its input to progressive video"
+            )
+        odd_columns = self.width % 2 and self.name in _TO_BGR
+        if odd_columns or (self.height % 2 and (self.name == "nv12" or self.field in (5, 6))):
+            raise SourceError(f"the device delivers {size}, but its sizes are even; ask for another size")
+        if self.stride < self.width * _BYTES[self.name]:
+            raise SourceError(
+                f"the device delivers {size} in rows of {self.stride} bytes; its driver is broken"
+            )
+
+    @property
+    def length(self) -> int:
+        """Bytes of a whole picture; of MJPEG at least so many."""
+        rows = self.height * 3 // 2 if self.name == "nv12" else self.height
+        return max(self.stride * rows, 4)
+
+
+_BYTES = {"yuyv": 2, "uyvy": 2, "nv12": 1, "grey": 1, "mjpeg": 0}
+_TO_BGR = {
+    "yuyv": cv2.COLOR_YUV2BGR_YUYV,
+    "uyvy": cv2.COLOR_YUV2BGR_UYVY,
+    "nv12": cv2.COLOR_YUV2BGR_NV12,
+}
+_JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
+_LUMA = np.rint(16 + np.arange(256) * 219 / 255).astype(np.uint8)
+_CHROMA = np.rint(128 + (np.arange(256) - 128.0) * 224 / 255).astype(np.uint8)
+
+
+class BufferConverter:
+    """Turns the bytes of buffers into pictures. Keeps its decoder: one per stream and thread."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._jpeg = _JpegDecoder() if layout.name == "mjpeg" else None
+
+    def convert(self, data: Grey) -> Image | None:
+        """The picture of a buffer's bytes, uint8 (n,), in memory of its own; None where it is damaged.
+
+        An interlaced one is deinterlaced. Colours are converted as those of standard definition.
+        """
+        if len(data) < self._layout.length:
+            return None
+        image = self._plain(data) if self._jpeg is None else self._jpeg.decode(data)
+        if image is None or image.shape[:2] != (self._layout.height, self._layout.width):
+            return None
+        newer = _NEWER_FIELD.get(self._layout.field)
+        return image if newer is None else newer(image)
+
+    def _plain(self, data: Grey) -> Image:
+        layout = self._layout
+        rows = data[: layout.length].reshape(-1, layout.stride)[:, : layout.width * _BYTES[layout.name]]
+        if layout.name == "grey":
+            return rows.copy()
+        if layout.full_range:
+            rows = _limited(rows, layout)
+        if layout.name != "nv12":
+            rows = rows.reshape(layout.height, layout.width, 2)
+        return np.asarray(cv2.cvtColor(rows, _TO_BGR[layout.name]), np.uint8)
+
+
+def _limited(rows: Grey, layout: Layout) -> Grey:
+    """Full-range samples as the limited-range ones that OpenCV's conversions take them for."""
+    limited = np.empty_like(rows)
+    if layout.name == "nv12":
+        limited[: layout.height] = _LUMA[rows[: layout.height]]
+        limited[layout.height :] = _CHROMA[rows[layout.height :]]
+    else:
+        first = int(layout.name == "uyvy")
+        limited[:, first::2] = _LUMA[rows[:, first::2]]
+        limited[:, 1 - first :: 2] = _CHROMA[rows[:, 1 - first :: 2]]
+    return limited
+
+
+class _JpegDecoder:
+    """FFmpeg's decoder: OpenCV's fills what is missing with grey, and only says so on stderr.
+
+    A picture that was cut lacks its end mark. One with bytes lost or exchanged within is recognized where
+    what remains makes no sense as code: JPEG has no checksum.
+    """
+
+    def __init__(self) -> None:
+        self._context = av.CodecContext.create("mjpeg", "r")
+        self._context.thread_count = 1
+        self._context.options = {"err_detect": "explode"}
+        self._converter = PictureConverter()
+
+    def decode(self, data: Grey) -> Image | None:
+        packed = data.tobytes()
+        if packed.rfind(_JPEG_END) < packed.find(_JPEG_SCAN):
+            return None
+        try:
+            pictures = self._context.decode(av.Packet(packed))
+        except av.FFmpegError:
+            return None
+        whole = [
+            picture for picture in pictures if isinstance(picture, av.VideoFrame) and not picture.is_corrupt
+        ]
+        return self._converter.convert(whole[-1]) if whole else None

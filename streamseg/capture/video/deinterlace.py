@@ -1,0 +1,50 @@
+"""Interlaced pictures made whole, without waiting for another one.
+
+An interlaced picture holds two fields, half a frame apart in time: its even lines and its odd lines. Where
+something moves, the two together show combs. Here one field is kept and the lines between are interpolated.
+
+Filters that compare pictures in time (yadif, bwdif, w3fdif, ...) keep more detail where nothing moves. But
+they need the picture that follows, a frame of delay that a display for guidance cannot spend, and where they
+judge wrongly they show tissue of two moments in one picture. A net with 192 to 256 rows sees no more than
+the 240 or 288 lines of a field anyway.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from streamseg.core.types import Image
+
+
+def deinterlace(image: Image, *, odd: bool = False) -> Image:
+    """One field of a picture with the lines of the other interpolated; a new array of the same shape.
+
+    Keeps the lines 0, 2, 4, ..., with ``odd`` the lines 1, 3, 5, ... A line between two kept ones is their
+    mean, rounded; at the edge it is the one that adjoins. ``image`` is uint8 (height, width) or
+    (height, width, 3), of any height; a single line stays as it is.
+    """
+    first = int(odd and len(image) > 1)
+    return _filled(image[first::2], len(image), first)
+
+
+def deinterlace_sequential(image: Image, *, odd: bool = False) -> Image:
+    """The same for a picture that holds one field above the other, the older one first.
+
+    Keeps the lower half, which are the lines 0, 2, 4, ... of the whole picture, with ``odd`` the lines
+    1, 3, 5, ... ``image`` has an even number of lines, 2 or more.
+    """
+    return _filled(image[len(image) // 2 :], len(image), int(odd))
+
+
+def _filled(field: Image, height: int, first: int) -> Image:
+    """A picture of so many lines whose every other line, from ``first`` on, comes from the field."""
+    whole = np.empty((height, *field.shape[1:]), np.uint8)
+    whole[first::2] = field
+    between = whole[first + 1 : height - 1 : 2]
+    cv2.addWeighted(field[: len(between)], 0.5, field[1 : len(between) + 1], 0.5, 0, dst=between)
+    if first:
+        whole[0] = field[0]
+    if (height - first) % 2 == 0:
+        whole[-1] = field[-1]
+    return whole

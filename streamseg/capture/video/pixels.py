@@ -1,0 +1,62 @@
+"""Decoded video pictures as arrays: 8 bits, grey or BGR, the way up that people see them."""
+
+from __future__ import annotations
+
+import struct
+
+# OpenCV comes first: the other order hangs its window.
+import cv2
+
+# isort: split
+import av
+import numpy as np
+import numpy.typing as npt
+from av.sidedata.sidedata import Type
+from av.video.reformatter import ColorRange, VideoReformatter
+
+from streamseg.core.types import Image
+
+_GREY_PREFIXES = ("gray", "ya8", "ya16", "mono")
+_LIMITED_TO_FULL = np.clip((np.arange(256) - 16) * 255 / 219 + 0.5, 0, 255).astype(np.uint8)
+
+
+class PictureConverter:
+    """Turns decoded pictures into fresh arrays. Keeps its scaler, so use one per stream and thread."""
+
+    def __init__(self) -> None:
+        self._reformatter = VideoReformatter()
+
+    def convert(self, picture: av.VideoFrame) -> Image:
+        """Image of a picture: (H, W) for grey formats, (H, W, 3) BGR for all others, upright.
+
+        More than 8 bits are reduced to 8, limited range is expanded, transparency is dropped.
+        """
+        grey = picture.format.name.startswith(_GREY_PREFIXES)
+        # One scaler thread: more cost processor time that inference needs.
+        converted = self._reformatter.reformat(picture, format="gray" if grey else "bgr24", threads=1)
+        image: npt.NDArray[np.uint8] = converted.to_ndarray().astype(np.uint8, copy=False)
+        if grey and picture.color_range == ColorRange.MPEG:
+            image = cv2.LUT(image, _LIMITED_TO_FULL).astype(np.uint8, copy=False)
+        return _upright(image, picture)
+
+
+def _upright(image: Image, picture: av.VideoFrame) -> Image:
+    """Apply the display matrix: turns by right angles and flips; other angles to the nearest of these."""
+    matrix = _display_matrix(picture)
+    if matrix is None:
+        return image
+    # The matrix maps (x, y) to (a x + c y, b x + d y).
+    a, b, c, d = matrix
+    transposed = abs(b) > abs(a)
+    if transposed:
+        image = np.swapaxes(image, 0, 1)
+    flip_x, flip_y = (c < 0, b < 0) if transposed else (a < 0, d < 0)
+    return np.ascontiguousarray(image[:: -1 if flip_y else 1, :: -1 if flip_x else 1])
+
+
+def _display_matrix(picture: av.VideoFrame) -> tuple[int, int, int, int] | None:
+    data = picture.side_data.get(Type.DISPLAYMATRIX)  # type: ignore[call-overload]  # a mapping by type
+    if data is None:
+        return None
+    a, b, _, c, d, *_ = struct.unpack("=9i", bytes(data))
+    return a, b, c, d

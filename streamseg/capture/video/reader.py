@@ -1,0 +1,191 @@
+"""Decodes one video stream of one file, and keeps account of what is damaged or missing."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+
+# OpenCV comes first: the other order hangs its window.
+import cv2  # noqa: F401
+
+# isort: split
+import av
+from av.stream import Disposition
+
+from streamseg.capture.video.truncation import has_broken_structure, is_cut
+from streamseg.core.errors import SourceError
+
+_READ_ATTEMPTS = 64
+"""Failed reads in a row after which the rest of a damaged file is given up."""
+_TEXT_CODECS = frozenset(("ansi", "bintext", "xbin", "idf"))
+_JOINED_ANYWHERE = frozenset(("mpegts", "mpeg", "mpegvideo", "h264", "hevc"))
+_TIMED_FORMATS = frozenset(("mov", "matroska", "mpegts", "flv"))
+_LIST_FORMATS = frozenset(("hls", "dash", "concat", "sdp", "imf"))
+
+Picture = tuple[av.VideoFrame, int | None]
+"""A decoded picture and its time in units of the stream's time base."""
+
+
+class VideoReader:
+    """Pictures of one open file, once. Raises PyAV's exceptions, and SourceError for what is no video."""
+
+    def __init__(self, path: Path) -> None:
+        # Text that is no UTF-8 in a file's title must not keep it from opening, and a file that names
+        # others must not make us open network addresses.
+        self._container = av.open(
+            str(path.absolute()), metadata_errors="replace", options={"protocol_whitelist": "file"}
+        )
+        self._path = path
+        self.damaged = 0
+        self._last_read_failed = False
+        self._reached = 0
+        # A stream may have been recorded from anywhere on: what comes before its first key picture
+        # cannot be decoded, and is not damaged.
+        self._tuned_in = self._kind not in _JOINED_ANYWHERE
+        try:
+            self.stream = _choose_stream(self._container, path)
+            # One thread costs a third less processor time than several, which inference needs more;
+            # and only then is it certain which packet an error belongs to.
+            self.stream.thread_type = "NONE"
+            self.cut: bool | None = is_cut(path, self._container.format.name)
+        except BaseException:
+            self._container.close()
+            raise
+        # Only the H.264 decoder reliably marks a picture of which the end is missing. With others the
+        # last one before a cut is left out, where the format does not tell how long it should be.
+        marks = self.stream.codec_context.name == "h264"
+        self._last_is_incomplete = self.cut is True and self._kind in _JOINED_ANYWHERE and not marks
+        # AVI stores no presentation times; FFmpeg passes decoding times off as such.
+        self._reorder_times = self._kind == "avi"
+        self._times: list[int] = []
+
+    @property
+    def _kind(self) -> str:
+        """FFmpeg's first name for the format."""
+        return self._container.format.name.partition(",")[0]
+
+    def close(self) -> None:
+        self._container.close()
+
+    def seek(self, pts: int) -> None:
+        """Go to the last key picture at or before a time. Call before the first :meth:`pictures`.
+
+        Stays at the beginning in formats that do not store a time for every picture (AVI and MPEG
+        program streams, for two): times that FFmpeg fills in behind a jump may be a picture off.
+        """
+        if self._kind in _TIMED_FORMATS:
+            self._container.seek(pts, stream=self.stream)
+
+    def estimate_frames(self, rate: Fraction | None, start_seconds: float) -> int | None:
+        stream, container = self.stream, self._container
+        seconds: Fraction | None = None
+        if stream.duration is not None and stream.time_base is not None:
+            seconds = stream.duration * stream.time_base
+        elif container.duration is not None:
+            seconds = Fraction(container.duration, av.time_base)
+        if start_seconds == 0 and stream.frames > 0:
+            return stream.frames
+        if seconds is None or rate is None:
+            return None
+        return max(1, round((seconds - Fraction(start_seconds)) * rate))
+
+    def pictures(self) -> Iterator[Picture]:
+        """Pictures with their times. Afterwards ``cut`` and ``damaged`` are complete."""
+        packet: av.Packet[av.VideoStream] | None = None
+        for following in chain(self._packets(), (None,)):
+            if packet is not None:
+                yield from self._decode(packet, is_last=following is None)
+            last, packet = packet, following
+        if last is not None:
+            yield from self._flush(last)
+        if self._last_read_failed or self._end_is_missing():
+            self.cut = True
+        if not self.damaged and not self.cut:
+            self.damaged += has_broken_structure(self._path, self._container.format.name)
+
+    def _packets(self) -> Iterator[av.Packet[av.VideoStream]]:
+        failures = 0
+        while failures < _READ_ATTEMPTS:
+            try:
+                for packet in self._container.demux(self.stream):
+                    if packet.size == 0 and packet.dts is None:
+                        continue  # PyAV's sign to flush; the decoder is flushed after the last packet
+                    failures = 0
+                    self._last_read_failed = False
+                    yield packet
+                return
+            except av.FFmpegError:
+                # A demuxer may find its way again behind the damage.
+                failures += 1
+                self.damaged += 1
+                self._last_read_failed = True
+
+    def _decode(self, packet: av.Packet[av.VideoStream], *, is_last: bool) -> Iterator[Picture]:
+        if self._reorder_times and packet.dts is not None:
+            heapq.heappush(self._times, packet.dts)
+        self._tuned_in = self._tuned_in or packet.is_keyframe
+        if packet.dts is not None:
+            self._reached = max(self._reached, max(packet.dts, packet.pts or 0) + (packet.duration or 0))
+        incomplete = packet.is_corrupt or self._last_is_incomplete
+        if incomplete and self._ends_here(is_last):
+            return
+        damaged = packet.is_corrupt
+        try:
+            decoded = self.stream.codec_context.decode(packet)
+        except av.FFmpegError:
+            decoded = []
+            damaged = not self._ends_here(is_last)
+        for picture in decoded:
+            if picture.is_corrupt and self._ends_here(is_last and picture.pts == packet.pts):
+                continue
+            damaged = damaged or picture.is_corrupt
+            yield picture, self._time_of(picture)
+        self.damaged += damaged and self._tuned_in
+
+    def _flush(self, last: av.Packet[av.VideoStream]) -> Iterator[Picture]:
+        try:
+            decoded = self.stream.codec_context.decode(None)
+        except av.FFmpegError:
+            self.damaged += 1
+            return
+        for picture in decoded:
+            if picture.is_corrupt and self._ends_here(picture.pts == last.pts):
+                continue
+            self.damaged += picture.is_corrupt
+            yield picture, self._time_of(picture)
+
+    def _end_is_missing(self) -> bool:
+        """Whether an AVI file gave fewer frames than its header counts, the last ones."""
+        return self._kind == "avi" and self._reached < (self.stream.duration or 0)
+
+    def _ends_here(self, is_last: bool) -> bool:
+        """Whether damage is the cut itself: a last picture that is incomplete is not shown."""
+        if not is_last or self.cut is False:
+            return False
+        self.cut = True
+        return True
+
+    def _time_of(self, picture: av.VideoFrame) -> int | None:
+        if self._reorder_times:
+            return heapq.heappop(self._times) if self._times else None
+        return picture.pts
+
+
+def _choose_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
+    format_name = container.format.name
+    if format_name in _LIST_FORMATS:
+        raise SourceError(f"{path.name} is a list of other files ({format_name}); give the recording itself")
+    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not streams:
+        kinds = sorted({stream.type for stream in container.streams if stream.type != "video"})
+        held = f"only {' and '.join(kinds)}" if kinds else "nothing that moves"
+        raise SourceError(f"{path.name} holds no video ({held}); give a video, an image folder or DICOM")
+    stream = streams[0]
+    if getattr(stream, "codec_context", None) is None:
+        raise SourceError(f"{path.name} is compressed in a way that cannot be decoded; convert it to H.264")
+    if stream.codec_context.name in _TEXT_CODECS:
+        raise SourceError(f"{path.name} is text, not a video; give a video, an image folder or DICOM")
+    return stream

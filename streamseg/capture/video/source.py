@@ -1,0 +1,174 @@
+"""Recorded video of any format that FFmpeg reads, through PyAV.
+
+Every decodable picture is delivered once, in presentation order. Times are the file's own, also where
+they do not begin at zero; pictures without a time have None. A stream may change its size in the
+middle: each frame then has its own. Interlaced pictures stay as they are. Where several video streams
+exist, the first that is not cover art is taken.
+
+Damage in the middle is stepped over and counted; what ends in the middle is noticed, though FFmpeg
+mostly takes it for a shorter file (see :mod:`streamseg.capture.video.truncation`).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+
+# OpenCV comes first: the other order hangs its window.
+import cv2  # noqa: F401
+
+# isort: split
+import av
+
+from streamseg.capture.base import START_TOLERANCE, RecordedSource, check_start, counted
+from streamseg.capture.files import one_line
+from streamseg.capture.video.pixels import PictureConverter
+from streamseg.capture.video.reader import Picture, VideoReader
+from streamseg.capture.video.truncation import container_of, is_cut
+from streamseg.core.errors import SourceCut, SourceError, StreamsegError, UsageError
+from streamseg.core.types import Frame, SourceInfo
+
+
+class VideoSource(RecordedSource):
+    """Frames of a video file. ``damaged`` counts the damaged places met so far."""
+
+    def __init__(self, path: Path, *, start_seconds: float = 0.0) -> None:
+        """Open a file at a time relative to its first picture.
+
+        Raises SourceError where nothing can be decoded, UsageError where the start lies behind the end.
+        """
+        check_start(start_seconds)
+        self._path = path
+        with _translated(path):
+            self._reader, pictures = _open_at(path, start_seconds)
+        try:
+            with _translated(path):
+                self._converter = PictureConverter()
+                first = next(pictures, None)
+                if first is None:
+                    raise _nothing_in(path, start_seconds, self._reader.cut is True)
+                info = self._describe(first[0], start_seconds)
+        except BaseException:
+            self._reader.close()
+            raise
+        super().__init__(info, self._deliver(chain((first,), pictures)), self._reader.close)
+
+    @property
+    def damaged(self) -> int:
+        return self._reader.damaged
+
+    def _describe(self, picture: av.VideoFrame, start_seconds: float) -> SourceInfo:
+        stream = self._reader.stream
+        # The display matrix may swap the sides, so the size is that of a converted picture.
+        height, width = self._converter.convert(picture).shape[:2]
+        rate = stream.average_rate or stream.guessed_rate or None
+        return SourceInfo(
+            name=self._path.name,
+            height=height,
+            width=width,
+            frame_count=self._reader.estimate_frames(rate, start_seconds),
+            rate=rate,
+            time_base=stream.time_base,
+        )
+
+    def _deliver(self, pictures: Iterator[Picture]) -> Iterator[Frame]:
+        base = self.info.time_base
+        delivered = 0
+        while True:
+            with _translated(self._path):
+                found = next(pictures, None)
+                if found is None:
+                    break
+                picture, pts = found
+                image = self._converter.convert(picture)
+            # One true division of whole numbers: the float nearest to pts * base.
+            seconds = None if pts is None or base is None else pts * base.numerator / base.denominator
+            yield Frame(image, index=delivered, captured_ns=time.monotonic_ns(), pts_seconds=seconds)
+            delivered += 1
+        self._report(delivered)
+
+    def _report(self, delivered: int) -> None:
+        """Raise what is wrong with the file, now that all frames were delivered."""
+        read = f"{counted(delivered, 'frame')} before the cut {'was' if delivered == 1 else 'were'} read"
+        if self._reader.cut:
+            raise SourceCut(f"{self._path.name} ends in the middle; {read}; copy or record it again")
+        if self._reader.damaged:
+            raise SourceError(
+                f"{self._path.name} has {counted(self._reader.damaged, 'damaged packet')}; "
+                f"{counted(delivered, 'frame')} were decoded, those near the damage may be wrong or missing"
+            )
+
+
+def _open_at(path: Path, start_seconds: float) -> tuple[VideoReader, Iterator[Picture]]:
+    """A reader, and its pictures from a time on, relative to the first picture's time."""
+    reader = VideoReader(path)
+    pictures = reader.pictures()
+    if start_seconds == 0:
+        return reader, pictures
+    try:
+        first = next(pictures, None)
+        base = reader.stream.time_base
+        if first is None or first[1] is None or base is None:
+            raise UsageError(
+                f"{path.name} has no time stamps, so it cannot start in the middle; leave the start out"
+            )
+        target = first[1] + math.ceil((Fraction(start_seconds) - START_TOLERANCE) / base)
+        reader.close()
+        reader = VideoReader(path)
+        try:
+            reader.seek(target)
+            pictures = reader.pictures()
+            landed = next(pictures, None)
+        except av.FFmpegError:
+            landed = None
+        if landed is None or landed[1] is None or landed[1] > target:
+            # Not every format can be entered at will; from the beginning it always works.
+            reader.close()
+            reader = VideoReader(path)
+            return reader, _from(target, reader.pictures())
+        return reader, _from(target, chain((landed,), pictures))
+    except BaseException:
+        reader.close()
+        raise
+
+
+def _from(target: int, pictures: Iterator[Picture]) -> Iterator[Picture]:
+    return (found for found in pictures if found[1] is not None and found[1] >= target)
+
+
+def _nothing_in(path: Path, start_seconds: float, cut: bool) -> StreamsegError:
+    if start_seconds > 0:
+        return UsageError(f"nothing in {path.name} at or after {start_seconds} s; give an earlier start")
+    if cut:
+        return SourceCut(f"{path.name} ends before its first complete picture; copy or record it again")
+    return SourceError(f"no picture in {path.name} can be decoded; copy or record it again")
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    """The one place where PyAV's exceptions become ours."""
+    try:
+        yield
+    except StreamsegError:
+        raise
+    except MemoryError as error:
+        raise SourceError(f"a picture of {path.name} needs too much memory; is it damaged?") from error
+    except Exception as error:  # damaged input makes FFmpeg's wrapper raise almost anything
+        raise _why_not(path, error) from error
+
+
+def _why_not(path: Path, error: Exception) -> SourceError:
+    if (kind := container_of(path)) is None or not is_cut(path, kind):
+        reason = f"is not a video that can be read ({one_line(error)}); give a video, images or DICOM"
+        return SourceError(f"{path.name} {reason}")
+    if kind == "mp4":
+        return SourceCut(
+            f"{path.name} was cut before its index (moov) was written, so no frame can be found in it; "
+            f"copy it again, or record in Matroska or MPEG-TS, which survive a cut"
+        )
+    return SourceCut(f"{path.name} was cut before its first picture; copy or record it again")

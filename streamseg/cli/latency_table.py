@@ -1,0 +1,50 @@
+"""The tables at the end of a run: latencies per stage, and what was written. For people, on stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from streamseg.cli.console import say, stderr_console
+
+if TYPE_CHECKING:
+    from streamseg.cli.replay_clip import ClipRun
+    from streamseg.core.latency import Percentiles
+
+
+def show_run(run: ClipRun) -> None:
+    """Print one clip's figures. Nothing for a clip that broke before its first frame."""
+    if run.stages:
+        stages = {**run.stages, **({"age": run.age} if run.age else {})}
+        show_latencies(f"{run.source}: milliseconds per frame", stages)
+    if run.frames:
+        rate = f", {run.fps:.1f} frames/s" if run.fps else ""
+        states = ", ".join(f"{state} {count}" for state, count in run.states.items())
+        say(f"{run.source}: {run.frames} frames in {run.seconds:.1f} s{rate}; {states}")
+    for output in run.outputs:
+        say(f"wrote {output.path} ({output.frames} frames, {_size(output.size)})")
+    for path, sink in run.sinks:
+        if moved := getattr(sink, "retimed", 0):
+            say(f"{path}: {moved} frames were moved on, since their times in the source do not increase")
+
+
+def show_latencies(title: str, stages: Mapping[str, Percentiles]) -> None:
+    """Print a table with a row of percentiles per stage, on stderr."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table("stage", box=SIMPLE_HEAD, title=title, title_justify="left")
+    for column in ("p50", "p95", "p99", "max"):
+        table.add_column(column, justify="right")
+    for name, times in stages.items():
+        figures = (times.p50_ms, times.p95_ms, times.p99_ms, times.max_ms)
+        table.add_row(name, *(f"{figure:.1f}" for figure in figures))
+    stderr_console().print(table)
+
+
+def _size(size: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"

@@ -1,0 +1,144 @@
+"""``streamseg replay DIR --as-recorded``: a recorded live run once more, frame by frame when they came."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from streamseg.capture import open_source
+from streamseg.capture.paced import PacedSource
+from streamseg.capture.recording.reader import Recorded
+from streamseg.capture.recording.source import RecordingSource
+from streamseg.cli.console import print_json, say, stderr_console, stop_on_signals
+from streamseg.cli.engine import load_engine
+from streamseg.core.errors import UsageError
+from streamseg.core.types import Roi, SourceInfo
+from streamseg.live import LiveOptions, LiveReport, run_live
+
+_USUAL_BUDGET_MS = 150.0
+
+
+def check_options(
+    *, out: Path | None, records: Sequence[Path] | None, roi: str, max_frames: int | None, full_frame: bool
+) -> None:
+    """Raise UsageError for options that only a replay of every frame has."""
+    given = {
+        "--out": out is not None,
+        "--records": bool(records),
+        "--roi": roi != "auto",
+        "--max-frames": max_frames is not None,
+        "--full-frame": full_frame,
+    }
+    if wrong := [name for name, is_given in given.items() if is_given]:
+        raise UsageError(
+            f"--as-recorded repeats a live run as it was, it knows no {wrong[0]}; "
+            "leave it out, or replay without --as-recorded"
+        )
+
+
+def repeat(uri: str, *, engine: str | None, start_seconds: float, as_json: bool) -> None:
+    """Run the live loop on a recording, with no display, and print what it did then and now.
+
+    Raises UsageError for what is no recording, and whatever ended the run; typer.Exit after a signal.
+    """
+    from streamseg.cli.live_run import leave, live_segmenter
+    from streamseg.cli.process import settle_in
+
+    settle_in()
+    source = _open(uri, start_seconds)
+    then = _Then.of(source)
+    options = LiveOptions(age_budget_s=_budget_ms(source.recorded.header) / 1e3, roi=_region(source.info))
+    paced = PacedSource(source, arrivals_ns=[frame.arrived_ns for frame in source.planned])
+    with stop_on_signals() as stop, paced:
+        backend = load_engine(engine)
+        try:
+            report = run_live(
+                lambda: paced, live_segmenter(backend), options=options, stop=stop.event, say=say
+            )
+        finally:
+            backend.close()
+    _show(report, then)
+    if source.note:
+        say(source.note)
+    if as_json:
+        used = {"name": backend.name, "sha256": backend.fingerprint}
+        now = {"source": source.info.name, **report.to_json(), "engine": used}
+        print_json({**now, "recorded": then.to_json()})
+    leave(report, stop)
+
+
+def _open(uri: str, start_seconds: float) -> RecordingSource:
+    source = open_source(uri, start_seconds=start_seconds)
+    if isinstance(source, RecordingSource):
+        return source
+    source.close()
+    raise UsageError(f"{uri} is no recorded live run; give a folder that 'streamseg live --record' made")
+
+
+def _budget_ms(header: Mapping[str, Any]) -> float:
+    """The age budget of the recorded run."""
+    budget = header.get("age_budget_ms")
+    return float(budget) if isinstance(budget, int | float) and budget > 0 else _USUAL_BUDGET_MS
+
+
+def _region(info: SourceInfo) -> Roi | None:
+    """None where the frames are the image: they may change their size, and are taken whole then as well."""
+    whole = Roi(0, 0, info.width, info.height)
+    return None if info.region == whole else info.region
+
+
+@dataclass(frozen=True, slots=True)
+class _Then:
+    """What the recorded run did while the frames came that are offered again."""
+
+    offered: int
+    processed: int
+    absent: int
+    """Frames offered then of which no picture was kept."""
+    seconds: float
+    states: Mapping[str, float]
+
+    @classmethod
+    def of(cls, source: RecordingSource) -> _Then:
+        recorded: Recorded = source.recorded
+        first, last = source.planned[0].arrived_ns, source.planned[-1].arrived_ns
+        offered = [frame for frame in recorded.offered if first <= frame.arrived_ns <= last]
+        segmented = set(recorded.segmented)
+        return cls(
+            offered=len(offered),
+            processed=sum(frame.index in segmented for frame in offered),
+            absent=sum(frame.video is None for frame in offered),
+            seconds=(last - first) / 1e9,
+            states=recorded.state_seconds(first, last),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "offered": self.offered,
+            "processed": self.processed,
+            "dropped": self.offered - self.processed,
+            "absent": self.absent,
+            "seconds": round(self.seconds, 3),
+            "states": {state: round(seconds, 3) for state, seconds in self.states.items()},
+        }
+
+
+def _show(report: LiveReport, then: _Then) -> None:
+    """Then and now side by side, for people, on stderr."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table("", box=SIMPLE_HEAD)
+    for column in ("recorded", "now"):
+        table.add_column(column, justify="right")
+    now_states = {str(state): seconds for state, seconds in report.states.items()}
+    for state in dict.fromkeys((*then.states, *now_states)):
+        table.add_row(state, f"{then.states.get(state, 0):.1f} s", f"{now_states.get(state, 0):.1f} s")
+    table.add_row("frames offered", str(then.offered), str(report.offered))
+    table.add_row("segmented", str(then.processed), str(report.processed))
+    table.add_row("dropped", str(then.offered - then.processed), str(report.dropped))
+    stderr_console().print(table)
+    if then.absent:
+        say(f"{then.absent} of the frames offered then have no picture, so they could not be offered again")

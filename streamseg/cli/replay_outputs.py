@@ -1,0 +1,87 @@
+"""Where replay writes.
+
+Planned and checked as a whole before any work begins, so that a wrong call costs nothing.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from streamseg.core.errors import UsageError
+
+
+def plan_outputs(
+    clips: Sequence[str], *, folder: bool, video: Path | None, records: Sequence[Path]
+) -> list[list[Path]]:
+    """The files to write for each clip, in the order of the clips.
+
+    With a ``folder`` of clips every option names a folder, in which each clip gets a file of its own name:
+    ``out`` gives out/<clip>.mp4, and ``out.mkv`` gives out/<clip>.mkv (records: .jsonl, or by the suffix).
+    Raises UsageError for a file whose suffix is unknown or belongs to the other option.
+    """
+    from streamseg.sinks import RECORD_SUFFIXES, VIDEO_SUFFIXES
+
+    wanted: list[tuple[Path, tuple[str, ...], str]] = []
+    wanted += [] if video is None else [(video, VIDEO_SUFFIXES, "--out")]
+    wanted += [(path, RECORD_SUFFIXES, "--records") for path in records]
+    if not folder:
+        for path, suffixes, option in wanted:
+            _check_suffix(path, suffixes, option)
+        return [[path for path, _, _ in wanted]]
+    folders = [_folder_and_suffix(path, suffixes) for path, suffixes, _ in wanted]
+    return [[into / f"{name}{suffix}" for into, suffix in folders] for name in _clip_names(clips)]
+
+
+def _check_suffix(path: Path, suffixes: tuple[str, ...], option: str) -> None:
+    if path.suffix.lower() not in suffixes:
+        what = f"ends in {path.suffix!r}" if path.suffix else "has no suffix"
+        raise UsageError(f"{option} {path} {what}; choose one of {', '.join(suffixes)}")
+
+
+def _folder_and_suffix(path: Path, suffixes: tuple[str, ...]) -> tuple[Path, str]:
+    if path.suffix.lower() in suffixes and not path.is_dir():
+        return path.with_suffix(""), path.suffix
+    return path, suffixes[0]
+
+
+def _clip_names(clips: Sequence[str]) -> list[str]:
+    """A file name, without suffix, for each clip: its stem, or its whole name where stems repeat."""
+    stems = Counter(Path(clip).stem for clip in clips)
+    return [Path(clip).stem if stems[Path(clip).stem] == 1 else Path(clip).name for clip in clips]
+
+
+def check_outputs(paths: Sequence[Path], clips: Sequence[str], *, force: bool) -> None:
+    """Raise UsageError unless every file may be written: none twice, none a source, none there already."""
+    sources = {Path(clip).resolve() for clip in clips}
+    seen: set[Path] = set()
+    for path in paths:
+        real = path.resolve()
+        if real in seen:
+            raise UsageError(f"{path} is named twice as an output; give each output a file of its own")
+        seen.add(real)
+        if real in sources:
+            raise UsageError(f"{path} is the source itself; write to another file")
+        if path.exists() and any(source in real.parents for source in sources):
+            raise UsageError(f"{path} is a part of the source; write to another folder")
+        if path.is_dir():
+            raise UsageError(f"{path} is a folder; name a file in it, such as {path / 'result'}{path.suffix}")
+        if path.exists() and not force:
+            raise UsageError(f"{path} exists; choose another name, or overwrite it with --force")
+        _check_folder(path)
+
+
+def _check_folder(path: Path) -> None:
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir():
+        raise UsageError(f"cannot write {path}: {folder} is a file, not a folder; choose another place")
+    try:
+        # Only creating a file tells: root may write where a read-only or special file system does not let it.
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"cannot write {path}: no file can be made in {folder} ({error.strerror}); choose another folder"
+        ) from error

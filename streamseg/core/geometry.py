@@ -1,0 +1,80 @@
+"""Letterboxing and its exact inverse. The one owner of the mapping between frame and tensor pixels.
+
+A pixel's centre lies at its index, so a resize by ``s`` maps ``x`` to ``(x + 0.5) * s - 0.5``, as
+``cv2.resize`` does. Content is placed in the middle; what is left over is filled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from streamseg.core.types import Image
+
+
+@dataclass(frozen=True, slots=True)
+class Letterbox:
+    """Fits a source of (source_height, source_width) into (height, width), keeping its aspect ratio."""
+
+    source_height: int
+    source_width: int
+    height: int
+    width: int
+
+    @property
+    def content(self) -> tuple[int, int, int, int]:
+        """Where the source lies in the target: left, top, width, height in whole target pixels."""
+        scale = min(self.height / self.source_height, self.width / self.source_width)
+        inner_height = min(self.height, max(1, round(self.source_height * scale)))
+        inner_width = min(self.width, max(1, round(self.source_width * scale)))
+        return (self.width - inner_width) // 2, (self.height - inner_height) // 2, inner_width, inner_height
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Target pixels per source pixel (x, y); the two differ only by rounding to whole pixels."""
+        _, _, inner_width, inner_height = self.content
+        return inner_width / self.source_width, inner_height / self.source_height
+
+    def apply(self, image: Image) -> Image:
+        """Resize and pad an image (source_height, source_width[, 3]) to (height, width[, 3]).
+
+        Shrinks by pixel area, enlarges linearly, fills with 0 (black).
+        Raises ValueError on an image of another size.
+        """
+        if image.shape[:2] != (self.source_height, self.source_width):
+            raise ValueError(
+                f"letterbox made for {self.source_height}x{self.source_width}, received {image.shape}"
+            )
+        left, top, inner_width, inner_height = self.content
+        method = cv2.INTER_AREA if inner_width < self.source_width else cv2.INTER_LINEAR
+        out = np.zeros((self.height, self.width, *image.shape[2:]), np.uint8)
+        out[top : top + inner_height, left : left + inner_width] = cv2.resize(
+            image, (inner_width, inner_height), interpolation=method
+        )
+        return out
+
+    def undo(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Cut the content out of a (height, width) map and resize it, linearly, to the source's size."""
+        left, top, inner_width, inner_height = self.content
+        inner = image[top : top + inner_height, left : left + inner_width]
+        size = (self.source_width, self.source_height)
+        return np.asarray(cv2.resize(inner, size, interpolation=cv2.INTER_LINEAR), np.float32)
+
+    def to_target(self, points: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Map source points (n, 2) of (x, y) to target pixels."""
+        left, top, _, _ = self.content
+        mapped: npt.NDArray[np.float64] = (
+            (np.asarray(points, np.float64) + 0.5) * self.scale - 0.5 + (left, top)
+        )
+        return mapped
+
+    def to_source(self, points: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Map target points (n, 2) of (x, y) to source pixels; exact inverse of :meth:`to_target`."""
+        left, top, _, _ = self.content
+        mapped: npt.NDArray[np.float64] = (
+            np.asarray(points, np.float64) - (left, top) + 0.5
+        ) / self.scale - 0.5
+        return mapped

@@ -1,0 +1,92 @@
+"""What a net expects and what its numbers mean: values that travel with its weights."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from streamseg.core.errors import EngineError
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a net's numbers were found to mean, on pictures that it did not learn from."""
+
+    slope: float
+    """Expected Dice of an outline: ``sigmoid(slope * logit(p) + intercept)``, p its mean probability."""
+    intercept: float
+    doubt: float
+    """An outline whose expected Dice is below this has the state LOW_CONFIDENCE, 0..1."""
+    presence: float = 0.0
+    """A picture shows nerve where its presence score (see postprocess) reaches this, 0..1; 0: the threshold
+    decides."""
+    familiar: str = ""
+    """Ellipsoid of pictures like the training data, as text: n numbers of its centre, then the
+    n (n + 1) / 2 of a lower triangular matrix, row by row (see novelty). Empty: every picture is familiar."""
+
+    def __post_init__(self) -> None:
+        try:
+            numbers = np.array(self.familiar.split(), np.float64)
+            sides = round(math.sqrt(2 * len(numbers) + 2.25) - 1.5)
+            good = (
+                all(map(math.isfinite, (self.slope, self.intercept, *numbers)))
+                and self.slope > 0
+                and 0 <= self.doubt <= 1
+                and 0 <= self.presence <= 1
+                and len(numbers) == sides * (sides + 3) // 2
+            )
+        except (TypeError, ValueError, AttributeError):
+            good = False
+        if not good:
+            raise EngineError(
+                f"judgement makes no sense: {str(self)[:200]}; the weights or manifest are damaged"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """What a net expects, and where it draws the line. The net owns it; it travels with the weights."""
+
+    height: int
+    """Rows of the input tensor."""
+    width: int
+    """Columns of the input tensor."""
+    mean: float
+    """Subtracted from grey values scaled to 0..1."""
+    std: float
+    """Divided by, after the mean was subtracted."""
+    threshold: float
+    """A pixel is nerve where its probability reaches this, 0..1."""
+    min_area: float = 0.0
+    """Smallest nerve area kept, as a fraction of the image region's area, 0..1."""
+    judgement: Judgement | None = None
+    """What the net's numbers mean; None where that was never measured."""
+
+    def __post_init__(self) -> None:
+        if self.height < 16 or self.width < 16 or self.std <= 0 or not 0 < self.threshold < 1:
+            raise EngineError(
+                f"input specification makes no sense: {self}; the weights or manifest are damaged"
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """Values for JSON; without a judgement it is left out, as in files from before there was one."""
+        values = asdict(self)
+        if self.judgement is None:
+            del values["judgement"]
+        return values
+
+    @classmethod
+    def from_json(cls, values: str | Mapping[str, Any]) -> InputSpec:
+        """Read from a mapping or JSON text. Raises EngineError."""
+        try:
+            loaded: Mapping[str, Any] = json.loads(values) if isinstance(values, str) else values
+            judgement = loaded.get("judgement")
+            known = None if judgement is None else Judgement(**judgement)
+            return cls(**{**loaded, "judgement": known})
+        except (TypeError, ValueError, AttributeError) as error:
+            raise EngineError(f"cannot read an input specification from {values!r}: {error}") from error

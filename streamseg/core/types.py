@@ -1,0 +1,252 @@
+"""Values that flow through the pipeline, and the protocols of its stages.
+
+Images are numpy arrays indexed (row, column); points are (x, y) in pixels with x to the right and
+y down, the centre of the top-left pixel at (0, 0). Durations are nanoseconds of the monotonic clock.
+This module imports nothing of ours but the errors and the net's specification.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from fractions import Fraction
+from typing import Protocol, Self, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from streamseg.core.errors import UsageError
+from streamseg.core.spec import InputSpec, Judgement
+
+__all__ = [
+    "Backend",
+    "Frame",
+    "Grey",
+    "Image",
+    "InputSpec",
+    "Judgement",
+    "Mask",
+    "Result",
+    "Roi",
+    "Segmentation",
+    "Sink",
+    "Source",
+    "SourceInfo",
+    "State",
+    "Tensor",
+]
+
+Grey = npt.NDArray[np.uint8]
+"""Grey image, uint8, shape (height, width)."""
+Image = npt.NDArray[np.uint8]
+"""Image, uint8, shape (height, width) grey or (height, width, 3) BGR."""
+Mask = npt.NDArray[np.bool_]
+"""Mask, bool, shape (height, width)."""
+Tensor = npt.NDArray[np.float32]
+"""Network input or output, float32, shape (1, 1, height, width)."""
+
+
+class State(StrEnum):
+    """What is known about a frame; shown on the display and written to the records."""
+
+    NERVE = "nerve"
+    NO_NERVE = "no nerve"
+    LOW_CONFIDENCE = "low confidence"
+    UNLIKE_TRAINING = "unlike the training data"
+    """The picture is of another kind than those that the net learnt from: an outline would mean nothing."""
+    LAGGING = "segmentation lagging"
+    """Live: frames arrive, but the newest outline is older than the age budget."""
+    FROZEN = "scanner frozen"
+    """Live: frames arrive, but what they show has not changed for a while."""
+    SOURCE_LOST = "source lost"
+    """Live: no frame arrives."""
+    STARTING = "starting"
+    """Live: nothing has been segmented yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Roi:
+    """A rectangle of whole pixels inside a frame: left, top, width, height."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.height < 1 or self.x < 0 or self.y < 0:
+            raise UsageError(
+                f"ROI {self} is not a rectangle inside a frame; give x,y,w,h with x, y >= 0 and w, h >= 1"
+            )
+
+    def __str__(self) -> str:
+        return f"{self.x},{self.y},{self.width},{self.height}"
+
+    @classmethod
+    def parse(cls, text: str) -> Roi:
+        """Read ``"x,y,w,h"``. Raises UsageError."""
+        try:
+            x, y, width, height = (int(part) for part in text.split(","))
+        except ValueError as error:
+            raise UsageError(f"ROI {text!r} is not x,y,w,h in whole pixels, such as 40,60,512,480") from error
+        return cls(x, y, width, height)
+
+    @classmethod
+    def whole(cls, image: Image) -> Roi:
+        """The ROI that covers all of an image."""
+        return cls(0, 0, image.shape[1], image.shape[0])
+
+    def check_inside(self, height: int, width: int) -> None:
+        """Raise UsageError unless the rectangle lies inside a frame of this size."""
+        if self.x + self.width > width or self.y + self.height > height:
+            raise UsageError(
+                f"ROI {self} reaches outside the frame of {width}x{height} pixels; "
+                f"the largest that fits is 0,0,{width},{height}"
+            )
+
+    def crop(self, image: Image) -> Image:
+        """View of the image inside the rectangle."""
+        return image[self.y : self.y + self.height, self.x : self.x + self.width]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceInfo:
+    """What is known about a source before its first frame."""
+
+    name: str
+    """For people and file names; never holds credentials."""
+    height: int
+    width: int
+    frame_count: int | None = None
+    """Frames in all, or None where only reading tells. For progress only; never trusted."""
+    rate: Fraction | None = None
+    """Nominal frames per second, exact, or None."""
+    time_base: Fraction | None = None
+    """Unit of the source's time stamps in seconds: every ``pts_seconds`` is a whole multiple of it."""
+    region: Roi | None = None
+    """Where the source itself (DICOM) says the ultrasound image is."""
+    clock: str = "arrival"
+    """What a frame's ``captured_ns`` is: ``driver`` (the grabber's time stamp) or ``arrival``."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Frame:
+    """One picture of a source. The source makes it and never reuses its buffer."""
+
+    image: Image
+    """uint8, (height, width) grey or (height, width, 3) BGR; read-only."""
+    index: int
+    """0, 1, 2, ... as delivered by the source."""
+    captured_ns: int
+    """Monotonic nanoseconds at which the grabber took the frame, or it arrived; for files, was decoded."""
+    pts_seconds: float | None = None
+    """Presentation time in the source's own time, seconds."""
+    spacing_mm: tuple[float, float] | None = None
+    """Millimetres per pixel (row, column), or None where unknown."""
+
+    def __post_init__(self) -> None:
+        if self.image.dtype != np.uint8 or not (
+            self.image.ndim == 2 or (self.image.ndim == 3 and self.image.shape[2] == 3)
+        ):
+            raise TypeError(
+                f"a frame's image is uint8 (H,W) or (H,W,3), received {self.image.dtype} {self.image.shape}"
+            )
+        self.image.flags.writeable = False
+
+    def __repr__(self) -> str:
+        return f"Frame(index={self.index}, pts_seconds={self.pts_seconds}, image={self.image.shape})"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Segmentation:
+    """The nerve in one frame, in that frame's own pixels."""
+
+    mask: Mask
+    """bool, (height, width) of the whole frame; False outside the ROI."""
+    contours: tuple[npt.NDArray[np.int32], ...]
+    """Outer outlines of the mask's parts, each int32 (n, 2) of (x, y) in frame pixels, largest first."""
+    area_px: int
+    """Nerve pixels."""
+    area_mm2: float | None
+    """Nerve area in square millimetres, or None where the pixel spacing is unknown."""
+    centroid: tuple[float, float] | None
+    """Mean (x, y) of the mask's pixels, or None without nerve."""
+    confidence: float
+    """0..1; see :mod:`streamseg.segmentation.postprocess` for what it means."""
+    state: State
+    """Never UNLIKE_TRAINING with an outline: such a frame has an empty mask and confidence 0."""
+    probability: npt.NDArray[np.float32] | None = None
+    """Probability of nerve at the net's own resolution (input height, width), or None."""
+
+    def __repr__(self) -> str:
+        return f"Segmentation({self.state}, area_px={self.area_px}, confidence={self.confidence:.2f})"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Result:
+    """One frame with what was found in it. Sinks only read it."""
+
+    frame: Frame
+    segmentation: Segmentation
+    roi: Roi
+    stage_ns: Mapping[str, int] = field(default_factory=dict)
+    """Nanoseconds spent on this frame per stage: decode, preprocess, infer, postprocess, ..."""
+    age_ns: int = 0
+    """Nanoseconds from capture (for files: from the decoded frame) to this result."""
+    began_ns: Mapping[str, int] = field(default_factory=dict)
+    """Monotonic nanoseconds at which stages began, where that is known: what lies between them is waiting."""
+
+    @property
+    def state(self) -> State:
+        return self.segmentation.state
+
+    def __repr__(self) -> str:
+        return f"Result({self.frame!r}, {self.segmentation!r}, age_ms={self.age_ns / 1e6:.1f})"
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Frames in order. Iterate once; close (or leave the ``with`` block) to release.
+
+    A live source is open once it is built, and waits for nothing without a limit: it raises SourceError when
+    it cannot be opened, and from its iterator when frames stop coming, whatever the reason; it never makes
+    up a picture for one that was damaged or lost. ``close`` may be called from any thread, also in a read.
+    """
+
+    info: SourceInfo
+    live: bool
+
+    def __iter__(self) -> Iterator[Frame]: ...
+    def close(self) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *exc: object) -> None: ...
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """A compiled net: tensor in, probability out.
+
+    ``infer`` is called from one thread at a time, or from as many as the attribute ``lanes`` says where a
+    back end has it.
+    """
+
+    name: str
+    """Engine name, such as ``improved_unet-openvino-int8``."""
+    fingerprint: str
+    """Hash (sha256, 64 hex digits) of the file that the engine was read from."""
+    spec: InputSpec
+
+    def infer(self, tensor: Tensor) -> npt.NDArray[np.float32]:
+        """Probability of nerve, float32 (height, width), of a (1, 1, height, width) tensor."""
+        ...
+
+    def close(self) -> None: ...
+
+
+@runtime_checkable
+class Sink(Protocol):
+    """Receives results in frame order. ``close`` finishes the output so that it is readable."""
+
+    def write(self, result: Result) -> None: ...
+    def close(self) -> None: ...

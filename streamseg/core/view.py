@@ -1,0 +1,118 @@
+"""What a live display shows at one moment. The loop decides it; displays and recordings only read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol, runtime_checkable
+
+from streamseg.core.latency import Percentiles
+from streamseg.core.types import Frame, Result, Roi, Segmentation, State
+
+
+class Command(StrEnum):
+    """What a user of a display can ask the loop for."""
+
+    QUIT = "quit"
+    RECORD = "record"
+    """Begin a recording, or end the one that runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Counts since the start; rates and times of the last seconds."""
+
+    offered: int = 0
+    """Frames that the source delivered."""
+    processed: int = 0
+    """Frames that were segmented."""
+    dropped: int = 0
+    """Frames that a newer one replaced before they were segmented."""
+    reconnects: int = 0
+    """Times that the source was opened again after it had delivered frames."""
+    offered_fps: float | None = None
+    processed_fps: float | None = None
+    age: Percentiles | None = None
+    """From a frame's capture until it was displayed with what was found in it."""
+    stages: Mapping[str, Percentiles] = field(default_factory=dict)
+    """Times per segmented frame: preprocess, infer, postprocess."""
+    recording: str | None = None
+    """None while nothing is recorded; else what is to be said: ``recording`` or why it stopped."""
+    clock: str = "arrival"
+    """What ages count from, as in SourceInfo: ``driver`` (the grabber's time stamp) or ``arrival``."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class View:
+    """What is to be displayed from ``at_ns`` on, until the next view.
+
+    An outline is only ever that of this very frame, and has to be gone at ``expires_ns``, whatever else
+    happens: a display that cannot promise that draws none.
+    """
+
+    number: int
+    """1, 2, 3, ...; a view with a known number is the same view."""
+    at_ns: int
+    """Monotonic nanoseconds for which the view was decided."""
+    state: State
+    reason: str = ""
+    """One line that says why there is no outline: ``no frame for 0.8 s; next try in 2 s``. Empty with one."""
+    frame: Frame | None = None
+    """The picture; None before the first. Where the state is SOURCE_LOST it is an old one: say so."""
+    roi: Roi | None = None
+    """The ultrasound image in the frame; None where that is not known yet: then no part of it is shown."""
+    segmentation: Segmentation | None = None
+    """What was found in this frame; None where that is unknown, or too old to be shown."""
+    expires_ns: int | None = None
+    """Monotonic nanoseconds from which on the outline may not be displayed; None without segmentation."""
+    figures: Figures = field(default_factory=Figures)
+
+    def __post_init__(self) -> None:
+        needed = (self.frame, self.roi, self.expires_ns)
+        if self.segmentation is not None and any(value is None for value in needed):
+            raise TypeError("a view with a segmentation needs its frame, its ROI and the time it expires")
+
+    @property
+    def age_ns(self) -> int | None:
+        """Nanoseconds from the frame's capture to this view; None without a frame."""
+        return None if self.frame is None else self.at_ns - self.frame.captured_ns
+
+    def __repr__(self) -> str:
+        return f"View({self.number}, {self.state}, {self.frame!r}, {self.segmentation!r})"
+
+
+@runtime_checkable
+class Display(Protocol):
+    """Shows views. Called from one thread, that in which it was built."""
+
+    name: str
+
+    def show(self, view: View) -> None:
+        """Display a view, at once; returns when it is displayed, or handed to whoever does it."""
+        ...
+
+    def poll(self) -> list[Command]:
+        """What the user asked for since the last call. Called at least 30 times a second; never waits."""
+        ...
+
+    def close(self) -> None: ...
+
+
+@runtime_checkable
+class Tap(Protocol):
+    """Listens to a live run, to record it. No method waits or raises: a tap has its own bounded queue."""
+
+    def offered(self, frame: Frame, arrived_ns: int) -> None:
+        """Every frame that the source delivered, as it arrives; called from the reader's thread."""
+        ...
+
+    def segmented(self, result: Result) -> None:
+        """Every frame that was segmented, in order."""
+        ...
+
+    def displayed(self, view: View, shown_ns: int) -> None:
+        """Every view, after it was displayed at ``shown_ns``."""
+        ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,1 @@
+"""Weights and engines on disk: manifest, integrity, compatibility, store."""

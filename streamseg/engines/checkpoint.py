@@ -1,0 +1,160 @@
+"""Weights on disk: one safetensors file, readable without torch and without running anybody's code.
+
+The file's metadata (text values) hold what is needed to use the weights::
+
+    format   "streamseg-checkpoint-1"
+    net      "unet", "segnet" or "improved_unet"
+    folded   "true" when BatchNorm is folded away; weights are then stored as float16
+    trained  "false" for random weights, which only serve to measure speed
+    spec     JSON of the InputSpec
+
+Unfolded weights stay float32, because a running variance can underflow in float16.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import safetensors
+import safetensors.numpy
+
+from streamseg.core.errors import EngineError
+from streamseg.core.files import write_whole
+from streamseg.core.types import InputSpec
+
+FORMAT = "streamseg-checkpoint-1"
+NETS = ("unet", "segnet", "improved_unet")
+
+Weights = dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Checkpoint:
+    """A net's weights and all that is needed to use them."""
+
+    net: str
+    """Name for ``build_net``: unet, segnet or improved_unet."""
+    folded: bool
+    """True for the inference form: no BatchNorm, no shortcut."""
+    trained: bool
+    """False for random weights."""
+    spec: InputSpec
+    weights: Weights
+    """Arrays by state-dict name, as stored but with float16 widened to float32."""
+    sha256: str
+    """Of the file, 64 hex digits."""
+
+    def __repr__(self) -> str:
+        return f"Checkpoint({self.net}, folded={self.folded}, {len(self.weights)} arrays, {self.sha256[:12]})"
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a checkpoint. Raises EngineError when it is missing, damaged or of another kind."""
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise EngineError(
+            f"cannot read checkpoint {path}: {error.strerror or error}; give a .safetensors file"
+        ) from error
+    metadata = _metadata(data, path)
+    try:
+        stored = safetensors.numpy.load(data)
+        weights = {name: _widened(name, array) for name, array in stored.items()}
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise EngineError(f"checkpoint {path} is damaged ({error}); copy or export it again") from error
+    return Checkpoint(
+        net=metadata["net"],
+        folded=metadata["folded"] == "true",
+        trained=metadata["trained"] == "true",
+        spec=InputSpec.from_json(metadata["spec"]),
+        weights=weights,
+        sha256=hashlib.sha256(data).hexdigest(),
+    )
+
+
+def _metadata(data: bytes, path: Path) -> dict[str, str]:
+    """The text values in a safetensors file's header, checked to be ours and complete."""
+    try:
+        size = int.from_bytes(data[:8], "little")
+        header = json.loads(data[8 : 8 + size])
+        metadata = {str(key): str(value) for key, value in header.get("__metadata__", {}).items()}
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise EngineError(
+            f"{path} is not a safetensors file, or a damaged one; copy or export it again"
+        ) from error
+    if metadata.get("format") != FORMAT:
+        raise EngineError(
+            f"{path} holds weights of format {metadata.get('format', 'unknown')!r}, this version reads "
+            f"{FORMAT!r}; give a checkpoint written by streamseg"
+        )
+    missing = [key for key in ("net", "folded", "trained", "spec") if key not in metadata]
+    if missing or metadata["net"] not in NETS:
+        wrong = f"lacks {', '.join(missing)}" if missing else f"is for an unknown net {metadata['net']!r}"
+        raise EngineError(f"checkpoint {path} {wrong}; export it again with this version")
+    return metadata
+
+
+def _widened(name: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} holds values that are not finite")
+    return array.astype(np.float32) if array.dtype == np.float16 else array
+
+
+def write_checkpoint(
+    path: str | Path,
+    weights: Mapping[str, npt.NDArray[Any]],
+    *,
+    net: str,
+    folded: bool,
+    trained: bool,
+    spec: InputSpec,
+) -> str:
+    """Write a checkpoint so that the file is either whole or, on any failure, as it was before.
+
+    Folded weights are rounded to float16, others are stored as they are. Returns the file's sha256.
+    Raises EngineError for weights that cannot be stored, SinkError when writing fails.
+    """
+    path = Path(path)
+    if net not in NETS:
+        raise EngineError(f"no net is called {net!r}; a checkpoint is for one of {', '.join(NETS)}")
+    stored = {name: _stored(name, np.asarray(array), folded) for name, array in weights.items()}
+    metadata = {
+        "format": FORMAT,
+        "net": net,
+        "folded": str(folded).lower(),
+        "trained": str(trained).lower(),
+        "spec": json.dumps(spec.to_json()),
+    }
+    data = _ordered(safetensors.numpy.save(stored, metadata))
+    write_whole(path, data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def _ordered(data: bytes) -> bytes:
+    """The same file with its metadata sorted, so that equal weights have equal hashes.
+
+    safetensors writes them in an order that changes from run to run.
+    """
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the arrays stay aligned
+    return len(text).to_bytes(8, "little") + text + data[8 + size :]
+
+
+def _stored(name: str, array: npt.NDArray[Any], folded: bool) -> npt.NDArray[Any]:
+    with np.errstate(over="ignore"):
+        if folded and array.dtype.kind == "f":
+            array = array.astype(np.float16)
+    if not np.isfinite(array).all():
+        raise EngineError(f"weight {name} is not finite or too large to store; the training has diverged")
+    return np.asarray(array, order="C")

@@ -1,0 +1,194 @@
+"""What an engine folder says about itself: ``manifest.json`` beside the engine's files.
+
+The manifest names the sha256 of every file, and its own, so that nothing in the folder can be swapped or
+altered unnoticed. Files are hashed before anything parses them, and what was hashed is what is used. The
+sha256 of ``manifest.json`` identifies the engine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from streamseg.core.errors import EngineError
+from streamseg.core.files import write_whole
+from streamseg.core.hardware import Machine
+from streamseg.core.types import InputSpec
+
+FORMAT = "streamseg-engine-2"
+FILE_NAME = "manifest.json"
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+SEAL = "manifest_sha256"
+"""Key of the manifest's own hash: of its other values as JSON with sorted keys and no blanks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Description of an engine. Field names are those of the JSON file."""
+
+    name: str
+    """The folder's name in the store, such as ``improved_unet-openvino-int8-192x224-b1-0a1b2c3d``."""
+    net: str
+    """unet, segnet or improved_unet."""
+    backend: str
+    """What runs it: openvino, onnx, tensorrt or compiled."""
+    precision: str
+    """What was asked for, one of PRECISIONS."""
+    folded: bool
+    trained: bool
+    """False for random weights, which only serve to measure speed."""
+    spec: InputSpec
+    checkpoint_sha256: str
+    """Of the checkpoint that the engine was built from."""
+    files: Mapping[str, str]
+    """sha256 (64 hex digits) by file name inside the folder."""
+    batch: int = 1
+    """Frames per call: the input is (batch, 1, height, width)."""
+    precision_found: Mapping[str, float] = field(default_factory=dict)
+    """Share of the engine's layers, 0..1, by the type that they compute in, read off the loaded engine."""
+    portable: bool = False
+    """True for the engines that ship with the package: they run on any machine that the back end runs on."""
+    machine: Machine | None = None
+    """What it was built and judged on; None only for portable engines."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Versions of the libraries that built it and run it, by package."""
+    source: str = ""
+    """NET_OR_CHECKPOINT of the export: a net's name, or the checkpoint's path. For building it again."""
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+    """INT8: ``recipe`` (name), ``sha256`` (of the recipe), ``data`` (what the frames were), ``frames`` (their
+    number), ``preset``. Empty for other precisions."""
+    gate: Mapping[str, Any] = field(default_factory=dict)
+    """The accuracy gate's result: ``passed`` (bool), ``kind`` (masks or probabilities), figures, limits."""
+    speed: Mapping[str, Any] = field(default_factory=dict)
+    """Measured when it was built: ``ms`` (median per call) and, where it can be compared, ``ratio`` of its
+    time to the shipped engine's, measured interleaved with it."""
+    built: Mapping[str, Any] = field(default_factory=dict)
+    """``date`` (UTC), ``seconds`` that building took, ``bytes`` of all files."""
+    accuracy: Mapping[str, Any] = field(default_factory=dict)
+    """Further figures measured at export, for people."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the engine went through the accuracy gate."""
+        return self.gate.get("passed") is True
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON file's values, sealed."""
+        values: dict[str, Any] = {"format": FORMAT} | {name: getattr(self, name) for name in self.__slots__}
+        values["spec"] = self.spec.to_json()
+        values["machine"] = None if self.machine is None else self.machine.to_json()
+        # As it will be read again: the seal must not depend on what JSON does not tell apart.
+        values = json.loads(json.dumps(values))
+        return values | {SEAL: seal_of(values)}
+
+    def write(self, folder: Path) -> None:
+        """Write ``manifest.json`` into an engine folder. Raises SinkError."""
+        write_whole(folder / FILE_NAME, (json.dumps(self.to_json(), indent=2) + "\n").encode())
+
+
+@dataclass(frozen=True, slots=True)
+class ReadManifest:
+    """A manifest as found on disk."""
+
+    manifest: Manifest
+    sha256: str
+    """Of the file: the engine's fingerprint."""
+    sealed: bool
+    """False where the file was altered after it was written."""
+
+
+def read_unchecked(folder: Path) -> ReadManifest:
+    """The manifest of an engine folder, its seal looked at but not insisted on. Raises EngineError."""
+    path = folder / FILE_NAME
+    data = _bytes(path, "an engine is a folder with manifest.json and the engine's files")
+    try:
+        values = json.loads(data)
+        if values.get("format") != FORMAT:
+            raise EngineError(
+                f"{path} is of format {values.get('format')!r}, this version reads {FORMAT!r}; "
+                "export the engine again"
+            )
+        seal = values.pop(SEAL, None)
+        sealed = seal == seal_of(values)
+        values["spec"] = InputSpec.from_json(values["spec"])
+        machine = values.get("machine")
+        values["machine"] = None if machine is None else Machine.from_json(machine)
+        manifest = Manifest(**{name: values[name] for name in Manifest.__slots__ if name in values})
+        _check(manifest)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise EngineError(f"manifest {path} is damaged ({error!r}); export the engine again") from error
+    return ReadManifest(manifest, hashlib.sha256(data).hexdigest(), sealed)
+
+
+def read_manifest(folder: Path) -> tuple[Manifest, str]:
+    """Manifest of an engine folder and the sha256 of its file. Raises EngineError, also for altered ones."""
+    found = read_unchecked(folder)
+    if not found.sealed:
+        raise altered(folder)
+    return found.manifest, found.sha256
+
+
+def altered(folder: Path) -> EngineError:
+    """The error for a manifest whose seal does not hold."""
+    return EngineError(
+        f"manifest {folder / FILE_NAME} was altered after it was written; copy or export the engine again"
+    )
+
+
+def seal_of(values: Mapping[str, Any]) -> str:
+    """sha256 of a manifest's values, its own seal left out."""
+    text = json.dumps({k: v for k, v in values.items() if k != SEAL}, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _check(manifest: Manifest) -> None:
+    """Raise ValueError for field types that would fail later and less clearly."""
+    texts = (
+        *(manifest.name, manifest.net, manifest.backend, manifest.checkpoint_sha256, manifest.source),
+        *manifest.files.values(),
+        *manifest.versions.values(),
+    )
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("a name is not text")
+    if any(Path(name).name != name or name == ".." for name in manifest.files):
+        raise ValueError("a file lies outside the folder")
+    if manifest.precision not in PRECISIONS:
+        raise ValueError(f"precision {manifest.precision!r} is none of {', '.join(PRECISIONS)}")
+    if type(manifest.batch) is not int or manifest.batch < 1:
+        raise ValueError(f"batch {manifest.batch!r} is no number of frames")
+    if not all(isinstance(flag, bool) for flag in (manifest.folded, manifest.trained, manifest.portable)):
+        raise ValueError("a flag is neither true nor false")
+    if not all(isinstance(share, int | float) for share in manifest.precision_found.values()):
+        raise ValueError("a share of layers is no number")
+    for mapping in (
+        manifest.calibration,
+        manifest.gate,
+        manifest.speed,
+        manifest.built,
+        manifest.accuracy,
+    ):
+        mapping.items()
+
+
+def read_verified(folder: Path, manifest: Manifest, name: str) -> bytes:
+    """Contents of one of the engine's files, its sha256 checked against the manifest. Raises EngineError."""
+    data = _bytes(folder / name, "copy or export the engine again")
+    expected = manifest.files.get(name)
+    found = hashlib.sha256(data).hexdigest()
+    if found != expected:
+        raise EngineError(
+            f"{folder / name} is not the file that the manifest describes (sha256 {found[:12]}..., "
+            f"expected {str(expected)[:12]}...); copy or export the engine again"
+        )
+    return data
+
+
+def _bytes(path: Path, remedy: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise EngineError(f"cannot read {path}: {error.strerror or error}; {remedy}") from error

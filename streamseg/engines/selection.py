@@ -1,0 +1,74 @@
+"""Which engine runs when none is named: the shipped one, or a faster one of the store that may stand in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+from streamseg.core.errors import EngineError
+from streamseg.core.hardware import Machine
+from streamseg.engines.compatibility import export_command, misfits
+from streamseg.engines.manifest import Manifest
+from streamseg.engines.store import EngineStore, Entry, engine_name
+
+WORTH = 0.97
+"""An engine stands in for the shipped one where it takes at most this share of its time."""
+
+
+def candidates(
+    store: EngineStore,
+    shipped: Manifest,
+    *,
+    machine: Machine | None = None,
+    versions: Mapping[str, str] | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> list[Entry]:
+    """The store's engines that may stand in for the shipped one, the fastest first; often none.
+
+    They have its weights and specification, take one frame at a time, fit the machine (None is this one),
+    passed the accuracy gate, and were measured to be faster. Only manifests are read: files are hashed when
+    an engine is loaded. ``say`` is told of damaged ones and of faster ones that do not fit, which are passed
+    over, and of a store that cannot be read, which counts as empty.
+    """
+    try:
+        entries = store.entries()
+    except EngineError as error:
+        say(f"{error}; going on without it")
+        return []
+    found = []
+    for entry in entries:
+        if entry.manifest is None or not entry.sealed:
+            say(f"engine {entry.name} is passed over: {entry.error}")
+        elif _stands_in(entry.manifest, shipped):
+            if reasons := misfits(entry.manifest, machine, versions):
+                command = export_command(entry.manifest)
+                say(
+                    f"engine {entry.name} is passed over: it does not fit this machine "
+                    f"({'; '.join(reasons)}); build it with: {command}"
+                )
+            elif entry.name != engine_name(entry.manifest):
+                say(f"engine {entry.name} is passed over: its manifest is that of another engine")
+            else:
+                found.append((_ratio(entry.manifest), entry))
+    return [entry for _, entry in sorted(found, key=lambda pair: (pair[0], pair[1].name))]
+
+
+def _stands_in(manifest: Manifest, shipped: Manifest) -> bool:
+    return (
+        manifest.trained
+        and manifest.folded
+        and manifest.passed
+        and manifest.batch == 1
+        and manifest.net == shipped.net
+        and manifest.checkpoint_sha256 == shipped.checkpoint_sha256
+        and manifest.spec == shipped.spec
+        and _ratio(manifest) <= WORTH
+    )
+
+
+def _ratio(manifest: Manifest) -> float:
+    """Its time by the shipped engine's, measured interleaved; infinite where that was not measured."""
+    ratio = manifest.speed.get("ratio")
+    if isinstance(ratio, int | float) and math.isfinite(ratio) and ratio > 0:
+        return float(ratio)
+    return math.inf

@@ -1,0 +1,1 @@
+"""Overlap, surface distance, calibration and intervals; all of it over a data set."""

@@ -1,0 +1,86 @@
+"""Segmentation metrics: one confusion count per image, everything else derived from it.
+
+The rule for empty masks, stated once: where prediction and reference are both empty, Dice and IoU are 1
+(as the Kaggle competition scores); where only one is empty they are 0, by their formulas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+
+import numpy as np
+
+from streamseg.core.types import Mask
+
+
+@dataclass(frozen=True, slots=True)
+class Confusion:
+    """Pixels of one image: predicted and true nerve."""
+
+    both: int
+    """True positives."""
+    predicted_only: int
+    """False positives."""
+    true_only: int
+    """False negatives."""
+
+    @classmethod
+    def count(cls, predicted: Mask, truth: Mask) -> Confusion:
+        """Count two bool masks of one shape. Raises ValueError where the shapes differ."""
+        if predicted.shape != truth.shape:
+            raise ValueError(f"masks differ in shape: predicted {predicted.shape}, true {truth.shape}")
+        both = int(np.count_nonzero(predicted & truth))
+        return cls(both, int(np.count_nonzero(predicted)) - both, int(np.count_nonzero(truth)) - both)
+
+    @property
+    def dice(self) -> float:
+        """``2|X n Y| / (|X| + |Y|)`` (paper, eq. 6), 0..1."""
+        size = 2 * self.both + self.predicted_only + self.true_only
+        return 2 * self.both / size if size else 1.0
+
+    @property
+    def iou(self) -> float:
+        """``|X n Y| / |X u Y|``, 0..1."""
+        union = self.both + self.predicted_only + self.true_only
+        return self.both / union if union else 1.0
+
+    @property
+    def nerve_predicted(self) -> bool:
+        return self.both + self.predicted_only > 0
+
+    @property
+    def nerve_present(self) -> bool:
+        return self.both + self.true_only > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Metrics over a set of images."""
+
+    images: int
+    dice_mean: float
+    dice_median: float
+    iou_mean: float
+    sensitivity: float | None
+    """Share of the images with nerve in which some was found; None where there are none."""
+    specificity: float | None
+    """Share of the images without nerve in which none was found; None where there are none."""
+
+
+def summarise(counts: Sequence[Confusion]) -> Summary:
+    """Metrics of at least one image. Raises ValueError on none."""
+    if not counts:
+        raise ValueError("no images to summarise")
+    with_nerve = [c.nerve_predicted for c in counts if c.nerve_present]
+    without = [not c.nerve_predicted for c in counts if not c.nerve_present]
+    dice = [c.dice for c in counts]
+    return Summary(
+        images=len(counts),
+        dice_mean=fmean(dice),
+        dice_median=median(dice),
+        iou_mean=fmean(c.iou for c in counts),
+        sensitivity=fmean(with_nerve) if with_nerve else None,
+        specificity=fmean(without) if without else None,
+    )

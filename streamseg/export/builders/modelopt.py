@@ -1,0 +1,211 @@
+"""INT8 for TensorRT and ONNX: ranges by nvidia-modelopt, arithmetic as explicit quantise/dequantise pairs.
+
+TensorRT wants the inputs of weighted layers quantised, each tensor once, symmetrically, weights by output
+channel. So every convolution reads a quantised input, and where one tensor feeds two of them (an encoder
+stage's output goes down through the pooling and across into the merge) both use one range: TensorRT then
+moves the pair up through pooling, up-sampling and concatenation and writes INT8 once. SegNet's comparisons
+stay in float: which of four pixels is the largest must not depend on rounding.
+
+modelopt measures the ranges. The net that comes out holds none of its modules: it runs on any device,
+exports by ``torch.export`` anywhere (modelopt's own modules trace to plain arithmetic on a processor), and
+carries the operator ``tensorrt::quantize_op`` that torch-tensorrt converts and ``export_onnx`` translates.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from streamseg.core.errors import EngineError, MissingExtra, UsageError
+from streamseg.core.types import Grey, InputSpec
+from streamseg.nets.inference import InferenceNet
+from streamseg.nets.unet import EncoderDecoder
+from streamseg.segmentation.preprocess import to_tensor
+
+PRESETS = ("mixed", "performance")
+"""``mixed`` leaves the first convolution and the head in float, ``performance`` quantises them as well."""
+
+
+class FakeQuantiser(nn.Module):
+    """Rounds to 256 steps within a range, and back to float.
+
+    Traced by ``torch.export`` it is the operator ``tensorrt::quantize_op``, written as ONNX it is
+    QuantizeLinear and DequantizeLinear, and run as it is it is the same arithmetic.
+    """
+
+    amax: Tensor
+    scale: Tensor
+    zero: Tensor
+
+    def __init__(self, amax: Tensor, *, unsigned: bool = False) -> None:
+        """``amax``: the range's end: one number, or (channels, 1, 1, 1) for weights.
+
+        The range is -amax..amax in int8, or with ``unsigned`` 0..amax in uint8.
+        """
+        super().__init__()
+        self.dtype = torch.uint8 if unsigned else torch.int8
+        self.lowest, self.largest = (0, 255) if unsigned else (-128, 127)
+        # A range of zeros (a dead channel) would divide by zero; anything small serves as well.
+        amax = amax.detach().float().clamp_min(1e-6)
+        self.register_buffer("amax", amax)
+        self.register_buffer("scale", (amax / self.largest).reshape(-1 if amax.ndim else ()))
+        self.register_buffer("zero", torch.zeros_like(self.scale, dtype=self.dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if torch.onnx.is_in_onnx_export():
+            return self._written(x)
+        if torch.compiler.is_exporting():
+            marked: Tensor = torch.ops.tensorrt.quantize_op(x, self.amax, 8, 0, self.lowest == 0, False)
+            return marked
+        scale = self.scale.reshape(self.amax.shape)
+        rounded = torch.clamp(torch.round(x.float() / scale), self.lowest, self.largest)
+        return (rounded * scale).to(x.dtype)
+
+    def _written(self, x: Tensor) -> Tensor:
+        axis: Any = {"axis": 0} if self.scale.ndim else {}
+        scale, shape = self.scale.to(x.dtype), x.shape
+        symbolic = torch.onnx.ops.symbolic
+        whole = symbolic("QuantizeLinear", (x, scale, self.zero), axis, dtype=self.dtype, shape=shape)
+        return symbolic("DequantizeLinear", (whole, scale, self.zero), axis, dtype=x.dtype, shape=shape)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FakeQuantiser:
+        # half() must not reach ranges: small ones are subnormal there. Devices must.
+        kept = dict(self.named_buffers())
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, buffer in kept.items():
+            setattr(self, name, buffer.to(getattr(self, name).device))
+        return self
+
+
+class QuantisedConv(nn.Module):
+    """A convolution of a quantised input with quantised weights."""
+
+    def __init__(self, conv: nn.Conv2d, amax: Tensor, *, unsigned: bool) -> None:
+        """``amax``: of the input; ``unsigned`` where that is never negative and may be uint8."""
+        super().__init__()
+        self.conv = conv
+        self.input = FakeQuantiser(amax, unsigned=unsigned)
+        self.weight = FakeQuantiser(conv.weight.detach().abs().amax(dim=(1, 2, 3), keepdim=True))
+
+    def forward(self, x: Tensor) -> Tensor:
+        conv = self.conv
+        assert not isinstance(conv.padding, str)
+        return F.conv2d(self.input(x), self.weight(conv.weight), conv.bias, conv.stride, conv.padding)
+
+
+def quantise(
+    net: InferenceNet, images: Sequence[Grey], spec: InputSpec, *, preset: str, unsigned: bool = False
+) -> InferenceNet:
+    """An INT8 copy of a float32 net; activation ranges are measured on ``images`` (each uint8 (H, W)).
+
+    ``preset``: one of PRESETS. ``unsigned`` is the form that onnxruntime's processor kernels fuse, and
+    TensorRT refuses: uint8 after a ReLU, and pairs after stages beside those before convolutions.
+    Deterministic on one machine. Raises UsageError for an unknown preset, EngineError without images,
+    MissingExtra without modelopt.
+    """
+    if preset not in PRESETS:
+        raise UsageError(f"no INT8 preset is called {preset!r}; choose one of {', '.join(PRESETS)}")
+    if not images:
+        raise EngineError("INT8 needs images to measure its ranges on, received none; give a recipe's frames")
+    measured = _measure(net, [torch.from_numpy(to_tensor(image, spec)) for image in images])
+    _share_ranges(net, measured)
+    quantised = copy.deepcopy(net)
+    if unsigned:
+        _quantise_stages(quantised, measured)
+    for name, amax in measured.items():
+        parent, _, child = name.rpartition(".")
+        conv = net.get_submodule(name)
+        assert isinstance(conv, nn.Conv2d)
+        first = conv.in_channels == 1
+        if preset == "performance" or not (first or conv.out_channels == 1):
+            layer = QuantisedConv(copy.deepcopy(conv), amax, unsigned=unsigned and not first)
+            setattr(quantised.get_submodule(parent), child, layer)
+    return quantised.eval().requires_grad_(False)
+
+
+def ranges(net: nn.Module) -> dict[str, float]:
+    """End of each quantised convolution's input range, by the convolution's name; in the net's own units."""
+    return {
+        name.removeprefix("net."): float(module.input.amax)
+        for name, module in net.named_modules()
+        if isinstance(module, QuantisedConv)
+    }
+
+
+def _measure(net: InferenceNet, tensors: Sequence[Tensor]) -> dict[str, Tensor]:
+    """The largest magnitude that each convolution reads, over all tensors, by modelopt; by name."""
+    names = [name for name, module in net.named_modules() if type(module) is nn.Conv2d]
+    chosen = [
+        {"quantizer_name": f"{name}.{kind}_quantizer", "cfg": {"num_bits": 8, "axis": axis}, "enable": True}
+        for name in names
+        for kind, axis in (("weight", 0), ("input", None))
+    ]
+    config = {"quant_cfg": [{"quantizer_name": "*", "enable": False}, *chosen], "algorithm": "max"}
+
+    def run(model: nn.Module) -> None:
+        with torch.inference_mode():
+            for tensor in tensors:
+                model(tensor)
+
+    with _quiet():
+        measured: Any = _modelopt().quantize(copy.deepcopy(net), config, run)
+    return {name: measured.get_submodule(name).input_quantizer.amax.clone().reshape(()) for name in names}
+
+
+def _share_ranges(net: InferenceNet, measured: dict[str, Tensor]) -> None:
+    """Give the two readers of each encoder stage of a U-Net one range. Pooling keeps the largest value."""
+    for stages in _meetings(net):
+        names = [f"net.{stage}.0.conv" for stage in stages]
+        shared = torch.stack([measured[name] for name in names]).amax()
+        measured.update(dict.fromkeys(names, shared))
+
+
+def _meetings(net: InferenceNet) -> list[tuple[str, str]]:
+    """Per level of a U-Net, top first, the stages that read the encoder's output: below it, and beside it."""
+    if not isinstance(net.net, EncoderDecoder):
+        return []
+    levels = len(net.net.decoder)
+    below = [*(f"encoder.{level}" for level in range(1, levels)), "bottom"]
+    return [(stage, f"decoder.{levels - 1 - level}") for level, stage in enumerate(below)]
+
+
+def _quantise_stages(net: InferenceNet, measured: Mapping[str, Tensor]) -> None:
+    """Round the outputs of stages where they are made, in the range of those who read them.
+
+    Not those of SegNet's encoder, which its comparisons read.
+    """
+    stages = [f"decoder.{name}" for name, _ in net.net.get_submodule("decoder").named_children()]
+    readers = dict(zip(stages, (*(f"{stage}.0.conv" for stage in stages[1:]), "head"), strict=True))
+    meetings = _meetings(net)
+    if meetings:
+        readers["bottom"] = "decoder.0.0.conv"
+    readers |= {f"encoder.{level}": f"{beside}.0.conv" for level, (_, beside) in enumerate(meetings)}
+    for stage, reader in readers.items():
+        layers = net.net.get_submodule(stage)
+        assert isinstance(layers, nn.Sequential)
+        layers.append(FakeQuantiser(measured[f"net.{reader}"], unsigned=True))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """modelopt prints what it inserts, and warns of everything that it could have been used for."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _modelopt() -> Any:
+    try:
+        from modelopt.torch import quantization  # type: ignore[import-untyped]
+    except ImportError as error:
+        # modelopt 0.47 imports requests and huggingface_hub without asking for them.
+        raise MissingExtra("INT8 for TensorRT and ONNX", error.name or "nvidia-modelopt", "export") from error
+    return quantization

@@ -1,0 +1,175 @@
+"""A TensorRT plan from a torch net, by torch-tensorrt 2.11 to 2.14 or torch-tensorrt-rtx.
+
+What differs between the versions: 2.11 and 2.12 (TensorRT 10) have ``use_explicit_typing``, and 2.11 swallows
+failures; from 2.13 on (TensorRT 11) every network is typed by its weights and inputs, and
+``enabled_precisions`` is ignored without a word, as any unknown setting is.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+
+from streamseg.backends.tensorrt.runtime import line_of
+from streamseg.core.errors import EngineError
+
+if TYPE_CHECKING:
+    import torch
+
+OPTIMIZATION_LEVEL = 3
+"""TensorRT's own default: 4 and 5 search much longer."""
+LOGS = ("torch_tensorrt", "torch_tensorrt [TensorRT Conversion Context]")
+"""Names of torch-tensorrt's log, and of the one that it hands to TensorRT."""
+
+
+def plan_from_torch(
+    front: Any, net: torch.nn.Module, example: torch.Tensor, precision: str, scratch: Path
+) -> bytes:
+    """A plan of a net for inputs like ``example``, by torch-tensorrt (``front``).
+
+    The call that is used converts one graph into one network: there is one engine or none. ``scratch`` is a
+    folder for TensorRT's timings. Raises EngineError.
+    """
+    import torch
+
+    call = front.dynamo.convert_exported_program_to_serialized_trt_engine
+    settings = _settings(front, call, precision, scratch)
+    _scalar_ranges(net)
+    program = torch.export.export(net, (example,), strict=False)
+    shape = front.Input(tuple(example.shape), dtype=example.dtype)
+    with _quiet() as heard, _detailed(), _plain_quantisation(precision):
+        try:
+            plan = call(program, arg_inputs=[shape], **settings)
+        except Exception as error:  # compilers raise anything: assertions, missing keys, unbound names
+            # 2.11 logs what went wrong and then trips over its own unset variable.
+            cause = line_of(heard[0] if heard else error)
+            raise EngineError(
+                f"torch-tensorrt {front.__version__} cannot convert this net in {precision} ({cause}); "
+                "try another precision, or --backend compiled"
+            ) from error
+    return bytes(plan)
+
+
+def _settings(front: Any, call: Any, precision: str, scratch: Path) -> dict[str, Any]:
+    """Settings of a conversion. Raises EngineError where one has gone: unknown ones are ignored silently."""
+    known = inspect.signature(call).parameters
+    settings: dict[str, Any] = {
+        "require_full_compilation": True,
+        "min_block_size": 1,
+        "immutable_weights": True,
+        # FP32 means FP32: TF32 keeps 10 bits of each factor.
+        "disable_tf32": precision == "fp32",
+        "optimization_level": OPTIMIZATION_LEVEL,
+        # Their cache does not look at weights, GPU or versions; the store does.
+        "cache_built_engines": False,
+        "reuse_cached_engines": False,
+        # Shared by all processes otherwise, and written without care for the others.
+        "timing_cache_path": str(scratch / "timing.bin"),
+    }
+    gone = [name for name in settings if name not in known]
+    if gone:
+        raise EngineError(
+            f"torch-tensorrt {front.__version__} does not know {', '.join(gone)}; install 2.11 to 2.14"
+        )
+    # 2.11 and 2.12 ask; from 2.13 on every network is typed by its weights and inputs.
+    return settings | ({"use_explicit_typing": True} if "use_explicit_typing" in known else {})
+
+
+@contextmanager
+def _detailed() -> Iterator[None]:
+    """Let plans keep what each layer computes in.
+
+    torch-tensorrt does so only under its debugger, which takes over the program's logging; here its
+    configuration is completed instead. A version that makes it elsewhere gives plans that tell nothing.
+    """
+    try:
+        interpreter = import_module("torch_tensorrt.dynamo.conversion._TRTInterpreter").TRTInterpreter
+        original = interpreter._populate_trt_builder_config
+    except (ImportError, AttributeError):
+        yield
+        return
+    trt = import_module("tensorrt")
+
+    def populate(self: Any, *args: Any, **kwargs: Any) -> Any:
+        config = original(self, *args, **kwargs)
+        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+        return config
+
+    with patch.object(interpreter, "_populate_trt_builder_config", populate):
+        yield
+
+
+def _scalar_ranges(net: torch.nn.Module) -> None:
+    """The range of a convolution with one output channel is no range by channel to the converter."""
+    import torch
+
+    for module in net.modules():
+        amax = getattr(module, "amax", None)
+        if isinstance(amax, torch.Tensor) and amax.numel() == 1:
+            module.amax = amax.reshape(())
+
+
+@contextmanager
+def _plain_quantisation(precision: str) -> Iterator[None]:
+    """Let quantisation of constants run anywhere.
+
+    Constant folding evaluates it, only to leave it in place, and modelopt's own kernel would first have to be
+    compiled by a CUDA toolkit, which most machines that run engines do not have.
+    """
+    if precision != "int8":
+        yield
+        return
+    import torch
+
+    def quantise(x: torch.Tensor, amax: torch.Tensor, *_: object) -> torch.Tensor:
+        scale = amax.float() / 127
+        return (torch.clamp(torch.round(x.float() / scale), -128, 127) * scale).to(x.dtype)
+
+    library: Any = torch.library.Library("tensorrt", "IMPL")  # type: ignore[no-untyped-call]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch tells, once in a process, that a kernel was replaced
+        for key in ("CPU", "CUDA"):
+            library.impl("quantize_op", quantise, key, allow_override=True)
+    try:
+        yield
+    finally:
+        library._destroy()
+
+
+class _Errors(logging.Handler):
+    """Keeps the causes of logged errors."""
+
+    def __init__(self, heard: list[object]) -> None:
+        super().__init__(logging.ERROR)
+        self.heard = heard
+
+    def emit(self, record: logging.LogRecord) -> None:
+        cause = record.exc_info[1] if record.exc_info else None
+        self.heard.append(record.getMessage() if cause is None else cause)
+
+
+@contextmanager
+def _quiet() -> Iterator[list[object]]:
+    """torch-tensorrt's errors and TensorRT's, the cause first, instead of pages of them on the terminal."""
+    heard: list[object] = []
+    handler = _Errors(heard)
+    logs = [logging.getLogger(name) for name in LOGS]
+    propagated = [log.propagate for log in logs]
+    for log in logs:
+        log.addHandler(handler)
+        log.propagate = False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield heard
+    finally:
+        for log, propagates in zip(logs, propagated, strict=True):
+            log.removeHandler(handler)
+            log.propagate = propagates

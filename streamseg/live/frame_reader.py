@@ -1,0 +1,238 @@
+"""The newest frame of a source that may vanish: one reader thread, one slot, counted overwrites.
+
+The reader always drains the source, so that no frame grows old in a queue. Whoever is slower than the source
+misses frames, and nobody gets a frame twice. A live source that cannot be opened or stops is opened again,
+after waits that grow along :data:`LADDER` and begin anew after a good run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from streamseg.core.errors import SourceError, StreamsegError, UsageError
+from streamseg.core.types import Frame, Source
+
+LADDER = (0.2, 0.5, 1.0)
+"""Seconds before the first, second, ... attempt to open a lost source again; the last one repeats. It stays
+short: somebody with a needle waits for the picture."""
+GOOD_RUN_S = 3.0
+"""A source that delivered for so long begins the ladder anew when it is lost."""
+LAST_PART = 0.25
+"""Of the interval between two frames: a frame that is due within it is worth waiting for, being fresher by
+three times as much as the wait may cost."""
+SLOW_NS = 25_000_000
+"""Faster sources than one frame in this time have fresh frames anyway."""
+CLOSE_S = 1.0
+"""How long closing waits for the reader; one that hangs is left behind."""
+
+OnFrame = Callable[[Frame, int], None]
+
+
+class Phase(StrEnum):
+    """Where a source stands."""
+
+    OPENING = "opening"
+    OPEN = "open"
+    WAITING = "waiting"
+    """Lost; the next attempt comes."""
+    ENDED = "ended"
+    """A recorded source was read to its end."""
+    FAILED = "failed"
+    """It will not be tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStatus:
+    """What is known about the connection to a source."""
+
+    phase: Phase = Phase.OPENING
+    reason: str = ""
+    """Why it is not open, one line."""
+    retry_ns: int | None = None
+    """Monotonic time of the next attempt, while waiting."""
+    reconnects: int = 0
+    """Times that it was opened again after it had delivered frames."""
+    name: str = ""
+    """The source's own name, once it was open."""
+    clock: str = "arrival"
+    """What the frames' ``captured_ns`` is: ``driver`` or ``arrival``."""
+
+
+class NewestFrames:
+    """Reads a source in a thread of its own and keeps its newest frame. All methods are thread-safe."""
+
+    def __init__(
+        self,
+        opener: Callable[[], Source],
+        *,
+        again: bool,
+        prepare: Callable[[Frame], Frame] = lambda frame: frame,
+        on_frame: OnFrame = lambda frame, arrived_ns: None,
+        on_change: Callable[[], None] = lambda: None,
+        ladder: tuple[float, ...] = LADDER,
+    ) -> None:
+        """``again``: open the source again when it cannot be opened, fails or ends.
+
+        ``prepare`` may replace a frame by one with more known about it; ``on_frame`` gets every frame and its
+        arrival; ``on_change`` is called after the status changed. All in the reader's thread; what they raise
+        ends the reading, as :attr:`error`.
+        """
+        self.error: BaseException | None = None
+        """What ended the reading for good."""
+        self.offered = 0
+        """Frames that the source delivered; also the index of the next one."""
+        self.dropped = 0
+        """Frames that a newer one replaced before anybody took them."""
+        self._opener, self._again, self._ladder = opener, again, ladder
+        self._prepare, self._on_frame, self._on_change = prepare, on_frame, on_change
+        self._changed = threading.Condition()
+        self._stop = threading.Event()
+        self._status = SourceStatus()
+        self._slot: Frame | None = None
+        self._arrived_ns = self._interval_ns = 0
+        self._source: Source | None = None
+        self._delivered_before = False
+        self._thread = threading.Thread(target=self._run, name="streamseg-read", daemon=True)
+
+    @property
+    def status(self) -> SourceStatus:
+        return self._status
+
+    @property
+    def over(self) -> bool:
+        """No frame will come any more, and none waits."""
+        with self._changed:
+            return self._slot is None and self._status.phase in (Phase.ENDED, Phase.FAILED)
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._thread.start()
+
+    def take(self, timeout_s: float) -> Frame | None:
+        """The newest frame that nobody took yet; None when none came within the time.
+
+        Waits a little for the next one where it is about to come: a net that takes two intervals would else
+        always get frames that are one interval old.
+        """
+        with self._changed:
+            if self._slot is None:
+                self._changed.wait(timeout_s)
+            elif rest_ns := worth_waiting_ns(time.monotonic_ns() - self._arrived_ns, self._interval_ns):
+                self._changed.wait(min(timeout_s, rest_ns / 1e9))
+            frame, self._slot = self._slot, None
+            return frame
+
+    def newer(self, frame: Frame) -> Frame:
+        """The newest frame, in the stead of one that was taken and is dropped; that one where none came."""
+        with self._changed:
+            if self._slot is not None:
+                frame, self._slot = self._slot, None
+                self.dropped += 1
+            return frame
+
+    def close(self) -> None:
+        """End the reading and release the source; a reader that hangs in it is left behind."""
+        self._stop.set()
+        with self._changed:
+            self._changed.notify_all()
+        source = self._source
+        if source is not None:
+            # A source may take its lock while it reads: closing must not wait for a read that hangs.
+            closer = threading.Thread(target=_close, args=(source,), name="streamseg-close", daemon=True)
+            closer.start()
+            closer.join(CLOSE_S)
+        if self._thread.is_alive():
+            self._thread.join(CLOSE_S)
+
+    def _run(self) -> None:
+        rung = 0
+        try:
+            while not self._stop.is_set():
+                delivering, reason = self._read_once()
+                if self._stop.is_set():
+                    return
+                if not self._again:
+                    self._set(phase=Phase.ENDED)
+                    return
+                rung = 0 if delivering >= GOOD_RUN_S else rung
+                wait_s = self._ladder[min(rung, len(self._ladder) - 1)]
+                rung += 1
+                self._set(
+                    phase=Phase.WAITING,
+                    reason=reason,
+                    retry_ns=time.monotonic_ns() + round(wait_s * 1e9),
+                )
+                self._stop.wait(wait_s)
+        except BaseException as error:  # handed to the loop, which raises it where people see it
+            self.error = error
+            self._set(phase=Phase.FAILED, reason=str(error))
+
+    def _read_once(self) -> tuple[float, str]:
+        """Open and read until it breaks: seconds for which frames came, and why no more do."""
+        self._set(phase=Phase.OPENING, retry_ns=None)
+        started = last = time.monotonic()
+        try:
+            with contextlib.closing(self._opener()) as source:
+                self._source = source
+                self._opened(source)
+                for frame in source:
+                    if self._stop.is_set():
+                        break
+                    self._put(frame)
+                    if source.info.clock != self._status.clock:  # some drivers tell with the first frame
+                        self._set(clock=source.info.clock)
+                    last = time.monotonic()
+        except UsageError:
+            raise  # a wrong call stays wrong
+        except SourceError as error:
+            if not self._again:
+                raise
+            return last - started, str(error)
+        finally:
+            self._source = None
+        return last - started, "the stream ended"
+
+    def _opened(self, source: Source) -> None:
+        again = self._status.reconnects + self._delivered_before
+        info = source.info
+        self._set(phase=Phase.OPEN, reason="", reconnects=again, name=info.name, clock=info.clock)
+        self._delivered_before = False
+
+    def _put(self, frame: Frame) -> None:
+        arrived_ns = time.monotonic_ns()
+        frame = self._prepare(replace(frame, index=self.offered))
+        self._delivered_before = True
+        self._on_frame(frame, arrived_ns)
+        with self._changed:
+            interval_ns = arrived_ns - self._arrived_ns
+            # Smoothed: no wait may be planned upon one frame that came early.
+            self._interval_ns += round(0.2 * (min(interval_ns, 10 * SLOW_NS) - self._interval_ns))
+            self._arrived_ns = arrived_ns
+            self.offered += 1
+            self.dropped += self._slot is not None
+            self._slot = frame
+            self._changed.notify_all()
+
+    def _set(self, **changes: object) -> None:
+        with self._changed:
+            self._status = replace(self._status, **changes)  # type: ignore[arg-type]
+            self._changed.notify_all()
+        self._on_change()
+
+
+def worth_waiting_ns(age_ns: int, interval_ns: int) -> int:
+    """How long to wait for the next frame where the newest arrived ``age_ns`` ago; 0: take that one."""
+    rest_ns = interval_ns - age_ns
+    if interval_ns < SLOW_NS or not 0 < rest_ns <= LAST_PART * interval_ns:
+        return 0
+    return rest_ns + round(LAST_PART * interval_ns / 4)  # frames come a little late as often as early
+
+
+def _close(source: Source) -> None:
+    with contextlib.suppress(StreamsegError, OSError):
+        source.close()

@@ -1,0 +1,1 @@
+"""The loop for recorded sources: every frame, in order."""

@@ -1,0 +1,117 @@
+"""The live picture: state on top, the image below it with nothing on it but the outline, figures beside."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from streamseg.core.types import Image, Roi
+from streamseg.core.view import Figures, View
+from streamseg.render.live.banner import draw_banner
+from streamseg.render.live.image import draw_image, shown_region
+from streamseg.render.live.layout import Layout
+from streamseg.render.live.panel import Panel
+from streamseg.render.live.style import LiveStyle, lapsed
+from streamseg.render.replay_panel import BACKGROUND, DIM, DISCLAIMER
+from streamseg.render.symbols import INK
+from streamseg.render.text import CAP_HEIGHT, fit_size, put_text
+
+__all__ = ["LivePainter", "LiveStyle", "compose_live", "lapsed"]
+
+REFRESH_NS = 250_000_000
+"""Rates, counts and percentiles are drawn again when they are older than this; faster, nobody reads them."""
+_PLAIN = LiveStyle()
+
+
+def compose_live(view: View, size: tuple[int, int] | None = None, style: LiveStyle = _PLAIN) -> Image:
+    """Draw a view for people: BGR, uint8 (height, width, 3), a new array.
+
+    ``size`` is (width, height) in pixels, at least 320x240; None: the image region at its own size (enlarged
+    to 480 rows where smaller) and the figures around it, with even sides that depend on the region's size
+    only. Shows the region alone unless ``style.full_frame``; without a frame or a region, the state only.
+    """
+    return LivePainter().paint(view, size, style)
+
+
+class LivePainter:
+    """Draws one view after the other; keeps what changes rarely. For one thread."""
+
+    def __init__(self) -> None:
+        self._ground: Image | None = None
+        self._panel: Panel | None = None
+        self._key: object = None
+        self._figures = Figures()
+        self._drawn_ns = 0
+
+    def paint(
+        self,
+        view: View,
+        size: tuple[int, int] | None = None,
+        style: LiveStyle = _PLAIN,
+        *,
+        now_ns: int | None = None,
+    ) -> Image:
+        """Draw a view as :func:`compose_live` does.
+
+        ``now_ns`` (monotonic) is when it will be seen, ``view.at_ns`` unless given: the age shown is the age
+        then, and an outline that has expired by then is left out.
+        """
+        now_ns = view.at_ns if now_ns is None else now_ns
+        view = lapsed(view, now_ns)
+        shown = shown_region(view, style)
+        extent = None if shown is None else (shown.width, shown.height)
+        layout = Layout.natural(extent) if size is None else Layout.fit(size, extent)
+        ground, panel = self._prepared(layout, style, view.figures, now_ns)
+        canvas = ground.copy()
+        draw_image(canvas, layout, view, style)
+        draw_banner(canvas, layout, view, style)
+        panel.draw_frame(canvas, view, None if view.frame is None else now_ns - view.frame.captured_ns)
+        if style.notice:
+            _draw_footer(canvas, layout, style.notice, notice=True)
+        return canvas
+
+    def _prepared(
+        self, layout: Layout, style: LiveStyle, figures: Figures, now_ns: int
+    ) -> tuple[Image, Panel]:
+        """The picture without what belongs to one frame."""
+        key = layout, style.keys
+        if self._ground is None or self._panel is None or key != self._key:
+            self._panel = Panel(layout)
+            self._ground = _ground(layout, style.keys).copy()
+            self._key = key
+        elif figures is self._figures or (
+            0 <= now_ns - self._drawn_ns < REFRESH_NS and figures.recording == self._figures.recording
+        ):
+            return self._ground, self._panel
+        self._panel.draw_run(self._ground, figures)
+        self._figures, self._drawn_ns = figures, now_ns
+        return self._ground, self._panel
+
+
+@lru_cache(maxsize=2)
+def _ground(layout: Layout, keys: str) -> Image:
+    """Background, labels, keys and disclaimer."""
+    canvas = np.full((layout.height, layout.width, 3), BACKGROUND, np.uint8)
+    Panel(layout).draw_labels(canvas)
+    _draw_footer(canvas, layout, keys, notice=False)
+    canvas.flags.writeable = False
+    return canvas
+
+
+def _draw_footer(canvas: Image, layout: Layout, text: str, *, notice: bool) -> None:
+    """Keys or a notice on the left, the disclaimer on the right."""
+    place = layout.footer
+    size = max(8, round(place.height * 0.56))
+    margin = round(24 * layout.u)
+    half = Roi(place.x, place.y, max(1, round(place.width * 0.62)), place.height)
+    half.crop(canvas)[:] = BACKGROUND
+    colour = INK if notice else DIM
+    for words, x, room, right in (
+        (text, place.x + margin, half.width - margin, False),
+        (DISCLAIMER, place.x + place.width - margin, place.width - half.width - margin, True),
+    ):
+        fitted = fit_size(words, size, max(1, room - margin))
+        baseline = place.y + round((place.height + fitted * CAP_HEIGHT) / 2)
+        ink = colour if words is text else DIM
+        put_text(canvas, words, x, baseline, fitted, colour=ink, background=BACKGROUND, right=right)

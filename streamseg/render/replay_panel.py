@@ -1,0 +1,183 @@
+"""The panel of figures: state, confidence, area, rates and times. It stands beside the image, never on it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import lru_cache
+
+import numpy as np
+
+from streamseg.core.latency import Percentiles
+from streamseg.core.types import Image, Result, Roi, Segmentation, State
+from streamseg.render.symbols import CARD, INK, STATE_WORDS, draw_symbol, state_colours
+from streamseg.render.text import CAP_HEIGHT, Colour, fit_size, put_text, text_width
+
+DISCLAIMER = "Research software - not a medical device"
+BACKGROUND: Colour = (30, 25, 22)
+DIM: Colour = (178, 168, 160)
+NOTHING = "-"
+
+
+def draw_panel(
+    canvas: Image, result: Result, *, stages: Mapping[str, Percentiles], fps: float | None, beside: bool
+) -> None:
+    """Fill a BGR canvas, uint8 (height, width, 3), with the figures of one result.
+
+    ``beside`` stacks the groups for an upright panel (34 lines of text high), otherwise they stand next to
+    each other for a flat one (72 ems wide). ``stages`` are the latencies per stage, ``fps`` frames per second
+    or None where not yet known. What does not fit is shrunk or cut, never drawn outside the canvas.
+    """
+    height, width = canvas.shape[:2]
+    np.copyto(canvas, _card(height, width, BACKGROUND))
+    em = height / 34 if beside else width / 72
+
+    def area(x: float, y: float, right: float, bottom: float) -> Roi:
+        """A rectangle given in ems."""
+        left, top = round(x * em), round(y * em)
+        return Roi(left, top, max(1, round(right * em) - left), max(1, round(bottom * em) - top))
+
+    if beside:
+        full = width / em
+        places = (area(1, 1, full - 1, 8), area(1, 9, full - 1, 18.4), area(1, 19.2, full - 1, 29.7))
+        clock, notice = area(1, 30, full - 1, 31.5), area(1, 31.9, full - 1, 33.4)
+    else:
+        places = (area(1, 1, 26, 10.4), area(27.5, 1, 46.5, 10.4), area(48, 1, 71, 10.4))
+        clock, notice = area(1, 11, 26, 12.5), area(27.5, 11, 71, 12.5)
+    state, figures, table = places
+    canvas[state.y : state.y + state.height, state.x : state.x + state.width] = _state_card(
+        result.state, state.height, state.width
+    )
+    _draw_figures(canvas, figures, result, fps)
+    _draw_table(canvas, table, stages, rows=6 if beside else 5)
+    _draw_line(canvas, clock, _clock_text(result), right=False)
+    _draw_line(canvas, notice, DISCLAIMER, right=not beside)
+
+
+@lru_cache(maxsize=8)
+def _card(height: int, width: int, colour: Colour) -> Image:
+    """An even area; copying it is many times as fast as spreading three values over a canvas."""
+    card = np.full((height, width, 3), colour, np.uint8)
+    card.flags.writeable = False
+    return card
+
+
+def _draw_line(canvas: Image, place: Roi, text: str, *, right: bool) -> None:
+    size = fit_size(text, round(place.height * 0.8), place.width)
+    x = place.x + place.width if right else place.x
+    baseline = place.y + round((place.height + size * CAP_HEIGHT) / 2)
+    put_text(canvas, text, x, baseline, size, colour=DIM, background=BACKGROUND, right=right)
+
+
+def _clock_text(result: Result) -> str:
+    frame = f"frame {result.frame.index}"
+    seconds = result.frame.pts_seconds
+    if seconds is None:
+        return frame
+    minutes, rest = divmod(round(abs(seconds) * 1000), 60_000)
+    return f"{frame}   {'-' if seconds < 0 else ''}{minutes}:{rest / 1000:06.3f}"
+
+
+@lru_cache(maxsize=16)
+def _state_card(state: State, height: int, width: int) -> Image:
+    """The state as a symbol and words; a shape for each, so that colour is not needed."""
+    background, ink = state_colours(state)
+    card = np.full((height, width, 3), background, np.uint8)
+    radius = min(height * 0.30, width * 0.10)
+    centre = (max(height * 0.5, radius * 1.5) if width > 2 * height else radius * 1.6, height / 2)
+    draw_symbol(card, state, centre, radius, ink)
+    words = _lines(STATE_WORDS[state])
+    left = round(centre[0] + radius * 1.5)
+    room = max(1, width - left - round(radius * 0.6))
+    size = min(
+        fit_size(word, round(height * (0.62 if len(words) == 1 else 0.44)), room, bold=True) for word in words
+    )
+    pitch = round(size * 1.05)
+    first = round((height - pitch * (len(words) - 1) + size * CAP_HEIGHT) / 2)
+    for row, word in enumerate(words):
+        put_text(card, word, left, first + row * pitch, size, colour=ink, background=background, bold=True)
+    card.flags.writeable = False
+    return card
+
+
+def _lines(words: str) -> list[str]:
+    """One line or two of about the same length."""
+    cuts = [place for place, letter in enumerate(words) if letter == " "]
+    if len(words) <= 8 or not cuts:
+        return [words]
+    cut = min(cuts, key=lambda place: max(place, len(words) - place))
+    return [words[:cut], words[cut + 1 :]]
+
+
+def _draw_figures(canvas: Image, place: Roi, result: Result, fps: float | None) -> None:
+    """Four figures in two rows of two, each with its name above it."""
+    value, unit, exponent = _area_text(result.segmentation)
+    confidence = f"{100 * result.segmentation.confidence:.0f}", "%"
+    if result.state is State.UNLIKE_TRAINING:
+        confidence = NOTHING, ""
+    figures = (
+        ("confidence", *confidence, ""),
+        ("nerve area", value, unit, exponent),
+        ("frame rate", NOTHING if fps is None else number(fps), "" if fps is None else "fps", ""),
+        ("frame age", number(result.age_ns / 1e6), "ms", ""),
+    )
+    width, height = place.width // 2, place.height // 2
+    for position, (name, text, unit_text, power) in enumerate(figures):
+        row, column = divmod(position, 2)
+        x, y = place.x + column * width, place.y + row * height
+        label = fit_size(name, round(height * 0.24), width - 4)
+        size = round(height * 0.52)
+        put_text(canvas, name, x, y + round(height * 0.22), label, colour=DIM, background=BACKGROUND)
+        baseline = y + round(height * 0.76)
+        unit_width = text_width(f" {unit_text}{power}", round(size * 0.5)) if unit_text else 0
+        size = fit_size(text, size, width - unit_width - 4)
+        end = put_text(canvas, text, x, baseline, size, colour=INK, background=BACKGROUND, bold=True)
+        small = round(height * 0.26)
+        end = put_text(canvas, f" {unit_text}", end, baseline, small, colour=INK, background=BACKGROUND)
+        raised = baseline - round(small * 0.32)
+        put_text(canvas, power, end, raised, round(small * 0.7), colour=INK, background=BACKGROUND)
+
+
+def _area_text(segmentation: Segmentation) -> tuple[str, str, str]:
+    """Area as figure, unit and the unit's exponent."""
+    if not segmentation.area_px:
+        return NOTHING, "", ""
+    if segmentation.area_mm2 is None:
+        return str(segmentation.area_px), "px", ""
+    return number(segmentation.area_mm2), "mm", "2"
+
+
+def number(value: float) -> str:
+    """One decimal for small values, none for large ones; a dash for what was never measured."""
+    if not math.isfinite(value):
+        return NOTHING
+    return f"{value:.1f}" if abs(value) < 99.95 else f"{value:.0f}"
+
+
+def _draw_table(canvas: Image, place: Roi, stages: Mapping[str, Percentiles], *, rows: int) -> None:
+    """Latencies per stage: a head line and at most ``rows`` stages; the last row counts what was left out."""
+    pitch = place.height / (rows + 1)
+    size = max(6, round(pitch * 0.62))
+    edges = [place.x + round(place.width * part) for part in (0.60, 0.80, 1.0)]
+
+    def write(row: int, name: str, values: tuple[str, ...], colour: Colour) -> None:
+        baseline = place.y + round((row + 0.5) * pitch + size * CAP_HEIGHT / 2)
+        name_size = fit_size(name, size, round(place.width * 0.42))
+        put_text(canvas, name, place.x, baseline, name_size, colour=DIM, background=BACKGROUND)
+        for text, edge in zip(values, edges, strict=True):
+            value_size = fit_size(text, size, round(place.width * 0.19))
+            put_text(
+                canvas, text, edge, baseline, value_size, colour=colour, background=BACKGROUND, right=True
+            )
+
+    write(0, "stage, ms", ("p50", "p95", "p99"), DIM)
+    rule = place.y + round(pitch) - 1
+    canvas[rule : rule + max(1, round(pitch / 24)), place.x : place.x + place.width] = CARD
+    shown = list(stages.items())
+    left_out = len(shown) - rows
+    if left_out > 0:
+        shown = shown[: rows - 1]
+    for row, (name, times) in enumerate(shown, start=1):
+        write(row, name, tuple(number(ms) for ms in (times.p50_ms, times.p95_ms, times.p99_ms)), INK)
+    if left_out > 0:
+        write(rows, f"and {left_out + 1} more", ("", "", ""), INK)

@@ -1,0 +1,178 @@
+"""Tells pictures unlike the training data: another kind of picture, black, saturated, turned, coloured.
+
+A net outlines something in any picture, also in a photograph, and its own probabilities do not give that
+away. So the picture itself is looked at, as it enters the net: 26 figures of its grey levels, its texture at
+four scales, the direction of its structures, its brightness over depth and the shape of its lit area.
+Training pictures, with machine settings varied, fill an ellipsoid in the space of these figures; what lies
+outside is unlike them. (Mahalanobis distance; as a detector: arXiv:1807.03888, there on a net's features.)
+Where the limit lies was chosen for a stated share of false alarms (:mod:`streamseg.training.ood_reference`).
+
+Colour never reaches the net, which is why it is looked at here: colour Doppler paints over the tissue. A
+picture tinted as a whole, as some machines show B-mode, is not meant: only colours off the one tint count.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from streamseg.core.errors import EngineError
+from streamseg.core.types import Grey, Image
+
+FEATURES = (
+    *("lit", "dark_grey", "median_grey", "bright_grey", "brightest_grey", "entropy", "saturated", "flat"),
+    *("contrast", "fine_to_medium", "medium_to_coarse", "coarse_to_coarsest"),
+    *("upright_fine", "upright_medium", "upright_coarse", "peaks_fine", "peaks_medium"),
+    *(f"depth_{band}" for band in range(6)),
+    *("lit_sides", "lit_top_corners", "lit_bottom_corners"),
+)
+"""Names of the figures, in their order."""
+SMALLEST = 16
+"""A picture with a side shorter than this, in pixels of the net's input, holds too little to tell."""
+DARK = 8
+"""Grey levels below this are black: no echo, or no picture."""
+COLOURED_SHARE = 0.002
+"""A picture with a larger part off its tint is coloured. Of 204 real greyscale grabs none exceeds 0.001."""
+_OFF_TINT = 60
+"""Grey levels by which a colour channel departs from the tint."""
+_COLOUR_SAMPLES = 128
+"""Pixels along a side, at most, that are looked at for colour."""
+
+Vector = npt.NDArray[np.float64]
+
+
+def features(content: Grey) -> Vector:
+    """The figures of a picture, float64 (26,), in the order of :data:`FEATURES`; all finite.
+
+    ``content`` is uint8 (H, W) at the net's resolution without the letterbox's padding, each side at least
+    :data:`SMALLEST`.
+    """
+    mean = float(cv2.mean(content)[0])
+    greys = _grey_levels(content)
+    change, upright, peaks, flat = _texture(content)
+    bands = cv2.resize(content, (1, 6), interpolation=cv2.INTER_AREA).ravel()
+    depth = np.log((bands + 4.0) / (mean + 4.0))
+    return np.array(
+        [
+            *greys,
+            flat,
+            change[0] - np.log(mean + 4.0),
+            *(-np.diff(change)),
+            *upright[:3],
+            *peaks[:2],
+            *depth,
+            *_shape(content),
+        ]
+    )
+
+
+def _grey_levels(content: Grey) -> list[float]:
+    """Share of lit pixels; their quantiles 10, 50, 90 and 99 %; entropy of their greys; saturated share."""
+    counts = cv2.calcHist([content], [0], None, [256], [0, 256]).ravel()
+    lit = counts[DARK:]
+    total = max(1.0, float(lit.sum()))
+    quantiles = (np.searchsorted(np.cumsum(lit) / total, (0.1, 0.5, 0.9, 0.99)) + DARK) / 255
+    shares = lit.reshape(-1, 4).sum(axis=1) / total
+    shares = shares[shares > 0]
+    entropy = -float((shares * np.log(shares)).sum())
+    return [float(lit.sum()) / content.size, *quantiles, entropy, float(counts[250:].sum()) / content.size]
+
+
+def _texture(content: Grey) -> tuple[list[float], list[float], list[float], float]:
+    """Differences of neighbours at four scales, each half as fine as the one before.
+
+    Per scale: log of their mean; log of vertical over horizontal; log of their peakedness (speckle has
+    little, letters and edges much). And the share of lit pixels that equal a neighbour.
+    """
+    change: list[float] = []
+    upright: list[float] = []
+    peaks: list[float] = []
+    level, same = content, 0.0
+    for scale in range(4):
+        across = cv2.absdiff(level[:, 1:], level[:, :-1])
+        down = cv2.absdiff(level[1:], level[:-1])
+        x, y = cv2.mean(across)[0] + 0.05, cv2.mean(down)[0] + 0.05
+        squares = sum(cv2.norm(part, cv2.NORM_L2SQR) / part.size for part in (across, down))
+        change.append(float(np.log(x + y)))
+        upright.append(float(np.log(y / x)))
+        peaks.append(float(np.log((squares + 0.1) / (x + y) ** 2)))
+        if scale == 0:
+            lit = cv2.threshold(content, DARK - 1, 255, cv2.THRESH_BINARY)[1][1:, 1:]
+            moved = cv2.bitwise_and(cv2.max(across[1:], down[:, 1:]), lit)
+            same = 1 - cv2.countNonZero(moved) / max(1, cv2.countNonZero(lit))
+        level = np.asarray(cv2.pyrDown(level), np.uint8)
+    return change, upright, peaks, same
+
+
+def _shape(content: Grey) -> list[float]:
+    """How much more of the sides, the top corners and the bottom corners is lit than of what lies between."""
+    lit = cv2.threshold(content, DARK - 1, 255, cv2.THRESH_BINARY)[1]
+    grid = cv2.resize(lit, (6, 6), interpolation=cv2.INTER_AREA) / 255
+    outside, inside = grid[:, [0, 5]].mean(axis=1), grid[:, 2:4].mean(axis=1)
+    lead = outside - inside
+    return [float(lead[1:5].mean()), float(lead[0]), float(lead[5])]
+
+
+def distance(content: Grey, familiar: str) -> float:
+    """How far a picture lies from the training data: 1 is the limit of what is familiar.
+
+    ``content`` as for :func:`features`; ``familiar`` as in :class:`streamseg.core.types.Judgement`. Infinite for a
+    picture too small to tell.
+    """
+    if min(content.shape) < SMALLEST:
+        return float("inf")
+    centre, factor = reference(familiar)
+    return float(np.linalg.norm((features(content) - centre) @ factor))
+
+
+@lru_cache(maxsize=8)
+def reference(familiar: str) -> tuple[Vector, Vector]:
+    """Centre (n,) and factor (n, n) of the ellipsoid: ``|(x - centre) @ factor|`` is the distance.
+
+    Raises EngineError for a text that was made from other figures.
+    """
+    numbers = np.array(familiar.split(), np.float64)
+    n = len(FEATURES)
+    if len(numbers) != n * (n + 3) // 2:
+        raise EngineError(
+            f"the engine's judgement of pictures holds {len(numbers)} numbers, this version reads "
+            f"{n * (n + 3) // 2}; export it again with this version"
+        )
+    factor = np.zeros((n, n))
+    factor[np.tril_indices(n)] = numbers[n:]
+    return numbers[:n], factor
+
+
+def write_reference(centre: Vector, factor: Vector) -> str:
+    """The text that :func:`reference` reads; ``factor`` is lower triangular."""
+    return " ".join(f"{value:.6g}" for value in (*centre, *factor[np.tril_indices(len(centre))]))
+
+
+def coloured(image: Image) -> float:
+    """Share of a picture's pixels whose colour departs from the tint, 0..1; 0 where hardly any has colour.
+
+    The tint is each channel as a linear function of grey, so that a picture in shades of one colour has none.
+    """
+    if image.ndim == 2:
+        return 0.0
+    size = (min(_COLOUR_SAMPLES, image.shape[1]), min(_COLOUR_SAMPLES, image.shape[0]))
+    sampled = cv2.resize(image, size, interpolation=cv2.INTER_NEAREST)
+    blue, green, red = cv2.split(sampled)
+    spread = cv2.subtract(cv2.max(cv2.max(blue, green), red), cv2.min(cv2.min(blue, green), red))
+    if np.count_nonzero(spread > _OFF_TINT) <= COLOURED_SHARE * spread.size:
+        return 0.0
+    pixels = sampled.reshape(-1, 3).astype(np.float32)
+    grey = pixels @ np.full(3, 1 / 3, np.float32)
+    grey -= grey.mean()
+    pixels -= pixels.mean(axis=0)
+    tint = grey @ pixels / max(1.0, float(grey @ grey))
+    off = np.abs(pixels - np.outer(grey, tint)) > _OFF_TINT
+    return float((off[:, 0] | off[:, 1] | off[:, 2]).mean())
+
+
+def is_unlike(image: Image, content: Grey, familiar: str) -> bool:
+    """Whether a picture, uint8 (H, W) or (H, W, 3) BGR with its ``content``, is unlike the training data."""
+    return distance(content, familiar) > 1 or coloured(image) > COLOURED_SHARE

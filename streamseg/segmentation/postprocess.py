@@ -1,0 +1,156 @@
+"""From the net's probabilities to the nerve in a frame's own pixels.
+
+The probability, not the mask, is brought to frame pixels, linearly, so that the outline is as smooth as
+the frame; then it is cut at the threshold. Holes are filled, because a nerve's cross-section has none.
+Parts (8-connected, counted with their holes) smaller than ``spec.min_area`` of the image region are
+dropped. What is left is the nerve; nothing left means "no nerve".
+
+Where the net comes with a judgement (:class:`streamseg.core.types.Judgement`), :func:`presence` decides whether
+there is nerve at all, and the threshold only where: above ``judgement.presence`` a map that stays below the
+threshold is cut at half its highest value, below it there is no nerve whatever single pixels say.
+
+Confidence, 0..1:
+
+* Nerve, with a judgement: the Dice that the outline can expect. The mean probability inside the outline is
+  turned into the Dice that outlines of that value reached on pictures that the net had not learnt. Below
+  ``judgement.doubt`` the state says so.
+* Nerve, without one: the Dice to expect if each probability is the chance that its pixel is nerve, ``2 *
+  sum(p inside) / (mask pixels + sum(p anywhere))``. Nets trained with a Dice loss are too sure of themselves,
+  so this ranks frames better than it predicts their Dice. (On the held-back images the mean probability
+  inside ranks better still: docs/log.md.) Below :data:`LOW_CONFIDENCE` the state says so.
+* No nerve: 1 minus the highest level at which an area as large as the smallest nerve would be reached, that
+  is, how far the threshold is from seeing a nerve after all.
+"""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from streamseg.core.geometry import Letterbox
+from streamseg.core.types import Grey, InputSpec, Judgement, Mask, Roi, Segmentation, State
+
+LOW_CONFIDENCE = 0.85
+"""A nerve whose confidence is below this has the state LOW_CONFIDENCE, where no judgement says otherwise."""
+
+_NEVER_SURE = 1e-4
+"""Probabilities this near to 0 or 1 count as no nearer: their logit would be infinite."""
+
+Probability = npt.NDArray[np.float32]
+Contour = npt.NDArray[np.int32]
+
+
+def postprocess(
+    probability: Probability,
+    letterbox: Letterbox,
+    roi: Roi,
+    *,
+    frame_shape: tuple[int, ...],
+    spec: InputSpec,
+    spacing_mm: tuple[float, float] | None,
+) -> Segmentation:
+    """The nerve in a frame.
+
+    ``probability`` float32 (spec.height, spec.width) of the ROI of size letterbox.source_height x
+    source_width; ``frame_shape`` begins with the frame's height and width; ``spacing_mm`` is mm per frame
+    pixel (row, column) or None.
+    """
+    left, top, width, height = letterbox.content
+    content = probability[top : top + height, left : left + width]
+    mask = np.zeros(frame_shape[:2], np.bool_)
+    contours: list[Contour] = []
+    known = spec.judgement
+    # Linear interpolation makes nothing larger: where no sample reaches the threshold, no pixel does.
+    highest = float(content.max())
+    level = _cut_level(content, highest, spec)
+    if highest >= level:
+        enlarged = letterbox.undo(probability)
+        contours = _fill_parts(roi.crop(mask.view(np.uint8)), enlarged >= level, spec.min_area)
+    if not contours:
+        return Segmentation(mask, (), 0, None, None, _absence(content, spec), State.NO_NERVE, probability)
+    area, (x, y), inside = _measure(roi.crop(mask.view(np.uint8)), enlarged, contours)
+    if known is None:
+        everywhere = float(content.sum(dtype=np.float64)) * roi.width * roi.height / content.size
+        confidence, doubt = min(1.0, 2 * inside / (area + max(everywhere, inside))), LOW_CONFIDENCE
+    else:
+        confidence, doubt = expected_dice(inside / area, known), known.doubt
+    return Segmentation(
+        mask=mask,
+        contours=tuple(contour + np.array((roi.x, roi.y), np.int32) for contour in contours),
+        area_px=area,
+        area_mm2=None if spacing_mm is None else area * spacing_mm[0] * spacing_mm[1],
+        centroid=(x + roi.x, y + roi.y),
+        confidence=confidence,
+        state=State.NERVE if confidence >= doubt else State.LOW_CONFIDENCE,
+        probability=probability,
+    )
+
+
+def _cut_level(content: Probability, highest: float, spec: InputSpec) -> float:
+    """The probability at which a map is cut; infinite where its presence score says that there is none."""
+    limit = 0.0 if spec.judgement is None else spec.judgement.presence
+    if limit > 0 and presence(content) < limit:
+        return math.inf
+    return highest / 2 if limit > 0 and highest < spec.threshold else spec.threshold
+
+
+def presence(content: Probability) -> float:
+    """Presence score of a probability map without padding, 0..1.
+
+    The mean probability of the most nerve-like square with sides of a twentieth of the map's height.
+    """
+    side = max(1, round(content.shape[0] / 20))
+    return float(cv2.blur(content, (side, side)).max())
+
+
+def expected_dice(raw: float, judgement: Judgement) -> float:
+    """The Dice, 0..1, that an outline can expect whose mean probability inside is ``raw``."""
+    bounded = min(1 - _NEVER_SURE, max(_NEVER_SURE, raw))
+    score = judgement.slope * math.log(bounded / (1 - bounded)) + judgement.intercept
+    # tanh, because exp overflows
+    return 0.5 + 0.5 * math.tanh(score / 2)
+
+
+def unlike_training(frame_shape: tuple[int, ...], probability: Probability) -> Segmentation:
+    """What is said of a frame that is unlike the training data: no outline, because it would be a lie."""
+    mask = np.zeros(frame_shape[:2], np.bool_)
+    return Segmentation(mask, (), 0, None, None, 0.0, State.UNLIKE_TRAINING, probability)
+
+
+def _fill_parts(out: Grey, reached: Mask, min_area: float) -> list[Contour]:
+    """Draw the large enough parts, their holes filled, into ``out``; their outlines, largest part first."""
+    outlines, _ = cv2.findContours(reached.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    kept: list[tuple[int, Contour]] = []
+    for outline in outlines:
+        x, y, width, height = cv2.boundingRect(outline)
+        if width * height < min_area * reached.size:
+            continue
+        part = np.zeros((height, width), np.uint8)
+        cv2.drawContours(part, [outline], 0, 1, cv2.FILLED, offset=(-x, -y))
+        area = cv2.countNonZero(part)
+        if area >= min_area * reached.size:
+            out[y : y + height, x : x + width] |= part
+            kept.append((area, np.asarray(outline, np.int32).reshape(-1, 2)))
+    return [outline for _, outline in sorted(kept, key=lambda pair: -pair[0])]
+
+
+def _measure(
+    mask: Grey, enlarged: Probability, contours: list[Contour]
+) -> tuple[int, tuple[float, float], float]:
+    """Pixels, mean (x, y) and sum of the probabilities of a mask, which lies in the box of its outlines."""
+    left, top, width, height = cv2.boundingRect(np.concatenate(contours))
+    window = np.s_[top : top + height, left : left + width]
+    moments = cv2.moments(mask[window], binaryImage=True)
+    area = moments["m00"]
+    inside = cv2.mean(enlarged[window], mask[window])[0] * area
+    return int(area), (moments["m10"] / area + left, moments["m01"] / area + top), inside
+
+
+def _absence(content: Probability, spec: InputSpec) -> float:
+    """Confidence that there is no nerve, 0..1."""
+    pixels = min(content.size, max(1, math.ceil(spec.min_area * content.size)))
+    level = float(np.partition(content, content.size - pixels, axis=None)[content.size - pixels])
+    return min(1.0, max(0.0, 1.0 - level))

@@ -1,0 +1,115 @@
+"""Fits the ellipsoid of what is like the training data (:mod:`streamseg.segmentation.ood_detector`).
+
+Familiar are the pictures that a net learnt from, under settings that it was trained to bear: every picture
+counts as it is and in copies with other gain, gamma, zoom, side, softness and noise. Phantom stills and video
+frames count as much as real pictures. The limit is not what these pictures need themselves: each block of
+neighbours is measured with an ellipsoid that was fitted without it, and the limit leaves a stated share of
+these outside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from streamseg.core.errors import DataError
+from streamseg.core.types import Grey, Image, InputSpec
+from streamseg.segmentation.ood_detector import FEATURES, SMALLEST, features, write_reference
+from streamseg.segmentation.segmenter import content_of
+
+FALSE_ALARMS = 0.015
+"""Share of left-out familiar pictures, their copies included, that lie beyond the limit."""
+BLOCKS = 8
+"""Blocks of neighbours left out in turn: neighbours may be of one volunteer or one video."""
+SHRINKAGE = 0.1
+"""How far covariances are drawn towards 0: fewer pictures than a full matrix would need."""
+_FLOOR = 1e-6
+"""Least variance: a figure that never varies must not divide by 0."""
+
+Figures = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Familiar:
+    """A fitted ellipsoid."""
+
+    text: str
+    """For :attr:`streamseg.core.types.Judgement.familiar`."""
+    alarms: tuple[float, ...]
+    """Share of each group's pictures, without copies, that lie beyond the limit when left out of the fit."""
+
+
+def figures_of(images: Iterable[Image], spec: InputSpec, copies: int, seed: int = 0) -> Figures:
+    """Figures of pictures and of copies under other settings: float64 (n, 1 + copies, 26), the picture first.
+
+    Pictures are uint8 (H, W) or (H, W, 3) BGR. Those too small to tell anything of are left out.
+    """
+    rng = np.random.default_rng(seed)
+    rows = []
+    for image in images:
+        content = content_of(image, spec)
+        if min(content.shape) >= SMALLEST:
+            rows.append([features(content), *(features(vary(content, rng)) for _ in range(copies))])
+    return np.array(rows).reshape(len(rows), 1 + copies, len(FEATURES))
+
+
+def vary(content: Grey, rng: np.random.Generator) -> Grey:
+    """A picture under other settings, in its own size: gain, gamma, zoom, side, and softness or noise."""
+    height, width = content.shape
+    zoom = rng.uniform(0.82, 1.0)
+    rows, columns = max(1, round(height * zoom)), max(1, round(width * zoom))
+    top, left = rng.integers(0, height - rows + 1), rng.integers(0, width - columns + 1)
+    part = content[top : top + rows, left : left + columns]
+    if rng.random() < 0.5:
+        part = part[:, ::-1]
+    view = cv2.resize(np.ascontiguousarray(part), (width, height), interpolation=cv2.INTER_LINEAR)
+    grey = np.asarray(view, np.float32) / 255
+    grey = grey ** np.float32(np.exp(rng.uniform(-0.18, 0.18))) * np.float32(np.exp(rng.uniform(-0.35, 0.35)))
+    if rng.random() < 0.5:
+        grey = np.asarray(cv2.GaussianBlur(grey, (0, 0), rng.uniform(0.05, 0.6)), np.float32)
+    else:
+        grey += rng.standard_normal(grey.shape, dtype=np.float32) * np.float32(rng.uniform(0, 0.024))
+    return (np.clip(grey, 0, 1) * 255).astype(np.uint8)
+
+
+def fit_familiar(groups: Sequence[Figures], *, false_alarms: float = FALSE_ALARMS) -> Familiar:
+    """The ellipsoid of some groups of pictures, each as from :func:`figures_of`, in file order.
+
+    In no group does more than ``false_alarms`` of what was left out, copies included, lie beyond the limit.
+    Raises DataError for a group of fewer pictures than there are blocks.
+    """
+    if any(len(group) < BLOCKS for group in groups):
+        raise DataError(
+            f"cannot tell what is familiar from groups of {[len(group) for group in groups]} pictures; "
+            f"give at least {BLOCKS} each"
+        )
+    left_out: list[list[Figures]] = [[] for _ in groups]
+    for block in range(BLOCKS):
+        parts = [np.array_split(np.arange(len(group)), BLOCKS)[block] for group in groups]
+        kept = [np.delete(group, rows, axis=0) for group, rows in zip(groups, parts, strict=True)]
+        centre, factor = _ellipsoid(kept)
+        for found, group, rows in zip(left_out, groups, parts, strict=True):
+            found.append(np.linalg.norm((group[rows] - centre) @ factor, axis=-1))
+    distances = [np.concatenate(found) for found in left_out]
+    limit = max(float(np.quantile(found, 1 - false_alarms)) for found in distances)
+    centre, factor = _ellipsoid(groups)
+    return Familiar(
+        write_reference(centre, factor / limit),
+        tuple(float((found[:, 0] > limit).mean()) for found in distances),
+    )
+
+
+def _ellipsoid(groups: Sequence[Figures]) -> tuple[Figures, Figures]:
+    """Centre and lower triangular factor of all pictures and copies; a group weighs as much as another."""
+    flat = [group.reshape(-1, group.shape[-1]) for group in groups]
+    centre: Figures = np.mean([group.mean(axis=0) for group in flat], axis=0)
+    spread = np.mean([(group - centre).T @ (group - centre) / len(group) for group in flat], axis=0)
+    spread *= 1 - SHRINKAGE
+    diagonal = np.diag_indices(len(spread))
+    spread[diagonal] = spread[diagonal] / (1 - SHRINKAGE) + _FLOOR
+    factor = np.asarray(np.linalg.cholesky(np.linalg.inv(spread)), np.float64)
+    return centre, factor

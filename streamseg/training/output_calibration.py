@@ -1,0 +1,269 @@
+"""Finds out what a net's numbers mean, on pictures that it did not learn from: its Judgement.
+
+Three questions, each with the smallest model that answers it, because there are few pictures:
+
+* Is there nerve? One limit on the presence score. Only phantoms show pictures without nerve; the limit makes
+  the smaller of sensitivity and specificity on them as large as it gets, among limits that keep every outline
+  that overlaps the nerve on a real picture.
+* How good is the outline? Two parameters turn its mean probability into the Dice to expect, fitted by
+  cross-entropy with the Dice as target (a proper score, so its means come true); real pictures weigh as much
+  as phantoms. Outlines on phantoms without nerve count with Dice 0.
+* Is the picture like those learnt from? :mod:`streamseg.training.ood_reference`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from streamseg.core.types import Backend, Frame, Grey, InputSpec, Judgement, Roi
+from streamseg.datasets import Sample
+from streamseg.evaluation.calibration_error import GOOD_DICE, judge_confidence
+from streamseg.evaluation.overlap import Confusion
+from streamseg.phantom import PhantomVideo
+from streamseg.segmentation.postprocess import postprocess, presence
+from streamseg.segmentation.preprocess import letterbox_for
+from streamseg.segmentation.segmenter import Segmenter, content_of
+from streamseg.training.data import phantom_samples
+from streamseg.training.ood_reference import figures_of, fit_familiar
+
+PHANTOM_SEED = 60_000_000
+"""First phantom seed that judgements are fitted on; others train nets and measure them."""
+LEAST_PRESENCE = 0.1
+"""No limit is lower: an outline in a fainter map would follow its noise."""
+FOLDS = 5
+"""Blocks left out in turn where the report says how well confidences come true."""
+DOUBTS = tuple(step / 20 for step in range(6, 15))
+"""Expected Dice below which an outline may be called doubtful."""
+REAL_COPIES, PHANTOM_COPIES = 4, 2
+VIDEO_FRAMES = 6
+"""Frames looked at per phantom video, five seconds apart."""
+_OPEN = Judgement(slope=1.0, intercept=0.0, doubt=0.0, presence=1e-9)
+"""Gives every map its outline, and as its confidence the mean probability inside."""
+
+Values = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a net made of one labelled picture before anything was judged."""
+
+    nerve: bool
+    """Whether the label shows nerve."""
+    presence: float
+    """Presence score of the map, 0..1."""
+    found: bool
+    """Whether there is an outline, however faint."""
+    raw: float
+    """Mean probability inside it, 0..1."""
+    dice: float
+    """Its Dice with the label, 0..1."""
+
+
+def observe(samples: Iterable[Sample], backend: Backend) -> list[Observation]:
+    """What a net makes of labelled pictures, in their order. Raises DataError and EngineError."""
+    segmenter = Segmenter(backend, None)
+    spec = replace(backend.spec, judgement=_OPEN)
+    seen = []
+    for index, sample in enumerate(samples):
+        frame = Frame(sample.image, index, time.monotonic_ns())
+        probability = segmenter.infer(segmenter.prepare(frame))
+        letterbox = letterbox_for(sample.image, spec)
+        found = postprocess(
+            probability,
+            letterbox,
+            Roi.whole(sample.image),
+            frame_shape=sample.image.shape,
+            spec=spec,
+            spacing_mm=None,
+        )
+        left, top, width, height = letterbox.content
+        seen.append(
+            Observation(
+                nerve=bool(sample.nerve.any()),
+                presence=presence(probability[top : top + height, left : left + width]),
+                found=found.area_px > 0,
+                raw=found.confidence,
+                dice=Confusion.count(found.mask, sample.nerve).dice,
+            )
+        )
+    return seen
+
+
+def fit_presence(real: Sequence[Observation], phantoms: Sequence[Observation]) -> float:
+    """The limit of the presence score, 0..1, by the rule in the module's docstring."""
+    scores = np.array([one.presence if one.found else 0.0 for one in phantoms])
+    nerve = np.array([one.nerve for one in phantoms], np.bool_)
+    kept = [one.presence for one in real if one.found and one.dice > 0]
+    highest = min(kept, default=1.0)
+    steps = np.unique(np.concatenate([scores, [0.0, 1.0]]))
+    limits = np.unique(np.clip((steps[1:] + steps[:-1]) / 2, min(LEAST_PRESENCE, highest), highest))
+    shares = np.array([(_share(scores[nerve] >= limit), _share(scores[~nerve] < limit)) for limit in limits])
+    worst, both = shares.min(axis=1), shares.sum(axis=1)
+    # A hundredth is far within chance: of so many nearly equal limits the one with the best sum holds better.
+    both[worst < worst.max() - 0.01] = 0
+    best = limits[both == both.max()]
+    return float(best[len(best) // 2])
+
+
+def fit_confidence(raw: Values, dice: Values, weights: Values) -> tuple[float, float]:
+    """Slope and intercept of ``sigmoid(slope * logit(raw) + intercept)``, the Dice to expect; slope > 0.
+
+    ``raw`` and ``dice`` are 0..1, ``weights`` at least 0, all of one length. Newton's method on the weighted
+    cross-entropy, held a little towards slope 1 and intercept 0, so that few or perfect ones end somewhere.
+    """
+    columns = np.stack([_logit(raw), np.ones_like(raw)])
+    prior, hold = np.array([1.0, 0.0]), np.diag([0.1, 0.1])
+    found = prior.copy()
+    for _ in range(100):
+        expected = _sigmoid(found @ columns)
+        slope = columns @ (weights * (expected - dice)) + hold @ (found - prior)
+        bend = (columns * (weights * expected * (1 - expected))) @ columns.T + hold
+        step = np.linalg.solve(bend, slope)
+        found -= step * min(1.0, 2.0 / max(1e-12, float(np.abs(step).max())))
+        if np.abs(step).max() < 1e-9:
+            break
+    return max(0.01, float(found[0])), float(found[1])
+
+
+def choose_doubt(expected: Values, dice: Values, weights: Values) -> float:
+    """The expected Dice that tells bad outlines (Dice below 0.5) from good ones best, among DOUBTS."""
+    good = dice >= GOOD_DICE
+    bad_weight, good_weight = (max(1e-12, float(weights[rows].sum())) for rows in (~good, good))
+    scores = [
+        weights[~good & (expected < doubt)].sum() / bad_weight
+        + weights[good & (expected >= doubt)].sum() / good_weight
+        for doubt in DOUBTS
+    ]
+    return DOUBTS[int(np.argmax(scores))]
+
+
+def fit_judgement(
+    backend: Backend,
+    training: Iterable[Grey],
+    validation: Iterable[Sample],
+    *,
+    phantoms: int = 300,
+    videos: int = 20,
+    say: Callable[[str], None] = lambda _: None,
+) -> tuple[Judgement, dict[str, Any]]:
+    """Judge a net, and report how well the judgement holds, as plain values for JSON.
+
+    ``backend`` is the net, FP32; a judgement that it already has is ignored. ``training`` are the pictures
+    that it learnt from, ``validation`` labelled ones that it did not. Raises DataError for too few.
+    """
+    spec = backend.spec
+    say("judging: the validation pictures")
+    real = observe(validation, backend)
+    say(f"judging: {phantoms} phantoms")
+    stills: list[Grey] = []
+    made = observe(_kept(phantom_samples(phantoms, seed=PHANTOM_SEED), spec, stills), backend)
+    limit = fit_presence(real, made)
+    groups = [[one for one in part if one.found and one.presence >= limit] for part in (real, made)]
+    (slope, intercept), doubt, confidence = _judge_outlines(groups)
+    say("judging: what is familiar")
+    familiar = fit_familiar(
+        [
+            figures_of(training, spec, REAL_COPIES),
+            np.concatenate(
+                [
+                    figures_of(stills, spec, PHANTOM_COPIES),
+                    figures_of(video_frames(videos, PHANTOM_SEED), spec, PHANTOM_COPIES),
+                ]
+            ),
+        ]
+    )
+    judgement = Judgement(slope, intercept, doubt, presence=limit, familiar=familiar.text)
+    return judgement, {
+        "presence": {
+            "limit": limit,
+            "sensitivity": _share([one.found and one.presence >= limit for one in made if one.nerve]),
+            "specificity": _share([not one.found or one.presence < limit for one in made if not one.nerve]),
+        },
+        "confidence": {"slope": slope, "intercept": intercept, "doubt": doubt, **confidence},
+        "familiar": dict(zip(("training_alarms", "phantom_alarms"), familiar.alarms, strict=True)),
+    }
+
+
+def _kept(samples: Iterable[Sample], spec: InputSpec, kept: list[Grey]) -> Iterator[Sample]:
+    """Pass samples on and keep their pictures as they enter the net: drawing a phantom takes its time."""
+    for sample in samples:
+        kept.append(content_of(sample.image, spec).copy())
+        yield sample
+
+
+def video_frames(videos: int, seed: int) -> Iterable[Grey]:
+    """Frames of phantom videos with a nerve, without one, and with one that comes and goes."""
+    for number in range(videos):
+        video = PhantomVideo(seed + number, nerve=(True, False, None)[number % 3])
+        for second in range(VIDEO_FRAMES):
+            yield video.frame(round(second * 5 * video.fps)).image
+
+
+def _judge_outlines(
+    groups: Sequence[Sequence[Observation]],
+) -> tuple[tuple[float, float], float, dict[str, Any]]:
+    """Slope and intercept, the doubt, and per group (validation, phantom) how confidences come true."""
+    raw = [np.array([one.raw for one in group], np.float64) for group in groups]
+    dice = [np.array([one.dice for one in group], np.float64) for group in groups]
+    weights = [np.full(len(group), 100.0 / max(1, len(group))) for group in groups]
+    expected = [np.zeros_like(values) for values in raw]
+    for fold in range(FOLDS):
+        out = [np.arange(len(values)) * FOLDS // max(1, len(values)) == fold for values in raw]
+        rest = [
+            np.concatenate([values[~rows] for values, rows in zip(parts, out, strict=True)])
+            for parts in (raw, dice, weights)
+        ]
+        slope, intercept = fit_confidence(rest[0], rest[1], rest[2])
+        for values, found, rows in zip(raw, expected, out, strict=True):
+            found[rows] = _sigmoid(slope * _logit(values[rows]) + intercept)
+    doubt = choose_doubt(*(np.concatenate(parts) for parts in (expected, dice, weights)))
+    report = {
+        name: _reliability(raw[part], expected[part], dice[part], doubt)
+        for part, name in enumerate(("validation", "phantom"))
+    }
+    return (
+        fit_confidence(np.concatenate(raw), np.concatenate(dice), np.concatenate(weights)),
+        doubt,
+        report,
+    )
+
+
+def _reliability(raw: Values, expected: Values, dice: Values, doubt: float) -> dict[str, Any]:
+    """How raw and judged confidences come true; the judged ones from fits without the pictures themselves."""
+    if not len(raw):
+        return {"outlines": 0}
+    before, after = judge_confidence(raw, dice), judge_confidence(expected, dice)
+    good = dice >= GOOD_DICE
+    return {
+        "outlines": len(raw),
+        "dice_mean": float(dice.mean()),
+        "raw_mean": float(raw.mean()),
+        "raw_ece": before["ece"],
+        "judged_mean": float(expected.mean()),
+        "judged_ece": after["ece"],
+        "spearman": after["spearman"],
+        "auroc": after["auroc"],
+        "bad_doubted": _share(expected[~good] < doubt) if (~good).any() else None,
+        "good_doubted": _share(expected[good] < doubt) if good.any() else None,
+    }
+
+
+def _share(hits: npt.ArrayLike) -> float:
+    """Share of true values; 1 of none, so that what cannot be measured decides nothing."""
+    values = np.asarray(hits, np.bool_)
+    return float(values.mean()) if values.size else 1.0
+
+
+def _logit(values: Values) -> Values:
+    bounded = np.clip(values, 1e-4, 1 - 1e-4)
+    return np.log(bounded / (1 - bounded))
+
+
+def _sigmoid(values: Values) -> Values:
+    return 0.5 + 0.5 * np.tanh(values / 2)

@@ -1,0 +1,129 @@
+"""A run's folder, written so that a run killed at any moment goes on from it.
+
+::
+
+    run.json             configuration, data, steps done and whether the run is finished
+    log.jsonl            one line an epoch
+    losses.json          the training loss of every step
+    weights.safetensors  the weights to use (their running average where the recipe averages)
+    last.pt              all that a resumed run needs; written before the files above it speak of it
+    tensorboard/         the same figures for TensorBoard
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from streamseg.core.errors import DataError, SinkError, UsageError
+from streamseg.training.config import TrainConfig
+
+RUN, LOG, LOSSES, STATE, WEIGHTS = "run.json", "log.jsonl", "losses.json", "last.pt", "weights.safetensors"
+
+
+@dataclass
+class History:
+    """What a run has gone through so far."""
+
+    epoch: int = 0
+    """Epochs that are complete."""
+    step: int = 0
+    """Steps done of the epoch that is not complete."""
+    seconds: float = 0.0
+    """Time spent in those steps."""
+    losses: list[float] = field(default_factory=list)
+    """Training loss of every step."""
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+    """One line of the log for each complete epoch."""
+
+
+class RunFolder:
+    """Reads and writes one run's folder. Several processes may read it; only the first one writes."""
+
+    def __init__(self, path: Path, config: TrainConfig, data: str) -> None:
+        self.path, self.config, self.data = path, config, data
+
+    def check(self) -> bool:
+        """Whether the run in the folder is finished. A folder without a run is not.
+
+        Raises UsageError where it holds a run of another configuration or data, DataError for a damaged one.
+        """
+        if not (self.path / RUN).exists():
+            return False
+        found = self._json(RUN)
+        kept, own = found.get("config", {}), asdict(self.config)
+        changed = [f"{k} {kept.get(k)!r} (now {v!r})" for k, v in own.items() if kept.get(k) != v]
+        if found.get("data") != self.data:
+            changed.append("data")
+        if changed:
+            raise UsageError(
+                f"run {self.path} was made with another {', '.join(changed)}; use the same or another folder"
+            )
+        return bool(found.get("finished"))
+
+    def load(self) -> tuple[dict[str, Any], History] | None:
+        """The state to go on from, or None where no run was saved yet. Raises DataError for a damaged one."""
+        path = self.path / STATE
+        if not path.exists():
+            return None
+        try:
+            state = torch.load(path, weights_only=True, map_location="cpu")
+            return state, History(**state["history"])
+        except Exception as error:  # torch raises nearly anything on a damaged file
+            raise DataError(
+                f"cannot read the saved run {path} ({type(error).__name__}); "
+                "delete the folder and train again"
+            ) from error
+
+    def save(self, state: Mapping[str, Any], history: History, *, finished: bool) -> None:
+        """Write everything but the weights, each file atomically. Raises SinkError (disk full, ...)."""
+        with self._writing(STATE) as path:
+            torch.save({**state, "history": asdict(history)}, path)
+        self._write(LOG, "".join(json.dumps(line) + "\n" for line in history.epochs))
+        self._write(LOSSES, json.dumps(history.losses) + "\n")
+        self.announce(finished=finished, history=history)
+
+    def announce(self, *, finished: bool, history: History) -> None:
+        """Write ``run.json``."""
+        run = {
+            "config": asdict(self.config),
+            "data": self.data,
+            "epoch": history.epoch,
+            "finished": finished,
+        }
+        self._write(RUN, json.dumps(run, indent=1) + "\n")
+
+    def _json(self, name: str) -> Any:
+        try:
+            return json.loads((self.path / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"cannot read {self.path / name} ({error}); delete the folder and train again"
+            ) from error
+
+    def _write(self, name: str, text: str) -> None:
+        with self._writing(name) as path:
+            path.write_text(text, encoding="utf-8")
+
+    @contextmanager
+    def _writing(self, name: str) -> Iterator[Path]:
+        """A path to write to; its file takes the name's place when all went well."""
+        temporary = self.path / f"{name}.tmp"
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            temporary.replace(self.path / name)
+        except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
+            reason = (getattr(error, "strerror", None) or str(error)).splitlines()[0]
+            raise SinkError(
+                f"cannot write {self.path / name}: {reason}; what was saved before is kept, "
+                "free space and resume"
+            ) from error
+        finally:
+            temporary.unlink(missing_ok=True)

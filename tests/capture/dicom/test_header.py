@@ -1,0 +1,102 @@
+"""Times, scale and place of the image, as DICOM headers give them."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from pydicom.dataset import Dataset
+
+from streamseg.capture import open_source
+from streamseg.capture.dicom.source import DicomSource
+from streamseg.core.errors import UsageError
+from streamseg.core.types import Roi
+from tests.capture.dicoms import sample, write_dicom
+from tests.capture.media import HEIGHT, WIDTH, number_of, picture, read_all
+
+
+def test_real_cine_has_times_scale_and_region() -> None:
+    with open_source(sample("color3d_jpeg_baseline.dcm")) as source:
+        frames = list(source)
+    info = source.info
+    assert (info.frame_count, info.rate, info.height, info.width) == (120, 30, 480, 640)
+    assert info.time_base == Fraction("0.033333")
+    assert [frame.pts_seconds for frame in frames] == [float(n * info.time_base) for n in range(120)]
+    assert info.region == Roi(84, 31, 512, 384)
+    assert frames[0].spacing_mm == pytest.approx((0.5105, 0.5105), abs=1e-4)
+
+
+def timed(tmp_path: Path, **elements: object) -> DicomSource:
+    def change(data: Dataset) -> None:
+        for keyword, value in elements.items():
+            setattr(data, keyword, value)
+
+    source = open_source(write_dicom(tmp_path / "cine.dcm", [picture(n) for n in range(4)], change=change))
+    assert isinstance(source, DicomSource)
+    return source
+
+
+@pytest.mark.parametrize(
+    ("elements", "times", "rate"),
+    [
+        ({"FrameTime": "40"}, [0.0, 0.04, 0.08, 0.12], 25),
+        ({"FrameTime": "0"}, [None] * 4, None),
+        ({"FrameTimeVector": ["0", "40", "60.5", "40"]}, [0.0, 0.04, 0.1005, 0.1405], Fraction(6000, 281)),
+        ({"CineRate": "50"}, [0.0, 0.02, 0.04, 0.06], 50),
+        ({"RecommendedDisplayFrameRate": "20"}, [0.0, 0.05, 0.1, 0.15], 20),
+        ({}, [None] * 4, None),
+    ],
+)
+def test_times_come_from_the_header(
+    elements: dict[str, object], times: list[float | None], rate: Fraction | None, tmp_path: Path
+) -> None:
+    with timed(tmp_path, **elements) as source:
+        assert [frame.pts_seconds for frame in source] == times
+    assert source.info.rate == (None if rate is None else Fraction(rate).limit_denominator(1001))
+
+
+def test_start_is_exact_and_relative(tmp_path: Path) -> None:
+    timed(tmp_path, FrameTime="40").close()
+    frames, _ = read_all(tmp_path / "cine.dcm", start_seconds=0.08)
+    assert [(frame.index, number_of(frame.image)) for frame in frames] == [(0, 2), (1, 3)]
+    with pytest.raises(UsageError, match="earlier start"):
+        open_source(tmp_path / "cine.dcm", start_seconds=1.0)
+    timed(tmp_path).close()
+    with pytest.raises(UsageError, match="no frame times"):
+        open_source(tmp_path / "cine.dcm", start_seconds=0.08)
+
+
+def region(box: tuple[int, int, int, int], units: int = 3, kind: int = 1, delta: float = 0.02) -> Dataset:
+    item = Dataset()
+    item.RegionSpatialFormat, item.RegionDataType = kind, 1
+    item.RegionLocationMinX0, item.RegionLocationMinY0, item.RegionLocationMaxX1, item.RegionLocationMaxY1 = (
+        box
+    )
+    item.PhysicalUnitsXDirection = item.PhysicalUnitsYDirection = units
+    item.PhysicalDeltaX, item.PhysicalDeltaY = delta, -2 * delta
+    return item
+
+
+@pytest.mark.parametrize(
+    ("regions", "box", "spacing"),
+    [
+        ([region((10, 5, 59, 44))], Roi(10, 5, 50, 40), (0.4, 0.2)),
+        ([region((0, 0, 9, 9)), region((10, 5, 59, 44), delta=0.01)], Roi(10, 5, 50, 40), (0.2, 0.1)),
+        ([region((10, 5, 19, 14)), region((0, 0, 95, 63), units=0)], Roi(10, 5, 10, 10), (0.4, 0.2)),
+        ([region((10, 5, 59, 44), units=0)], Roi(10, 5, 50, 40), None),
+        ([region((10, 5, 59, 44), delta=0)], Roi(10, 5, 50, 40), None),
+        ([region((10, 5, WIDTH, HEIGHT))], Roi(10, 5, WIDTH - 10, HEIGHT - 5), (0.4, 0.2)),
+        ([region((10, 5, 2 * WIDTH, HEIGHT))], Roi(10, 5, WIDTH - 10, HEIGHT - 5), None),
+        ([region((2 * WIDTH, 5, 3 * WIDTH, HEIGHT))], None, None),
+        ([region((10, 5, 59, 44), kind=3)], None, None),  # a spectrum
+        ([], None, None),
+    ],
+)
+def test_region_and_scale(
+    regions: list[Dataset], box: Roi | None, spacing: tuple[float, float] | None, tmp_path: Path
+) -> None:
+    with timed(tmp_path, SequenceOfUltrasoundRegions=regions) as source:
+        frame = next(iter(source))
+    assert source.info.region == box
+    assert frame.spacing_mm == (None if spacing is None else pytest.approx(spacing))

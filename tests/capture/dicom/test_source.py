@@ -1,0 +1,148 @@
+"""DICOM files frame by frame: whole, cut, damaged, without pictures, and never naming anybody."""
+
+from __future__ import annotations
+
+import logging
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.uid import MPEG4HP41, JPEGBaseline8Bit, JPEGLosslessSV1
+
+from streamseg.capture import open_source
+from streamseg.core.errors import MissingExtra, SourceCut, SourceError, StreamsegError
+from tests.capture.dicoms import FOLDERS, encoded, jpeg, sample, write_dicom
+from tests.capture.media import number_of, picture, read_all
+
+
+@pytest.mark.parametrize("kind", ["plain", "jpeg", "rle", "deflated"])
+def test_every_frame_comes_once(kind: str, tmp_path: Path) -> None:
+    frames, error = read_all(encoded(kind, 7, tmp_path / "cine.dcm"))
+    assert error is None
+    assert [(frame.index, number_of(frame.image)) for frame in frames] == [(n, n) for n in range(7)]
+
+
+@pytest.mark.parametrize("kind", ["plain", "jpeg", "rle"])
+def test_cut_file_gives_every_complete_frame(kind: str, tmp_path: Path) -> None:
+    path = encoded(kind, 10, tmp_path / "cine.dcm")
+    data = path.read_bytes()
+    for share in (0.35, 0.6, 0.95):
+        path.write_bytes(data[: int(len(data) * share)])
+        frames, error = read_all(path)
+        assert isinstance(error, SourceCut)
+        assert "of 10 promised" in str(error)
+        assert [number_of(frame.image) for frame in frames] == list(range(len(frames)))
+        assert len(frames) in (int(10 * share) - 1, int(10 * share))
+
+
+def test_frame_in_many_fragments_is_put_together(tmp_path: Path) -> None:
+    cine = [np.ascontiguousarray(picture(n)[..., ::-1]) for n in range(3)]
+    pieces = [jpeg(image) for image in cine]
+    items = b"".join(
+        b"\xfe\xff\x00\xe0" + len(part).to_bytes(4, "little") + part
+        for data in pieces
+        for part in (data[:500], data[500:])
+    )
+    for offsets in ([], [0, 16 + len(pieces[0]), 32 + len(pieces[0]) + len(pieces[1])]):
+        table = b"".join(offset.to_bytes(4, "little") for offset in offsets)
+        value = (
+            b"\xfe\xff\x00\xe0"
+            + len(table).to_bytes(4, "little")
+            + table
+            + items
+            + b"\xfe\xff\xdd\xe0"
+            + bytes(4)
+        )
+        path = write_dicom(
+            tmp_path / "cine.dcm",
+            cine,
+            syntax=JPEGBaseline8Bit,
+            photometric="YBR_FULL_422",
+            encoded=pieces,
+            change=lambda data, value=value: setattr(data, "PixelData", value),
+        )
+        frames, error = read_all(path)
+        assert error is None
+        assert [number_of(frame.image) for frame in frames] == [0, 1, 2]
+
+
+def test_damaged_frame_is_left_out_and_told(tmp_path: Path) -> None:
+    path = encoded("jpeg", 6, tmp_path / "cine.dcm", lambda data: setattr(data, "FrameTime", "40"))
+    data = bytearray(path.read_bytes())
+    start = [at for at in range(len(data)) if data[at : at + 3] == b"\xff\xd8\xff"][2]
+    data[start : start + 20] = bytes(20)
+    path.write_bytes(data)
+    frames, error = read_all(path)
+    assert [number_of(frame.image) for frame in frames] == [0, 1, 3, 4, 5]
+    assert [frame.pts_seconds for frame in frames] == [0.0, 0.04, 0.12, 0.16, 0.2]
+    assert [frame.index for frame in frames] == [0, 1, 2, 3, 4]
+    assert type(error) is SourceError
+    assert "1 damaged frame" in str(error)
+
+
+def test_unavailable_compression_names_the_extra(tmp_path: Path) -> None:
+    path = write_dicom(tmp_path / "x.dcm", [picture(0)], syntax=JPEGLosslessSV1, encoded=[bytes(10)])
+    if find_spec("libjpeg") is not None:
+        pytest.skip("the optional decoder is installed")
+    for file in (path, sample("JPGExtended.dcm")):
+        with pytest.raises(MissingExtra, match=r"streamseg\[gpl-codecs\]"):
+            open_source(file)
+
+
+def test_film_inside_is_refused(tmp_path: Path) -> None:
+    path = write_dicom(tmp_path / "x.dcm", [picture(0)], syntax=MPEG4HP41, encoded=[bytes(10)])
+    with pytest.raises(SourceError, match="cannot be decoded"):
+        open_source(path)
+
+
+@pytest.mark.parametrize("name", ["reportsi.dcm", "rtplan.dcm", "DICOMDIR-empty.dcm", "nested_priv_SQ.dcm"])
+def test_file_without_picture_is_refused(name: str) -> None:
+    folder = FOLDERS[1]
+    path = next(folder.rglob(name))
+    with pytest.raises(SourceError, match="no picture"):
+        open_source(path)
+
+
+def test_file_without_pixels_is_refused(tmp_path: Path) -> None:
+    path = write_dicom(tmp_path / "x.dcm", [picture(0)], change=lambda data: data.pop("PixelData"))
+    with pytest.raises(SourceError, match="no pixel data"):
+        open_source(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"Rows": 65535, "Columns": 65535},
+        {"Rows": 0},
+        {"BitsAllocated": 12},
+        {"NumberOfFrames": "100000000"},
+        {"SamplesPerPixel": 4},
+        {"PhotometricInterpretation": "ARGB"},
+    ],
+)
+def test_header_that_makes_no_sense_is_told(change: dict[str, object], tmp_path: Path) -> None:
+    def apply(data: Dataset) -> None:
+        for keyword, value in change.items():
+            setattr(data, keyword, value)
+
+    _, error = read_all(write_dicom(tmp_path / "x.dcm", [picture(0)], change=apply))
+    assert isinstance(error, SourceError)
+
+
+def test_patient_is_never_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    path = encoded("jpeg", 3, tmp_path / "cine.dcm")
+    whole = path.read_bytes()
+    said = []
+    for end in range(200, len(whole), 211):
+        path.write_bytes(whole[:end])
+        try:
+            with open_source(path) as source:
+                said += [repr(source.info), *map(repr, source)]
+        except StreamsegError as error:
+            said.append(str(error))
+    text = "\n".join([*said, caplog.text])
+    assert "Doe" not in text
+    assert "SECRET" not in text

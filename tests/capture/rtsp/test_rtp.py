@@ -1,0 +1,105 @@
+"""RTP packets are put in order, and a missing one is noticed."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamseg.capture.rtsp.rtp import RtpPacket, Sequencer, Timeline, parse_rtp
+
+PLAIN = bytes.fromhex("80e0fffe000000640000004d") + b"data"
+
+
+def packet(sequence: int, sender: int = 1) -> RtpPacket:
+    return RtpPacket(96, False, sequence & 0xFFFF, 0, sender, b"")
+
+
+def order(sequences: list[int], *, reorder: bool, gap_ns: int = 0) -> list[tuple[int, bool]]:
+    sequencer = Sequencer(reorder=reorder)
+    found = [
+        arrival
+        for place, sequence in enumerate(sequences)
+        for arrival in sequencer.push(packet(sequence), place * gap_ns)
+    ]
+    return [(arrival.packet.sequence, arrival.lost) for arrival in found]
+
+
+def test_packet_is_read() -> None:
+    read = parse_rtp(PLAIN)
+    assert read == RtpPacket(96, True, 65534, 100, 77, b"data")
+    contributors = bytes((0x82,)) + PLAIN[1:12] + bytes(8) + b"data"
+    extended = bytes((0x90,)) + PLAIN[1:12] + b"\0\0\0\1abcd" + b"data"
+    padded = bytes((0xA0,)) + PLAIN[1:] + b"\0\0\3"
+    assert [parse_rtp(data) for data in (contributors, extended, padded)] == [read] * 3
+
+
+@given(st.binary(max_size=60))
+def test_no_bytes_break_the_reading(data: bytes) -> None:
+    for candidate in (data, b"\x80" + data, b"\xbf" + data):
+        read = parse_rtp(candidate)
+        assert read is None or len(read.payload) <= len(candidate)
+
+
+def test_order_is_kept_over_the_wrap_of_numbers() -> None:
+    assert order([65534, 65535, 0, 1], reorder=False) == [
+        (65534, False),
+        (65535, False),
+        (0, False),
+        (1, False),
+    ]
+
+
+def test_gap_is_a_loss_and_a_double_is_left_out() -> None:
+    assert order([5, 6, 6, 5, 8, 9], reorder=False) == [(5, False), (6, False), (8, True), (9, False)]
+
+
+def test_numbering_that_begins_anew_is_a_loss_and_goes_on() -> None:
+    assert order([5, 6, 40000, 40001], reorder=False) == [
+        (5, False),
+        (6, False),
+        (40000, True),
+        (40001, False),
+    ]
+    assert order([5, 40000, 6, 7], reorder=True) == [(5, False), (40000, True), (6, True), (7, False)]
+
+
+def test_packets_that_overtook_each_other_are_put_in_order() -> None:
+    assert order([5, 7, 8, 6, 9], reorder=True) == [(k, False) for k in (5, 6, 7, 8, 9)]
+
+
+def test_a_missing_packet_is_not_waited_for_too_long() -> None:
+    assert order([5, 7, 8, 9], reorder=True, gap_ns=20_000_000) == [
+        (5, False),
+        (7, True),
+        (8, False),
+        (9, False),
+    ]
+    many = order([5, *range(7, 50)], reorder=True)
+    assert many[:3] == [(5, False), (7, True), (8, False)]
+
+
+def test_one_packet_of_another_sender_is_ignored_and_two_are_a_new_stream() -> None:
+    sequencer = Sequencer(reorder=False)
+    sequencer.push(packet(1), 0)
+    assert sequencer.push(packet(900, sender=2), 0) == []
+    assert [a.lost for a in sequencer.push(packet(2), 0)] == [False]
+    sequencer.push(packet(901, sender=3), 0)
+    assert [a.lost for a in sequencer.push(packet(902, sender=3), 0)] == [True]
+    assert [a.lost for a in sequencer.push(packet(903, sender=3), 0)] == [False]
+
+
+@given(st.permutations(range(20)))
+def test_whatever_the_order_nothing_is_doubled_and_losses_are_told(sequences: list[int]) -> None:
+    found = order(sequences, reorder=True)
+    numbers = [number for number, _ in found]
+    assert len(set(numbers)) == len(numbers)
+    for (before, _), (after, lost) in pairwise(found):
+        assert lost or after == before + 1
+
+
+def test_time_does_not_wrap() -> None:
+    line = Timeline()
+    stamps = [0xFFFFF000, 0xFFFFF800, 0, 0x800, 0x400]
+    assert [line.place(stamp) for stamp in stamps] == [0, 0x800, 0x1000, 0x1800, 0x1400]

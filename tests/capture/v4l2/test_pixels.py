@@ -1,0 +1,129 @@
+"""A grabber's bytes as pictures."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from streamseg.capture.v4l2.pixels import BufferConverter, Layout
+from streamseg.core.errors import SourceError
+from tests.capture.media import picture
+from tests.capture.v4l2.device import Mode, encode
+
+CODES = {"yuyv": "YUYV", "uyvy": "UYVY", "nv12": "NV12", "grey": "GREY", "mjpeg": "MJPG"}
+BYTES = {"yuyv": 2, "uyvy": 2, "nv12": 1, "grey": 1, "mjpeg": 0}
+WIDTH, HEIGHT = 96, 64
+
+
+def layout(name: str, **changes: object) -> Layout:
+    values = {"width": WIDTH, "height": HEIGHT, "stride": BYTES[name] * WIDTH}
+    return Layout(name, **{**values, **changes})  # type: ignore[arg-type]
+
+
+def sent(name: str) -> np.ndarray:
+    return np.frombuffer(encode(picture(9, HEIGHT, WIDTH), Mode(CODES[name], WIDTH, HEIGHT)), np.uint8)
+
+
+@pytest.mark.parametrize("name", CODES)
+def test_rows_that_are_padded_are_read_like_others(name: str) -> None:
+    data = sent(name)
+    whole = BufferConverter(layout(name)).convert(data)
+    assert whole is not None
+    if name != "mjpeg":
+        rows = data.reshape(-1, BYTES[name] * WIDTH)
+        data = np.pad(rows, ((0, 0), (0, 32)), constant_values=99).ravel()
+        padded = BufferConverter(layout(name, stride=rows.shape[1] + 32)).convert(data)
+        assert np.array_equal(padded, whole)
+
+
+@pytest.mark.parametrize("name", CODES)
+def test_the_picture_is_no_part_of_the_buffer(name: str) -> None:
+    buffer = sent(name).copy()
+    image = BufferConverter(layout(name)).convert(buffer)
+    assert image is not None
+    before = image.copy()
+    buffer[:] = 0
+    assert np.array_equal(image, before)
+
+
+@pytest.mark.parametrize("name", CODES)
+def test_bytes_that_are_missing_make_no_picture(name: str) -> None:
+    data = sent(name)
+    converter = BufferConverter(layout(name))
+    for length in [0, 1, 3, *range(4, len(data) - 1, len(data) // 40), len(data) - 1]:
+        assert converter.convert(data[:length]) is None, length
+    assert converter.convert(data) is not None  # and the next is read again
+
+
+@pytest.mark.parametrize("name", ["yuyv", "uyvy", "nv12", "grey"])
+def test_full_range_is_told_from_limited_range(name: str) -> None:
+    """Grey ramp 0..255 as luma: with full range it is the picture, else it is expanded and clipped."""
+    ramp = np.tile(np.arange(0, 256, 4, np.uint8)[:, None], (1, WIDTH))
+    data = np.full((HEIGHT, WIDTH, 2), 128, np.uint8)
+    data[..., 1 if name == "uyvy" else 0] = ramp
+    if name in ("nv12", "grey"):
+        data = np.concatenate([ramp, np.full((HEIGHT // 2, WIDTH), 128, np.uint8)])
+    full = BufferConverter(layout(name, full_range=True)).convert(data.ravel())
+    limited = BufferConverter(layout(name)).convert(data.ravel())
+    assert full is not None
+    assert limited is not None
+    grey = full if full.ndim == 2 else full[..., 1]
+    assert np.abs(grey.astype(int) - ramp).max() <= 1
+    if name != "grey":  # which is full range by itself
+        expanded = np.clip((ramp.astype(float) - 16) * 255 / 219, 0, 255)
+        assert np.abs(limited[..., 1] - expanded).max() <= 1.5
+
+
+def test_jpeg_with_a_hole_or_of_another_size_makes_no_picture() -> None:
+    data = sent("mjpeg")
+    converter = BufferConverter(layout("mjpeg"))
+    start = len(data) // 2
+    assert converter.convert(np.delete(data, slice(start, len(data) - 40))) is None
+    assert converter.convert(np.zeros(5000, np.uint8)) is None
+    assert BufferConverter(layout("mjpeg", width=2 * WIDTH)).convert(data) is None
+
+
+def test_jpeg_may_be_padded_behind_its_end() -> None:
+    data = sent("mjpeg")
+    converter = BufferConverter(layout("mjpeg"))
+    padded = converter.convert(np.pad(data, (0, 999)))
+    assert np.array_equal(padded, converter.convert(data))
+
+
+def test_jpeg_without_tables_of_codes_has_the_usual_ones() -> None:
+    """Cameras leave them out."""
+    data = bytes(cv2.imencode(".jpg", picture(3, HEIGHT, WIDTH))[1])
+    lean = bytearray()
+    position = 2
+    while data[position + 1] != 0xDA:
+        length = 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+        if data[position + 1] != 0xC4:
+            lean += data[position : position + length]
+        position += length
+    lean = bytearray(data[:2]) + lean + data[position:]
+    assert len(lean) < len(data) - 100
+    converter = BufferConverter(layout("mjpeg"))
+    without = converter.convert(np.frombuffer(lean, np.uint8))
+    assert without is not None
+    assert np.array_equal(without, converter.convert(np.frombuffer(data, np.uint8)))
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("yuyv", {"width": 0}, "no picture"),
+        ("grey", {"height": 99999}, "no picture"),
+        ("yuyv", {"width": 95}, "sizes are even"),
+        ("nv12", {"height": 63}, "sizes are even"),
+        ("yuyv", {"height": 63, "field": 5}, "sizes are even"),
+        ("grey", {"height": 63, "field": 6}, "sizes are even"),
+        ("yuyv", {"stride": 96}, "rows of 96 bytes"),
+        ("grey", {"field": 2}, "only top fields"),
+        ("grey", {"field": 3}, "only bottom fields"),
+        ("mjpeg", {"field": 7}, "fields one by one"),
+    ],
+)
+def test_layouts_that_cannot_be_read(name: str, changes: dict[str, int], message: str) -> None:
+    with pytest.raises(SourceError, match=message):
+        layout(name, **changes)

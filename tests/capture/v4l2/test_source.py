@@ -1,0 +1,181 @@
+"""What frame grabbers deliver, through a device emulated in user space.
+
+The scenarios run in a process that sees the device; see Child.
+"""
+
+from __future__ import annotations
+
+import time
+from fractions import Fraction
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+
+from streamseg.capture.v4l2.source import V4l2Source
+from streamseg.core.types import Source
+from tests.capture.media import number_of
+from tests.capture.v4l2.device import Child, EmulatedDevice, Mode
+
+FAST = Fraction(100)
+"""A rate at which tests are short."""
+
+
+def numbers(device: EmulatedDevice, count: int, options: dict[str, Any]) -> dict[str, Any]:
+    """The numbers that the first pictures show, and what the source says of itself."""
+    with V4l2Source(device.path, **options) as source:
+        frames = [next(source) for _ in range(count)]
+        return {
+            "numbers": [number_of(frame.image) for frame in frames],
+            "shape": frames[0].image.shape,
+            "index": [frame.index for frame in frames],
+            "read_only": not any(frame.image.flags.writeable for frame in frames),
+            "own_memory": len({frame.image.ctypes.data for frame in frames}) == count,
+            "format": source.pixel_format,
+            "size": [source.info.width, source.info.height],
+            "rate": str(source.info.rate),
+            "clock": source.info.clock,
+            "name": source.info.name,
+            "live": source.live and isinstance(source, Source),
+            "counts": [source.skipped, source.damaged],
+        }
+
+
+@pytest.mark.parametrize("code", ["YUYV", "UYVY", "NV12", "GREY", "MJPG"])
+def test_every_picture_comes_in_order(device: EmulatedDevice, child: Child, code: str) -> None:
+    device.offer([Mode(code)])
+    seen = child.run(numbers, 6, {})
+    gaps = [(after - before) % 64 for before, after in pairwise(seen["numbers"])]
+    assert all(1 <= gap < 32 for gap in gaps), seen  # a busy machine misses some
+    assert seen["shape"] == ([120, 160] if code == "GREY" else [120, 160, 3])
+    assert seen["index"] == [0, 1, 2, 3, 4, 5]
+    assert (seen["read_only"], seen["own_memory"], seen["live"]) == (True, True, True)
+    assert (seen["format"], seen["size"], seen["rate"]) == (
+        {"YUYV": "yuyv", "UYVY": "uyvy", "NV12": "nv12", "GREY": "grey", "MJPG": "mjpeg"}[code],
+        [160, 120],
+        "30",
+    )
+    assert (seen["clock"], seen["name"], seen["counts"][1]) == ("driver", "video97", 0)
+
+
+def test_ffmpeg_takes_the_emulated_device_for_a_device(device: EmulatedDevice, child: Child) -> None:
+    """The emulator is worth something only if others than we read it."""
+
+    def read(device: EmulatedDevice) -> list[int]:
+        import cv2  # noqa: F401 - before av
+
+        # isort: split
+        import av
+
+        with av.open(device.path, format="v4l2", options={"input_format": "mjpeg"}) as container:
+            pictures = container.decode(video=0)
+            return [number_of(next(pictures).to_ndarray(format="bgr24")) for _ in range(4)]
+
+    device.offer([Mode("YUYV"), Mode("MJPG")])
+    seen = child.run(read)
+    assert len(set(seen)) == 4
+    assert seen == sorted(seen)
+
+
+def pixels(device: EmulatedDevice) -> list[list[int]]:
+    """Some pixels of the first picture."""
+
+    with V4l2Source(device.path) as source:
+        image = next(source).image
+    height, width = image.shape[:2]
+    return [image[height // 2, width * k // 8].tolist() for k in (1, 3, 5, 7)]
+
+
+@pytest.mark.parametrize("code", ["YUYV", "UYVY", "NV12", "MJPG"])
+def test_colours_are_those_that_were_sent(device: EmulatedDevice, child: Child, code: str) -> None:
+
+    sent = [[200, 40, 40], [40, 200, 40], [40, 40, 200], [220, 220, 220]]
+    image = np.repeat(np.array([sent], np.uint8), 40, axis=1).repeat(120, axis=0)
+    device.offer([Mode(code)], [image])
+    assert np.abs(np.array(child.run(pixels)) - sent).max() <= 4
+
+
+def test_grey_levels_are_those_that_were_sent(device: EmulatedDevice, child: Child) -> None:
+
+    image = np.repeat(np.array([[0, 80, 160, 255]], np.uint8), 40, axis=1).repeat(120, axis=0)
+    device.offer([Mode("GREY")], [image])
+    assert child.run(pixels) == [0, 80, 160, 255]
+
+
+@pytest.mark.parametrize(
+    ("stamps", "clock"),
+    [("monotonic", "driver"), ("none", "arrival"), ("future", "arrival"), ("past", "arrival")],
+)
+def test_capture_time_is_the_drivers_where_it_can_be_trusted(
+    device: EmulatedDevice, child: Child, stamps: str, clock: str
+) -> None:
+    def ages(device: EmulatedDevice) -> list[Any]:
+
+        with V4l2Source(device.path) as source:
+            frames = [(next(source).captured_ns, time.monotonic_ns()) for _ in range(5)]
+            return [source.info.clock, frames]
+
+    device.offer([Mode(rate=FAST)], stamps=stamps)
+    said, frames = child.run(ages)
+    assert said == clock
+    captured = [frame[0] for frame in frames]
+    assert captured == sorted(set(captured))
+    assert all(now - 10_000_000_000 < at <= now for at, now in frames)
+    if clock == "driver":  # pictures are 10 ms apart on the device's clock, whenever they were fetched
+        steps = [(after - before) / 1e6 for before, after in pairwise(captured)]
+        assert all(abs(step / 10 - round(step / 10)) < 0.01 for step in steps), steps
+
+
+def test_whoever_is_late_gets_the_newest(device: EmulatedDevice, child: Child) -> None:
+    def late(device: EmulatedDevice) -> list[int]:
+
+        with V4l2Source(device.path) as source:
+            for _ in range(20):  # a machine that dawdles just then is not told from one without a picture
+                first, skipped = number_of(next(source).image), source.skipped
+                time.sleep(0.2)  # all buffers fill up: with the four that follow
+                newest = number_of(next(source).image)
+                if source.skipped == skipped + 3:
+                    break
+            return [first, newest, source.skipped - skipped]
+
+    device.offer([Mode(rate=FAST)])
+    first, newest, skipped = child.run(late)
+    assert (newest - first) % 64 >= 4
+    assert skipped == 3
+
+
+@pytest.mark.parametrize("field", [4, 5, 6, 8, 9])
+def test_interlaced_pictures_come_without_combs(device: EmulatedDevice, child: Child, field: int) -> None:
+    """Two fields, grey levels 60 and 180: half a frame apart, only one of them may be seen."""
+
+    image = np.full((120, 160, 3), 60, np.uint8)
+    if field in (5, 6):
+        image[60:] = 180  # stored second, so the newer
+    else:
+        image[1::2] = 180  # the lower lines; newer in the order top, bottom
+    device.offer([Mode(field=field)], [image])
+    seen = np.array(child.run(pixels))
+    newer = 60 if field in (4, 9) else 180
+    assert np.abs(seen - newer).max() <= 2
+
+
+@pytest.mark.parametrize("stamps", ["monotonic", "none"])
+def test_a_picture_that_waited_is_not_taken_for_a_new_one(
+    device: EmulatedDevice, child: Child, stamps: str
+) -> None:
+    """All buffers were full long ago, and then nobody came: what they show is old, and is said to be."""
+
+    def wait(device: EmulatedDevice) -> list[float]:
+        with V4l2Source(device.path) as source:
+            time.sleep(0.4)
+            ages = []
+            for _ in range(12):
+                frame = next(source)
+                ages.append((time.monotonic_ns() - frame.captured_ns) / 1e9)
+            return ages
+
+    device.offer([Mode(rate=FAST)], stamps=stamps)
+    first, *others = child.run(wait)
+    assert first > 0.25
+    assert min(others) < 0.2

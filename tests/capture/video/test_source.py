@@ -1,0 +1,259 @@
+"""Recorded videos: every frame once, in order, with its own time, up to where the file was cut."""
+
+from __future__ import annotations
+
+import threading
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+# isort: split
+import av
+
+from streamseg.capture import open_source
+from streamseg.capture.video.source import VideoSource
+from streamseg.core.errors import SourceCut, SourceError, UsageError
+from streamseg.core.types import Frame
+from tests.capture.media import HEIGHT, SHARED, WIDTH, number_of, picture, read_all, write_video
+
+FORMATS = {
+    "mp4": ("clip.mp4", {}),
+    "matroska": ("clip.mkv", {}),
+    "transport stream": ("clip.ts", {}),
+    "avi": ("clip.avi", {"codec": "mpeg4"}),
+    "avi with b-frames": ("clip.avi", {}),
+    "motion jpeg": ("clip.avi", {"codec": "mjpeg", "pixels": "yuvj420p"}),
+    "program stream": ("clip.mpg", {"codec": "mpeg2video"}),
+    "flash": ("clip.flv", {"b_frames": 0}),
+    "windows media": ("clip.wmv", {"codec": "wmv2"}),
+    "webm": ("clip.webm", {"codec": "libvpx-vp9"}),
+    "fragmented mp4": ("clip.mp4", {"options": {"movflags": "frag_keyframe+empty_moov"}}),
+    "lossless grey": ("clip.mkv", {"codec": "ffv1", "pixels": "gray"}),
+    "10 bits": ("clip.mkv", {"codec": "ffv1", "pixels": "yuv420p10le"}),
+    "odd size": ("clip.mkv", {"codec": "ffv1", "size": (97, 65)}),
+    "variable rate": ("clip.mkv", {"pts": [n * n + 3 * n for n in range(30)], "base": Fraction(1, 1000)}),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_frame_comes_once_in_order_with_its_time(name: str, tmp_path: Path) -> None:
+    file, arguments = FORMATS[name]
+    path = write_video(tmp_path / file, **arguments)
+    with open_source(path) as source:
+        frames = list(source)
+    info = source.info
+    assert [number_of(frame.image) for frame in frames] == list(range(30))
+    assert [frame.index for frame in frames] == list(range(30))
+    assert {frame.image.shape[:2] for frame in frames} == {(info.height, info.width)}
+    times = [frame.pts_seconds for frame in frames]
+    base = info.time_base
+    assert base is not None
+    steps = [round(Fraction(time) / base) for time in times if time is not None]
+    assert [float(step * base) for step in steps] == times
+    first = times[0]
+    assert first is not None
+    expected = [n * n + 3 * n for n in range(30)] if name == "variable rate" else [40 * n for n in range(30)]
+    assert [round(1000 * (time - first)) for time in times if time is not None] == expected
+    assert not source.live
+    assert info.name == file
+    assert name == "variable rate" or info.rate == 25
+    assert name == "variable rate" or abs((info.frame_count or 0) - 30) <= 2
+
+
+def test_frames_are_their_own_and_read_only(tmp_path: Path) -> None:
+    frames, _ = read_all(write_video(tmp_path / "clip.mp4", 5))
+    assert len({frame.image.ctypes.data for frame in frames}) == 5
+    assert not any(frame.image.flags.writeable for frame in frames)
+    assert sorted(frame.captured_ns for frame in frames) == [frame.captured_ns for frame in frames]
+
+
+@pytest.mark.parametrize("pixels", ["gray", "gray10le", "gray16le"])
+def test_grey_stays_grey_with_its_values(pixels: str, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "grey.mkv", 3, codec="ffv1", pixels=pixels)
+    frames, _ = read_all(path)
+    expected = av.VideoFrame.from_ndarray(picture(2), format="bgr24").reformat(format="gray").to_ndarray()
+    assert frames[2].image.shape == (HEIGHT, WIDTH)
+    assert np.abs(frames[2].image.astype(int) - expected).max() <= 1
+
+
+def test_limited_range_grey_is_expanded(tmp_path: Path) -> None:
+    path = tmp_path / "limited.mkv"
+    ramp = np.tile(np.arange(16, 236, dtype=np.uint8), (64, 1))
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 220, 64, "gray"
+        stream.codec_context.color_range = 1
+        frame = av.VideoFrame.from_ndarray(ramp, format="gray")
+        frame.color_range = 1
+        output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    frames, _ = read_all(path)
+    assert (frames[0].image.min(), frames[0].image.max()) == (0, 255)
+
+
+def test_colours_are_blue_green_red(tmp_path: Path) -> None:
+    path = tmp_path / "colour.mkv"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv444p"
+        image = np.full((64, 64, 3), (200, 100, 30), np.uint8)
+        output.mux(
+            stream.encode(av.VideoFrame.from_ndarray(image, format="bgr24").reformat(format="yuv444p"))
+        )
+        output.mux(stream.encode(None))
+    frames, _ = read_all(path)
+    assert np.abs(frames[0].image.astype(int) - (200, 100, 30)).max() <= 3
+
+
+@pytest.mark.parametrize(("degrees", "turn"), [(90, 1), (180, 2), (-90, 3)])
+def test_rotation_is_applied(degrees: int, turn: int, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "turned.mov", 3, rotation=degrees)
+    with open_source(path) as source:
+        frames = list(source)
+    upright = np.rot90(frames[1].image, -turn)
+    assert number_of(upright) == 1
+    assert frames[1].image.shape[:2] == (source.info.height, source.info.width)
+
+
+def test_time_before_zero_and_after_zero_are_kept(tmp_path: Path) -> None:
+    path = write_video(
+        tmp_path / "late.mkv", 5, pts=[5000 + 40 * n for n in range(5)], base=Fraction(1, 1000)
+    )
+    frames, _ = read_all(path)
+    assert [frame.pts_seconds for frame in frames] == [5.0, 5.04, 5.08, 5.12, 5.16]
+
+
+def test_stream_without_times_has_none(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "bare.h264", 12)
+    frames, error = read_all(path)
+    assert error is None
+    assert [number_of(frame.image) for frame in frames] == list(range(12))
+    assert {frame.pts_seconds for frame in frames} == {None}
+    with pytest.raises(UsageError, match="no time stamps"):
+        open_source(path, start_seconds=0.2)
+
+
+@pytest.mark.parametrize("file", ["clip.mp4", "clip.mkv", "clip.ts", "clip.avi", "clip.mpg"])
+@pytest.mark.parametrize("start", [0.04, 0.5, 0.52, 1.16])
+def test_start_is_exact_and_relative(file: str, start: float, tmp_path: Path) -> None:
+    codec = {"clip.avi": "mpeg4", "clip.mpg": "mpeg2video"}.get(file, "libx264")
+    path = write_video(tmp_path / file, codec=codec)
+    frames, error = read_all(path, start_seconds=start)
+    assert error is None
+    first = -(-round(start * 1000) // 40)
+    assert [number_of(frame.image) for frame in frames] == list(range(first, 30))
+    assert frames[0].index == 0
+
+
+@pytest.mark.parametrize("start", [2.0, -1.0, float("nan"), float("inf")])
+def test_impossible_start_is_a_usage_error(start: float, tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        open_source(write_video(tmp_path / "clip.mp4", 10), start_seconds=start)
+
+
+def test_size_may_change_in_the_middle(tmp_path: Path) -> None:
+    parts = [write_video(tmp_path / f"{n}.h264", 5, size=(96, 64 + 32 * n)).read_bytes() for n in range(2)]
+    path = tmp_path / "both.h264"
+    path.write_bytes(b"".join(parts))
+    frames, error = read_all(path)
+    assert error is None
+    assert [frame.image.shape[0] for frame in frames] == [64] * 5 + [96] * 5
+
+
+def test_cover_art_is_not_a_video(tmp_path: Path) -> None:
+    path = tmp_path / "song.mp4"
+    with av.open(str(path), "w") as output:
+        sound = output.add_stream("aac", rate=44100)
+        cover = output.add_stream("mjpeg", rate=1)
+        cover.width, cover.height, cover.pix_fmt = WIDTH, HEIGHT, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        output.mux(
+            cover.encode(av.VideoFrame.from_ndarray(picture(0), format="bgr24").reformat(format="yuvj420p"))
+        )
+        quiet = av.AudioFrame.from_ndarray(np.zeros((2, 1024), np.float32), format="fltp", layout="stereo")
+        quiet.sample_rate = 44100
+        output.mux(sound.encode(quiet))
+        output.mux(sound.encode(None))
+    with pytest.raises(SourceError, match=r"holds no video \(only audio\)"):
+        open_source(path)
+
+
+@pytest.mark.parametrize("name", ["clip.mkv", "clip.ts", "clip.mp4"])
+def test_damage_in_the_middle_is_stepped_over_and_told(name: str, tmp_path: Path) -> None:
+    path = write_video(tmp_path / name, 60)
+    data = bytearray(path.read_bytes())
+    start = len(data) * 2 // 5
+    data[start : start + 400] = np.random.default_rng(3).bytes(400)
+    path.write_bytes(data)
+    source = open_source(path)
+    assert isinstance(source, VideoSource)
+    frames = []
+    with source, pytest.raises(SourceError, match="damaged") as caught:
+        frames.extend(source)
+    assert not isinstance(caught.value, SourceCut)
+    assert source.damaged > 0
+    assert number_of(frames[-1].image) == 59
+    assert len(frames) > 40
+
+
+def test_recording_that_begins_between_key_pictures_is_not_damaged(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.ts", 60)
+    data = path.read_bytes()
+    # Drop one and a half groups of pictures, but keep the tables in front.
+    path.write_bytes(data[: 188 * 3] + data[len(data) // 4 // 188 * 188 :])
+    frames, error = read_all(path)
+    assert error is None
+    numbers = [number_of(frame.image) for frame in frames]
+    assert numbers == list(range(numbers[0], 60))
+
+
+def test_text_and_lists_are_refused(tmp_path: Path) -> None:
+    text = tmp_path / "notes.txt"
+    text.write_text("nothing that moves\n" * 50)
+    with pytest.raises(SourceError, match=r"not a video|is text"):
+        open_source(text)
+    listing = tmp_path / "clip.mp4"
+    write_video(tmp_path / "real.ts", 5)
+    listing.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:1,\nreal.ts\n#EXT-X-ENDLIST\n")
+    with pytest.raises(SourceError):
+        open_source(listing)
+
+
+def test_closing_ends_the_frames(tmp_path: Path) -> None:
+    source = open_source(write_video(tmp_path / "clip.mp4", 10))
+    next(iter(source))
+    source.close()
+    source.close()
+    assert list(source) == []
+
+
+def test_closing_while_another_thread_reads_is_safe(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.mp4", 60, size=(320, 240))
+    for delay in (0.0, 0.002, 0.01):
+        source = open_source(path)
+        frames: list[Frame] = []
+        reader = threading.Thread(target=lambda s=source, f=frames: f.extend(s))
+        reader.start()
+        time.sleep(delay)
+        source.close()
+        reader.join(timeout=30)
+        assert not reader.is_alive()
+        assert [frame.index for frame in frames] == list(range(len(frames)))
+
+
+CLIPS = sorted((SHARED / "clips").glob("*.mp4"))
+
+
+@pytest.mark.skipif(not CLIPS, reason="needs the clips in ../shared/data/clips")
+def test_real_clip_is_complete() -> None:
+    frames, error = read_all(CLIPS[0])
+    with av.open(str(CLIPS[0])) as container:
+        expected = [frame.pts for frame in container.decode(video=0)]
+    assert error is None
+    assert [round(61000 * (frame.pts_seconds or 0)) for frame in frames] == expected
+    assert frames[0].image.shape == (624, 1148, 3)
+    assert cv2.cvtColor(frames[0].image, cv2.COLOR_BGR2GRAY).std() > 10

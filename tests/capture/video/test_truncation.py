@@ -1,0 +1,119 @@
+"""Recordings that were cut are told from whole ones, and give all that was recorded before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from streamseg.capture import open_source
+from streamseg.capture.video.truncation import is_cut
+from streamseg.core.errors import SourceCut, SourceError
+from tests.capture.media import number_of, read_all, write_video
+
+FILES = {"clip.mkv": "libx264", "clip.ts": "libx264", "clip.avi": "libx264", "clip.mpg": "mpeg2video"}
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.77, 0.9])
+@pytest.mark.parametrize("name", FILES)
+def test_cut_file_gives_every_frame_before_the_cut(name: str, share: float, tmp_path: Path) -> None:
+    path = write_video(tmp_path / name, 60, codec=FILES[name])
+    whole, error = read_all(path)
+    assert error is None
+    # Between two packets of a transport stream, and between two pictures, nobody could tell.
+    end = int(path.stat().st_size * share) // 188 * 188 + 94
+    path.write_bytes(path.read_bytes()[:end])
+    frames, error = read_all(path)
+    assert isinstance(error, SourceCut)
+    assert error.exit_code == 1
+    assert "\n" not in str(error)
+    # What was kept is what the whole file gives, but for order of coding: a picture that is shown
+    # earlier may have been stored later, and be lost.
+    numbers = [number_of(frame.image) for frame in frames]
+    assert numbers == sorted(set(numbers))
+    assert len(set(range(max(numbers, default=-1) + 1)) - set(numbers)) <= 3
+    assert all(np.array_equal(frame.image, whole[number_of(frame.image)].image) for frame in frames)
+    assert [frame.pts_seconds for frame in frames] == [whole[number].pts_seconds for number in numbers]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_every_cut_of_a_matroska_is_noticed(streamed: bool, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.mkv", 20, options={"live": "1"} if streamed else None)
+    data = path.read_bytes()
+    frames, error = read_all(path)
+    assert (len(frames), error) == (20, None)
+    unnoticed = 0
+    for end in range(len(data) // 2, len(data) - 1, 97):
+        path.write_bytes(data[:end])
+        _, error = read_all(path)
+        unnoticed += error is None
+    # A live recording states no size, so that a cut between two of its clusters cannot be told.
+    assert unnoticed <= (2 if streamed else 0)
+
+
+def test_cut_between_packets_of_a_transport_stream_is_noticed(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.ts", 24, size=(192, 128))
+    data = path.read_bytes()
+    video = [at for at in range(0, len(data), 188) if data[at + 1] & 0x1F == 1 and data[at + 2] == 0]
+    begins = [at for at in video if data[at + 1] & 0x40]
+    inside = [at for at in video if at not in begins and at > len(data) // 2]
+    assert len(inside) > 20
+    for end in inside[::5]:
+        path.write_bytes(data[:end])
+        frames, error = read_all(path)
+        assert isinstance(error, SourceCut)
+        assert len(frames) == sum(at < end for at in begins) - 1
+
+
+def test_incomplete_picture_is_not_shown_where_the_decoder_does_not_mark_it(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.ts", 30, codec="libx265")
+    whole, error = read_all(path)
+    assert (len(whole), error) == (30, None)
+    data = path.read_bytes()
+    for share in (0.5, 0.6, 0.7, 0.8):
+        path.write_bytes(data[: int(len(data) * share) // 188 * 188 + 77])
+        frames, error = read_all(path)
+        assert isinstance(error, SourceCut)
+        assert len(frames) > 8
+        assert all(np.array_equal(frame.image, whole[number_of(frame.image)].image) for frame in frames)
+
+
+def test_mp4_cut_in_its_pictures_gives_those_before(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.mp4", 40, options={"movflags": "faststart"})
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    frames, error = read_all(path)
+    assert isinstance(error, SourceCut)
+    assert len(frames) > 15
+
+
+def test_mp4_without_index_says_what_happened(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.mp4", 40)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    with pytest.raises(SourceError, match="moov"):
+        open_source(path)
+
+
+@pytest.mark.parametrize("name", [*FILES, "clip.mp4", "clip.mov", "clip.flv", "clip.wmv", "clip.m2ts"])
+@pytest.mark.parametrize("tail", [b"", bytes(3), bytes(188)])
+def test_whole_file_is_never_called_cut(name: str, tail: bytes, tmp_path: Path) -> None:
+    codec = {"clip.flv": "flv1", "clip.wmv": "wmv2"}.get(name, FILES.get(name, "libx264"))
+    path = write_video(
+        tmp_path / name, 10, codec=codec, options={"mpegts_m2ts_mode": "1"} if "m2" in name else None
+    )
+    if tail and name.endswith("ts"):
+        return  # a transport stream is whole packets and nothing else
+    path.write_bytes(path.read_bytes() + tail)
+    frames, error = read_all(path)
+    assert (len(frames), error) == (10, None)
+
+
+def test_recorder_that_was_killed_leaves_a_readable_matroska(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.mkv", 10)
+    data = bytearray(path.read_bytes())
+    segment = data.index(b"\x18\x53\x80\x67") + 4
+    data[segment : segment + 8] = b"\x01" + b"\xff" * 7  # the size as it is before the recorder ends
+    path.write_bytes(data)
+    assert is_cut(path, "matroska,webm") is False
+    frames, error = read_all(path)
+    assert (len(frames), error) == (10, None)

@@ -1,0 +1,33 @@
+"""The exception tree: exit codes, and the drawing in the docstring."""
+
+import inspect
+
+import pytest
+
+from streamseg.core import errors
+from streamseg.core.errors import MissingExtra, StreamsegError, UsageError
+
+TREE = [
+    kind
+    for _, kind in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(kind, StreamsegError) and kind is not StreamsegError
+]
+
+
+@pytest.mark.parametrize("kind", TREE)
+def test_exit_codes(kind: type[StreamsegError]) -> None:
+    assert kind.exit_code == (2 if issubclass(kind, UsageError) else 1)
+
+
+@pytest.mark.parametrize("kind", TREE)
+def test_every_error_stands_in_the_drawing(kind: type[StreamsegError]) -> None:
+    assert errors.__doc__ is not None
+    assert f"-- {kind.__name__} " in errors.__doc__
+
+
+def test_a_missing_extra_says_what_to_install() -> None:
+    text = str(MissingExtra("the eager back end", "torch", "train"))
+    assert text == (
+        "the eager back end needs the package 'torch', which is not installed; "
+        "install it with: pip install 'streamseg[train]'"
+    )

@@ -1,0 +1,114 @@
+"""Values check themselves when they are made."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamseg.backends import FakeBackend
+from streamseg.core.errors import EngineError, UsageError
+from streamseg.core.types import Backend, Frame, InputSpec, Judgement, Result, Roi, Segmentation, State
+
+SPEC = InputSpec(192, 256, mean=0.25, std=0.25, threshold=0.5, min_area=0.002)
+
+
+@given(st.integers(0, 9999), st.integers(0, 9999), st.integers(1, 9999), st.integers(1, 9999))
+def test_roi_text_survives_the_round_trip(x: int, y: int, width: int, height: int) -> None:
+    roi = Roi(x, y, width, height)
+    assert Roi.parse(str(roi)) == roi
+
+
+@pytest.mark.parametrize("text", ["", "1,2,3", "1,2,3,4,5", "a,b,c,d", "1.5,2,3,4", "1,2,3,0", "-1,2,3,4"])
+def test_roi_text_that_is_none_is_a_usage_error(text: str) -> None:
+    with pytest.raises(UsageError):
+        Roi.parse(text)
+
+
+def test_roi_crops_and_checks() -> None:
+    image = np.arange(20, dtype=np.uint8).reshape(4, 5)
+    assert Roi.whole(image) == Roi(0, 0, 5, 4)
+    assert Roi(1, 2, 3, 1).crop(image).tolist() == [[11, 12, 13]]
+    Roi(1, 2, 4, 2).check_inside(4, 5)
+    with pytest.raises(UsageError, match="0,0,5,4"):
+        Roi(1, 2, 5, 2).check_inside(4, 5)
+
+
+JUDGED = replace(SPEC, judgement=Judgement(1.5, -2.0, 0.5, presence=0.2, familiar="0.5 1e-3 2 3 4"))
+
+
+def test_judgement_travels_with_the_spec_and_is_left_out_where_there_is_none() -> None:
+    assert InputSpec.from_json(json.dumps(JUDGED.to_json())) == JUDGED
+    assert InputSpec.from_json(JUDGED.to_json() | {"judgement": None}) == SPEC
+    assert "judgement" not in SPEC.to_json()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"slope": 0},
+        {"slope": "steep"},
+        {"intercept": float("nan")},
+        {"doubt": 1.5},
+        {"presence": -0.1},
+        {"presence": None},
+        {"familiar": "1 2 x"},
+        {"familiar": "1 2 3"},
+        {"familiar": "1 inf"},
+        {"familiar": 7},
+        {"unknown": 1},
+    ],
+)
+def test_damaged_judgement_is_an_engine_error(change: dict[str, object]) -> None:
+    values = JUDGED.to_json()
+    with pytest.raises(EngineError):
+        InputSpec.from_json(values | {"judgement": values["judgement"] | change})
+    with pytest.raises(EngineError):
+        InputSpec.from_json(values | {"judgement": [1, 2]})
+
+
+def test_spec_survives_json() -> None:
+    assert InputSpec.from_json(json.dumps(SPEC.to_json())) == SPEC
+    assert InputSpec.from_json(SPEC.to_json()) == SPEC
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        "{}",
+        '{"height": 192}',
+        json.dumps(SPEC.to_json() | {"std": 0}),
+        '{"unknown": 1}',
+    ],
+)
+def test_damaged_spec_is_an_engine_error(text: str) -> None:
+    with pytest.raises(EngineError):
+        InputSpec.from_json(text)
+
+
+def test_frame_is_read_only_and_checks_its_image() -> None:
+    frame = Frame(np.zeros((4, 5, 3), np.uint8), 0, 0)
+    assert not frame.image.flags.writeable
+    assert repr(frame) == "Frame(index=0, pts_seconds=None, image=(4, 5, 3))"
+    for bad in (np.zeros((4, 5), np.float32), np.zeros((4, 5, 4), np.uint8), np.zeros(4, np.uint8)):
+        with pytest.raises(TypeError, match="uint8"):
+            Frame(bad, 0, 0)
+
+
+def test_result_shows_states_not_pixels() -> None:
+    frame = Frame(np.zeros((4, 5), np.uint8), 3, 0)
+    nothing = Segmentation(np.zeros((4, 5), np.bool_), (), 0, None, None, 0.9, State.NO_NERVE)
+    result = Result(frame, nothing, Roi(0, 0, 5, 4), age_ns=1_500_000)
+    assert result.state == "no nerve"
+    assert "no nerve" in repr(result)
+    assert len(repr(result)) < 200
+
+
+def test_the_fake_is_a_backend() -> None:
+    assert isinstance(FakeBackend(SPEC), Backend)

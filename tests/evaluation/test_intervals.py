@@ -1,0 +1,103 @@
+"""Intervals and paired tests against scipy's, by hand, and where there is little to say."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from streamseg.evaluation.dataset import intervals as statistics
+from streamseg.evaluation.intervals import bootstrap_interval, paired_test
+
+
+def dice_like(count: int, seed: int) -> np.ndarray:
+    """Skewed, with some zeros and ones, as Dice of images is."""
+    values = np.random.default_rng(seed).beta(4, 1.5, count)
+    values[: count // 8], values[-(count // 8) :] = 0, 1
+    return values
+
+
+@pytest.mark.parametrize("count", [8, 41, 200])
+def test_the_interval_is_that_of_scipy(count):
+    values = dice_like(count, seed=count)
+    low, high = bootstrap_interval(values)
+    expected = stats.bootstrap((values,), np.mean, method="BCa", n_resamples=10_000, rng=1)
+    width = expected.confidence_interval.high - expected.confidence_interval.low
+    assert (low, high) == pytest.approx(tuple(expected.confidence_interval), abs=0.04 * width)
+
+
+def test_the_interval_covers_the_mean_as_often_as_it_says():
+    generator = np.random.default_rng(3)
+    covered = 0
+    for seed in range(200):
+        low, high = bootstrap_interval(generator.beta(4, 1.5, 40), level=0.9, resamples=400, seed=seed)
+        covered += low <= 4 / 5.5 <= high
+    assert 165 <= covered <= 195
+
+
+def test_the_same_seed_gives_the_same_interval():
+    values = dice_like(30, seed=0)
+    assert bootstrap_interval(values, seed=4) == bootstrap_interval(list(values), seed=4)
+    assert bootstrap_interval(values, seed=4) != bootstrap_interval(values, seed=5)
+
+
+def test_drawing_in_parts_changes_nothing(monkeypatch):
+    values = dice_like(30, seed=0)
+    whole = bootstrap_interval(values, resamples=500)
+    monkeypatch.setattr(statistics, "CHUNK", 100)
+    assert bootstrap_interval(values, resamples=500) == whole
+
+
+def test_little_to_say_is_said():
+    assert bootstrap_interval([0.7, 0.7, 0.7]) == (0.7, 0.7)
+    assert all(map(math.isnan, bootstrap_interval([0.7])))
+    low, high = bootstrap_interval([0.0, 1.0])
+    assert 0 <= low < high <= 1
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "message"),
+    [
+        ([], {}, "no values"),
+        ([0.5, float("nan")], {}, "1 of 2 values"),
+        ([0.5, 0.6], {"level": 1.0}, "level 1.0"),
+        ([0.5, 0.6], {"resamples": 5}, "resamples 5"),
+    ],
+)
+def test_what_has_no_interval_is_refused(values, options, message):
+    with pytest.raises(ValueError, match=message):
+        bootstrap_interval(values, **options)
+
+
+def test_a_paired_test_is_scipys():
+    a, b = dice_like(40, seed=1), dice_like(40, seed=2)
+    found = paired_test(a, b)
+    kept = (a - b)[a != b]
+    assert found.p_value == pytest.approx(stats.wilcoxon(kept).pvalue)
+    assert found.difference == pytest.approx(np.mean(a - b))
+    assert found.low < found.difference < found.high
+    assert found.test == f"Wilcoxon signed-rank, two-sided, {kept.size} of 40 pairs unequal"
+
+
+def test_six_better_of_six_is_two_in_sixty_four():
+    found = paired_test([0.9, 0.8, 0.7, 0.6, 0.5, 0.4], [0.0] * 6)
+    assert found.p_value == pytest.approx(2 / 2**6)
+    assert paired_test([0.0] * 6, [0.9, 0.8, 0.7, 0.6, 0.5, 0.4]).difference == -found.difference
+
+
+def test_equal_methods_do_not_differ():
+    found = paired_test([0.5, 1.0, 0.0], [0.5, 1.0, 0.0])
+    assert (found.difference, found.low, found.high, found.p_value) == (0, 0, 0, 1)
+    assert found.test.endswith("0 of 3 pairs unequal")
+
+
+def test_one_pair_proves_nothing():
+    found = paired_test([0.9], [0.2])
+    assert found.p_value == 1
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)
+
+
+def test_values_that_make_no_pairs_are_refused():
+    with pytest.raises(ValueError, match="3 and 2 values"):
+        paired_test([0.1, 0.2, 0.3], [0.1, 0.2])

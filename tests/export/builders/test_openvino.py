@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import openvino as ov
+import pytest
+
+from streamseg.backends.openvino.backend import OpenVINOBackend, can_compute_in, load
+from streamseg.core.errors import EngineError, MissingExtra
+from streamseg.core.types import InputSpec
+from streamseg.engines.checkpoint import Checkpoint
+from streamseg.engines.manifest import Manifest
+from streamseg.export.builders.openvino import build
+from streamseg.export.built import Built, Order
+from tests.export.openvino_nets import folded_weights, narrow_weights, noise, run_torch
+
+SPEC = InputSpec(32, 64, mean=0.5, std=0.25, threshold=0.5)
+pytestmark = pytest.mark.filterwarnings("ignore")  # of nncf's own imports
+
+
+def checkpoint(net: str = "unet", *, folded: bool = True, narrow: bool = False) -> Checkpoint:
+    weights = narrow_weights(net) if narrow else folded_weights(net)
+    return Checkpoint(net, folded, False, SPEC, weights, "0" * 64)
+
+
+def images(count: int = 3) -> list[np.ndarray]:
+    generator = np.random.default_rng(0)
+    return [generator.integers(0, 256, (64, 128), dtype=np.uint8) for _ in range(count)]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[..., tuple[OpenVINOBackend, Built]]:
+    def make(order: Order) -> tuple[OpenVINOBackend, Built]:
+        folder = tmp_path / "engine"
+        folder.mkdir()
+        built = build(order, folder)
+        files = {path.name: sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+        net, precision, batch = order.checkpoint.net, order.precision, order.batch
+        manifest = Manifest(
+            "e",
+            net,
+            "openvino",
+            precision,
+            True,
+            False,
+            SPEC,
+            "0" * 64,
+            files,
+            batch,
+            versions=built.versions,
+        )
+        return load(folder, manifest, "f" * 64), built
+
+    return make
+
+
+@pytest.mark.parametrize("net", ["unet", "segnet", "improved_unet"])
+def test_an_fp32_engine_does_what_its_net_does(make: Callable, net: str) -> None:
+    engine, built = make(Order(checkpoint(net), "fp32", batch=2))
+    tensor = noise(2, 1, 32, 64)
+    np.testing.assert_allclose(engine.infer(tensor), run_torch(net, tensor)[:, 0], atol=3e-5)
+    assert (engine.batch, engine.precision, engine.precision_found()) == (2, "fp32", {"fp32": 1.0})
+    assert built.scales == {}
+    assert set(built.versions) == {"openvino"}
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_half_precision_halves_the_file_and_tells_what_it_computes_in(
+    make: Callable, tmp_path: Path, precision: str
+) -> None:
+    lines: list[str] = []
+    engine, _ = make(Order(checkpoint(), precision, say=lines.append))
+    parameters = sum(array.size for array in folded_weights("unet").values())
+    assert (
+        tmp_path / "engine" / "model.bin"
+    ).stat().st_size < 2.5 * parameters  # the up-sampled kernels grow
+    found = engine.precision_found()
+    assert sum(found.values()) == pytest.approx(1)
+    if can_compute_in(precision):
+        assert found[precision] > 0.8
+    else:
+        assert found == {"fp32": 1.0}
+        assert any("does not compute in" in line for line in lines)
+    tensor = noise(1, 1, 32, 64)
+    assert np.abs(engine.infer(tensor) - run_torch("unet", tensor)[0, 0]).mean() < 0.02
+
+
+@pytest.mark.parametrize("net", ["improved_unet", "segnet"])
+def test_int8_engines_say_so_and_frames_of_a_batch_do_not_mix(make: Callable, net: str) -> None:
+    engine, built = make(Order(checkpoint(net, narrow=True), "int8", batch=2, images=images()))
+    found = engine.precision_found()
+    assert found["int8"] > (0.9 if net == "improved_unet" else 0.5)
+    assert set(found) <= {"int8", "fp32"}
+    assert set(built.versions) == {"openvino", "nncf"}
+    assert built.scales
+    a, b = noise(2, 1, 1, 32, 64)
+    both = engine.infer(np.concatenate([a, b]))
+    swapped = engine.infer(np.concatenate([b, a]))
+    np.testing.assert_allclose(both, swapped[::-1], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("net", "precision"),
+    [("unet", "int8"), pytest.param("segnet", "int8", marks=pytest.mark.slow), ("unet", "fp16")],
+)
+def test_the_same_order_gives_the_same_files(tmp_path: Path, net: str, precision: str) -> None:
+    found = []
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        built = build(
+            Order(checkpoint(net, narrow=True), precision, images=images(2), preset="performance"),
+            tmp_path / name,
+        )
+        files = {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
+        found.append((files, built.scales))
+    assert found[0] == found[1]
+    assert set(found[0][0]) == {"model.xml", "model.bin"}
+
+
+def test_orders_that_cannot_be_met(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(EngineError, match="received none"):
+        build(Order(checkpoint(narrow=True), "int8"), tmp_path)
+    with pytest.raises(EngineError, match="folded"):
+        build(Order(checkpoint(folded=False), "fp32"), tmp_path)
+    monkeypatch.setitem(__import__("sys").modules, "nncf", None)
+    with pytest.raises(MissingExtra, match="export"):
+        build(Order(checkpoint(narrow=True), "int8", images=images()), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_compiler_that_fails_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("Check 'x' failed\n  at node y\n")
+
+    monkeypatch.setattr(ov, "save_model", fail)
+    with pytest.raises(EngineError, match=r"cannot build unet in fp32: at node y") as caught:
+        build(Order(checkpoint(narrow=True), "fp32"), tmp_path)
+    assert isinstance(caught.value.__cause__, RuntimeError)

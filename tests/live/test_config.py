@@ -1,0 +1,108 @@
+"""Set-ups and the profiles that keep them."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamseg.core.errors import UsageError
+from streamseg.live.config import (
+    FOLDER_VARIABLE,
+    Setup,
+    from_values,
+    load_profile,
+    profile_path,
+    save_profile,
+)
+
+SETUP = Setup(
+    source="v4l2:/dev/video0",
+    roi="40,60,512,480",
+    mm_per_pixel=0.11,
+    age_budget_ms=200.0,
+    size="1280x720",
+    rate="30000/1001",
+    pixel_format="yuyv",
+    display="web",
+    opacity=0.4,
+    port=9000,
+)
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "profiles"))
+
+
+def test_a_profile_comes_back_as_it_was_saved() -> None:
+    path = save_profile("theatre-2", SETUP)
+    assert load_profile("theatre-2") == SETUP
+    assert 'source = "v4l2:/dev/video0"' in path.read_text()
+    assert "transport" not in path.read_text(), "what is as usual is left out"
+
+
+@given(
+    st.builds(
+        Setup,
+        source=st.none() | st.text(),
+        mm_per_pixel=st.none() | st.floats(0.001, 10),
+        opacity=st.floats(0, 1),
+        full_screen=st.booleans(),
+        port=st.integers(0, 65535),
+    )
+)
+def test_every_set_up_survives(setup: Setup) -> None:
+    save_profile("any", setup)
+    assert load_profile("any") == setup
+
+
+def test_a_profile_that_is_not_there_names_those_that_are() -> None:
+    save_profile("one", SETUP)
+    save_profile("two", SETUP)
+    with pytest.raises(UsageError, match="no profile 'three'; there are: one, two; --save-profile three"):
+        load_profile("three")
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "x" * 65, "a b"])
+def test_a_name_cannot_leave_the_folder(name: str) -> None:
+    with pytest.raises(UsageError, match="is not plain"):
+        profile_path(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("display = 3", "display is 3, which is no str"),
+        ("colour = 'red'", "'colour' is no setting; there are source,"),
+        ("display = 'wall'", "display is 'wall'; give window or web or none"),
+        ("port = true", "port is True, which is no int"),
+        ("opacity = 2", "opacity is 2; give 0 to 1"),
+        ("age_budget_ms = 0", "age-budget-ms is 0; give 1 to 60000"),
+        ("mm_per_pixel = nan", "mm-per-pixel is nan"),
+        ("source = ", "cannot read profile"),
+        ("source = '\\xff'", "cannot read profile|is no setting|v4l2"),
+    ],
+)
+def test_what_is_wrong_in_a_profile_is_said(text: str, message: str) -> None:
+    path = profile_path("bad")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    if "xff" in text:
+        path.write_bytes(b"source = '\xff'")
+    with pytest.raises(UsageError, match=message):
+        load_profile("bad")
+
+
+def test_every_setting_has_a_kind_that_is_checked() -> None:
+    for field in fields(Setup):
+        with pytest.raises(UsageError, match="which is no"):
+            from_values({field.name: [1]})
+
+
+def test_without_the_variable_it_lies_with_the_users_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(FOLDER_VARIABLE)
+    assert profile_path("x").parts[-3:] == ("streamseg", "profiles", "x.toml")

@@ -1,0 +1,200 @@
+"""The newest frame of a source that may vanish."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from streamseg.core.errors import SourceError, UsageError
+from streamseg.core.types import Frame
+from streamseg.live.frame_reader import NewestFrames, Phase, SourceStatus, worth_waiting_ns
+from tests.live.doubles import Act, Script
+
+FRAMES = [Act()] * 3
+
+
+def until(condition, seconds: float = 60.0) -> None:
+    """Wait for something that another thread does."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.002)
+
+
+def test_the_newest_wins_and_nobody_gets_a_frame_twice() -> None:
+    go_on = threading.Event()
+
+    def hold(frame: Frame, at: int) -> None:
+        if frame.index == 3:
+            go_on.wait(60)
+
+    reader = NewestFrames(Script([*FRAMES, Act(), Act()]), again=False, on_frame=hold)
+    reader.start()
+    until(lambda: reader.offered >= 3)
+    first = reader.take(1.0)
+    assert first is not None
+    assert first.index == 2
+    assert reader.dropped == 2
+    go_on.set()
+    until(lambda: reader.over or reader.offered == 5)
+    newest = reader.take(1.0)
+    assert newest is not None
+    assert newest.index == 4
+    assert reader.take(0.0) is None
+    assert reader.dropped == 3
+    assert reader.over
+    assert reader.status.phase is Phase.ENDED
+    reader.close()
+
+
+def test_a_frame_that_was_taken_can_be_exchanged_for_a_newer_one() -> None:
+    reader = NewestFrames(Script([*FRAMES, Act(0.2), Act()]), again=False)
+    reader.start()
+    until(lambda: reader.offered >= 3)
+    first = reader.take(1.0)
+    assert first is not None
+    assert reader.newer(first) is first or reader.offered > 3
+    until(lambda: reader.offered == 5)
+    assert reader.newer(first).index == 4
+    assert reader.dropped == 4
+    reader.close()
+
+
+def test_take_waits_no_longer_than_told() -> None:
+    reader = NewestFrames(Script([Act(5.0)]), again=False)
+    reader.start()
+    assert reader.take(0.01) is None
+    reader.close()
+
+
+def test_a_lost_source_is_opened_again_and_counted() -> None:
+    changes: list[SourceStatus] = []
+    frames: list[Frame] = []
+    script = Script([*FRAMES, Act(what="fail")], [Act(what="refuse")], [Act(shape=(48, 64)), Act(0.3)])
+    reader = NewestFrames(
+        script,
+        again=True,
+        on_frame=lambda frame, at: frames.append(frame),
+        on_change=lambda: changes.append(reader.status),
+        ladder=(0.01, 0.02, 0.03),
+    )
+    reader.start()
+    until(lambda: reader.offered >= 4)
+    assert reader.status.reconnects == 1, "a refused attempt is no connection"
+    reader.close()
+    assert [frame.index for frame in frames[:4]] == [0, 1, 2, 3], "the count goes on"
+    assert frames[3].image.shape == (48, 64)
+    waits = [change for change in changes if change.phase is Phase.WAITING]
+    assert waits[0].reason == "the cable was pulled; put it back"
+    assert waits[1].reason == "connection refused; is the server on?"
+
+
+def test_the_ladder_climbs_while_nothing_comes() -> None:
+    waits: list[float] = []
+
+    def note() -> None:
+        if reader.status.phase is Phase.WAITING:
+            waits.append((reader.status.retry_ns or 0) / 1e9 - time.monotonic())
+
+    reader = NewestFrames(Script(), again=True, on_change=note, ladder=(0.02, 0.06, 0.1))
+    reader.start()
+    until(lambda: len(waits) >= 2 and max(waits) > 0.06)  # what a busy machine reads late seems shorter
+    reader.close()
+    assert waits[0] <= 0.02
+    assert waits[1] <= 0.06
+    assert max(waits) <= 0.1
+
+
+def test_a_wrong_call_is_not_tried_again() -> None:
+    def opener():
+        raise UsageError("the device has no format 'nv12'; it has yuyv")
+
+    reader = NewestFrames(opener, again=True)
+    reader.start()
+    until(lambda: reader.status.phase is Phase.FAILED)
+    assert isinstance(reader.error, UsageError)
+    reader.close()
+
+
+def test_the_damage_of_a_recording_comes_after_its_frames() -> None:
+    reader = NewestFrames(Script([*FRAMES, Act(what="fail")]), again=False)
+    reader.start()
+    until(lambda: reader.status.phase is Phase.FAILED)
+    assert not reader.over, "a frame waits"
+    assert reader.take(1.0) is not None
+    assert reader.over
+    assert isinstance(reader.error, SourceError)
+    reader.close()
+
+
+def test_what_a_listener_raises_ends_the_reading() -> None:
+    def broken(frame: Frame, at: int) -> None:
+        raise ValueError("no")
+
+    reader = NewestFrames(Script(FRAMES), again=True, on_frame=broken)
+    reader.start()
+    until(lambda: reader.status.phase is Phase.FAILED)
+    assert isinstance(reader.error, ValueError)
+    reader.close()
+
+
+def test_closing_is_no_loss() -> None:
+    phases: list[Phase] = []
+    reader = NewestFrames(
+        Script([Act(), Act(60.0)]), again=True, on_change=lambda: phases.append(reader.status.phase)
+    )
+    reader.start()
+    until(lambda: reader.offered == 1)
+    reader.close()
+    assert phases == [Phase.OPENING, Phase.OPEN]
+
+
+@pytest.mark.parametrize("act", [Act(60.0), Act(what="hang")])
+def test_closing_does_not_wait_for_a_source_that_hangs(act: Act) -> None:
+    reader = NewestFrames(Script([Act(), act]), again=True)
+    reader.start()
+    until(lambda: reader.offered == 1)
+    closed = threading.Event()
+
+    def close() -> None:
+        reader.close()
+        closed.set()
+
+    threading.Thread(target=close, daemon=True).start()
+    assert closed.wait(10.0)
+
+
+MS = 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("age_ms", "interval_ms", "waits"),
+    [
+        (0, 33, False),
+        (20, 33, False),
+        (26, 33, True),
+        (32, 33, True),
+        (33, 33, False),
+        (40, 33, False),  # it is overdue: who knows when it comes
+        (15, 16, False),  # a fast source
+        (0, 0, False),
+    ],
+)
+def test_a_frame_that_is_about_to_come_is_waited_for(age_ms: int, interval_ms: int, waits: bool) -> None:
+    rest = worth_waiting_ns(age_ms * MS, interval_ms * MS)
+    assert (rest > 0) == waits
+    assert rest <= (interval_ms / 4 + interval_ms / 16) * MS
+
+
+def test_a_net_that_takes_two_intervals_gets_fresh_frames() -> None:
+    ages: list[float] = []
+    reader = NewestFrames(Script([Act(0.06)] * 40), again=False)
+    reader.start()
+    while not reader.over:
+        if (frame := reader.take(0.5)) is not None:
+            ages.append((time.monotonic_ns() - frame.captured_ns) / MS)
+            time.sleep(0.115)
+    reader.close()
+    assert min(ages[-6:]) < 30, "once in step it stays so"

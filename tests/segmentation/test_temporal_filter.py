@@ -1,0 +1,184 @@
+"""Steady outlines: never more than one frame late, nothing of the past where there is none, no flicker."""
+
+from itertools import pairwise
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from streamseg.core.types import State
+from streamseg.segmentation.temporal_filter import LONGEST_GAP_NS, Steady
+
+SHAPE = (48, 64)
+STEP = 33_000_000
+MAPS = hnp.arrays(np.float32, SHAPE, elements=st.floats(0, 1, width=32))
+
+
+def speckle(seed: int = 0, shape: tuple[int, int] = SHAPE) -> np.ndarray:
+    """A textured picture with large structures, as tissue has."""
+    rng = np.random.default_rng(seed)
+    large = cv2.resize(rng.uniform(20, 200, (6, 8)).astype(np.float32), shape[::-1])
+    return np.clip(large * rng.uniform(0.7, 1.3, shape), 0, 255).astype(np.uint8)
+
+
+def live(seed: int, picture: np.ndarray) -> np.ndarray:
+    """The same tissue in another frame: its speckle has changed a little."""
+    noise = np.random.default_rng((seed, 1)).integers(-3, 4, picture.shape)
+    return np.clip(picture.astype(int) + noise, 0, 255).astype(np.uint8)
+
+
+def blob(x: int = 32, y: int = 24, peak: float = 1.0) -> np.ndarray:
+    answer = np.zeros(SHAPE, np.float32)
+    cv2.circle(answer, (x, y), 8, peak, -1)
+    return answer
+
+
+def play(maps: list[np.ndarray], steady: Steady | None = None) -> list[np.ndarray]:
+    """Maps as shown, of tissue at rest, at 30 frames a second."""
+    steady = steady or Steady()
+    return [steady.update(one, live(k, speckle()), k * STEP) for k, one in enumerate(maps)]
+
+
+@given(st.lists(MAPS, min_size=2, max_size=6))
+def test_at_rest_every_level_is_reached_and_left_at_most_one_frame_late(maps: list[np.ndarray]) -> None:
+    shown = play(maps)
+    for before, now, out in zip(maps, maps[1:], shown[1:], strict=False):
+        assert (out <= np.maximum(before, now) + 1e-6).all()
+        assert (out >= np.minimum(np.minimum(before, now), 2 * now) - 1e-6).all()
+
+
+@given(st.lists(MAPS, min_size=2, max_size=6))
+def test_every_pixel_shown_has_half_as_much_evidence_in_its_own_frame(maps: list[np.ndarray]) -> None:
+    for now, out in zip(maps, play(maps), strict=True):
+        assert (out <= 2 * now).all()
+
+
+def test_a_nerve_is_shown_with_the_second_frame_that_shows_it_and_gone_with_the_first_without() -> None:
+    nothing, nerve = np.zeros(SHAPE, np.float32), blob()
+    shown = play([nothing] * 5 + [nerve] * 5 + [nothing] * 3)
+    areas = [int((one >= 0.5).sum()) for one in shown]
+    area = int((nerve >= 0.5).sum())
+    assert areas[:6] == [0] * 6
+    assert areas[6:10] == [area] * 4
+    assert areas[10:] == [0] * 3
+
+
+def test_a_single_frame_with_a_nerve_is_not_shown_and_one_without_is_bridged_where_it_has_evidence() -> None:
+    nothing, nerve = np.zeros(SHAPE, np.float32), blob()
+    assert max(float(one.max()) for one in play([nothing] * 3 + [nerve] + [nothing] * 3)) < 0.5
+    dip = play([nerve, nerve, blob(peak=0.3), nerve])[2]
+    assert np.array_equal(dip >= 0.5, nerve >= 0.5)
+    assert play([nerve, nerve, blob(peak=0.2), nerve])[2].max() < 0.5
+
+
+def test_an_outline_that_wavers_at_rest_stands_still() -> None:
+    rng = np.random.default_rng(5)
+    base = cv2.GaussianBlur(blob(), (0, 0), 4)
+    base *= 0.9 / base.max()
+    maps = [np.clip(base + rng.normal(0, 0.15, SHAPE), 0, 1).astype(np.float32) for _ in range(30)]
+
+    def wavering(shown: list[np.ndarray]) -> float:
+        masks = [one >= 0.5 for one in shown]
+        return float(np.mean([(a ^ b).sum() for a, b in pairwise(masks)]))
+
+    assert wavering(play(maps)) < 0.6 * wavering(maps)
+
+
+def test_the_past_moves_with_the_picture() -> None:
+    wide = speckle(3, (48, 128))
+    steady = Steady()
+    for k in range(6):
+        picture = np.ascontiguousarray(wide[:, 4 * k : 4 * k + 64])
+        now = blob(x=50 - 4 * k)
+        out = steady.update(now, picture, k * STEP)
+        mask = now >= 0.5
+        assert ((out >= 0.5) & mask).sum() / ((out >= 0.5) | mask).sum() > 0.9
+    # Without evidence in this frame nothing follows the movement.
+    assert steady.update(np.zeros(SHAPE, np.float32), wide[:, 24:88], 6 * STEP).max() == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["reset", "pause", "time goes back", "another scene", "black", "another size", "another net"],
+)
+def test_nothing_of_the_past_remains(change: str) -> None:
+    steady = Steady()
+    for k in range(4):
+        steady.update(blob(20), live(k, speckle()), k * STEP)
+    picture, now, time = live(9, speckle()), blob(44), 4 * STEP
+    if change == "reset":
+        steady.reset()
+    elif change == "pause":
+        time = 3 * STEP + LONGEST_GAP_NS + 1
+    elif change == "time goes back":
+        time = STEP
+    elif change == "another scene":
+        picture = speckle(77)
+    elif change == "black":
+        picture = np.zeros(SHAPE, np.uint8)
+    elif change == "another size":
+        picture = speckle(0, (40, 64))
+    else:
+        now = np.zeros((64, 64), np.float32)
+        now[20:30, 20:30] = 1
+    assert np.array_equal(steady.update(now, picture, time), now)
+
+
+def test_arguments_stay_as_they_are_and_padding_too() -> None:
+    maps = [np.random.default_rng(k).random((64, 64), np.float32) for k in range(2)]
+    kept = [one.copy() for one in maps]
+    steady = Steady()
+    steady.update(maps[0], live(0, speckle()), 0)
+    out = steady.update(maps[1], live(1, speckle()), STEP)
+    assert all(np.array_equal(one, other) for one, other in zip(maps, kept, strict=True))
+    assert np.array_equal(out[:8], maps[1][:8])
+    assert np.array_equal(out[56:], maps[1][56:])
+    assert not np.array_equal(out[8:56], maps[1][8:56])
+
+
+def test_a_repeated_picture_is_no_second_opinion() -> None:
+    nothing, nerve, steady = np.zeros(SHAPE, np.float32), blob(), Steady()
+    pictures = [live(k, speckle()) for k in range(3)]
+    seen = []
+    for k, (one, picture) in enumerate([(nothing, 0), (nerve, 1), (nerve, 1), (nerve, 1), (nerve, 2)]):
+        seen.append(steady.update(one, pictures[picture], k * STEP).max() >= 0.5)
+        assert steady.settle(State.NERVE if k < 2 else State.LOW_CONFIDENCE) == State.NERVE
+    assert seen == [False, False, False, False, True]
+
+
+def states(given: list[State]) -> list[State]:
+    steady, shown = Steady(), []
+    for k, state in enumerate(given):
+        steady.update(blob(), live(k, speckle()), k * STEP)
+        shown.append(steady.settle(state))
+    return shown
+
+
+@given(st.lists(st.sampled_from([State.NERVE, State.LOW_CONFIDENCE, State.NO_NERVE]), max_size=12))
+def test_a_state_is_what_this_frame_or_the_one_before_says(given: list[State]) -> None:
+    for k, (one, shown) in enumerate(zip(given, states(given), strict=True)):
+        assert shown in {one, given[max(0, k - 1)]}
+        assert (shown == State.NO_NERVE) == (one == State.NO_NERVE)
+
+
+def test_low_confidence_begins_and_ends_with_the_second_frame_in_a_row() -> None:
+    n, low = State.NERVE, State.LOW_CONFIDENCE
+    assert states([n, n, low, n, low, n]) == [n] * 6
+    assert states([n, low, low, n, low, n, n]) == [n, n, low, low, low, low, n]
+    assert states([low, State.NO_NERVE, n]) == [low, State.NO_NERVE, n]
+
+
+def test_unlike_the_training_data_begins_at_once_and_ends_with_the_second_frame() -> None:
+    steady, said = Steady(), []
+    for k, unlike in enumerate([False, True, False, True, False, False, False]):
+        out = steady.update(blob(20 + 2 * k), live(k, speckle()), k * STEP, unlike=unlike)
+        said.append(steady.unlike)
+        if k <= 4:  # an unlike frame's map says nothing to those that follow
+            assert k == 0 or np.array_equal(out, blob(20 + 2 * k))
+    assert said == [False, True, True, True, True, False, False]
+    steady.update(blob(), live(8, speckle()), 7 * STEP, unlike=True)
+    steady.update(blob(), live(9, speckle()), 7 * STEP + LONGEST_GAP_NS + 1)
+    assert not steady.unlike

@@ -1,0 +1,116 @@
+"""What a net's numbers mean: fitted where the truth is known, and on a small net that sees brightness."""
+
+import cv2
+import numpy as np
+import pytest
+
+from streamseg.backends import FakeBackend
+from streamseg.core.types import Frame, InputSpec, Judgement, State
+from streamseg.datasets import Sample
+from streamseg.phantom import render_still
+from streamseg.segmentation.postprocess import expected_dice
+from streamseg.segmentation.segmenter import Segmenter
+from streamseg.training.output_calibration import (
+    LEAST_PRESENCE,
+    Observation,
+    choose_doubt,
+    fit_confidence,
+    fit_judgement,
+    fit_presence,
+    observe,
+)
+
+SPEC = InputSpec(64, 80, mean=0.25, std=0.25, threshold=0.5, min_area=0.001)
+
+
+def seen(presence: float, nerve: bool, dice: float = 0.5, found: bool = True) -> Observation:
+    return Observation(nerve, presence, found, 0.8, dice)
+
+
+def test_the_presence_limit_parts_nerve_from_none():
+    made = [seen(p, True) for p in (0.4, 0.6, 0.7, 0.9)] + [seen(p, False) for p in (0.0, 0.1, 0.2, 0.5)]
+    limit = fit_presence([seen(0.8, True)], made)
+    assert 0.2 < limit <= 0.6
+    found = [one.presence >= limit for one in made]
+    assert sum(found[:4]) >= 3
+    assert sum(found[4:]) <= 1
+
+
+def test_the_presence_limit_gives_up_no_outline_that_overlaps_a_real_nerve():
+    made = [seen(0.9, True), seen(0.5, False)]
+    assert fit_presence([seen(0.3, True, dice=0.2), seen(0.05, True, dice=0.0)], made) == pytest.approx(0.3)
+    assert 0 < fit_presence([], []) <= 1
+
+
+def test_the_presence_limit_leaves_noise_alone():
+    made = [seen(1e-5, True), seen(1e-4, True), seen(1e-6, False), seen(0.9, True), seen(0.0, False)]
+    assert fit_presence([], made) >= LEAST_PRESENCE
+
+
+def test_the_confidence_fit_finds_what_made_the_data():
+    rng = np.random.default_rng(0)
+    raw = rng.uniform(0.5, 0.99, 4000)
+    truth = Judgement(slope=1.7, intercept=-2.0, doubt=0.5)
+    chance = np.array([expected_dice(value, truth) for value in raw])
+    dice = rng.beta(8 * chance, 8 * (1 - chance))
+    slope, intercept = fit_confidence(raw, dice, np.ones_like(raw))
+    assert slope == pytest.approx(1.7, abs=0.1)
+    assert intercept == pytest.approx(-2.0, abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("raw", "dice"),
+    [([], []), ([0.9], [1.0]), ([1.0, 1.0], [0.0, 0.0]), ([0.2, 0.9], [1.0, 0.0]), ([0.0, 1.0], [0.0, 1.0])],
+)
+def test_few_or_perfect_outlines_still_give_a_judgement(raw, dice):
+    raw, dice = np.array(raw, np.float64), np.array(dice, np.float64)
+    slope, intercept = fit_confidence(raw, dice, np.full(len(raw), 50.0))
+    Judgement(slope, intercept, choose_doubt(raw, dice, np.ones_like(raw)))
+
+
+def test_doubt_lies_between_bad_and_good():
+    expected = np.array([0.3, 0.41, 0.44, 0.56, 0.6, 0.8])
+    dice = np.array([0.1, 0.0, 0.3, 0.6, 0.8, 0.9])
+    assert choose_doubt(expected, dice, np.ones(6)) in (0.45, 0.5, 0.55)
+
+
+def bright(tensor: np.ndarray) -> np.ndarray:
+    """Probability that rises with smoothed brightness: a net of sorts, too sure of itself."""
+    grey = cv2.GaussianBlur(np.ascontiguousarray(tensor[0, 0]), (0, 0), 2)
+    return (1 / (1 + np.exp(-6 * (grey - 0.8)))).astype(np.float32)
+
+
+def samples(count: int, seed: int) -> list[Sample]:
+    stills = (render_still(seed + number, height=96, width=120) for number in range(count))
+    return [Sample(str(number), one.image, one.nerve, one.vessel) for number, one in enumerate(stills)]
+
+
+def test_observations_hold_what_the_net_shows():
+    (sample,) = samples(1, 11)
+    half = Sample("half", sample.image, np.ones_like(sample.nerve), None)
+    faint = FakeBackend(SPEC, 0.25)
+    (found,) = observe([half], faint)
+    assert (found.nerve, found.found, found.dice) == (True, True, 1.0)
+    assert found.presence == pytest.approx(0.25)
+    assert found.raw == pytest.approx(0.25, abs=1e-4)
+    (nothing,) = observe([half], FakeBackend(SPEC, 0.0))
+    assert (nothing.found, nothing.presence) == (False, 0.0)
+
+
+def test_a_judgement_is_fitted_reported_and_used():
+    backend = FakeBackend(SPEC, bright)
+    known, unknown = samples(24, 500), samples(12, 600)
+    judgement, report = fit_judgement(
+        backend, [one.image for one in known], unknown, phantoms=16, videos=1, say=lambda _: None
+    )
+    assert set(report) == {"presence", "confidence", "familiar"}
+    outlines = report["confidence"]["phantom"]
+    assert abs(outlines["judged_mean"] - outlines["dice_mean"]) < abs(
+        outlines["raw_mean"] - outlines["dice_mean"]
+    )
+    spec = InputSpec.from_json(InputSpec(64, 80, 0.25, 0.25, 0.5, 0.001, judgement).to_json())
+    judged = Segmenter(FakeBackend(spec, bright))
+    black = judged.segment(Frame(np.zeros((96, 120), np.uint8), 0, 0))
+    assert (black.state, black.confidence, black.contours) == (State.UNLIKE_TRAINING, 0.0, ())
+    states = [judged.segment(Frame(one.image, 0, 0)).state for one in unknown]
+    assert states.count(State.UNLIKE_TRAINING) <= 3

@@ -1,0 +1,80 @@
+"""What a run's folder says is always true of its saved state, and damage is named."""
+
+import errno
+from dataclasses import replace
+
+import pytest
+import torch
+
+from streamseg.core.errors import DataError, SinkError, UsageError
+from streamseg.training.run_folder import History, RunFolder
+from tests.training.runs import CONFIG
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return RunFolder(tmp_path / "run", CONFIG, "data")
+
+
+HISTORY = History(epoch=1, step=1, seconds=0.5, losses=[0.9, 0.8, 0.7], epochs=[{"epoch": 1, "loss": 0.85}])
+
+
+def test_what_was_saved_comes_back(folder):
+    assert folder.load() is None
+    folder.save({"net": {"a": torch.ones(2)}}, HISTORY, finished=False)
+    state, history = folder.load()
+    assert torch.equal(state["net"]["a"], torch.ones(2))
+    assert history == HISTORY
+    assert folder.check() is False
+
+
+def test_a_finished_run_says_so(folder):
+    assert folder.check() is False
+    folder.save({}, HISTORY, finished=True)
+    assert folder.check() is True
+
+
+def test_nothing_but_the_run_s_files_is_left(folder):
+    folder.save({}, HISTORY, finished=True)
+    assert {p.name for p in folder.path.iterdir()} == {"run.json", "log.jsonl", "losses.json", "last.pt"}
+
+
+def test_another_configuration_or_data_is_named(folder):
+    folder.save({}, HISTORY, finished=False)
+    other = RunFolder(folder.path, replace(CONFIG, learning_rate=0.5, seed=9), "data")
+    with pytest.raises(UsageError, match=r"another learning_rate 0\.001 \(now 0\.5\), seed 3 \(now 9\)"):
+        other.check()
+    with pytest.raises(UsageError, match="another data"):
+        RunFolder(folder.path, CONFIG, "other data").check()
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a run", b"PK\x03\x04cut"])
+def test_a_damaged_state_is_named(folder, damage):
+    folder.save({}, HISTORY, finished=False)
+    (folder.path / "last.pt").write_bytes(damage)
+    with pytest.raises(DataError, match=r"cannot read the saved run .*last\.pt"):
+        folder.load()
+
+
+def test_a_damaged_description_is_named(folder):
+    folder.save({}, HISTORY, finished=False)
+    (folder.path / "run.json").write_text("{")
+    with pytest.raises(DataError, match=r"cannot read .*run\.json"):
+        folder.check()
+
+
+@pytest.mark.parametrize(
+    "failure", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("unexpected pos 64 vs 0")]
+)
+def test_a_full_disk_keeps_what_was_saved(folder, monkeypatch, failure):
+    folder.save({"net": 1}, HISTORY, finished=False)
+
+    def full(_, path):
+        path.write_bytes(b"half")
+        raise failure
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(SinkError, match=r"cannot write .*last\.pt: .*what was saved before is kept"):
+        folder.save({"net": 2}, HISTORY, finished=False)
+    assert folder.load()[0]["net"] == 1
+    assert not list(folder.path.glob("*.tmp"))

@@ -1,0 +1,229 @@
+"""A tiny run learns, goes on bit for bit after a kill, is one with several processes, stops on nonsense."""
+
+import json
+import signal
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from streamseg.core.errors import StreamsegError, UsageError
+from streamseg.engines.checkpoint import read_checkpoint
+from streamseg.nets import build_net
+from streamseg.training import trainer as loop
+from streamseg.training.config import recipe
+from streamseg.training.trainer import fit
+from streamseg.training.watch import Watch
+from tests.forked import fork
+from tests.training.runs import (
+    CAREFUL,
+    CONFIG,
+    FOLD,
+    phantoms,
+    same,
+    squares,
+    train_alone,
+    train_together,
+)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return squares()
+
+
+@pytest.fixture(scope="module")
+def phantom():
+    return phantoms()
+
+
+def test_a_run_leaves_its_log_and_weights_that_load(tmp_path, data, phantom):
+    lines, steps = [], []
+    watch = Watch(on_step=lambda *now: steps.append(now), on_epoch=lines.append)
+    done = fit(CONFIG, data, FOLD, tmp_path, phantom=phantom, watch=watch)
+    assert done.finished
+    assert lines == [json.loads(text) for text in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2]
+    assert lines[-1]["step"] == 4
+    assert all(0 <= line["dice"] <= 1 and line["images_per_second"] > 0 for line in lines)
+    losses = json.loads((tmp_path / "losses.json").read_text())
+    assert len(losses) == 4
+    assert lines[0]["loss"] == pytest.approx(sum(losses[:2]) / 2, abs=1e-5)
+    assert steps[-1] == (4, 4, losses[-1])
+    assert list((tmp_path / "tensorboard").iterdir())
+    checkpoint = read_checkpoint(tmp_path / "weights.safetensors")
+    assert (checkpoint.net, checkpoint.folded, checkpoint.spec) == ("improved_unet", False, CONFIG.spec)
+    averaged = done.net.state_dict()
+    assert torch.equal(torch.from_numpy(checkpoint.weights["head.weight"]), averaged["head.weight"][:1])
+
+
+@pytest.mark.parametrize(
+    "after", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow)]
+)
+def test_a_run_that_was_stopped_goes_on_to_the_same_weights(tmp_path, data, phantom, after):
+    whole = fit(CONFIG, data, FOLD, tmp_path / "whole", phantom=phantom)
+    asked = iter(range(100))
+    watch = Watch(should_stop=lambda: next(asked) >= after)
+    broken = fit(CONFIG, data, FOLD, tmp_path / "broken", phantom=phantom, watch=watch)
+    assert not broken.finished
+    assert len(broken.history.losses) == after
+    torch.manual_seed(999)
+    begun = []
+    watch = Watch(on_start=lambda *at: begun.append(at))
+    resumed = fit(CONFIG, data, FOLD, tmp_path / "broken", phantom=phantom, watch=watch)
+    assert resumed.finished
+    assert begun == [(after, 4)]
+    assert same(whole.net.state_dict(), resumed.net.state_dict())
+    assert whole.history.losses == resumed.history.losses
+
+
+def test_a_run_killed_at_any_moment_goes_on_to_the_same_weights(tmp_path):
+    """SIGKILL at arbitrary moments, so also while files are written, until the run gets through."""
+    folder, held, said = tmp_path / "killed", tmp_path / "held", tmp_path / "said"
+    whole = fork(train_alone, tmp_path / "whole", said=said)
+    for delay in (0.0, 0.06):
+        process = fork(train_alone, folder, held, said=said)
+        before = newest(folder)
+        while process.is_alive() and newest(folder) == before and not held.exists():
+            time.sleep(0.005)
+        time.sleep(delay)
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL, said.read_text()
+    last = fork(train_alone, folder, said=said)
+    for process in (whole, last):
+        process.join(timeout=120)
+        assert process.exitcode == 0, said.read_text()
+    killed, unbroken = (
+        read_checkpoint(tmp_path / name / "weights.safetensors").weights for name in ("killed", "whole")
+    )
+    assert killed.keys() == unbroken.keys()
+    assert all(np.array_equal(killed[name], unbroken[name]) for name in killed)
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+
+
+def newest(folder):
+    return max((p.stat().st_mtime_ns for p in folder.glob("*.json")), default=0) if folder.exists() else 0
+
+
+def losses(folder):
+    return json.loads((folder / "losses.json").read_text())
+
+
+def test_a_finished_run_is_left_alone(tmp_path, data):
+    first = fit(replace(CONFIG, epochs=1), data, FOLD, tmp_path)
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
+    called = []
+    watch = Watch(on_step=lambda *_: called.append(1), on_epoch=called.append)
+    again = fit(replace(CONFIG, epochs=1), data, FOLD, tmp_path, watch=watch)
+    assert again.finished
+    assert not called
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
+    assert same(first.net.state_dict(), again.net.state_dict())
+
+
+def test_two_processes_over_gloo_end_with_one_process_s_weights(tmp_path, data, phantom):
+    """The same global batches and the same augmentation of each image; BatchNorm's statistics are frozen.
+
+    Adam turns rounding in a gradient that nearly cancels into a good part of a step, so steps are small;
+    other images, or otherwise augmented ones, would move nearly all weights by whole steps.
+    """
+    store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    places = [torchrun_environment(rank, 2, store.port) for rank in range(2)]
+    said = tmp_path / "said"
+    processes = [fork(train_together, tmp_path / "2", said=said, environment=place) for place in places]
+    config = replace(CONFIG, **CAREFUL)
+    fit(config, data, FOLD, tmp_path / "1", phantom=phantom)
+    for process in processes:
+        process.join(timeout=250)
+    assert [process.exitcode for process in processes] == [0, 0], said.read_text()
+    one, two = (read_checkpoint(tmp_path / n / "weights.safetensors").weights for n in "12")
+    start = build_net("improved_unet", outputs=2).state_dict()
+    apart = {k: float(abs(one[k] - two[k]).max()) for k in one}
+    assert max(apart.values()) < 1e-5, max(apart, key=apart.__getitem__)
+    assert max(abs(one[k] - start[k].numpy()[: len(one[k])]).max() for k in one) > 5e-5
+
+
+def torchrun_environment(rank: int, world: int, port: int) -> dict[str, str]:
+    """What ``torchrun`` tells each of its processes; the store at ``port`` is held by who starts them."""
+    return {
+        **{"RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0", "LOCAL_WORLD_SIZE": str(world)},
+        **{"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)},
+        **{"TORCHELASTIC_RUN_ID": "test", "TORCHELASTIC_USE_AGENT_STORE": "True"},
+    }
+
+
+def test_processes_that_cannot_share_a_batch_are_refused(tmp_path, data):
+    class Three:
+        world_size = 3
+
+    with pytest.raises(UsageError, match="3 processes cannot share batches of 2"):
+        fit(CONFIG, data, FOLD, tmp_path, fabric=Three())
+
+
+def test_frozen_statistics_stay_as_they_are(tmp_path, data):
+    done = fit(replace(CONFIG, frozen_statistics=True, average=0.0), data, FOLD, tmp_path)
+    state = done.net.state_dict()
+    assert all((state[k] == 0).all() for k in state if k.endswith("running_mean"))
+
+
+def test_it_learns_by_the_paper_s_recipe(tmp_path, data):
+    config = recipe("paper", height=32, width=48, batch=2, epochs=14, learning_rate=3e-3)
+    lines = fit(config, data, FOLD, tmp_path).history.epochs
+    assert lines[-1]["loss"] < 0.6 * lines[0]["loss"]
+    assert lines[-1]["dice"] > 0.6
+
+
+def test_a_net_of_another_kind_trains_too(tmp_path, data):
+    net = torch.nn.Conv2d(1, 2, 5, padding=2)
+    done = fit(replace(CONFIG, epochs=1), data, FOLD, tmp_path, net=net)
+    assert done.finished
+    assert not (tmp_path / "weights.safetensors").exists()
+    assert done.net.weight.shape == (2, 1, 5, 5)
+
+
+def test_a_run_starts_from_given_weights(tmp_path, data):
+    fit(replace(CONFIG, epochs=1), data, FOLD, tmp_path / "first")
+    begin = read_checkpoint(tmp_path / "first/weights.safetensors").weights
+    config = replace(CONFIG, epochs=1, learning_rate=1e-12, weight_decay=0.0, frozen_statistics=True)
+    fit(config, data, FOLD, tmp_path / "second", start=begin)
+    after = read_checkpoint(tmp_path / "second/weights.safetensors").weights
+    assert max(abs(after[k] - begin[k]).max() for k in begin) < 1e-6
+    config = replace(CONFIG, epochs=1, learning_rate=1e-2, average=0.99)
+    done = fit(config, data, FOLD, tmp_path / "averaged", start=begin)
+    state = torch.load(tmp_path / "averaged/last.pt", weights_only=True)["net"]["head.weight"][:1]
+    moved, kept = (w - torch.from_numpy(begin["head.weight"]) for w in (state, done.net.head.weight[:1]))
+    assert 0 < kept.abs().max() < 0.05 * moved.abs().max()
+    wrong = {**begin, "head.weight": begin["head.weight"][:, :3]}
+    with pytest.raises(UsageError, match=r"do not fit the net: head\.weight"):
+        fit(config, data, FOLD, tmp_path / "third", start=wrong)
+
+
+def test_a_loss_that_is_no_number_keeps_what_was_saved(tmp_path, data, monkeypatch):
+    monkeypatch.setattr(loop, "LOOK_STEPS", 1)
+    monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
+    config = replace(CONFIG, epochs=3)
+
+    def poison(step, *_):
+        if step == 3:
+            monkeypatch.setattr(
+                loop, "batch_loss", lambda *_, **__: torch.tensor(float("nan"), requires_grad=True)
+            )
+
+    with pytest.raises(
+        StreamsegError, match=r"the loss became nan in step 4 \(epoch 2\).*lower learning rate"
+    ):
+        fit(config, data, FOLD, tmp_path, watch=Watch(on_step=poison))
+    assert all(
+        (abs(w) < 1e6).all() for w in read_checkpoint(tmp_path / "weights.safetensors").weights.values()
+    )
+    monkeypatch.undo()
+    assert fit(config, data, FOLD, tmp_path).finished
+
+
+def test_a_loss_that_is_huge_writes_no_weights(tmp_path, data):
+    with pytest.raises(StreamsegError, match=r"lower learning rate|diverged"):
+        fit(replace(CONFIG, epochs=4, learning_rate=1e30, schedule="constant"), data, FOLD, tmp_path)
+    assert not (tmp_path / "weights.safetensors").exists()
