@@ -25,7 +25,7 @@ import numpy as np
 
 from streamseg.benchmark.provenance import ROOT
 from streamseg.engines.manifest import FILE_NAME, Manifest, read_manifest
-from streamseg.export.built import BUILDERS, Order
+from streamseg.export.contract import BUILDERS, Order
 from streamseg.export.source import resolve
 
 

@@ -29,7 +29,7 @@ from streamseg.core.errors import StreamsegError
 from streamseg.core.types import Grey
 from streamseg.engines.checkpoint import Checkpoint
 from streamseg.engines.manifest import Manifest
-from streamseg.export.built import BUILDERS, Order
+from streamseg.export.contract import BUILDERS, Order
 from streamseg.nets.inference import InferenceNet, inference_net
 from streamseg.phantom import render_still
 from streamseg.segmentation.preprocess import boxed, to_tensor

@@ -21,7 +21,7 @@ import numpy as np
 from streamseg.benchmark.pipeline.clip import FrameSource
 from streamseg.benchmark.provenance import ROOT, machine_name
 from streamseg.cli import live_run
-from streamseg.cli.process import settle_in
+from streamseg.cli.console import settle_in
 from streamseg.core.latency import Percentiles
 from streamseg.core.types import Backend, Frame, Grey, Image, Result, Roi
 from streamseg.core.view import View

@@ -20,8 +20,8 @@ def main() -> None:
     from importlib import import_module
 
     from streamseg.capture import open_source
+    from streamseg.cli.console import settle_in
     from streamseg.cli.engine import load_engine
-    from streamseg.cli.process import settle_in
     from streamseg.segmentation.segmenter import Segmenter
 
     for module in modules.split(","):

@@ -26,10 +26,9 @@ import torch
 from torch import nn
 
 from streamseg.core.errors import StreamsegError
-from streamseg.export.builders.tensorrt import TYPES
+from streamseg.export.builders.tensorrt import TYPES, plan_from_onnx
 from streamseg.export.builders.tensorrt_torch import plan_from_torch
 from streamseg.export.source import resolve
-from streamseg.export.tensorrt_onnx import plan_from_onnx
 from streamseg.nets.inference import inference_net
 
 CAPABILITY = "SM89"

@@ -37,8 +37,8 @@ from streamseg.segmentation.segmenter import Segmenter
 from streamseg.training.config import RECIPES, TrainConfig, recipe
 from streamseg.training.data import cache_samples, phantom_samples
 from streamseg.training.devices import make_fabric
+from streamseg.training.run_folder import Finished, Watch
 from streamseg.training.trainer import fit
-from streamseg.training.watch import Finished, Watch
 
 PHANTOM_SEED = 1_000_000
 LADDER = ("loss", "strength", "vessel_weight", "average", "phantom_batch")

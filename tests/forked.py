@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-PRELOADED = ["streamseg.training.trainer", "streamseg.training.sources", "tests.training.runs"]
+PRELOADED = ["streamseg.training.trainer", "streamseg.training.data", "tests.training.runs"]
 """Imported once for all: it takes seconds. None of them starts a thread, so a fork is sound."""
 
 

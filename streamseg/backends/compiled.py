@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamseg.backends.cuda.backend import OnDevice
-from streamseg.backends.threads import thread_count
 from streamseg.core.errors import EngineError, MissingExtra
+from streamseg.core.hardware import thread_count
 from streamseg.engines.checkpoint import Checkpoint
 from streamseg.engines.manifest import Manifest, read_verified
 

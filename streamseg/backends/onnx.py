@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from streamseg.backends.threads import thread_count
 from streamseg.core.errors import EngineError, MissingExtra
+from streamseg.core.hardware import thread_count
 from streamseg.core.types import Tensor
 from streamseg.engines.manifest import Manifest, read_verified
 

@@ -23,8 +23,7 @@ from typing import Any
 
 from streamseg.benchmark.provenance import provenance
 from streamseg.core.errors import DataError
-from streamseg.core.files import write_whole
-from streamseg.strict_json import finite
+from streamseg.core.files import finite, write_whole
 
 Row = dict[str, Any]
 STOPPED = "the benchmark was stopped before this was done"

@@ -11,10 +11,22 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from streamseg.strict_json import finite
+from streamseg.core.files import finite
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+def settle_in() -> None:
+    """Leave the cores to the net: OpenCV works in the thread that calls it.
+
+    Spreading a resize of half a millisecond over all cores makes the net's threads there wait for each other:
+    on two cores that cost the live loop 5 % of its rate, and 12 % with a window (docs/log.md).
+    """
+    import cv2
+
+    cv2.setNumThreads(1)
+
 
 LOG_EVERY_S = 5.0
 """Where stderr is no terminal, progress is a line at most this often."""

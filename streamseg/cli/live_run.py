@@ -15,10 +15,9 @@ import typer
 from streamseg.capture import open_source
 from streamseg.capture.live import CaptureOptions, is_live, open_live, parse_rate, parse_size
 from streamseg.capture.rtsp.address import masked, without_credentials
-from streamseg.cli.console import Stop, print_json, say, stop_on_signals
+from streamseg.cli.console import Stop, print_json, say, settle_in, stop_on_signals
 from streamseg.cli.engine import load_engine
 from streamseg.cli.latency_table import show_latencies
-from streamseg.cli.process import settle_in
 from streamseg.cli.replay_clip import ReplayOptions, choose_roi
 from streamseg.cli.replay_outputs import check_outputs
 from streamseg.core.errors import UsageError

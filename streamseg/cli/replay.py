@@ -77,7 +77,7 @@ def replay(
         repeat(source, engine=engine, start_seconds=start, as_json=as_json)
         return
     from streamseg.capture import list_clips
-    from streamseg.cli.process import settle_in
+    from streamseg.cli.console import settle_in
     from streamseg.cli.replay_clip import ReplayOptions
     from streamseg.cli.replay_outputs import check_outputs, plan_outputs
     from streamseg.core.errors import UsageError

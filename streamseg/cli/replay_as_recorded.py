@@ -43,8 +43,8 @@ def repeat(uri: str, *, engine: str | None, start_seconds: float, as_json: bool)
 
     Raises UsageError for what is no recording, and whatever ended the run; typer.Exit after a signal.
     """
+    from streamseg.cli.console import settle_in
     from streamseg.cli.live_run import leave, live_segmenter
-    from streamseg.cli.process import settle_in
 
     settle_in()
     source = _open(uri, start_seconds)

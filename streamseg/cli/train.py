@@ -94,11 +94,10 @@ def _run(
     from streamseg.cli.console import Progress, say, stop_on_signals
     from streamseg.datasets.split import last_block
     from streamseg.engines.checkpoint import read_checkpoint
-    from streamseg.training.data import cache_samples, phantom_samples, twins_of
+    from streamseg.training.data import cache_samples, open_training_data, phantom_samples, twins_of
     from streamseg.training.devices import make_fabric
-    from streamseg.training.sources import open_training_data
+    from streamseg.training.run_folder import Watch
     from streamseg.training.trainer import fit
-    from streamseg.training.watch import Watch
 
     begin = read_checkpoint(start).weights if start else None
     fabric = make_fabric(device, config.precision, deterministic=deterministic)

@@ -2,11 +2,50 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from streamseg.core.errors import SinkError
+from streamseg.core.errors import DataError, SinkError
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text as UTF-8. Raises SinkError."""
+    write_whole(path, text.encode())
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write an object, a key a line, short lists on one. Raises SinkError, and ValueError for NaN."""
+    lines = (f" {json.dumps(key)}: {json.dumps(item, allow_nan=False)}" for key, item in value.items())
+    write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in a file, or None where there is none. Raises DataError for a damaged one."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read {path}: {error}; remove it, and what it held is made again") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{path} holds no JSON object; remove it, and what it held is made again")
+    return value
+
+
+def finite(value: Any) -> Any:
+    """The value with every number that is not finite made None, keys made text, and tuples made lists."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -7,12 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from streamseg.backends.locks import os_lock, try_lock
 from streamseg.core.hardware import Machine
 from streamseg.engines.compatibility import misfits
 from streamseg.engines.integrity import is_engine_name
 from streamseg.engines.manifest import FILE_NAME
-from streamseg.engines.store import BUILDING, EngineStore, Entry
+from streamseg.engines.store import BUILDING, EngineStore, Entry, os_lock, try_lock
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,12 +22,29 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from streamseg.backends.locks import os_lock, try_lock
+# At the top, though only builders lock: it hooks into forks, and importing OpenVINO forks in a thread.
+from filelock import BaseFileLock, FileLock, Timeout
+
 from streamseg.core.errors import EngineError, SinkError, UsageError
 from streamseg.core.hardware import Machine
 from streamseg.engines.compatibility import misfits
 from streamseg.engines.integrity import engine_name, is_engine_name, problems
 from streamseg.engines.manifest import FILE_NAME, Manifest, altered, read_unchecked
+
+
+def os_lock(path: Path, *, shared: bool = False) -> BaseFileLock:
+    """The lock of a file, as yet not taken. ``shared``: within a thread, who has it may take it again."""
+    return FileLock(path, is_singleton=shared)
+
+
+def try_lock(lock: BaseFileLock) -> bool:
+    """Take a lock; False where another has it. Raises OSError where the file cannot be written."""
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    return True
+
 
 __all__ = ["EngineStore", "Entry", "default_root", "engine_name"]
 

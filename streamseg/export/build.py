@@ -29,12 +29,10 @@ from streamseg.engines.checkpoint import Checkpoint
 from streamseg.engines.compatibility import misfits
 from streamseg.engines.manifest import Manifest
 from streamseg.engines.store import EngineStore, engine_name
-from streamseg.export.built import BUILDERS, Built, Order
-from streamseg.export.contract import Exported, Lines, Reporter, Request
-from streamseg.export.gate import judge
+from streamseg.export.contract import BUILDERS, Built, Exported, Lines, Order, Reporter, Request
+from streamseg.export.gate import judge, measure_speed
 from streamseg.export.recipe import Frames, Recipe, gather, make_recipe, phantom_recipe, read_recipe
 from streamseg.export.source import is_shipped, resolve
-from streamseg.export.speed import measure_speed
 
 BETTER = {"int8": "fp16", "bf16": "fp32", "fp16": "fp32"}
 """The next better precision; on the processor, which gains nothing by FP16, INT8's is FP32."""

@@ -3,7 +3,8 @@
     python -m streamseg.export.defaults --data DATA RUN [RUN ...]
     python -m streamseg.export.defaults --data DATA                 only the engine, from the shipped weights
 
-averages and folds the runs, finds out what the net's numbers mean (:mod:`streamseg.training.output_calibration`), and
+averages and folds the runs, finds out what the net's numbers mean
+(:mod:`streamseg.training.output_calibration`), and
 writes ``streamseg/weights/`` (float16 checkpoint, INT8 engine) and ``calibration/`` (the recipe, and the INT8
 scales that came out); ``--out`` and ``--recipes`` choose other folders. It prints how the judgement was
 fitted and, measured on both, accuracy, calibration and the share of pictures called unlike the training data;

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from streamseg.core.files import finite
 from streamseg.core.latency import LatencyRecorder, Percentiles
 from streamseg.core.types import Result, State
 from streamseg.core.view import Figures, View
-from streamseg.strict_json import finite
 
 FIGURES_EVERY_NS = 250_000_000
 """How often the figures on the display change."""

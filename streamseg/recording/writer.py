@@ -45,8 +45,8 @@ Compose = Callable[[View], Image]
 
 
 class Recording:
-    """A tap that records into a new folder, ``<folder>/<time of the start>``; :mod:`streamseg.capture.recording.format`
-    says what it holds.
+    """A tap that records into a new folder, ``<folder>/<time of the start>``;
+    :mod:`streamseg.capture.recording.format` says what it holds.
 
     The image region is recorded as soon as it is known; before that, and where the encoder is too slow,
     frames are listed without their pixels. ``full_frame`` records the machine's whole screen, which may name

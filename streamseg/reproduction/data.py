@@ -11,8 +11,7 @@ from typing import Any
 from streamseg.datasets import Dataset
 from streamseg.datasets.split import Fold, folds
 from streamseg.reproduction.plan import Plan
-from streamseg.training.data import Cache, cache_samples, twins_of
-from streamseg.training.sources import open_training_data, phantom_count
+from streamseg.training.data import Cache, cache_samples, open_training_data, phantom_count, twins_of
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from streamseg.core.errors import DataError, UsageError
+from streamseg.core.files import read_json, write_json
 from streamseg.nets import NETS
-from streamseg.reproduction.files import read_json, write_json
 from streamseg.training.config import OPEN_CHOICES, TrainConfig
 
 FORMAT = 1

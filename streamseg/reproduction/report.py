@@ -15,19 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from streamseg.core.errors import StreamsegError, UsageError
-from streamseg.core.files import write_whole
+from streamseg.core.files import finite, write_json, write_text, write_whole
 from streamseg.nets import NETS
 from streamseg.reporting.document import Block, Bullets, Heading, Paragraph, Picture, to_html, to_markdown
 from streamseg.reproduction import paper, tables
 from streamseg.reproduction.architecture import read_architecture
 from streamseg.reproduction.claims import Claim, judge
 from streamseg.reproduction.figures import dice_figure, example_figure, loss_figure
-from streamseg.reproduction.files import write_json, write_text
 from streamseg.reproduction.plan import FORMAT
 from streamseg.reproduction.results import Results, Run, read_results
 from streamseg.reproduction.summary import Summary, summarise
 from streamseg.reproduction.words import data_words, limits, machine_words, setting_words, status, verdicts
-from streamseg.strict_json import finite
 
 NOTICE = (
     "Research software, not a medical device. The figures below say how three nets compare on this data "

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamseg.core.errors import DataError, UsageError
-from streamseg.reproduction.files import read_json
+from streamseg.core.files import read_json
 from streamseg.reproduction.plan import FORMAT, PLAN_FILE, read_plan, run_folder
 
 RESULT = "result.json"

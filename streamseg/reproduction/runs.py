@@ -25,19 +25,17 @@ from lightning_fabric import Fabric
 from streamseg import __version__
 from streamseg.backends import load_backend
 from streamseg.core.errors import DataError
-from streamseg.core.files import write_whole
+from streamseg.core.files import write_json, write_whole
 from streamseg.core.types import Frame, Grey, Mask
 from streamseg.datasets import Dataset, Sample
 from streamseg.evaluation.overlap import Confusion
 from streamseg.nets import build_net, count_parameters
 from streamseg.reproduction.data import Material
-from streamseg.reproduction.files import write_json
 from streamseg.reproduction.plan import FORMAT, Plan, run_folder
 from streamseg.reproduction.results import RESULT
 from streamseg.segmentation.segmenter import Segmenter
-from streamseg.training.run_folder import LOG, LOSSES, STATE, WEIGHTS
+from streamseg.training.run_folder import LOG, LOSSES, STATE, WEIGHTS, Watch
 from streamseg.training.trainer import fit
-from streamseg.training.watch import Watch
 
 EPOCH_KEYS = ("epoch", "step", "loss", "dice", "seconds", "images_per_second")
 

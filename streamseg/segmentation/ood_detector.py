@@ -119,8 +119,8 @@ def _shape(content: Grey) -> list[float]:
 def distance(content: Grey, familiar: str) -> float:
     """How far a picture lies from the training data: 1 is the limit of what is familiar.
 
-    ``content`` as for :func:`features`; ``familiar`` as in :class:`streamseg.core.types.Judgement`. Infinite for a
-    picture too small to tell.
+    ``content`` as for :func:`features`; ``familiar`` as in :class:`streamseg.core.types.Judgement`. Infinite
+    for a picture too small to tell.
     """
     if min(content.shape) < SMALLEST:
         return float("inf")

@@ -5,7 +5,8 @@ the frame; then it is cut at the threshold. Holes are filled, because a nerve's 
 Parts (8-connected, counted with their holes) smaller than ``spec.min_area`` of the image region are
 dropped. What is left is the nerve; nothing left means "no nerve".
 
-Where the net comes with a judgement (:class:`streamseg.core.types.Judgement`), :func:`presence` decides whether
+Where the net comes with a judgement (:class:`streamseg.core.types.Judgement`), :func:`presence` decides
+whether
 there is nerve at all, and the threshold only where: above ``judgement.presence`` a map that stays below the
 threshold is cut at half its highest value, below it there is no nerve whatever single pixels say.
 

@@ -19,7 +19,8 @@ from streamseg.segmentation.temporal_filter import Steady
 def content_of(image: Image, spec: InputSpec, picture: Grey | None = None) -> Grey:
     """A picture, uint8 (H, W) or (H, W, 3) BGR, as it enters the net, without the letterbox's padding.
 
-    ``picture`` is what :func:`streamseg.segmentation.preprocess.boxed` made of the same image, if it was done before.
+    ``picture`` is what :func:`streamseg.segmentation.preprocess.boxed` made of the same image, if it was
+    done before.
     """
     left, top, width, height = letterbox_for(image, spec).content
     picture = boxed(image, spec) if picture is None else picture

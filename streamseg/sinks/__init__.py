@@ -6,10 +6,28 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from streamseg.core.errors import UsageError
-from streamseg.core.types import Sink, SourceInfo
-from streamseg.sinks.null import NullSink
+from streamseg.core.types import Result, Sink, SourceInfo
 from streamseg.sinks.records import CsvRecords, JsonRecords, read_records
 from streamseg.sinks.video import VideoSink
+
+
+class NullSink:
+    """Counts results and drops them."""
+
+    name = "null"
+    path: Path | None = None
+
+    def __init__(self) -> None:
+        self.frames = 0
+        """Results received."""
+
+    def write(self, result: Result) -> None:
+        """Count one result."""
+        self.frames += 1
+
+    def close(self) -> None:
+        """Nothing to finish."""
+
 
 __all__ = ["CsvRecords", "JsonRecords", "NullSink", "VideoSink", "open_sink", "read_records"]
 

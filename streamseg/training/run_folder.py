@@ -13,16 +13,67 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+from torch.utils.tensorboard import SummaryWriter
 
 from streamseg.core.errors import DataError, SinkError, UsageError
 from streamseg.training.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who looks on, and may ask the run to stop."""
+
+    on_step: Callable[[int, int, float], None] = lambda step, steps, loss: None
+    """Called now and then with the steps done, all steps, and the latest loss."""
+    on_epoch: Callable[[dict[str, Any]], None] = lambda line: None
+    """Called with each line of the log."""
+    should_stop: Callable[[], bool] = lambda: False
+    """Asked before each step; the run then saves itself and ends. For runs of one process."""
+    on_start: Callable[[int, int], None] = lambda done, steps: None
+    """Called before the first step with the steps that an earlier, broken run has done, and all steps."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run as far as it came."""
+
+    history: History
+    finished: bool
+    """False where it was asked to stop before its end."""
+    net: nn.Module
+    """The weights to use, in eval mode."""
+
+
+class Board:
+    """Writes below ``tensorboard/`` of a run; what a broken run wrote past its last save is hidden."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+
+    def losses(self, last_step: int, values: Sequence[float], rate: float) -> None:
+        """Training losses of consecutive steps, of which ``last_step`` (counted from 1) is the last."""
+        first = last_step - len(values) + 1
+        for step, value in enumerate(values, first):
+            self._writer.add_scalar("loss/step", value, step)
+        self._writer.add_scalar("rate", rate, last_step)
+
+    def epoch(self, step: int, *, loss: float, dice: float, images_per_second: float) -> None:
+        """An epoch's mean loss, validation Dice and speed."""
+        named = {"loss/epoch": loss, "dice/validation": dice, "speed/images_per_second": images_per_second}
+        for name, value in named.items():
+            self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self._writer.close()
+
 
 RUN, LOG, LOSSES, STATE, WEIGHTS = "run.json", "log.jsonl", "losses.json", "last.pt", "weights.safetensors"
 

@@ -25,15 +25,12 @@ from streamseg.core.errors import StreamsegError, UsageError
 from streamseg.datasets.split import Fold
 from streamseg.nets import build_net
 from streamseg.training.augment import augment, sample_seed
-from streamseg.training.board import Board
-from streamseg.training.config import TrainConfig
+from streamseg.training.config import TrainConfig, rate_at
 from streamseg.training.data import Batch, Cache, load_batches
 from streamseg.training.devices import flushed_denormals, make_fabric
 from streamseg.training.loss import batch_loss
-from streamseg.training.run_folder import WEIGHTS, History, RunFolder
-from streamseg.training.schedule import rate_at
+from streamseg.training.run_folder import WEIGHTS, Board, Finished, History, RunFolder, Watch
 from streamseg.training.validate import net_input, validation_dice
-from streamseg.training.watch import Finished, Watch
 from streamseg.training.weights import running_average, take_weights, write_weights
 
 SAVE_SECONDS = 60.0

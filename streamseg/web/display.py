@@ -15,10 +15,9 @@ from streamseg.render.replay_panel import DISCLAIMER
 from streamseg.render.symbols import HELD, STATE_WORDS, state_colours
 from streamseg.render.text import Colour
 from streamseg.web.access import Access, is_loopback
-from streamseg.web.app import build
 from streamseg.web.client import MAX_BYTES
 from streamseg.web.hub import Hub
-from streamseg.web.server import Server, bind
+from streamseg.web.server import Server, bind, build
 from streamseg.web.status import Status
 
 _SPARE_CONNECTIONS = 32

@@ -18,7 +18,7 @@ from streamseg.core.types import Backend, InputSpec  # noqa: E402
 from streamseg.engines.checkpoint import Checkpoint, read_checkpoint, write_checkpoint  # noqa: E402
 from streamseg.engines.manifest import Manifest  # noqa: E402
 from streamseg.export.builders.compiled import build  # noqa: E402
-from streamseg.export.built import Order  # noqa: E402
+from streamseg.export.contract import Order  # noqa: E402
 from streamseg.nets import build_net, fold  # noqa: E402
 
 SPEC = InputSpec(32, 32, mean=0.25, std=0.25, threshold=0.5)

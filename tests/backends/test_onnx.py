@@ -10,12 +10,12 @@ import torch
 from onnx import TensorProto, helper
 
 from streamseg.backends.onnx import OnnxBackend, layer_shares, load
-from streamseg.backends.threads import THREADS_VARIABLE, thread_count
 from streamseg.core.errors import EngineError, UsageError
+from streamseg.core.hardware import THREADS_VARIABLE, thread_count
 from streamseg.core.types import Backend, InputSpec
 from streamseg.engines.manifest import Manifest
 from streamseg.export.builders.onnx import build
-from streamseg.export.built import Order
+from streamseg.export.contract import Order
 from streamseg.nets.inference import inference_net
 from tests.export.int8 import images, needs_modelopt
 from tests.nets.checkpoints import random_checkpoint

@@ -15,7 +15,7 @@ import pytest
 
 from streamseg import __version__
 from streamseg.cli import main
-from streamseg.cli.video_devices import device_lines
+from streamseg.cli.doctor import device_lines
 from streamseg.core import hardware as machine
 from tests.capture.v4l2.device import Mode, emulated_device
 
@@ -101,7 +101,7 @@ def test_video_devices_are_listed_with_their_formats(tmp_path: Path) -> None:
         # A format that cannot be read is listed too.
         lines = device.control.read_text() + "format BA81 32 32 25 1 1 none\n"
         device.control.write_text(lines)
-        code = "import json; from streamseg.cli.video_devices import *; found = video_devices([{!r}, {!r}]); "
+        code = "import json; from streamseg.cli.doctor import *; found = video_devices([{!r}, {!r}]); "
         code += "print(json.dumps([found[-2:], list(device_lines(found[-2:]))]))"
         answer = subprocess.run(
             [sys.executable, "-c", code.format(device.path, "/dev/no-such-video")],

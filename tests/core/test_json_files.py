@@ -5,7 +5,7 @@ import json
 import pytest
 
 from streamseg.core.errors import DataError, SinkError
-from streamseg.reproduction.files import read_json, write_json, write_text
+from streamseg.core.files import read_json, write_json, write_text
 
 
 def test_json_comes_back_a_key_a_line(tmp_path):

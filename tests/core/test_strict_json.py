@@ -1,6 +1,6 @@
 import json
 
-from streamseg.strict_json import finite
+from streamseg.core.files import finite
 
 
 def test_what_is_not_finite_becomes_null_at_any_depth():

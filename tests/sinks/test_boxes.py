@@ -2,7 +2,7 @@ import struct
 
 import pytest
 
-from streamseg.sinks.boxes import cut_unfinished
+from streamseg.sinks.encoder import cut_unfinished
 
 
 def box(kind: bytes, content: bytes, *, long: bool = False) -> bytes:

@@ -18,7 +18,7 @@ from streamseg.training import trainer as loop
 from streamseg.training.config import TrainConfig, recipe
 from streamseg.training.data import Cache, cache_samples, phantom_samples
 from streamseg.training.devices import make_fabric
-from streamseg.training.watch import Watch
+from streamseg.training.run_folder import Watch
 
 CONFIG: TrainConfig = recipe(
     "best",

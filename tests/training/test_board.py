@@ -2,7 +2,7 @@
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from streamseg.training.board import Board
+from streamseg.training.run_folder import Board
 
 
 def read(folder):

@@ -17,8 +17,8 @@ from streamseg.core.errors import DataError, SinkError
 from streamseg.core.types import InputSpec
 from streamseg.datasets import open_dataset
 from streamseg.training import data as data_module
+from streamseg.training.cache import ABANDONED_S
 from streamseg.training.data import cache_samples
-from streamseg.training.kept import ABANDONED_S
 
 SPEC = InputSpec(32, 48, mean=0.25, std=0.25, threshold=0.5)
 COUNT = 5

@@ -1,7 +1,6 @@
 import pytest
 
-from streamseg.training.config import recipe
-from streamseg.training.schedule import WARM_STEPS, rate_at
+from streamseg.training.config import WARM_STEPS, rate_at, recipe
 
 
 def rates(schedule, steps):

@@ -1,7 +1,7 @@
 import pytest
 
 from streamseg.core.errors import UsageError
-from streamseg.training.sources import open_training_data, phantom_count
+from streamseg.training.data import open_training_data, phantom_count
 
 
 def test_phantoms_are_drawn_once_and_again_where_they_lack(tmp_path):

@@ -14,8 +14,8 @@ from streamseg.engines.checkpoint import read_checkpoint
 from streamseg.nets import build_net
 from streamseg.training import trainer as loop
 from streamseg.training.config import recipe
+from streamseg.training.run_folder import Watch
 from streamseg.training.trainer import fit
-from streamseg.training.watch import Watch
 from tests.forked import fork
 from tests.training.runs import (
     CAREFUL,

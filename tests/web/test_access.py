@@ -9,7 +9,7 @@ from websockets.exceptions import InvalidStatus
 
 from streamseg.core.errors import UsageError
 from streamseg.web import WebDisplay
-from streamseg.web.app import FILES
+from streamseg.web.server import FILES
 from tests.web.feeding import Reader, serving
 
 TOKEN = "a-token-for-tests"

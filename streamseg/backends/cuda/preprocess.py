@@ -1,8 +1,8 @@
 """Preprocessing as tensor arithmetic: grey levels, letterbox and scaling, for a GPU or the processor.
 
 OpenCV resizes rows and columns separately, so that a resize is two matrix products with fixed weights. They
-give what :class:`streamseg.core.geometry.Letterbox` and :mod:`streamseg.segmentation.preprocess` give to within one grey level
-(OpenCV rounds the weights of its linear resize to 11 bits). Needs torch.
+give what :class:`streamseg.core.geometry.Letterbox` and :mod:`streamseg.segmentation.preprocess` give to
+within one grey level (OpenCV rounds the weights of its linear resize to 11 bits). Needs torch.
 """
 
 from __future__ import annotations

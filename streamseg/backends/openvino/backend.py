@@ -15,8 +15,8 @@ import numpy.typing as npt
 import openvino as ov
 
 from streamseg.backends.openvino.signal_stack import kept_signal_stack
-from streamseg.backends.threads import thread_count
 from streamseg.core.errors import EngineError
+from streamseg.core.hardware import thread_count
 from streamseg.core.types import InputSpec, Tensor
 from streamseg.engines.checkpoint import Checkpoint
 from streamseg.engines.manifest import Manifest, read_verified

@@ -27,8 +27,8 @@ def measure_engines(
 ) -> list[Row]:
     """A row of each of these engines, in their order, its ``backend`` the name here.
 
-    They are called in turn on real frames. All that it takes is :class:`streamseg.core.types.Backend`; all have
-    one input size, its sides multiples of 16. The one that is called ``eager`` is what the others'
+    They are called in turn on real frames. All that it takes is :class:`streamseg.core.types.Backend`; all
+    have one input size, its sides multiples of 16. The one that is called ``eager`` is what the others'
     ``ratio_to_eager`` is of. What an engine says that it computes in is its ``precision``; what is found
     there is what its ``precision_found()`` answers, shares by precision,
     if it has one. An engine is closed in the end, and one that fails or hangs is in ``run["absent"]``::

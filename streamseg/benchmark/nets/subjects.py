@@ -22,7 +22,7 @@ from streamseg.engines.checkpoint import Checkpoint, write_checkpoint
 from streamseg.engines.compatibility import misfits
 from streamseg.engines.manifest import Manifest, read_manifest
 from streamseg.engines.store import EngineStore
-from streamseg.export.built import BUILDERS, Order
+from streamseg.export.contract import BUILDERS, Order
 from streamseg.export.source import resolve
 
 CALIBRATION_SEED = 0

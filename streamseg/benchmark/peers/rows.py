@@ -14,7 +14,7 @@ from streamseg.benchmark.peers.peer import Peer, leave_out
 from streamseg.benchmark.rows import Row
 from streamseg.benchmark.watch import Watch
 from streamseg.core.errors import EngineError
-from streamseg.strict_json import finite
+from streamseg.core.files import finite
 
 FACTS = ("gflop", "parameters", "normalisations", "difference", "mask_dice", "ready_s")
 """What a peer may know about itself. ``difference`` is the largest of any pixel's probability from the

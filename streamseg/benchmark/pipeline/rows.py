@@ -10,9 +10,9 @@ from streamseg.benchmark.pipeline.life import Life, ages_of, over_time, stages_o
 from streamseg.benchmark.pipeline.run import Paced
 from streamseg.benchmark.pipeline.turns import Mode, Outcome
 from streamseg.benchmark.rows import Row
+from streamseg.core.files import finite
 from streamseg.core.latency import Percentiles
 from streamseg.core.types import Backend
-from streamseg.strict_json import finite
 
 
 def mode_row(mode: Mode, outcomes: Sequence[Outcome], run: Mapping[str, Any]) -> Row:

@@ -8,9 +8,9 @@ from typing import Any
 from streamseg.benchmark.pipeline.rows import engine_of
 from streamseg.benchmark.rows import Row
 from streamseg.benchmark.streams.run import Offer, StreamCount, StreamsRun
+from streamseg.core.files import finite
 from streamseg.core.latency import Percentiles
 from streamseg.core.types import Backend
-from streamseg.strict_json import finite
 
 HELD_SHARE = 0.99
 """Of a stream's outlines that have to be within the budget, and of its frames that have to be segmented where

@@ -27,9 +27,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from streamseg.core.files import finite
 from streamseg.core.types import Frame, Roi
 from streamseg.core.view import View
-from streamseg.strict_json import finite
 
 FORMAT = "streamseg-recording-1"
 RECORDS_NAME = "records.jsonl"

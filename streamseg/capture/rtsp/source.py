@@ -25,9 +25,8 @@ import av
 from streamseg.capture.rtsp.address import RtspAddress
 from streamseg.capture.rtsp.decoder import PictureDecoder
 from streamseg.capture.rtsp.receiver import Receiver
-from streamseg.capture.rtsp.rtp import Timeline
+from streamseg.capture.rtsp.rtp import Promptness, Timeline
 from streamseg.capture.rtsp.session import RtspSession
-from streamseg.capture.rtsp_timing import Promptness
 from streamseg.capture.video.deinterlace import deinterlace
 from streamseg.capture.video.pixels import PictureConverter
 from streamseg.core.errors import SourceError, UsageError
@@ -41,7 +40,7 @@ class RtspSource:
     """Frames of an RTSP stream as they arrive. Implements :class:`streamseg.core.types.Source`.
 
     ``captured_ns`` is the arrival of the picture's first packet, before it was decoded; earlier where the
-    sender's time stamps tell that it came late (see :mod:`streamseg.capture.rtsp_timing`). Pictures that are
+    sender's time stamps tell that it came late (see :mod:`streamseg.capture.rtsp.rtp`). Pictures that are
     damaged, or need one that is, are left out and counted in ``damaged``. Frames may change their size.
     """
 

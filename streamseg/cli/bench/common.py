@@ -13,10 +13,97 @@ import typer
 
 from streamseg.cli.console import say
 from streamseg.core.errors import UsageError
-from streamseg.strict_json import finite
+from streamseg.core.files import finite
 
 if TYPE_CHECKING:
     from streamseg.benchmark.rows import Row
+
+import atexit
+import os
+import threading
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from typing import Annotated
+
+JsonFileOption = Annotated[
+    Path | None,
+    typer.Option("--json", metavar="FILE", help="Write the rows there; - is stdout. Overwrites."),
+]
+ReportOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--report",
+        metavar="FILE.html",
+        help="Write a report with charts in one file, and the same as .md beside it. Overwrites.",
+    ),
+]
+QuickOption = Annotated[
+    bool, typer.Option("--quick", help="A first look in at most 90 s on two cores: fewer repeats.")
+]
+SourceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--source",
+        metavar="CLIP",
+        help="Recorded clip whose frames are used. Default: a phantom clip, encoded and decoded.",
+    ),
+]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option("--threads", min=1, max=256, metavar="N", help="Threads of a net. Default: every core."),
+]
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def listed(option: str, given: Sequence[str] | None, choices: str) -> tuple[str, ...]:
+    """Parts of an option that was given several times, or with commas between, in their order.
+
+    Blanks around a part do not count; an option that was not given has no parts. Raises UsageError, with
+    the words for what can be chosen, for a part that is empty or comes twice.
+    """
+    parts = tuple(part.strip() for text in given or () for part in text.split(","))
+    wrong = next((part for at, part in enumerate(parts) if not part or part in parts[:at]), None)
+    if wrong is not None:
+        what = f"names {wrong!r} twice" if wrong else "has an empty part"
+        raise UsageError(f"{option} {what}, received {','.join(given or ())!r}; give some of {choices}")
+    return parts
+
+
+@contextmanager
+def leaves_at_once() -> Iterator[None]:
+    """Where the block leaves threads behind that still work when the program ends, it ends without them.
+
+    Nothing can end a thread that hangs or computes in a library, as after Ctrl-C while a net is compiled. A
+    library that comes back from computing while the interpreter goes away finds none, and aborts the process:
+    exit code 134 instead of 130, whatever was written before.
+    """
+    before = set(threading.enumerate())
+    code = 0
+    try:
+        yield
+    except KeyboardInterrupt:
+        code = 130
+        raise
+    except BaseException as error:
+        code = getattr(error, "exit_code", 1)
+        raise
+    finally:
+        if left := set(threading.enumerate()) - before:
+            # What is registered last is called first: before libraries that would wait for their threads.
+            atexit.register(_leave, code, left)
+
+
+def _leave(code: int, left: Collection[threading.Thread]) -> None:
+    """End the process with this exit code, unless all of these threads are over by now."""
+    if any(thread.is_alive() for thread in left):
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(AttributeError, OSError, ValueError):  # none, a reader that left, closed
+                stream.flush()
+        os._exit(code)
 
 
 def check(json_file: Path | None, report: Path | None) -> None:

@@ -98,8 +98,7 @@ def _commits(what: list[str], rounds: int | None) -> Comparison:
 def _write(found: Comparison, json_file: Path | None) -> None:
     """The comparison first, then the lines for people, which go to stdout unless the comparison does."""
     from streamseg.benchmark.compare.bench import lines
-    from streamseg.core.files import write_whole
-    from streamseg.strict_json import finite
+    from streamseg.core.files import finite, write_whole
 
     to_stdout = str(json_file) == "-"
     text = json.dumps(finite(found.to_json()), allow_nan=False, indent=None if to_stdout else 1)

@@ -9,14 +9,14 @@ from typing import Annotated
 
 import typer
 
-from streamseg.cli.bench.leaving import leaves_at_once
-from streamseg.cli.bench.options import (
+from streamseg.cli.bench.common import (
     JsonFileOption,
     QuickOption,
     ReportOption,
     SourceOption,
     ThreadsOption,
     cores,
+    leaves_at_once,
     listed,
 )
 from streamseg.cli.console import say
@@ -89,7 +89,7 @@ def nets(
     from streamseg.benchmark.nets.plan import OFFERED
     from streamseg.benchmark.nets.table import lines
     from streamseg.cli.bench import common as outputs
-    from streamseg.cli.process import settle_in
+    from streamseg.cli.console import settle_in
     from streamseg.cli.train import parse_size
     from streamseg.engines.checkpoint import NETS
     from streamseg.engines.manifest import PRECISIONS

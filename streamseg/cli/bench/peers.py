@@ -8,14 +8,14 @@ from typing import Annotated
 import typer
 
 from streamseg.cli.bench import common as outputs
-from streamseg.cli.bench.leaving import leaves_at_once
-from streamseg.cli.bench.options import (
+from streamseg.cli.bench.common import (
     JsonFileOption,
     QuickOption,
     ReportOption,
     SourceOption,
     ThreadsOption,
     cores,
+    leaves_at_once,
     listed,
 )
 from streamseg.cli.console import say
@@ -52,7 +52,7 @@ def peers(
     outputs.check(json_file, report)
     from streamseg.benchmark.peers.bench import KINDS, PeersOptions, measure_peers
     from streamseg.benchmark.peers.table import peers_lines
-    from streamseg.cli.process import settle_in
+    from streamseg.cli.console import settle_in
     from streamseg.cli.train import parse_size
 
     options = PeersOptions(

@@ -8,8 +8,15 @@ from typing import Annotated
 import typer
 
 from streamseg.cli.bench import common as outputs
-from streamseg.cli.bench.leaving import leaves_at_once
-from streamseg.cli.bench.options import JsonFileOption, QuickOption, ReportOption, SourceOption, cores, listed
+from streamseg.cli.bench.common import (
+    JsonFileOption,
+    QuickOption,
+    ReportOption,
+    SourceOption,
+    cores,
+    leaves_at_once,
+    listed,
+)
 from streamseg.cli.console import say
 from streamseg.cli.options import EngineOption
 from streamseg.core.errors import UsageError
@@ -47,8 +54,8 @@ def pipeline(
     outputs.check(json_file, report)
     from streamseg.benchmark.pipeline.bench import PipelineOptions, measure_pipeline
     from streamseg.benchmark.pipeline.words import tables
+    from streamseg.cli.console import settle_in
     from streamseg.cli.engine import load_engine
-    from streamseg.cli.process import settle_in
 
     options = PipelineOptions(
         load=lambda many: load_engine(engine, throughput=many),

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streamseg.cli.bench import common as outputs
-from streamseg.cli.bench.leaving import leaves_at_once
-from streamseg.cli.bench.options import (
+from streamseg.cli.bench.common import (
     JsonFileOption,
     QuickOption,
     ReportOption,
     SourceOption,
     ThreadsOption,
     cores,
+    leaves_at_once,
     listed,
 )
 from streamseg.cli.console import say
@@ -91,7 +91,7 @@ def streams(
     from streamseg.benchmark.streams.bench import StreamsOptions, measure_streams
     from streamseg.benchmark.streams.run import Offer
     from streamseg.benchmark.streams.words import streams_lines
-    from streamseg.cli.process import settle_in
+    from streamseg.cli.console import settle_in
 
     options = StreamsOptions(
         load=lambda many: load(

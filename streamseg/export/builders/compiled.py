@@ -10,7 +10,7 @@ from streamseg.core.errors import EngineError
 from streamseg.core.files import write_whole
 from streamseg.core.hardware import versions_of
 from streamseg.engines.checkpoint import write_checkpoint
-from streamseg.export.built import Built, Order
+from streamseg.export.contract import Built, Order
 
 
 def build(order: Order, folder: Path) -> Built:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from streamseg.core.errors import EngineError, MissingExtra
 from streamseg.core.files import write_whole
 from streamseg.core.hardware import versions_of
-from streamseg.export.built import Built, Order
+from streamseg.export.contract import Built, Order
 
 if TYPE_CHECKING:
     import onnx

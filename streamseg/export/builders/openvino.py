@@ -11,13 +11,13 @@ from streamseg.backends.openvino.graph import build_model
 from streamseg.core.errors import EngineError
 from streamseg.core.hardware import versions_of
 from streamseg.export.builders.openvino_int8 import activation_ranges, quantise
-from streamseg.export.built import Built, Order
+from streamseg.export.contract import Built, Order
 
 HALF = ("fp16", "bf16")
 
 
 def build(order: Order, folder: Path) -> Built:
-    """Write an engine's files; see :class:`streamseg.export.built.Builder`.
+    """Write an engine's files; see :class:`streamseg.export.contract.Builder`.
 
     fp16 and bf16 store the weights in half precision, and compute in it where the processor does; where it
     does not, ``order.say`` is told. Scales are measured frame by frame, whatever the batch. Raises

@@ -10,7 +10,7 @@ import pytest
 from streamseg.benchmark.compare.bench import compare, lines
 from streamseg.benchmark.compare.spread import BETTER, SAME, UNCLEAR, WORSE
 from streamseg.core.errors import DataError
-from streamseg.strict_json import finite
+from streamseg.core.files import finite
 from tests.benchmark.compared import row, run, slower
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamseg.capture.rtsp_auth import Login
+from streamseg.capture.rtsp.connection import Login
 
 
 def fixed(monkeypatch: pytest.MonkeyPatch, value: str) -> None:

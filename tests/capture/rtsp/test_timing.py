@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from streamseg.capture.rtsp_timing import JUMP_NS, Promptness
+from streamseg.capture.rtsp.rtp import JUMP_NS, Promptness
 
 MS = 1_000_000
 START = 77_000 * MS

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import typer
 
-from streamseg.cli.bench import leaving
-from streamseg.cli.bench.leaving import leaves_at_once
+from streamseg.cli.bench import common as leaving
+from streamseg.cli.bench.common import leaves_at_once
 from streamseg.core.errors import EngineError
 
 BENCH = """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streamseg.cli.bench.options import listed
+from streamseg.cli.bench.common import listed
 from streamseg.core.errors import UsageError
 
 

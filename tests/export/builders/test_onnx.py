@@ -9,7 +9,7 @@ import pytest
 
 from streamseg.core.errors import EngineError
 from streamseg.export.builders.onnx import build, export_onnx
-from streamseg.export.built import Order
+from streamseg.export.contract import Order
 from streamseg.nets.inference import inference_net
 from tests.export.int8 import images, needs_modelopt
 from tests.nets.checkpoints import random_checkpoint

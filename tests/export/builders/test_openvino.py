@@ -14,7 +14,7 @@ from streamseg.core.types import InputSpec
 from streamseg.engines.checkpoint import Checkpoint
 from streamseg.engines.manifest import Manifest
 from streamseg.export.builders.openvino import build
-from streamseg.export.built import Built, Order
+from streamseg.export.contract import Built, Order
 from tests.export.openvino_nets import folded_weights, narrow_weights, noise, run_torch
 
 SPEC = InputSpec(32, 64, mean=0.5, std=0.25, threshold=0.5)

@@ -18,12 +18,11 @@ from streamseg.backends.tensorrt.backend import PLAN, TensorRTBackend
 from streamseg.core.errors import EngineError, MissingExtra
 from streamseg.engines.checkpoint import Checkpoint
 from streamseg.engines.manifest import Manifest
-from streamseg.export import tensorrt_onnx
 from streamseg.export.builders import tensorrt
-from streamseg.export.builders.tensorrt import build
-from streamseg.export.built import Order
+from streamseg.export.builders import tensorrt as tensorrt_onnx
+from streamseg.export.builders.tensorrt import build, plan_from_onnx
+from streamseg.export.contract import Order
 from streamseg.export.source import resolve
-from streamseg.export.tensorrt_onnx import plan_from_onnx
 from tests.backends.fake_tensorrt import FakeTensorRT, conv
 from tests.export.fake_torch_tensorrt import SIZE, Front, Parsing
 
