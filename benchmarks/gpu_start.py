@@ -25,7 +25,7 @@ import numpy as np
 
 from streamseg.benchmark.provenance import ROOT
 from streamseg.engines.manifest import FILE_NAME, Manifest, read_manifest
-from streamseg.export.contract import BUILDERS, Order
+from streamseg.export.contract import BUILDERS, BuildOrder
 from streamseg.export.source import resolve
 
 
@@ -105,7 +105,7 @@ def main(arguments: list[str]) -> None:
 def _build(asked: Asked, folder: Path) -> None:
     """The engine's files and a manifest, without the gate: what is measured is the building."""
     checkpoint = resolve(asked.net, asked.size)
-    built = import_module(BUILDERS[asked.backend]).build(Order(checkpoint, asked.precision), folder)
+    built = import_module(BUILDERS[asked.backend]).build(BuildOrder(checkpoint, asked.precision), folder)
     files = {file.name: sha256(file.read_bytes()).hexdigest() for file in folder.iterdir()}
     Manifest(
         name=f"{asked.net}-{asked.backend}-{asked.precision}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from streamseg.benchmark.results import table
+from streamseg.reporting.formatting import table
 
 HEAD = ("variant", "end to end ms", "p99", "frames/s", "x eager FP16", "device ms", "TFLOP/s")
 SHARES = ("of matrix rate", "of bandwidth", "found")

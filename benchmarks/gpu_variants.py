@@ -29,7 +29,7 @@ from streamseg.core.errors import StreamsegError
 from streamseg.core.types import Grey
 from streamseg.engines.checkpoint import Checkpoint
 from streamseg.engines.manifest import Manifest
-from streamseg.export.contract import BUILDERS, Order
+from streamseg.export.contract import BUILDERS, BuildOrder
 from streamseg.nets.inference import InferenceNet, inference_net
 from streamseg.phantom import render_still
 from streamseg.segmentation.preprocess import boxed, to_tensor
@@ -212,7 +212,7 @@ def _tensorrt(point: Point, name: str, precision: str) -> Variant:
     images = [boxed(frame, spec) for frame in phantoms(count, 1000)]
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        order = Order(checkpoint, precision, point.batch, images, "performance")
+        order = BuildOrder(checkpoint, precision, point.batch, images, "performance")
         built = import_module(BUILDERS["tensorrt"]).build(order, folder)
         files = {file.name: sha256(file.read_bytes()).hexdigest() for file in folder.iterdir()}
         manifest = Manifest(

@@ -21,7 +21,7 @@ import numpy as np
 from streamseg.benchmark.pipeline.clip import FrameSource
 from streamseg.benchmark.provenance import ROOT, machine_name
 from streamseg.cli import live_run
-from streamseg.cli.console import settle_in
+from streamseg.cli.console import limit_opencv_threads
 from streamseg.core.latency import Percentiles
 from streamseg.core.types import Backend, Frame, Grey, Image, Result, Roi
 from streamseg.core.view import View
@@ -85,20 +85,20 @@ class Throttled:
 
 def live_segmenter(backend: Backend) -> Segmenter:
     """Steady and warm, in a process that is set up as the live command does it."""
-    settle_in()
+    limit_opencv_threads()
     return live_run.live_segmenter(backend)
 
 
 class Listener:
     """A tap that hears nothing; to be built upon."""
 
-    def offered(self, frame: Frame, arrived_ns: int) -> None:
+    def on_frame(self, frame: Frame, arrived_ns: int) -> None:
         """A frame arrived."""
 
-    def segmented(self, result: Result) -> None:
+    def on_result(self, result: Result) -> None:
         """A frame was segmented."""
 
-    def displayed(self, view: View, shown_ns: int) -> None:
+    def on_view(self, view: View, shown_ns: int) -> None:
         """A view was displayed."""
 
     def close(self) -> None:
@@ -114,7 +114,7 @@ class OutlineTap(Listener):
         self._bands: list[Grey] = []
         self._last = -1
 
-    def displayed(self, view: View, shown_ns: int) -> None:
+    def on_view(self, view: View, shown_ns: int) -> None:
         if view.segmentation is None or view.frame is None or view.frame.index == self._last:
             return
         self._last = view.frame.index

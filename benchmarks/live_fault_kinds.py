@@ -16,9 +16,9 @@ from typing import Any
 from benchmarks.live_fault_account import Moments, account
 from benchmarks.live_fault_scene import Counter, DiscEngine, Feeder, Glass, Watchdog, picture, wait_for
 from streamseg.capture.live import CaptureOptions, open_live
-from streamseg.core.view import Tap
+from streamseg.core.view import RunObserver
 from streamseg.live import LiveOptions, LiveReport, run_live
-from streamseg.recording import Recording
+from streamseg.recording import Recorder
 from streamseg.segmentation.segmenter import Segmenter
 from tests.capture.v4l2.device import PATH, EmulatedDevice, Mode, emulated_device
 from tests.rtsp_server.proxy import Proxy
@@ -44,7 +44,7 @@ class Scene:
         self.folder = folder
         self.engine, self.glass, self.counter = DiscEngine(), Glass(), Counter()
         self.stop = threading.Event()
-        self.recording: Recording | None = None
+        self.recording: Recorder | None = None
 
 
 Act = Callable[[Scene], object]
@@ -185,7 +185,7 @@ def run_one(name: str, folder: Path) -> dict[str, Any]:
         address, options = _open(scene, fault, opened)
         found: list[Moments] = []
         script = threading.Thread(target=_play, args=(scene, fault, found), name="fault-script")
-        taps: list[Tap] = [scene.counter, *([scene.recording] if scene.recording else [])]
+        taps: list[RunObserver] = [scene.counter, *([scene.recording] if scene.recording else [])]
         live = LiveOptions(reconnect=True)
         scene.watchdog = Watchdog()
         opened.callback(scene.watchdog.close)
@@ -222,7 +222,7 @@ def _open(scene: Scene, fault: Fault, opened: ExitStack) -> tuple[str, CaptureOp
     if fault.from_start:
         scene.server.kill()
     if fault.kind == "disk":
-        scene.recording = Recording(scene.folder / "disk", header={}, full_frame=True, least_free=0)
+        scene.recording = Recorder(scene.folder / "disk", header={}, full_frame=True, least_free=0)
     return scene.proxy.url() if fault.kind == "proxy" else scene.server.url, CaptureOptions()
 
 

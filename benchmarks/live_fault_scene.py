@@ -23,7 +23,7 @@ from streamseg.backends import FakeBackend
 from streamseg.core.errors import EngineError
 from streamseg.core.types import Frame, Grey, Image, InputSpec, Result, Segmentation, State, Tensor
 from streamseg.core.view import Command, View
-from streamseg.render.live.painter import lapsed
+from streamseg.render.live.painter import without_expired_outline
 from tests.rtsp_server import barcode
 from tests.rtsp_server.server import Server
 
@@ -135,14 +135,14 @@ class Glass:
 
     def show(self, view: View) -> None:
         began_ns = time.monotonic_ns()
-        view = lapsed(view, began_ns + self._lead_ns)
+        view = without_expired_outline(view, began_ns + self._lead_ns)
         time.sleep(self.put_s)
         self._lead_ns = time.monotonic_ns() - began_ns
         self._put(view)
 
     def poll(self) -> list[Command]:
         if self._view is not None:
-            now = lapsed(self._view, time.monotonic_ns())
+            now = without_expired_outline(self._view, time.monotonic_ns())
             if now is not self._view:
                 self._put(now)
         return []
@@ -182,10 +182,10 @@ class Counter(Listener):
         self.offered_ns: list[int] = []
         self.segmented_ns: list[int] = []
 
-    def offered(self, frame: Frame, arrived_ns: int) -> None:
+    def on_frame(self, frame: Frame, arrived_ns: int) -> None:
         self.offered_ns.append(arrived_ns)
 
-    def segmented(self, result: Result) -> None:
+    def on_result(self, result: Result) -> None:
         self.segmented_ns.append(time.monotonic_ns())
 
 

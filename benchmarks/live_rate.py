@@ -51,7 +51,7 @@ from streamseg.backends import load_backend
 from streamseg.benchmark.provenance import provenance
 from streamseg.capture.paced import PacedSource
 from streamseg.core.types import Frame, Grey, Result
-from streamseg.core.view import Display, Tap
+from streamseg.core.view import Display, RunObserver
 from streamseg.live import LiveOptions, run_live
 from streamseg.render.live.painter import LiveStyle, compose_live
 from streamseg.segmentation.segmenter import Segmenter
@@ -60,7 +60,7 @@ from tests.display.desktops import open_desktop
 WARM_S = 1.0
 GOAL_LOOP, GOAL_WEB = 0.85, 0.90
 
-Outputs = tuple[list[Display], list[Tap]]
+Outputs = tuple[list[Display], list[RunObserver]]
 Block = Callable[[], "Rate"]
 
 
@@ -81,7 +81,7 @@ class Meter(Listener):
         self._begin_ns = time.monotonic_ns() + round(WARM_S * 1e9)
         self._end_ns = self._begin_ns + round(seconds * 1e9)
 
-    def segmented(self, result: Result) -> None:
+    def on_result(self, result: Result) -> None:
         now_ns = time.monotonic_ns()
         if not self._begin_ns <= now_ns or self.after:
             return
@@ -212,11 +212,11 @@ def window(opened: ExitStack) -> Outputs:
 
 def recording(opened: ExitStack) -> Outputs:
     """A recording as the live command makes it."""
-    from streamseg.recording import Recording
+    from streamseg.recording import Recorder
 
     folder = opened.enter_context(tempfile.TemporaryDirectory(prefix="streamseg-rate-"))
     style = LiveStyle()
-    return [], [Recording(Path(folder), header={}, compose=lambda view: compose_live(view, None, style))]
+    return [], [Recorder(Path(folder), header={}, compose=lambda view: compose_live(view, None, style))]
 
 
 def measure(timed: dict[str, Block], options: argparse.Namespace) -> dict[str, list[Rate]]:

@@ -97,15 +97,15 @@ class Chronicle(Listener):
         self._sampler = threading.Thread(target=self._sample, name="soak-sampler", daemon=True)
         self._sampler.start()
 
-    def offered(self, frame: Frame, arrived_ns: int) -> None:
+    def on_frame(self, frame: Frame, arrived_ns: int) -> None:
         self.decoding.append(arrived_ns - frame.captured_ns)
 
-    def segmented(self, result: Result) -> None:
+    def on_result(self, result: Result) -> None:
         # Where the display was faster, what it knows counts.
         if not self._moments[result.frame.index]:
             self._note(result.frame, time.monotonic_ns())
 
-    def displayed(self, view: View, shown_ns: int) -> None:
+    def on_view(self, view: View, shown_ns: int) -> None:
         if view.segmentation is not None and view.frame is not None and view.frame.index != self._last:
             self._last = view.frame.index
             self._note(view.frame, shown_ns)

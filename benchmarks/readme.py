@@ -20,15 +20,11 @@ from pathlib import Path
 from streamseg.benchmark.provenance import ROOT
 from streamseg.benchmark.report.origin import remarks
 from streamseg.benchmark.report.reading import (
-    UNKNOWN,
     budget_of,
     by_net,
-    count,
     engine_of,
-    figure,
     machine,
     number,
-    percent,
     size,
     spread,
     text,
@@ -44,11 +40,11 @@ from streamseg.benchmark.report.tables import (
     reasons,
     yes_or_no,
 )
-from streamseg.benchmark.results import table
 from streamseg.benchmark.rows import BENCHES, Row, read_rows
 from streamseg.core.errors import DataError, StreamsegError, UsageError
 from streamseg.core.files import write_whole
 from streamseg.reporting.document import Table
+from streamseg.reporting.formatting import UNKNOWN, count, figure, percent, table
 
 BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
 NAME = re.compile(rf"(\d{{4}}-\d\d-\d\d)-(.+)-bench-({'|'.join(BENCHES)})\.json")

@@ -41,8 +41,9 @@ import cv2
 from streamseg.backends.loading import RUNNERS
 from streamseg.benchmark.measure import Spread
 from streamseg.benchmark.provenance import ROOT, Bystanders, machine_name, provenance
-from streamseg.benchmark.results import table, write_result
+from streamseg.benchmark.results import write_result
 from streamseg.phantom import render_still
+from streamseg.reporting.formatting import table
 
 SHIPPED, EAGER, COMMAND = "shipped", "eager", "replay"
 PACKAGES = ("torch", "openvino", "nncf", "onnxruntime", "numpy", "opencv-python")

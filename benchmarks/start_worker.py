@@ -20,14 +20,14 @@ def main() -> None:
     from importlib import import_module
 
     from streamseg.capture import open_source
-    from streamseg.cli.console import settle_in
+    from streamseg.cli.console import limit_opencv_threads
     from streamseg.cli.engine import load_engine
     from streamseg.segmentation.segmenter import Segmenter
 
     for module in modules.split(","):
         import_module(module)
     imported_ns = time.monotonic_ns()
-    settle_in()
+    limit_opencv_threads()
     backend = load_engine(engine or None, throughput=True)
     loaded_ns = time.monotonic_ns()
     with open_source(image) as source:

@@ -26,7 +26,7 @@ import torch
 from torch import nn
 
 from streamseg.benchmark.peers.nets import basic_unet, dyn_unet
-from streamseg.cli.train import parse_size
+from streamseg.cli.train import parse_height_width
 from streamseg.core.types import InputSpec
 from streamseg.datasets import Dataset, open_dataset
 from streamseg.datasets.split import last_block
@@ -37,11 +37,11 @@ from streamseg.segmentation.segmenter import Segmenter
 from streamseg.training.config import RECIPES, TrainConfig, recipe
 from streamseg.training.data import cache_samples, phantom_samples
 from streamseg.training.devices import make_fabric
-from streamseg.training.run_folder import Finished, Watch
+from streamseg.training.run_folder import TrainingCallbacks, TrainingOutcome
 from streamseg.training.trainer import fit
 
 PHANTOM_SEED = 1_000_000
-LADDER = ("loss", "strength", "vessel_weight", "average", "phantom_batch")
+RETRY_DELAYS_S = ("loss", "strength", "vessel_weight", "average", "phantom_batch")
 """Parts of the recipe ``best`` in the order in which they are added."""
 
 
@@ -71,7 +71,7 @@ def ladder(base: dict[str, Any]) -> dict[str, TrainConfig]:
     best = {**RECIPES["best"], "phantom_batch": 2}
     changes = {**base, **{name: best[name] for name in ("learning_rate", "schedule", "weight_decay")}}
     steps = {"paper": recipe("paper", **base), "best's rate": recipe("paper", **changes)}
-    for name in LADDER:
+    for name in RETRY_DELAYS_S:
         changes[name] = best[name]
         steps[f"+ {name} {best[name]}"] = recipe("paper", **changes)
     return steps
@@ -88,10 +88,12 @@ def run(
         phantom = cache_samples(phantom_samples(options.phantoms, seed=PHANTOM_SEED), config.spec)
     torch.manual_seed(config.seed)
     net = None if make is None else make(config.outputs)
-    watch = Watch(on_epoch=lambda line: print(name, line, flush=True))
+    watch = TrainingCallbacks(on_epoch=lambda line: print(name, line, flush=True))
     folder = options.out / "".join(c if c.isalnum() else "-" for c in name)
     fabric = make_fabric(options.device)
-    done: Finished = fit(config, cache, fold, folder, phantom=phantom, net=net, fabric=fabric, watch=watch)
+    done: TrainingOutcome = fit(
+        config, cache, fold, folder, phantom=phantom, net=net, fabric=fabric, watch=watch
+    )
     segmenter = Segmenter(NetBackend(done.net.cpu().eval(), config.spec), None)
     dice = [count.dice for _, count in confusions(data.part(fold.validation), segmenter)]
     low, high = bootstrap_interval(dice)
@@ -136,7 +138,7 @@ def main() -> None:
     parser.add_argument("--nets", nargs="+", default=["improved_unet", *PEERS])
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
-    height, width = parse_size(options.size)
+    height, width = parse_height_width(options.size)
     base: dict[str, Any] = {"height": height, "width": width, "epochs": options.epochs, "batch": 8}
     data = open_dataset(options.data)
     plan: dict[str, tuple[TrainConfig, Callable[[int], nn.Module] | None]]

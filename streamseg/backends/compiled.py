@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from streamseg.backends.cuda.backend import OnDevice
+from streamseg.backends.cuda.backend import CudaBackend
 from streamseg.core.errors import EngineError, MissingExtra
 from streamseg.core.hardware import thread_count
 from streamseg.engines.checkpoint import Checkpoint
@@ -34,7 +34,7 @@ PRECISIONS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 """torch's type of each precision that this back end computes in."""
 
 
-class CompiledBackend(OnDevice):
+class CompiledBackend(CudaBackend):
     """A net compiled by torch. Its layers' types are those of their results in the compiled graph."""
 
     def __init__(

@@ -10,7 +10,7 @@ from typing import Protocol
 from streamseg.core.errors import EngineError, EngineMisfit, StreamsegError, UsageError
 from streamseg.core.types import Backend
 from streamseg.engines.checkpoint import Checkpoint, read_checkpoint
-from streamseg.engines.compatibility import export_command, misfits
+from streamseg.engines.compatibility import export_command, incompatibilities
 from streamseg.engines.manifest import FILE_NAME, Manifest, ReadManifest, altered, read_unchecked
 from streamseg.engines.selection import candidates
 from streamseg.engines.store import EngineStore
@@ -192,7 +192,7 @@ def _load_found(
         raise UsageError(
             f"engine {folder} runs on {manifest.backend}, not on {backend}; leave the back end out"
         )
-    if reasons := misfits(manifest):
+    if reasons := incompatibilities(manifest):
         raise EngineMisfit(manifest.name, reasons, export_command(manifest))
     if not found.sealed:
         raise altered(folder)

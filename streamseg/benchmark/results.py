@@ -11,22 +11,6 @@ from streamseg.core.errors import DataError
 from streamseg.core.files import write_whole
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
-    """Lines of a Markdown table. None is a dash; floats get three significant digits, large ones none after
-    the point."""
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return lines + ["| " + " | ".join(_cell(cell) for cell in row) + " |" for row in rows]
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return "-"
-    if not isinstance(value, float):
-        return str(value)
-    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2 if abs(value) >= 1 else 3
-    return f"{value:.{digits}f}"
-
-
 def write_result(stem: Path, result: Mapping[str, Any], lines: Sequence[str]) -> tuple[Path, Path]:
     """Write ``stem``.json and ``stem``.md, each whole or as it was before; their paths. Raises SinkError."""
     paths = stem.with_name(stem.name + ".json"), stem.with_name(stem.name + ".md")

@@ -61,8 +61,3 @@ def check_start(start_seconds: float) -> None:
     """Raise UsageError unless the start is a time that a recording can have: finite, 0 or more."""
     if not (math.isfinite(start_seconds) and start_seconds >= 0):
         raise UsageError(f"cannot start at {start_seconds} s; give 0 or more seconds")
-
-
-def counted(number: int, what: str) -> str:
-    """``1 frame``, ``2 frames``: for messages."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"

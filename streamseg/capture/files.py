@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
-from streamseg.core.errors import SourceError, UsageError
+from streamseg.core.errors import SourceError, UsageError, one_line
+from streamseg.core.files import natural_key
 
 # GIF counts as video, since it may move.
 IMAGE_SUFFIXES = frozenset(
@@ -56,13 +56,6 @@ def check_readable(path: Path) -> None:
         raise SourceError(f"cannot read {path}: {one_line(error)}; check the path and the disk") from error
 
 
-def natural_key(path: Path) -> tuple[list[tuple[int, int, str]], str]:
-    """Sort key that puts ``f2.png`` before ``f10.png``."""
-    parts = re.split(r"(\d+)", path.name.casefold())
-    # Every part becomes a triple of one type, so that numbers and text never meet in a comparison.
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts], path.name
-
-
 def visible_files(folder: Path) -> list[Path]:
     """Files of a folder in natural order, without hidden ones. Raises SourceError."""
     try:
@@ -111,9 +104,3 @@ def _head(path: Path, length: int) -> bytes:
             return file.read(length)
     except OSError:
         return b""
-
-
-def one_line(error: BaseException) -> str:
-    """What an exception says, on one line and without the path that Python and FFmpeg append."""
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(str(text).split())

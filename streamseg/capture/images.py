@@ -18,10 +18,11 @@ import numpy.typing as npt
 from PIL import Image as Pillow
 from PIL import ImageOps, ImageSequence, UnidentifiedImageError
 
-from streamseg.capture.base import RecordedSource, check_start, counted
-from streamseg.capture.files import check_readable, one_line
-from streamseg.core.errors import SourceError, StreamsegError, UsageError
+from streamseg.capture.base import RecordedSource, check_start
+from streamseg.capture.files import check_readable
+from streamseg.core.errors import SourceError, StreamsegError, UsageError, one_line
 from streamseg.core.types import Frame, Image, SourceInfo
+from streamseg.reporting.formatting import counted
 
 
 class ImageSource(RecordedSource):

@@ -74,7 +74,7 @@ def open_live(uri: str, options: CaptureOptions | None = None) -> Source:
     return PacedSource(source)
 
 
-def parse_size(text: str | None) -> tuple[int, int] | None:
+def parse_width_height(text: str | None) -> tuple[int, int] | None:
     """Read ``1280x720`` as (width, height); None stays None. Raises UsageError."""
     if text is None:
         return None

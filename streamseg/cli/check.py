@@ -95,10 +95,10 @@ class Findings:
         """Counts, and the names of near-identical and of contradicting images."""
         import numpy as np
 
-        from streamseg.datasets.near_duplicates import HEIGHT, WIDTH, find_twins
+        from streamseg.datasets.near_duplicates import HEIGHT, WIDTH, find_near_duplicates
 
         shape = (len(self.names), HEIGHT, WIDTH)
-        twins = find_twins(
+        twins = find_near_duplicates(
             np.array(self.pictures, np.uint8).reshape(shape), np.array(self.masks, np.uint8).reshape(shape)
         )
         return {

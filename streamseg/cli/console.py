@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def settle_in() -> None:
+def limit_opencv_threads() -> None:
     """Leave the cores to the net: OpenCV works in the thread that calls it.
 
     Spreading a resize of half a millisecond over all cores makes the net's threads there wait for each other:

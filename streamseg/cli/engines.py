@@ -150,7 +150,7 @@ def _named(store: EngineStore, name: str) -> Path:
 def _row(folder: Path) -> dict[str, Any]:
     """What the list says of an engine; of one whose manifest cannot be read its name and why."""
     from streamseg.core.errors import EngineError
-    from streamseg.engines.compatibility import misfits
+    from streamseg.engines.compatibility import incompatibilities
     from streamseg.engines.maintenance import folder_bytes
     from streamseg.engines.manifest import read_unchecked
 
@@ -158,9 +158,9 @@ def _row(folder: Path) -> dict[str, Any]:
     try:
         found = read_unchecked(folder)
     except EngineError as error:
-        return row | {"error": str(error), "misfits": []}
+        return row | {"error": str(error), "incompatibilities": []}
     manifest = found.manifest
-    reasons = misfits(manifest)
+    reasons = incompatibilities(manifest)
     return row | {
         "net": manifest.net,
         "backend": manifest.backend,
@@ -174,7 +174,7 @@ def _row(folder: Path) -> dict[str, Any]:
         "ms": manifest.speed.get("ms"),
         "ratio": manifest.speed.get("ratio"),
         "fits": not reasons,
-        "misfits": reasons,
+        "incompatibilities": reasons,
         "built": manifest.built.get("date"),
         "error": None if found.sealed else "its manifest was altered after it was written",
     }
@@ -202,7 +202,7 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
         console.print(table)
     print("\n".join(line.rstrip() for line in drawn.get().splitlines() if line.strip()))
     for row in rows:
-        if row["error"] or row["misfits"]:
+        if row["error"] or row["incompatibilities"]:
             print(f"{row['name']}: {row['error'] or '; '.join(row['misfits'])}")
 
 
@@ -217,7 +217,7 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
         "DAMAGED" if row["error"] else gate if row["trained"] else "UNTRAINED",
         _number(row["ms"], 1),
         _number(row["ratio"], 2),
-        "no" if row["misfits"] else "yes",
+        "no" if row["incompatibilities"] else "yes",
         size,
         str(row["built"] or ""),
     ]
@@ -236,18 +236,18 @@ def _number(value: object, digits: int) -> str:
 
 
 def _verdict(store: EngineStore, folder: Path) -> dict[str, Any]:
-    from streamseg.engines.compatibility import misfits
+    from streamseg.engines.compatibility import incompatibilities
     from streamseg.engines.manifest import read_unchecked
 
     problems = store.verify(folder)
-    reasons = [] if problems else misfits(read_unchecked(folder).manifest)
-    return {"name": folder.name, "path": str(folder), "problems": problems, "misfits": reasons}
+    reasons = [] if problems else incompatibilities(read_unchecked(folder).manifest)
+    return {"name": folder.name, "path": str(folder), "problems": problems, "incompatibilities": reasons}
 
 
 def _print_verdict(one: Mapping[str, Any]) -> None:
     if one["problems"]:
         print(f"DAMAGED  {one['name']}: {'; '.join(one['problems'])}")
-    elif one["misfits"]:
+    elif one["incompatibilities"]:
         print(f"good     {one['name']} (but does not fit this machine: {'; '.join(one['misfits'])})")
     else:
         print(f"good     {one['name']}")

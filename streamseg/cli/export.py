@@ -76,12 +76,12 @@ def export(
     any other by --engine. The store is engines/ of a checkout, else the user's cache folder;
     STREAMSEG_ENGINES overrides.
     """
-    from streamseg.cli.train import parse_size
+    from streamseg.cli.train import parse_height_width
     from streamseg.engines.store import EngineStore
     from streamseg.export.build import export as build
     from streamseg.export.contract import Request
 
-    shape = None if size is None else parse_size(size)
+    shape = None if size is None else parse_height_width(size)
     request = Request(source, backend, precision, shape, batch, data, recipe, better, force)
     found = build(request, EngineStore(), Reporter())
     manifest = found.manifest

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from streamseg.cli.console import say, stderr_console
 
 if TYPE_CHECKING:
-    from streamseg.cli.replay_clip import ClipRun
+    from streamseg.cli.replay_clip import ClipReport
     from streamseg.core.latency import Percentiles
 
 
-def show_run(run: ClipRun) -> None:
+def show_run(run: ClipReport) -> None:
     """Print one clip's figures. Nothing for a clip that broke before its first frame."""
     if run.stages:
         stages = {**run.stages, **({"age": run.age} if run.age else {})}

@@ -82,7 +82,7 @@ def live(
     Always the newest frame; an outline is only ever shown on the frame that it was computed from, and no
     longer than the age budget. Research software, not a medical device.
     """
-    from streamseg.cli.live_run import Session, run, set_up
+    from streamseg.cli.live_run import RunRequest, run, set_up
 
     given = {
         "source": source,
@@ -103,5 +103,5 @@ def live(
         "port": port,
     }
     setup = set_up(given, profile=profile, save_as=save_profile)
-    session = Session(seconds, record, records, token, snapshots, force, profile or save_profile)
+    session = RunRequest(seconds, record, records, token, snapshots, force, profile or save_profile)
     run(setup, session, as_json=as_json)

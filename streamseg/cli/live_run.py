@@ -13,9 +13,9 @@ import numpy as np
 import typer
 
 from streamseg.capture import open_source
-from streamseg.capture.live import CaptureOptions, is_live, open_live, parse_rate, parse_size
+from streamseg.capture.live import CaptureOptions, is_live, open_live, parse_rate, parse_width_height
 from streamseg.capture.rtsp.address import masked, without_credentials
-from streamseg.cli.console import Stop, print_json, say, settle_in, stop_on_signals
+from streamseg.cli.console import Stop, limit_opencv_threads, print_json, say, stop_on_signals
 from streamseg.cli.engine import load_engine
 from streamseg.cli.latency_table import show_latencies
 from streamseg.cli.replay_clip import ReplayOptions, choose_roi
@@ -23,19 +23,19 @@ from streamseg.cli.replay_outputs import check_outputs
 from streamseg.core.errors import UsageError
 from streamseg.core.types import Backend, Roi
 from streamseg.live import LiveOptions, LiveReport, run_live
-from streamseg.live.config import Setup, from_values, load_profile, save_profile
+from streamseg.live.config import LiveConfig, from_values, load_profile, save_profile
 from streamseg.segmentation.segmenter import Segmenter
 
 if TYPE_CHECKING:
-    from streamseg.core.view import Display, Tap
-    from streamseg.recording import RecordSwitch
+    from streamseg.core.view import Display, RunObserver
+    from streamseg.recording import RecorderToggle
 
 RECORDINGS = Path("recordings")
 """Where the window's key r records to without --record."""
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class RunRequest:
     """What belongs to this one run, and to no profile."""
 
     seconds: float | None
@@ -47,9 +47,9 @@ class Session:
     profile: str | None
 
 
-def set_up(given: Mapping[str, Any], *, profile: str | None, save_as: str | None) -> Setup:
+def set_up(given: Mapping[str, Any], *, profile: str | None, save_as: str | None) -> LiveConfig:
     """The profile's settings, replaced by those given on the command line; saved where asked for."""
-    base = load_profile(profile) if profile else Setup()
+    base = load_profile(profile) if profile else LiveConfig()
     chosen = {name: value for name, value in given.items() if value is not None}
     setup = from_values({**{k: v for k, v in asdict(base).items() if v is not None}, **chosen})
     if setup.source is None:
@@ -72,9 +72,9 @@ def _without_login(source: str) -> str:
     return bare
 
 
-def run(setup: Setup, session: Session, *, as_json: bool) -> None:
+def run(setup: LiveConfig, session: RunRequest, *, as_json: bool) -> None:
     """The whole run. Raises what ended it; typer.Exit after a signal."""
-    settle_in()
+    limit_opencv_threads()
     source = setup.source or ""
     options = LiveOptions(
         age_budget_s=setup.age_budget_ms / 1e3,
@@ -108,7 +108,7 @@ def run(setup: Setup, session: Session, *, as_json: bool) -> None:
     _conclude(report, setup, backend, stop, as_json=as_json)
 
 
-def _check_records(session: Session, source: str) -> None:
+def _check_records(session: RunRequest, source: str) -> None:
     if session.records is None:
         return
     if session.records.suffix.lower() != ".jsonl":
@@ -116,23 +116,23 @@ def _check_records(session: Session, source: str) -> None:
     check_outputs([session.records], [] if is_live(source) else [source], force=session.force)
 
 
-def _name(setup: Setup) -> str:
+def _name(setup: LiveConfig) -> str:
     """The source for records and people: no credentials, and no folders, which may name a patient."""
     source = setup.source or ""
     return masked(source) if is_live(source) or source.startswith("phantom:") else Path(source).name
 
 
-def _capture_options(setup: Setup) -> CaptureOptions:
+def _capture_options(setup: LiveConfig) -> CaptureOptions:
     return CaptureOptions(
         transport=setup.transport,
-        size=parse_size(setup.size),
+        size=parse_width_height(setup.size),
         rate=parse_rate(setup.rate),
         pixel_format=setup.pixel_format,
         pace=setup.pace,
     )
 
 
-def _with_region(options: LiveOptions, setup: Setup) -> LiveOptions:
+def _with_region(options: LiveOptions, setup: LiveConfig) -> LiveOptions:
     """The ROI that is given, or that a recording knows or shows; of a live source it is looked for later."""
     source = setup.source or ""
     if setup.roi not in ("auto", "none"):
@@ -147,7 +147,7 @@ def _with_region(options: LiveOptions, setup: Setup) -> LiveOptions:
     return replace(options, roi=choose_roi(source, info, ReplayOptions())[0])
 
 
-def _open_displays(setup: Setup, session: Session, opened: ExitStack) -> list[Display]:
+def _open_displays(setup: LiveConfig, session: RunRequest, opened: ExitStack) -> list[Display]:
     from streamseg.render.live.painter import LiveStyle
 
     displays: list[Display] = []
@@ -179,10 +179,10 @@ def _open_displays(setup: Setup, session: Session, opened: ExitStack) -> list[Di
 
 
 def _open_taps(
-    setup: Setup, session: Session, backend: Backend, opened: ExitStack
-) -> tuple[RecordSwitch, list[Tap]]:
+    setup: LiveConfig, session: RunRequest, backend: Backend, opened: ExitStack
+) -> tuple[RecorderToggle, list[RunObserver]]:
     """Records, and what records the run: at once with --record, else when somebody asks for it."""
-    from streamseg.recording import LiveRecords, Recording, RecordSwitch
+    from streamseg.recording import LiveRecords, Recorder, RecorderToggle
     from streamseg.render.live.painter import LiveStyle, compose_live
 
     header = {
@@ -192,14 +192,14 @@ def _open_taps(
         "setup": {**asdict(setup), "source": _name(setup)},
         "age_budget_ms": setup.age_budget_ms,
     }
-    taps: list[Tap] = []
+    taps: list[RunObserver] = []
     if session.records is not None:
         taps.append(LiveRecords(session.records, header=header, force=session.force, say=say))
         opened.callback(taps[0].close)
     style = LiveStyle(opacity=setup.opacity, full_frame=setup.full_frame)
 
-    def record() -> Recording:
-        return Recording(
+    def record() -> Recorder:
+        return Recorder(
             session.record or RECORDINGS,
             header=header,
             full_frame=setup.full_frame,
@@ -207,7 +207,7 @@ def _open_taps(
             compose=lambda view: compose_live(view, None, style),
         )
 
-    switch = RecordSwitch(record, say=say)
+    switch = RecorderToggle(record, say=say)
     opened.callback(switch.close)
     if session.record is not None:
         switch.start()
@@ -216,16 +216,16 @@ def _open_taps(
 
 def live_segmenter(backend: Backend) -> Segmenter:
     """With steady outlines, and warm: the first frame must not wait for what is done but once."""
-    from streamseg.segmentation.temporal_filter import Steady
+    from streamseg.segmentation.temporal_filter import TemporalFilter
 
     spec = backend.spec
-    segmenter = Segmenter(backend, steady=Steady())
+    segmenter = Segmenter(backend, steady=TemporalFilter())
     for _ in range(3):
         segmenter.infer(np.zeros((1, 1, spec.height, spec.width), np.float32))
     return segmenter
 
 
-def _conclude(report: LiveReport, setup: Setup, backend: Backend, stop: Stop, *, as_json: bool) -> None:
+def _conclude(report: LiveReport, setup: LiveConfig, backend: Backend, stop: Stop, *, as_json: bool) -> None:
     _show_report(report)
     if as_json:
         print_json(

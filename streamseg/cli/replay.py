@@ -13,7 +13,7 @@ from streamseg.cli.engine import load_engine
 from streamseg.cli.options import EngineOption, ForceOption, JsonOption
 
 if TYPE_CHECKING:
-    from streamseg.cli.replay_clip import ClipRun, ReplayOptions
+    from streamseg.cli.replay_clip import ClipReport, ReplayOptions
     from streamseg.core.types import Backend
 
 
@@ -77,7 +77,7 @@ def replay(
         repeat(source, engine=engine, start_seconds=start, as_json=as_json)
         return
     from streamseg.capture import list_clips
-    from streamseg.cli.console import settle_in
+    from streamseg.cli.console import limit_opencv_threads
     from streamseg.cli.replay_clip import ReplayOptions
     from streamseg.cli.replay_outputs import check_outputs, plan_outputs
     from streamseg.core.errors import UsageError
@@ -92,7 +92,7 @@ def replay(
     folder = clips != [source]
     plan = plan_outputs(clips, folder=folder, video=out, records=records or [])
     check_outputs(list(chain.from_iterable(plan)), clips, force=force)
-    settle_in()
+    limit_opencv_threads()
     backend = load_engine(engine, throughput=True)
     try:
         with stop_on_signals() as stop:
@@ -107,7 +107,7 @@ def replay(
 
 def _run_all(
     clips: list[str], plan: list[list[Path]], backend: Backend, options: ReplayOptions, stop: Stop
-) -> list[ClipRun]:
+) -> list[ClipReport]:
     """Replay clip after clip; one that fails is reported and does not keep the others from their turn."""
     from streamseg.cli.latency_table import show_run
     from streamseg.cli.replay_clip import run_clip
@@ -124,7 +124,7 @@ def _run_all(
     return runs
 
 
-def _summary(source: str, runs: list[ClipRun]) -> dict[str, Any]:
+def _summary(source: str, runs: list[ClipReport]) -> dict[str, Any]:
     """One object for a folder of clips: the sums, and each clip's own object."""
     frames, seconds = sum(run.frames for run in runs), sum(run.seconds for run in runs)
     failed = [run.source for run in runs if run.error is not None]
@@ -139,7 +139,7 @@ def _summary(source: str, runs: list[ClipRun]) -> dict[str, Any]:
     }
 
 
-def _conclude(runs: list[ClipRun], folder: bool, stop: Stop) -> None:
+def _conclude(runs: list[ClipReport], folder: bool, stop: Stop) -> None:
     """Leave with the exit code that fits: of the error, else of the signal, else 0."""
     from streamseg.core.errors import StreamsegError
 

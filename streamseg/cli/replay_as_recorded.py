@@ -43,12 +43,12 @@ def repeat(uri: str, *, engine: str | None, start_seconds: float, as_json: bool)
 
     Raises UsageError for what is no recording, and whatever ended the run; typer.Exit after a signal.
     """
-    from streamseg.cli.console import settle_in
+    from streamseg.cli.console import limit_opencv_threads
     from streamseg.cli.live_run import leave, live_segmenter
 
-    settle_in()
+    limit_opencv_threads()
     source = _open(uri, start_seconds)
-    then = _Then.of(source)
+    then = _RecordedRun.of(source)
     options = LiveOptions(age_budget_s=_budget_ms(source.recorded.header) / 1e3, roi=_region(source.info))
     paced = PacedSource(source, arrivals_ns=[frame.arrived_ns for frame in source.planned])
     with stop_on_signals() as stop, paced:
@@ -90,7 +90,7 @@ def _region(info: SourceInfo) -> Roi | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Then:
+class _RecordedRun:
     """What the recorded run did while the frames came that are offered again."""
 
     offered: int
@@ -101,7 +101,7 @@ class _Then:
     states: Mapping[str, float]
 
     @classmethod
-    def of(cls, source: RecordingSource) -> _Then:
+    def of(cls, source: RecordingSource) -> _RecordedRun:
         recorded: Recorded = source.recorded
         first, last = source.planned[0].arrived_ns, source.planned[-1].arrived_ns
         offered = [frame for frame in recorded.offered if first <= frame.arrived_ns <= last]
@@ -125,7 +125,7 @@ class _Then:
         }
 
 
-def _show(report: LiveReport, then: _Then) -> None:
+def _show(report: LiveReport, then: _RecordedRun) -> None:
     """Then and now side by side, for people, on stderr."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table

@@ -48,7 +48,7 @@ class Output:
 
 
 @dataclass(slots=True)
-class ClipRun:
+class ClipReport:
     """What became of one clip."""
 
     source: str
@@ -92,9 +92,11 @@ class ClipRun:
         }
 
 
-def run_clip(uri: str, outputs: list[Path], backend: Backend, options: ReplayOptions, stop: Stop) -> ClipRun:
+def run_clip(
+    uri: str, outputs: list[Path], backend: Backend, options: ReplayOptions, stop: Stop
+) -> ClipReport:
     """Replay one clip into its outputs. Errors of ours end up in the answer, with what was done before."""
-    run = ClipRun(source=uri)
+    run = ClipReport(source=uri)
     try:
         _replay_into(run, uri, outputs, backend, options, stop)
     except StreamsegError as error:
@@ -103,7 +105,7 @@ def run_clip(uri: str, outputs: list[Path], backend: Backend, options: ReplayOpt
 
 
 def _replay_into(
-    run: ClipRun, uri: str, outputs: list[Path], backend: Backend, options: ReplayOptions, stop: Stop
+    run: ClipReport, uri: str, outputs: list[Path], backend: Backend, options: ReplayOptions, stop: Stop
 ) -> None:
     with open_source(uri, start_seconds=options.start_seconds) as source:
         run.source = source.info.name
@@ -117,7 +119,7 @@ def _replay_into(
 
 
 def _open_sinks(
-    run: ClipRun,
+    run: ClipReport,
     outputs: list[Path],
     backend: Backend,
     info: SourceInfo,
@@ -137,7 +139,9 @@ def _open_sinks(
         run.sinks.append((path, sink))
 
 
-def _segment_all(run: ClipRun, source: Source, backend: Backend, options: ReplayOptions, stop: Stop) -> None:
+def _segment_all(
+    run: ClipReport, source: Source, backend: Backend, options: ReplayOptions, stop: Stop
+) -> None:
     info = source.info
     total = min((n for n in (info.frame_count, options.max_frames) if n), default=None)
     with Progress(info.name, total) as progress:

@@ -43,16 +43,16 @@ def reproduce(
     Writes report.html, report.md and result.json. Stopped or killed at any moment, the same call goes on, and
     what is done costs nothing. The report is written anew after every run and says what is missing.
     """
-    from streamseg.cli.train import parse_size
+    from streamseg.cli.train import parse_height_width
     from streamseg.core.errors import UsageError
     from streamseg.reproduction.data import data_name, gather
     from streamseg.reproduction.plan import Plan, check_settings, record
     from streamseg.reproduction.report import write_report
-    from streamseg.reproduction.runs import Follow, Replication
+    from streamseg.reproduction.runs import Replication, ReplicationCallbacks
     from streamseg.training.config import recipe as take_recipe
     from streamseg.training.devices import make_fabric
 
-    height, width = parse_size(size) if size else (None, None)
+    height, width = parse_height_width(size) if size else (None, None)
     changes = {"height": height, "width": width, "epochs": epochs, "batch": batch, "learning_rate": rate}
     config = take_recipe(recipe, **changes, seed=seed)
     fabric = make_fabric(device, config.precision)
@@ -66,7 +66,9 @@ def reproduce(
         material = gather(data, plan, out, say=progress.say, advance=progress.advance)
     record(plan, out, material.facts)
     with stop_on_signals() as stop, _Display(plan) as display:
-        follow = Follow(display.step, display.epoch, lambda: write_report(out), lambda: bool(stop))
+        follow = ReplicationCallbacks(
+            display.step, display.epoch, lambda: write_report(out), lambda: bool(stop)
+        )
         Replication(plan, material, out, fabric, follow).run_all()
     result = write_report(out, export=None if stop else export)
     if stop:

@@ -57,7 +57,7 @@ def train(
 
     if net not in NETS:
         build_net(net)  # says which there are
-    height, width = parse_size(size) if size else (None, None)
+    height, width = parse_height_width(size) if size else (None, None)
     config = take_recipe(
         recipe,
         net=net,
@@ -94,9 +94,9 @@ def _run(
     from streamseg.cli.console import Progress, say, stop_on_signals
     from streamseg.datasets.split import last_block
     from streamseg.engines.checkpoint import read_checkpoint
-    from streamseg.training.data import cache_samples, open_training_data, phantom_samples, twins_of
+    from streamseg.training.data import cache_samples, near_duplicates_of, open_training_data, phantom_samples
     from streamseg.training.devices import make_fabric
-    from streamseg.training.run_folder import Watch
+    from streamseg.training.run_folder import TrainingCallbacks
     from streamseg.training.trainer import fit
 
     begin = read_checkpoint(start).weights if start else None
@@ -105,7 +105,7 @@ def _run(
     with fabric.rank_zero_first():  # one process draws and decodes, the others find it done
         samples = open_training_data(data, folder, say=say)
         cache = cache_samples(samples, config.spec)
-        twins = twins_of(samples)
+        twins = near_duplicates_of(samples)
     if twins.groups and first:
         say(
             f"{len(twins.groups)} groups of near-identical images, {len(twins.contradictions)} pairs with "
@@ -133,7 +133,7 @@ def _run(
 
         alone = fabric.world_size == 1
         should_stop = (lambda: bool(stop)) if alone else (lambda: False)
-        watch = Watch(on_step, on_epoch, should_stop, progress.start_from)
+        watch = TrainingCallbacks(on_step, on_epoch, should_stop, progress.start_from)
         done = fit(config, cache, fold, folder, phantom=mixed, start=begin, fabric=fabric, watch=watch)
     if not done.finished:
         say(f"stopped by {stop.cause} in epoch {done.history.epoch + 1}; go on with --resume --out {folder}")
@@ -151,7 +151,7 @@ def _tell(result: dict[str, Any], as_json: bool) -> None:
         typer.echo(result["weights"])
 
 
-def parse_size(text: str) -> tuple[int, int]:
+def parse_height_width(text: str) -> tuple[int, int]:
     """Read ``HxW``. Raises UsageError."""
     from streamseg.core.errors import UsageError
 

@@ -85,3 +85,16 @@ class GateError(EngineError):
 
 class SinkError(StreamsegError):
     """An output cannot be written."""
+
+
+def one_line(error: BaseException | str, limit: int | None = None) -> str:
+    """The message of an exception, or any text, on one line of at most ``limit`` characters.
+
+    Of an OSError only the reason is taken, without the path that Python and FFmpeg append. An exception
+    without a message gives the name of its class.
+    """
+    if isinstance(error, str):
+        text = error
+    else:
+        text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(str(text).split())[:limit]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -67,3 +68,10 @@ def write_whole(path: Path, data: bytes) -> None:
     finally:
         if partial is not None:
             partial.unlink(missing_ok=True)
+
+
+def natural_key(path: Path) -> tuple[list[tuple[int, int, str]], str]:
+    """Sort key that puts ``f2.png`` before ``f10.png``."""
+    parts = re.split(r"(\d+)", path.name.casefold())
+    # Every part becomes a triple of one type, so that numbers and text never meet in a comparison.
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts], path.name

@@ -14,7 +14,7 @@ from streamseg.core.errors import EngineError
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class OutputCalibration:
     """What a net's numbers were found to mean, on pictures that it did not learn from."""
 
     slope: float
@@ -64,7 +64,7 @@ class InputSpec:
     """A pixel is nerve where its probability reaches this, 0..1."""
     min_area: float = 0.0
     """Smallest nerve area kept, as a fraction of the image region's area, 0..1."""
-    judgement: Judgement | None = None
+    judgement: OutputCalibration | None = None
     """What the net's numbers mean; None where that was never measured."""
 
     def __post_init__(self) -> None:
@@ -86,7 +86,7 @@ class InputSpec:
         try:
             loaded: Mapping[str, Any] = json.loads(values) if isinstance(values, str) else values
             judgement = loaded.get("judgement")
-            known = None if judgement is None else Judgement(**judgement)
+            known = None if judgement is None else OutputCalibration(**judgement)
             return cls(**{**loaded, "judgement": known})
         except (TypeError, ValueError, AttributeError) as error:
             raise EngineError(f"cannot read an input specification from {values!r}: {error}") from error

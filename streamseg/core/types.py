@@ -7,7 +7,7 @@ This module imports nothing of ours but the errors and the net's specification.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fractions import Fraction
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamseg.core.errors import UsageError
-from streamseg.core.spec import InputSpec, Judgement
+from streamseg.core.spec import InputSpec, OutputCalibration
 
 __all__ = [
     "Backend",
@@ -25,10 +25,11 @@ __all__ = [
     "Grey",
     "Image",
     "InputSpec",
-    "Judgement",
     "Mask",
+    "OutputCalibration",
     "Result",
     "Roi",
+    "Say",
     "Segmentation",
     "Sink",
     "Source",
@@ -37,6 +38,8 @@ __all__ = [
     "Tensor",
 ]
 
+Say = Callable[[str], None]
+"""Receives one-line messages for the user, without the line break."""
 Grey = npt.NDArray[np.uint8]
 """Grey image, uint8, shape (height, width)."""
 Image = npt.NDArray[np.uint8]

@@ -100,18 +100,18 @@ class Display(Protocol):
 
 
 @runtime_checkable
-class Tap(Protocol):
+class RunObserver(Protocol):
     """Listens to a live run, to record it. No method waits or raises: a tap has its own bounded queue."""
 
-    def offered(self, frame: Frame, arrived_ns: int) -> None:
+    def on_frame(self, frame: Frame, arrived_ns: int) -> None:
         """Every frame that the source delivered, as it arrives; called from the reader's thread."""
         ...
 
-    def segmented(self, result: Result) -> None:
+    def on_result(self, result: Result) -> None:
         """Every frame that was segmented, in order."""
         ...
 
-    def displayed(self, view: View, shown_ns: int) -> None:
+    def on_view(self, view: View, shown_ns: int) -> None:
         """Every view, after it was displayed at ``shown_ns``."""
         ...
 

@@ -51,7 +51,7 @@ IDENTITY = np.eye(2, 3, dtype=np.float32)
 
 
 @dataclass(frozen=True)
-class Twins:
+class NearDuplicates:
     """Rows of near-identical images."""
 
     groups: tuple[tuple[int, ...], ...]
@@ -61,7 +61,7 @@ class Twins:
     by a Dice below LEAST_DICE; ascending."""
 
 
-def find_twins(images: npt.NDArray[np.uint8], masks: Labels) -> Twins:
+def find_near_duplicates(images: npt.NDArray[np.uint8], masks: Labels) -> NearDuplicates:
     """Near-identical images among ``images`` (N, H, W), 0..255, with ``masks`` (N, H, W) of 0/1.
 
     Give images of 96 pixels a side or more: in smaller ones, images that were cut out anew are missed. Images
@@ -89,7 +89,7 @@ def find_twins(images: npt.NDArray[np.uint8], masks: Labels) -> Twins:
         shared = _shared(_inside(images[first], FINE), _inside(images[second], FINE), found)
         if _contradict_where(shared, _label_square(masks[first]), _label_square(masks[second]), found):
             contradictions.add((first, second))
-    return Twins(_groups(leader), tuple(sorted(contradictions)))
+    return NearDuplicates(_groups(leader), tuple(sorted(contradictions)))
 
 
 def reduced(image: Grey, mask: Mask) -> tuple[Grey, Grey]:

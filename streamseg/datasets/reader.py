@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from PIL import Image as Pillow
 from PIL import UnidentifiedImageError
 
 from streamseg.core.errors import DataError, UsageError
+from streamseg.core.files import natural_key
 from streamseg.core.types import Grey, Mask
 
 IMAGE_SUFFIXES = {".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp"}
@@ -129,17 +129,12 @@ def _by_stem(folder: Path, problems: list[str]) -> dict[str, Path]:
     except OSError as error:
         raise DataError(f"cannot look into {folder}: {error.strerror}; check its permissions") from error
     found: dict[str, Path] = {}
-    for path in sorted(files, key=_natural):
+    for path in sorted(files, key=natural_key):
         if path.stem in found:
             problems.append(f"two files of one name: {found[path.stem]} and {path.name}; keep one")
         else:
             found[path.stem] = path
     return found
-
-
-def _natural(path: Path) -> tuple[list[int | str], str]:
-    parts = re.split(r"(\d+)", path.stem)  # text and numbers in turn, so that like meets like
-    return [int(part) if part.isdecimal() else part for part in parts], path.suffix
 
 
 def _pair(

@@ -18,7 +18,7 @@ from streamseg.display.highgui import Window
 from streamseg.display.screensaver import ScreenSaverHold
 from streamseg.display.snapshots import Snapshots
 from streamseg.render.live.image import shown_region
-from streamseg.render.live.painter import LivePainter, LiveStyle, lapsed
+from streamseg.render.live.painter import LivePainter, LiveStyle, without_expired_outline
 
 KEYS = "o outline   + - tint   f freeze   s snapshot   r record   w full screen   q quit"
 _REFRESH_NS = 250_000_000
@@ -103,7 +103,9 @@ class WindowDisplay:
 
     def _outlived(self, now_ns: int) -> bool:
         """What is on the screen may no longer be there."""
-        return self._shown is not None and lapsed(self._shown[0], now_ns) is not self._shown[0]
+        return (
+            self._shown is not None and without_expired_outline(self._shown[0], now_ns) is not self._shown[0]
+        )
 
     def _draw(self) -> None:
         """Put the newest view, or the one held, on the screen as it may be seen then."""
@@ -116,10 +118,10 @@ class WindowDisplay:
         while True:
             picture = self._painter.paint(view, size, style, now_ns=seen_ns)
             start_ns = time.monotonic_ns()
-            permitted = lapsed(view, seen_ns)
+            permitted = without_expired_outline(view, seen_ns)
             # Painting took time: only what has not expired meanwhile is put on the screen.
             seen_ns = start_ns + self._lead_ns
-            if lapsed(permitted, seen_ns) is permitted:
+            if without_expired_outline(permitted, seen_ns) is permitted:
                 break
         self._window.put(picture)
         self._drawn_ns = time.monotonic_ns()

@@ -20,7 +20,7 @@ EXTRAS = {"onnx": "export", "compiled": "tensorrt", "tensorrt": "tensorrt"}
 """The extra that installs what runs a back end's engines, by back end."""
 
 
-def misfits(
+def incompatibilities(
     manifest: Manifest, machine: Machine | None = None, versions: Mapping[str, str] | None = None
 ) -> list[str]:
     """Why an engine does not fit a machine, each reason a phrase for people; empty where it fits.

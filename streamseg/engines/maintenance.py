@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streamseg.core.hardware import Machine
-from streamseg.engines.compatibility import misfits
+from streamseg.engines.compatibility import incompatibilities
 from streamseg.engines.integrity import is_engine_name
 from streamseg.engines.manifest import FILE_NAME
 from streamseg.engines.store import BUILDING, EngineStore, Entry, os_lock, try_lock
@@ -107,7 +107,7 @@ def _reason(
         return "asked for"
     if wrong := store.verify(entry.path):
         return f"damaged: {'; '.join(wrong)}"
-    reasons = misfits(entry.manifest, machine, versions) if entry.manifest else []
+    reasons = incompatibilities(entry.manifest, machine, versions) if entry.manifest else []
     return f"does not fit this machine: {'; '.join(reasons)}" if reasons else None
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from streamseg.core.errors import EngineError
 from streamseg.core.hardware import Machine
-from streamseg.engines.compatibility import export_command, misfits
+from streamseg.engines.compatibility import export_command, incompatibilities
 from streamseg.engines.manifest import Manifest
 from streamseg.engines.store import EngineStore, Entry, engine_name
 
@@ -40,7 +40,7 @@ def candidates(
         if entry.manifest is None or not entry.sealed:
             say(f"engine {entry.name} is passed over: {entry.error}")
         elif _stands_in(entry.manifest, shipped):
-            if reasons := misfits(entry.manifest, machine, versions):
+            if reasons := incompatibilities(entry.manifest, machine, versions):
                 command = export_command(entry.manifest)
                 say(
                     f"engine {entry.name} is passed over: it does not fit this machine "

@@ -27,7 +27,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 
 from streamseg.core.errors import EngineError, SinkError, UsageError
 from streamseg.core.hardware import Machine
-from streamseg.engines.compatibility import misfits
+from streamseg.engines.compatibility import incompatibilities
 from streamseg.engines.integrity import engine_name, is_engine_name, problems
 from streamseg.engines.manifest import FILE_NAME, Manifest, altered, read_unchecked
 
@@ -126,7 +126,7 @@ class EngineStore:
         """What is wrong with an engine's folder, each a phrase for people; empty where it is as it was built.
 
         Reads every file. That an engine does not fit this machine is no damage, see
-        :func:`streamseg.engines.compatibility.misfits`.
+        :func:`streamseg.engines.compatibility.incompatibilities`.
         """
         return problems(folder)
 
@@ -247,7 +247,7 @@ def _matches(name: str, wanted: str) -> bool:
 
 
 def _fits(machine: Machine | None) -> Callable[[Entry], bool]:
-    return lambda entry: entry.manifest is not None and not misfits(entry.manifest, machine)
+    return lambda entry: entry.manifest is not None and not incompatibilities(entry.manifest, machine)
 
 
 def _single(entry: Entry) -> bool:

@@ -26,10 +26,18 @@ from streamseg.core.hardware import this_machine
 from streamseg.core.types import Backend
 from streamseg.datasets import Dataset, open_dataset
 from streamseg.engines.checkpoint import Checkpoint
-from streamseg.engines.compatibility import misfits
+from streamseg.engines.compatibility import incompatibilities
 from streamseg.engines.manifest import Manifest
 from streamseg.engines.store import EngineStore, engine_name
-from streamseg.export.contract import BUILDERS, Built, Exported, Lines, Order, Reporter, Request
+from streamseg.export.contract import (
+    BUILDERS,
+    BuildOrder,
+    BuildResult,
+    ExportResult,
+    Lines,
+    Reporter,
+    Request,
+)
 from streamseg.export.gate import judge, measure_speed
 from streamseg.export.recipe import Frames, Recipe, gather, make_recipe, phantom_recipe, read_recipe
 from streamseg.export.source import is_shipped, resolve
@@ -46,7 +54,7 @@ SCALES_FILE = "scales.json"
 """INT8: the activations' ranges that came out."""
 
 
-def export(request: Request, store: EngineStore, report: Reporter) -> Exported:
+def export(request: Request, store: EngineStore, report: Reporter) -> ExportResult:
     """Build an engine into the store, or find it there.
 
     Raises UsageError for what makes no sense, MissingExtra, DataError for a recipe without its images,
@@ -128,7 +136,7 @@ class _Work:
     recipe: Recipe
     frames: Frames
 
-    def run(self) -> Exported:
+    def run(self) -> ExportResult:
         draft = self._draft()
         with self.store.lock(engine_name(draft), waiting=self.report.say):
             there = None if self.request.force else _there(self.store, draft)
@@ -152,7 +160,7 @@ class _Work:
             calibration=_calibration(self.request, self.recipe, self.frames),
         )
 
-    def _build(self, draft: Manifest) -> Exported:
+    def _build(self, draft: Manifest) -> ExportResult:
         began = time.monotonic()
         untrained = "" if draft.trained else " (UNTRAINED: random weights)"
         size = f"{draft.spec.height}x{draft.spec.width}"
@@ -175,12 +183,12 @@ class _Work:
             draft.write(folder)
             finished = self._judged(folder, draft)
             finished.write(folder)
-            return Exported(self.store.publish(folder, finished.name), finished, fresh=True)
+            return ExportResult(self.store.publish(folder, finished.name), finished, fresh=True)
 
-    def _files(self, folder: Path) -> Built:
+    def _files(self, folder: Path) -> BuildResult:
         """Let the builder write the engine; INT8 comes with its recipe and the scales that came out."""
         int8 = self.request.precision == "int8"
-        order = Order(
+        order = BuildOrder(
             self.checkpoint,
             self.request.precision,
             self.request.batch,
@@ -189,7 +197,7 @@ class _Work:
             self.report.say,
         )
         with redirect_stdout(sys.stderr):  # results go to stdout; compilers tell their progress there too
-            built: Built = import_module(BUILDERS[self.request.backend]).build(order, folder)
+            built: BuildResult = import_module(BUILDERS[self.request.backend]).build(order, folder)
         if int8:
             self.recipe.write(folder / RECIPE_FILE)
             write_whole(folder / SCALES_FILE, (json.dumps(built.scales, indent=1) + "\n").encode())
@@ -249,7 +257,7 @@ def _calibration(request: Request, recipe: Recipe, frames: Frames) -> dict[str, 
     }
 
 
-def _there(store: EngineStore, draft: Manifest) -> Exported | None:
+def _there(store: EngineStore, draft: Manifest) -> ExportResult | None:
     """The engine that is wanted, if the store has it whole and it fits this machine."""
     same = ("net", "backend", "precision", "trained", "spec", "checkpoint_sha256", "batch")
     for entry in store.entries():
@@ -258,8 +266,8 @@ def _there(store: EngineStore, draft: Manifest) -> Exported | None:
             found is not None
             and all(getattr(found, name) == getattr(draft, name) for name in same)
             and found.calibration.get("sha256") == draft.calibration.get("sha256")
-            and not misfits(found)
+            and not incompatibilities(found)
             and not store.verify(entry.path)
         ):
-            return Exported(entry.path, found, fresh=False)
+            return ExportResult(entry.path, found, fresh=False)
     return None

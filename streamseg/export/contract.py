@@ -14,7 +14,7 @@ from streamseg.engines.manifest import PRECISIONS, Manifest
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Order:
+class BuildOrder:
     """What is to be built."""
 
     checkpoint: Checkpoint
@@ -32,7 +32,7 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Built:
+class BuildResult:
     """A finished build."""
 
     versions: Mapping[str, str]
@@ -48,7 +48,7 @@ class Builder(Protocol):
     net, the precision or this machine does not allow it, and MissingExtra.
     """
 
-    def __call__(self, order: Order, folder: Path) -> Built: ...
+    def __call__(self, order: BuildOrder, folder: Path) -> BuildResult: ...
 
 
 BUILDERS = {
@@ -116,7 +116,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Exported:
+class ExportResult:
     """What came of a request."""
 
     folder: Path

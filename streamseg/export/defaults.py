@@ -31,7 +31,7 @@ import torch
 from streamseg.backends import load_backend
 from streamseg.backends.loading import DEFAULT, WEIGHTS
 from streamseg.core.files import write_whole
-from streamseg.core.types import Backend, Frame, Image, InputSpec, Judgement, Segmentation, State
+from streamseg.core.types import Backend, Frame, Image, InputSpec, OutputCalibration, Segmentation, State
 from streamseg.datasets import Dataset, Sample, open_dataset, split_last
 from streamseg.engines.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from streamseg.engines.manifest import read_manifest
@@ -39,14 +39,14 @@ from streamseg.engines.store import EngineStore
 from streamseg.evaluation.calibration_error import judge_confidence
 from streamseg.evaluation.overlap import Confusion, summarise
 from streamseg.export.build import SCALES_FILE, export
-from streamseg.export.contract import Exported, Lines, Request
+from streamseg.export.contract import ExportResult, Lines, Request
 from streamseg.export.recipe import HELD_BACK, VALIDATION_SEED, make_recipe
 from streamseg.nets import build_net, fold
-from streamseg.segmentation.ood_detector import is_unlike
+from streamseg.segmentation.ood_detector import is_out_of_distribution
 from streamseg.segmentation.segmenter import Segmenter, content_of
 from streamseg.training.data import phantom_samples
-from streamseg.training.ood_examples import unlike_pictures
-from streamseg.training.output_calibration import fit_judgement, video_frames
+from streamseg.training.ood_examples import out_of_distribution_images
+from streamseg.training.output_calibration import fit_output_calibration, video_frames
 
 NET = "improved_unet"
 """The net whose weights are shipped."""
@@ -95,7 +95,7 @@ def write_weights(
     return read_checkpoint(path)
 
 
-def add_judgement(path: Path, checkpoint: Checkpoint, judgement: Judgement) -> Checkpoint:
+def add_judgement(path: Path, checkpoint: Checkpoint, judgement: OutputCalibration) -> Checkpoint:
     """Write a checkpoint again, with what its net's numbers mean."""
     write_checkpoint(
         path,
@@ -157,10 +157,10 @@ def unlike_shares(spec: InputSpec, validation: Sequence[Sample], videos: int = 2
     assert spec.judgement is not None
     familiar = spec.judgement.familiar
     kinds: dict[str, Iterable[Image]] = {"phantom video": video_frames(videos, VALIDATION_SEED)}
-    kinds |= unlike_pictures([sample.image for sample in validation])
+    kinds |= out_of_distribution_images([sample.image for sample in validation])
     shares = {}
     for kind, pictures in kinds.items():
-        hits = [is_unlike(picture, content_of(picture, spec), familiar) for picture in pictures]
+        hits = [is_out_of_distribution(picture, content_of(picture, spec), familiar) for picture in pictures]
         shares[kind] = round(sum(hits) / len(hits), 4)
     return shares
 
@@ -221,7 +221,7 @@ def make_weights(
             options.min_area,
             tuple(options.size) if options.size else None,
         )
-        judgement, report = fit_judgement(
+        judgement, report = fit_output_calibration(
             load_backend(Path(scratch) / "plain.safetensors"),
             (sample.image for sample in training),
             validation,
@@ -232,7 +232,7 @@ def make_weights(
     return report
 
 
-def ship(built: Exported, folder: Path, figures: Mapping[str, Any]) -> None:
+def ship(built: ExportResult, folder: Path, figures: Mapping[str, Any]) -> None:
     """Put an engine of the store into the package, so that the folder is either whole or as it was before.
 
     It becomes portable: OpenVINO compiles it for whatever processor it finds. What was measured where it was

@@ -100,7 +100,9 @@ def judge(
     is the verdict, ``reasons`` says why it is no. Raises EngineError when either of them fails to run, and
     for numbers that are no probabilities.
     """
-    found = _Comparison(Segmenter(OneAtATime(engine), withhold=False), Segmenter(reference, withhold=False))
+    found = _Comparison(
+        Segmenter(SingleFrameAdapter(engine), withhold=False), Segmenter(reference, withhold=False)
+    )
     for sample in track(samples):
         found.add(sample, labels=trained)
     figures = found.figures(real) if trained else found.differences()
@@ -134,7 +136,7 @@ def _objections(figures: dict[str, float], precision: str, trained: bool) -> lis
     return reasons
 
 
-class OneAtATime:
+class SingleFrameAdapter:
     """An engine that may take several frames per call, given one at a time."""
 
     def __init__(self, engine: Backend) -> None:

@@ -1,6 +1,6 @@
 """A live set-up as a value, and profiles: such values kept by name in TOML files.
 
-A profile is one flat table whose keys are the fields of :class:`Setup`; what is left out has its default.
+A profile is one flat table whose keys are the fields of :class:`LiveConfig`; a missing key has its default.
 Profiles lie in ``profiles/`` in the user's configuration folder, or where ``STREAMSEG_PROFILES`` says.
 """
 
@@ -23,7 +23,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
-class Setup:
+class LiveConfig:
     """What a live run needs to know about its room: the source, the picture in it, the display."""
 
     source: str | None = None
@@ -76,7 +76,7 @@ def profile_path(name: str) -> Path:
     return user_config_path("streamseg") / "profiles" / f"{name}.toml"
 
 
-def load_profile(name: str) -> Setup:
+def load_profile(name: str) -> LiveConfig:
     """Read a profile. Raises UsageError where there is none, or it holds what no set-up has."""
     path = profile_path(name)
     try:
@@ -94,9 +94,9 @@ def load_profile(name: str) -> Setup:
         raise UsageError(f"profile {path}: {error}") from error
 
 
-def from_values(values: dict[str, Any]) -> Setup:
+def from_values(values: dict[str, Any]) -> LiveConfig:
     """A set-up from a table. Raises UsageError for an unknown key, or a value of the wrong kind."""
-    kinds = {field.name: str(field.type) for field in fields(Setup)}
+    kinds = {field.name: str(field.type) for field in fields(LiveConfig)}
     for name, value in values.items():
         if name not in kinds:
             raise UsageError(f"{name!r} is no setting; there are {', '.join(kinds)}")
@@ -109,15 +109,15 @@ def from_values(values: dict[str, Any]) -> Setup:
         }[kind]
         if not good:
             raise UsageError(f"{name} is {value!r}, which is no {kind}")
-    return Setup(**values)
+    return LiveConfig(**values)
 
 
-def save_profile(name: str, setup: Setup) -> Path:
+def save_profile(name: str, setup: LiveConfig) -> Path:
     """Write a profile, replacing one of the same name. Raises UsageError or SinkError."""
     import tomli_w
 
     path = profile_path(name)
-    default = asdict(Setup())
+    default = asdict(LiveConfig())
     kept = {key: value for key, value in asdict(setup).items() if value is not None and value != default[key]}
     write_whole(path, tomli_w.dumps(kept).encode())
     return path

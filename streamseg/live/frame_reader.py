@@ -2,7 +2,7 @@
 
 The reader always drains the source, so that no frame grows old in a queue. Whoever is slower than the source
 misses frames, and nobody gets a frame twice. A live source that cannot be opened or stops is opened again,
-after waits that grow along :data:`LADDER` and begin anew after a good run.
+after waits that grow along :data:`RETRY_DELAYS_S` and begin anew after a good run.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from enum import StrEnum
 from streamseg.core.errors import SourceError, StreamsegError, UsageError
 from streamseg.core.types import Frame, Source
 
-LADDER = (0.2, 0.5, 1.0)
+RETRY_DELAYS_S = (0.2, 0.5, 1.0)
 """Seconds before the first, second, ... attempt to open a lost source again; the last one repeats. It stays
 short: somebody with a needle waits for the picture."""
 GOOD_RUN_S = 3.0
@@ -63,7 +63,7 @@ class SourceStatus:
     """What the frames' ``captured_ns`` is: ``driver`` or ``arrival``."""
 
 
-class NewestFrames:
+class LatestFrameReader:
     """Reads a source in a thread of its own and keeps its newest frame. All methods are thread-safe."""
 
     def __init__(
@@ -74,7 +74,7 @@ class NewestFrames:
         prepare: Callable[[Frame], Frame] = lambda frame: frame,
         on_frame: OnFrame = lambda frame, arrived_ns: None,
         on_change: Callable[[], None] = lambda: None,
-        ladder: tuple[float, ...] = LADDER,
+        ladder: tuple[float, ...] = RETRY_DELAYS_S,
     ) -> None:
         """``again``: open the source again when it cannot be opened, fails or ends.
 

@@ -43,7 +43,7 @@ _COUNTED = 16
 """Of the 8x8 cells of the picture, the most changed 16 count."""
 
 
-class StillWatch:
+class FreezeDetector:
     """Watches the pictures of one source. For one thread, frames in order."""
 
     def __init__(self, limit_s: float = 1.0) -> None:
@@ -59,14 +59,14 @@ class StillWatch:
         self._reference: Grey | None = None
         self._since_ns = self._last_ns = 0
 
-    def look(self, image: Image, captured_ns: int) -> bool:
+    def update(self, image: Image, captured_ns: int) -> bool:
         """Whether the scanner is frozen: what it shows has not changed for the limit.
 
         ``image`` uint8 (H, W) or (H, W, 3) BGR of the ultrasound image alone; ``captured_ns`` when the frame
         was taken. Another size, or a pause as long as the limit, begins anew. After a freeze the first frame
         that has changed ends it.
         """
-        picture = shrunk(image)
+        picture = downscale(image)
         if (
             self._reference is None
             or self._shape != image.shape
@@ -90,7 +90,7 @@ def change(reference: Grey, picture: Grey) -> float:
     return most / (NOISE + CONTRAST * cv2.mean(reference)[0])
 
 
-def shrunk(image: Image) -> Grey:
+def downscale(image: Image) -> Grey:
     """The picture in grey with :data:`ROWS` rows or a few more; a rest at right and bottom is left out."""
     part = max(1, min(image.shape[0] // ROWS, image.shape[1]))
     height, width = image.shape[0] // part, image.shape[1] // part

@@ -26,12 +26,12 @@ import numpy.typing as npt
 from streamseg.capture.screen.region import LiveRegion
 from streamseg.core.latency import StageClock
 from streamseg.core.types import Frame, Grey, Result, Roi, Source
-from streamseg.core.view import Command, Display, Figures, Tap, View
-from streamseg.live.frame_reader import LADDER, NewestFrames, Phase
-from streamseg.live.freeze_detector import StillWatch
+from streamseg.core.view import Command, Display, Figures, RunObserver, View
+from streamseg.live.frame_reader import RETRY_DELAYS_S, LatestFrameReader, Phase
+from streamseg.live.freeze_detector import FreezeDetector
 from streamseg.live.presenter import FROZEN_AFTER_NS, Presenter
-from streamseg.live.report import FIGURES_EVERY_NS, LiveReport, Tally
-from streamseg.pipeline.ordered_queue import Pipe
+from streamseg.live.report import FIGURES_EVERY_NS, LiveReport, LiveStatistics
+from streamseg.pipeline.ordered_queue import OrderedQueue
 from streamseg.segmentation.segmenter import Segmenter
 
 POLL_S = 1 / 60
@@ -61,7 +61,7 @@ class LiveOptions:
     """Look for the ultrasound image in the screen where there is no ROI, or it does not fit."""
     spacing_mm: tuple[float, float] | None = None
     """Millimetres per pixel (row, column) where the user knows better than the source."""
-    ladder: tuple[float, ...] = LADDER
+    ladder: tuple[float, ...] = RETRY_DELAYS_S
 
 
 def run_live(
@@ -69,7 +69,7 @@ def run_live(
     segmenter: Segmenter,
     *,
     displays: Sequence[Display] = (),
-    taps: Sequence[Tap] = (),
+    taps: Sequence[RunObserver] = (),
     options: LiveOptions,
     stop: threading.Event,
     say: Callable[[str], None] = lambda message: None,
@@ -107,7 +107,7 @@ class _Run:
         segmenter: Segmenter,
         *,
         displays: Sequence[Display],
-        taps: Sequence[Tap],
+        taps: Sequence[RunObserver],
         options: LiveOptions,
         stop: threading.Event,
         say: Callable[[str], None],
@@ -118,12 +118,12 @@ class _Run:
         self._ended = threading.Event()
         self._presenter = Presenter(round(options.age_budget_s * 1e9))
         self._region = LiveRegion(options.roi, search=options.find_roi, say=say)
-        self._still, self._frozen, self._looked_ns = StillWatch(FROZEN_AFTER_NS / 1e9), False, 0
-        self._tally = Tally()
-        self._inferred: Pipe[Inferred] = Pipe()
+        self._still, self._frozen, self._looked_ns = FreezeDetector(FROZEN_AFTER_NS / 1e9), False, 0
+        self._tally = LiveStatistics()
+        self._inferred: OrderedQueue[Inferred] = OrderedQueue()
         self._all_finished = threading.Event()
         self._taken = 0
-        self._reader = NewestFrames(
+        self._reader = LatestFrameReader(
             opener,
             again=options.reconnect,
             prepare=self._with_spacing,
@@ -164,11 +164,13 @@ class _Run:
 
     def _arrived(self, frame: Frame, arrived_ns: int) -> None:
         for tap in self._taps:
-            tap.offered(frame, arrived_ns)
+            tap.on_frame(frame, arrived_ns)
         roi = self._region.known(frame)
         if arrived_ns - self._looked_ns >= LOOK_EVERY_NS:
             self._looked_ns = arrived_ns
-            self._frozen = self._still.look(frame.image if roi is None else roi.crop(frame.image), arrived_ns)
+            self._frozen = self._still.update(
+                frame.image if roi is None else roi.crop(frame.image), arrived_ns
+            )
         self._presenter.arrived(frame, roi, arrived_ns, still=self._frozen)
 
     def _source_changed(self) -> None:
@@ -224,10 +226,10 @@ class _Run:
             now_ns = time.monotonic_ns()
             age_ns = now_ns - frame.captured_ns
             result = Result(frame, segmentation, roi, clock.stage_ns, age_ns, clock.began_ns)
-            self._tally.segmented(result, now_ns)
-            self._presenter.segmented(result)
+            self._tally.on_result(result, now_ns)
+            self._presenter.on_result(result)
             for tap in self._taps:
-                tap.segmented(result)
+                tap.on_result(result)
         self._all_finished.set()
 
     # The caller's thread.
@@ -269,9 +271,9 @@ class _Run:
         for display in self._displays:
             display.show(view)
         shown_ns = time.monotonic_ns()
-        self._tally.displayed(view, shown_ns)
+        self._tally.on_view(view, shown_ns)
         for tap in self._taps:
-            tap.displayed(view, shown_ns)
+            tap.on_view(view, shown_ns)
 
     def _quit(self, on_command: Callable[[Command], None]) -> bool:
         for command in [command for display in self._displays for command in display.poll()]:

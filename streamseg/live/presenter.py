@@ -85,7 +85,7 @@ class Presenter:
                 self._still_since_ns = None
             self._wake()
 
-    def segmented(self, result: Result) -> None:
+    def on_result(self, result: Result) -> None:
         """A newer frame than any before was segmented."""
         with self._changed:
             self._result, self._searching = result, ""

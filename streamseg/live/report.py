@@ -66,7 +66,7 @@ class LiveReport:
         return found
 
 
-class Tally:
+class LiveStatistics:
     """Counts while the run goes on. ``segmented`` is called by one thread, the rest by the display's."""
 
     def __init__(self) -> None:
@@ -83,7 +83,7 @@ class Tally:
         self._waiting: tuple[int, int] | None = None
         """Index and age of the newest segmented frame that was not displayed yet."""
 
-    def segmented(self, result: Result, now_ns: int) -> None:
+    def on_result(self, result: Result, now_ns: int) -> None:
         """A frame was segmented."""
         with self._lock:
             self._settle()
@@ -91,7 +91,7 @@ class Tally:
         self._stages.add(result.stage_ns, now_ns)
         self._recent.add(result.stage_ns, now_ns)
 
-    def displayed(self, view: View, shown_ns: int) -> None:
+    def on_view(self, view: View, shown_ns: int) -> None:
         """A view was displayed at this moment; its state lasts until the next."""
         if self._state is not None:
             self._states[self._state[0]] += shown_ns - self._state[1]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from streamseg.core.errors import EngineError
 from streamseg.nets import build_net, fold
 from streamseg.nets.blocks import PooledNet
-from streamseg.nets.merged_upsampling import Form, lighten
+from streamseg.nets.merged_upsampling import Form, merge_upsampling
 
 if TYPE_CHECKING:
     from streamseg.engines.checkpoint import Checkpoint
@@ -31,7 +31,7 @@ class InferenceNet(nn.Module):
         return torch.sigmoid(self.net.logits(x))
 
 
-class HalfInside(nn.Module):
+class Float16Net(nn.Module):
     """A net that computes in float16 between float32 input and output. Changes the net that it is given."""
 
     def __init__(self, net: nn.Module) -> None:
@@ -46,7 +46,7 @@ class HalfInside(nn.Module):
 def inference_net(checkpoint: Checkpoint, *, light: Form | None = None) -> InferenceNet:
     """The net that engines are compiled from: float32, on the processor, eval mode, without gradients.
 
-    ``light`` spares arithmetic in the decoders of U-Net and improved U-Net (:func:`lighten`).
+    ``light`` spares arithmetic in the decoders of U-Net and improved U-Net (:func:`merge_upsampling`).
     Raises EngineError for weights that do not fit their net, and for an input size (the checkpoint's
     ``spec``) that is no multiple of what the net pools down by.
     """
@@ -58,7 +58,7 @@ def inference_net(checkpoint: Checkpoint, *, light: Form | None = None) -> Infer
             f"input {height}x{width} is no multiple of {net.multiple}, which {checkpoint.net} pools down by; "
             f"the nearest size is {good[0]}x{good[1]}"
         )
-    return InferenceNet(net if light is None else lighten(net, light)).eval().requires_grad_(False)
+    return InferenceNet(net if light is None else merge_upsampling(net, light)).eval().requires_grad_(False)
 
 
 def load_net(checkpoint: Checkpoint, *, folding: bool = True) -> PooledNet:

@@ -104,7 +104,7 @@ class LightEncoderDecoder(PooledNet):
 
 
 @torch.no_grad()
-def lighten(net: PooledNet, form: Form = "transposed") -> PooledNet:
+def merge_upsampling(net: PooledNet, form: Form = "transposed") -> PooledNet:
     """A copy of a folded net with the same logits up to rounding, and less work where there is some to spare.
 
     U-Net and improved U-Net save about 19 % of their multiplications. SegNet never up-samples by repetition:

@@ -14,7 +14,7 @@ WAIT_S = 0.2
 Item = TypeVar("Item")
 
 
-class Pipe(Generic[Item]):
+class OrderedQueue(Generic[Item]):
     """A queue of at most DEPTH items, put in the order of their turns 0, 1, 2, ..., by any number of writers.
 
     Every writer ends once; what was put is still delivered. The readers may cut: what was put is dropped.

@@ -31,7 +31,7 @@ import numpy.typing as npt
 from streamseg.core.errors import StreamsegError
 from streamseg.core.latency import LatencyRecorder, Percentiles, StageClock
 from streamseg.core.types import Frame, Grey, Result, Sink, Source, State, Tensor
-from streamseg.pipeline.ordered_queue import WAIT_S, Pipe
+from streamseg.pipeline.ordered_queue import WAIT_S, OrderedQueue
 from streamseg.segmentation.segmenter import Segmenter
 
 GRACE_S = 20.0
@@ -121,8 +121,8 @@ class _Run:
         stop: threading.Event,
         on_result: Callable[[Result], None] | None,
     ) -> None:
-        self.prepared: Pipe[Prepared] = Pipe()
-        self.inferred: Pipe[Inferred] = Pipe(writers=segmenter.lanes)
+        self.prepared: OrderedQueue[Prepared] = OrderedQueue()
+        self.inferred: OrderedQueue[Inferred] = OrderedQueue(writers=segmenter.lanes)
         self.errors: dict[str, BaseException] = {}
         self._segmenter = segmenter
         self._sinks = {id(sink): (_sink_name(sink), sink) for sink in sinks}

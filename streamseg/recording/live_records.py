@@ -46,14 +46,14 @@ class LiveRecords:
         self._lines = LineFile(path, header_line(about), force=force)
         self._worker = Worker("records", self._finish)
 
-    def offered(self, frame: Frame, arrived_ns: int) -> None:
+    def on_frame(self, frame: Frame, arrived_ns: int) -> None:
         """Nothing is written of frames that are not segmented."""
 
-    def segmented(self, result: Result) -> None:
+    def on_result(self, result: Result) -> None:
         """A line for a frame."""
         self._put({**frame_record(result), "captured_ns": result.frame.captured_ns})
 
-    def displayed(self, view: View, shown_ns: int) -> None:
+    def on_view(self, view: View, shown_ns: int) -> None:
         """A line where the state changed."""
         if view.state != self._last_state:
             self._last_state = str(view.state)

@@ -8,19 +8,19 @@ from typing import Protocol
 
 from streamseg.core.errors import StreamsegError
 from streamseg.core.types import Frame, Result
-from streamseg.core.view import Command, Tap, View
+from streamseg.core.view import Command, RunObserver, View
 
 BEGIN_S = 1.0
 """How long closing waits for a recording that is being begun on a disk that does not answer."""
 
 
-class _Recording(Tap, Protocol):
+class _Recording(RunObserver, Protocol):
     def status(self) -> str: ...
     def end(self) -> None: ...
 
 
-class RecordSwitch:
-    """A tap that hands everything on to a recording while there is one. Implements :class:`view.Tap`.
+class RecorderToggle:
+    """A tap that hands everything on to a recording while there is one. Implements :class:`view.RunObserver`.
 
     ``start``, ``command`` and ``close`` belong to the display's thread; the rest is called by any.
     """
@@ -68,17 +68,17 @@ class RecordSwitch:
         recording = self._recording
         return None if recording is None else recording.status()
 
-    def offered(self, frame: Frame, arrived_ns: int) -> None:
+    def on_frame(self, frame: Frame, arrived_ns: int) -> None:
         if (recording := self._recording) is not None:
-            recording.offered(frame, arrived_ns)
+            recording.on_frame(frame, arrived_ns)
 
-    def segmented(self, result: Result) -> None:
+    def on_result(self, result: Result) -> None:
         if (recording := self._recording) is not None:
-            recording.segmented(result)
+            recording.on_result(result)
 
-    def displayed(self, view: View, shown_ns: int) -> None:
+    def on_view(self, view: View, shown_ns: int) -> None:
         if (recording := self._recording) is not None:
-            recording.displayed(view, shown_ns)
+            recording.on_view(view, shown_ns)
 
     def close(self) -> None:
         """End the recording that runs, if any, and wait until all are finished."""

@@ -44,7 +44,7 @@ one takes 8 ms of a core that the inference needs."""
 Compose = Callable[[View], Image]
 
 
-class Recording:
+class Recorder:
     """A tap that records into a new folder, ``<folder>/<time of the start>``;
     :mod:`streamseg.capture.recording.format` says what it holds.
 
@@ -101,7 +101,7 @@ class Recording:
         self._lines = LineFile(self.path / RECORDS_NAME, header_line(about), force=False)
         self._worker = Worker("record", self._finish)
 
-    def offered(self, frame: Frame, arrived_ns: int) -> None:
+    def on_frame(self, frame: Frame, arrived_ns: int) -> None:
         """A frame arrived: records its pixels where that may and can be done, else a line."""
         region = self._regions.get(frame.image.shape[:2])
         left_out = "no region known"
@@ -113,12 +113,12 @@ class Recording:
             self._count_left_out()
         self._put(offered_line(frame, arrived_ns, None, left_out))
 
-    def segmented(self, result: Result) -> None:
+    def on_result(self, result: Result) -> None:
         """A frame was segmented: a line, as in the records of a replay."""
         self._regions[result.frame.image.shape[:2]] = result.roi
         self._put({**frame_record(result), "captured_ns": result.frame.captured_ns})
 
-    def displayed(self, view: View, shown_ns: int) -> None:
+    def on_view(self, view: View, shown_ns: int) -> None:
         """A view was displayed: a line where the state, or the frame of the outline, is another."""
         if view.frame is not None and view.roi is not None:
             self._regions[view.frame.image.shape[:2]] = view.roi

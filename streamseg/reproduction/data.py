@@ -11,11 +11,17 @@ from typing import Any
 from streamseg.datasets import Dataset
 from streamseg.datasets.split import Fold, folds
 from streamseg.reproduction.plan import Plan
-from streamseg.training.data import Cache, cache_samples, open_training_data, phantom_count, twins_of
+from streamseg.training.data import (
+    Cache,
+    cache_samples,
+    near_duplicates_of,
+    open_training_data,
+    phantom_count,
+)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Material:
+class ReplicationData:
     """Labelled images, decoded and split."""
 
     data: Dataset
@@ -33,7 +39,7 @@ def data_name(data: str) -> str:
 
 def gather(
     data: str, plan: Plan, out: Path, *, say: Callable[[str], None], advance: Callable[[], None]
-) -> Material:
+) -> ReplicationData:
     """Read the data and split it. ``advance`` is called for every image read: each is read twice.
 
     ``data`` is a folder, or ``phantom`` or ``phantom:N``, whose pictures are drawn once into ``out/phantom``.
@@ -42,7 +48,7 @@ def gather(
     samples = open_training_data(data, out, say=say)
     cache = cache_samples(samples, plan.config.spec, advance=advance)
     nerve = cache.labels[:, 0].numpy()
-    twins = twins_of(samples, advance=advance)
+    twins = near_duplicates_of(samples, advance=advance)
     names = [entry.name for entry in samples.entries]
     subjects = {entry.subject for entry in samples.entries} - {None}
     split = folds(samples, plan.folds, seed=plan.config.seed, twins=twins.groups)
@@ -57,4 +63,4 @@ def gather(
         "twins": [[names[row] for row in group] for group in twins.groups],
         "contradictions": [[names[a], names[b]] for a, b in twins.contradictions],
     }
-    return Material(samples, cache, split, facts)
+    return ReplicationData(samples, cache, split, facts)

@@ -30,18 +30,18 @@ from streamseg.core.types import Frame, Grey, Mask
 from streamseg.datasets import Dataset, Sample
 from streamseg.evaluation.overlap import Confusion
 from streamseg.nets import build_net, count_parameters
-from streamseg.reproduction.data import Material
+from streamseg.reproduction.data import ReplicationData
 from streamseg.reproduction.plan import FORMAT, Plan, run_folder
 from streamseg.reproduction.results import RESULT
 from streamseg.segmentation.segmenter import Segmenter
-from streamseg.training.run_folder import LOG, LOSSES, STATE, WEIGHTS, Watch
+from streamseg.training.run_folder import LOG, LOSSES, STATE, WEIGHTS, TrainingCallbacks
 from streamseg.training.trainer import fit
 
 EPOCH_KEYS = ("epoch", "step", "loss", "dice", "seconds", "images_per_second")
 
 
 @dataclass(frozen=True, slots=True)
-class Follow:
+class ReplicationCallbacks:
     """Who looks on, and may ask the replication to stop."""
 
     on_step: Callable[[str, int, int, int, float], None] = lambda net, fold, done, steps, loss: None
@@ -63,10 +63,10 @@ class Replication:
     """A plan with its data and the folder that it is done in."""
 
     plan: Plan
-    material: Material
+    material: ReplicationData
     out: Path
     fabric: Fabric
-    follow: Follow
+    follow: ReplicationCallbacks
 
     def run_all(self) -> bool:
         """Do every run that is not finished yet; False where asked to stop before the end.
@@ -85,7 +85,7 @@ class Replication:
         """Train one net on one fold, measure it, and write ``result.json``; False where stopped before."""
         folder, follow = run_folder(self.out, net, fold), self.follow
         parts, config = self.material.folds[fold], self.plan.config_for(net, fold)
-        watch = Watch(
+        watch = TrainingCallbacks(
             partial(follow.on_step, net, fold), partial(follow.on_epoch, net, fold), follow.should_stop
         )
         if not fit(config, self.material.cache, parts, folder, fabric=self.fabric, watch=watch).finished:
@@ -112,7 +112,7 @@ class Replication:
         return True
 
 
-def example_row(material: Material, fold: int) -> int:
+def example_row(material: ReplicationData, fold: int) -> int:
     """Which of a fold's held-back images is its example: that with the median nerve area.
 
     The choice knows the labels only, no net's result.

@@ -119,17 +119,17 @@ def _shape(content: Grey) -> list[float]:
 def distance(content: Grey, familiar: str) -> float:
     """How far a picture lies from the training data: 1 is the limit of what is familiar.
 
-    ``content`` as for :func:`features`; ``familiar`` as in :class:`streamseg.core.types.Judgement`. Infinite
-    for a picture too small to tell.
+    ``content`` as for :func:`features`; ``familiar`` as in :class:`streamseg.core.spec.OutputCalibration`.
+    Infinite for an image too small to tell.
     """
     if min(content.shape) < SMALLEST:
         return float("inf")
-    centre, factor = reference(familiar)
+    centre, factor = read_reference(familiar)
     return float(np.linalg.norm((features(content) - centre) @ factor))
 
 
 @lru_cache(maxsize=8)
-def reference(familiar: str) -> tuple[Vector, Vector]:
+def read_reference(familiar: str) -> tuple[Vector, Vector]:
     """Centre (n,) and factor (n, n) of the ellipsoid: ``|(x - centre) @ factor|`` is the distance.
 
     Raises EngineError for a text that was made from other figures.
@@ -147,11 +147,11 @@ def reference(familiar: str) -> tuple[Vector, Vector]:
 
 
 def write_reference(centre: Vector, factor: Vector) -> str:
-    """The text that :func:`reference` reads; ``factor`` is lower triangular."""
+    """The text that :func:`read_reference` reads; ``factor`` is lower triangular."""
     return " ".join(f"{value:.6g}" for value in (*centre, *factor[np.tril_indices(len(centre))]))
 
 
-def coloured(image: Image) -> float:
+def colour_share(image: Image) -> float:
     """Share of a picture's pixels whose colour departs from the tint, 0..1; 0 where hardly any has colour.
 
     The tint is each channel as a linear function of grey, so that a picture in shades of one colour has none.
@@ -173,6 +173,6 @@ def coloured(image: Image) -> float:
     return float((off[:, 0] | off[:, 1] | off[:, 2]).mean())
 
 
-def is_unlike(image: Image, content: Grey, familiar: str) -> bool:
+def is_out_of_distribution(image: Image, content: Grey, familiar: str) -> bool:
     """Whether a picture, uint8 (H, W) or (H, W, 3) BGR with its ``content``, is unlike the training data."""
-    return distance(content, familiar) > 1 or coloured(image) > COLOURED_SHARE
+    return distance(content, familiar) > 1 or colour_share(image) > COLOURED_SHARE

@@ -5,10 +5,10 @@ the frame; then it is cut at the threshold. Holes are filled, because a nerve's 
 Parts (8-connected, counted with their holes) smaller than ``spec.min_area`` of the image region are
 dropped. What is left is the nerve; nothing left means "no nerve".
 
-Where the net comes with a judgement (:class:`streamseg.core.types.Judgement`), :func:`presence` decides
-whether
-there is nerve at all, and the threshold only where: above ``judgement.presence`` a map that stays below the
-threshold is cut at half its highest value, below it there is no nerve whatever single pixels say.
+Where the net comes with a judgement (:class:`streamseg.core.types.OutputCalibration`), :func:`presence`
+decides whether there is nerve at all, and the threshold only where: above ``judgement.presence`` a map that
+stays below the threshold is cut at half its highest value; below it there is no nerve, whatever single
+pixels say.
 
 Confidence, 0..1:
 
@@ -32,7 +32,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamseg.core.geometry import Letterbox
-from streamseg.core.types import Grey, InputSpec, Judgement, Mask, Roi, Segmentation, State
+from streamseg.core.types import Grey, InputSpec, Mask, OutputCalibration, Roi, Segmentation, State
 
 LOW_CONFIDENCE = 0.85
 """A nerve whose confidence is below this has the state LOW_CONFIDENCE, where no judgement says otherwise."""
@@ -107,7 +107,7 @@ def presence(content: Probability) -> float:
     return float(cv2.blur(content, (side, side)).max())
 
 
-def expected_dice(raw: float, judgement: Judgement) -> float:
+def expected_dice(raw: float, judgement: OutputCalibration) -> float:
     """The Dice, 0..1, that an outline can expect whose mean probability inside is ``raw``."""
     bounded = min(1 - _NEVER_SURE, max(_NEVER_SURE, raw))
     score = judgement.slope * math.log(bounded / (1 - bounded)) + judgement.intercept

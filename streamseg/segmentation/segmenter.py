@@ -10,10 +10,10 @@ import numpy.typing as npt
 from streamseg.core.errors import EngineError, UsageError
 from streamseg.core.latency import StageClock
 from streamseg.core.types import Backend, Frame, Grey, Image, InputSpec, Roi, Segmentation, State, Tensor
-from streamseg.segmentation.ood_detector import is_unlike, reference
+from streamseg.segmentation.ood_detector import is_out_of_distribution, read_reference
 from streamseg.segmentation.postprocess import postprocess, unlike_training
 from streamseg.segmentation.preprocess import boxed, letterbox_for, normalise
-from streamseg.segmentation.temporal_filter import Steady
+from streamseg.segmentation.temporal_filter import TemporalFilter
 
 
 def content_of(image: Image, spec: InputSpec, picture: Grey | None = None) -> Grey:
@@ -41,7 +41,7 @@ class Segmenter:
         roi: Roi | None = None,
         *,
         withhold: bool = True,
-        steady: Steady | None = None,
+        steady: TemporalFilter | None = None,
     ) -> None:
         """``roi`` is the ultrasound image inside the frame; None is the whole frame.
 
@@ -63,7 +63,7 @@ class Segmenter:
         self._place: tuple[Roi, tuple[int, ...]] | None = None
         judgement = backend.spec.judgement
         if judgement is not None and judgement.familiar:
-            reference(judgement.familiar)
+            read_reference(judgement.familiar)
 
     @property
     def lanes(self) -> int:
@@ -137,7 +137,7 @@ class Segmenter:
         known = spec.judgement
         familiar = "" if known is None else known.familiar
         content = content_of(image, spec, picture)
-        unlike = bool(familiar) and is_unlike(image, content, familiar)
+        unlike = bool(familiar) and is_out_of_distribution(image, content, familiar)
         if self.steady is not None:
             if self._place != (roi, frame.image.shape):
                 self._place = roi, frame.image.shape
@@ -156,7 +156,7 @@ class Segmenter:
         )
         if unlike:
             return replace(found, state=State.UNLIKE_TRAINING)
-        return found if self.steady is None else replace(found, state=self.steady.settle(found.state))
+        return found if self.steady is None else replace(found, state=self.steady.filter_state(found.state))
 
     def segment(self, frame: Frame, clock: StageClock | None = None) -> Segmentation:
         """All three in turn; ``clock`` collects the stages preprocess, infer and postprocess."""

@@ -56,7 +56,7 @@ _Small = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class _Past:
+class _History:
     """The frame before, as far as it may speak to the present."""
 
     captured_ns: int
@@ -68,7 +68,7 @@ class _Past:
     unlike: bool
 
 
-class Steady:
+class TemporalFilter:
     """The past of one source. For one thread, frames in order."""
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ class Steady:
 
     def reset(self) -> None:
         """Forget everything: the next frame decides alone."""
-        self._past: _Past | None = None
+        self._past: _History | None = None
         self._states: tuple[State, State] | None = None
         self._repeated = False
         self.unlike = False
@@ -96,7 +96,9 @@ class Steady:
         past = self._past
         if past is None or not _follows(past, probability, content, captured_ns):
             self.reset()
-            return self._keep(_Past(captured_ns, content, _shrunk(content), probability, probability, unlike))
+            return self._keep(
+                _History(captured_ns, content, _shrunk(content), probability, probability, unlike)
+            )
         self._repeated = (
             past.unlike == unlike
             and np.array_equal(content, past.picture)
@@ -116,14 +118,14 @@ class Steady:
         else:
             self.unlike = False
             steady = _steadied(probability, past, moved, content.shape)
-        return self._keep(_Past(captured_ns, content, small, probability, steady, unlike))
+        return self._keep(_History(captured_ns, content, small, probability, steady, unlike))
 
-    def _keep(self, past: _Past) -> Probability:
+    def _keep(self, past: _History) -> Probability:
         self._past = past
         self.unlike = self.unlike or past.unlike
         return past.shown
 
-    def settle(self, state: State) -> State:
+    def filter_state(self, state: State) -> State:
         """The state to show for the one that was found with the updated map; call it once after an update.
 
         NERVE and LOW_CONFIDENCE take turns only when two frames in a row say so; others pass.
@@ -139,7 +141,7 @@ class Steady:
         return settled
 
 
-def _follows(past: _Past, probability: Probability, content: Grey, captured_ns: int) -> bool:
+def _follows(past: _History, probability: Probability, content: Grey, captured_ns: int) -> bool:
     return (
         past.picture.shape == content.shape
         and past.before.shape == probability.shape
@@ -148,7 +150,7 @@ def _follows(past: _Past, probability: Probability, content: Grey, captured_ns: 
 
 
 def _steadied(
-    probability: Probability, past: _Past, moved: tuple[float, float], shape: tuple[int, ...]
+    probability: Probability, past: _History, moved: tuple[float, float], shape: tuple[int, ...]
 ) -> Probability:
     """The map with the median of three where the picture, of this shape, lies in it."""
     top, left = (probability.shape[0] - shape[0]) // 2, (probability.shape[1] - shape[1]) // 2

@@ -33,7 +33,7 @@ Prepared = tuple[str, Planes, Planes, bool]
 """Name, image (H, W), labels (2, H, W) of 0/1, and whether the vessel plane means anything."""
 
 
-def keep(data: Dataset, spec: InputSpec, folder: Path, prepared: Iterable[Prepared]) -> Cache:
+def load_or_build(data: Dataset, spec: InputSpec, folder: Path, prepared: Iterable[Prepared]) -> Cache:
     """The memory-mapped cache of a data set below a folder.
 
     ``prepared`` are its samples in order; they are asked for only where the folder does not hold the cache

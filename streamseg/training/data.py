@@ -20,11 +20,11 @@ from streamseg.core.geometry import Letterbox
 from streamseg.core.types import InputSpec
 from streamseg.datasets import Dataset, open_dataset
 from streamseg.datasets import near_duplicates as twins
-from streamseg.datasets.near_duplicates import Twins, find_twins
+from streamseg.datasets.near_duplicates import NearDuplicates, find_near_duplicates
 from streamseg.datasets.reader import Sample
 from streamseg.phantom import render_still
 from streamseg.segmentation.preprocess import letterbox_for
-from streamseg.training.cache import Batch, Cache, Planes, Prepared, keep
+from streamseg.training.cache import Batch, Cache, Planes, Prepared, load_or_build
 
 PHANTOMS = 200
 """Phantoms drawn where no number is given."""
@@ -75,7 +75,7 @@ def draw_phantoms(folder: Path, count: int, say: Callable[[str], None]) -> Datas
     return open_dataset(folder)[:count]
 
 
-__all__ = ["Batch", "Cache", "cache_samples", "load_batches", "phantom_samples", "twins_of"]
+__all__ = ["Batch", "Cache", "cache_samples", "load_batches", "near_duplicates_of", "phantom_samples"]
 
 LARGE_BYTES = 256 * 2**20
 """A cache of more bytes is memory-mapped, also where no folder was given."""
@@ -139,7 +139,7 @@ def cache_samples(
         if folder is None and len(samples) * 3 * spec.height * spec.width > LARGE_BYTES:
             folder = platformdirs.user_cache_path("streamseg") / "images"
         if folder is not None:
-            return keep(samples, spec, folder, _prepare(samples, spec, advance))
+            return load_or_build(samples, spec, folder, _prepare(samples, spec, advance))
     prepared = list(_prepare(samples, spec, advance))
     if not prepared:
         raise DataError("there are no samples to prepare; the data set or the part of it is empty")
@@ -152,16 +152,16 @@ def cache_samples(
     )
 
 
-def twins_of(
+def near_duplicates_of(
     data: Dataset, *, folder: Path | None = None, advance: Callable[[], None] = lambda: None
-) -> Twins:
+) -> NearDuplicates:
     """Near-identical images of a data set, compared at a size of their own, whatever a net's input may be.
 
     ``folder`` and ``advance`` as of :func:`cache_samples`; so are the errors.
     """
     spec = InputSpec(twins.HEIGHT, twins.WIDTH, mean=0.0, std=1.0, threshold=0.5)
     cache = cache_samples(data, spec, folder=folder, advance=advance)
-    return find_twins(cache.images[:, 0].numpy(), cache.labels[:, 0].numpy())
+    return find_near_duplicates(cache.images[:, 0].numpy(), cache.labels[:, 0].numpy())
 
 
 def _prepare(samples: Iterable[Sample], spec: InputSpec, advance: Callable[[], None]) -> Iterator[Prepared]:

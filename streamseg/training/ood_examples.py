@@ -18,7 +18,7 @@ SHAPE = (480, 560)
 _RED_FLOW, _BLUE_FLOW = (20, 60, 210), (220, 90, 20)
 
 
-def unlike_pictures(ultrasound: Sequence[Grey], seed: int = 0) -> dict[str, list[Image]]:
+def out_of_distribution_images(ultrasound: Sequence[Grey], seed: int = 0) -> dict[str, list[Image]]:
     """Pictures by kind: those made from nothing, and one of each kind from every ultrasound picture."""
     rng = np.random.default_rng(seed)
     return {

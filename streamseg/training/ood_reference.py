@@ -34,16 +34,16 @@ Figures = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Familiar:
+class OodReference:
     """A fitted ellipsoid."""
 
     text: str
-    """For :attr:`streamseg.core.types.Judgement.familiar`."""
+    """For :attr:`streamseg.core.types.OutputCalibration.familiar`."""
     alarms: tuple[float, ...]
     """Share of each group's pictures, without copies, that lie beyond the limit when left out of the fit."""
 
 
-def figures_of(images: Iterable[Image], spec: InputSpec, copies: int, seed: int = 0) -> Figures:
+def feature_rows(images: Iterable[Image], spec: InputSpec, copies: int, seed: int = 0) -> Figures:
     """Figures of pictures and of copies under other settings: float64 (n, 1 + copies, 26), the picture first.
 
     Pictures are uint8 (H, W) or (H, W, 3) BGR. Those too small to tell anything of are left out.
@@ -76,8 +76,8 @@ def vary(content: Grey, rng: np.random.Generator) -> Grey:
     return (np.clip(grey, 0, 1) * 255).astype(np.uint8)
 
 
-def fit_familiar(groups: Sequence[Figures], *, false_alarms: float = FALSE_ALARMS) -> Familiar:
-    """The ellipsoid of some groups of pictures, each as from :func:`figures_of`, in file order.
+def fit_ood_reference(groups: Sequence[Figures], *, false_alarms: float = FALSE_ALARMS) -> OodReference:
+    """The ellipsoid of some groups of pictures, each as from :func:`feature_rows`, in file order.
 
     In no group does more than ``false_alarms`` of what was left out, copies included, lie beyond the limit.
     Raises DataError for a group of fewer pictures than there are blocks.
@@ -97,7 +97,7 @@ def fit_familiar(groups: Sequence[Figures], *, false_alarms: float = FALSE_ALARM
     distances = [np.concatenate(found) for found in left_out]
     limit = max(float(np.quantile(found, 1 - false_alarms)) for found in distances)
     centre, factor = _ellipsoid(groups)
-    return Familiar(
+    return OodReference(
         write_reference(centre, factor / limit),
         tuple(float((found[:, 0] > limit).mean()) for found in distances),
     )

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from streamseg.core.types import Backend, Frame, Grey, InputSpec, Judgement, Roi
+from streamseg.core.types import Backend, Frame, Grey, InputSpec, OutputCalibration, Roi
 from streamseg.datasets import Sample
 from streamseg.evaluation.calibration_error import GOOD_DICE, judge_confidence
 from streamseg.evaluation.overlap import Confusion
@@ -30,7 +30,7 @@ from streamseg.segmentation.postprocess import postprocess, presence
 from streamseg.segmentation.preprocess import letterbox_for
 from streamseg.segmentation.segmenter import Segmenter, content_of
 from streamseg.training.data import phantom_samples
-from streamseg.training.ood_reference import figures_of, fit_familiar
+from streamseg.training.ood_reference import feature_rows, fit_ood_reference
 
 PHANTOM_SEED = 60_000_000
 """First phantom seed that judgements are fitted on; others train nets and measure them."""
@@ -43,7 +43,7 @@ DOUBTS = tuple(step / 20 for step in range(6, 15))
 REAL_COPIES, PHANTOM_COPIES = 4, 2
 VIDEO_FRAMES = 6
 """Frames looked at per phantom video, five seconds apart."""
-_OPEN = Judgement(slope=1.0, intercept=0.0, doubt=0.0, presence=1e-9)
+_OPEN = OutputCalibration(slope=1.0, intercept=0.0, doubt=0.0, presence=1e-9)
 """Gives every map its outline, and as its confidence the mean probability inside."""
 
 Values = npt.NDArray[np.float64]
@@ -131,7 +131,7 @@ def fit_confidence(raw: Values, dice: Values, weights: Values) -> tuple[float, f
     return max(0.01, float(found[0])), float(found[1])
 
 
-def choose_doubt(expected: Values, dice: Values, weights: Values) -> float:
+def choose_low_confidence_limit(expected: Values, dice: Values, weights: Values) -> float:
     """The expected Dice that tells bad outlines (Dice below 0.5) from good ones best, among DOUBTS."""
     good = dice >= GOOD_DICE
     bad_weight, good_weight = (max(1e-12, float(weights[rows].sum())) for rows in (~good, good))
@@ -143,7 +143,7 @@ def choose_doubt(expected: Values, dice: Values, weights: Values) -> float:
     return DOUBTS[int(np.argmax(scores))]
 
 
-def fit_judgement(
+def fit_output_calibration(
     backend: Backend,
     training: Iterable[Grey],
     validation: Iterable[Sample],
@@ -151,7 +151,7 @@ def fit_judgement(
     phantoms: int = 300,
     videos: int = 20,
     say: Callable[[str], None] = lambda _: None,
-) -> tuple[Judgement, dict[str, Any]]:
+) -> tuple[OutputCalibration, dict[str, Any]]:
     """Judge a net, and report how well the judgement holds, as plain values for JSON.
 
     ``backend`` is the net, FP32; a judgement that it already has is ignored. ``training`` are the pictures
@@ -167,18 +167,18 @@ def fit_judgement(
     groups = [[one for one in part if one.found and one.presence >= limit] for part in (real, made)]
     (slope, intercept), doubt, confidence = _judge_outlines(groups)
     say("judging: what is familiar")
-    familiar = fit_familiar(
+    familiar = fit_ood_reference(
         [
-            figures_of(training, spec, REAL_COPIES),
+            feature_rows(training, spec, REAL_COPIES),
             np.concatenate(
                 [
-                    figures_of(stills, spec, PHANTOM_COPIES),
-                    figures_of(video_frames(videos, PHANTOM_SEED), spec, PHANTOM_COPIES),
+                    feature_rows(stills, spec, PHANTOM_COPIES),
+                    feature_rows(video_frames(videos, PHANTOM_SEED), spec, PHANTOM_COPIES),
                 ]
             ),
         ]
     )
-    judgement = Judgement(slope, intercept, doubt, presence=limit, familiar=familiar.text)
+    judgement = OutputCalibration(slope, intercept, doubt, presence=limit, familiar=familiar.text)
     return judgement, {
         "presence": {
             "limit": limit,
@@ -222,7 +222,7 @@ def _judge_outlines(
         slope, intercept = fit_confidence(rest[0], rest[1], rest[2])
         for values, found, rows in zip(raw, expected, out, strict=True):
             found[rows] = _sigmoid(slope * _logit(values[rows]) + intercept)
-    doubt = choose_doubt(*(np.concatenate(parts) for parts in (expected, dice, weights)))
+    doubt = choose_low_confidence_limit(*(np.concatenate(parts) for parts in (expected, dice, weights)))
     report = {
         name: _reliability(raw[part], expected[part], dice[part], doubt)
         for part, name in enumerate(("validation", "phantom"))

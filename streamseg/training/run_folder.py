@@ -28,7 +28,7 @@ from streamseg.training.config import TrainConfig
 
 
 @dataclass(frozen=True)
-class Watch:
+class TrainingCallbacks:
     """Who looks on, and may ask the run to stop."""
 
     on_step: Callable[[int, int, float], None] = lambda step, steps, loss: None
@@ -42,7 +42,7 @@ class Watch:
 
 
 @dataclass(frozen=True)
-class Finished:
+class TrainingOutcome:
     """A run as far as it came."""
 
     history: History
@@ -52,7 +52,7 @@ class Finished:
     """The weights to use, in eval mode."""
 
 
-class Board:
+class TensorBoardLog:
     """Writes below ``tensorboard/`` of a run; what a broken run wrote past its last save is hidden."""
 
     def __init__(self, folder: Path, step: int) -> None:

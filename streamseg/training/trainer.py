@@ -29,7 +29,14 @@ from streamseg.training.config import TrainConfig, rate_at
 from streamseg.training.data import Batch, Cache, load_batches
 from streamseg.training.devices import flushed_denormals, make_fabric
 from streamseg.training.loss import batch_loss
-from streamseg.training.run_folder import WEIGHTS, Board, Finished, History, RunFolder, Watch
+from streamseg.training.run_folder import (
+    WEIGHTS,
+    History,
+    RunFolder,
+    TensorBoardLog,
+    TrainingCallbacks,
+    TrainingOutcome,
+)
 from streamseg.training.validate import net_input, validation_dice
 from streamseg.training.weights import running_average, take_weights, write_weights
 
@@ -50,8 +57,8 @@ def fit(
     net: nn.Module | None = None,
     start: Mapping[str, npt.NDArray[Any]] | None = None,
     fabric: Fabric | None = None,
-    watch: Watch | None = None,
-) -> Finished:
+    watch: TrainingCallbacks | None = None,
+) -> TrainingOutcome:
     """Train on ``fold.train`` of the cache, or go on with the run in ``out``, or return if it is done.
 
     ``phantom`` holds phantom images, of which ``config.phantom_batch`` are added to each step. ``net`` is a
@@ -71,8 +78,8 @@ def fit(
             run.average.module.load_state_dict(run.inner.state_dict())
             run.average.n_averaged.fill_(WELL_AVERAGED)
     if not finished:
-        finished = run.train(watch or Watch())
-    return Finished(run.history, finished, run.kept.eval())
+        finished = run.train(watch or TrainingCallbacks())
+    return TrainingOutcome(run.history, finished, run.kept.eval())
 
 
 class Run:
@@ -114,7 +121,7 @@ class Run:
             running = running_average(config.average)
             self.average = AveragedModel(inner, multi_avg_fn=running, use_buffers=True)
         self.history = History()
-        self.board: Board | None = None
+        self.board: TensorBoardLog | None = None
         self.saved = time.monotonic()
 
     @property
@@ -122,11 +129,11 @@ class Run:
         """The net whose weights count: the running average where there is one."""
         return self.inner if self.average is None else self.average.module
 
-    def train(self, watch: Watch) -> bool:
+    def train(self, watch: TrainingCallbacks) -> bool:
         """Train until all epochs are done (True) or ``watch`` asks to stop (False)."""
         if self.fabric.is_global_zero:
             self.folder.announce(finished=False, history=self.history)
-            self.board = Board(self.folder.path, len(self.history.losses))
+            self.board = TensorBoardLog(self.folder.path, len(self.history.losses))
         try:
             with flushed_denormals():
                 return self._train(watch)
@@ -134,19 +141,19 @@ class Run:
             if self.board is not None:
                 self.board.close()
 
-    def _train(self, watch: Watch) -> bool:
+    def _train(self, watch: TrainingCallbacks) -> bool:
         watch.on_start(len(self.history.losses), self.config.epochs * self.steps)
         while self.history.epoch < self.config.epochs:
             if not self.train_epoch(watch):
                 self.save()
                 return False
             self.close_epoch(watch)
-            self.save_now_and_then()
+            self.save_if_due()
         self.save(finished=True)
         self.fabric.barrier()
         return True
 
-    def train_epoch(self, watch: Watch) -> bool:
+    def train_epoch(self, watch: TrainingCallbacks) -> bool:
         """The steps of the epoch that are left; False where the run was asked to stop before the last."""
         self.set_mode()
         history = self.history
@@ -158,16 +165,16 @@ class Run:
             pending.append(self.step(history.step, batch))
             history.step += 1
             if len(pending) >= LOOK_STEPS or history.step == self.steps:
-                self.look(pending)
+                self.read_losses(pending)
                 pending.clear()
                 history.seconds += time.monotonic() - mark
                 done = history.epoch * self.steps + history.step
                 watch.on_step(done, self.config.epochs * self.steps, history.losses[-1])
                 if history.step < self.steps:
-                    self.save_now_and_then()
+                    self.save_if_due()
                 mark = time.monotonic()
         if pending:
-            self.look(pending)
+            self.read_losses(pending)
             history.seconds += time.monotonic() - mark
         return history.step == self.steps
 
@@ -218,7 +225,7 @@ class Run:
         extra = self.phantom.take(chosen[list(places)]).to(self.fabric.device)
         return extra, [sample_seed(seed, place) for place in places]
 
-    def look(self, losses: Sequence[Tensor]) -> None:
+    def read_losses(self, losses: Sequence[Tensor]) -> None:
         """Read the losses of some steps into the history. Raises StreamsegError where one is no number."""
         shared = self.fabric.all_reduce(torch.stack(list(losses)), reduce_op="mean")
         values = torch.as_tensor(shared).tolist()
@@ -233,7 +240,7 @@ class Run:
         if self.board is not None:
             self.board.losses(len(self.history.losses), values, self.optimiser.param_groups[0]["lr"])
 
-    def close_epoch(self, watch: Watch) -> None:
+    def close_epoch(self, watch: TrainingCallbacks) -> None:
         """Validate and add the epoch's line to the history."""
         history = self.history
         dice = validation_dice(self.kept, self.cache, self.fold.validation, self.config, self.fabric)
@@ -260,7 +267,7 @@ class Run:
                 if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm):
                     module.eval()
 
-    def save_now_and_then(self) -> None:
+    def save_if_due(self) -> None:
         """Save where enough time has passed. Called between looks only, when all losses are checked."""
         if time.monotonic() - self.saved >= SAVE_SECONDS:
             self.save()

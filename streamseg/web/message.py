@@ -22,7 +22,7 @@ from streamseg.core.errors import SinkError
 from streamseg.core.latency import Percentiles
 from streamseg.core.types import Image, Roi, Segmentation
 from streamseg.core.view import Figures, View
-from streamseg.render.live.style import lapsed
+from streamseg.render.live.style import without_expired_outline
 
 _GREY_TOLERANCE = 4
 """Channels that differ by no more show no colour that eyes could see; video codecs add that much to grey."""
@@ -47,7 +47,7 @@ class Packet:
 
         From the view's expiry on it goes without outline.
         """
-        view = lapsed(self.view, now_ns)
+        view = without_expired_outline(self.view, now_ns)
         alive = view.segmentation is not None
         if alive not in self._bodies:
             self._bodies[alive] = json.dumps(_body(view, self.picture), allow_nan=False)[1:]

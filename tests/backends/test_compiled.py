@@ -18,7 +18,7 @@ from streamseg.core.types import Backend, InputSpec  # noqa: E402
 from streamseg.engines.checkpoint import Checkpoint, read_checkpoint, write_checkpoint  # noqa: E402
 from streamseg.engines.manifest import Manifest  # noqa: E402
 from streamseg.export.builders.compiled import build  # noqa: E402
-from streamseg.export.contract import Order  # noqa: E402
+from streamseg.export.contract import BuildOrder  # noqa: E402
 from streamseg.nets import build_net, fold  # noqa: E402
 
 SPEC = InputSpec(32, 32, mean=0.25, std=0.25, threshold=0.5)
@@ -57,7 +57,7 @@ def test_a_built_engine_loads_without_compiling_anew(
     folder = tmp_path / "engine"
     folder.mkdir()
     said: list[str] = []
-    built = build(Order(checkpoint, precision, batch=2, say=said.append), folder)
+    built = build(BuildOrder(checkpoint, precision, batch=2, say=said.append), folder)
     assert built.versions == {"torch": torch.__version__}
     assert {file.name for file in folder.iterdir()} == {WEIGHTS, CACHE, OPTIONS}
     assert "compiling improved_unet for the processor" in said[0]
@@ -105,7 +105,7 @@ def test_a_precision_that_is_not_to_be_had_is_refused(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(EngineError, match=message):
-        build(Order(checkpoint, precision), tmp_path)
+        build(BuildOrder(checkpoint, precision), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -123,7 +123,7 @@ def test_an_engine_of_other_precision_than_asked_is_not_built(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr("streamseg.export.builders.compiled.CompiledBackend", Half)
     with pytest.raises(EngineError, match="asked for bf16"):
-        build(Order(checkpoint, "bf16"), tmp_path)
+        build(BuildOrder(checkpoint, "bf16"), tmp_path)
 
 
 def test_without_torch_the_extra_is_named(
@@ -131,7 +131,7 @@ def test_without_torch_the_extra_is_named(
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "torch", None)
     with pytest.raises(MissingExtra, match=r"streamseg\[tensorrt\]"):
-        build(Order(checkpoint, "fp32"), tmp_path)
+        build(BuildOrder(checkpoint, "fp32"), tmp_path)
 
 
 def engine_folder(folder: Path, checkpoint: Checkpoint, options: bytes = b'{"device": "cpu"}') -> Path:

@@ -15,7 +15,7 @@ from streamseg.core.hardware import THREADS_VARIABLE, thread_count
 from streamseg.core.types import Backend, InputSpec
 from streamseg.engines.manifest import Manifest
 from streamseg.export.builders.onnx import build
-from streamseg.export.contract import Order
+from streamseg.export.contract import BuildOrder
 from streamseg.nets.inference import inference_net
 from tests.export.int8 import images, needs_modelopt
 from tests.nets.checkpoints import random_checkpoint
@@ -59,7 +59,7 @@ def small(folder: Path, batch: int = 1) -> Path:
 )
 def test_it_agrees_with_torch(tmp_path, net, precision, batch, tolerance):
     checkpoint = random_checkpoint(net)
-    build(Order(checkpoint, precision, batch, images()), tmp_path)
+    build(BuildOrder(checkpoint, precision, batch, images()), tmp_path)
     backend = load(tmp_path, manifest_of(tmp_path, precision, net=net, batch=batch), "f" * 64, threads=2)
     assert isinstance(backend, Backend)
     x = np.random.default_rng(0).normal(size=(batch, 1, 32, 64)).astype(np.float32)

@@ -56,7 +56,7 @@ class Meddling:
     def write(self, result: Result) -> None:
         self._hand_on(self.inner.write, result)
 
-    def segmented(self, result: Result) -> None:
+    def on_result(self, result: Result) -> None:
         self._hand_on(self.inner.segmented, result)
 
     def _hand_on(self, receive: Callable[[Result], None], result: Result) -> None:

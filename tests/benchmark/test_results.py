@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from streamseg.benchmark.results import read_result, table, write_result
+from streamseg.benchmark.results import read_result, write_result
 from streamseg.core.errors import DataError
+from streamseg.reporting.formatting import table
 
 
 def test_a_table_for_people() -> None:

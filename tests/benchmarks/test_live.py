@@ -67,7 +67,7 @@ def test_tap_remembers_each_outline_once() -> None:
     for number, index in enumerate((0, 0, 1)):
         frame, roi = Frame(image, index, moment), Roi.whole(image)
         view = View(number + 1, moment, State.NO_NERVE, "", frame, roi, nothing, moment + 150 * MS)
-        tap.displayed(view, moment + 7 * MS)
+        tap.on_view(view, moment + 7 * MS)
     assert len(tap.shown_ns) == 2
     assert tap.stamps_ns() == [moment // 1000 * 1000] * 2
 
@@ -84,7 +84,7 @@ def test_a_meter_leaves_the_first_second_out() -> None:
     meter._end_ns = meter._begin_ns + 20 * MS
     for _ in range(30):
         time.sleep(0.002)
-        meter.segmented(None)  # type: ignore[arg-type]  # it counts, and looks at nothing
+        meter.on_result(None)  # type: ignore[arg-type]  # it counts, and looks at nothing
     rate = meter.rate()
     assert len(meter.times) < 30
     assert rate.fps == pytest.approx((len(meter.times) - 1) * 1e9 / (meter.times[-1] - meter.times[0]))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from streamseg.capture.live import CaptureOptions, is_live, open_live, parse_rate, parse_size
+from streamseg.capture.live import CaptureOptions, is_live, open_live, parse_rate, parse_width_height
 from streamseg.capture.paced import PacedSource
 from streamseg.capture.phantom import PhantomSource
 from streamseg.core.errors import SourceError, UsageError
@@ -61,13 +61,13 @@ def test_what_cannot_be_opened_is_told() -> None:
 
 
 def test_sizes_and_rates_are_read() -> None:
-    assert parse_size(None) is None
-    assert parse_size("1280x720") == (1280, 720)
+    assert parse_width_height(None) is None
+    assert parse_width_height("1280x720") == (1280, 720)
     assert parse_rate(None) is None
     assert parse_rate("30000/1001") == Fraction(30000, 1001)
     for size in ("", "1280", "0x5", "axb", "1280x720x3", "-1x5"):
         with pytest.raises(UsageError, match="size is"):
-            parse_size(size)
+            parse_width_height(size)
     for rate in ("", "0", "-3", "1e99999999", "1/0", "nan", "2000", "fast"):
         with pytest.raises(UsageError, match="rate is"):
             parse_rate(rate)

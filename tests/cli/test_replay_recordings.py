@@ -13,7 +13,7 @@ import pytest
 from streamseg.cli import main
 from streamseg.core.types import Roi, State
 from streamseg.core.view import View
-from streamseg.recording import Recording
+from streamseg.recording import Recorder
 from streamseg.sinks import read_records
 from tests.cli.conftest import HEIGHT, WIDTH, ClipWriter, count_frames, disc
 from tests.recording.runs import HEADER, found_in, frame_of, record, tell, wait_for
@@ -104,10 +104,10 @@ def test_a_recording_is_never_overwritten_by_its_replay(
     assert {path.name: path.read_bytes() for path in recorded.iterdir()} == before
 
 
-def interrupted_run(folder: Path) -> Recording:
+def interrupted_run(folder: Path) -> Recorder:
     """Half a second of frames, more than a second without any, half a second again; every other segmented."""
-    recording = Recording(folder, header={**HEADER, "age_budget_ms": 400}, least_free=0)
-    recording.segmented(found_in(frame_of(-1, screen(1)), REGION))
+    recording = Recorder(folder, header={**HEADER, "age_budget_ms": 400}, least_free=0)
+    recording.on_result(found_in(frame_of(-1, screen(1)), REGION))
     start = recording.anchor_ns
     for number in range(26):
         captured_ns = start + number * 40_000_000 + (1_300_000_000 if number > 12 else 0)
@@ -116,7 +116,7 @@ def interrupted_run(folder: Path) -> Recording:
         wait_for(recording, number + 1)
         if number == 12:
             lost = View(100, 0, State.SOURCE_LOST, "no frame for 0.5 s")
-            recording.displayed(lost, start + 1_000_000_000)
+            recording.on_view(lost, start + 1_000_000_000)
     recording.close()
     return recording
 
@@ -145,9 +145,9 @@ def test_a_run_is_repeated_as_it_was_with_its_gap(
 def test_frames_without_picture_are_said_to_be_absent(
     tmp_path: Path, engine: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recording = Recording(tmp_path, header=HEADER, least_free=0)
+    recording = Recorder(tmp_path, header=HEADER, least_free=0)
     start = recording.anchor_ns
-    recording.segmented(found_in(frame_of(-1, screen(1)), REGION))
+    recording.on_result(found_in(frame_of(-1, screen(1)), REGION))
     odd = np.zeros((50, 50, 3), np.uint8)  # of a size for which no region is known
     for number, image in enumerate((screen(1), odd, screen(3))):
         tell(recording, frame_of(number, image, captured_ns=start + number), segment=False)

@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 
 from streamseg.backends import FakeBackend
 from streamseg.core.errors import EngineError, UsageError
-from streamseg.core.types import Backend, Frame, InputSpec, Judgement, Result, Roi, Segmentation, State
+from streamseg.core.types import (
+    Backend,
+    Frame,
+    InputSpec,
+    OutputCalibration,
+    Result,
+    Roi,
+    Segmentation,
+    State,
+)
 
 SPEC = InputSpec(192, 256, mean=0.25, std=0.25, threshold=0.5, min_area=0.002)
 
@@ -36,7 +45,7 @@ def test_roi_crops_and_checks() -> None:
         Roi(1, 2, 5, 2).check_inside(4, 5)
 
 
-JUDGED = replace(SPEC, judgement=Judgement(1.5, -2.0, 0.5, presence=0.2, familiar="0.5 1e-3 2 3 4"))
+JUDGED = replace(SPEC, judgement=OutputCalibration(1.5, -2.0, 0.5, presence=0.2, familiar="0.5 1e-3 2 3 4"))
 
 
 def test_judgement_travels_with_the_spec_and_is_left_out_where_there_is_none() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from streamseg.datasets import open_dataset
-from streamseg.datasets.near_duplicates import HEIGHT, WIDTH, find_twins, reduced
+from streamseg.datasets.near_duplicates import HEIGHT, WIDTH, find_near_duplicates, reduced
 from streamseg.phantom import PhantomVideo
 
 SHARED = Path(__file__).parents[2] / "../shared/data/usgra-seg"
@@ -32,7 +32,7 @@ def square(top=40, left=50, side=30):
 
 def twins(images, masks=None):
     small = np.array([at_cache_size(image) for image in images])
-    return find_twins(small, np.array([EMPTY] * len(images) if masks is None else masks))
+    return find_near_duplicates(small, np.array([EMPTY] * len(images) if masks is None else masks))
 
 
 def noisy(image):
@@ -112,14 +112,16 @@ def test_images_without_detail_are_nobodys_twins(frames):
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_few_images(count):
-    found = find_twins(np.zeros((count, HEIGHT, WIDTH), np.uint8), np.zeros((count, HEIGHT, WIDTH), bool))
+    found = find_near_duplicates(
+        np.zeros((count, HEIGHT, WIDTH), np.uint8), np.zeros((count, HEIGHT, WIDTH), bool)
+    )
     assert (found.groups, found.contradictions) == ((), ())
 
 
 def test_a_still_video_is_one_group(frames):
     images = np.array([at_cache_size(frames[0])] * 700)
     masks = np.array([EMPTY] * 699 + [square()])
-    found = find_twins(images, masks)
+    found = find_near_duplicates(images, masks)
     assert found.groups == (tuple(range(700)),)
     assert 16 <= len(found.contradictions) < 700
     assert all(second == 699 for _, second in found.contradictions)
@@ -133,7 +135,7 @@ def test_the_real_sets_double_is_found_and_neighbours_are_not():
     chosen = ("0012", "0014", "0043", "0055", "0060", "0073", "0077", "0083", "0113", "0127", "0131", "0145")
     samples = [data[names.index(name)] for name in chosen]
     images, masks = zip(*(reduced(sample.image, sample.nerve) for sample in samples), strict=True)
-    found = find_twins(np.array(images), np.array(masks))
+    found = find_near_duplicates(np.array(images), np.array(masks))
     assert [tuple(chosen[row] for row in group) for group in found.groups] == [
         ("0012", "0073"),
         ("0014", "0083"),

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from streamseg.core.hardware import Machine, this_machine, versions_of
-from streamseg.engines.compatibility import command_for, export_command, misfits, on_gpu
+from streamseg.engines.compatibility import command_for, export_command, incompatibilities, on_gpu
 from streamseg.engines.manifest import Manifest
 from tests.backends.small_engines import DESCRIBED
 
@@ -25,18 +25,18 @@ INSTALLED = {"openvino": "2026.4.1", "tensorrt": "10.15", "tensorrt-cu13": "10.1
 
 
 def test_an_engine_fits_the_machine_that_it_was_built_on() -> None:
-    assert misfits(PROCESSOR_ENGINE, HERE, INSTALLED) == []
-    assert misfits(PLAN, GPU, INSTALLED) == []
+    assert incompatibilities(PROCESSOR_ENGINE, HERE, INSTALLED) == []
+    assert incompatibilities(PLAN, GPU, INSTALLED) == []
 
 
 def test_machine_and_versions_are_those_that_are_there() -> None:
     engine = replace(PROCESSOR_ENGINE, machine=this_machine(), versions=versions_of(["openvino"]))
-    assert misfits(engine) == []
-    assert misfits(replace(PLAN, machine=GPU, versions={"tensorrt": "0.1"}))
+    assert incompatibilities(engine) == []
+    assert incompatibilities(replace(PLAN, machine=GPU, versions={"tensorrt": "0.1"}))
 
 
 def test_portable_engines_fit_everywhere() -> None:
-    assert misfits(replace(PROCESSOR_ENGINE, portable=True, machine=None), GPU, {}) == []
+    assert incompatibilities(replace(PROCESSOR_ENGINE, portable=True, machine=None), GPU, {}) == []
 
 
 @pytest.mark.parametrize(
@@ -50,11 +50,11 @@ def test_portable_engines_fit_everywhere() -> None:
     ],
 )
 def test_another_processor_is_named_by_its_features(features: tuple[str, ...], message: str) -> None:
-    assert misfits(PROCESSOR_ENGINE, replace(HERE, features=features), INSTALLED) == [message]
+    assert incompatibilities(PROCESSOR_ENGINE, replace(HERE, features=features), INSTALLED) == [message]
 
 
 def test_another_model_with_the_same_features_will_do() -> None:
-    assert misfits(PROCESSOR_ENGINE, replace(HERE, processor="another", gpu="any"), INSTALLED) == []
+    assert incompatibilities(PROCESSOR_ENGINE, replace(HERE, processor="another", gpu="any"), INSTALLED) == []
 
 
 @pytest.mark.parametrize(
@@ -69,31 +69,31 @@ def test_another_model_with_the_same_features_will_do() -> None:
     ],
 )
 def test_another_gpu_or_an_older_driver(machine: Machine, message: str) -> None:
-    assert misfits(PLAN, machine, INSTALLED) == [message]
+    assert incompatibilities(PLAN, machine, INSTALLED) == [message]
 
 
 @pytest.mark.parametrize("driver", ["580.1", "600.1", "", "unknown"])
 def test_a_driver_that_is_not_known_to_be_older_will_do(driver: str) -> None:
-    assert misfits(PLAN, replace(GPU, driver=driver), INSTALLED) == []
+    assert incompatibilities(PLAN, replace(GPU, driver=driver), INSTALLED) == []
 
 
 def test_other_versions_are_named_both() -> None:
-    assert misfits(PROCESSOR_ENGINE, HERE, {"openvino": "2025.1"}) == [
+    assert incompatibilities(PROCESSOR_ENGINE, HERE, {"openvino": "2025.1"}) == [
         "built with openvino 2026.4.1, this machine has 2025.1"
     ]
-    assert misfits(PLAN, GPU, INSTALLED | {"tensorrt": "11.1"}) == [
+    assert incompatibilities(PLAN, GPU, INSTALLED | {"tensorrt": "11.1"}) == [
         "built with tensorrt 10.15, this machine has 11.1"
     ]
 
 
 def test_a_version_with_its_build_number_is_the_same_release() -> None:
     engine = replace(PROCESSOR_ENGINE, versions={"openvino": "2026.4.1-22240-abc"})
-    assert misfits(engine, HERE, INSTALLED) == []
+    assert incompatibilities(engine, HERE, INSTALLED) == []
 
 
 def test_a_build_of_torch_for_another_cuda_is_another_version() -> None:
     engine = replace(PLAN, backend="compiled", versions={"torch": "2.11.0+cu130"})
-    assert misfits(engine, GPU, {"torch": "2.11.0+cpu"})
+    assert incompatibilities(engine, GPU, {"torch": "2.11.0+cpu"})
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_a_build_of_torch_for_another_cuda_is_another_version() -> None:
     ],
 )
 def test_what_is_not_installed_says_what_to_install(engine: Manifest, message: str) -> None:
-    assert misfits(engine, engine.machine, {}) == [message]
+    assert incompatibilities(engine, engine.machine, {}) == [message]
 
 
 @pytest.mark.parametrize(
@@ -123,25 +123,25 @@ def test_what_is_not_installed_says_what_to_install(engine: Manifest, message: s
     ],
 )
 def test_a_manifest_that_says_too_little_fits_nowhere(engine: Manifest, message: str) -> None:
-    (found,) = misfits(engine, engine.machine or HERE, INSTALLED)
+    (found,) = incompatibilities(engine, engine.machine or HERE, INSTALLED)
     assert message in found
 
 
 def test_torch_is_not_needed_to_run_a_plan() -> None:
     assert "torch" not in INSTALLED
-    assert misfits(PLAN, GPU, INSTALLED) == []
+    assert incompatibilities(PLAN, GPU, INSTALLED) == []
 
 
 def test_compiled_engines_run_where_they_were_compiled_for() -> None:
     versions = {"torch": "2.13.0+cpu"}
     here = replace(PROCESSOR_ENGINE, backend="compiled", versions=versions)
     assert not on_gpu(here)
-    assert misfits(here, HERE, versions) == []
-    assert misfits(here, replace(HERE, features=()), versions)
+    assert incompatibilities(here, HERE, versions) == []
+    assert incompatibilities(here, replace(HERE, features=()), versions)
     assert on_gpu(replace(here, machine=GPU))
     with_triton = replace(here, versions=versions | {"triton": "3.7"})
-    assert misfits(with_triton, HERE, versions)
-    assert misfits(with_triton, HERE, versions | {"triton": "3.7"}) == []
+    assert incompatibilities(with_triton, HERE, versions)
+    assert incompatibilities(with_triton, HERE, versions | {"triton": "3.7"}) == []
 
 
 def test_the_command_builds_the_same_again() -> None:

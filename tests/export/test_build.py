@@ -16,7 +16,7 @@ from streamseg.engines.maintenance import leftovers
 from streamseg.engines.manifest import read_manifest
 from streamseg.engines.store import EngineStore
 from streamseg.export.build import RECIPE_FILE, SCALES_FILE, export, rebuild
-from streamseg.export.contract import Exported, Lines, Request
+from streamseg.export.contract import ExportResult, Lines, Request
 from streamseg.export.recipe import Draw, Recipe, frame_hash
 
 pytest.importorskip("torch")
@@ -35,7 +35,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def make(store: EngineStore, recipe: Path, said: list[str] | None = None, **options: object) -> Exported:
+def make(store: EngineStore, recipe: Path, said: list[str] | None = None, **options: object) -> ExportResult:
     values: dict[str, object] = {
         "source": "improved_unet",
         "backend": "openvino",
@@ -48,13 +48,13 @@ def make(store: EngineStore, recipe: Path, said: list[str] | None = None, **opti
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory, recipe: Path) -> dict[str, Exported]:
+def built(tmp_path_factory: pytest.TempPathFactory, recipe: Path) -> dict[str, ExportResult]:
     store = EngineStore(tmp_path_factory.mktemp("engines"))
     return {precision: make(store, recipe, precision=precision) for precision in ("fp32", "int8")}
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_an_engine_enters_the_store_whole_and_judged(built: dict[str, Exported], precision: str) -> None:
+def test_an_engine_enters_the_store_whole_and_judged(built: dict[str, ExportResult], precision: str) -> None:
     found = built[precision]
     store = EngineStore(found.folder.parent)
     assert found.fresh
@@ -72,7 +72,7 @@ def test_an_engine_enters_the_store_whole_and_judged(built: dict[str, Exported],
     assert manifest.built["bytes"] > 1e6
 
 
-def test_int8_keeps_its_recipe_and_its_scales(built: dict[str, Exported], recipe: Path) -> None:
+def test_int8_keeps_its_recipe_and_its_scales(built: dict[str, ExportResult], recipe: Path) -> None:
     folder, calibration = built["int8"].folder, built["int8"].manifest.calibration
     assert json.loads((folder / RECIPE_FILE).read_text()) == json.loads(recipe.read_text())
     assert len(json.loads((folder / SCALES_FILE).read_text())) > 10
@@ -80,7 +80,7 @@ def test_int8_keeps_its_recipe_and_its_scales(built: dict[str, Exported], recipe
     assert built["fp32"].manifest.calibration == {}
 
 
-def test_what_is_in_the_store_is_not_built_again(built: dict[str, Exported], recipe: Path) -> None:
+def test_what_is_in_the_store_is_not_built_again(built: dict[str, ExportResult], recipe: Path) -> None:
     store = EngineStore(built["fp32"].folder.parent)
     again = make(store, recipe)
     assert not again.fresh
@@ -89,7 +89,7 @@ def test_what_is_in_the_store_is_not_built_again(built: dict[str, Exported], rec
 
 
 def test_a_damaged_engine_is_built_anew_when_it_is_asked_for(
-    built: dict[str, Exported], recipe: Path, tmp_path: Path
+    built: dict[str, ExportResult], recipe: Path, tmp_path: Path
 ) -> None:
     store = EngineStore(tmp_path)
     folder = tmp_path / built["fp32"].folder.name
@@ -163,7 +163,7 @@ def test_a_batch_is_judged_too(tmp_path: Path, recipe: Path) -> None:
 
 
 def test_an_engine_of_another_machine_is_built_again_from_its_manifest(
-    built: dict[str, Exported], tmp_path: Path
+    built: dict[str, ExportResult], tmp_path: Path
 ) -> None:
     folder = tmp_path / built["int8"].folder.name
     shutil.copytree(built["int8"].folder, folder)
@@ -182,7 +182,7 @@ def test_an_engine_of_another_machine_is_built_again_from_its_manifest(
 
 
 def test_weights_that_are_no_longer_the_engine_s_are_not_taken_for_it(
-    built: dict[str, Exported], tmp_path: Path
+    built: dict[str, ExportResult], tmp_path: Path
 ) -> None:
     other = replace(built["fp32"].manifest, checkpoint_sha256=hashlib.sha256(b"").hexdigest())
     with pytest.raises(UsageError, match="no longer holds the weights"):

@@ -8,22 +8,24 @@ import torch
 
 from streamseg.backends import FakeBackend
 from streamseg.backends.loading import load_folder
-from streamseg.core.types import InputSpec, Judgement
+from streamseg.core.types import InputSpec, OutputCalibration
 from streamseg.datasets import Sample
 from streamseg.engines.checkpoint import read_checkpoint, write_checkpoint
 from streamseg.engines.manifest import read_manifest
 from streamseg.engines.store import EngineStore
-from streamseg.export.contract import Exported
+from streamseg.export.contract import ExportResult
 from streamseg.export.defaults import accuracy, add_judgement, ship, unlike_shares, write_weights
 from streamseg.nets import build_net
 from streamseg.phantom import render_still
 from streamseg.segmentation.ood_detector import FEATURES, write_reference
-from streamseg.training.ood_examples import unlike_pictures
+from streamseg.training.ood_examples import out_of_distribution_images
 from tests.backends.small_engines import small_model, store_engine
 
 SPEC = InputSpec(32, 48, mean=0.25, std=0.25, threshold=0.5)
-NARROW = Judgement(1.0, 0.0, 0.5, familiar=write_reference(np.zeros(len(FEATURES)), np.eye(len(FEATURES))))
-WIDE = Judgement(
+NARROW = OutputCalibration(
+    1.0, 0.0, 0.5, familiar=write_reference(np.zeros(len(FEATURES)), np.eye(len(FEATURES)))
+)
+WIDE = OutputCalibration(
     1.0, 0.0, 0.5, familiar=write_reference(np.zeros(len(FEATURES)), 1e-9 * np.eye(len(FEATURES)))
 )
 
@@ -59,7 +61,7 @@ def test_the_shipped_checkpoint_is_folded_and_carries_its_judgement(tmp_path: Pa
 def test_the_shipped_engine_is_portable_and_keeps_what_was_found(tmp_path: Path) -> None:
     store = EngineStore(tmp_path / "store")
     folder = store_engine(store, small_model(), calibration={"folder": "/home/me/data", "sha256": "0" * 64})
-    built = Exported(folder, read_manifest(folder)[0], True)
+    built = ExportResult(folder, read_manifest(folder)[0], True)
     for figures in ({"fp32": 1}, {"fp32": 2}):  # the second one takes the first one's place
         ship(built, tmp_path / "shipped", figures)
         manifest, _ = read_manifest(tmp_path / "shipped")
@@ -93,7 +95,7 @@ def test_shares_of_pictures_called_unlike() -> None:
 
 def test_pictures_made_to_be_unlike_are_the_same_every_time() -> None:
     images = [sample.image for sample in samples(2)]
-    first, second = unlike_pictures(images), unlike_pictures(images)
+    first, second = out_of_distribution_images(images), out_of_distribution_images(images)
     for kind, pictures in first.items():
         assert pictures, kind
         for one, other in zip(pictures, second[kind], strict=True):

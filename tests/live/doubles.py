@@ -138,13 +138,13 @@ class Notes:
         self.views: list[tuple[View, int]] = []
         self.closed = 0
 
-    def offered(self, frame: Frame, arrived_ns: int) -> None:
+    def on_frame(self, frame: Frame, arrived_ns: int) -> None:
         self.frames.append((frame, arrived_ns))
 
-    def segmented(self, result: Result) -> None:
+    def on_result(self, result: Result) -> None:
         self.results.append(result)
 
-    def displayed(self, view: View, shown_ns: int) -> None:
+    def on_view(self, view: View, shown_ns: int) -> None:
         self.views.append((view, shown_ns))
 
     def close(self) -> None:

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from streamseg.core.errors import UsageError
 from streamseg.live.config import (
     FOLDER_VARIABLE,
-    Setup,
+    LiveConfig,
     from_values,
     load_profile,
     profile_path,
     save_profile,
 )
 
-SETUP = Setup(
+SETUP = LiveConfig(
     source="v4l2:/dev/video0",
     roi="40,60,512,480",
     mm_per_pixel=0.11,
@@ -47,7 +47,7 @@ def test_a_profile_comes_back_as_it_was_saved() -> None:
 
 @given(
     st.builds(
-        Setup,
+        LiveConfig,
         source=st.none() | st.text(),
         mm_per_pixel=st.none() | st.floats(0.001, 10),
         opacity=st.floats(0, 1),
@@ -55,7 +55,7 @@ def test_a_profile_comes_back_as_it_was_saved() -> None:
         port=st.integers(0, 65535),
     )
 )
-def test_every_set_up_survives(setup: Setup) -> None:
+def test_every_set_up_survives(setup: LiveConfig) -> None:
     save_profile("any", setup)
     assert load_profile("any") == setup
 
@@ -98,7 +98,7 @@ def test_what_is_wrong_in_a_profile_is_said(text: str, message: str) -> None:
 
 
 def test_every_setting_has_a_kind_that_is_checked() -> None:
-    for field in fields(Setup):
+    for field in fields(LiveConfig):
         with pytest.raises(UsageError, match="which is no"):
             from_values({field.name: [1]})
 

@@ -14,7 +14,7 @@ from streamseg.capture import open_source
 from streamseg.capture.screen.find import find_region
 from streamseg.core.errors import UsageError
 from streamseg.core.types import Grey, Image
-from streamseg.live.freeze_detector import StillWatch
+from streamseg.live.freeze_detector import FreezeDetector
 from streamseg.phantom import PhantomVideo, render_still
 
 CLIPS = Path(__file__).resolve().parents[3] / "shared/data/clips"
@@ -22,8 +22,8 @@ PICTURE = render_still(7, height=288, width=360).image
 
 
 def fired(pictures: list[Image], fps: float = 30.0, limit_s: float = 1.0) -> list[bool]:
-    watch = StillWatch(limit_s)
-    return [watch.look(picture, round(k * 1e9 / fps)) for k, picture in enumerate(pictures)]
+    watch = FreezeDetector(limit_s)
+    return [watch.update(picture, round(k * 1e9 / fps)) for k, picture in enumerate(pictures)]
 
 
 def noisy(picture: Grey, sigma: float, count: int, seed: int = 0) -> list[Image]:
@@ -59,11 +59,11 @@ def test_a_picture_repeated_for_the_limit_is_frozen_and_not_before(
 ) -> None:
     picture = cv2.cvtColor(PICTURE, cv2.COLOR_GRAY2BGR) if colour else PICTURE
     step = round(1e9 / fps)
-    watch = StillWatch(limit_s)
+    watch = FreezeDetector(limit_s)
     for k in range(min(300, round(limit_s * fps) + 3)):
         # Of a source slower than the limit nothing can be said.
         expected = k * step >= round(limit_s * 1e9) > step
-        assert watch.look(picture, k * step) == expected
+        assert watch.update(picture, k * step) == expected
 
 
 @pytest.mark.parametrize("sigma", [1, 2])
@@ -127,10 +127,10 @@ def test_a_black_picture_says_nothing_about_freezing(level: int) -> None:
 
 
 def test_another_size_a_pause_and_time_that_goes_back_begin_anew() -> None:
-    watch, step = StillWatch(), 33_000_000
+    watch, step = FreezeDetector(), 33_000_000
 
     def freeze(picture: Image, start: int) -> int:
-        seen = [watch.look(picture, start + k * step) for k in range(35)]
+        seen = [watch.update(picture, start + k * step) for k in range(35)]
         assert seen == [False] * 31 + [True] * 4
         return start + 35 * step
 
@@ -149,13 +149,13 @@ def test_another_size_a_pause_and_time_that_goes_back_begin_anew() -> None:
 def test_any_picture_and_any_time_is_looked_at(
     height: int, width: int, channels: tuple[int, ...], times: list[int]
 ) -> None:
-    watch = StillWatch()
+    watch = FreezeDetector()
     picture = np.random.default_rng(0).integers(0, 256, (height, width, *channels), np.uint8)
     for time in times:
-        watch.look(picture, time)
+        watch.update(picture, time)
 
 
 @pytest.mark.parametrize("limit_s", [0, -1, float("inf"), float("nan")])
 def test_a_limit_that_is_no_time_is_refused(limit_s: float) -> None:
     with pytest.raises(UsageError, match="more than 0"):
-        StillWatch(limit_s)
+        FreezeDetector(limit_s)

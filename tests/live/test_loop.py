@@ -65,7 +65,7 @@ def test_states_over_a_loss_and_a_return() -> None:
             return super().__call__()
 
     class Watcher(Notes):
-        def displayed(self, view: View, shown_ns: int) -> None:
+        def on_view(self, view: View, shown_ns: int) -> None:
             if settled(display.states)[2:] == ["nerve"]:
                 seen.set()
 

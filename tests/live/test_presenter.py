@@ -40,7 +40,7 @@ class Desk:
         return frame
 
     def result(self, frame: Frame, ms: float) -> None:
-        self.presenter.segmented(result_of(frame, ms))
+        self.presenter.on_result(result_of(frame, ms))
 
     def at(self, ms: float):
         return self.presenter.view(round(ms * MS))

@@ -72,7 +72,7 @@ def test_an_outline_is_taken_off_though_nothing_new_comes() -> None:
     display, left = Memory(), threading.Event()
 
     class Watcher(Notes):
-        def displayed(self, view: View, shown_ns: int) -> None:
+        def on_view(self, view: View, shown_ns: int) -> None:
             outlined = [earlier.segmentation is not None for earlier, _ in display.shown]
             if any(outlined) and view.segmentation is None:
                 left.set()

@@ -6,7 +6,7 @@ import torch
 from streamseg.core.errors import EngineError
 from streamseg.engines.checkpoint import Checkpoint
 from streamseg.nets.inference import inference_net, load_net
-from streamseg.nets.merged_upsampling import lighten
+from streamseg.nets.merged_upsampling import merge_upsampling
 from tests.nets.checkpoints import random_checkpoint
 
 
@@ -55,15 +55,15 @@ def test_weights_of_another_net_are_refused_in_one_line():
 )
 def test_less_arithmetic_changes_nothing(name, form):
     net = load_net(random_checkpoint(name))
-    light = lighten(net, form)
+    light = merge_upsampling(net, form)
     x = torch.randn(2, 1, 32, 64)
     torch.testing.assert_close(light(x), net(x), rtol=0, atol=1e-4)
     wide = net.double()
-    torch.testing.assert_close(lighten(wide, form)(x.double()), wide(x.double()), rtol=0, atol=1e-9)
+    torch.testing.assert_close(merge_upsampling(wide, form)(x.double()), wide(x.double()), rtol=0, atol=1e-9)
     assert float(wide(x.double()).std()) > 0.3
 
 
 def test_segnet_has_nothing_to_spare():
     net = load_net(random_checkpoint("segnet"))
     x = torch.randn(1, 1, 32, 32)
-    torch.testing.assert_close(lighten(net)(x), net(x), rtol=0, atol=0)
+    torch.testing.assert_close(merge_upsampling(net)(x), net(x), rtol=0, atol=0)

@@ -6,13 +6,13 @@ import time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamseg.pipeline.ordered_queue import DEPTH, Pipe
+from streamseg.pipeline.ordered_queue import DEPTH, OrderedQueue
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.integers(), max_size=50), st.lists(st.sampled_from([0, 0.0002]), max_size=50))
 def test_all_items_arrive_once_and_in_order(items: list[int], delays: list[float]) -> None:
-    pipe: Pipe[int] = Pipe()
+    pipe: OrderedQueue[int] = OrderedQueue()
 
     def write() -> None:
         for turn, item in enumerate(items):
@@ -32,7 +32,7 @@ def test_all_items_arrive_once_and_in_order(items: list[int], delays: list[float
 
 
 def test_a_full_pipe_holds_the_writer_until_cut() -> None:
-    pipe: Pipe[int] = Pipe()
+    pipe: OrderedQueue[int] = OrderedQueue()
     for item in range(DEPTH):
         assert pipe.put(item, item)
     answers: list[bool] = []
@@ -48,7 +48,7 @@ def test_a_full_pipe_holds_the_writer_until_cut() -> None:
 
 
 def test_an_empty_pipe_holds_the_reader_until_the_end() -> None:
-    pipe: Pipe[int] = Pipe()
+    pipe: OrderedQueue[int] = OrderedQueue()
     answers: list[int | None] = []
     reader = threading.Thread(target=lambda: answers.append(pipe.get()))
     reader.start()
@@ -60,7 +60,7 @@ def test_an_empty_pipe_holds_the_reader_until_the_end() -> None:
 
 
 def test_what_was_put_before_the_end_is_delivered() -> None:
-    pipe: Pipe[int] = Pipe()
+    pipe: OrderedQueue[int] = OrderedQueue()
     pipe.put(1, 0)
     pipe.end()
     assert pipe.get() == 1
@@ -68,7 +68,7 @@ def test_what_was_put_before_the_end_is_delivered() -> None:
 
 
 def test_several_writers_keep_turns() -> None:
-    pipe: Pipe[int] = Pipe(writers=3)
+    pipe: OrderedQueue[int] = OrderedQueue(writers=3)
 
     def write(first: int) -> None:
         for turn in range(first, 60, 3):
@@ -88,7 +88,7 @@ def test_several_writers_keep_turns() -> None:
 
 
 def test_a_writer_that_ends_at_its_turn_lets_earlier_ones_pass_and_refuses_later_ones() -> None:
-    pipe: Pipe[int] = Pipe(writers=3)
+    pipe: OrderedQueue[int] = OrderedQueue(writers=3)
     answers: list[bool] = []
     later = threading.Thread(target=lambda: answers.append(pipe.put(2, 2)))
     later.start()

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from streamseg.core.types import Frame, Image, Result, Roi, Segmentation, State
-from streamseg.core.view import Tap, View
-from streamseg.recording.writer import Recording
+from streamseg.core.view import RunObserver, View
+from streamseg.recording.writer import Recorder
 from tests.capture.media import picture
 
 HEADER = {"source": "phantom-1", "engine": {"name": "net", "sha256": "ab"}, "age_budget_ms": 150}
@@ -53,13 +53,13 @@ def view_of(number: int, result: Result, *, reason: str = "") -> View:
     return replace(shown, segmentation=result.segmentation, expires_ns=at_ns + 100_000_000)
 
 
-def tell(tap: Tap, frame: Frame, number: int = 1, *, roi: Roi = REGION, segment: bool = True) -> None:
+def tell(tap: RunObserver, frame: Frame, number: int = 1, *, roi: Roi = REGION, segment: bool = True) -> None:
     """One frame: offered, and perhaps segmented and displayed."""
-    tap.offered(frame, frame.captured_ns + 1_000_000)
+    tap.on_frame(frame, frame.captured_ns + 1_000_000)
     if segment:
         result = found_in(frame, roi)
-        tap.segmented(result)
-        tap.displayed(view_of(number, result), frame.captured_ns + 12_000_000)
+        tap.on_result(result)
+        tap.on_view(view_of(number, result), frame.captured_ns + 12_000_000)
 
 
 def record(
@@ -69,11 +69,11 @@ def record(
     step_ns: int = 40_000_000,
     roi: Roi = REGION,
     **options: Any,
-) -> tuple[Recording, list[Frame]]:
+) -> tuple[Recorder, list[Frame]]:
     """Record pictures at exact distances, with the region known before the first."""
-    recording = Recording(folder, header=HEADER, least_free=0, **options)
+    recording = Recorder(folder, header=HEADER, least_free=0, **options)
     first = frame_of(-1, images[0], captured_ns=recording.anchor_ns)
-    recording.segmented(found_in(first, roi))
+    recording.on_result(found_in(first, roi))
     frames = []
     for number, image in enumerate(images):
         captured_ns = recording.anchor_ns + 123_456 + number * step_ns
@@ -84,7 +84,7 @@ def record(
     return recording, frames
 
 
-def wait_for(recording: Recording, frames: int, timeout_s: float = 30.0) -> None:
+def wait_for(recording: Recorder, frames: int, timeout_s: float = 30.0) -> None:
     """Until so many frames are recorded, so that none is left out on a busy machine."""
     deadline = time.monotonic() + timeout_s
     while recording.frames + recording.left_out < frames and time.monotonic() < deadline:

@@ -13,7 +13,7 @@ import pytest
 
 from streamseg.core.errors import UsageError
 from streamseg.core.types import State
-from streamseg.core.view import Tap, View
+from streamseg.core.view import RunObserver, View
 from streamseg.recording.live_records import LiveRecords
 from streamseg.sinks import read_records
 from tests.recording.runs import HEADER, found_in, frame_of, view_of
@@ -24,15 +24,15 @@ ROOT = Path(__file__).parents[2]
 def test_frames_and_states_are_written_and_frames_read_back(tmp_path: Path) -> None:
     path = tmp_path / "new" / "live.jsonl"
     records = LiveRecords(path, header=HEADER)
-    assert isinstance(records, Tap)
+    assert isinstance(records, RunObserver)
     started = json.loads(path.read_text().splitlines()[0])["started_ns"]
     results = [found_in(frame_of(number)) for number in range(5)]
-    records.displayed(View(1, 0, State.STARTING, "opening the source"), started)
+    records.on_view(View(1, 0, State.STARTING, "opening the source"), started)
     for number, result in enumerate(results):
-        records.offered(result.frame, result.frame.captured_ns)
-        records.segmented(result)
-        records.displayed(view_of(number + 2, result), started + (number + 1) * 500_000_000)
-    records.displayed(View(9, 0, State.SOURCE_LOST, "no frame for 0.8 s"), started + 4_000_000_000)
+        records.on_frame(result.frame, result.frame.captured_ns)
+        records.on_result(result)
+        records.on_view(view_of(number + 2, result), started + (number + 1) * 500_000_000)
+    records.on_view(View(9, 0, State.SOURCE_LOST, "no frame for 0.8 s"), started + 4_000_000_000)
     records.close()
     records.close()
     assert records.frames == 5
@@ -71,9 +71,9 @@ from tests.recording.runs import HEADER, found_in, frame_of
 said = []
 records = LiveRecords(Path(sys.argv[1]), header=HEADER, say=said.append)
 for number in range(500):
-    records.segmented(found_in(frame_of(number)))
+    records.on_result(found_in(frame_of(number)))
 records.close()
-records.segmented(found_in(frame_of(500)))
+records.on_result(found_in(frame_of(500)))
 print(records.error)
 print(len(said), said[0])
 """

@@ -11,8 +11,8 @@ import pytest
 
 from streamseg.capture.recording.format import recordings_in
 from streamseg.core.errors import SinkError
-from streamseg.core.view import Command, Tap
-from streamseg.recording import Recording, RecordSwitch
+from streamseg.core.view import Command, RunObserver
+from streamseg.recording import Recorder, RecorderToggle
 from tests.capture.media import read_all
 from tests.recording.runs import HEADER, found_in, frame_of, tell
 
@@ -25,14 +25,14 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
 
 
 def test_a_command_begins_a_recording_and_the_next_ends_it(tmp_path: Path) -> None:
-    made: list[Recording] = []
+    made: list[Recorder] = []
 
-    def make() -> Recording:
-        made.append(Recording(tmp_path, header=HEADER, least_free=0))
+    def make() -> Recorder:
+        made.append(Recorder(tmp_path, header=HEADER, least_free=0))
         return made[-1]
 
-    switch = RecordSwitch(make, say=print)
-    assert isinstance(switch, Tap)
+    switch = RecorderToggle(make, say=print)
+    assert isinstance(switch, RunObserver)
     tell(switch, frame_of(0))
     assert switch.status() is None
     for count in (1, 2):
@@ -40,7 +40,7 @@ def test_a_command_begins_a_recording_and_the_next_ends_it(tmp_path: Path) -> No
         switch.command(Command.RECORD)
         wait_until(lambda: switch.status() is not None)
         assert (switch.status() or "").startswith("recording 0:")
-        switch.segmented(found_in(frame_of(-1)))
+        switch.on_result(found_in(frame_of(-1)))
         for number in range(10):
             tell(switch, frame_of(number))
         switch.command(Command.RECORD)
@@ -57,10 +57,10 @@ def test_a_command_begins_a_recording_and_the_next_ends_it(tmp_path: Path) -> No
 
 def test_ending_waits_for_no_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     go_on = threading.Event()
-    switch = RecordSwitch(lambda: Recording(tmp_path, header=HEADER, least_free=0), say=print)
+    switch = RecorderToggle(lambda: Recorder(tmp_path, header=HEADER, least_free=0), say=print)
     switch.start()
     (recording,) = [switch._recording]
-    assert isinstance(recording, Recording)
+    assert isinstance(recording, Recorder)
     recording._worker.put(lambda: go_on.wait(30) and None)
     began = time.monotonic()
     switch.command(Command.RECORD)
@@ -75,10 +75,10 @@ def test_ending_waits_for_no_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_recording_that_cannot_begin_is_said_and_the_run_goes_on(tmp_path: Path) -> None:
     said: list[str] = []
 
-    def make() -> Recording:
+    def make() -> Recorder:
         raise SinkError("no room; make some")
 
-    switch = RecordSwitch(make, say=said.append)
+    switch = RecorderToggle(make, say=said.append)
     switch.command(Command.RECORD)
     wait_until(lambda: bool(said))
     assert said == ["cannot record: no room; make some"]
@@ -93,14 +93,14 @@ def test_a_recording_that_begins_after_the_end_is_closed(
 ) -> None:
     go_on = threading.Event()
     monkeypatch.setattr("streamseg.recording.switch.BEGIN_S", 0.05)
-    made: list[Recording] = []
+    made: list[Recorder] = []
 
-    def make() -> Recording:
+    def make() -> Recorder:
         go_on.wait(30)
-        made.append(Recording(tmp_path, header=HEADER, least_free=0))
+        made.append(Recorder(tmp_path, header=HEADER, least_free=0))
         return made[-1]
 
-    switch = RecordSwitch(make, say=print)
+    switch = RecorderToggle(make, say=print)
     switch.command(Command.RECORD)
     switch.command(Command.RECORD)  # impatient: the first is still being begun
     switch.close()

@@ -21,9 +21,9 @@ import pytest
 from streamseg.capture.recording.reader import read_recording
 from streamseg.core.errors import SinkError
 from streamseg.core.types import Roi, State
-from streamseg.core.view import Tap, View
+from streamseg.core.view import RunObserver, View
 from streamseg.recording import writer
-from streamseg.recording.writer import Recording
+from streamseg.recording.writer import Recorder
 from streamseg.sinks import read_records
 from tests.capture.media import number_of, read_all
 from tests.recording.runs import (
@@ -40,7 +40,7 @@ from tests.recording.runs import (
 )
 
 
-def lines_of(recording: Recording, kind: str) -> list[dict[str, Any]]:
+def lines_of(recording: Recorder, kind: str) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in (recording.path / "records.jsonl").read_text().splitlines()]
     return [line for line in lines if line["type"] == kind]
 
@@ -56,7 +56,7 @@ def pictures_in(path: Path) -> list[Any]:
 
 def test_every_frame_comes_back_with_its_exact_times(tmp_path: Path) -> None:
     recording, frames = record(tmp_path, [screen(number) for number in range(40)], segment_seconds=0.5)
-    assert isinstance(recording, Tap)
+    assert isinstance(recording, RunObserver)
     assert files_of(recording.path) == [
         *("original-0001.mp4", "original-0002.mp4", "original-0003.mp4", "original-0004.mp4"),
         "records.jsonl",
@@ -91,7 +91,7 @@ def test_the_header_says_what_was_recorded_and_when(tmp_path: Path) -> None:
 
 
 def test_two_recordings_of_one_second_have_a_folder_each(tmp_path: Path) -> None:
-    made = [Recording(tmp_path, header=HEADER, least_free=0) for _ in range(3)]
+    made = [Recorder(tmp_path, header=HEADER, least_free=0) for _ in range(3)]
     for recording in made:
         recording.close()
     assert len({recording.path for recording in made}) == 3
@@ -100,9 +100,9 @@ def test_two_recordings_of_one_second_have_a_folder_each(tmp_path: Path) -> None
 def test_only_the_region_is_ever_recorded(tmp_path: Path) -> None:
     dark = np.full((*SCREEN, 3), 255, np.uint8)
     REGION.crop(dark)[:] = 20
-    recording = Recording(tmp_path, header=HEADER, least_free=0)
+    recording = Recorder(tmp_path, header=HEADER, least_free=0)
     for number in range(5):  # the region is not known yet
-        recording.offered(frame_of(number, dark), time.monotonic_ns())
+        recording.on_frame(frame_of(number, dark), time.monotonic_ns())
     for number in range(5, 10):
         tell(recording, frame_of(number, dark.copy()), number)
         wait_for(recording, number - 5)
@@ -139,12 +139,12 @@ def test_grey_and_odd_sizes_come_back_as_they_were(tmp_path: Path) -> None:
 
 
 def test_another_size_or_region_begins_another_file(tmp_path: Path) -> None:
-    recording = Recording(tmp_path, header=HEADER, least_free=0)
+    recording = Recorder(tmp_path, header=HEADER, least_free=0)
     large, moved = Roi(10, 20, 192, 128), Roi(0, 0, 96, 64)
     number = 0
     for roi, size in ((REGION, SCREEN), (large, (240, 320)), (moved, SCREEN)):
         image = np.full((*size, 3), 255, np.uint8)
-        recording.segmented(found_in(frame_of(-1, image), roi))
+        recording.on_result(found_in(frame_of(-1, image), roi))
         for _ in range(3):
             tell(recording, frame_of(number, image.copy()), number + 1, roi=roi)
             number += 1
@@ -164,12 +164,12 @@ def test_what_was_displayed_is_recorded_where_asked(tmp_path: Path) -> None:
     def compose(view: View) -> Any:
         return np.full((50, 71, 3), 200, np.uint8)
 
-    recording = Recording(tmp_path, header=HEADER, least_free=0, compose=compose)
+    recording = Recorder(tmp_path, header=HEADER, least_free=0, compose=compose)
     frame = frame_of(0, captured_ns=recording.anchor_ns)
     found, late = view_of(1, found_in(frame)), replace(view_of(2, found_in(frame)), state=State.LAGGING)
     shown_ms = [(found, 10), (found, 50), (found, 90), (late, 100), (late, 120), (found, 130), (found, 200)]
     for view, at_ms in shown_ms:
-        recording.displayed(view, recording.anchor_ns + at_ms * 1_000_000)
+        recording.on_view(view, recording.anchor_ns + at_ms * 1_000_000)
     recording.close()
     with av.open(str(recording.path / "annotated-0001.mp4")) as container:
         stream = container.streams.video[0]
@@ -179,8 +179,8 @@ def test_what_was_displayed_is_recorded_where_asked(tmp_path: Path) -> None:
 
 
 def test_times_that_are_no_numbers_do_not_end_a_recording(tmp_path: Path) -> None:
-    recording = Recording(tmp_path, header={**HEADER, "rate": float("inf")}, least_free=0)
-    recording.segmented(found_in(frame_of(-1)))
+    recording = Recorder(tmp_path, header={**HEADER, "rate": float("inf")}, least_free=0)
+    recording.on_result(found_in(frame_of(-1)))
     tell(recording, replace(frame_of(0), pts_seconds=float("nan")))
     recording.close()
     assert recording.status().startswith("recorded")
@@ -188,16 +188,16 @@ def test_times_that_are_no_numbers_do_not_end_a_recording(tmp_path: Path) -> Non
 
 
 def test_states_are_listed_when_they_change(tmp_path: Path) -> None:
-    recording = Recording(tmp_path, header=HEADER, least_free=0)
+    recording = Recorder(tmp_path, header=HEADER, least_free=0)
     lost = View(1, 0, State.STARTING, "opening the source")
     start = recording.anchor_ns
-    recording.displayed(lost, start)
-    recording.displayed(View(2, 0, State.STARTING, "still opening"), start + 500_000_000)
+    recording.on_view(lost, start)
+    recording.on_view(View(2, 0, State.STARTING, "still opening"), start + 500_000_000)
     result = found_in(frame_of(0))
-    recording.displayed(view_of(3, result), start + 1_000_000_000)
-    recording.displayed(view_of(4, result), start + 1_250_000_000)
+    recording.on_view(view_of(3, result), start + 1_000_000_000)
+    recording.on_view(view_of(4, result), start + 1_250_000_000)
     late = view_of(5, result, reason="limit 150 ms")
-    recording.displayed(late, start + 3_000_000_000)
+    recording.on_view(late, start + 3_000_000_000)
     recording.close()
     views = lines_of(recording, "view")
     assert [(line["state"], line["index"], line["outline"]) for line in views] == [
@@ -220,8 +220,8 @@ def test_a_slow_encoder_costs_pictures_but_no_lines_and_nobody_waits(
         time.sleep(0.2)
         return np.zeros((16, 16, 3), np.uint8)
 
-    recording = Recording(tmp_path, header=HEADER, least_free=0, compose=compose)
-    recording.segmented(found_in(frame_of(-1)))
+    recording = Recorder(tmp_path, header=HEADER, least_free=0, compose=compose)
+    recording.on_result(found_in(frame_of(-1)))
     began = time.monotonic()
     for number in range(100):
         tell(recording, frame_of(number), number + 1)
@@ -247,7 +247,7 @@ def test_a_composer_that_fails_ends_the_recording_and_nothing_else(tmp_path: Pat
         raise ValueError("no such font")
 
     said: list[str] = []
-    recording = Recording(tmp_path, header=HEADER, least_free=0, compose=compose, say=said.append)
+    recording = Recorder(tmp_path, header=HEADER, least_free=0, compose=compose, say=said.append)
     for number in range(20):
         tell(recording, frame_of(number), number + 1)
     recording.close()
@@ -258,7 +258,7 @@ def test_a_composer_that_fails_ends_the_recording_and_nothing_else(tmp_path: Pat
 
 
 def test_the_status_counts_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recording = Recording(tmp_path, header=HEADER, least_free=0)
+    recording = Recorder(tmp_path, header=HEADER, least_free=0)
     assert recording.status() == "recording 0:00"
     recording.anchor_ns -= 72_000_000_000
     assert recording.status() == "recording 1:12"
@@ -270,7 +270,7 @@ def test_the_status_counts_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SinkError, match="cannot write"):
-        Recording(tmp_path / "file" / "x", header=HEADER)
+        Recorder(tmp_path / "file" / "x", header=HEADER)
 
 
 def test_threads_end_with_the_recording(tmp_path: Path) -> None:

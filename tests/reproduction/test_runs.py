@@ -13,7 +13,7 @@ from streamseg.reproduction.data import gather
 from streamseg.reproduction.plan import Plan, run_folder
 from streamseg.reproduction.report import write_report
 from streamseg.reproduction.results import RESULT, read_run
-from streamseg.reproduction.runs import Follow, Replication, example_row, is_finished
+from streamseg.reproduction.runs import Replication, ReplicationCallbacks, example_row, is_finished
 from streamseg.training.config import recipe
 from streamseg.training.devices import make_fabric
 from tests.reproduction.labelled import write_labelled
@@ -32,7 +32,9 @@ def finished(material, tmp_path_factory):
     """Both folds of one net, done in one go."""
     out = tmp_path_factory.mktemp("report")
     calls = []
-    follow = Follow(on_epoch=lambda *call: calls.append(call[:2]), on_run=lambda: calls.append("run"))
+    follow = ReplicationCallbacks(
+        on_epoch=lambda *call: calls.append(call[:2]), on_run=lambda: calls.append("run")
+    )
     assert replicate(material, out, follow)
     assert calls == [("unet", 0), ("unet", 0), "run", ("unet", 1), ("unet", 1), "run"]
     yield out
@@ -75,16 +77,16 @@ def test_what_is_done_is_not_done_again(material, finished):
         raise AssertionError("trained again")
 
     before = {path: path.stat().st_mtime_ns for path in (finished / "runs").rglob("*")}
-    assert replicate(material, finished, Follow(on_step=fail, on_epoch=fail, on_run=fail))
+    assert replicate(material, finished, ReplicationCallbacks(on_step=fail, on_epoch=fail, on_run=fail))
     assert {path: path.stat().st_mtime_ns for path in (finished / "runs").rglob("*")} == before
 
 
 def test_a_stopped_run_ends_as_an_unbroken_one(material, finished, tmp_path):
     asked = iter([False, True])  # one step, then stop
-    assert not replicate(material, tmp_path, Follow(should_stop=lambda: next(asked, True)))
+    assert not replicate(material, tmp_path, ReplicationCallbacks(should_stop=lambda: next(asked, True)))
     assert not is_finished(tmp_path, "unet", 0)
     runs = []
-    assert replicate(material, tmp_path, Follow(on_run=lambda: runs.append(1)))
+    assert replicate(material, tmp_path, ReplicationCallbacks(on_run=lambda: runs.append(1)))
     assert len(runs) == 2
     for fold in (0, 1):
         here, there = (run_folder(out, "unet", fold) for out in (tmp_path, finished))
@@ -99,10 +101,12 @@ def test_stopped_while_measuring_only_that_is_done_again(material, finished, tmp
     shutil.copytree(finished, tmp_path / "copy")
     (run_folder(tmp_path / "copy", "unet", 1) / RESULT).unlink()
     asked = iter([False])
-    stopping = Follow(should_stop=lambda: next(asked, True))
+    stopping = ReplicationCallbacks(should_stop=lambda: next(asked, True))
     assert not replicate(material, tmp_path / "copy", stopping)
     epochs = []
-    assert replicate(material, tmp_path / "copy", Follow(on_epoch=lambda *call: epochs.append(call)))
+    assert replicate(
+        material, tmp_path / "copy", ReplicationCallbacks(on_epoch=lambda *call: epochs.append(call))
+    )
     assert epochs == []
     folders = [run_folder(out, "unet", 1) for out in (tmp_path / "copy", finished)]
     assert read_run(folders[0]).images == read_run(folders[1]).images
@@ -115,7 +119,7 @@ def test_a_damaged_log_is_named(material, finished, tmp_path):
     (folder / RESULT).unlink()
     (folder / "log.jsonl").write_text('{"epoch": 1}\n')
     with pytest.raises(DataError, match=r"unet-2.*remove that folder"):
-        replicate(material, tmp_path / "copy", Follow())
+        replicate(material, tmp_path / "copy", ReplicationCallbacks())
     shutil.rmtree(tmp_path / "copy")
 
 

@@ -60,8 +60,8 @@ def test_distance_is_measured_in_the_ellipsoid(still):
     assert novelty.distance(still, text) == pytest.approx(0, abs=1e-3)
     shifted = novelty.write_reference(vector + np.eye(N)[3] * 4, np.diag(np.full(N, 0.5)))
     assert novelty.distance(still, shifted) == pytest.approx(2, abs=1e-3)
-    assert novelty.is_unlike(still, still, shifted)
-    assert not novelty.is_unlike(still, still, text)
+    assert novelty.is_out_of_distribution(still, still, shifted)
+    assert not novelty.is_out_of_distribution(still, still, text)
 
 
 def test_a_strip_is_too_little_to_tell(still):
@@ -75,10 +75,10 @@ def test_a_reference_of_other_figures_is_refused(still):
 
 def test_colour_is_what_departs_from_the_tint(still):
     grey = cv2.cvtColor(still, cv2.COLOR_GRAY2BGR)
-    assert novelty.coloured(still) == novelty.coloured(grey) == 0
+    assert novelty.colour_share(still) == novelty.colour_share(grey) == 0
     sepia = np.round(grey * np.array([0.55, 0.8, 1.0])).astype(np.uint8)
-    assert novelty.coloured(sepia) < novelty.COLOURED_SHARE
+    assert novelty.colour_share(sepia) < novelty.COLOURED_SHARE
     flow = grey.copy()
     flow[40:60, 50:70] = (20, 40, 220)
-    assert novelty.coloured(flow) == pytest.approx(400 / still.size, rel=0.2)
-    assert novelty.coloured(np.zeros((1, 1, 3), np.uint8)) == 0
+    assert novelty.colour_share(flow) == pytest.approx(400 / still.size, rel=0.2)
+    assert novelty.colour_share(np.zeros((1, 1, 3), np.uint8)) == 0

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from streamseg.backends.fake import ellipse
 from streamseg.core.geometry import Letterbox
-from streamseg.core.types import InputSpec, Judgement, Roi, Segmentation, State
+from streamseg.core.types import InputSpec, OutputCalibration, Roi, Segmentation, State
 from streamseg.segmentation.postprocess import LOW_CONFIDENCE, expected_dice, postprocess, presence
 
 SPEC = InputSpec(48, 64, mean=0.25, std=0.25, threshold=0.5, min_area=0.002)
@@ -209,7 +209,7 @@ def test_confidence_of_no_nerve(make: Callable[[], Map], low: float, high: float
 
 def judged(**changes: float) -> InputSpec:
     values = {"slope": 2.0, "intercept": -1.0, "doubt": 0.5, "presence": 0.3} | changes
-    return replace(SPEC, judgement=Judgement(**values))
+    return replace(SPEC, judgement=OutputCalibration(**values))
 
 
 def test_judged_confidence_is_the_dice_to_expect() -> None:
@@ -218,7 +218,7 @@ def test_judged_confidence_is_the_dice_to_expect() -> None:
     inside = float(segment(probability, spec=judged(slope=1.0, intercept=0.0)).confidence)
     assert 0.6 < inside <= 0.8
     found = segment(probability, spec=judged())
-    assert found.confidence == pytest.approx(expected_dice(inside, Judgement(2.0, -1.0, 0.5)))
+    assert found.confidence == pytest.approx(expected_dice(inside, OutputCalibration(2.0, -1.0, 0.5)))
     assert found.state == State.NERVE
     assert segment(probability, spec=judged(intercept=-3.0)).state == State.LOW_CONFIDENCE
     assert np.array_equal(found.mask, segment(probability).mask)
@@ -227,7 +227,7 @@ def test_judged_confidence_is_the_dice_to_expect() -> None:
 @pytest.mark.parametrize("raw", [0.0, 1e-9, 0.5, 1 - 1e-9, 1.0])
 @pytest.mark.parametrize("slope", [0.01, 1.0, 50.0, 1e6])
 def test_expected_dice_stays_between_0_and_1_and_rises(raw: float, slope: float) -> None:
-    judgement = Judgement(slope, 0.3, 0.5)
+    judgement = OutputCalibration(slope, 0.3, 0.5)
     assert 0 <= expected_dice(raw, judgement) <= expected_dice(min(1.0, raw + 0.1), judgement) <= 1
 
 

@@ -10,10 +10,10 @@ from streamseg.backends import FakeBackend
 from streamseg.backends.fake import ellipse
 from streamseg.core.errors import EngineError, UsageError
 from streamseg.core.latency import StageClock
-from streamseg.core.types import Frame, InputSpec, Judgement, Roi, State, Tensor
+from streamseg.core.types import Frame, InputSpec, OutputCalibration, Roi, State, Tensor
 from streamseg.segmentation.ood_detector import FEATURES, features, write_reference
 from streamseg.segmentation.segmenter import Segmenter, content_of
-from streamseg.segmentation.temporal_filter import Steady
+from streamseg.segmentation.temporal_filter import TemporalFilter
 
 SPEC = InputSpec(32, 48, mean=0.25, std=0.25, threshold=0.5)
 
@@ -90,7 +90,7 @@ def judged(image: np.ndarray) -> InputSpec:
     """A specification to which only pictures like this one are familiar."""
     centre = features(content_of(image, SPEC))
     familiar = write_reference(centre, np.diag(np.full(len(FEATURES), 1.0)))
-    return replace(SPEC, judgement=Judgement(1.0, 0.0, 0.5, familiar=familiar))
+    return replace(SPEC, judgement=OutputCalibration(1.0, 0.0, 0.5, familiar=familiar))
 
 
 def test_a_picture_unlike_the_training_data_gets_no_outline() -> None:
@@ -129,7 +129,7 @@ def test_only_the_region_and_its_colours_are_judged() -> None:
 
 
 def test_a_judgement_of_another_version_is_refused_before_the_first_frame() -> None:
-    spec = replace(SPEC, judgement=Judgement(1.0, 0.0, 0.5, familiar="1 2"))
+    spec = replace(SPEC, judgement=OutputCalibration(1.0, 0.0, 0.5, familiar="1 2"))
     with pytest.raises(EngineError, match="export it again"):
         Segmenter(FakeBackend(spec))
 
@@ -149,14 +149,14 @@ def moments(images: list[np.ndarray]) -> list[Frame]:
 def test_steady_outlines_appear_with_the_second_frame_and_leave_with_the_first_without_evidence() -> None:
     answers = iter([0.0, 0.0, 1.0, 0.0, 1.0, 1.0, 0.3, 1.0, 0.2, 0.0])
     backend = FakeBackend(SPEC, lambda tensor: np.full((32, 48), next(answers), np.float32))
-    segmenter = Segmenter(backend, steady=Steady())
+    segmenter = Segmenter(backend, steady=TemporalFilter())
     seen = [segmenter.segment(frame).state for frame in moments([tissue(k) for k in range(10)])]
     shown = "".join("." if state == State.NO_NERVE else "#" for state in seen)
     assert shown == ".....###.."
 
 
 def test_a_frame_unlike_the_training_data_has_no_outline_whatever_came_before() -> None:
-    segmenter = Segmenter(FakeBackend(judged(tissue(0)), 1.0), steady=Steady())
+    segmenter = Segmenter(FakeBackend(judged(tissue(0)), 1.0), steady=TemporalFilter())
     images = [tissue(0), tissue(1), 255 - tissue(2), np.zeros((90, 140), np.uint8), *map(tissue, range(4, 8))]
     found = [segmenter.segment(frame) for frame in moments(images)]
     strange = [one.state == State.UNLIKE_TRAINING for one in found]
@@ -168,7 +168,7 @@ def test_a_frame_unlike_the_training_data_has_no_outline_whatever_came_before() 
 def test_another_place_in_the_picture_has_no_past() -> None:
     answers = iter([0.0, 0.0, 1.0, 0.0, 1.0])
     backend = FakeBackend(SPEC, lambda tensor: np.full((32, 48), next(answers), np.float32))
-    segmenter = Segmenter(backend, Roi(0, 0, 120, 80), steady=Steady())
+    segmenter = Segmenter(backend, Roi(0, 0, 120, 80), steady=TemporalFilter())
     frames = moments([tissue(k) for k in range(5)])
     seen = [segmenter.segment(frame).state for frame in frames[:2]]
     segmenter.roi = Roi(15, 0, 120, 80)

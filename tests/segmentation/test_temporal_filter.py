@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from streamseg.core.types import State
-from streamseg.segmentation.temporal_filter import LONGEST_GAP_NS, Steady
+from streamseg.segmentation.temporal_filter import LONGEST_GAP_NS, TemporalFilter
 
 SHAPE = (48, 64)
 STEP = 33_000_000
@@ -36,9 +36,9 @@ def blob(x: int = 32, y: int = 24, peak: float = 1.0) -> np.ndarray:
     return answer
 
 
-def play(maps: list[np.ndarray], steady: Steady | None = None) -> list[np.ndarray]:
+def play(maps: list[np.ndarray], steady: TemporalFilter | None = None) -> list[np.ndarray]:
     """Maps as shown, of tissue at rest, at 30 frames a second."""
-    steady = steady or Steady()
+    steady = steady or TemporalFilter()
     return [steady.update(one, live(k, speckle()), k * STEP) for k, one in enumerate(maps)]
 
 
@@ -89,7 +89,7 @@ def test_an_outline_that_wavers_at_rest_stands_still() -> None:
 
 def test_the_past_moves_with_the_picture() -> None:
     wide = speckle(3, (48, 128))
-    steady = Steady()
+    steady = TemporalFilter()
     for k in range(6):
         picture = np.ascontiguousarray(wide[:, 4 * k : 4 * k + 64])
         now = blob(x=50 - 4 * k)
@@ -105,7 +105,7 @@ def test_the_past_moves_with_the_picture() -> None:
     ["reset", "pause", "time goes back", "another scene", "black", "another size", "another net"],
 )
 def test_nothing_of_the_past_remains(change: str) -> None:
-    steady = Steady()
+    steady = TemporalFilter()
     for k in range(4):
         steady.update(blob(20), live(k, speckle()), k * STEP)
     picture, now, time = live(9, speckle()), blob(44), 4 * STEP
@@ -130,7 +130,7 @@ def test_nothing_of_the_past_remains(change: str) -> None:
 def test_arguments_stay_as_they_are_and_padding_too() -> None:
     maps = [np.random.default_rng(k).random((64, 64), np.float32) for k in range(2)]
     kept = [one.copy() for one in maps]
-    steady = Steady()
+    steady = TemporalFilter()
     steady.update(maps[0], live(0, speckle()), 0)
     out = steady.update(maps[1], live(1, speckle()), STEP)
     assert all(np.array_equal(one, other) for one, other in zip(maps, kept, strict=True))
@@ -140,20 +140,20 @@ def test_arguments_stay_as_they_are_and_padding_too() -> None:
 
 
 def test_a_repeated_picture_is_no_second_opinion() -> None:
-    nothing, nerve, steady = np.zeros(SHAPE, np.float32), blob(), Steady()
+    nothing, nerve, steady = np.zeros(SHAPE, np.float32), blob(), TemporalFilter()
     pictures = [live(k, speckle()) for k in range(3)]
     seen = []
     for k, (one, picture) in enumerate([(nothing, 0), (nerve, 1), (nerve, 1), (nerve, 1), (nerve, 2)]):
         seen.append(steady.update(one, pictures[picture], k * STEP).max() >= 0.5)
-        assert steady.settle(State.NERVE if k < 2 else State.LOW_CONFIDENCE) == State.NERVE
+        assert steady.filter_state(State.NERVE if k < 2 else State.LOW_CONFIDENCE) == State.NERVE
     assert seen == [False, False, False, False, True]
 
 
 def states(given: list[State]) -> list[State]:
-    steady, shown = Steady(), []
+    steady, shown = TemporalFilter(), []
     for k, state in enumerate(given):
         steady.update(blob(), live(k, speckle()), k * STEP)
-        shown.append(steady.settle(state))
+        shown.append(steady.filter_state(state))
     return shown
 
 
@@ -172,7 +172,7 @@ def test_low_confidence_begins_and_ends_with_the_second_frame_in_a_row() -> None
 
 
 def test_unlike_the_training_data_begins_at_once_and_ends_with_the_second_frame() -> None:
-    steady, said = Steady(), []
+    steady, said = TemporalFilter(), []
     for k, unlike in enumerate([False, True, False, True, False, False, False]):
         out = steady.update(blob(20 + 2 * k), live(k, speckle()), k * STEP, unlike=unlike)
         said.append(steady.unlike)

@@ -18,7 +18,7 @@ from streamseg.training import trainer as loop
 from streamseg.training.config import TrainConfig, recipe
 from streamseg.training.data import Cache, cache_samples, phantom_samples
 from streamseg.training.devices import make_fabric
-from streamseg.training.run_folder import Watch
+from streamseg.training.run_folder import TrainingCallbacks
 
 CONFIG: TrainConfig = recipe(
     "best",
@@ -72,7 +72,7 @@ def train_alone(folder: Path, held: Path | None = None) -> None:
             held.touch()
             time.sleep(600)
 
-    loop.fit(CONFIG, squares(), FOLD, folder, phantom=phantoms(), watch=Watch(on_step=hold))
+    loop.fit(CONFIG, squares(), FOLD, folder, phantom=phantoms(), watch=TrainingCallbacks(on_step=hold))
 
 
 def train_together(folder: Path) -> None:

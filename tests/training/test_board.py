@@ -2,7 +2,7 @@
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from streamseg.training.run_folder import Board
+from streamseg.training.run_folder import TensorBoardLog
 
 
 def read(folder):
@@ -12,11 +12,11 @@ def read(folder):
 
 
 def test_figures_arrive_and_a_broken_run_s_surplus_is_hidden(tmp_path):
-    board = Board(tmp_path, 0)
+    board = TensorBoardLog(tmp_path, 0)
     board.losses(3, [0.9, 0.8, 0.7], rate=0.1)
     board.epoch(3, loss=0.8, dice=0.25, images_per_second=4.0)
     board.close()
-    board = Board(tmp_path, 2)  # the last save was after two steps
+    board = TensorBoardLog(tmp_path, 2)  # the last save was after two steps
     board.losses(4, [0.71, 0.6], rate=0.1)
     board.close()
     events = read(tmp_path)

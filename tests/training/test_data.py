@@ -9,12 +9,12 @@ from PIL import Image
 
 from streamseg.core.errors import DataError
 from streamseg.core.types import InputSpec
-from streamseg.datasets import find_twins, open_dataset
+from streamseg.datasets import find_near_duplicates, open_dataset
 from streamseg.datasets.near_duplicates import reduced
 from streamseg.datasets.reader import Sample
 from streamseg.phantom import render_still
 from streamseg.segmentation.preprocess import to_tensor
-from streamseg.training.data import AHEAD, cache_samples, load_batches, phantom_samples, twins_of
+from streamseg.training.data import AHEAD, cache_samples, load_batches, near_duplicates_of, phantom_samples
 
 SPEC = InputSpec(48, 64, mean=0.25, std=0.25, threshold=0.5)
 
@@ -148,8 +148,8 @@ def test_twins_are_found_whatever_the_nets_size(tmp_path):
             Image.fromarray(pixels).save(tmp_path / folder / f"{number}.png")
     data = open_dataset(tmp_path)
     images, masks = zip(*(reduced(s.image, s.nerve) for s in data), strict=True)
-    assert twins_of(data) == find_twins(np.array(images), np.array(masks))
-    assert twins_of(data, folder=tmp_path / "kept").groups == ((1, 3),)
+    assert near_duplicates_of(data) == find_near_duplicates(np.array(images), np.array(masks))
+    assert near_duplicates_of(data, folder=tmp_path / "kept").groups == ((1, 3),)
 
 
 def test_phantoms_come_with_and_without_nerve():

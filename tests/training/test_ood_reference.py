@@ -6,10 +6,10 @@ import pytest
 from streamseg.core.errors import DataError
 from streamseg.core.types import InputSpec
 from streamseg.phantom import render_still
-from streamseg.segmentation.ood_detector import FEATURES, is_unlike
+from streamseg.segmentation.ood_detector import FEATURES, is_out_of_distribution
 from streamseg.segmentation.segmenter import content_of
-from streamseg.training.ood_examples import unlike_pictures
-from streamseg.training.ood_reference import figures_of, fit_familiar, vary
+from streamseg.training.ood_examples import out_of_distribution_images
+from streamseg.training.ood_reference import feature_rows, fit_ood_reference, vary
 
 SPEC = InputSpec(64, 80, mean=0.25, std=0.25, threshold=0.5)
 
@@ -21,21 +21,23 @@ def pictures():
 
 @pytest.fixture(scope="module")
 def familiar(pictures):
-    return fit_familiar([figures_of(pictures[:40], SPEC, 2), figures_of(pictures[40:], SPEC, 2)])
+    return fit_ood_reference([feature_rows(pictures[:40], SPEC, 2), feature_rows(pictures[40:], SPEC, 2)])
 
 
 def test_what_was_learnt_from_and_its_like_are_familiar(pictures, familiar):
     unseen = [render_still(seed, height=96, width=120).image for seed in range(400, 430)]
     for group, share in ((pictures, 0.03), (unseen, 0.15)):
-        flags = [is_unlike(picture, content_of(picture, SPEC), familiar.text) for picture in group]
+        flags = [
+            is_out_of_distribution(picture, content_of(picture, SPEC), familiar.text) for picture in group
+        ]
         assert np.mean(flags) <= share
     assert all(0 <= alarms <= 0.1 for alarms in familiar.alarms)
 
 
 def test_what_is_unlike_is_told_apart(pictures, familiar):
-    kinds = unlike_pictures(pictures[:6])
+    kinds = out_of_distribution_images(pictures[:6])
     caught = {
-        kind: np.mean([is_unlike(one, content_of(one, SPEC), familiar.text) for one in group])
+        kind: np.mean([is_out_of_distribution(one, content_of(one, SPEC), familiar.text) for one in group])
         for kind, group in kinds.items()
     }
     for kind in ("black", "white", "grey", "noise", "ramps", "text", "negative"):
@@ -55,7 +57,7 @@ def test_settings_change_a_picture_but_not_its_size(pictures):
 
 
 def test_pictures_too_small_are_left_out_and_too_few_are_refused(pictures):
-    found = figures_of([pictures[0], pictures[1][:4]], SPEC, 1)
+    found = feature_rows([pictures[0], pictures[1][:4]], SPEC, 1)
     assert found.shape == (1, 2, len(FEATURES))
     with pytest.raises(DataError, match="at least 8"):
-        fit_familiar([found])
+        fit_ood_reference([found])

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from streamseg.backends import FakeBackend
-from streamseg.core.types import Frame, InputSpec, Judgement, State
+from streamseg.core.types import Frame, InputSpec, OutputCalibration, State
 from streamseg.datasets import Sample
 from streamseg.phantom import render_still
 from streamseg.segmentation.postprocess import expected_dice
@@ -13,9 +13,9 @@ from streamseg.segmentation.segmenter import Segmenter
 from streamseg.training.output_calibration import (
     LEAST_PRESENCE,
     Observation,
-    choose_doubt,
+    choose_low_confidence_limit,
     fit_confidence,
-    fit_judgement,
+    fit_output_calibration,
     fit_presence,
     observe,
 )
@@ -50,7 +50,7 @@ def test_the_presence_limit_leaves_noise_alone():
 def test_the_confidence_fit_finds_what_made_the_data():
     rng = np.random.default_rng(0)
     raw = rng.uniform(0.5, 0.99, 4000)
-    truth = Judgement(slope=1.7, intercept=-2.0, doubt=0.5)
+    truth = OutputCalibration(slope=1.7, intercept=-2.0, doubt=0.5)
     chance = np.array([expected_dice(value, truth) for value in raw])
     dice = rng.beta(8 * chance, 8 * (1 - chance))
     slope, intercept = fit_confidence(raw, dice, np.ones_like(raw))
@@ -65,13 +65,13 @@ def test_the_confidence_fit_finds_what_made_the_data():
 def test_few_or_perfect_outlines_still_give_a_judgement(raw, dice):
     raw, dice = np.array(raw, np.float64), np.array(dice, np.float64)
     slope, intercept = fit_confidence(raw, dice, np.full(len(raw), 50.0))
-    Judgement(slope, intercept, choose_doubt(raw, dice, np.ones_like(raw)))
+    OutputCalibration(slope, intercept, choose_low_confidence_limit(raw, dice, np.ones_like(raw)))
 
 
 def test_doubt_lies_between_bad_and_good():
     expected = np.array([0.3, 0.41, 0.44, 0.56, 0.6, 0.8])
     dice = np.array([0.1, 0.0, 0.3, 0.6, 0.8, 0.9])
-    assert choose_doubt(expected, dice, np.ones(6)) in (0.45, 0.5, 0.55)
+    assert choose_low_confidence_limit(expected, dice, np.ones(6)) in (0.45, 0.5, 0.55)
 
 
 def bright(tensor: np.ndarray) -> np.ndarray:
@@ -100,7 +100,7 @@ def test_observations_hold_what_the_net_shows():
 def test_a_judgement_is_fitted_reported_and_used():
     backend = FakeBackend(SPEC, bright)
     known, unknown = samples(24, 500), samples(12, 600)
-    judgement, report = fit_judgement(
+    judgement, report = fit_output_calibration(
         backend, [one.image for one in known], unknown, phantoms=16, videos=1, say=lambda _: None
     )
     assert set(report) == {"presence", "confidence", "familiar"}

@@ -14,7 +14,7 @@ from streamseg.engines.checkpoint import read_checkpoint
 from streamseg.nets import build_net
 from streamseg.training import trainer as loop
 from streamseg.training.config import recipe
-from streamseg.training.run_folder import Watch
+from streamseg.training.run_folder import TrainingCallbacks
 from streamseg.training.trainer import fit
 from tests.forked import fork
 from tests.training.runs import (
@@ -41,7 +41,7 @@ def phantom():
 
 def test_a_run_leaves_its_log_and_weights_that_load(tmp_path, data, phantom):
     lines, steps = [], []
-    watch = Watch(on_step=lambda *now: steps.append(now), on_epoch=lines.append)
+    watch = TrainingCallbacks(on_step=lambda *now: steps.append(now), on_epoch=lines.append)
     done = fit(CONFIG, data, FOLD, tmp_path, phantom=phantom, watch=watch)
     assert done.finished
     assert lines == [json.loads(text) for text in (tmp_path / "log.jsonl").read_text().splitlines()]
@@ -65,13 +65,13 @@ def test_a_run_leaves_its_log_and_weights_that_load(tmp_path, data, phantom):
 def test_a_run_that_was_stopped_goes_on_to_the_same_weights(tmp_path, data, phantom, after):
     whole = fit(CONFIG, data, FOLD, tmp_path / "whole", phantom=phantom)
     asked = iter(range(100))
-    watch = Watch(should_stop=lambda: next(asked) >= after)
+    watch = TrainingCallbacks(should_stop=lambda: next(asked) >= after)
     broken = fit(CONFIG, data, FOLD, tmp_path / "broken", phantom=phantom, watch=watch)
     assert not broken.finished
     assert len(broken.history.losses) == after
     torch.manual_seed(999)
     begun = []
-    watch = Watch(on_start=lambda *at: begun.append(at))
+    watch = TrainingCallbacks(on_start=lambda *at: begun.append(at))
     resumed = fit(CONFIG, data, FOLD, tmp_path / "broken", phantom=phantom, watch=watch)
     assert resumed.finished
     assert begun == [(after, 4)]
@@ -116,7 +116,7 @@ def test_a_finished_run_is_left_alone(tmp_path, data):
     first = fit(replace(CONFIG, epochs=1), data, FOLD, tmp_path)
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
     called = []
-    watch = Watch(on_step=lambda *_: called.append(1), on_epoch=called.append)
+    watch = TrainingCallbacks(on_step=lambda *_: called.append(1), on_epoch=called.append)
     again = fit(replace(CONFIG, epochs=1), data, FOLD, tmp_path, watch=watch)
     assert again.finished
     assert not called
@@ -215,7 +215,7 @@ def test_a_loss_that_is_no_number_keeps_what_was_saved(tmp_path, data, monkeypat
     with pytest.raises(
         StreamsegError, match=r"the loss became nan in step 4 \(epoch 2\).*lower learning rate"
     ):
-        fit(config, data, FOLD, tmp_path, watch=Watch(on_step=poison))
+        fit(config, data, FOLD, tmp_path, watch=TrainingCallbacks(on_step=poison))
     assert all(
         (abs(w) < 1e6).all() for w in read_checkpoint(tmp_path / "weights.safetensors").weights.values()
     )

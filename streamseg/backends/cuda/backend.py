@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from streamseg.backends.cuda.runner import CudaRunner
 
 
-class OnDevice:
+class CudaBackend:
     """A net in a runner, which puts pre- and post-processing on its device, all in one CUDA graph."""
 
     name: str

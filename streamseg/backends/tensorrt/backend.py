@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from streamseg.backends.cuda.backend import OnDevice
+from streamseg.backends.cuda.backend import CudaBackend
 from streamseg.backends.tensorrt.runtime import (
     TORCH_TYPES,
     Port,
@@ -88,7 +88,7 @@ class Plan:
             raise EngineError(f"engine {self.name} refuses a buffer for {port.name!r}; export it again")
 
 
-class TensorRTBackend(OnDevice):
+class TensorRTBackend(CudaBackend):
     """A plan on a GPU, with pre- and post-processing there and a CUDA graph around all of it."""
 
     def __init__(

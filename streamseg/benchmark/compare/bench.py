@@ -33,9 +33,9 @@ from streamseg.benchmark.compare.spread import (
     between_runs,
     between_turns,
 )
-from streamseg.benchmark.results import table
 from streamseg.benchmark.rows import Row
 from streamseg.core.errors import DataError
+from streamseg.reporting.formatting import table
 
 MORE_IS_BETTER = ("fps",)
 LESS_IS_BETTER = ("_ms", "_s", "_bytes")

@@ -16,7 +16,7 @@ from streamseg.core.errors import UsageError
 from streamseg.core.types import Backend, Frame, Mask
 from streamseg.datasets import Sample, open_dataset, split_last
 from streamseg.evaluation.overlap import Confusion
-from streamseg.export.gate import OneAtATime
+from streamseg.export.gate import SingleFrameAdapter
 from streamseg.phantom import render_still
 from streamseg.segmentation.segmenter import Segmenter
 
@@ -92,7 +92,7 @@ class Accuracy:
 
 def findings(engine: Backend, samples: Iterable[Sample]) -> Findings:
     """What an engine finds, outlines of unfamiliar pictures included. Raises EngineError and DataError."""
-    segmenter = Segmenter(OneAtATime(engine), withhold=False)
+    segmenter = Segmenter(SingleFrameAdapter(engine), withhold=False)
     found = Findings([], [], [])
     for index, sample in enumerate(samples):
         segmentation = segmenter.segment(Frame(sample.image, index, time.monotonic_ns()))

@@ -19,10 +19,10 @@ from streamseg.benchmark.subject import EAGER, Point, Subject, subject_key
 from streamseg.core.hardware import this_machine
 from streamseg.core.types import Backend, Grey
 from streamseg.engines.checkpoint import Checkpoint, write_checkpoint
-from streamseg.engines.compatibility import misfits
+from streamseg.engines.compatibility import incompatibilities
 from streamseg.engines.manifest import Manifest, read_manifest
 from streamseg.engines.store import EngineStore
-from streamseg.export.contract import BUILDERS, Order
+from streamseg.export.contract import BUILDERS, BuildOrder
 from streamseg.export.source import resolve
 
 CALIBRATION_SEED = 0
@@ -127,7 +127,7 @@ class Workshop:
             manifest = entry.manifest
             if manifest is None or not entry.sealed or not _is_of(manifest, point, checkpoint, way):
                 continue
-            if not manifest.passed or misfits(manifest) or self.store.verify(entry.path):
+            if not manifest.passed or incompatibilities(manifest) or self.store.verify(entry.path):
                 continue
             engine = load_folder(entry.path, threads=self.threads)
             size, child = _bytes(entry.path, manifest), {"engine": str(entry.path)}
@@ -183,7 +183,7 @@ def build_engine(
     """Write an engine folder as the export does, but for the accuracy gate. Raises EngineError, MissingExtra,
     or what a compiler raises."""
     folder.mkdir(parents=True)
-    order = Order(checkpoint, way.precision, point.batch, images)
+    order = BuildOrder(checkpoint, way.precision, point.batch, images)
     built = import_module(BUILDERS[way.backend]).build(order, folder)
     files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
     manifest = Manifest(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from streamseg.benchmark.results import table
 from streamseg.benchmark.rows import Row
+from streamseg.reporting.formatting import table
 
 HEAD = (
     "variant", "frames/s", "end to end", "p50 ms", "p99 ms", "x eager", "of limit", "found", "Dice",

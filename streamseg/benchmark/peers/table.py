@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from streamseg.benchmark.peers.bench import KINDS
 from streamseg.benchmark.report.reading import spread
-from streamseg.benchmark.results import table
 from streamseg.benchmark.rows import Row
+from streamseg.reporting.formatting import table
 
 TITLES = {
     "runtime": "The same weights in other runtimes, one frame at a time",

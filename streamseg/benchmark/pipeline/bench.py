@@ -26,7 +26,7 @@ from streamseg.benchmark.yardstick import Yardstick, on_gpu
 from streamseg.core.errors import StreamsegError, UsageError
 from streamseg.core.types import Backend
 from streamseg.segmentation.segmenter import Segmenter
-from streamseg.segmentation.temporal_filter import Steady
+from streamseg.segmentation.temporal_filter import TemporalFilter
 from streamseg.sinks import JsonRecords
 
 Say = Callable[[str], None]
@@ -133,7 +133,9 @@ def _modes(options: PipelineOptions, clip: Clip, many: Backend, single: Backend,
         return done
 
     def live(fps: float, seconds: float) -> Paced:
-        return paced(clip, Segmenter(single, steady=Steady()), fps, seconds, budget_s=options.budget_s)
+        return paced(
+            clip, Segmenter(single, steady=TemporalFilter()), fps, seconds, budget_s=options.budget_s
+        )
 
     of_clip = "phantom clip" if options.source is None else clip.name
     modes = [Mode(f"replay {of_clip}", many, None, replayed)]

@@ -61,16 +61,16 @@ class Desk:
         """Nobody asks for anything."""
         return []
 
-    def offered(self, frame: Frame, arrived_ns: int) -> None:
+    def on_frame(self, frame: Frame, arrived_ns: int) -> None:
         """Counted at the source."""
 
-    def segmented(self, result: Result) -> None:
+    def on_result(self, result: Result) -> None:
         """A frame's outline is known."""
         index = result.frame.index
         if self.ledger.came_out(index, time.monotonic_ns()):
             self._known[index] = result.frame.captured_ns, spans_of(result)
 
-    def displayed(self, view: View, shown_ns: int) -> None:
+    def on_view(self, view: View, shown_ns: int) -> None:
         """A view was drawn."""
         if view.segmentation is not None and view.frame is not None:
             self._shown.setdefault(view.frame.index, shown_ns)

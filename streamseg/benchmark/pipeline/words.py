@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from streamseg.benchmark.pipeline.life import in_order
-from streamseg.benchmark.results import table
 from streamseg.benchmark.rows import Row
+from streamseg.reporting.formatting import table
 
 BUSY = 0.05
 """Share of the processors above which what others took is said."""

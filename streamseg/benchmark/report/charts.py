@@ -7,8 +7,8 @@ import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from streamseg.benchmark.report.reading import figure as figure_text
 from streamseg.core.errors import MissingExtra
+from streamseg.reporting.formatting import figure as figure_text
 
 try:
     import matplotlib as mpl

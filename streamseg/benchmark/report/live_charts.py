@@ -22,10 +22,11 @@ from streamseg.benchmark.report.charts import (
     style,
     svg,
 )
-from streamseg.benchmark.report.reading import budget_of, figure, items, mapping, number, numbers, text
+from streamseg.benchmark.report.reading import budget_of, items, mapping, number, numbers, text
 from streamseg.benchmark.report.tables import mode, per_stream
 from streamseg.benchmark.rows import Row
 from streamseg.reporting.document import Picture
+from streamseg.reporting.formatting import figure
 
 Rows = Sequence[Row]
 Interval = tuple[str, float, float]

@@ -20,21 +20,11 @@ from streamseg.benchmark.report.charts import (
     svg,
     write_beside,
 )
-from streamseg.benchmark.report.reading import (
-    at,
-    by_net,
-    by_size,
-    figure,
-    number,
-    numbers,
-    percent,
-    text,
-    title,
-    variant,
-)
+from streamseg.benchmark.report.reading import at, by_net, by_size, number, numbers, text, title, variant
 from streamseg.benchmark.report.tables import by_kind
 from streamseg.benchmark.rows import Row
 from streamseg.reporting.document import Picture
+from streamseg.reporting.formatting import figure, percent
 
 Rows = Sequence[Row]
 RATES = (("engine_fps", -0.2, DARK), ("end_to_end_fps", 0.2, LIGHT))

@@ -4,20 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from streamseg.benchmark.report.reading import (
-    UNKNOWN,
-    at,
-    count,
-    figure,
-    machine,
-    mapping,
-    number,
-    percent,
-    run_name,
-    text,
-)
+from streamseg.benchmark.report.reading import at, machine, mapping, number, run_name, text
 from streamseg.benchmark.rows import Row
 from streamseg.reporting.document import Table
+from streamseg.reporting.formatting import UNKNOWN, count, figure, percent
 
 Rows = Sequence[Row]
 BUSY = 0.1

@@ -12,8 +12,8 @@ from typing import Any
 
 from streamseg.benchmark.compare.single import number as finite_number
 from streamseg.benchmark.rows import Row
+from streamseg.reporting.formatting import count, figure, percent
 
-UNKNOWN = "-"
 TITLES = {
     "improved_unet": "improved U-Net",
     "unet": "U-Net",
@@ -78,48 +78,12 @@ def numbers(found: object, *path: str) -> list[float]:
     return [value for value in flat if value is not None]
 
 
-def figure(value: float | None) -> str:
-    """Three significant digits; all digits before the point, and powers of ten below a thousandth."""
-    if value is None:
-        return UNKNOWN
-    if value == 0:
-        return "0"
-    if abs(value) < 1e-3:
-        return f"{value:.0e}"
-    digits = 0 if abs(value) >= 99.95 else 1 if abs(value) >= 9.995 else 2 if abs(value) >= 0.9995 else 3
-    return f"{value:.{digits}f}"
-
-
-def count(value: float | None) -> str:
-    """A number of things."""
-    return UNKNOWN if value is None else f"{value:.0f}"
-
-
-def percent(share: float | None, digits: int = 0) -> str:
-    """A share as percent. What is not all of it never reads as 100 %, and what is something never as 0 %."""
-    if share is None:
-        return UNKNOWN
-    if share in (0, 1):
-        return f"{100 * share:.0f} %"
-    shown, step = f"{100 * share:.{digits}f}", 10.0**-digits
-    if share < 1 and float(shown) == 100:
-        return f"> {100 - step:.{digits}f} %"
-    if share > 0 and float(shown) == 0:
-        return f"< {step:.{digits}f} %"
-    return f"{shown} %"
-
-
 def spread(found: object, *path: str) -> str:
     """``median (least to most)`` of a spread."""
     median, least, most = (number(found, *path, name) for name in ("median", "min", "max"))
     if median is None or least is None or most is None or least == most:
         return figure(median)
     return f"{figure(median)} ({figure(least)} to {figure(most)})"
-
-
-def megabytes(value: float | None) -> str:
-    """Bytes as MB."""
-    return UNKNOWN if value is None else figure(value / 1e6)
 
 
 def shares(found: Mapping[str, Any]) -> str:

@@ -5,24 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from streamseg.benchmark.pipeline.life import in_order
-from streamseg.benchmark.report.reading import (
-    UNKNOWN,
-    at,
-    count,
-    figure,
-    items,
-    mapping,
-    megabytes,
-    number,
-    percent,
-    shares,
-    size,
-    spread,
-    text,
-    variant,
-)
+from streamseg.benchmark.report.reading import at, items, mapping, number, shares, size, spread, text, variant
 from streamseg.benchmark.rows import Row
 from streamseg.reporting.document import Table
+from streamseg.reporting.formatting import UNKNOWN, count, figure, megabytes, percent
 
 Rows = Sequence[Row]
 Column = tuple[str, Callable[[Row], str]]

@@ -9,19 +9,17 @@ from streamseg.benchmark.report.reading import (
     at,
     by_net,
     by_size,
-    count,
-    figure,
     items,
     mapping,
     number,
     of_bench,
-    percent,
     run_name,
     text,
     variant,
 )
 from streamseg.benchmark.report.tables import KINDS
 from streamseg.benchmark.rows import Row
+from streamseg.reporting.formatting import count, figure, percent
 
 Rows = Sequence[Row]
 KEPT_SHARE = 0.99

@@ -20,7 +20,7 @@ from streamseg.core.view import View
 from streamseg.live import LiveOptions, run_live
 from streamseg.live.report import LiveReport
 from streamseg.segmentation.segmenter import Segmenter
-from streamseg.segmentation.temporal_filter import Steady
+from streamseg.segmentation.temporal_filter import TemporalFilter
 
 WARM_S = 1.0
 """Frames of the first second are processed like all others, but not counted."""
@@ -170,7 +170,7 @@ class Stream:
         self._source = CountedSource(
             PacedSource(FrameSource(clip.frames, offer.fps, offer.warm + offer.counted))
         )
-        self._segmenter = Segmenter(lane, steady=Steady())
+        self._segmenter = Segmenter(lane, steady=TemporalFilter())
         self._options = LiveOptions(age_budget_s=offer.budget_s, roi=clip.roi)
         self._desk = Desk() if offer.draw else _Undrawn()
         self._report: LiveReport | None = None

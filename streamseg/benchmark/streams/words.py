@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from streamseg.benchmark.results import table
 from streamseg.benchmark.rows import Row
+from streamseg.reporting.formatting import table
 
 BUSY = 0.05
 """Share of the processors above which what others took is said."""

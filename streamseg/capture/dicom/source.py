@@ -21,13 +21,14 @@ from pydicom.pixels.decoders.base import Decoder, get_decoder
 from pydicom.pixels.utils import as_pixel_options
 from pydicom.uid import UID, JPEGExtended12Bit
 
-from streamseg.capture.base import RecordedSource, check_start, counted
+from streamseg.capture.base import RecordedSource, check_start
 from streamseg.capture.dicom.header import frame_times, image_region, read_header
 from streamseg.capture.dicom.pixel_data import PixelData, find_pixel_data
 from streamseg.capture.dicom.samples import SampleConverter
 from streamseg.capture.files import check_readable
 from streamseg.core.errors import MissingExtra, SourceCut, SourceError, StreamsegError, UsageError
 from streamseg.core.types import Frame, Image, SourceInfo
+from streamseg.reporting.formatting import counted
 
 # pydicom quotes header values in what it logs, and those may name a patient.
 logging.getLogger("pydicom").propagate = False

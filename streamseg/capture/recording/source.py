@@ -10,13 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from streamseg.capture.base import START_TOLERANCE, RecordedSource, check_start, counted
-from streamseg.capture.files import check_readable, one_line
+from streamseg.capture.base import START_TOLERANCE, RecordedSource, check_start
+from streamseg.capture.files import check_readable
 from streamseg.capture.recording.format import UNITS_PER_SECOND
 from streamseg.capture.recording.reader import Offered, Recorded, Segment, read_recording
 from streamseg.capture.video.source import VideoSource
-from streamseg.core.errors import SourceError, StreamsegError, UsageError
+from streamseg.core.errors import SourceError, StreamsegError, UsageError, one_line
 from streamseg.core.types import Frame, Image, Roi, SourceInfo
+from streamseg.reporting.formatting import counted
 
 FORGIVEN_S = 2.0
 """Seconds at the end of a recording that a kill may cost."""

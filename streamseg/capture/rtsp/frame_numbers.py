@@ -23,7 +23,7 @@ class _Numbering:
     separate_planes: bool
 
 
-class PictureNumbers:
+class FrameNumberTracker:
     """Follows ``frame_num`` through a stream."""
 
     def __init__(self) -> None:

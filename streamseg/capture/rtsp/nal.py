@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from streamseg.capture.rtsp.frame_numbers import PictureNumbers
+from streamseg.capture.rtsp.frame_numbers import FrameNumberTracker
 from streamseg.capture.rtsp.rtp import Arrival
 
 _START = b"\0\0\0\1"
@@ -45,7 +45,7 @@ class NalAssembler:
     def __init__(self, *, hevc: bool, parameter_sets: Sequence[bytes] = ()) -> None:
         self._hevc = hevc
         # The decoder itself notices where a picture is missing that an H.265 picture refers to.
-        self._numbers = None if hevc else PictureNumbers()
+        self._numbers = None if hevc else FrameNumberTracker()
         if self._numbers is not None:
             self._numbers.learn(parameter_sets)
         self._header = 2 if hevc else 1

@@ -11,7 +11,7 @@ JUMP_NS = 1_000_000_000
 """Time stamps that fall back by more begin anew; smaller steps back are pictures out of display order."""
 
 
-class Promptness:
+class LatenessEstimator:
     """Knows how promptly pictures can come, and so how late each one is."""
 
     def __init__(self) -> None:

@@ -25,7 +25,7 @@ import av
 from streamseg.capture.rtsp.address import RtspAddress
 from streamseg.capture.rtsp.decoder import PictureDecoder
 from streamseg.capture.rtsp.receiver import Receiver
-from streamseg.capture.rtsp.rtp import Promptness, Timeline
+from streamseg.capture.rtsp.rtp import LatenessEstimator, Timeline
 from streamseg.capture.rtsp.session import RtspSession
 from streamseg.capture.video.deinterlace import deinterlace
 from streamseg.capture.video.pixels import PictureConverter
@@ -81,7 +81,7 @@ class RtspSource:
         track = session.track
         self._decoder = PictureDecoder(track.codec, track.parameter_sets)
         self._converter = PictureConverter()
-        self._timeline, self._promptness = Timeline(), Promptness()
+        self._timeline, self._promptness = Timeline(), LatenessEstimator()
         self._clock = track.clock
         self._blind_seconds = max(open_seconds, self._read_seconds)
         self._pictures: deque[Picture] = deque()

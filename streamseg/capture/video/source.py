@@ -25,13 +25,13 @@ import cv2  # noqa: F401
 # isort: split
 import av
 
-from streamseg.capture.base import START_TOLERANCE, RecordedSource, check_start, counted
-from streamseg.capture.files import one_line
+from streamseg.capture.base import START_TOLERANCE, RecordedSource, check_start
 from streamseg.capture.video.pixels import PictureConverter
 from streamseg.capture.video.reader import Picture, VideoReader
 from streamseg.capture.video.truncation import container_of, is_cut
-from streamseg.core.errors import SourceCut, SourceError, StreamsegError, UsageError
+from streamseg.core.errors import SourceCut, SourceError, StreamsegError, UsageError, one_line
 from streamseg.core.types import Frame, SourceInfo
+from streamseg.reporting.formatting import counted
 
 
 class VideoSource(RecordedSource):

@@ -74,7 +74,7 @@ def listed(option: str, given: Sequence[str] | None, choices: str) -> tuple[str,
 
 
 @contextmanager
-def leaves_at_once() -> Iterator[None]:
+def exit_without_hanging_threads() -> Iterator[None]:
     """Where the block leaves threads behind that still work when the program ends, it ends without them.
 
     Nothing can end a thread that hangs or computes in a library, as after Ctrl-C while a net is compiled. A

@@ -16,14 +16,14 @@ from streamseg.cli.bench.common import (
     SourceOption,
     ThreadsOption,
     cores,
-    leaves_at_once,
+    exit_without_hanging_threads,
     listed,
 )
 from streamseg.cli.console import say
 from streamseg.core.errors import UsageError
 
 
-@leaves_at_once()
+@exit_without_hanging_threads()
 def nets(
     net: Annotated[
         list[str] | None,
@@ -89,8 +89,8 @@ def nets(
     from streamseg.benchmark.nets.plan import OFFERED
     from streamseg.benchmark.nets.table import lines
     from streamseg.cli.bench import common as outputs
-    from streamseg.cli.console import settle_in
-    from streamseg.cli.train import parse_size
+    from streamseg.cli.console import limit_opencv_threads
+    from streamseg.cli.train import parse_height_width
     from streamseg.engines.checkpoint import NETS
     from streamseg.engines.manifest import PRECISIONS
 
@@ -100,7 +100,9 @@ def nets(
         nets=listed("--net", net, ", ".join(NETS)),
         backends=listed("--backend", backend, ", ".join(OFFERED)),
         precisions=listed("--precision", precision, ", ".join(PRECISIONS)),
-        sizes=tuple(parse_size(text) for text in listed("--size", size, "sizes such as 192x224,256x320")),
+        sizes=tuple(
+            parse_height_width(text) for text in listed("--size", size, "sizes such as 192x224,256x320")
+        ),
         batches=tuple(map(parse_batch, listed("--batch", batch, "numbers of frames such as 1,8"))) or (1,),
         source=source,
         data=data,
@@ -109,7 +111,7 @@ def nets(
         quick=quick,
         arguments=tuple(sys.argv[1:]),
     )
-    settle_in()
+    limit_opencv_threads()
     outputs.stop_as_by_ctrl_c()
     rows = measure_nets(options, say)
     outputs.write(rows, lines(rows), json_file, report)

@@ -15,13 +15,13 @@ from streamseg.cli.bench.common import (
     SourceOption,
     ThreadsOption,
     cores,
-    leaves_at_once,
+    exit_without_hanging_threads,
     listed,
 )
 from streamseg.cli.console import say
 
 
-@leaves_at_once()
+@exit_without_hanging_threads()
 def peers(
     kind: Annotated[
         list[str] | None,
@@ -52,19 +52,19 @@ def peers(
     outputs.check(json_file, report)
     from streamseg.benchmark.peers.bench import KINDS, PeersOptions, measure_peers
     from streamseg.benchmark.peers.table import peers_lines
-    from streamseg.cli.console import settle_in
-    from streamseg.cli.train import parse_size
+    from streamseg.cli.console import limit_opencv_threads
+    from streamseg.cli.train import parse_height_width
 
     options = PeersOptions(
         kinds=listed("--kind", kind, ", ".join(KINDS)) or KINDS,
         source=source,
-        size=parse_size(size),
+        size=parse_height_width(size),
         rounds=rounds,
         quick=quick,
         threads=threads or cores(),
         arguments=tuple(sys.argv[1:]),
     )
-    settle_in()
+    limit_opencv_threads()
     outputs.stop_as_by_ctrl_c()
     rows = measure_peers(options, say)
     outputs.write(rows, peers_lines(rows), json_file, report)

@@ -14,7 +14,7 @@ from streamseg.cli.bench.common import (
     ReportOption,
     SourceOption,
     cores,
-    leaves_at_once,
+    exit_without_hanging_threads,
     listed,
 )
 from streamseg.cli.console import say
@@ -24,7 +24,7 @@ from streamseg.core.errors import UsageError
 RATES = "30,60 or other frames per second"
 
 
-@leaves_at_once()
+@exit_without_hanging_threads()
 def pipeline(
     source: SourceOption = None,
     engine: EngineOption = None,
@@ -54,7 +54,7 @@ def pipeline(
     outputs.check(json_file, report)
     from streamseg.benchmark.pipeline.bench import PipelineOptions, measure_pipeline
     from streamseg.benchmark.pipeline.words import tables
-    from streamseg.cli.console import settle_in
+    from streamseg.cli.console import limit_opencv_threads
     from streamseg.cli.engine import load_engine
 
     options = PipelineOptions(
@@ -67,7 +67,7 @@ def pipeline(
         threads=cores(),
         arguments=tuple(sys.argv[1:]),
     )
-    settle_in()
+    limit_opencv_threads()
     outputs.stop_as_by_ctrl_c()
     rows = measure_pipeline(options, say)
     outputs.write(rows, tables(rows), json_file, report)

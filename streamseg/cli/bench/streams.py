@@ -17,7 +17,7 @@ from streamseg.cli.bench.common import (
     SourceOption,
     ThreadsOption,
     cores,
-    leaves_at_once,
+    exit_without_hanging_threads,
     listed,
 )
 from streamseg.cli.console import say
@@ -59,7 +59,7 @@ DrawOption = Annotated[
 ]
 
 
-@leaves_at_once()
+@exit_without_hanging_threads()
 def streams(
     source: SourceOption = None,
     engine: EngineOption = None,
@@ -91,7 +91,7 @@ def streams(
     from streamseg.benchmark.streams.bench import StreamsOptions, measure_streams
     from streamseg.benchmark.streams.run import Offer
     from streamseg.benchmark.streams.words import streams_lines
-    from streamseg.cli.console import settle_in
+    from streamseg.cli.console import limit_opencv_threads
 
     options = StreamsOptions(
         load=lambda many: load(
@@ -110,7 +110,7 @@ def streams(
         threads=threads or cores(),
         arguments=tuple(sys.argv[1:]),
     )
-    settle_in()
+    limit_opencv_threads()
     outputs.stop_as_by_ctrl_c()
     rows = measure_streams(options, say)
     outputs.write(rows, streams_lines(rows), json_file, report)
@@ -147,7 +147,7 @@ def load(engine: str | None, batch: int | None, *, threads: int | None, throughp
 def _of_batch(engine: str | None, batch: int) -> str | Path:
     """The store's fastest engine of a batch, of the shipped net unless a name or its beginning is given."""
     from streamseg.backends import DEFAULT
-    from streamseg.engines.compatibility import misfits
+    from streamseg.engines.compatibility import incompatibilities
     from streamseg.engines.store import EngineStore
 
     if engine is not None and Path(engine).exists():
@@ -160,7 +160,7 @@ def _of_batch(engine: str | None, batch: int) -> str | Path:
         and entry.sealed
         and entry.manifest.batch == batch
         and f"{entry.name}-".startswith(f"{begin}-")
-        and not misfits(entry.manifest)
+        and not incompatibilities(entry.manifest)
     ]
     if not found:
         raise UsageError(

@@ -10,10 +10,10 @@ from streamseg.core.errors import EngineError
 from streamseg.core.files import write_whole
 from streamseg.core.hardware import versions_of
 from streamseg.engines.checkpoint import write_checkpoint
-from streamseg.export.contract import Built, Order
+from streamseg.export.contract import BuildOrder, BuildResult
 
 
-def build(order: Order, folder: Path) -> Built:
+def build(order: BuildOrder, folder: Path) -> BuildResult:
     """Compile a net for this machine's GPU, or for the processor where torch finds none.
 
     Raises EngineError for int8, for fp16 on the processor and for what torch cannot compile, and MissingExtra
@@ -55,7 +55,7 @@ def build(order: Order, folder: Path) -> Built:
     )
     write_whole(folder / CACHE, saved[0] if saved else b"")
     write_whole(folder / OPTIONS, (json.dumps({"device": device}) + "\n").encode())
-    return Built(versions_of(("torch", "triton") if device == "cuda" else ("torch",)))
+    return BuildResult(versions_of(("torch", "triton") if device == "cuda" else ("torch",)))
 
 
 def _check(precision: str, device: str) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from streamseg.core.errors import EngineError, MissingExtra
 from streamseg.core.files import write_whole
 from streamseg.core.hardware import versions_of
-from streamseg.export.contract import Built, Order
+from streamseg.export.contract import BuildOrder, BuildResult
 
 if TYPE_CHECKING:
     import onnx
@@ -31,7 +31,7 @@ HALF_QUANTISE_OPSET = 19
 _VERSIONS = ("torch", "onnx", "onnxscript", "onnxruntime", "nvidia-modelopt")
 
 
-def build(order: Order, folder: Path) -> Built:
+def build(order: BuildOrder, folder: Path) -> BuildResult:
     """Write ``model.onnx``. Raises EngineError for bf16 and for nets that do not fit, and MissingExtra."""
     if order.precision not in ("fp32", "fp16", "int8"):
         raise EngineError(
@@ -72,7 +72,7 @@ def build(order: Order, folder: Path) -> Built:
         },
     )
     used = [name for name in _VERSIONS if order.precision == "int8" or name != "nvidia-modelopt"]
-    return Built(versions_of(used), scales)
+    return BuildResult(versions_of(used), scales)
 
 
 def export_onnx(
@@ -137,9 +137,9 @@ def _translated(net: nn.Module, shape: tuple[int, ...], opset: int, *, half: boo
 
     import torch
 
-    from streamseg.nets.inference import HalfInside
+    from streamseg.nets.inference import Float16Net
 
-    net = HalfInside(copy.deepcopy(net)) if half else net
+    net = Float16Net(copy.deepcopy(net)) if half else net
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
             net.eval(),

@@ -11,12 +11,12 @@ from streamseg.backends.openvino.graph import build_model
 from streamseg.core.errors import EngineError
 from streamseg.core.hardware import versions_of
 from streamseg.export.builders.openvino_int8 import activation_ranges, quantise
-from streamseg.export.contract import Built, Order
+from streamseg.export.contract import BuildOrder, BuildResult
 
 HALF = ("fp16", "bf16")
 
 
-def build(order: Order, folder: Path) -> Built:
+def build(order: BuildOrder, folder: Path) -> BuildResult:
     """Write an engine's files; see :class:`streamseg.export.contract.Builder`.
 
     fp16 and bf16 store the weights in half precision, and compute in it where the processor does; where it
@@ -42,4 +42,4 @@ def build(order: Order, folder: Path) -> Built:
         if order.batch != 1:
             model.reshape([order.batch, 1, spec.height, spec.width])
         ov.save_model(model, folder / "model.xml", compress_to_fp16=precision in HALF)
-    return Built(versions=versions_of(packages), scales=scales)
+    return BuildResult(versions=versions_of(packages), scales=scales)

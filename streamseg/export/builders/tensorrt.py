@@ -29,7 +29,7 @@ from streamseg.backends.tensorrt.runtime import (
 from streamseg.core.errors import EngineError, MissingExtra
 from streamseg.core.hardware import versions_of
 from streamseg.export.builders.tensorrt_torch import plan_from_torch
-from streamseg.export.contract import Built, Order
+from streamseg.export.contract import BuildOrder, BuildResult
 
 if TYPE_CHECKING:
     from torch import nn
@@ -96,7 +96,7 @@ LEAST = {"fp32": 0.5, "fp16": 0.5, "bf16": 0.5, "int8": 0.25}
 FRONT_ENDS = ("torch-tensorrt", "torch-tensorrt-rtx")
 
 
-def build(order: Order, folder: Path, *, device: str = "cuda") -> Built:
+def build(order: BuildOrder, folder: Path, *, device: str = "cuda") -> BuildResult:
     """Write ``model.plan`` for the GPU of this machine.
 
     Raises EngineError without a GPU, for what TensorRT cannot convert, and where the plan computes in another
@@ -119,10 +119,10 @@ def build(order: Order, folder: Path, *, device: str = "cuda") -> Built:
             plan = _by_torch_tensorrt(front, net, order, device, Path(scratch))
     _prove(trt, plan, order)
     (folder / PLAN).write_bytes(plan)
-    return Built(_versions(trt, front is not None, order.precision), scales)
+    return BuildResult(_versions(trt, front is not None, order.precision), scales)
 
 
-def _torch_tensorrt(order: Order) -> Any:
+def _torch_tensorrt(order: BuildOrder) -> Any:
     """torch-tensorrt, or None where it is not installed or does not load."""
     if find_spec("torch_tensorrt") is None:
         return None
@@ -144,7 +144,7 @@ def _tensorrt() -> Any:
     raise MissingExtra("building a TensorRT engine", "torch-tensorrt", "tensorrt")
 
 
-def _net(order: Order) -> tuple[nn.Module, Mapping[str, Any]]:
+def _net(order: BuildOrder) -> tuple[nn.Module, Mapping[str, Any]]:
     """The float32 net, with its quantisation for INT8, and the ranges of that."""
     from streamseg.nets.inference import inference_net
 
@@ -158,7 +158,7 @@ def _net(order: Order) -> tuple[nn.Module, Mapping[str, Any]]:
     return quantised, ranges(quantised)
 
 
-def _by_torch_tensorrt(front: Any, net: nn.Module, order: Order, device: str, scratch: Path) -> bytes:
+def _by_torch_tensorrt(front: Any, net: nn.Module, order: BuildOrder, device: str, scratch: Path) -> bytes:
     import torch
 
     kind = getattr(torch, TYPES[order.precision])
@@ -167,7 +167,7 @@ def _by_torch_tensorrt(front: Any, net: nn.Module, order: Order, device: str, sc
     return plan_from_torch(front, net.to(device=device, dtype=kind), example, order.precision, scratch)
 
 
-def _by_onnx(trt: Any, net: nn.Module, order: Order, scratch: Path) -> bytes:
+def _by_onnx(trt: Any, net: nn.Module, order: BuildOrder, scratch: Path) -> bytes:
     from streamseg.export.builders.onnx import HALF_QUANTISE_OPSET, OPSET, export_onnx
 
     if order.precision == "bf16":
@@ -188,12 +188,12 @@ def _by_onnx(trt: Any, net: nn.Module, order: Order, scratch: Path) -> bytes:
     return plan_from_onnx(trt, (scratch / "model.onnx").read_bytes(), order.precision)
 
 
-def _shape(order: Order) -> tuple[int, int, int, int]:
+def _shape(order: BuildOrder) -> tuple[int, int, int, int]:
     spec = order.checkpoint.spec
     return order.batch, 1, spec.height, spec.width
 
 
-def _prove(trt: Any, plan: bytes, order: Order) -> None:
+def _prove(trt: Any, plan: bytes, order: BuildOrder) -> None:
     """Raise EngineError where the plan does not load, or computes in something else than asked for."""
     found = layer_shares(trt, deserialise(trt, plan, order.checkpoint.net).engine)
     if found == {"other": 1.0}:

@@ -12,12 +12,12 @@ from streamseg.render.live.banner import draw_banner
 from streamseg.render.live.image import draw_image, shown_region
 from streamseg.render.live.layout import Layout
 from streamseg.render.live.panel import Panel
-from streamseg.render.live.style import LiveStyle, lapsed
+from streamseg.render.live.style import LiveStyle, without_expired_outline
 from streamseg.render.replay_panel import BACKGROUND, DIM, DISCLAIMER
 from streamseg.render.symbols import INK
 from streamseg.render.text import CAP_HEIGHT, fit_size, put_text
 
-__all__ = ["LivePainter", "LiveStyle", "compose_live", "lapsed"]
+__all__ = ["LivePainter", "LiveStyle", "compose_live", "without_expired_outline"]
 
 REFRESH_NS = 250_000_000
 """Rates, counts and percentiles are drawn again when they are older than this; faster, nobody reads them."""
@@ -58,7 +58,7 @@ class LivePainter:
         then, and an outline that has expired by then is left out.
         """
         now_ns = view.at_ns if now_ns is None else now_ns
-        view = lapsed(view, now_ns)
+        view = without_expired_outline(view, now_ns)
         shown = shown_region(view, style)
         extent = None if shown is None else (shown.width, shown.height)
         layout = Layout.natural(extent) if size is None else Layout.fit(size, extent)

@@ -36,7 +36,7 @@ class LiveStyle:
             raise UsageError(f"opacity {self.opacity} is not between 0 and 1; give for instance 0.25")
 
 
-def lapsed(view: View, now_ns: int) -> View:
+def without_expired_outline(view: View, now_ns: int) -> View:
     """The view as it may be shown at ``now_ns``: without what was found in its frame once that has expired.
 
     A view that has not expired, or holds no segmentation, is returned as it is. What the segmentation

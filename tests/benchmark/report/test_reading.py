@@ -6,14 +6,11 @@ import pytest
 
 from streamseg.benchmark.report.reading import (
     by_net,
-    figure,
     items,
     machine,
     mapping,
-    megabytes,
     number,
     numbers,
-    percent,
     run_name,
     runs_of,
     shares,
@@ -22,6 +19,7 @@ from streamseg.benchmark.report.reading import (
     text,
     variant,
 )
+from streamseg.reporting.formatting import figure, megabytes, percent
 from tests.benchmark.sample_rows import all_rows, nets_rows
 
 ROW = {"a": {"b": 3, "c": [1, None, "x", [2, math.nan]]}, "d": True, "e": "12"}

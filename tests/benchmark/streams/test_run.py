@@ -144,9 +144,9 @@ def test_a_loop_that_repeats_frames_is_told(monkeypatch: pytest.MonkeyPatch) -> 
             def __getattr__(self, name: str) -> object:
                 return getattr(taps[0], name)
 
-            def segmented(self, result: object) -> None:
-                taps[0].segmented(result)
-                taps[0].segmented(result)
+            def on_result(self, result: object) -> None:
+                taps[0].on_result(result)
+                taps[0].on_result(result)
 
         return real(*args, taps=[Twice()], **options)
 

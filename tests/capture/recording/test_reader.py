@@ -9,19 +9,19 @@ from streamseg.capture.recording.format import is_recording, recordings_in
 from streamseg.capture.recording.reader import Shown, read_recording
 from streamseg.core.types import State
 from streamseg.core.view import View
-from streamseg.recording import Recording
+from streamseg.recording import Recorder
 from tests.recording.runs import HEADER, found_in, frame_of
 
 
 def test_states_last_until_the_next_and_are_cut_to_the_time_asked_for(tmp_path: Path) -> None:
-    recording = Recording(tmp_path, header=HEADER, least_free=0)
+    recording = Recorder(tmp_path, header=HEADER, least_free=0)
     start = recording.anchor_ns
     for number, (state, at_s) in enumerate(
         ((State.STARTING, 0), (State.NO_NERVE, 1), (State.SOURCE_LOST, 3), (State.NO_NERVE, 4))
     ):
-        recording.displayed(View(number + 1, 0, state), start + at_s * 1_000_000_000)
+        recording.on_view(View(number + 1, 0, state), start + at_s * 1_000_000_000)
     for index in (3, 5, 6):
-        recording.segmented(found_in(frame_of(index)))
+        recording.on_result(found_in(frame_of(index)))
     recording.close()
     recorded = read_recording(recording.path)
     second = 1_000_000_000

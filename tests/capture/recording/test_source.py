@@ -16,7 +16,7 @@ from streamseg.capture import list_clips, open_source
 from streamseg.capture.recording.source import RecordingSource
 from streamseg.core.errors import SourceError, UsageError
 from streamseg.core.types import Roi, Source
-from streamseg.recording.writer import Recording
+from streamseg.recording.writer import Recorder
 from tests.capture.media import number_of, read_all, write_video
 from tests.recording.runs import HEADER, REGION, found_in, frame_of, record, screen, tell, wait_for
 
@@ -79,8 +79,8 @@ def test_it_starts_in_the_middle(recorded: Path) -> None:
 
 
 def test_a_late_start_of_hours_keeps_its_times(tmp_path: Path) -> None:
-    recording = Recording(tmp_path, header=HEADER, least_free=0)
-    recording.segmented(found_in(frame_of(-1)))
+    recording = Recorder(tmp_path, header=HEADER, least_free=0)
+    recording.on_result(found_in(frame_of(-1)))
     times = [recording.anchor_ns + 5 * 3600 * 10**9 + number * 40_000_000 for number in range(5)]
     for number, captured_ns in enumerate(times):
         tell(recording, frame_of(number, captured_ns=captured_ns))
@@ -92,8 +92,8 @@ def test_a_late_start_of_hours_keeps_its_times(tmp_path: Path) -> None:
 
 
 def test_frames_with_one_time_or_times_that_run_backwards_all_come(tmp_path: Path) -> None:
-    recording = Recording(tmp_path, header=HEADER, least_free=0)
-    recording.segmented(found_in(frame_of(-1)))
+    recording = Recorder(tmp_path, header=HEADER, least_free=0)
+    recording.on_result(found_in(frame_of(-1)))
     for number, offset in enumerate((-5_000_000, -1_000, 0, 40_000_000, 40_000_000, 39_000_000)):
         tell(recording, frame_of(number, captured_ns=recording.anchor_ns + offset))
         wait_for(recording, number + 1)
@@ -105,9 +105,9 @@ def test_frames_with_one_time_or_times_that_run_backwards_all_come(tmp_path: Pat
 
 
 def test_frames_without_picture_are_noted(tmp_path: Path) -> None:
-    recording = Recording(tmp_path, header=HEADER, least_free=0)
-    recording.offered(frame_of(0), time.monotonic_ns())
-    recording.segmented(found_in(frame_of(0)))
+    recording = Recorder(tmp_path, header=HEADER, least_free=0)
+    recording.on_frame(frame_of(0), time.monotonic_ns())
+    recording.on_result(found_in(frame_of(0)))
     tell(recording, frame_of(1))
     wait_for(recording, 1)
     recording.close()
@@ -118,8 +118,8 @@ def test_frames_without_picture_are_noted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cut", [0, 1, 100, 3000])
 def test_the_end_that_a_kill_costs_is_a_note_and_no_error(tmp_path: Path, cut: int) -> None:
-    recording = Recording(tmp_path / "run", header=HEADER, least_free=0)
-    recording.segmented(found_in(frame_of(-1)))
+    recording = Recorder(tmp_path / "run", header=HEADER, least_free=0)
+    recording.on_result(found_in(frame_of(-1)))
     for number in range(40):
         tell(recording, frame_of(number, captured_ns=recording.anchor_ns + number * 40_000_000))
         wait_for(recording, number + 1)
@@ -199,8 +199,8 @@ def test_records_cannot_lead_to_files_elsewhere(recorded: Path, tmp_path: Path) 
 
 
 def test_a_recording_without_pictures_says_so(tmp_path: Path) -> None:
-    recording = Recording(tmp_path, header=HEADER, least_free=0)
-    recording.offered(frame_of(0), time.monotonic_ns())
+    recording = Recorder(tmp_path, header=HEADER, least_free=0)
+    recording.on_frame(frame_of(0), time.monotonic_ns())
     recording.close()
     with pytest.raises(SourceError, match=r"holds no picture \(1 frame listed\)"):
         open_source(recording.path)
@@ -227,10 +227,10 @@ def test_closing_in_the_middle_releases_the_file(recorded: Path) -> None:
 
 
 def test_the_whole_screen_knows_its_region_from_a_later_file(tmp_path: Path) -> None:
-    recording = Recording(tmp_path, header=HEADER, least_free=0, full_frame=True)
+    recording = Recorder(tmp_path, header=HEADER, least_free=0, full_frame=True)
     tell(recording, frame_of(0), segment=False)
     wait_for(recording, 1)
-    recording.segmented(found_in(frame_of(0)))
+    recording.on_result(found_in(frame_of(0)))
     tell(recording, frame_of(1))
     wait_for(recording, 2)
     recording.close()

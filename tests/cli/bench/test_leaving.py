@@ -14,7 +14,7 @@ import pytest
 import typer
 
 from streamseg.cli.bench import common as leaving
-from streamseg.cli.bench.common import leaves_at_once
+from streamseg.cli.bench.common import exit_without_hanging_threads
 from streamseg.core.errors import EngineError
 
 BENCH = """
@@ -91,7 +91,7 @@ def test_it_leaves_with_the_code_that_it_would_have(
     thread = threading.Thread(target=free.wait, args=(60,), daemon=True)
 
     def run() -> None:
-        with leaves_at_once():
+        with exit_without_hanging_threads():
             thread.start()
             if error is not None:
                 raise error
@@ -112,5 +112,5 @@ def test_it_leaves_with_the_code_that_it_would_have(
 
 def test_nothing_is_done_where_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(atexit, "register", lambda *call: pytest.fail("there was nothing to leave"))
-    with leaves_at_once():
+    with exit_without_hanging_threads():
         pass

@@ -9,7 +9,7 @@ import pytest
 
 from streamseg.core.errors import EngineError
 from streamseg.export.builders.onnx import build, export_onnx
-from streamseg.export.contract import Order
+from streamseg.export.contract import BuildOrder
 from streamseg.nets.inference import inference_net
 from tests.export.int8 import images, needs_modelopt
 from tests.nets.checkpoints import random_checkpoint
@@ -26,7 +26,7 @@ def test_the_same_order_gives_the_same_file_without_local_paths(tmp_path, precis
     files = []
     for folder in (tmp_path / "first", tmp_path / "second"):
         folder.mkdir()
-        order = Order(random_checkpoint("improved_unet"), precision, batch=2)
+        order = BuildOrder(random_checkpoint("improved_unet"), precision, batch=2)
         built = build(order, folder)
         files.append((folder / "model.onnx").read_bytes())
         assert {"torch", "onnx", "onnxruntime"} <= set(built.versions)
@@ -65,7 +65,7 @@ def test_segnet_needs_no_operator_of_its_own(tmp_path):
 def test_quantised_nets_hold_pairs_and_their_scales(tmp_path):
     checkpoint = random_checkpoint("unet")
     said: list[str] = []
-    built = build(Order(checkpoint, "int8", images=images(), say=said.append), tmp_path)
+    built = build(BuildOrder(checkpoint, "int8", images=images(), say=said.append), tmp_path)
     model = onnx.load(tmp_path / "model.onnx")
     counts = operators(model)
     # before 17 convolutions and of their weights, and after 9 stages
@@ -96,9 +96,9 @@ def test_half_precision_around_quantised_layers_needs_a_later_operator_set(tmp_p
 
 def test_bf16_and_sizes_that_need_padding_are_refused_with_a_remedy(tmp_path):
     with pytest.raises(EngineError, match="build fp16"):
-        build(Order(random_checkpoint("unet"), "bf16"), tmp_path)
+        build(BuildOrder(random_checkpoint("unet"), "bf16"), tmp_path)
     with pytest.raises(EngineError, match="nearest size is 32x48"):
-        build(Order(random_checkpoint("unet", 32, 50), "fp32"), tmp_path)
+        build(BuildOrder(random_checkpoint("unet", 32, 50), "fp32"), tmp_path)
     with pytest.raises(EngineError, match="build fp32 or int8"):
-        build(Order(random_checkpoint("segnet"), "fp16"), tmp_path)
+        build(BuildOrder(random_checkpoint("segnet"), "fp16"), tmp_path)
     assert not list(tmp_path.iterdir())

@@ -14,7 +14,7 @@ from streamseg.core.types import InputSpec
 from streamseg.engines.checkpoint import Checkpoint
 from streamseg.engines.manifest import Manifest
 from streamseg.export.builders.openvino import build
-from streamseg.export.contract import Built, Order
+from streamseg.export.contract import BuildOrder, BuildResult
 from tests.export.openvino_nets import folded_weights, narrow_weights, noise, run_torch
 
 SPEC = InputSpec(32, 64, mean=0.5, std=0.25, threshold=0.5)
@@ -32,8 +32,8 @@ def images(count: int = 3) -> list[np.ndarray]:
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Callable[..., tuple[OpenVINOBackend, Built]]:
-    def make(order: Order) -> tuple[OpenVINOBackend, Built]:
+def make(tmp_path: Path) -> Callable[..., tuple[OpenVINOBackend, BuildResult]]:
+    def make(order: BuildOrder) -> tuple[OpenVINOBackend, BuildResult]:
         folder = tmp_path / "engine"
         folder.mkdir()
         built = build(order, folder)
@@ -59,7 +59,7 @@ def make(tmp_path: Path) -> Callable[..., tuple[OpenVINOBackend, Built]]:
 
 @pytest.mark.parametrize("net", ["unet", "segnet", "improved_unet"])
 def test_an_fp32_engine_does_what_its_net_does(make: Callable, net: str) -> None:
-    engine, built = make(Order(checkpoint(net), "fp32", batch=2))
+    engine, built = make(BuildOrder(checkpoint(net), "fp32", batch=2))
     tensor = noise(2, 1, 32, 64)
     np.testing.assert_allclose(engine.infer(tensor), run_torch(net, tensor)[:, 0], atol=3e-5)
     assert (engine.batch, engine.precision, engine.precision_found()) == (2, "fp32", {"fp32": 1.0})
@@ -72,7 +72,7 @@ def test_half_precision_halves_the_file_and_tells_what_it_computes_in(
     make: Callable, tmp_path: Path, precision: str
 ) -> None:
     lines: list[str] = []
-    engine, _ = make(Order(checkpoint(), precision, say=lines.append))
+    engine, _ = make(BuildOrder(checkpoint(), precision, say=lines.append))
     parameters = sum(array.size for array in folded_weights("unet").values())
     assert (
         tmp_path / "engine" / "model.bin"
@@ -90,7 +90,7 @@ def test_half_precision_halves_the_file_and_tells_what_it_computes_in(
 
 @pytest.mark.parametrize("net", ["improved_unet", "segnet"])
 def test_int8_engines_say_so_and_frames_of_a_batch_do_not_mix(make: Callable, net: str) -> None:
-    engine, built = make(Order(checkpoint(net, narrow=True), "int8", batch=2, images=images()))
+    engine, built = make(BuildOrder(checkpoint(net, narrow=True), "int8", batch=2, images=images()))
     found = engine.precision_found()
     assert found["int8"] > (0.9 if net == "improved_unet" else 0.5)
     assert set(found) <= {"int8", "fp32"}
@@ -111,7 +111,7 @@ def test_the_same_order_gives_the_same_files(tmp_path: Path, net: str, precision
     for name in "ab":
         (tmp_path / name).mkdir()
         built = build(
-            Order(checkpoint(net, narrow=True), precision, images=images(2), preset="performance"),
+            BuildOrder(checkpoint(net, narrow=True), precision, images=images(2), preset="performance"),
             tmp_path / name,
         )
         files = {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
@@ -122,12 +122,12 @@ def test_the_same_order_gives_the_same_files(tmp_path: Path, net: str, precision
 
 def test_orders_that_cannot_be_met(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(EngineError, match="received none"):
-        build(Order(checkpoint(narrow=True), "int8"), tmp_path)
+        build(BuildOrder(checkpoint(narrow=True), "int8"), tmp_path)
     with pytest.raises(EngineError, match="folded"):
-        build(Order(checkpoint(folded=False), "fp32"), tmp_path)
+        build(BuildOrder(checkpoint(folded=False), "fp32"), tmp_path)
     monkeypatch.setitem(__import__("sys").modules, "nncf", None)
     with pytest.raises(MissingExtra, match="export"):
-        build(Order(checkpoint(narrow=True), "int8", images=images()), tmp_path)
+        build(BuildOrder(checkpoint(narrow=True), "int8", images=images()), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -137,5 +137,5 @@ def test_a_compiler_that_fails_is_one_line(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(ov, "save_model", fail)
     with pytest.raises(EngineError, match=r"cannot build unet in fp32: at node y") as caught:
-        build(Order(checkpoint(narrow=True), "fp32"), tmp_path)
+        build(BuildOrder(checkpoint(narrow=True), "fp32"), tmp_path)
     assert isinstance(caught.value.__cause__, RuntimeError)

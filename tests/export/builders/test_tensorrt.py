@@ -21,7 +21,7 @@ from streamseg.engines.manifest import Manifest
 from streamseg.export.builders import tensorrt
 from streamseg.export.builders import tensorrt as tensorrt_onnx
 from streamseg.export.builders.tensorrt import build, plan_from_onnx
-from streamseg.export.contract import Order
+from streamseg.export.contract import BuildOrder
 from streamseg.export.source import resolve
 from tests.backends.fake_tensorrt import FakeTensorRT, conv
 from tests.export.fake_torch_tensorrt import SIZE, Front, Parsing
@@ -32,8 +32,8 @@ def checkpoint() -> Checkpoint:
     return resolve("unet", SIZE)
 
 
-def order(checkpoint: Checkpoint, precision: str = "fp16", **more: Any) -> Order:
-    return Order(checkpoint, precision, **more)
+def order(checkpoint: Checkpoint, precision: str = "fp16", **more: Any) -> BuildOrder:
+    return BuildOrder(checkpoint, precision, **more)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from streamseg.core.errors import UsageError
 from streamseg.core.types import Roi, State
 from streamseg.core.view import Figures
 from streamseg.render.live.layout import Layout
-from streamseg.render.live.painter import LivePainter, LiveStyle, compose_live, lapsed
+from streamseg.render.live.painter import LivePainter, LiveStyle, compose_live, without_expired_outline
 from streamseg.render.overlay import ORANGE, YELLOW
 from streamseg.render.replay_panel import BACKGROUND
 from streamseg.render.symbols import HELD, STATE_WORDS, state_colours
@@ -101,8 +101,8 @@ def test_the_outline_is_there_until_it_expires_and_never_after():
 @pytest.mark.parametrize("state", State)
 def test_what_lapses_claims_nothing(state):
     subject = view(state, "why")
-    assert lapsed(subject, subject.at_ns) is subject
-    later = lapsed(subject, time.monotonic_ns() + 10**12)
+    assert without_expired_outline(subject, subject.at_ns) is subject
+    later = without_expired_outline(subject, time.monotonic_ns() + 10**12)
     assert later.segmentation is None
     assert later.state is (State.LAGGING if state in FOUND else state)
     assert bool(later.reason)
