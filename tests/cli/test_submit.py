@@ -17,7 +17,7 @@ from PIL import Image
 from streamseg.cli import main
 from streamseg.datasets.kaggle_writer import write_kaggle
 from streamseg.datasets.rle import decode
-from streamseg.evaluation.dataset import kaggle_submission as submission
+from streamseg.evaluation import kaggle_submission as submission
 from tests.cli.conftest import HEIGHT, WIDTH
 
 NUMBERS = (1, 2, 9, 10, 21)

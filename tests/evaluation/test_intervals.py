@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from streamseg.evaluation.dataset import intervals as statistics
+from streamseg.evaluation import intervals as statistics
 from streamseg.evaluation.intervals import bootstrap_interval, paired_test
 
 

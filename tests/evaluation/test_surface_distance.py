@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from streamseg.evaluation.dataset import surface_distance as distances
+from streamseg.evaluation import surface_distance as distances
 from streamseg.evaluation.surface_distance import Distances, summarise_distances, surface_distances
 
 

@@ -16,7 +16,7 @@ from streamseg.backends import FakeBackend
 from streamseg.backends.fake import ellipse
 from streamseg.core.errors import EngineError, SinkError, SourceCut, StreamsegError, UsageError
 from streamseg.core.types import Result, Roi, Tensor
-from streamseg.pipeline.replay import replay as pipeline
+from streamseg.pipeline import replay as pipeline
 from streamseg.segmentation.segmenter import Segmenter
 from tests.doubles import SPEC, Clip, Collector, index_of, loop_threads, run_loop
 

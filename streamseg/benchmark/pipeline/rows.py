@@ -58,7 +58,7 @@ def engine_of(engine: Backend) -> dict[str, Any]:
         "name": engine.name,
         "sha256": engine.fingerprint,
         "precision": getattr(engine, "precision", None),
-        "backend": type(engine).__module__.rpartition(".")[2],
+        "backend": type(engine).__module__.removesuffix(".backend").rpartition(".")[2],
     }
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from streamseg.backends.tensorrt import backend as tensorrt
 from streamseg.backends.tensorrt.backend import TensorRTBackend, load
-from streamseg.backends.tensorrt.backend import backend as tensorrt
 from streamseg.backends.tensorrt.runtime import PLAIN
 from streamseg.core.errors import EngineError, MissingExtra
 from streamseg.core.types import InputSpec

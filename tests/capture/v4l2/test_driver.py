@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from streamseg.capture.v4l2 import structs as v4l2_structs
 from streamseg.capture.v4l2.driver import Driver, DriverError
-from streamseg.capture.v4l2.source import structs as v4l2_structs
 
 STRUCTURES = {
     "Capability": ("v4l2_capability", "card capabilities device_caps"),

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from streamseg.capture.v4l2 import source as v4l2
 from streamseg.capture.v4l2.source import V4l2Source
-from streamseg.capture.v4l2.source import source as v4l2
 from streamseg.core.errors import SourceError, StreamsegError
 from tests.capture.v4l2.device import PATH, Child, EmulatedDevice, Mode
 
