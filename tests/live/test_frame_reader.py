@@ -10,7 +10,7 @@ import pytest
 from streamseg.core.errors import SourceError, UsageError
 from streamseg.core.types import Frame
 from streamseg.live.frame_reader import LatestFrameReader, Phase, SourceStatus, worth_waiting_ns
-from tests.live.doubles import Act, Script
+from tests.fakes import Act, Script
 
 FRAMES = [Act()] * 3
 

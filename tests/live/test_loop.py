@@ -12,8 +12,7 @@ from streamseg.core.types import State
 from streamseg.core.view import Command, View
 from streamseg.live import LiveOptions, run_live
 from streamseg.segmentation.segmenter import Segmenter
-from tests.doubles import loop_threads
-from tests.live.doubles import Act, Memory, Notes, Numbered, Script, ScriptedSource, number_of, run
+from tests.fakes import Act, Memory, Notes, Numbered, Script, ScriptedSource, loop_threads, number_of, run
 
 STEADY = [Act(0.01)] * 20
 

@@ -12,7 +12,7 @@ from streamseg.core.types import Frame, Result, Roi, State
 from streamseg.live.frame_reader import Phase, SourceStatus
 from streamseg.live.presenter import Presenter
 from streamseg.segmentation.segmenter import Segmenter
-from tests.live.doubles import SPEC
+from tests.fakes import SPEC
 
 MS = 1_000_000
 SEGMENTER = Segmenter(FakeBackend(SPEC))

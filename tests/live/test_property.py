@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from streamseg.core.types import State
 from streamseg.core.view import View
-from tests.live.doubles import Act, Memory, Notes, Numbered, Script, marked_number, number_of, run
+from tests.fakes import Act, Memory, Notes, Numbered, Script, marked_number, number_of, run
 
 BUDGET_S = 0.04
 OUTLINED = {State.NERVE, State.LOW_CONFIDENCE, State.NO_NERVE, State.UNLIKE_TRAINING}

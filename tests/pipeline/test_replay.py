@@ -19,7 +19,7 @@ from streamseg.core.types import Frame, Result, Roi, State, Tensor
 from streamseg.sinks import open_sink
 from streamseg.sinks.records import read_records
 from tests.backends.small_engines import write_engine
-from tests.doubles import SPEC, Clip, Collector, index_of, loop_threads, run_loop
+from tests.fakes import SPEC, Clip, Collector, index_of, loop_threads, run_loop
 
 
 @pytest.fixture(autouse=True)

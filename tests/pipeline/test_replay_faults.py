@@ -18,7 +18,7 @@ from streamseg.core.errors import EngineError, SinkError, SourceCut, StreamsegEr
 from streamseg.core.types import Result, Roi, Tensor
 from streamseg.pipeline import replay as pipeline
 from streamseg.segmentation.segmenter import Segmenter
-from tests.doubles import SPEC, Clip, Collector, index_of, loop_threads, run_loop
+from tests.fakes import SPEC, Clip, Collector, index_of, loop_threads, run_loop
 
 
 @pytest.fixture(autouse=True)

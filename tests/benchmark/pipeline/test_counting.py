@@ -13,7 +13,7 @@ from streamseg.benchmark.pipeline.counting import CountedSource, Ledger, LoopedC
 from streamseg.core.errors import SourceError
 from streamseg.core.types import Frame
 from tests.benchmark.small_clip import FRAMES, write_clip
-from tests.doubles import Clip
+from tests.fakes import Clip
 
 
 def memory(count: int) -> FrameSource:
