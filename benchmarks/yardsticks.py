@@ -29,13 +29,14 @@ from streamseg.benchmark.peers.nets import basic_unet, dyn_unet
 from streamseg.cli.train import parse_height_width
 from streamseg.core.types import InputSpec
 from streamseg.datasets import Dataset, open_dataset
+from streamseg.datasets.phantoms import phantom_samples
 from streamseg.datasets.split import last_block
 from streamseg.evaluation.dataset import confusions
 from streamseg.evaluation.intervals import bootstrap_interval, paired_test
 from streamseg.nets import NETS, build_net, count_parameters
 from streamseg.segmentation.segmenter import Segmenter
 from streamseg.training.config import RECIPES, TrainConfig, recipe
-from streamseg.training.data import cache_samples, phantom_samples
+from streamseg.training.data import cache_samples
 from streamseg.training.devices import make_fabric
 from streamseg.training.run_folder import TrainingCallbacks, TrainingOutcome
 from streamseg.training.trainer import fit

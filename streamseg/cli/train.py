@@ -92,9 +92,10 @@ def _run(
 ) -> dict[str, Any] | None:
     """Train; what came out, or None in all processes but the first."""
     from streamseg.cli.console import Progress, say, stop_on_signals
+    from streamseg.datasets.phantoms import open_or_draw, phantom_samples
     from streamseg.datasets.split import last_block
     from streamseg.engines.checkpoint import read_checkpoint
-    from streamseg.training.data import cache_samples, near_duplicates_of, open_training_data, phantom_samples
+    from streamseg.training.data import cache_samples, near_duplicates_of
     from streamseg.training.devices import make_fabric
     from streamseg.training.run_folder import TrainingCallbacks
     from streamseg.training.trainer import fit
@@ -103,7 +104,7 @@ def _run(
     fabric = make_fabric(device, config.precision, deterministic=deterministic)
     first = fabric.is_global_zero
     with fabric.rank_zero_first():  # one process draws and decodes, the others find it done
-        samples = open_training_data(data, folder, say=say)
+        samples = open_or_draw(data, folder, say=say)
         cache = cache_samples(samples, config.spec)
         twins = near_duplicates_of(samples)
     if twins.groups and first:

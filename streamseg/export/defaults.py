@@ -33,6 +33,7 @@ from streamseg.backends.loading import DEFAULT, WEIGHTS
 from streamseg.core.files import write_whole
 from streamseg.core.types import Backend, Frame, Image, InputSpec, OutputCalibration, Segmentation, State
 from streamseg.datasets import Dataset, Sample, open_dataset, split_last
+from streamseg.datasets.phantoms import phantom_samples
 from streamseg.engines.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from streamseg.engines.manifest import read_manifest
 from streamseg.engines.store import EngineStore
@@ -44,7 +45,6 @@ from streamseg.export.recipe import HELD_BACK, VALIDATION_SEED, make_recipe
 from streamseg.nets import build_net, fold
 from streamseg.segmentation.ood_detector import is_out_of_distribution
 from streamseg.segmentation.segmenter import Segmenter, content_of
-from streamseg.training.data import phantom_samples
 from streamseg.training.ood_examples import out_of_distribution_images
 from streamseg.training.output_calibration import fit_output_calibration, video_frames
 

@@ -18,7 +18,7 @@ from streamseg.core.errors import DataError
 from streamseg.core.files import write_whole
 from streamseg.core.types import Grey
 from streamseg.datasets import Dataset, Sample, split_last
-from streamseg.training.data import phantom_samples
+from streamseg.datasets.phantoms import phantom_samples
 
 FORMAT = "streamseg-recipe-1"
 PRESETS = ("mixed", "performance")

@@ -9,9 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from torch import nn
+from streamseg.core.errors import MissingExtra, UsageError
 
-from streamseg.core.errors import UsageError
+try:
+    from torch import nn
+except ImportError as error:
+    raise MissingExtra("a net in PyTorch", "torch", "train") from error
+
 from streamseg.nets.blocks import PooledNet
 from streamseg.nets.fold import fold
 from streamseg.nets.segnet import SegNet

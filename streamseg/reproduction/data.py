@@ -9,15 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from streamseg.datasets import Dataset
+from streamseg.datasets.phantoms import open_or_draw, phantom_count
 from streamseg.datasets.split import Fold, folds
 from streamseg.reproduction.plan import Plan
-from streamseg.training.data import (
-    Cache,
-    cache_samples,
-    near_duplicates_of,
-    open_training_data,
-    phantom_count,
-)
+from streamseg.training.data import Cache, cache_samples, near_duplicates_of
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -45,7 +40,7 @@ def gather(
     ``data`` is a folder, or ``phantom`` or ``phantom:N``, whose pictures are drawn once into ``out/phantom``.
     Raises UsageError, DataError for bad data or too few images for the folds, SinkError.
     """
-    samples = open_training_data(data, out, say=say)
+    samples = open_or_draw(data, out, say=say)
     cache = cache_samples(samples, plan.config.spec, advance=advance)
     nerve = cache.labels[:, 0].numpy()
     twins = near_duplicates_of(samples, advance=advance)

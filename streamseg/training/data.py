@@ -7,75 +7,23 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import platformdirs
 import torch
 from torch import Tensor
 
-from streamseg.core.errors import DataError, UsageError
-from streamseg.core.files import write_whole
+from streamseg.core.errors import DataError
 from streamseg.core.geometry import Letterbox
 from streamseg.core.types import InputSpec
-from streamseg.datasets import Dataset, open_dataset
+from streamseg.datasets import Dataset
 from streamseg.datasets import near_duplicates as twins
 from streamseg.datasets.near_duplicates import NearDuplicates, find_near_duplicates
 from streamseg.datasets.reader import Sample
-from streamseg.phantom import render_still
 from streamseg.segmentation.preprocess import letterbox_for
 from streamseg.training.cache import Batch, Cache, Planes, Prepared, load_or_build
 
-PHANTOMS = 200
-"""Phantoms drawn where no number is given."""
-PHANTOM_SEED = 80_000_000
-"""First phantom seed; far from those mixed into training and from the default weights'."""
-
-
-def phantom_count(data: str) -> int | None:
-    """How many phantoms ``phantom`` or ``phantom:N`` asks for; None where the data is a folder.
-
-    Raises UsageError.
-    """
-    word, colon, number = data.partition(":")
-    if word != "phantom":
-        return None
-    if not colon:
-        return PHANTOMS
-    if not number.isascii() or not number.isdigit() or int(number) < 2:
-        raise UsageError(f"data {data!r} is no number of phantoms; give phantom:N with N of 2 or more")
-    return int(number)
-
-
-def open_training_data(data: str, folder: Path, *, say: Callable[[str], None] = lambda _: None) -> Dataset:
-    """The data set in a folder, or phantoms, which are drawn once into ``folder/phantom``.
-
-    Raises UsageError, DataError for a bad folder, SinkError where phantoms cannot be written.
-    """
-    count = phantom_count(data)
-    if count is None:
-        return open_dataset(data)
-    return draw_phantoms(folder / "phantom", count, say)
-
-
-def draw_phantoms(folder: Path, count: int, say: Callable[[str], None]) -> Dataset:
-    """Phantom stills with and without nerve as images and masks (0, 1 nerve, 2 vessel); draws what lacks."""
-    for number in range(count):
-        image, mask = (folder / part / f"{number:05d}.png" for part in ("images", "masks"))
-        if image.exists() and mask.exists():
-            continue
-        if number % 50 == 0:
-            say(f"drawing phantom {number + 1} of {count}")
-        (sample,) = phantom_samples(1, seed=PHANTOM_SEED + number)
-        classes = sample.nerve.astype(np.uint8)
-        if sample.vessel is not None:
-            classes[sample.vessel & ~sample.nerve] = 2
-        for path, picture in ((mask, classes), (image, sample.image)):
-            write_whole(path, cv2.imencode(".png", picture)[1].tobytes())
-    return open_dataset(folder)[:count]
-
-
-__all__ = ["Batch", "Cache", "cache_samples", "load_batches", "near_duplicates_of", "phantom_samples"]
+__all__ = ["Batch", "Cache", "cache_samples", "load_batches", "near_duplicates_of"]
 
 LARGE_BYTES = 256 * 2**20
 """A cache of more bytes is memory-mapped, also where no folder was given."""
@@ -176,10 +124,3 @@ def _prepare(samples: Iterable[Sample], spec: InputSpec, advance: Callable[[], N
 def _shrink(box: Letterbox, mask: npt.NDArray[np.bool_]) -> Planes:
     """A mask in tensor pixels: those that are mask for at least half their area."""
     return (box.apply(mask.astype(np.uint8) * 255) >= 128).astype(np.uint8)
-
-
-def phantom_samples(count: int, seed: int) -> Iterable[Sample]:
-    """Phantom stills, a little more than half of them without nerve."""
-    for number in range(count):
-        still = render_still(seed + number)
-        yield Sample(f"phantom-{seed + number}", still.image, still.nerve, still.vessel)

@@ -23,13 +23,13 @@ import numpy.typing as npt
 
 from streamseg.core.types import Backend, Frame, Grey, InputSpec, OutputCalibration, Roi
 from streamseg.datasets import Sample
+from streamseg.datasets.phantoms import phantom_samples
 from streamseg.evaluation.calibration_error import GOOD_DICE, judge_confidence
 from streamseg.evaluation.overlap import Confusion
 from streamseg.phantom import PhantomVideo
 from streamseg.segmentation.postprocess import postprocess, presence
 from streamseg.segmentation.preprocess import letterbox_for
 from streamseg.segmentation.segmenter import Segmenter, content_of
-from streamseg.training.data import phantom_samples
 from streamseg.training.ood_reference import feature_rows, fit_ood_reference
 
 PHANTOM_SEED = 60_000_000

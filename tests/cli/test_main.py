@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -168,3 +169,38 @@ def test_sigterm_unwinds_a_command_that_does_not_look_after_it() -> None:
         os.kill(process.pid, signal.SIGTERM)
         out, err = process.communicate(timeout=30)
     assert (process.returncode, out, err) == (143, "closed\n", "error: stopped by SIGTERM\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "extra"),
+    [
+        (["export", "unet", "--size", "64x64"], "export"),
+        pytest.param(
+            ["bench", "peers", "--kind", "net", "--quick", "--size", "64x64"], "bench", marks=pytest.mark.slow
+        ),
+        (["train", "phantom:4"], "train"),
+        (["reproduce", "phantom:4", "--out", "report"], "train"),
+    ],
+)
+def test_without_torch_the_extra_is_named(arguments: list[str], extra: str, tmp_path: Path) -> None:
+    code = (
+        f"import sys; sys.modules['torch'] = None; from streamseg.cli import main;sys.exit(main({arguments}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "STREAMSEG_ENGINES": str(tmp_path / "engines")},
+    )
+    assert done.returncode in (1, 2)
+    assert f"pip install 'streamseg[{extra}]'" in done.stderr.splitlines()[-1]
+    assert "unexpected" not in done.stderr
+    assert not (tmp_path / "report").exists()
+
+
+def test_comparing_runtimes_needs_no_torch() -> None:
+    code = "import sys; sys.modules['torch'] = None; import streamseg.benchmark.peers.bench"
+    assert run(code=code).returncode == 0

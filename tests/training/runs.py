@@ -12,11 +12,12 @@ import numpy as np
 import torch
 
 from streamseg.cli import main
+from streamseg.datasets.phantoms import phantom_samples
 from streamseg.datasets.reader import Sample
 from streamseg.datasets.split import Fold
 from streamseg.training import trainer as loop
 from streamseg.training.config import TrainConfig, recipe
-from streamseg.training.data import Cache, cache_samples, phantom_samples
+from streamseg.training.data import Cache, cache_samples
 from streamseg.training.devices import make_fabric
 from streamseg.training.run_folder import TrainingCallbacks
 

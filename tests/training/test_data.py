@@ -11,10 +11,11 @@ from streamseg.core.errors import DataError
 from streamseg.core.types import InputSpec
 from streamseg.datasets import find_near_duplicates, open_dataset
 from streamseg.datasets.near_duplicates import reduced
+from streamseg.datasets.phantoms import phantom_samples
 from streamseg.datasets.reader import Sample
 from streamseg.phantom import render_still
 from streamseg.segmentation.preprocess import to_tensor
-from streamseg.training.data import AHEAD, cache_samples, load_batches, near_duplicates_of, phantom_samples
+from streamseg.training.data import AHEAD, cache_samples, load_batches, near_duplicates_of
 
 SPEC = InputSpec(48, 64, mean=0.25, std=0.25, threshold=0.5)
 

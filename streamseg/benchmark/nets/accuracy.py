@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -15,9 +15,9 @@ import numpy.typing as npt
 from streamseg.core.errors import UsageError
 from streamseg.core.types import Backend, Frame, Mask
 from streamseg.datasets import Sample, open_dataset, split_last
+from streamseg.datasets.phantoms import phantom_samples
 from streamseg.evaluation.overlap import Confusion
 from streamseg.export.gate import SingleFrameAdapter
-from streamseg.phantom import render_still
 from streamseg.segmentation.segmenter import Segmenter
 
 UNSEEN_SEED = 60_000_000
@@ -39,7 +39,7 @@ def pictures(count: int, data: Path | None = None, last: float | None = None) ->
     if data is None:
         if last is not None:
             raise UsageError(f"--last {last:g} is a share of labelled images; give them by --data DIR")
-        return Pictures(list(_phantoms(count)), f"{count} phantoms")
+        return Pictures(list(phantom_samples(count, seed=UNSEEN_SEED)), f"{count} phantoms")
     if last is not None and not 0 < last < 1:
         raise UsageError(f"--last takes a share between 0 and 1, received {last:g}; 0.2 is the last fifth")
     found = open_dataset(data)
@@ -118,9 +118,3 @@ def judge(found: Findings, reference: Findings | None, *, trained: bool) -> Accu
         digest=found.digest,
         constant=found.constant,
     )
-
-
-def _phantoms(count: int) -> Iterator[Sample]:
-    for seed in range(UNSEEN_SEED, UNSEEN_SEED + count):
-        still = render_still(seed)
-        yield Sample(f"phantom-{seed}", still.image, still.nerve, still.vessel)

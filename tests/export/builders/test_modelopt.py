@@ -104,7 +104,7 @@ def test_what_makes_no_sense_is_refused():
 @needs_modelopt
 @pytest.mark.parametrize("unsigned", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_trained_masks_stay_close(unsigned):
-    from streamseg.training.data import phantom_samples
+    from streamseg.datasets.phantoms import phantom_samples
 
     checkpoint = read_checkpoint(WEIGHTS / "improved_unet.safetensors")
     net = inference_net(checkpoint)

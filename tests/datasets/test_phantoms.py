@@ -1,11 +1,11 @@
 import pytest
 
 from streamseg.core.errors import UsageError
-from streamseg.training.data import open_training_data, phantom_count
+from streamseg.datasets.phantoms import open_or_draw, phantom_count
 
 
-def test_phantoms_are_drawn_once_and_again_where_they_lack(tmp_path):
-    data = open_training_data("phantom:3", tmp_path)
+def test_phantoms_are_drawn_once_and_missing_ones_again(tmp_path):
+    data = open_or_draw("phantom:3", tmp_path)
     assert len(data) == 3
     assert any(sample.nerve.any() for sample in data)
     assert all(sample.vessel is not None for sample in data)
@@ -13,10 +13,10 @@ def test_phantoms_are_drawn_once_and_again_where_they_lack(tmp_path):
     before = [p.read_bytes() for p in files]
     files[1].unlink()
     kept = files[0].stat().st_mtime_ns
-    open_training_data("phantom:3", tmp_path)
+    open_or_draw("phantom:3", tmp_path)
     assert [p.read_bytes() for p in files] == before
     assert files[0].stat().st_mtime_ns == kept
-    assert len(open_training_data("phantom:2", tmp_path)) == 2
+    assert len(open_or_draw("phantom:2", tmp_path)) == 2
 
 
 def test_a_folder_is_a_folder(tmp_path):
@@ -26,6 +26,6 @@ def test_a_folder_is_a_folder(tmp_path):
 
 
 @pytest.mark.parametrize("data", ["phantom:", "phantom:x", "phantom:1", "phantom:-3"])
-def test_a_number_that_is_none_is_named(data):
-    with pytest.raises(UsageError, match="no number of phantoms"):
+def test_an_invalid_number_is_named(data):
+    with pytest.raises(UsageError, match="invalid number of phantoms"):
         phantom_count(data)

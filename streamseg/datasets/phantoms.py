@@ -1,0 +1,71 @@
+"""Synthetic labelled images in place of a data set: ``phantom`` or ``phantom:N`` instead of a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from streamseg.core.errors import UsageError
+from streamseg.core.files import write_whole
+from streamseg.core.types import Say
+from streamseg.datasets.reader import NERVE, VESSEL, Dataset, Sample, open_dataset
+from streamseg.phantom import render_still
+
+PHANTOMS = 200
+"""Phantoms that ``phantom`` without a number stands for."""
+PHANTOM_SEED = 80_000_000
+"""First phantom seed; far from those mixed into training and from the default weights'."""
+
+
+def open_or_draw(data: str, folder: Path, *, say: Say = lambda _: None) -> Dataset:
+    """The data set in the folder ``data``, or phantoms, which are drawn once into ``folder/phantom``.
+
+    Raises UsageError, DataError for a bad folder, SinkError if phantoms cannot be written.
+    """
+    count = phantom_count(data)
+    return open_dataset(data) if count is None else draw_phantoms(folder / "phantom", count, say)
+
+
+def phantom_count(data: str) -> int | None:
+    """The number of phantoms that ``phantom`` or ``phantom:N`` asks for; None if the data is a folder.
+
+    Raises UsageError.
+    """
+    word, colon, number = data.partition(":")
+    if word != "phantom":
+        return None
+    if not colon:
+        return PHANTOMS
+    if not number.isascii() or not number.isdigit() or int(number) < 2:
+        raise UsageError(f"invalid number of phantoms in {data!r}; give phantom:N with N of 2 or more")
+    return int(number)
+
+
+def draw_phantoms(folder: Path, count: int, say: Say) -> Dataset:
+    """Phantom stills, with and without nerve, as images and masks; draws those that the folder lacks.
+
+    Raises SinkError.
+    """
+    for number in range(count):
+        image, mask = (folder / part / f"{number:05d}.png" for part in ("images", "masks"))
+        if image.exists() and mask.exists():
+            continue
+        if number % 50 == 0:
+            say(f"drawing phantom {number + 1} of {count}")
+        (sample,) = phantom_samples(1, seed=PHANTOM_SEED + number)
+        classes = sample.nerve.astype(np.uint8) * NERVE
+        if sample.vessel is not None:
+            classes[sample.vessel & ~sample.nerve] = VESSEL
+        for path, pixels in ((mask, classes), (image, sample.image)):
+            write_whole(path, cv2.imencode(".png", pixels)[1].tobytes())
+    return open_dataset(folder)[:count]
+
+
+def phantom_samples(count: int, seed: int) -> Iterator[Sample]:
+    """Phantom stills of consecutive seeds, a little more than half of them without nerve."""
+    for number in range(seed, seed + count):
+        still = render_still(number)
+        yield Sample(f"phantom-{number}", still.image, still.nerve, still.vessel)
