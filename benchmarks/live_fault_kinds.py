@@ -222,7 +222,7 @@ def _open(scene: Scene, fault: Fault, opened: ExitStack) -> tuple[str, CaptureOp
     if fault.from_start:
         scene.server.kill()
     if fault.kind == "disk":
-        scene.recording = Recorder(scene.folder / "disk", header={}, full_frame=True, least_free=0)
+        scene.recording = Recorder(scene.folder / "disk", header={}, full_frame=True, min_free=0)
     return scene.proxy.url() if fault.kind == "proxy" else scene.server.url, CaptureOptions()
 
 

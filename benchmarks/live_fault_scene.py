@@ -22,8 +22,7 @@ from benchmarks.live_common import Listener
 from streamseg.backends import FakeBackend
 from streamseg.core.errors import EngineError
 from streamseg.core.types import Frame, Grey, Image, InputSpec, Result, Segmentation, State, Tensor
-from streamseg.core.view import Command, View
-from streamseg.render.live.painter import without_expired_outline
+from streamseg.core.view import Command, View, without_expired_outline
 from tests.rtsp_server import barcode
 from tests.rtsp_server.server import Server
 

@@ -53,7 +53,7 @@ from streamseg.capture.paced import PacedSource
 from streamseg.core.types import Frame, Grey, Result
 from streamseg.core.view import Display, RunObserver
 from streamseg.live import LiveOptions, run_live
-from streamseg.render.live.painter import LiveStyle, compose_live
+from streamseg.render.live import LiveStyle, compose_live
 from streamseg.segmentation.segmenter import Segmenter
 from tests.display.desktops import open_desktop
 

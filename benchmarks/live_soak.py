@@ -52,7 +52,7 @@ from streamseg.capture.paced import PacedSource
 from streamseg.core.types import Backend, Frame, Result, Source
 from streamseg.core.view import Command, View
 from streamseg.live import LiveOptions, LiveReport, run_live
-from streamseg.render.live.painter import LivePainter
+from streamseg.render.live import LivePainter
 
 FPS = 30
 ENGINE_S = 2 / FPS

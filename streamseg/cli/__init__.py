@@ -21,7 +21,7 @@ import typer
 from streamseg import __version__
 from streamseg.cli.bench import bench
 from streamseg.cli.check import check
-from streamseg.cli.console import one_line, say
+from streamseg.cli.console import say
 from streamseg.cli.doctor import doctor
 from streamseg.cli.engines import engines
 from streamseg.cli.evaluate import evaluate
@@ -32,7 +32,7 @@ from streamseg.cli.replay import replay
 from streamseg.cli.reproduce import reproduce
 from streamseg.cli.submit import submit
 from streamseg.cli.train import train
-from streamseg.core.errors import StreamsegError
+from streamseg.core.errors import StreamsegError, one_line
 
 DEBUG_SWITCH = "STREAMSEG_DEBUG"
 """Environment variable; 1 shows the traceback of every error."""
@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _explain(error: BaseException) -> tuple[str, int]:
     """One line for the user and the exit code."""
     if isinstance(error, StreamsegError):
-        return one_line(str(error)), error.exit_code
+        return one_line(error), error.exit_code
     if isinstance(error, typer.TyperException):
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "streamseg"

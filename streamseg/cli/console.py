@@ -16,18 +16,6 @@ from streamseg.core.files import finite
 if TYPE_CHECKING:
     from rich.console import Console
 
-
-def limit_opencv_threads() -> None:
-    """Leave the cores to the net: OpenCV works in the thread that calls it.
-
-    Spreading a resize of half a millisecond over all cores makes the net's threads there wait for each other:
-    on two cores that cost the live loop 5 % of its rate, and 12 % with a window (docs/log.md).
-    """
-    import cv2
-
-    cv2.setNumThreads(1)
-
-
 LOG_EVERY_S = 5.0
 """Where stderr is no terminal, progress is a line at most this often."""
 
@@ -38,30 +26,10 @@ def say(message: str) -> None:
         print(message, file=sys.stderr, flush=True)
 
 
-def one_line(message: str) -> str:
-    """The message with line breaks and runs of blanks made single blanks."""
-    return " ".join(message.split())
-
-
 def print_json(value: Mapping[str, Any]) -> None:
     """Print one object on one line of stdout, as strict JSON in ASCII: what is not finite becomes null."""
     # ASCII, because a file's name need not be text that the terminal's encoding can hold.
     print(json.dumps(finite(value), allow_nan=False), flush=True)
-
-
-def stderr_console() -> Console:
-    """A rich console on stderr. Plain text where that is no terminal."""
-    from rich.console import Console
-
-    return Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
-
-
-def __getattr__(name: str) -> Any:
-    """``console`` is a rich console on stderr, made when first asked for: rich is slow to import."""
-    if name != "console":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()["console"] = found = stderr_console()
-    return found
 
 
 class Stop:
@@ -187,3 +155,21 @@ class Progress:
         of = f"/{self._total}" if self._total else ""
         left = f", {max(self._total - self._done, 0) / max(rate, 1e-9):.0f} s left" if self._total else ""
         return f"{self._what}: {self._done}{of} {self._unit}, {rate:.1f} {self._unit}/s{left}"
+
+
+def stderr_console() -> Console:
+    """A rich console on stderr. Plain text where that is no terminal."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+
+
+def limit_opencv_threads() -> None:
+    """Leave the cores to the net: OpenCV works in the thread that calls it.
+
+    Spreading a resize of half a millisecond over all cores makes the net's threads there wait for each other:
+    on two cores that cost the live loop 5 % of its rate, and 12 % with a window (docs/log.md).
+    """
+    import cv2
+
+    cv2.setNumThreads(1)

@@ -12,42 +12,12 @@ from typing import Annotated, Any
 import typer
 
 from streamseg import __version__
-from streamseg.cli.console import one_line, print_json
+from streamseg.cli.console import print_json
 from streamseg.cli.options import JsonOption
-
-
-def video_devices(paths: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """The machine's video devices and those at ``paths``: formats with sizes and rates, or what is wrong."""
-    from streamseg.capture.v4l2.devices import device_paths, list_devices
-
-    every = dict.fromkeys([*device_paths(), *paths])
-    return [device.to_json() for device in list_devices(every)]
-
-
-def device_lines(devices: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """The same for people, a line per device and one per pixel format."""
-    for device in devices:
-        named = f"{device['name']} ({device['driver']}), " if device["name"] else ""
-        usable = f"would be read as {device['mode']}" if device["mode"] else device["problem"]
-        yield f"  {device['path']}: {named}{usable}"
-        for item in device["formats"]:
-            name = item["format"] or f"{item['code']} (cannot be read)"
-            yield f"    {name}: {'; '.join(map(_size, item['sizes'])) or 'any size'}"
-
-
-def _size(size: Mapping[str, Any]) -> str:
-    upper = "x".join(map(str, size["up_to"] or ()))
-    joint = " to " if size["continuous_rates"] else ", "
-    rates = joint.join(f"{rate:.4g}" for rate in size["rates"])
-    return (
-        f"{size['width']}x{size['height']}" + (f" to {upper}" if upper else "") + (rates and f" at {rates}")
-    )
-
+from streamseg.core.errors import one_line
 
 PACKAGES = ("numpy", "opencv-python", "av", "openvino", "pydicom", "torch", "nncf", "onnxruntime")
 SELF_TEST_FRAMES = 10
-
-
 DeviceOption = Annotated[
     list[str] | None,
     typer.Option("--device", metavar="PATH", help="Look at this video device too; may be repeated."),
@@ -189,6 +159,14 @@ def engine_store() -> dict[str, Any]:
     }
 
 
+def video_devices(paths: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """The machine's video devices and those at ``paths``: formats with sizes and rates, or what is wrong."""
+    from streamseg.capture.v4l2.devices import device_paths, list_devices
+
+    every = dict.fromkeys([*device_paths(), *paths])
+    return [device.to_json() for device in list_devices(every)]
+
+
 def default_engine() -> dict[str, Any]:
     """Name, hash, precision and input of the default engine, and how long it takes on a synthetic image."""
     from streamseg.backends import load_backend
@@ -230,6 +208,26 @@ def _print_lines(report: dict[str, Any]) -> None:
                 print(f"  {key}: {_text(item)}")
         else:
             print(f"{name}: {_text(value)}")
+
+
+def device_lines(devices: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """The same for people, a line per device and one per pixel format."""
+    for device in devices:
+        named = f"{device['name']} ({device['driver']}), " if device["name"] else ""
+        usable = f"would be read as {device['mode']}" if device["mode"] else device["problem"]
+        yield f"  {device['path']}: {named}{usable}"
+        for item in device["formats"]:
+            name = item["format"] or f"{item['code']} (cannot be read)"
+            yield f"    {name}: {'; '.join(map(_size, item['sizes'])) or 'any size'}"
+
+
+def _size(size: Mapping[str, Any]) -> str:
+    upper = "x".join(map(str, size["up_to"] or ()))
+    joint = " to " if size["continuous_rates"] else ", "
+    rates = joint.join(f"{rate:.4g}" for rate in size["rates"])
+    return (
+        f"{size['width']}x{size['height']}" + (f" to {upper}" if upper else "") + (rates and f" at {rates}")
+    )
 
 
 def _text(value: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from streamseg.cli.console import one_line, say
+from streamseg.cli.console import say
 
 if TYPE_CHECKING:
     from streamseg.core.errors import EngineMisfit
@@ -42,7 +42,7 @@ def load_engine(engine: str | None, *, throughput: bool = False) -> Backend:
 def _built_again(engine: str, misfit: EngineMisfit, throughput: bool) -> Backend:
     """The same engine for this machine. Raises EngineError with the refusal, and why building failed."""
     from streamseg.backends.loading import load_folder, locate
-    from streamseg.core.errors import EngineError, StreamsegError
+    from streamseg.core.errors import EngineError, StreamsegError, one_line
     from streamseg.engines.manifest import read_unchecked
     from streamseg.engines.store import EngineStore
 
@@ -53,5 +53,5 @@ def _built_again(engine: str, misfit: EngineMisfit, throughput: bool) -> Backend
 
         folder = rebuild(manifest, EngineStore(), say=say)
     except (StreamsegError, ImportError) as error:
-        raise EngineError(f"{misfit}; building it failed: {one_line(str(error))}") from error
+        raise EngineError(f"{misfit}; building it failed: {one_line(error)}") from error
     return load_folder(folder, throughput=throughput, say=say)

@@ -148,7 +148,7 @@ def _with_region(options: LiveOptions, setup: LiveConfig) -> LiveOptions:
 
 
 def _open_displays(setup: LiveConfig, session: RunRequest, opened: ExitStack) -> list[Display]:
-    from streamseg.render.live.painter import LiveStyle
+    from streamseg.render.live import LiveStyle
 
     displays: list[Display] = []
     if setup.display == "window":
@@ -183,7 +183,7 @@ def _open_taps(
 ) -> tuple[RecorderToggle, list[RunObserver]]:
     """Records, and what records the run: at once with --record, else when somebody asks for it."""
     from streamseg.recording import LiveRecords, Recorder, RecorderToggle
-    from streamseg.render.live.painter import LiveStyle, compose_live
+    from streamseg.render.live import LiveStyle, compose_live
 
     header = {
         "source": _name(setup),

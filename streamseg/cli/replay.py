@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streamseg.cli.console import Stop, one_line, print_json, say, stop_on_signals
+from streamseg.cli.console import Stop, print_json, say, stop_on_signals
 from streamseg.cli.engine import load_engine
 from streamseg.cli.options import EngineOption, ForceOption, JsonOption
+from streamseg.core.errors import one_line
 
 if TYPE_CHECKING:
     from streamseg.cli.replay_clip import ClipReport, ReplayOptions
@@ -118,7 +119,7 @@ def _run_all(
         show_run(run)
         runs.append(run)
         if run.error is not None and len(clips) > 1:
-            say(f"error: {run.source}: {one_line(str(run.error))}")
+            say(f"error: {run.source}: {one_line(run.error)}")
         if stop:
             break
     return runs

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
 from streamseg.core.latency import Percentiles
 from streamseg.core.types import Frame, Result, Roi, Segmentation, State
+
+OUTLINE_EXPIRED = "the last outline is older than the age budget"
+_CLAIMS = (State.NERVE, State.NO_NERVE, State.LOW_CONFIDENCE, State.UNLIKE_TRAINING)
 
 
 class Command(StrEnum):
@@ -80,6 +83,19 @@ class View:
 
     def __repr__(self) -> str:
         return f"View({self.number}, {self.state}, {self.frame!r}, {self.segmentation!r})"
+
+
+def without_expired_outline(view: View, now_ns: int) -> View:
+    """The view as it may be shown at ``now_ns``: without what was found in its frame once that has expired.
+
+    A view that has not expired, or holds no segmentation, is returned as it is. What the segmentation
+    claimed (nerve, no nerve, ...) becomes LAGGING; the other states stay.
+    """
+    if view.segmentation is None or view.expires_ns is None or now_ns < view.expires_ns:
+        return view
+    if view.state not in _CLAIMS:
+        return replace(view, segmentation=None, expires_ns=None)
+    return replace(view, segmentation=None, expires_ns=None, state=State.LAGGING, reason=OUTLINE_EXPIRED)
 
 
 @runtime_checkable

@@ -11,10 +11,10 @@ from streamseg.core.errors import SinkError
 from streamseg.core.types import Image
 
 _WINDOWED = (1280, 720)
-_MOST_PIXELS = 1920 * 1200
+_MAX_PIXELS = 1920 * 1200
 """Larger screens get this many pixels, which Qt enlarges: drawing four times as many helps nobody."""
 _FLAGS = cv2.WINDOW_NORMAL | cv2.WINDOW_FREERATIO | cv2.WINDOW_GUI_NORMAL
-_MOST_KEYS = 16
+_MAX_KEYS = 16
 
 
 class Window:
@@ -52,7 +52,7 @@ class Window:
             return _WINDOWED
         if width < 1 or height < 1:
             return _WINDOWED
-        shrink = min(1.0, (_MOST_PIXELS / (width * height)) ** 0.5)
+        shrink = min(1.0, (_MAX_PIXELS / (width * height)) ** 0.5)
         return max(1, round(width * shrink)), max(1, round(height * shrink))
 
     def put(self, picture: Image) -> None:
@@ -69,7 +69,7 @@ class Window:
 
     def pump(self) -> None:
         """Let the window work: paint, take keys. Takes a millisecond or two."""
-        for _ in range(_MOST_KEYS):
+        for _ in range(_MAX_KEYS):
             key = cv2.pollKey()
             if key < 0:
                 return

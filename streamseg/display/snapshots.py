@@ -13,6 +13,7 @@ from pathlib import Path
 
 import cv2
 
+from streamseg.core.errors import one_line
 from streamseg.core.types import Image
 
 _WAITING = 3
@@ -62,8 +63,7 @@ class Snapshots:
             try:
                 self._news.put(self._save(*job))
             except (OSError, cv2.error) as error:
-                why = (error.strerror if isinstance(error, OSError) else None) or str(error)
-                self._news.put(f"no snapshot: cannot write to {self._folder}: {why}")
+                self._news.put(f"no snapshot: cannot write to {self._folder}: {one_line(error)}")
 
     def _save(self, name: str, original: Image, annotated: Image) -> str:
         self._folder.mkdir(parents=True, exist_ok=True)

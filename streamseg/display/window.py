@@ -12,19 +12,19 @@ from dataclasses import replace
 from pathlib import Path
 
 from streamseg.core.types import Image
-from streamseg.core.view import Command, View
+from streamseg.core.view import Command, View, without_expired_outline
 from streamseg.display.desktop import usable_desktop
 from streamseg.display.highgui import Window
 from streamseg.display.screensaver import ScreenSaverHold
 from streamseg.display.snapshots import Snapshots
+from streamseg.render.live import LivePainter, LiveStyle
 from streamseg.render.live.image import shown_region
-from streamseg.render.live.painter import LivePainter, LiveStyle, without_expired_outline
 
 KEYS = "o outline   + - tint   f freeze   s snapshot   r record   w full screen   q quit"
 _REFRESH_NS = 250_000_000
 """A picture that stays is drawn again after this, since its age grows."""
 _NOTICE_NS = 5_000_000_000
-_LEAST_LEAD_NS, _MOST_LEAD_NS = 2_000_000, 200_000_000
+_MIN_LEAD_NS, _MAX_LEAD_NS = 2_000_000, 200_000_000
 """Bounds on how long putting a picture on the screen is taken to last: as long as the last time."""
 _STEP = 0.1
 
@@ -59,7 +59,7 @@ class WindowDisplay:
         self._held: tuple[View, int] | None = None
         self._shown: tuple[View, Image] | None = None
         self._drawn_ns = 0
-        self._lead_ns = _LEAST_LEAD_NS
+        self._lead_ns = _MIN_LEAD_NS
         self._notice: tuple[str, int] = ("", 0)
         self._actions = self._bind()
 
@@ -125,7 +125,7 @@ class WindowDisplay:
                 break
         self._window.put(picture)
         self._drawn_ns = time.monotonic_ns()
-        self._lead_ns = min(_MOST_LEAD_NS, max(_LEAST_LEAD_NS, self._drawn_ns - start_ns))
+        self._lead_ns = min(_MAX_LEAD_NS, max(_MIN_LEAD_NS, self._drawn_ns - start_ns))
         self._shown = permitted, picture
 
     def _now_wanted(self, now_ns: int) -> tuple[View | None, LiveStyle]:

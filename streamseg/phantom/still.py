@@ -16,7 +16,7 @@ NERVE_SHARE = 0.45
 """Part of the seeds that show a nerve when the caller leaves it open."""
 MARGIN_SHARE = 0.4
 """Part of the seeds whose picture has black margins."""
-SMALLEST = 64
+MIN_SIDE = 64
 """Least height and width of a picture, pixels."""
 
 
@@ -24,9 +24,9 @@ def check_size(seed: int, height: int, width: int) -> None:
     """Raise UsageError for a seed or size that no picture can have."""
     if seed < 0:
         raise UsageError(f"phantom seed {seed} is negative; give 0 or more")
-    if not (SMALLEST <= height <= 4096 and SMALLEST <= width <= 4096):
+    if not (MIN_SIDE <= height <= 4096 and MIN_SIDE <= width <= 4096):
         raise UsageError(
-            f"phantom size {width}x{height} cannot be drawn; give {SMALLEST} to 4096 pixels each"
+            f"phantom size {width}x{height} cannot be drawn; give {MIN_SIDE} to 4096 pixels each"
         )
 
 
@@ -71,8 +71,8 @@ def _screen(rng: Rng, height: int, width: int) -> Roi:
     whole = Roi(0, 0, width, height)
     if rng.random() > MARGIN_SHARE:
         return whole
-    inner_height = max(SMALLEST, round(height * rng.uniform(0.62, 1.0)))
-    inner_width = width if rng.random() < 0.4 else max(SMALLEST, round(width * rng.uniform(0.6, 1.0)))
+    inner_height = max(MIN_SIDE, round(height * rng.uniform(0.62, 1.0)))
+    inner_width = width if rng.random() < 0.4 else max(MIN_SIDE, round(width * rng.uniform(0.6, 1.0)))
     # Most machines centre the picture and hang it near the top.
     left = (width - inner_width) // 2
     top = round((height - inner_height) * rng.choice([0.0, 0.3, 0.5]))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 from streamseg.core.errors import SinkError
-from streamseg.core.types import Frame, Result
+from streamseg.core.types import Frame, Result, Say
 from streamseg.core.view import View
 from streamseg.recording.worker import Worker
 from streamseg.sinks.records import LineFile, Record, frame_record, header_line, json_line
@@ -32,7 +32,7 @@ class LiveRecords:
         *,
         header: Mapping[str, object],
         force: bool = False,
-        say: Callable[[str], None] = lambda message: None,
+        say: Say = lambda message: None,
     ) -> None:
         self.path = path
         self.frames = 0

@@ -14,13 +14,13 @@ import numpy as np
 
 from streamseg.capture.recording.format import UNITS_PER_SECOND, video_name
 from streamseg.core.types import Image
-from streamseg.sinks.encoder import SHOWN_QUALITY, Encoder
+from streamseg.sinks.encoder import DISPLAY_CRF, Encoder
 from streamseg.sinks.target import Target, sink_errors
 
 # At 12 the masks of the recorded frames differ from those of the captured ones no more than when every pixel
 # is changed by at most one grey level (mean Dice 0.987 against 0.990 on the phantom). 8 is no better, 20 is
 # worse (0.966), and lossless is four times as large.
-KEPT_QUALITY = 12
+ORIGINAL_CRF = 12
 """x264's constant rate factor for pictures that will be segmented again."""
 _UNIT = Fraction(1, UNITS_PER_SECOND)
 _USUAL_RATE = Fraction(30)
@@ -29,7 +29,7 @@ _USUAL_RATE = Fraction(30)
 class SegmentedVideo:
     """Writes ``<kind>-0001.mp4``, ``-0002.mp4``, ... into a folder. Used by one thread."""
 
-    def __init__(self, folder: Path, kind: str, *, seconds: float, quality: int = SHOWN_QUALITY) -> None:
+    def __init__(self, folder: Path, kind: str, *, seconds: float, quality: int = DISPLAY_CRF) -> None:
         self._folder, self._kind, self._quality = folder, kind, quality
         self._length = round(seconds * UNITS_PER_SECOND)
         self._encoder: Encoder | None = None
@@ -48,7 +48,7 @@ class SegmentedVideo:
         of the file and the time in it, which is later than ``at`` where two frames have the same. Raises
         SinkError.
         """
-        picture = _even(picture)
+        picture = _padded_to_even(picture)
         key = (picture.shape, key)
         if self._encoder is None or key != self._key or at - self._began >= self._length:
             self._next_file(picture, at, key)
@@ -77,7 +77,7 @@ class SegmentedVideo:
                 encoder.close()
 
 
-def _even(picture: Image) -> Image:
+def _padded_to_even(picture: Image) -> Image:
     height, width = picture.shape[:2]
     if height % 2 == 0 and width % 2 == 0:
         return picture

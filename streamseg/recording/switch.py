@@ -7,14 +7,14 @@ from collections.abc import Callable
 from typing import Protocol
 
 from streamseg.core.errors import StreamsegError
-from streamseg.core.types import Frame, Result
+from streamseg.core.types import Frame, Result, Say
 from streamseg.core.view import Command, RunObserver, View
 
 BEGIN_S = 1.0
 """How long closing waits for a recording that is being begun on a disk that does not answer."""
 
 
-class _Recording(RunObserver, Protocol):
+class _Recorder(RunObserver, Protocol):
     def status(self) -> str: ...
     def end(self) -> None: ...
 
@@ -25,60 +25,60 @@ class RecorderToggle:
     ``start``, ``command`` and ``close`` belong to the display's thread; the rest is called by any.
     """
 
-    def __init__(self, make: Callable[[], _Recording], *, say: Callable[[str], None]) -> None:
+    def __init__(self, make: Callable[[], _Recorder], *, say: Say) -> None:
         """``make`` begins a recording; ``say`` gets one line when that fails during a run."""
         self._make, self._say = make, say
-        self._recording: _Recording | None = None
-        self._ended: list[_Recording] = []
+        self._recorder: _Recorder | None = None
+        self._ended: list[_Recorder] = []
         self._beginning: threading.Thread | None = None
         self._closed = False
         self._lock = threading.Lock()
 
     def start(self) -> None:
         """Begin a recording, before the run. Raises SinkError or UsageError."""
-        self._recording = self._make()
+        self._recorder = self._make()
 
     def command(self, command: Command) -> None:
         """RECORD begins a recording, or ends the one that runs. Never raises, and never waits for a disk:
         an outline on the display has to be gone in time."""
         if command is not Command.RECORD:
             return
-        recording, self._recording = self._recording, None
-        if recording is not None:
-            recording.end()
-            self._ended.append(recording)
+        recorder, self._recorder = self._recorder, None
+        if recorder is not None:
+            recorder.end()
+            self._ended.append(recorder)
         elif self._beginning is None or not self._beginning.is_alive():
             self._beginning = threading.Thread(target=self._begin, name="streamseg-record-begin", daemon=True)
             self._beginning.start()
 
     def _begin(self) -> None:
         try:
-            recording = self._make()
+            recorder = self._make()
         except (StreamsegError, OSError) as error:
             self._say(f"cannot record: {error}")
             return
         with self._lock:
             if not self._closed:
-                self._recording = recording
+                self._recorder = recorder
                 return
-        recording.close()
+        recorder.close()
 
     def status(self) -> str | None:
         """What the display says about it; None without a recording."""
-        recording = self._recording
-        return None if recording is None else recording.status()
+        recorder = self._recorder
+        return None if recorder is None else recorder.status()
 
     def on_frame(self, frame: Frame, arrived_ns: int) -> None:
-        if (recording := self._recording) is not None:
-            recording.on_frame(frame, arrived_ns)
+        if (recorder := self._recorder) is not None:
+            recorder.on_frame(frame, arrived_ns)
 
     def on_result(self, result: Result) -> None:
-        if (recording := self._recording) is not None:
-            recording.on_result(result)
+        if (recorder := self._recorder) is not None:
+            recorder.on_result(result)
 
     def on_view(self, view: View, shown_ns: int) -> None:
-        if (recording := self._recording) is not None:
-            recording.on_view(view, shown_ns)
+        if (recorder := self._recorder) is not None:
+            recorder.on_view(view, shown_ns)
 
     def close(self) -> None:
         """End the recording that runs, if any, and wait until all are finished."""
@@ -86,6 +86,6 @@ class RecorderToggle:
             self._beginning.join(BEGIN_S)
         with self._lock:
             self._closed = True
-            recording, self._recording = self._recording, None
-        for each in (*self._ended, *([] if recording is None else [recording])):
+            recorder, self._recorder = self._recorder, None
+        for each in (*self._ended, *([] if recorder is None else [recorder])):
             each.close()

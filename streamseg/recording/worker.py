@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 Job = Callable[[], None]
 
-MOST_JOBS = 20_000
+MAX_JOBS = 20_000
 """Lines that wait at most: some minutes of a disk that does not answer."""
 HURRY_S = 0.7
 """After closing, for so long pictures are still encoded; after that only lines are written."""
@@ -35,16 +35,16 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name=f"streamseg-{name}", daemon=True)
         self._thread.start()
 
-    def put(self, job: Job, *, held: int = 0, most_held: int = 0) -> bool:
+    def put(self, job: Job, *, held: int = 0, max_held: int = 0) -> bool:
         """Queue a job that holds so many bytes of pictures.
 
-        False where all waiting jobs would then hold more than ``most_held`` bytes, or too many wait, or the
+        False where all waiting jobs would then hold more than ``max_held`` bytes, or too many wait, or the
         worker has ended; the job is then not done. One job may always wait, whatever it holds.
         """
         with self._changed:
-            if self._ended or self._closing or len(self._jobs) >= MOST_JOBS:
+            if self._ended or self._closing or len(self._jobs) >= MAX_JOBS:
                 return False
-            if held and self._waiting_bytes and self._waiting_bytes + held > most_held:
+            if held and self._waiting_bytes and self._waiting_bytes + held > max_held:
                 return False
             self._waiting_bytes += held
             self._jobs.append((job, held))

@@ -22,15 +22,15 @@ from streamseg.capture.recording.format import (
     segment_line,
     view_line,
 )
-from streamseg.core.errors import SinkError
-from streamseg.core.types import Frame, Image, Result, Roi, State
+from streamseg.core.errors import SinkError, one_line
+from streamseg.core.types import Frame, Image, Result, Roi, Say, State
 from streamseg.core.view import View
-from streamseg.recording.segments import KEPT_QUALITY, SegmentedVideo
+from streamseg.recording.segments import ORIGINAL_CRF, SegmentedVideo
 from streamseg.recording.worker import Worker
 from streamseg.sinks.records import LineFile, frame_record, header_line, json_line
 from streamseg.sinks.target import sink_errors
 
-LEAST_FREE = 200 << 20
+MIN_FREE = 200 << 20
 """Bytes that are left free on the disk: a system without any space fails in other places."""
 CHECK_NS = 2_000_000_000
 """How often the free space is looked at."""
@@ -54,7 +54,7 @@ class Recorder:
     recorded as well, at most 15 a second and every change of the state. What goes wrong later ends the
     recording and is said in :meth:`status` and through ``say``; nothing but the constructor raises.
 
-    Raises SinkError where nothing can be written, or less than ``least_free`` bytes are left.
+    Raises SinkError where nothing can be written, or less than ``min_free`` bytes are left.
     """
 
     name = "recording"
@@ -67,10 +67,10 @@ class Recorder:
         full_frame: bool = False,
         segment_seconds: float = 60.0,
         compose: Compose | None = None,
-        least_free: int = LEAST_FREE,
-        say: Callable[[str], None] = lambda message: None,
+        min_free: int = MIN_FREE,
+        say: Say = lambda message: None,
     ) -> None:
-        self._full_frame, self._compose, self._least_free, self._say = full_frame, compose, least_free, say
+        self._full_frame, self._compose, self._min_free, self._say = full_frame, compose, min_free, say
         self.anchor_ns, wall_ns = time.monotonic_ns(), time.time_ns()
         started = datetime.fromtimestamp(wall_ns / 1e9).astimezone()
         with sink_errors(folder):
@@ -89,7 +89,7 @@ class Recorder:
         self._ended_ns: int | None = None
         self._stopped = ""
         self._checked_ns = self.anchor_ns
-        self._original = SegmentedVideo(self.path, "original", seconds=segment_seconds, quality=KEPT_QUALITY)
+        self._original = SegmentedVideo(self.path, "original", seconds=segment_seconds, quality=ORIGINAL_CRF)
         self._annotated = SegmentedVideo(self.path, "annotated", seconds=segment_seconds)
         about = {
             **header,
@@ -107,7 +107,7 @@ class Recorder:
         left_out = "no region known"
         if region is not None or self._full_frame:
             job = partial(self._write_picture, frame, arrived_ns, region)
-            if self._worker.put(job, held=frame.image.nbytes, most_held=QUEUE_BYTES):
+            if self._worker.put(job, held=frame.image.nbytes, max_held=QUEUE_BYTES):
                 return
             left_out = "encoder too slow"
             self._count_left_out()
@@ -135,7 +135,7 @@ class Recorder:
         self._annotated_last = view.state, shown_ns
         job = partial(self._write_annotated, view, shown_ns)
         # Half of the room, so that what cannot be made again has the other half for itself.
-        self._worker.put(job, held=frame.image.nbytes, most_held=QUEUE_BYTES // 2)
+        self._worker.put(job, held=frame.image.nbytes, max_held=QUEUE_BYTES // 2)
 
     def status(self) -> str:
         """For the display: ``recording 0:12``, or why it stopped."""
@@ -203,9 +203,9 @@ class Recorder:
 
     def _check_space(self, folder: Path) -> None:
         free = shutil.disk_usage(folder).free
-        if free < self._least_free:
+        if free < self._min_free:
             raise SinkError(
-                f"only {free >> 20} MB free on the disk, {self._least_free >> 20} MB are left free; "
+                f"only {free >> 20} MB free on the disk, {self._min_free >> 20} MB are left free; "
                 f"make some room, or record to another disk than that of {folder}"
             )
 
@@ -247,4 +247,4 @@ def _reason(error: Exception) -> str:
         return "disk full"
     if isinstance(number, int) and number > 0:
         return os.strerror(number).lower()
-    return str(error).partition(";")[0].replace("\n", " ") or type(error).__name__
+    return one_line(error).partition(";")[0]

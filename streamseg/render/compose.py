@@ -14,7 +14,7 @@ from streamseg.render.overlay import paint_overlay
 from streamseg.render.replay_panel import BACKGROUND, draw_panel
 from streamseg.render.text import to_bgr
 
-_SMALLEST_HEIGHT = 480
+_MIN_HEIGHT = 480
 """Smaller regions are enlarged to this many rows before drawing, so that lines and letters stay fine."""
 _ENLARGED_WIDTH = 1920
 """Enlarging stops at this width."""
@@ -34,14 +34,20 @@ class _Layout:
 
     @classmethod
     def of(cls, height: int, width: int) -> _Layout:
-        scale = max(1.0, min(_SMALLEST_HEIGHT / height, _ENLARGED_WIDTH / width))
+        scale = max(1.0, min(_MIN_HEIGHT / height, _ENLARGED_WIDTH / width))
         tall, wide = max(1, round(height * scale)), max(1, round(width * scale))
         if wide > _FLAT * tall:
-            return cls(tall, wide, _even(tall + wide * 13.2 / 72), _even(wide), beside=False)
-        return cls(tall, wide, _even(tall), _even(wide + tall * 0.58), beside=True)
+            return cls(
+                tall,
+                wide,
+                _even_up(tall + wide * 13.2 / 72),
+                _even_up(wide),
+                beside=False,
+            )
+        return cls(tall, wide, _even_up(tall), _even_up(wide + tall * 0.58), beside=True)
 
 
-def _even(value: float) -> int:
+def _even_up(value: float) -> int:
     return 2 * int(np.ceil(value / 2))
 
 
@@ -81,7 +87,7 @@ def compose_plain(result: Result, *, full_frame: bool) -> Image:
     BGR, uint8; one black row or column is added where a size is odd.
     """
     shown = Roi.whole(result.frame.image) if full_frame else result.roi
-    canvas = np.zeros((_even(shown.height), _even(shown.width), 3), np.uint8)
+    canvas = np.zeros((_even_up(shown.height), _even_up(shown.width), 3), np.uint8)
     view = canvas[: shown.height, : shown.width]
     np.copyto(view, to_bgr(shown.crop(result.frame.image)))
     paint_overlay(view, result.segmentation, origin=(shown.x, shown.y))

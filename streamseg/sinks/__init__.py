@@ -10,27 +10,7 @@ from streamseg.core.types import Result, Sink, SourceInfo
 from streamseg.sinks.records import CsvRecords, JsonRecords, read_records
 from streamseg.sinks.video import VideoSink
 
-
-class NullSink:
-    """Counts results and drops them."""
-
-    name = "null"
-    path: Path | None = None
-
-    def __init__(self) -> None:
-        self.frames = 0
-        """Results received."""
-
-    def write(self, result: Result) -> None:
-        """Count one result."""
-        self.frames += 1
-
-    def close(self) -> None:
-        """Nothing to finish."""
-
-
 __all__ = ["CsvRecords", "JsonRecords", "NullSink", "VideoSink", "open_sink", "read_records"]
-
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".ts")
 RECORD_SUFFIXES = (".jsonl", ".csv")
 
@@ -63,3 +43,21 @@ def open_sink(
         return CsvRecords(path, force=force)
     known = ", ".join((*VIDEO_SUFFIXES, *RECORD_SUFFIXES))
     raise UsageError(f"output {str(uri)!r} has a suffix that is not known; use one of {known}, or null:")
+
+
+class NullSink:
+    """Counts results and drops them."""
+
+    name = "null"
+    path: Path | None = None
+
+    def __init__(self) -> None:
+        self.frames = 0
+        """Results received."""
+
+    def write(self, result: Result) -> None:
+        """Count one result."""
+        self.frames += 1
+
+    def close(self) -> None:
+        """Nothing to finish."""

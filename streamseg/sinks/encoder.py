@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import struct
 from fractions import Fraction
+from pathlib import Path
+from typing import BinaryIO
 
 import cv2  # Before av: in the other order OpenCV's windows hang.
 
 # isort: split
-import struct
-from pathlib import Path
-from typing import BinaryIO
-
 import av
 import numpy as np
 from av.container import OutputContainer
@@ -25,48 +24,14 @@ from streamseg.core.geometry import Letterbox
 from streamseg.core.types import Image
 from streamseg.sinks.target import Target
 
-
-def cut_unfinished(path: Path) -> None:
-    """Cut a fragmented MP4 or MOV file behind its last whole fragment. Lets OSError through.
-
-    After a full disk the last box ends in the middle; players cope, but strict readers would report the file
-    as damaged. (ISO/IEC 14496-12, 4.2: a box is its size in four bytes, its type in four, and its content;
-    size 1 means that the size follows in eight more. A fragment is a ``moof`` box and the ``mdat`` after it.)
-    """
-    with path.open("r+b") as file:
-        end = file.seek(0, 2)
-        whole = position = 0
-        while (box := _read_box(file, position)) is not None:
-            kind, size = box
-            position += size
-            if position > end:
-                break
-            if kind != b"moof":
-                whole = position
-        if 0 < whole < end:
-            file.truncate(whole)
-
-
-def _read_box(file: BinaryIO, position: int) -> tuple[bytes, int] | None:
-    """Type and size of the box at a position, or None where there is no whole head of a box."""
-    file.seek(position)
-    head = file.read(16)
-    if len(head) < 8:
-        return None
-    size, kind = struct.unpack(">I4s", head[:8])
-    if size == 1 and len(head) == 16:
-        (size,) = struct.unpack(">Q", head[8:])
-    return (kind, size) if size >= 8 else None
-
-
 KEYFRAME_SECONDS = 1.0
 """A frame that can be decoded alone comes at least this often."""
 FRAGMENT_SECONDS = 0.25
 """What a killed process or a full disk loses at most, in MP4, MOV and Matroska."""
-SHOWN_QUALITY = 20
+DISPLAY_CRF = 20
 """x264's constant rate factor for what people look at."""
 _FRAGMENTED = frozenset({".mp4", ".mov"})
-_LARGEST_GAP = 2**31 - 1
+_MAX_GAP = 2**31 - 1
 """Units between two frames that MP4 and MOV can hold."""
 _FULL_TO_LIMITED = np.round(16 + np.arange(256) * 219 / 255).astype(np.uint8)
 # One thread and the fastest preset: 4 ms of one core for a picture of 1066x580, where "veryfast" takes 13 ms
@@ -89,7 +54,7 @@ class Encoder:
         time_base: Fraction,
         rate: Fraction,
         *,
-        quality: int = SHOWN_QUALITY,
+        quality: int = DISPLAY_CRF,
     ) -> None:
         self._path = target.path
         self._height, self._width = height, width
@@ -154,10 +119,7 @@ class Encoder:
         multiple = 1
         while self._time_base.denominator * multiple < 10_000:
             multiple *= 2
-        if (
-            self._path.suffix.lower() in _FRAGMENTED
-            and gap * multiple * self._time_base.numerator > _LARGEST_GAP
-        ):
+        if self._path.suffix.lower() in _FRAGMENTED and gap * multiple * self._time_base.numerator > _MAX_GAP:
             raise SinkError(
                 f"cannot write {self._path}: MP4 cannot hold the {float(gap * self._time_base):.0f} seconds "
                 "between two frames of this source; write .mkv instead"
@@ -202,3 +164,36 @@ def _container_options(suffix: str, time_base: Fraction) -> dict[str, str]:
     elif suffix == ".mkv":
         options["cluster_time_limit"] = str(round(1000 * FRAGMENT_SECONDS))
     return options
+
+
+def cut_unfinished(path: Path) -> None:
+    """Cut a fragmented MP4 or MOV file behind its last whole fragment. Lets OSError through.
+
+    After a full disk the last box ends in the middle; players cope, but strict readers would report the file
+    as damaged. (ISO/IEC 14496-12, 4.2: a box is its size in four bytes, its type in four, and its content;
+    size 1 means that the size follows in eight more. A fragment is a ``moof`` box and the ``mdat`` after it.)
+    """
+    with path.open("r+b") as file:
+        end = file.seek(0, 2)
+        whole = position = 0
+        while (box := _read_box(file, position)) is not None:
+            kind, size = box
+            position += size
+            if position > end:
+                break
+            if kind != b"moof":
+                whole = position
+        if 0 < whole < end:
+            file.truncate(whole)
+
+
+def _read_box(file: BinaryIO, position: int) -> tuple[bytes, int] | None:
+    """Type and size of the box at a position, or None where there is no whole head of a box."""
+    file.seek(position)
+    head = file.read(16)
+    if len(head) < 8:
+        return None
+    size, kind = struct.unpack(">I4s", head[:8])
+    if size == 1 and len(head) == 16:
+        (size,) = struct.unpack(">Q", head[8:])
+    return (kind, size) if size >= 8 else None

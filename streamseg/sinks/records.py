@@ -19,11 +19,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, ClassVar
 
-from streamseg.core.errors import DataError, SinkError
+from streamseg.core.errors import DataError, SinkError, one_line
+from streamseg.core.files import finite
 from streamseg.core.types import Result
 from streamseg.sinks.target import Target, sink_errors
 
 FORMAT = "streamseg-records-1"
+_SEPARATORS = (",", ":")
 Record = dict[str, Any]
 
 OTHER_TYPES = frozenset(("state", "segment", "offered", "view", "end"))
@@ -65,7 +67,8 @@ def header_record(header: Mapping[str, object]) -> Record:
 
 def header_line(header: Mapping[str, object]) -> str:
     """The header as a line. What JSON cannot hold is null where it is a number, else text."""
-    return json_line(_plain(header_record(header)))
+    text = json.dumps(finite(header_record(header)), allow_nan=False, separators=_SEPARATORS, default=str)
+    return text + "\n"
 
 
 def json_line(record: Record) -> str:
@@ -96,7 +99,7 @@ def _number(value: float | None) -> float | None:
 
 
 def _strict(value: object) -> str:
-    return json.dumps(value, allow_nan=False, separators=(",", ":"))
+    return json.dumps(value, allow_nan=False, separators=_SEPARATORS)
 
 
 class LineFile:
@@ -159,17 +162,6 @@ class JsonRecords(LineFile):
         self.frames += 1
 
 
-def _plain(value: Any) -> Any:
-    """A header's values as strict JSON can hold them; other types as text."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float):
-        return _number(value)
-    return value if value is None or isinstance(value, str | int) else str(value)
-
-
 class CsvRecords(LineFile):
     """CSV with a row of column names; polygons and stage times are JSON text in a column each.
 
@@ -206,7 +198,7 @@ def read_records(path: str | Path) -> tuple[Record, list[Record]]:
     try:
         lines = Path(path).read_bytes().split(b"\n")
     except OSError as error:
-        raise DataError(f"cannot read records {path}: {error.strerror}; give a .jsonl file") from error
+        raise DataError(f"cannot read records {path}: {one_line(error)}; give a .jsonl file") from error
     records: list[Record] = []
     for number, line in enumerate(lines[:-1], start=1):  # What follows the last newline is cut, or nothing.
         try:

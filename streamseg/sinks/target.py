@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from streamseg.core.errors import SinkError, UsageError
+from streamseg.core.errors import SinkError, UsageError, one_line
 
 _NUMBERS = itertools.count()
 
@@ -54,15 +54,15 @@ def sink_errors(path: Path, *drivers: type[Exception]) -> Iterator[None]:
     try:
         yield
     except caught as error:
-        raise SinkError(f"cannot write {path}: {_reason(error)}") from error
+        raise SinkError(f"cannot write {path}: {_reason_and_remedy(error)}") from error
 
 
-def _reason(error: Exception) -> str:
+def _reason_and_remedy(error: Exception) -> str:
     if isinstance(error, PermissionError):
         return "permission denied; choose a folder that you may write to"
     if isinstance(error, NotADirectoryError | FileExistsError):
         return "a part of its path is a file, not a folder; choose another name"
-    what = getattr(error, "strerror", None) or type(error).__name__
+    what = one_line(error)
     remedies = {
         "No space left on device": "free some space; what was finished before is readable",
         "Disk quota exceeded": "free some space; what was finished before is readable",

@@ -25,7 +25,7 @@ MESSAGES_PER_S = 300
 MAX_BYTES = 4096
 """The largest message that a page may send."""
 _AGES = 300
-_LARGEST_AGE_MS = 600_000.0
+_MAX_AGE_MS = 600_000.0
 
 
 class Dropped(Exception):  # noqa: N818 - it is no error of ours
@@ -118,7 +118,7 @@ class Client:
         if values["ack"] != self.view or isinstance(values["ack"], bool) or self._unanswered_ns is None:
             raise Dropped(1003, "it answered a view that it was not sent")
         if age is not None:
-            self._ages.append(round(number(age, -_LARGEST_AGE_MS, _LARGEST_AGE_MS) * 1e6))
+            self._ages.append(round(number(age, -_MAX_AGE_MS, _MAX_AGE_MS) * 1e6))
         self._unanswered_ns = None
         self.wake.set()
 

@@ -8,8 +8,7 @@ import time
 from streamseg import __version__
 from streamseg.core.errors import SinkError, UsageError
 from streamseg.core.types import State
-from streamseg.core.view import Command, View
-from streamseg.render.live.style import EXPIRED
+from streamseg.core.view import OUTLINE_EXPIRED, Command, View
 from streamseg.render.overlay import STATE_COLOURS
 from streamseg.render.replay_panel import DISCLAIMER
 from streamseg.render.symbols import HELD, STATE_WORDS, state_colours
@@ -17,7 +16,7 @@ from streamseg.render.text import Colour
 from streamseg.web.access import Access, is_loopback
 from streamseg.web.client import MAX_BYTES
 from streamseg.web.hub import Hub
-from streamseg.web.server import Server, bind, build
+from streamseg.web.server import Server, bind, build_app
 from streamseg.web.status import Status
 
 _SPARE_CONNECTIONS = 32
@@ -72,7 +71,7 @@ class WebDisplay:
         )
         self._closed = False
         self._server = Server(
-            build(self._hub, access),
+            build_app(self._hub, access),
             self._listening,
             connections=clients + _SPARE_CONNECTIONS,
             message=MAX_BYTES,
@@ -117,7 +116,7 @@ def _hello(title: str, record: bool) -> dict[str, object]:
         "title": title,
         "record": record,
         "disclaimer": DISCLAIMER,
-        "late": EXPIRED,
+        "late": OUTLINE_EXPIRED,
         "signs": {str(sign): _sign(sign) for sign in (*State, HELD)},
     }
 

@@ -20,7 +20,7 @@ from streamseg.core.errors import SinkError
 from streamseg.core.latency import Percentiles
 from streamseg.core.view import Command, View
 from streamseg.web.client import BEAT_S, Client, Dropped, number
-from streamseg.web.message import Packet, encode_picture
+from streamseg.web.message import Packet, encode_jpeg
 from streamseg.web.status import Status
 
 _COMMANDS = 8
@@ -184,7 +184,7 @@ class Hub:
         assert view.roi is not None
         loop = asyncio.get_running_loop()
         try:
-            work = loop.run_in_executor(self._pool, encode_picture, view.frame.image, view.roi, self._quality)
+            work = loop.run_in_executor(self._pool, encode_jpeg, view.frame.image, view.roi, self._quality)
         except RuntimeError as error:  # the pool was shut down: the display is being closed
             raise Dropped(1001, "the program has ended") from error
         try:

@@ -21,12 +21,11 @@ import numpy as np
 from streamseg.core.errors import SinkError
 from streamseg.core.latency import Percentiles
 from streamseg.core.types import Image, Roi, Segmentation
-from streamseg.core.view import Figures, View
-from streamseg.render.live.style import without_expired_outline
+from streamseg.core.view import Figures, View, without_expired_outline
 
 _GREY_TOLERANCE = 4
 """Channels that differ by no more show no colour that eyes could see; video codecs add that much to grey."""
-_LARGEST_SIDE = 65_500
+_MAX_SIDE = 65_500
 """Pixels that a JPEG's sides can have, as OpenCV writes them."""
 _SLIM = 0.25
 """Pixels by which an outline may be moved to save points."""
@@ -58,10 +57,10 @@ class Packet:
         return struct.pack("<I", len(text)) + text + (b"" if self.picture == known else self.jpeg)
 
 
-def encode_picture(image: Image, roi: Roi, quality: int) -> bytes:
+def encode_jpeg(image: Image, roi: Roi, quality: int) -> bytes:
     """JPEG of an image's region, grey where it shows no colour; ``quality`` 1..100. Raises SinkError."""
     region = roi.crop(image)
-    if max(region.shape[:2]) > _LARGEST_SIDE:
+    if max(region.shape[:2]) > _MAX_SIDE:
         raise SinkError(
             f"the web page cannot show a picture of {region.shape[1]}x{region.shape[0]} pixels; "
             "choose a smaller region with --roi, or another display"

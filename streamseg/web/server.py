@@ -21,7 +21,7 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from streamseg.core.errors import SinkError, UsageError
+from streamseg.core.errors import SinkError, UsageError, one_line
 from streamseg.web.access import Access, Guard
 from streamseg.web.hub import Hub
 from streamseg.web.status import Metrics
@@ -39,38 +39,6 @@ FILES = {
     "icon.svg": "image/svg+xml",
 }
 """Every file that is served, with its type."""
-
-
-def build(hub: Hub, access: Access) -> ASGIApp:
-    """The application, guarded. The page's files are read here, once."""
-    metrics = Metrics(hub.status)
-
-    async def health(_: Request) -> Response:
-        answer = hub.status.health(time.monotonic_ns())
-        return JSONResponse(answer, 200 if answer["ok"] else 503)
-
-    async def figures(_: Request) -> Response:
-        text = metrics.text(hub.ages(), time.monotonic_ns())
-        return Response(text, headers={"content-type": CONTENT_TYPE_LATEST})
-
-    routes: list[BaseRoute] = [_file(name, kind) for name, kind in FILES.items()]
-    routes += [
-        Route("/healthz", health),
-        Route("/metrics", figures),
-        WebSocketRoute("/ws", hub.serve),
-    ]
-    return Guard(Starlette(routes=routes), access)
-
-
-def _file(name: str, kind: str) -> Route:
-    content = resources.files("streamseg.web").joinpath("page", name).read_bytes()
-
-    async def answer(_: Request) -> Response:
-        return Response(content, headers={"content-type": kind})
-
-    return Route("/" if name == "index.html" else f"/{name}", answer)
-
-
 HTTP_S = 10.0
 """No plain HTTP connection lives longer: our answers are small, and who sends drop by drop ends here."""
 _STUCK_MS = 5000
@@ -79,51 +47,6 @@ _START_S = 10.0
 _POLITE_S = 0.35
 """How long connections may take to end by themselves when the server closes."""
 _CLOSE_S = 2.0
-
-
-class _Http(H11Protocol):
-    """HTTP with a limit on connections, and on how long each may last unless it becomes a WebSocket."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        if self.limit_concurrency is not None and len(self.connections) > self.limit_concurrency:
-            transport.abort()
-            return
-        self.loop.call_later(HTTP_S, self._out_of_time)
-
-    def _out_of_time(self) -> None:
-        if self in self.connections:
-            self.transport.abort()
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 picks a free one. Raises UsageError with a remedy."""
-    if not 0 <= port <= 65535:
-        raise UsageError(f"the web page cannot listen on port {port}; give 1 to 65535, or 0 for a free one")
-    name = host.strip("[]")
-    family = socket.AF_INET6 if ":" in name else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; accepted sockets inherit it.
-            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _STUCK_MS)
-        listening.bind((name, port))
-        listening.listen(64)
-    except OSError as error:
-        listening.close()
-        raise UsageError(f"the web page cannot listen on {host} port {port}: {_remedy(error)}") from error
-    return listening
-
-
-def _remedy(error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return "another program listens there; end it, or choose another port (0 takes a free one)"
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return "ports below 1024 are for administrators; choose one above, such as 8765"
-    if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
-        return "this machine has no such address; give 127.0.0.1, 0.0.0.0 or one of its own"
-    return f"{error.strerror or type(error).__name__}; choose another address or port"
 
 
 class Server:
@@ -206,6 +129,21 @@ class Server:
             serving.result()
 
 
+class _Http(H11Protocol):
+    """HTTP with a limit on connections, and on how long each may last unless it becomes a WebSocket."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if self.limit_concurrency is not None and len(self.connections) > self.limit_concurrency:
+            transport.abort()
+            return
+        self.loop.call_later(HTTP_S, self._out_of_time)
+
+    def _out_of_time(self) -> None:
+        if self in self.connections:
+            self.transport.abort()
+
+
 def _config(app: ASGIApp, connections: int, message: int) -> uvicorn.Config:
     options: dict[str, Any] = {
         "http": _Http,
@@ -225,3 +163,63 @@ def _config(app: ASGIApp, connections: int, message: int) -> uvicorn.Config:
         "h11_max_incomplete_event_size": 16 * 1024,
     }
     return uvicorn.Config(app, **options)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 picks a free one. Raises UsageError with a remedy."""
+    if not 0 <= port <= 65535:
+        raise UsageError(f"the web page cannot listen on port {port}; give 1 to 65535, or 0 for a free one")
+    name = host.strip("[]")
+    family = socket.AF_INET6 if ":" in name else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; accepted sockets inherit it.
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _STUCK_MS)
+        listening.bind((name, port))
+        listening.listen(64)
+    except OSError as error:
+        listening.close()
+        raise UsageError(f"the web page cannot listen on {host} port {port}: {_remedy(error)}") from error
+    return listening
+
+
+def _remedy(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "another program listens there; end it, or choose another port (0 takes a free one)"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return "ports below 1024 are for administrators; choose one above, such as 8765"
+    if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
+        return "this machine has no such address; give 127.0.0.1, 0.0.0.0 or one of its own"
+    return f"{one_line(error)}; choose another address or port"
+
+
+def build_app(hub: Hub, access: Access) -> ASGIApp:
+    """The application, guarded. The page's files are read here, once."""
+    metrics = Metrics(hub.status)
+
+    async def health(_: Request) -> Response:
+        answer = hub.status.health(time.monotonic_ns())
+        return JSONResponse(answer, 200 if answer["ok"] else 503)
+
+    async def figures(_: Request) -> Response:
+        text = metrics.text(hub.ages(), time.monotonic_ns())
+        return Response(text, headers={"content-type": CONTENT_TYPE_LATEST})
+
+    routes: list[BaseRoute] = [_file(name, kind) for name, kind in FILES.items()]
+    routes += [
+        Route("/healthz", health),
+        Route("/metrics", figures),
+        WebSocketRoute("/ws", hub.serve),
+    ]
+    return Guard(Starlette(routes=routes), access)
+
+
+def _file(name: str, kind: str) -> Route:
+    content = resources.files("streamseg.web").joinpath("page", name).read_bytes()
+
+    async def answer(_: Request) -> Response:
+        return Response(content, headers={"content-type": kind})
+
+    return Route("/" if name == "index.html" else f"/{name}", answer)

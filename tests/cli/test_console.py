@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from streamseg.cli import console
-from streamseg.cli.console import Progress, one_line, print_json, stop_on_signals
+from streamseg.cli.console import Progress, print_json, stop_on_signals
 
 
 def test_json_is_one_strict_line_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
@@ -22,10 +22,6 @@ def test_json_is_one_strict_line_on_stdout(capsys: pytest.CaptureFixture[str]) -
     assert out.count("\n") == 1
     assert "NaN" not in out
     assert json.loads(out) == {"a": None, "b": {"c": [1.5, None]}, "µ": "line\nbreak"}
-
-
-def test_one_line() -> None:
-    assert one_line(" a\n\tb   c ") == "a b c"
 
 
 SIGNALLED = """

@@ -106,7 +106,7 @@ def test_a_recording_is_never_overwritten_by_its_replay(
 
 def interrupted_run(folder: Path) -> Recorder:
     """Half a second of frames, more than a second without any, half a second again; every other segmented."""
-    recording = Recorder(folder, header={**HEADER, "age_budget_ms": 400}, least_free=0)
+    recording = Recorder(folder, header={**HEADER, "age_budget_ms": 400}, min_free=0)
     recording.on_result(found_in(frame_of(-1, screen(1)), REGION))
     start = recording.anchor_ns
     for number in range(26):
@@ -145,7 +145,7 @@ def test_a_run_is_repeated_as_it_was_with_its_gap(
 def test_frames_without_picture_are_said_to_be_absent(
     tmp_path: Path, engine: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recording = Recorder(tmp_path, header=HEADER, least_free=0)
+    recording = Recorder(tmp_path, header=HEADER, min_free=0)
     start = recording.anchor_ns
     recording.on_result(found_in(frame_of(-1, screen(1)), REGION))
     odd = np.zeros((50, 50, 3), np.uint8)  # of a size for which no region is known

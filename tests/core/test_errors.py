@@ -5,7 +5,7 @@ import inspect
 import pytest
 
 from streamseg.core import errors
-from streamseg.core.errors import MissingExtra, StreamsegError, UsageError
+from streamseg.core.errors import MissingExtra, StreamsegError, UsageError, one_line
 
 TREE = [
     kind
@@ -31,3 +31,10 @@ def test_a_missing_extra_says_what_to_install() -> None:
         "the eager back end needs the package 'torch', which is not installed; "
         "install it with: pip install 'streamseg[train]'"
     )
+
+
+def test_one_line_joins_lines_and_blanks_and_drops_the_path_of_an_os_error() -> None:
+    assert one_line(" a\n\tb   c ") == "a b c"
+    assert one_line(OSError(28, "No space left on device", "/x")) == "No space left on device"
+    assert one_line(ValueError()) == "ValueError"
+    assert one_line("a long text", 6) == "a long"

@@ -13,8 +13,8 @@ import pytest
 from streamseg.core.types import State
 from streamseg.core.view import Command
 from streamseg.display import window as module
+from streamseg.render.live import LivePainter
 from streamseg.render.live.layout import Layout
-from streamseg.render.live.painter import LivePainter
 from streamseg.render.overlay import YELLOW
 from tests.render.live.examples import view
 

@@ -71,7 +71,7 @@ def record(
     **options: Any,
 ) -> tuple[Recorder, list[Frame]]:
     """Record pictures at exact distances, with the region known before the first."""
-    recording = Recorder(folder, header=HEADER, least_free=0, **options)
+    recording = Recorder(folder, header=HEADER, min_free=0, **options)
     first = frame_of(-1, images[0], captured_ns=recording.anchor_ns)
     recording.on_result(found_in(first, roi))
     frames = []

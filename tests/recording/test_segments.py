@@ -13,13 +13,13 @@ from streamseg.capture import open_source
 from streamseg.capture.video.source import VideoSource
 from streamseg.core.types import Frame
 from streamseg.evaluation.overlap import Confusion
-from streamseg.recording.segments import KEPT_QUALITY, SegmentedVideo
+from streamseg.recording.segments import ORIGINAL_CRF, SegmentedVideo
 from streamseg.segmentation.segmenter import Segmenter
 
 
 def rewritten(frames: list[Frame], folder: Path) -> list[Frame]:
     """The frames as a recording gives them back, grey."""
-    video = SegmentedVideo(folder, "original", seconds=60, quality=KEPT_QUALITY)
+    video = SegmentedVideo(folder, "original", seconds=60, quality=ORIGINAL_CRF)
     for frame in frames:
         video.add(frame.image, frame.index * 33_333, None, lambda name, number: None)
     video.close()

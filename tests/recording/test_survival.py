@@ -24,13 +24,13 @@ def test_a_disk_without_room_is_refused_and_one_that_fills_ends_the_recording(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(SinkError, match=r"MB free on the disk, \d+ MB are left free; make some room"):
-        Recorder(tmp_path / "new", header=HEADER, least_free=1 << 60)
+        Recorder(tmp_path / "new", header=HEADER, min_free=1 << 60)
     monkeypatch.setattr(writer, "CHECK_NS", 0)
-    recording = Recorder(tmp_path, header=HEADER, least_free=0)
+    recording = Recorder(tmp_path, header=HEADER, min_free=0)
     recording.on_result(found_in(frame_of(-1)))
     tell(recording, frame_of(0), 1)
     wait_for(recording, 1)
-    recording._least_free = 1 << 60
+    recording._min_free = 1 << 60
     tell(recording, frame_of(1), 2)
     recording.close()
     assert "MB free on the disk" in recording.status()
@@ -47,7 +47,7 @@ import numpy as np
 from streamseg.recording.writer import Recorder
 from tests.recording.runs import HEADER, found_in, frame_of, screen, tell, wait_for
 folder, frames, limit, keep = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-recording = Recorder(folder, header=HEADER, least_free=0, segment_seconds=2.0)
+recording = Recorder(folder, header=HEADER, min_free=0, segment_seconds=2.0)
 if limit:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))

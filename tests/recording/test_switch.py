@@ -28,25 +28,25 @@ def test_a_command_begins_a_recording_and_the_next_ends_it(tmp_path: Path) -> No
     made: list[Recorder] = []
 
     def make() -> Recorder:
-        made.append(Recorder(tmp_path, header=HEADER, least_free=0))
+        made.append(Recorder(tmp_path, header=HEADER, min_free=0))
         return made[-1]
 
-    switch = RecorderToggle(make, say=print)
-    assert isinstance(switch, RunObserver)
-    tell(switch, frame_of(0))
-    assert switch.status() is None
+    toggle = RecorderToggle(make, say=print)
+    assert isinstance(toggle, RunObserver)
+    tell(toggle, frame_of(0))
+    assert toggle.status() is None
     for count in (1, 2):
-        switch.command(Command.QUIT)
-        switch.command(Command.RECORD)
-        wait_until(lambda: switch.status() is not None)
-        assert (switch.status() or "").startswith("recording 0:")
-        switch.on_result(found_in(frame_of(-1)))
+        toggle.command(Command.QUIT)
+        toggle.command(Command.RECORD)
+        wait_until(lambda: toggle.status() is not None)
+        assert (toggle.status() or "").startswith("recording 0:")
+        toggle.on_result(found_in(frame_of(-1)))
         for number in range(10):
-            tell(switch, frame_of(number))
-        switch.command(Command.RECORD)
-        assert switch.status() is None
+            tell(toggle, frame_of(number))
+        toggle.command(Command.RECORD)
+        assert toggle.status() is None
         assert len(made) == count
-    switch.close()
+    toggle.close()
     folders = recordings_in(tmp_path)
     assert len(folders) == 2
     for folder in folders:
@@ -57,19 +57,19 @@ def test_a_command_begins_a_recording_and_the_next_ends_it(tmp_path: Path) -> No
 
 def test_ending_waits_for_no_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     go_on = threading.Event()
-    switch = RecorderToggle(lambda: Recorder(tmp_path, header=HEADER, least_free=0), say=print)
-    switch.start()
-    (recording,) = [switch._recording]
-    assert isinstance(recording, Recorder)
-    recording._worker.put(lambda: go_on.wait(30) and None)
+    toggle = RecorderToggle(lambda: Recorder(tmp_path, header=HEADER, min_free=0), say=print)
+    toggle.start()
+    (recorder,) = [toggle._recorder]
+    assert isinstance(recorder, Recorder)
+    recorder._worker.put(lambda: go_on.wait(30) and None)
     began = time.monotonic()
-    switch.command(Command.RECORD)
+    toggle.command(Command.RECORD)
     took = time.monotonic() - began
-    assert recording.status().startswith("recording")
+    assert recorder.status().startswith("recording")
     go_on.set()
-    switch.close()
+    toggle.close()
     assert took < 20  # the disk took 30
-    assert recording.status().startswith("recorded")
+    assert recorder.status().startswith("recorded")
 
 
 def test_a_recording_that_cannot_begin_is_said_and_the_run_goes_on(tmp_path: Path) -> None:
@@ -78,14 +78,14 @@ def test_a_recording_that_cannot_begin_is_said_and_the_run_goes_on(tmp_path: Pat
     def make() -> Recorder:
         raise SinkError("no room; make some")
 
-    switch = RecorderToggle(make, say=said.append)
-    switch.command(Command.RECORD)
+    toggle = RecorderToggle(make, say=said.append)
+    toggle.command(Command.RECORD)
     wait_until(lambda: bool(said))
     assert said == ["cannot record: no room; make some"]
-    assert switch.status() is None
-    switch.close()
+    assert toggle.status() is None
+    toggle.close()
     with pytest.raises(SinkError):
-        switch.start()
+        toggle.start()
 
 
 def test_a_recording_that_begins_after_the_end_is_closed(
@@ -97,13 +97,13 @@ def test_a_recording_that_begins_after_the_end_is_closed(
 
     def make() -> Recorder:
         go_on.wait(30)
-        made.append(Recorder(tmp_path, header=HEADER, least_free=0))
+        made.append(Recorder(tmp_path, header=HEADER, min_free=0))
         return made[-1]
 
-    switch = RecorderToggle(make, say=print)
-    switch.command(Command.RECORD)
-    switch.command(Command.RECORD)  # impatient: the first is still being begun
-    switch.close()
+    toggle = RecorderToggle(make, say=print)
+    toggle.command(Command.RECORD)
+    toggle.command(Command.RECORD)  # impatient: the first is still being begun
+    toggle.close()
     go_on.set()
     wait_until(lambda: bool(made) and made[0].status().startswith("recorded"))
     assert len(made) == 1

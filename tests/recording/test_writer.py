@@ -91,7 +91,7 @@ def test_the_header_says_what_was_recorded_and_when(tmp_path: Path) -> None:
 
 
 def test_two_recordings_of_one_second_have_a_folder_each(tmp_path: Path) -> None:
-    made = [Recorder(tmp_path, header=HEADER, least_free=0) for _ in range(3)]
+    made = [Recorder(tmp_path, header=HEADER, min_free=0) for _ in range(3)]
     for recording in made:
         recording.close()
     assert len({recording.path for recording in made}) == 3
@@ -100,7 +100,7 @@ def test_two_recordings_of_one_second_have_a_folder_each(tmp_path: Path) -> None
 def test_only_the_region_is_ever_recorded(tmp_path: Path) -> None:
     dark = np.full((*SCREEN, 3), 255, np.uint8)
     REGION.crop(dark)[:] = 20
-    recording = Recorder(tmp_path, header=HEADER, least_free=0)
+    recording = Recorder(tmp_path, header=HEADER, min_free=0)
     for number in range(5):  # the region is not known yet
         recording.on_frame(frame_of(number, dark), time.monotonic_ns())
     for number in range(5, 10):
@@ -139,7 +139,7 @@ def test_grey_and_odd_sizes_come_back_as_they_were(tmp_path: Path) -> None:
 
 
 def test_another_size_or_region_begins_another_file(tmp_path: Path) -> None:
-    recording = Recorder(tmp_path, header=HEADER, least_free=0)
+    recording = Recorder(tmp_path, header=HEADER, min_free=0)
     large, moved = Roi(10, 20, 192, 128), Roi(0, 0, 96, 64)
     number = 0
     for roi, size in ((REGION, SCREEN), (large, (240, 320)), (moved, SCREEN)):
@@ -164,7 +164,7 @@ def test_what_was_displayed_is_recorded_where_asked(tmp_path: Path) -> None:
     def compose(view: View) -> Any:
         return np.full((50, 71, 3), 200, np.uint8)
 
-    recording = Recorder(tmp_path, header=HEADER, least_free=0, compose=compose)
+    recording = Recorder(tmp_path, header=HEADER, min_free=0, compose=compose)
     frame = frame_of(0, captured_ns=recording.anchor_ns)
     found, late = view_of(1, found_in(frame)), replace(view_of(2, found_in(frame)), state=State.LAGGING)
     shown_ms = [(found, 10), (found, 50), (found, 90), (late, 100), (late, 120), (found, 130), (found, 200)]
@@ -179,7 +179,7 @@ def test_what_was_displayed_is_recorded_where_asked(tmp_path: Path) -> None:
 
 
 def test_times_that_are_no_numbers_do_not_end_a_recording(tmp_path: Path) -> None:
-    recording = Recorder(tmp_path, header={**HEADER, "rate": float("inf")}, least_free=0)
+    recording = Recorder(tmp_path, header={**HEADER, "rate": float("inf")}, min_free=0)
     recording.on_result(found_in(frame_of(-1)))
     tell(recording, replace(frame_of(0), pts_seconds=float("nan")))
     recording.close()
@@ -188,7 +188,7 @@ def test_times_that_are_no_numbers_do_not_end_a_recording(tmp_path: Path) -> Non
 
 
 def test_states_are_listed_when_they_change(tmp_path: Path) -> None:
-    recording = Recorder(tmp_path, header=HEADER, least_free=0)
+    recording = Recorder(tmp_path, header=HEADER, min_free=0)
     lost = View(1, 0, State.STARTING, "opening the source")
     start = recording.anchor_ns
     recording.on_view(lost, start)
@@ -220,7 +220,7 @@ def test_a_slow_encoder_costs_pictures_but_no_lines_and_nobody_waits(
         time.sleep(0.2)
         return np.zeros((16, 16, 3), np.uint8)
 
-    recording = Recorder(tmp_path, header=HEADER, least_free=0, compose=compose)
+    recording = Recorder(tmp_path, header=HEADER, min_free=0, compose=compose)
     recording.on_result(found_in(frame_of(-1)))
     began = time.monotonic()
     for number in range(100):
@@ -247,7 +247,7 @@ def test_a_composer_that_fails_ends_the_recording_and_nothing_else(tmp_path: Pat
         raise ValueError("no such font")
 
     said: list[str] = []
-    recording = Recorder(tmp_path, header=HEADER, least_free=0, compose=compose, say=said.append)
+    recording = Recorder(tmp_path, header=HEADER, min_free=0, compose=compose, say=said.append)
     for number in range(20):
         tell(recording, frame_of(number), number + 1)
     recording.close()
@@ -258,7 +258,7 @@ def test_a_composer_that_fails_ends_the_recording_and_nothing_else(tmp_path: Pat
 
 
 def test_the_status_counts_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recording = Recorder(tmp_path, header=HEADER, least_free=0)
+    recording = Recorder(tmp_path, header=HEADER, min_free=0)
     assert recording.status() == "recording 0:00"
     recording.anchor_ns -= 72_000_000_000
     assert recording.status() == "recording 1:12"

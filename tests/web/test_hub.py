@@ -237,7 +237,7 @@ def test_nothing_is_encoded_while_nobody_looks(monkeypatch):
     from streamseg.web import hub
 
     made = []
-    monkeypatch.setattr(hub, "encode_picture", lambda *_: made.append(1) or b"JPEG")
+    monkeypatch.setattr(hub, "encode_jpeg", lambda *_: made.append(1) or b"JPEG")
     with serving() as display, Feed(display) as feed:
         wait_for(lambda: feed.number > 10, "views")
         assert not made

@@ -10,7 +10,7 @@ from streamseg.core.errors import SinkError
 from streamseg.core.latency import Percentiles
 from streamseg.core.types import Roi, State
 from streamseg.core.view import Figures, View
-from streamseg.web.message import Packet, encode_picture
+from streamseg.web.message import Packet, encode_jpeg
 from tests.web.feeding import parse
 from tests.web.views import FORBIDDEN, HEIGHT, WIDTH, view
 
@@ -26,11 +26,11 @@ def message(shown: View, *, after_ms: float = 1.0, known: int = 0):
 
 def test_only_the_region_is_encoded():
     shown = view(1)
-    picture = decode(encode_picture(shown.frame.image, shown.roi, 95))
+    picture = decode(encode_jpeg(shown.frame.image, shown.roi, 95))
     region = shown.roi.crop(shown.frame.image)[..., 0]
     assert picture.shape == (HEIGHT, WIDTH)  # grey, since the region shows no colour
     assert np.abs(picture.astype(int) - region).mean() < 2
-    whole = decode(encode_picture(shown.frame.image, Roi.whole(shown.frame.image), 95))
+    whole = decode(encode_jpeg(shown.frame.image, Roi.whole(shown.frame.image), 95))
     assert whole.ndim == 3
     assert np.abs(whole[2, 2].astype(int) - FORBIDDEN).max() < 8
 
@@ -38,15 +38,15 @@ def test_only_the_region_is_encoded():
 def test_colour_stays_where_there_is_some():
     image = np.full((64, 80, 3), 100, np.uint8)
     image[10:14, 10:40] = (30, 120, 230)
-    assert decode(encode_picture(image, Roi.whole(image), 90)).ndim == 3
+    assert decode(encode_jpeg(image, Roi.whole(image), 90)).ndim == 3
     nearly = np.full((64, 80, 3), (100, 102, 99), np.uint8)  # what a codec makes of grey
-    assert decode(encode_picture(nearly, Roi.whole(nearly), 90)).ndim == 2
+    assert decode(encode_jpeg(nearly, Roi.whole(nearly), 90)).ndim == 2
 
 
 def test_picture_that_no_jpeg_holds_is_told():
     image = np.zeros((1, 70_000), np.uint8)
     with pytest.raises(SinkError, match="70000x1 pixels; choose a smaller region"):
-        encode_picture(image, Roi.whole(image), 85)
+        encode_jpeg(image, Roi.whole(image), 85)
 
 
 def test_outline_is_in_pixels_of_the_region():

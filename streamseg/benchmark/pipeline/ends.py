@@ -11,7 +11,7 @@ from streamseg.core.latency import LatencyRecorder
 from streamseg.core.types import Frame, Result, State
 from streamseg.core.view import Command, View
 from streamseg.render import compose
-from streamseg.render.live.painter import LivePainter
+from streamseg.render.live import LivePainter
 
 
 class DrawnOverlay:

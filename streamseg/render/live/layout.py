@@ -12,15 +12,15 @@ from streamseg.core.types import Roi
 _BANNER, _NARROW_BANNER, _FOOTER = 132, 186, 44
 _NARROW = 1700
 """Below this width in units the reason stands under the state, not beside it."""
-_LEAST_WIDTH = 1500
+_MIN_WIDTH = 1500
 """Units across the narrowest picture: for the longest state beside its symbol."""
 _RULER, _FRAME = 76, 16
 _BESIDE = (540, 700)
 """Least and most width of a panel beside the image."""
 _BELOW = (292, 380)
 """Least and most height of a panel below it."""
-_SMALLEST_HEIGHT, _ENLARGED_WIDTH = 480, 1920
-SMALLEST = (320, 240)
+_MIN_IMAGE_HEIGHT, _ENLARGED_WIDTH = 480, 1920
+MIN_SIZE = (320, 240)
 """The smallest picture that is laid out, width and height."""
 
 
@@ -59,8 +59,8 @@ class Layout:
     @classmethod
     def fit(cls, size: tuple[int, int], shown: tuple[int, int] | None) -> Layout:
         """Lay out a picture of ``size`` (width, height) around an image of ``shown`` (width, height)."""
-        width, height = max(SMALLEST[0], size[0]), max(SMALLEST[1], size[1])
-        u = min(width / _LEAST_WIDTH, height / 1080)
+        width, height = max(MIN_SIZE[0], size[0]), max(MIN_SIZE[1], size[1])
+        u = min(width / _MIN_WIDTH, height / 1080)
         if shown is None:
             return cls._arrange(width, height, u, None, beside=width >= height)
         images = {beside: _largest(width, height, u, shown, beside=beside) for beside in (True, False)}
@@ -72,7 +72,7 @@ class Layout:
         """Lay out an image at its own size, or enlarged to 480 rows; all sums are even, as H.264 asks."""
         if shown is None:
             return cls.fit((1280, 720), None)
-        scale = max(1.0, min(_SMALLEST_HEIGHT / shown[1], _ENLARGED_WIDTH / shown[0]))
+        scale = max(1.0, min(_MIN_IMAGE_HEIGHT / shown[1], _ENLARGED_WIDTH / shown[0]))
         wide, tall = max(1, round(shown[0] * scale)), max(1, round(shown[1] * scale))
         beside = wide <= 1.5 * tall
         if beside:
@@ -83,7 +83,7 @@ class Layout:
             u = wide / (1280 - _RULER - 2 * _FRAME)
             width = 1280 * u
             height = tall + (_NARROW_BANNER + _FOOTER + 2 * _FRAME + _BELOW[0]) * u
-        return cls._arrange(_even(width), _even(height) + 2, u, (wide, tall), beside=beside)
+        return cls._arrange(_nearest_even(width), _nearest_even(height) + 2, u, (wide, tall), beside=beside)
 
     @classmethod
     def _arrange(
@@ -130,5 +130,5 @@ def _largest(width: int, height: int, u: float, shown: tuple[int, int], *, besid
     return max(1, int(shown[0] * scale)), max(1, int(shown[1] * scale))
 
 
-def _even(value: float) -> int:
+def _nearest_even(value: float) -> int:
     return 2 * round(value / 2)

@@ -7,17 +7,15 @@ from functools import lru_cache
 import numpy as np
 
 from streamseg.core.types import Image, Roi
-from streamseg.core.view import Figures, View
+from streamseg.core.view import Figures, View, without_expired_outline
 from streamseg.render.live.banner import draw_banner
 from streamseg.render.live.image import draw_image, shown_region
 from streamseg.render.live.layout import Layout
 from streamseg.render.live.panel import Panel
-from streamseg.render.live.style import LiveStyle, without_expired_outline
+from streamseg.render.live.style import LiveStyle
 from streamseg.render.replay_panel import BACKGROUND, DIM, DISCLAIMER
 from streamseg.render.symbols import INK
 from streamseg.render.text import CAP_HEIGHT, fit_size, put_text
-
-__all__ = ["LivePainter", "LiveStyle", "compose_live", "without_expired_outline"]
 
 REFRESH_NS = 250_000_000
 """Rates, counts and percentiles are drawn again when they are older than this; faster, nobody reads them."""

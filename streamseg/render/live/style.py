@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from streamseg.core.errors import UsageError
-from streamseg.core.types import State
-from streamseg.core.view import View
-
-_CLAIMS = (State.NERVE, State.NO_NERVE, State.LOW_CONFIDENCE, State.UNLIKE_TRAINING)
-EXPIRED = "the last outline is older than the age budget"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +29,3 @@ class LiveStyle:
     def __post_init__(self) -> None:
         if not 0 <= self.opacity <= 1:
             raise UsageError(f"opacity {self.opacity} is not between 0 and 1; give for instance 0.25")
-
-
-def without_expired_outline(view: View, now_ns: int) -> View:
-    """The view as it may be shown at ``now_ns``: without what was found in its frame once that has expired.
-
-    A view that has not expired, or holds no segmentation, is returned as it is. What the segmentation
-    claimed (nerve, no nerve, ...) becomes LAGGING; the other states stay.
-    """
-    if view.segmentation is None or view.expires_ns is None or now_ns < view.expires_ns:
-        return view
-    if view.state not in _CLAIMS:
-        return replace(view, segmentation=None, expires_ns=None)
-    return replace(view, segmentation=None, expires_ns=None, state=State.LAGGING, reason=EXPIRED)

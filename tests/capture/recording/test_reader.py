@@ -14,7 +14,7 @@ from tests.recording.runs import HEADER, found_in, frame_of
 
 
 def test_states_last_until_the_next_and_are_cut_to_the_time_asked_for(tmp_path: Path) -> None:
-    recording = Recorder(tmp_path, header=HEADER, least_free=0)
+    recording = Recorder(tmp_path, header=HEADER, min_free=0)
     start = recording.anchor_ns
     for number, (state, at_s) in enumerate(
         ((State.STARTING, 0), (State.NO_NERVE, 1), (State.SOURCE_LOST, 3), (State.NO_NERVE, 4))

@@ -79,7 +79,7 @@ def test_it_starts_in_the_middle(recorded: Path) -> None:
 
 
 def test_a_late_start_of_hours_keeps_its_times(tmp_path: Path) -> None:
-    recording = Recorder(tmp_path, header=HEADER, least_free=0)
+    recording = Recorder(tmp_path, header=HEADER, min_free=0)
     recording.on_result(found_in(frame_of(-1)))
     times = [recording.anchor_ns + 5 * 3600 * 10**9 + number * 40_000_000 for number in range(5)]
     for number, captured_ns in enumerate(times):
@@ -92,7 +92,7 @@ def test_a_late_start_of_hours_keeps_its_times(tmp_path: Path) -> None:
 
 
 def test_frames_with_one_time_or_times_that_run_backwards_all_come(tmp_path: Path) -> None:
-    recording = Recorder(tmp_path, header=HEADER, least_free=0)
+    recording = Recorder(tmp_path, header=HEADER, min_free=0)
     recording.on_result(found_in(frame_of(-1)))
     for number, offset in enumerate((-5_000_000, -1_000, 0, 40_000_000, 40_000_000, 39_000_000)):
         tell(recording, frame_of(number, captured_ns=recording.anchor_ns + offset))
@@ -105,7 +105,7 @@ def test_frames_with_one_time_or_times_that_run_backwards_all_come(tmp_path: Pat
 
 
 def test_frames_without_picture_are_noted(tmp_path: Path) -> None:
-    recording = Recorder(tmp_path, header=HEADER, least_free=0)
+    recording = Recorder(tmp_path, header=HEADER, min_free=0)
     recording.on_frame(frame_of(0), time.monotonic_ns())
     recording.on_result(found_in(frame_of(0)))
     tell(recording, frame_of(1))
@@ -118,7 +118,7 @@ def test_frames_without_picture_are_noted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cut", [0, 1, 100, 3000])
 def test_the_end_that_a_kill_costs_is_a_note_and_no_error(tmp_path: Path, cut: int) -> None:
-    recording = Recorder(tmp_path / "run", header=HEADER, least_free=0)
+    recording = Recorder(tmp_path / "run", header=HEADER, min_free=0)
     recording.on_result(found_in(frame_of(-1)))
     for number in range(40):
         tell(recording, frame_of(number, captured_ns=recording.anchor_ns + number * 40_000_000))
@@ -199,7 +199,7 @@ def test_records_cannot_lead_to_files_elsewhere(recorded: Path, tmp_path: Path) 
 
 
 def test_a_recording_without_pictures_says_so(tmp_path: Path) -> None:
-    recording = Recorder(tmp_path, header=HEADER, least_free=0)
+    recording = Recorder(tmp_path, header=HEADER, min_free=0)
     recording.on_frame(frame_of(0), time.monotonic_ns())
     recording.close()
     with pytest.raises(SourceError, match=r"holds no picture \(1 frame listed\)"):
@@ -227,7 +227,7 @@ def test_closing_in_the_middle_releases_the_file(recorded: Path) -> None:
 
 
 def test_the_whole_screen_knows_its_region_from_a_later_file(tmp_path: Path) -> None:
-    recording = Recorder(tmp_path, header=HEADER, least_free=0, full_frame=True)
+    recording = Recorder(tmp_path, header=HEADER, min_free=0, full_frame=True)
     tell(recording, frame_of(0), segment=False)
     wait_for(recording, 1)
     recording.on_result(found_in(frame_of(0)))

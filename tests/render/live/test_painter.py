@@ -7,9 +7,9 @@ import pytest
 
 from streamseg.core.errors import UsageError
 from streamseg.core.types import Roi, State
-from streamseg.core.view import Figures
+from streamseg.core.view import Figures, without_expired_outline
+from streamseg.render.live import LivePainter, LiveStyle, compose_live
 from streamseg.render.live.layout import Layout
-from streamseg.render.live.painter import LivePainter, LiveStyle, compose_live, without_expired_outline
 from streamseg.render.overlay import ORANGE, YELLOW
 from streamseg.render.replay_panel import BACKGROUND
 from streamseg.render.symbols import HELD, STATE_WORDS, state_colours
