@@ -32,7 +32,7 @@ from streamseg.engines.manifest import Manifest
 from streamseg.export.contract import BUILDERS, BuildOrder
 from streamseg.nets.inference import InferenceNet, inference_net
 from streamseg.phantom import render_still
-from streamseg.segmentation.preprocess import boxed, to_tensor
+from streamseg.segmentation.preprocess import letterboxed, to_tensor
 
 FRAME = (420, 580)
 """Rows and columns of the frames, as the paper's data have."""
@@ -209,7 +209,7 @@ def _tensorrt(point: Point, name: str, precision: str) -> Variant:
     checkpoint, spec = point.checkpoint, point.checkpoint.spec
     there = any(find_spec(package) for package in ("torch_tensorrt", "tensorrt", "tensorrt_rtx"))
     count = CALIBRATION if precision == "int8" and there else 0  # without TensorRT the builder says so
-    images = [boxed(frame, spec) for frame in phantoms(count, 1000)]
+    images = [letterboxed(frame, spec) for frame in phantoms(count, 1000)]
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         order = BuildOrder(checkpoint, precision, point.batch, images, "performance")

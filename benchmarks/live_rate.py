@@ -145,7 +145,7 @@ def blocks(
     segmenter: Segmenter, images: Sequence[Grey], fps: float, options: argparse.Namespace, desktop: bool
 ) -> dict[str, Block]:
     """What is timed, by name."""
-    tensors = [segmenter.prepare(Frame(image, 0, 0), REGION) for image in images[:60]]
+    tensors = [segmenter.prepare(Frame(image, 0, 0), REGION).tensor for image in images[:60]]
 
     def engine() -> Rate:
         return bare(segmenter, tensors, options.seconds)

@@ -21,7 +21,7 @@ from streamseg.cli.latency_table import show_latencies
 from streamseg.cli.replay_clip import ReplayOptions, choose_roi
 from streamseg.cli.replay_outputs import check_outputs
 from streamseg.core.errors import UsageError
-from streamseg.core.types import Backend, Roi
+from streamseg.core.types import Backend, Frame, Roi
 from streamseg.live import LiveOptions, LiveReport, run_live
 from streamseg.live.config import LiveConfig, from_values, load_profile, save_profile
 from streamseg.segmentation.segmenter import Segmenter
@@ -220,8 +220,9 @@ def live_segmenter(backend: Backend) -> Segmenter:
 
     spec = backend.spec
     segmenter = Segmenter(backend, steady=TemporalFilter())
+    black = segmenter.prepare(Frame(np.zeros((spec.height, spec.width), np.uint8), 0, 0))
     for _ in range(3):
-        segmenter.infer(np.zeros((1, 1, spec.height, spec.width), np.float32))
+        segmenter.infer(black)
     return segmenter
 
 

@@ -13,9 +13,10 @@ from streamseg.capture import open_source
 from streamseg.capture.screen.find import find_region
 from streamseg.cli.console import Progress, Stop, say
 from streamseg.core.errors import SourceError, StreamsegError
-from streamseg.core.latency import Percentiles
+from streamseg.core.latency import Percentiles, StageClock
 from streamseg.core.types import Backend, Frame, Image, Roi, Sink, Source, SourceInfo
 from streamseg.pipeline.replay import run_replay
+from streamseg.segmentation.preprocess import Prepared
 from streamseg.segmentation.segmenter import Segmenter
 from streamseg.sinks import open_sink
 
@@ -170,15 +171,15 @@ class _FoundRegion(Segmenter):
         self._info = info
         self._said = False
 
-    def roi_of(self, frame: Frame) -> Roi:
+    def prepare(self, frame: Frame, roi: Roi | None = None, clock: StageClock | None = None) -> Prepared:
         height, width = frame.image.shape[:2]
         if self.roi is None or (height, width) == (self._info.height, self._info.width):
-            return super().roi_of(frame)
+            return super().prepare(frame, roi, clock)
         if not self._said:
             self._said = True
             size = f"{width}x{height}"
             say(f"{self._info.name}: frame {frame.index} is {size}; frames of another size are taken whole")
-        return Roi.whole(frame.image)
+        return super().prepare(frame, Roi.whole(frame.image), clock)
 
 
 def choose_roi(uri: str, info: SourceInfo, options: ReplayOptions) -> tuple[Roi | None, str]:

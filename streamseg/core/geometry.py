@@ -7,12 +7,15 @@ A pixel's centre lies at its index, so a resize by ``s`` maps ``x`` to ``(x + 0.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from streamseg.core.types import Image
+
+Pixel = TypeVar("Pixel", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +59,15 @@ class Letterbox:
         )
         return out
 
-    def undo(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Cut the content out of a (height, width) map and resize it, linearly, to the source's size."""
+    def crop(self, image: npt.NDArray[Pixel]) -> npt.NDArray[Pixel]:
+        """View of the content of a (height, width) image or map, without the padding."""
         left, top, inner_width, inner_height = self.content
-        inner = image[top : top + inner_height, left : left + inner_width]
+        return image[top : top + inner_height, left : left + inner_width]
+
+    def undo(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Crop a (height, width) map to its content and resize it, linearly, to the source's size."""
         size = (self.source_width, self.source_height)
-        return np.asarray(cv2.resize(inner, size, interpolation=cv2.INTER_LINEAR), np.float32)
+        return np.asarray(cv2.resize(self.crop(image), size, interpolation=cv2.INTER_LINEAR), np.float32)
 
     def to_target(self, points: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Map source points (n, 2) of (x, y) to target pixels."""

@@ -19,7 +19,6 @@ from streamseg.evaluation.surface_distance import (
     summarise_distances,
     surface_distances,
 )
-from streamseg.segmentation.preprocess import letterbox_for
 from streamseg.segmentation.segmenter import Segmenter
 
 
@@ -75,10 +74,10 @@ class Evaluation:
     def add(self, sample: Sample) -> ImageFigures:
         """Segment one sample and compare. Raises EngineError, and what the segmenter raises."""
         frame = Frame(sample.image, len(self.images), time.monotonic_ns(), spacing_mm=self._spacing_mm)
-        found = self._segmenter.segment(frame)
+        prepared = self._segmenter.prepare(frame)
+        found = self._segmenter.finish(prepared, self._segmenter.infer(prepared))
         if found.probability is not None:
-            letterbox = letterbox_for(sample.image, self._segmenter.backend.spec)
-            self._pixels.add(letterbox.undo(found.probability), sample.nerve)
+            self._pixels.add(prepared.letterbox.undo(found.probability), sample.nerve)
         mm = self._spacing_mm and surface_distances(found.mask, sample.nerve, self._spacing_mm)
         figures = ImageFigures(
             name=sample.name,

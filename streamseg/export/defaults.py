@@ -44,7 +44,8 @@ from streamseg.export.contract import ExportResult, Lines, Request
 from streamseg.export.recipe import HELD_BACK, VALIDATION_SEED, make_recipe
 from streamseg.nets import build_net, fold
 from streamseg.segmentation.ood_detector import is_out_of_distribution
-from streamseg.segmentation.segmenter import Segmenter, content_of
+from streamseg.segmentation.preprocess import unpadded
+from streamseg.segmentation.segmenter import Segmenter
 from streamseg.training.ood_examples import out_of_distribution_images
 from streamseg.training.output_calibration import fit_output_calibration, video_frames
 
@@ -160,7 +161,7 @@ def unlike_shares(spec: InputSpec, validation: Sequence[Sample], videos: int = 2
     kinds |= out_of_distribution_images([sample.image for sample in validation])
     shares = {}
     for kind, pictures in kinds.items():
-        hits = [is_out_of_distribution(picture, content_of(picture, spec), familiar) for picture in pictures]
+        hits = [is_out_of_distribution(picture, unpadded(picture, spec), familiar) for picture in pictures]
         shares[kind] = round(sum(hits) / len(hits), 4)
     return shares
 

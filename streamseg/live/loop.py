@@ -20,18 +20,17 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
-import numpy as np
-import numpy.typing as npt
-
 from streamseg.capture.screen.region import LiveRegion
 from streamseg.core.latency import StageClock
-from streamseg.core.types import Frame, Grey, Result, Roi, Source
+from streamseg.core.types import Frame, Result, Roi, Source
 from streamseg.core.view import Command, Display, Figures, RunObserver, View
 from streamseg.live.frame_reader import RETRY_DELAYS_S, LatestFrameReader, Phase
 from streamseg.live.freeze_detector import FreezeDetector
 from streamseg.live.presenter import FROZEN_AFTER_NS, Presenter
 from streamseg.live.report import FIGURES_EVERY_NS, LiveReport, LiveStatistics
 from streamseg.pipeline.ordered_queue import OrderedQueue
+from streamseg.segmentation.postprocess import Probability
+from streamseg.segmentation.preprocess import Prepared
 from streamseg.segmentation.segmenter import Segmenter
 
 POLL_S = 1 / 60
@@ -42,8 +41,6 @@ LOOK_EVERY_NS = 25_000_000
 """How often it is looked whether the scanner is frozen: fast sources do not need it in every frame."""
 JOIN_S = 2.0
 """How long the end of the run waits for a net that is inferring."""
-
-Inferred = tuple[Frame, Roi, StageClock, Grey, npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +117,7 @@ class _Run:
         self._region = LiveRegion(options.roi, search=options.find_roi, say=say)
         self._still, self._frozen, self._looked_ns = FreezeDetector(FROZEN_AFTER_NS / 1e9), False, 0
         self._tally = LiveStatistics()
-        self._inferred: OrderedQueue[Inferred] = OrderedQueue()
+        self._inferred: OrderedQueue[tuple[Prepared, Probability]] = OrderedQueue()
         self._all_finished = threading.Event()
         self._taken = 0
         self._reader = LatestFrameReader(
@@ -207,12 +204,8 @@ class _Run:
                     continue
                 clock = StageClock()
                 clock.add("wait", time.monotonic_ns() - frame.captured_ns)
-                with clock.stage("preprocess"):
-                    picture = self._segmenter.picture(frame, roi)
-                    tensor = self._segmenter.tensor(picture)
-                with clock.stage("infer"):
-                    probability = self._segmenter.infer(tensor)
-                if not self._inferred.put((frame, roi, clock, picture, probability), self._taken):
+                prepared = self._segmenter.prepare(frame, roi, clock)
+                if not self._inferred.put((prepared, self._segmenter.infer(prepared)), self._taken):
                     return
                 self._taken += 1
         finally:
@@ -220,12 +213,12 @@ class _Run:
 
     def _finish(self) -> None:
         while (item := self._inferred.get()) is not None:
-            frame, roi, clock, picture, probability = item
-            with clock.stage("postprocess"):
-                segmentation = self._segmenter.finish(frame, probability, roi, picture=picture)
+            prepared, probability = item
+            segmentation = self._segmenter.finish(prepared, probability)
             now_ns = time.monotonic_ns()
+            frame, clock = prepared.frame, prepared.clock
             age_ns = now_ns - frame.captured_ns
-            result = Result(frame, segmentation, roi, clock.stage_ns, age_ns, clock.began_ns)
+            result = Result(frame, segmentation, prepared.roi, clock.stage_ns, age_ns, clock.began_ns)
             self._tally.on_result(result, now_ns)
             self._presenter.on_result(result)
             for tap in self._taps:

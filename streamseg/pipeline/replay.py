@@ -25,20 +25,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
-import numpy.typing as npt
-
 from streamseg.core.errors import StreamsegError
 from streamseg.core.latency import LatencyRecorder, Percentiles, StageClock
-from streamseg.core.types import Frame, Grey, Result, Sink, Source, State, Tensor
+from streamseg.core.types import Result, Sink, Source, State
 from streamseg.pipeline.ordered_queue import WAIT_S, OrderedQueue
+from streamseg.segmentation.postprocess import Probability
+from streamseg.segmentation.preprocess import Prepared
 from streamseg.segmentation.segmenter import Segmenter
 
 GRACE_S = 20.0
 """How long a stage may take to end after it was told to."""
-
-Prepared = tuple[int, Frame, StageClock, Grey, Tensor]
-Inferred = tuple[Frame, StageClock, Grey, npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +117,8 @@ class _Run:
         stop: threading.Event,
         on_result: Callable[[Result], None] | None,
     ) -> None:
-        self.prepared: OrderedQueue[Prepared] = OrderedQueue()
-        self.inferred: OrderedQueue[Inferred] = OrderedQueue(writers=segmenter.lanes)
+        self.prepared: OrderedQueue[tuple[int, Prepared]] = OrderedQueue()
+        self.inferred: OrderedQueue[tuple[Prepared, Probability]] = OrderedQueue(writers=segmenter.lanes)
         self.errors: dict[str, BaseException] = {}
         self._segmenter = segmenter
         self._sinks = {id(sink): (_sink_name(sink), sink) for sink in sinks}
@@ -166,10 +162,7 @@ class _Run:
                     frame = next(frames, None)
                 if frame is None:
                     break
-                with clock.stage("preprocess"):
-                    picture = self._segmenter.picture(frame)
-                    tensor = self._segmenter.tensor(picture)
-                if not self.prepared.put((turn, frame, clock, picture, tensor), turn):
+                if not self.prepared.put((turn, self._segmenter.prepare(frame, clock=clock)), turn):
                     break
                 turn += 1
         except BaseException as error:
@@ -181,12 +174,10 @@ class _Run:
         turn: int | None = None  # of the frame in hand
         try:
             while (item := self.prepared.get()) is not None:
-                turn, frame, clock, picture, tensor = item
+                turn, prepared = item
                 if self._stop.is_set():
                     break
-                with clock.stage("infer"):
-                    probability = self._segmenter.infer(tensor)
-                if not self.inferred.put((frame, clock, picture, probability), turn):
+                if not self.inferred.put((prepared, self._segmenter.infer(prepared)), turn):
                     break
                 turn = None
         except BaseException as error:
@@ -201,13 +192,13 @@ class _Run:
     def _write(self) -> None:
         try:
             while (item := self.inferred.get()) is not None:
-                frame, clock, picture, probability = item
-                with clock.stage("postprocess"):
-                    segmentation = self._segmenter.finish(frame, probability, picture=picture)
+                prepared, probability = item
+                segmentation = self._segmenter.finish(prepared, probability)
+                frame, clock = prepared.frame, prepared.clock
                 age_ns = time.monotonic_ns() - frame.captured_ns
-                roi = self._segmenter.roi_of(frame)
                 # A copy of the times, since sinks may keep the result while theirs are being added.
-                result = Result(frame, segmentation, roi, dict(clock.stage_ns), age_ns, dict(clock.began_ns))
+                times = dict(clock.stage_ns), age_ns, dict(clock.began_ns)
+                result = Result(frame, segmentation, prepared.roi, *times)
                 self._deliver(result, clock)
                 self._recorder.add(clock.stage_ns)
                 self._ages.append(age_ns)

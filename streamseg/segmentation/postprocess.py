@@ -31,8 +31,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from streamseg.core.geometry import Letterbox
-from streamseg.core.types import Grey, InputSpec, Mask, OutputCalibration, Roi, Segmentation, State
+from streamseg.core.types import Grey, InputSpec, Mask, OutputCalibration, Segmentation, State
+from streamseg.segmentation.preprocess import Prepared
 
 LOW_CONFIDENCE = 0.85
 """A nerve whose confidence is below this has the state LOW_CONFIDENCE, where no judgement says otherwise."""
@@ -44,24 +44,11 @@ Probability = npt.NDArray[np.float32]
 Contour = npt.NDArray[np.int32]
 
 
-def postprocess(
-    probability: Probability,
-    letterbox: Letterbox,
-    roi: Roi,
-    *,
-    frame_shape: tuple[int, ...],
-    spec: InputSpec,
-    spacing_mm: tuple[float, float] | None,
-) -> Segmentation:
-    """The nerve in a frame.
-
-    ``probability`` float32 (spec.height, spec.width) of the ROI of size letterbox.source_height x
-    source_width; ``frame_shape`` begins with the frame's height and width; ``spacing_mm`` is mm per frame
-    pixel (row, column) or None.
-    """
-    left, top, width, height = letterbox.content
-    content = probability[top : top + height, left : left + width]
-    mask = np.zeros(frame_shape[:2], np.bool_)
+def postprocess(prepared: Prepared, probability: Probability, spec: InputSpec) -> Segmentation:
+    """Find the nerve in a frame from the net's output, ``probability`` float32 (spec.height, spec.width)."""
+    letterbox, roi, spacing_mm = prepared.letterbox, prepared.roi, prepared.frame.spacing_mm
+    content = letterbox.crop(probability)
+    mask = np.zeros(prepared.frame.image.shape[:2], np.bool_)
     contours: list[Contour] = []
     known = spec.judgement
     # Linear interpolation makes nothing larger: where no sample reaches the threshold, no pixel does.
@@ -115,9 +102,9 @@ def expected_dice(raw: float, judgement: OutputCalibration) -> float:
     return 0.5 + 0.5 * math.tanh(score / 2)
 
 
-def unlike_training(frame_shape: tuple[int, ...], probability: Probability) -> Segmentation:
-    """What is said of a frame that is unlike the training data: no outline, because it would be a lie."""
-    mask = np.zeros(frame_shape[:2], np.bool_)
+def unlike_training(prepared: Prepared, probability: Probability) -> Segmentation:
+    """The answer for a frame that is unlike the training data: no outline, because it would be a lie."""
+    mask = np.zeros(prepared.frame.image.shape[:2], np.bool_)
     return Segmentation(mask, (), 0, None, None, 0.0, State.UNLIKE_TRAINING, probability)
 
 

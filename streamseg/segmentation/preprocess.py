@@ -1,12 +1,54 @@
-"""From pixels to the net's input. Training and every back end go through here, so they cannot drift apart."""
+"""Converts images to the net's input, for training and every back end, so that they cannot drift apart."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from streamseg.core.geometry import Letterbox
-from streamseg.core.types import Grey, Image, InputSpec, Tensor
+from streamseg.core.latency import StageClock
+from streamseg.core.types import Frame, Grey, Image, InputSpec, Roi, Tensor
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Prepared:
+    """A frame as it enters the net: what preprocessing made of it, for inference and postprocessing."""
+
+    frame: Frame
+    roi: Roi
+    """The ultrasound image in the frame."""
+    letterbox: Letterbox
+    """Fits the ROI into the net's input."""
+    grey: Grey
+    """The ROI in grey, letterboxed: uint8 (spec.height, spec.width)."""
+    tensor: Tensor
+    """The net's input: float32 (1, 1, spec.height, spec.width)."""
+    clock: StageClock
+    """Collects the times of this frame's stages."""
+
+    @property
+    def image(self) -> Image:
+        """View of the ROI in the frame's own pixels: uint8 (roi.height, roi.width[, 3])."""
+        return self.roi.crop(self.frame.image)
+
+    @property
+    def content(self) -> Grey:
+        """View of ``grey`` without the letterbox's padding: uint8 (h, w)."""
+        return self.letterbox.crop(self.grey)
+
+    def __repr__(self) -> str:
+        return f"Prepared({self.frame!r}, roi={self.roi}, tensor={self.tensor.shape})"
+
+
+def prepare(frame: Frame, roi: Roi, spec: InputSpec, clock: StageClock) -> Prepared:
+    """Prepare a frame's ROI, which must lie inside it; timed as the stage ``preprocess``."""
+    with clock.stage("preprocess"):
+        image = roi.crop(frame.image)
+        letterbox = letterbox_for(image, spec)
+        grey = letterbox.apply(to_grey(image))  # grey first: a third of the bytes to resize
+        return Prepared(frame, roi, letterbox, grey, normalise(grey, spec)[None, None], clock)
 
 
 def to_grey(image: Image) -> Grey:
@@ -25,11 +67,16 @@ def normalise(grey: Grey, spec: InputSpec) -> np.ndarray[tuple[int, ...], np.dty
     return np.asarray(grey, np.float32) * np.float32(scale) - np.float32(spec.mean / spec.std)
 
 
-def boxed(image: Image, spec: InputSpec) -> Grey:
-    """An image (H, W[, 3]) in grey and letterboxed into the net's input: uint8 (spec.height, spec.width)."""
-    return letterbox_for(image, spec).apply(to_grey(image))  # grey first: a third of the bytes to resize
+def letterboxed(image: Image, spec: InputSpec) -> Grey:
+    """An image (H, W[, 3]) in grey, letterboxed into the net's input: uint8 (spec.height, spec.width)."""
+    return letterbox_for(image, spec).apply(to_grey(image))
+
+
+def unpadded(image: Image, spec: InputSpec) -> Grey:
+    """:func:`letterboxed` without the padding: uint8 (h, w), at most (spec.height, spec.width)."""
+    return letterbox_for(image, spec).crop(letterboxed(image, spec))
 
 
 def to_tensor(image: Image, spec: InputSpec) -> Tensor:
-    """Letterbox an image (H, W[, 3]) into the net's input: float32 (1, 1, spec.height, spec.width)."""
-    return normalise(boxed(image, spec), spec)[None, None]
+    """An image (H, W[, 3]) as the net's input: float32 (1, 1, spec.height, spec.width)."""
+    return normalise(letterboxed(image, spec), spec)[None, None]

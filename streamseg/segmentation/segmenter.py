@@ -4,35 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-import numpy.typing as npt
-
 from streamseg.core.errors import EngineError, UsageError
 from streamseg.core.latency import StageClock
-from streamseg.core.types import Backend, Frame, Grey, Image, InputSpec, Roi, Segmentation, State, Tensor
+from streamseg.core.types import Backend, Frame, Roi, Segmentation, State
 from streamseg.segmentation.ood_detector import is_out_of_distribution, read_reference
-from streamseg.segmentation.postprocess import postprocess, unlike_training
-from streamseg.segmentation.preprocess import boxed, letterbox_for, normalise
+from streamseg.segmentation.postprocess import Probability, postprocess, unlike_training
+from streamseg.segmentation.preprocess import Prepared, prepare
 from streamseg.segmentation.temporal_filter import TemporalFilter
-
-
-def content_of(image: Image, spec: InputSpec, picture: Grey | None = None) -> Grey:
-    """A picture, uint8 (H, W) or (H, W, 3) BGR, as it enters the net, without the letterbox's padding.
-
-    ``picture`` is what :func:`streamseg.segmentation.preprocess.boxed` made of the same image, if it was
-    done before.
-    """
-    left, top, width, height = letterbox_for(image, spec).content
-    picture = boxed(image, spec) if picture is None else picture
-    return picture[top : top + height, left : left + width]
 
 
 class Segmenter:
     """Segments frames with one back end.
 
-    ``picture``, ``tensor``, ``infer`` and ``finish`` may run in threads of their own, ``infer`` in ``lanes``
-    of them; they share no state. With ``steady`` a finish depends on those before: one thread, in order.
-    Frames may change size: the ROI is checked in each.
+    ``prepare``, ``infer`` and ``finish`` share no state and may run in threads of their own, ``infer`` in as
+    many as :attr:`lanes` says. With ``steady`` a finish depends on those before: one thread, in order. Frames
+    may change size: the ROI is checked in each.
     """
 
     def __init__(
@@ -79,31 +65,25 @@ class Segmenter:
         wait()
         return True
 
-    def roi_of(self, frame: Frame) -> Roi:
-        """The part of this frame that is segmented. Raises UsageError where it reaches outside."""
-        if self.roi is None:
-            return Roi.whole(frame.image)
-        self.roi.check_inside(*frame.image.shape[:2])
-        return self.roi
+    def prepare(self, frame: Frame, roi: Roi | None = None, clock: StageClock | None = None) -> Prepared:
+        """Prepare a frame for the net. Raises UsageError for a ROI that reaches outside the frame.
 
-    def picture(self, frame: Frame, roi: Roi | None = None) -> Grey:
-        """The frame as it enters the net: uint8 (spec.height, spec.width). Raises UsageError for the ROI.
-
-        ``roi`` replaces :meth:`roi_of` for this frame; :meth:`finish` then needs the same.
+        ``roi`` replaces the segmenter's for this frame. ``clock`` has the times of earlier stages; the three
+        steps add theirs: preprocess, infer and postprocess.
         """
-        return boxed((roi or self.roi_of(frame)).crop(frame.image), self.backend.spec)
+        roi = roi or self.roi or Roi.whole(frame.image)
+        roi.check_inside(*frame.image.shape[:2])
+        return prepare(frame, roi, self.backend.spec, StageClock() if clock is None else clock)
 
-    def tensor(self, picture: Grey) -> Tensor:
-        """The net's input, float32 (1, 1, spec.height, spec.width), of what :meth:`picture` gave."""
-        return normalise(picture, self.backend.spec)[None, None]
+    def infer(self, prepared: Prepared) -> Probability:
+        """Probability of nerve, float32 (spec.height, spec.width). Raises EngineError, also for values or a
+        shape that cannot be one."""
+        with prepared.clock.stage("infer"):
+            probability = self.backend.infer(prepared.tensor)
+            self._check(probability)
+            return probability
 
-    def prepare(self, frame: Frame, roi: Roi | None = None) -> Tensor:
-        """:meth:`picture` and :meth:`tensor` in one."""
-        return self.tensor(self.picture(frame, roi))
-
-    def infer(self, tensor: Tensor) -> npt.NDArray[np.float32]:
-        """Probability, float32 (spec.height, spec.width). Raises EngineError, also for what is none."""
-        probability = self.backend.infer(tensor)
+    def _check(self, probability: Probability) -> None:
         spec = self.backend.spec
         if probability.shape != (spec.height, spec.width):
             raise EngineError(
@@ -118,53 +98,30 @@ class Segmenter:
                 f"engine {self.backend.name} gave values from {low:.3g} to {high:.3g}, which are "
                 "no probabilities; export it again"
             )
-        return probability
 
-    def finish(
-        self,
-        frame: Frame,
-        probability: npt.NDArray[np.float32],
-        roi: Roi | None = None,
-        *,
-        picture: Grey | None = None,
-    ) -> Segmentation:
-        """The nerve in the frame's own pixels, or UNLIKE_TRAINING where the net's judgement knows better.
+    def finish(self, prepared: Prepared, probability: Probability) -> Segmentation:
+        """The nerve in the frame's own pixels, or UNLIKE_TRAINING for a frame unlike the training data."""
+        with prepared.clock.stage("postprocess"):
+            return self._finish(prepared, probability)
 
-        ``picture`` spares making anew what :meth:`picture` gave for the frame.
-        """
-        roi, spec = roi or self.roi_of(frame), self.backend.spec
-        image = roi.crop(frame.image)
-        known = spec.judgement
-        familiar = "" if known is None else known.familiar
-        content = content_of(image, spec, picture)
-        unlike = bool(familiar) and is_out_of_distribution(image, content, familiar)
+    def _finish(self, prepared: Prepared, probability: Probability) -> Segmentation:
+        spec, frame = self.backend.spec, prepared.frame
+        reference = "" if spec.judgement is None else spec.judgement.familiar
+        unlike = bool(reference) and is_out_of_distribution(prepared.image, prepared.content, reference)
         if self.steady is not None:
-            if self._place != (roi, frame.image.shape):
-                self._place = roi, frame.image.shape
+            if self._place != (prepared.roi, frame.image.shape):
+                self._place = prepared.roi, frame.image.shape
                 self.steady.reset()
-            probability = self.steady.update(probability, content, frame.captured_ns, unlike=unlike)
+            probability = self.steady.update(probability, prepared.content, frame.captured_ns, unlike=unlike)
             unlike = self.steady.unlike
         if unlike and self.withhold:
-            return unlike_training(frame.image.shape, probability)
-        found = postprocess(
-            probability,
-            letterbox_for(image, spec),
-            roi,
-            frame_shape=frame.image.shape,
-            spec=spec,
-            spacing_mm=frame.spacing_mm,
-        )
+            return unlike_training(prepared, probability)
+        found = postprocess(prepared, probability, spec)
         if unlike:
             return replace(found, state=State.UNLIKE_TRAINING)
         return found if self.steady is None else replace(found, state=self.steady.filter_state(found.state))
 
     def segment(self, frame: Frame, clock: StageClock | None = None) -> Segmentation:
-        """All three in turn; ``clock`` collects the stages preprocess, infer and postprocess."""
-        clock = StageClock() if clock is None else clock
-        with clock.stage("preprocess"):
-            picture = self.picture(frame)
-            tensor = self.tensor(picture)
-        with clock.stage("infer"):
-            probability = self.infer(tensor)
-        with clock.stage("postprocess"):
-            return self.finish(frame, probability, picture=picture)
+        """Prepare, infer and finish; ``clock`` collects the stages preprocess, infer and postprocess."""
+        prepared = self.prepare(frame, clock=clock)
+        return self.finish(prepared, self.infer(prepared))

@@ -87,9 +87,8 @@ class TemporalFilter:
     ) -> Probability:
         """The map to show for a frame; ``probability`` itself where there is no past. Changes no argument.
 
-        ``probability`` float32 (h, w) at the net's resolution, 0..1; ``content`` uint8, the picture as it
-        enters the net, without the padding around it (:func:`streamseg.segmentation.segmenter.content_of`),
-        at most (h, w);
+        ``probability`` float32 (h, w) at the net's resolution, 0..1; ``content`` uint8, at most
+        (h, w), the image as it enters the net without padding (``Prepared.content``);
         ``captured_ns`` when the frame was taken; ``unlike`` whether it is unlike the training data: then its
         map says nothing to the frames that follow. The result is at most twice ``probability`` in each pixel.
         """

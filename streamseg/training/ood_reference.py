@@ -19,7 +19,7 @@ import numpy.typing as npt
 from streamseg.core.errors import DataError
 from streamseg.core.types import Grey, Image, InputSpec
 from streamseg.segmentation.ood_detector import FEATURES, SMALLEST, features, write_reference
-from streamseg.segmentation.segmenter import content_of
+from streamseg.segmentation.preprocess import unpadded
 
 FALSE_ALARMS = 0.015
 """Share of left-out familiar pictures, their copies included, that lie beyond the limit."""
@@ -51,7 +51,7 @@ def feature_rows(images: Iterable[Image], spec: InputSpec, copies: int, seed: in
     rng = np.random.default_rng(seed)
     rows = []
     for image in images:
-        content = content_of(image, spec)
+        content = unpadded(image, spec)
         if min(content.shape) >= SMALLEST:
             rows.append([features(content), *(features(vary(content, rng)) for _ in range(copies))])
     return np.array(rows).reshape(len(rows), 1 + copies, len(FEATURES))

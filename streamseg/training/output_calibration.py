@@ -21,15 +21,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from streamseg.core.types import Backend, Frame, Grey, InputSpec, OutputCalibration, Roi
+from streamseg.core.types import Backend, Frame, Grey, InputSpec, OutputCalibration
 from streamseg.datasets import Sample
 from streamseg.datasets.phantoms import phantom_samples
 from streamseg.evaluation.calibration_error import GOOD_DICE, judge_confidence
 from streamseg.evaluation.overlap import Confusion
 from streamseg.phantom import PhantomVideo
 from streamseg.segmentation.postprocess import postprocess, presence
-from streamseg.segmentation.preprocess import letterbox_for
-from streamseg.segmentation.segmenter import Segmenter, content_of
+from streamseg.segmentation.preprocess import unpadded
+from streamseg.segmentation.segmenter import Segmenter
 from streamseg.training.ood_reference import feature_rows, fit_ood_reference
 
 PHANTOM_SEED = 60_000_000
@@ -72,21 +72,13 @@ def observe(samples: Iterable[Sample], backend: Backend) -> list[Observation]:
     seen = []
     for index, sample in enumerate(samples):
         frame = Frame(sample.image, index, time.monotonic_ns())
-        probability = segmenter.infer(segmenter.prepare(frame))
-        letterbox = letterbox_for(sample.image, spec)
-        found = postprocess(
-            probability,
-            letterbox,
-            Roi.whole(sample.image),
-            frame_shape=sample.image.shape,
-            spec=spec,
-            spacing_mm=None,
-        )
-        left, top, width, height = letterbox.content
+        prepared = segmenter.prepare(frame)
+        probability = segmenter.infer(prepared)
+        found = postprocess(prepared, probability, spec)
         seen.append(
             Observation(
                 nerve=bool(sample.nerve.any()),
-                presence=presence(probability[top : top + height, left : left + width]),
+                presence=presence(prepared.letterbox.crop(probability)),
                 found=found.area_px > 0,
                 raw=found.confidence,
                 dice=Confusion.count(found.mask, sample.nerve).dice,
@@ -193,7 +185,7 @@ def fit_output_calibration(
 def _kept(samples: Iterable[Sample], spec: InputSpec, kept: list[Grey]) -> Iterator[Sample]:
     """Pass samples on and keep their pictures as they enter the net: drawing a phantom takes its time."""
     for sample in samples:
-        kept.append(content_of(sample.image, spec).copy())
+        kept.append(unpadded(sample.image, spec).copy())
         yield sample
 
 

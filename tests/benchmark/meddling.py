@@ -57,7 +57,7 @@ class Meddling:
         self._hand_on(self.inner.write, result)
 
     def on_result(self, result: Result) -> None:
-        self._hand_on(self.inner.segmented, result)
+        self._hand_on(self.inner.on_result, result)
 
     def _hand_on(self, receive: Callable[[Result], None], result: Result) -> None:
         self.count += 1

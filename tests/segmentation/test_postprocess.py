@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from streamseg.backends.fake import ellipse
 from streamseg.core.geometry import Letterbox
-from streamseg.core.types import InputSpec, OutputCalibration, Roi, Segmentation, State
+from streamseg.core.latency import StageClock
+from streamseg.core.types import Frame, InputSpec, OutputCalibration, Roi, Segmentation, State
 from streamseg.segmentation.postprocess import LOW_CONFIDENCE, expected_dice, postprocess, presence
+from streamseg.segmentation.preprocess import prepare
 
 SPEC = InputSpec(48, 64, mean=0.25, std=0.25, threshold=0.5, min_area=0.002)
 FRAME = (130, 170)
@@ -29,8 +31,8 @@ def segment(
     frame: tuple[int, ...] = FRAME,
     spacing: tuple[float, float] | None = None,
 ) -> Segmentation:
-    letterbox = Letterbox(roi.height, roi.width, spec.height, spec.width)
-    return postprocess(probability, letterbox, roi, frame_shape=frame, spec=spec, spacing_mm=spacing)
+    whole = Frame(np.zeros(frame, np.uint8), 0, 0, spacing_mm=spacing)
+    return postprocess(prepare(whole, roi, spec, StageClock()), probability, spec)
 
 
 def naive_mask(probability: Map, roi: Roi, spec: InputSpec, frame: tuple[int, ...]) -> npt.NDArray[np.bool_]:

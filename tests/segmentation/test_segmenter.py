@@ -12,7 +12,8 @@ from streamseg.core.errors import EngineError, UsageError
 from streamseg.core.latency import StageClock
 from streamseg.core.types import Frame, InputSpec, OutputCalibration, Roi, State, Tensor
 from streamseg.segmentation.ood_detector import FEATURES, features, write_reference
-from streamseg.segmentation.segmenter import Segmenter, content_of
+from streamseg.segmentation.preprocess import unpadded
+from streamseg.segmentation.segmenter import Segmenter
 from streamseg.segmentation.temporal_filter import TemporalFilter
 
 SPEC = InputSpec(32, 48, mean=0.25, std=0.25, threshold=0.5)
@@ -52,10 +53,10 @@ def test_only_the_region_is_looked_at() -> None:
 def test_steps_one_by_one_are_the_whole() -> None:
     frame = frame_of(np.random.default_rng(0).integers(0, 256, (90, 70), np.uint8))
     segmenter = Segmenter(FakeBackend(SPEC), Roi(5, 5, 60, 80))
-    tensor = segmenter.prepare(frame)
-    assert tensor.shape == (1, 1, 32, 48)
-    assert tensor.dtype == np.float32
-    one_by_one = segmenter.finish(frame, segmenter.infer(tensor))
+    prepared = segmenter.prepare(frame)
+    assert prepared.tensor.shape == (1, 1, 32, 48)
+    assert prepared.tensor.dtype == np.float32
+    one_by_one = segmenter.finish(prepared, segmenter.infer(prepared))
     clock = StageClock()
     whole = segmenter.segment(frame, clock)
     assert np.array_equal(one_by_one.mask, whole.mask)
@@ -88,7 +89,7 @@ def test_an_engine_with_an_answer_of_another_size_is_refused() -> None:
 
 def judged(image: np.ndarray) -> InputSpec:
     """A specification to which only pictures like this one are familiar."""
-    centre = features(content_of(image, SPEC))
+    centre = features(unpadded(image, SPEC))
     familiar = write_reference(centre, np.diag(np.full(len(FEATURES), 1.0)))
     return replace(SPEC, judgement=OutputCalibration(1.0, 0.0, 0.5, familiar=familiar))
 

@@ -7,7 +7,7 @@ from streamseg.core.errors import DataError
 from streamseg.core.types import InputSpec
 from streamseg.phantom import render_still
 from streamseg.segmentation.ood_detector import FEATURES, is_out_of_distribution
-from streamseg.segmentation.segmenter import content_of
+from streamseg.segmentation.preprocess import unpadded
 from streamseg.training.ood_examples import out_of_distribution_images
 from streamseg.training.ood_reference import feature_rows, fit_ood_reference, vary
 
@@ -27,9 +27,7 @@ def familiar(pictures):
 def test_what_was_learnt_from_and_its_like_are_familiar(pictures, familiar):
     unseen = [render_still(seed, height=96, width=120).image for seed in range(400, 430)]
     for group, share in ((pictures, 0.03), (unseen, 0.15)):
-        flags = [
-            is_out_of_distribution(picture, content_of(picture, SPEC), familiar.text) for picture in group
-        ]
+        flags = [is_out_of_distribution(picture, unpadded(picture, SPEC), familiar.text) for picture in group]
         assert np.mean(flags) <= share
     assert all(0 <= alarms <= 0.1 for alarms in familiar.alarms)
 
@@ -37,7 +35,7 @@ def test_what_was_learnt_from_and_its_like_are_familiar(pictures, familiar):
 def test_what_is_unlike_is_told_apart(pictures, familiar):
     kinds = out_of_distribution_images(pictures[:6])
     caught = {
-        kind: np.mean([is_out_of_distribution(one, content_of(one, SPEC), familiar.text) for one in group])
+        kind: np.mean([is_out_of_distribution(one, unpadded(one, SPEC), familiar.text) for one in group])
         for kind, group in kinds.items()
     }
     for kind in ("black", "white", "grey", "noise", "ramps", "text", "negative"):
@@ -47,7 +45,7 @@ def test_what_is_unlike_is_told_apart(pictures, familiar):
 
 
 def test_settings_change_a_picture_but_not_its_size(pictures):
-    content = content_of(pictures[0], SPEC)
+    content = unpadded(pictures[0], SPEC)
     rng = np.random.default_rng(0)
     varied = [vary(content, rng) for _ in range(8)]
     assert {(one.shape, one.dtype) for one in varied} == {(content.shape, np.dtype(np.uint8))}

@@ -148,6 +148,6 @@ def _modes(options: PipelineOptions, clip: Clip, many: Backend, single: Backend,
 def engine_rate(engine: Backend, clip: Clip) -> float:
     """Frames per second of the net alone, one after another. Raises StallError where it does not answer."""
     segmenter = Segmenter(engine)
-    tensor = segmenter.prepare(clip.frames[0], clip.roi)
-    call = partial(segmenter.infer, tensor)
+    prepared = segmenter.prepare(clip.frames[0], clip.roi)
+    call = partial(segmenter.infer, prepared)
     return interleave({"engine": call}, rounds=1, per_round=PROBES, warmup=3, stall_s=STALL_S)["engine"].rate

@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch", reason="the GPU's runner needs torch (extra
 from streamseg.backends.cuda.runner import FRAME_SIZES, CudaRunner, _Path, _Place, translated  # noqa: E402
 from streamseg.core.errors import EngineError  # noqa: E402
 from streamseg.core.types import InputSpec  # noqa: E402
-from streamseg.segmentation.preprocess import boxed, to_tensor  # noqa: E402
+from streamseg.segmentation.preprocess import letterboxed, to_tensor  # noqa: E402
 
 SPEC = InputSpec(32, 48, mean=0.3, std=0.2, threshold=0.5)
 RANDOM = np.random.default_rng(0)
@@ -43,7 +43,7 @@ def test_every_entrance_leads_to_the_same_probability() -> None:
     for image in (smooth(70, 90), smooth(70, 90, 3), smooth(20, 21)):
         wanted = net(torch.from_numpy(to_tensor(image, SPEC)))[0, 0].numpy()
         assert np.array_equal(run.infer(to_tensor(image, SPEC)), wanted)
-        assert run.infer_picture(boxed(image, SPEC)) == pytest.approx(wanted, abs=1e-5)
+        assert run.infer_picture(letterboxed(image, SPEC)) == pytest.approx(wanted, abs=1e-5)
         found = run.probability(image)
         assert found == pytest.approx(wanted, abs=0.02)  # a grey level is 1 / 51 of the net's unit here
         assert np.array_equal(run.mask(image), found >= 0.5)
@@ -102,7 +102,7 @@ def test_a_batch_is_its_frames() -> None:
     assert np.array_equal(run.mask(images), [one.mask(image) for image in images])
     tensors = np.concatenate([to_tensor(image, SPEC) for image in images])
     assert run.infer(tensors) == pytest.approx(np.stack([one.infer(t[None]) for t in tensors]), abs=1e-6)
-    pictures = np.stack([boxed(image, SPEC) for image in images])
+    pictures = np.stack([letterboxed(image, SPEC) for image in images])
     assert run.infer_picture(pictures) == pytest.approx(run.infer(tensors), abs=1e-5)
 
 

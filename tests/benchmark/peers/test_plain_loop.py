@@ -36,7 +36,7 @@ def test_it_feeds_the_net_as_ours_does() -> None:
     backend = FakeBackend(SPEC, remember)
     image = np.random.default_rng(3).integers(0, 255, (HEIGHT, WIDTH), np.uint8)
     PlainModel(backend, REGION).mask(image)
-    assert np.abs(fed[0] - Segmenter(backend, REGION).prepare(Frame(image, 0, 0))).max() < 1e-5
+    assert np.abs(fed[0] - Segmenter(backend, REGION).prepare(Frame(image, 0, 0)).tensor).max() < 1e-5
 
 
 def test_every_frame_is_drawn_or_written(tmp_path: Path) -> None:
