@@ -79,8 +79,8 @@ def measure_pipeline(options: PipelineOptions, say: Say) -> list[Row]:
         ExitStack() as opened,
         Bystanders() as others,
     ):
-        clip = open_clip(options.source, Path(folder))
         many, single = (opened.enter_context(closing(options.load(kind))) for kind in (True, False))
+        clip = open_clip(options.source, Path(folder))  # after the engine: to render one takes seconds
         machine = opened.enter_context(Yardstick(options.threads, say, gpu=on_gpu([many, single])))
         modes = _modes(options, clip, many, single, Path(folder))
         turns = Turns(modes, say)

@@ -80,8 +80,8 @@ def measure_streams(options: StreamsOptions, say: Say = lambda _: None) -> list[
     """
     began = time.monotonic()
     with ExitStack() as opened, TemporaryDirectory(prefix="streamseg-", ignore_cleanup_errors=True) as folder:
-        clip = open_clip(options.source, Path(folder))
         engines = _engines(options, opened)
+        clip = open_clip(options.source, Path(folder))  # after the engine: to render one takes seconds
         machine = opened.enter_context(Yardstick(options.threads, say, gpu=on_gpu([*engines.values()])))
         turns = _Turns(options, engines, clip, say)
         with Bystanders() as others:

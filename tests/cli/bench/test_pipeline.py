@@ -56,7 +56,12 @@ def test_rates_may_be_given_again_or_with_commas() -> None:
         (("--json", "no/such/folder/rows.json"), UsageError, "does not exist"),
     ],
 )
-def test_a_wrong_call_is_refused_in_one_line(run, arguments, kind, words: str) -> None:
+def test_a_wrong_call_is_refused_in_one_line_before_any_work(
+    run, arguments, kind, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "streamseg.benchmark.pipeline.clip.PhantomVideo", lambda *_, **__: pytest.fail("a clip was rendered")
+    )
     error = run(*arguments).exception
     assert isinstance(error, kind)
     assert words in str(error)

@@ -105,7 +105,12 @@ def test_numbers_of_streams() -> None:
         (("--json", "no/such/folder/rows.json"), "does not exist"),
     ],
 )
-def test_a_wrong_call_is_refused_in_one_line(run: Run, arguments: tuple[str, ...], words: str) -> None:
+def test_a_wrong_call_is_refused_in_one_line_before_any_work(
+    run: Run, arguments: tuple[str, ...], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "streamseg.benchmark.pipeline.clip.PhantomVideo", lambda *_, **__: pytest.fail("a clip was rendered")
+    )
     error = run(*arguments).exception
     assert isinstance(error, UsageError)
     assert words in str(error)
