@@ -13,7 +13,7 @@ import torch
 from benchmarks.gpu_variants import Absent, Point, Variant, batched, make, phantoms
 from streamseg.benchmark.flops import work_of
 from streamseg.benchmark.limits import GPU_COPY_BYTES, GPU_SIDE, gpu_kernels, gpu_synchronize, limits
-from streamseg.benchmark.measure import calls_for, interleave, seconds_of, speedup
+from streamseg.benchmark.timing import calls_for, interleave, seconds_of, speedup
 
 BYTES = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}
 """Of a number, by precision."""

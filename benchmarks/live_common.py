@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from streamseg.benchmark.pipeline.clip import FrameSource
+from streamseg.benchmark.clip import FrameSource
 from streamseg.benchmark.provenance import ROOT, machine_name
 from streamseg.cli import live_run
 from streamseg.cli.console import limit_opencv_threads

@@ -39,9 +39,9 @@ from typing import Any
 import cv2
 
 from streamseg.backends.loading import RUNNERS
-from streamseg.benchmark.measure import Spread
-from streamseg.benchmark.provenance import ROOT, Bystanders, machine_name, provenance
+from streamseg.benchmark.provenance import ROOT, OtherLoad, machine_name, provenance
 from streamseg.benchmark.results import write_result
+from streamseg.benchmark.timing import Spread
 from streamseg.phantom import render_still
 from streamseg.reporting.formatting import table
 
@@ -94,7 +94,7 @@ class Case:
 def main(arguments: list[str] | None = None) -> None:
     """Command line."""
     options = parse(arguments)
-    with tempfile.TemporaryDirectory() as scratch, Bystanders() as bystanders:
+    with tempfile.TemporaryDirectory() as scratch, OtherLoad() as others:
         bench = Bench([Case(name) for name in (SHIPPED, COMMAND, EAGER, *options.engines)], Path(scratch))
         for number in range(options.cold):
             bench.round("cold", number)
@@ -102,7 +102,7 @@ def main(arguments: list[str] | None = None) -> None:
         for number in range(options.rounds):
             bench.round("warm", number)
             publish(bench, None, options.out)
-    print("\n".join(publish(bench, bystanders.share, options.out)))
+    print("\n".join(publish(bench, others.share, options.out)))
 
 
 def publish(bench: Bench, others: float | None, out: Path) -> list[str]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import platform
 import re
+import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import streamseg
-from streamseg.benchmark.power import power_state
 from streamseg.core.hardware import this_machine, versions_of
 from streamseg.core.types import Backend
 
@@ -96,7 +96,7 @@ def last_level_cache(folder: Path = CACHES) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Ticks:
+class CpuTimes:
     """Processor time so far, seconds over all cores."""
 
     elapsed: float
@@ -120,19 +120,198 @@ class Ticks:
         return cls(busy + idle + wait, busy, sum(os.times()[:4]))
 
 
-class Bystanders:
+class OtherLoad:
     """How much of the machine others took while a block ran: a measurement on a busy machine must say so."""
 
     share: float | None = None
     """Of all cores' time, 0..1, what others spent, a host's stealing included; None where unknown."""
 
     def __enter__(self) -> Self:
-        self._before = Ticks.now()
+        self._before = CpuTimes.now()
         return self
 
     def __exit__(self, *exc: object) -> None:
-        after = Ticks.now()
+        after = CpuTimes.now()
         if self._before is not None and after is not None and after.elapsed > self._before.elapsed:
             others = (after.busy - self._before.busy) - (after.own - self._before.own)
             share = others / (after.elapsed - self._before.elapsed)
             self.share = round(min(1.0, max(0.0, share)), 3)
+
+
+SYS = Path("/sys")
+PROC = Path("/proc")
+TOOL_S = 5.0
+"""How long a tool may take to answer."""
+GPU_FIELDS = {
+    "persistence_mode": "persistence_mode",
+    "pstate": "performance_state",
+    "power.limit": "power_limit_w",
+    "power.draw": "power_w",
+    "clocks.sm": "clock_mhz",
+    "clocks.max.sm": "most_clock_mhz",
+    "clocks.mem": "memory_clock_mhz",
+    "temperature.gpu": "celsius",
+}
+"""What nvidia-smi calls it, and what we do."""
+SLOWED_BY = {
+    0x2: "application clocks",
+    0x4: "power cap",
+    0x8: "hardware slowdown",
+    0x10: "sync boost",
+    0x20: "heat (software)",
+    0x40: "heat (hardware)",
+    0x80: "power brake",
+    0x100: "display clocks",
+}
+"""Bits of NVML's reasons for lower clocks; 0x1 is that the GPU is idle."""
+
+
+def power_state(sys: Path = SYS, proc: Path = PROC) -> dict[str, Any]:
+    """What decides clocks just now; None for what the system does not say, as most virtual machines.
+
+    - ``governor``: of cpufreq, several with a comma; ``boost``: may cores go beyond their rated clock
+    - ``clock_mhz``: of the first core ``now``, ``min`` and ``max``, and over all cores ``least`` and ``most``
+    - ``hypervisor``: its name, ``unknown`` for one that does not tell, ``none`` on bare metal
+    - ``memory_bytes``; ``supply``: ``mains`` or ``battery``
+    - ``gpu``: the first NVIDIA GPU's state and ``slowed_by``, the reasons why its clocks are below the most
+    """
+    return {
+        **_clocks(sys, proc),
+        "hypervisor": _hypervisor(sys, proc),
+        "memory_bytes": _memory(proc),
+        "supply": _supply(sys),
+        "gpu": _gpu(),
+    }
+
+
+def _clocks(sys: Path, proc: Path) -> dict[str, Any]:
+    """The governor, boost and clocks, from cpufreq or /proc/cpuinfo."""
+    policies = sorted(sys.glob("devices/system/cpu/cpu[0-9]*/cpufreq"), key=lambda path: path.parent.name)
+    first = sys / "devices/system/cpu/cpu0/cpufreq"
+    governors = {found for path in policies if (found := _text(path / "scaling_governor"))}
+    now = [mhz for path in policies if (mhz := _mhz(path / "scaling_cur_freq")) is not None]
+    own = _mhz(first / "scaling_cur_freq")
+    if not now:
+        now = _cpuinfo_mhz(proc)
+        own = now[0] if now else None
+    clock = {
+        "now": own,
+        "min": _mhz(first / "scaling_min_freq"),
+        "max": _mhz(first / "scaling_max_freq"),
+        "least": min(now, default=None),
+        "most": max(now, default=None),
+    }
+    return {"governor": ", ".join(sorted(governors)) or None, "boost": _boost(sys), "clock_mhz": clock}
+
+
+def _boost(sys: Path) -> bool | None:
+    allowed = _text(sys / "devices/system/cpu/cpufreq/boost")
+    if allowed is not None:
+        return allowed == "1"
+    forbidden = _text(sys / "devices/system/cpu/intel_pstate/no_turbo")
+    return None if forbidden is None else forbidden == "0"
+
+
+def _cpuinfo_mhz(proc: Path) -> list[float]:
+    lines = (line.partition(":") for line in (_text(proc / "cpuinfo") or "").splitlines())
+    return [
+        round(number) for key, _, value in lines if key.strip() == "cpu MHz" and (number := _number(value))
+    ]
+
+
+def _hypervisor(sys: Path, proc: Path) -> str | None:
+    """``none`` is said only where something would have told: x86's flag, or the tool."""
+    flagged = [line for line in (_text(proc / "cpuinfo") or "").splitlines() if line.startswith("flags")]
+    virtual = any("hypervisor" in line.split() for line in flagged)
+    named = _text(sys / "hypervisor/type") or _answer("systemd-detect-virt", "--vm")
+    if named and named != "none":
+        return named
+    return "unknown" if virtual else "none" if flagged or named else None
+
+
+def _memory(proc: Path) -> int | None:
+    for line in (_text(proc / "meminfo") or "").splitlines():
+        name, _, value = line.partition(":")
+        if name == "MemTotal":
+            return int(value.split()[0]) * 1024
+    return None
+
+
+def _supply(sys: Path) -> str | None:
+    """``mains`` where one is on line, else ``battery`` where the machine's own discharges."""
+    supplies = sorted((sys / "class/power_supply").glob("*"))
+    # A mouse or a pen has a battery too, whose scope is the device.
+    own = [path for path in supplies if _text(path / "scope") != "Device"]
+    if any(_text(path / "type") != "Battery" and _text(path / "online") == "1" for path in own):
+        return "mains"
+    states = [_text(path / "status") for path in own if _text(path / "type") == "Battery"]
+    return "battery" if "Discharging" in states else "mains" if states else None
+
+
+def _gpu() -> dict[str, Any] | None:
+    """The first NVIDIA GPU's state. Fields that it does not have are None."""
+    answer = _query(GPU_FIELDS)
+    if answer is None:
+        return None
+    state = {ours: _number(value, value) for ours, value in zip(GPU_FIELDS.values(), answer, strict=True)}
+    # The newer name first: some drivers know only one of them, and one unknown name spoils a query.
+    reasons = _query(["clocks_event_reasons.active"]) or _query(["clocks_throttle_reasons.active"])
+    return {**state, "slowed_by": None if reasons is None else slowed_by(reasons[0])}
+
+
+def slowed_by(bits: str) -> list[str] | None:
+    """Words for NVML's reasons, ``0x0000000000000044``; None for what is no number."""
+    try:
+        value = int(bits, 16)
+    except ValueError:
+        return None
+    return [words for bit, words in SLOWED_BY.items() if value & bit]
+
+
+def _query(fields: Iterable[str]) -> list[str] | None:
+    """nvidia-smi's answer for the first GPU, a value for each field; None where it has none."""
+    names = list(fields)
+    answer = _answer("nvidia-smi", f"--query-gpu={','.join(names)}", "--format=csv,noheader,nounits")
+    lines = (answer or "").splitlines()
+    values = [value.strip() for value in lines[0].split(",")] if lines else []
+    return values if len(values) == len(names) else None
+
+
+def _answer(tool: str, *arguments: str) -> str | None:
+    """What a tool prints; None where there is no such tool or it does not answer in time.
+
+    systemd-detect-virt ends with 1 where it says ``none``, nvidia-smi prints errors to stdout: an exit code
+    is an error where the answer is not one word.
+    """
+    path = shutil.which(tool)
+    if path is None:
+        return None
+    try:
+        done = subprocess.run([path, *arguments], capture_output=True, text=True, check=False, timeout=TOOL_S)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    answer = done.stdout.strip()
+    return answer if done.returncode == 0 or answer == "none" else None
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return None
+
+
+def _mhz(path: Path) -> float | None:
+    """Of a file in kHz."""
+    khz = _number(_text(path) or "")
+    return None if khz is None else round(khz / 1e3)
+
+
+def _number(text: str, other: Any = None) -> Any:
+    """As a float; ``other`` for words, None for nvidia-smi's ``[N/A]``."""
+    if text.strip().startswith("["):
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        return other

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from streamseg.backends import FakeBackend
-from streamseg.benchmark.nets.regime import Regime
-from streamseg.benchmark.subject import Point, Subject
+from streamseg.benchmark.nets.schedule import Schedule
+from streamseg.benchmark.nets.variants import InputShape, Variant
 from streamseg.core.types import InputSpec, Tensor
 
 SPEC = InputSpec(32, 48, mean=0.25, std=0.25, threshold=0.5, min_area=0.001)
-SHORT = Regime(
+SHORT = Schedule(
     rounds=2, least_rounds=1, budget_s=60.0, block_s=0.06, end_s=0.05, paced_s=0.2, pictures=2,
     untrained_pictures=1, calibration=2, untrained_calibration=2, stall_s=60.0, starts=False, paces=(),
 )  # fmt: skip
@@ -54,11 +54,11 @@ class Fake(FakeBackend):
 
 def subject(
     fake: FakeBackend, backend: str = "openvino", precision: str = "fp32", *, folded: bool = True
-) -> Subject:
+) -> Variant:
     found = fake.precision_found() if isinstance(fake, Fake) else {}
-    point = Point("improved_unet", SPEC.height, SPEC.width, getattr(fake, "batch", 1))
-    return Subject(point, backend, precision, fake, found, folded, True, "built", 1000, build_s=1.5)
+    point = InputShape("improved_unet", SPEC.height, SPEC.width, getattr(fake, "batch", 1))
+    return Variant(point, backend, precision, fake, found, folded, True, "built", 1000, build_s=1.5)
 
 
-def eager(fake: FakeBackend | None = None) -> Subject:
+def eager(fake: FakeBackend | None = None) -> Variant:
     return subject(fake or Fake(delay_ms=20, name="eager"), "eager", folded=False)

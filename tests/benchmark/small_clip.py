@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from streamseg.benchmark.pipeline.clip import Clip
+from streamseg.benchmark.clip import Clip
 from streamseg.capture import open_source
 from streamseg.core.types import Roi
 from streamseg.sinks.encoder import Encoder

@@ -14,5 +14,5 @@ def small_kernels() -> Iterator[None]:
     """One kernel in place of the real ones, which take seconds."""
     kernel = Kernel("small product", "fp32", 1e6, lambda: sum(range(1000)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("streamseg.benchmark.yardstick.kernels_of", lambda threads, gpu: [kernel])
+        patch.setattr("streamseg.benchmark.limits.kernels_of", lambda threads, gpu: [kernel])
         yield

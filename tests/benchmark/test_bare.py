@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from streamseg.benchmark.bare import read_results
+from streamseg.benchmark.nets.variants import InputShape, variant_key
 from streamseg.benchmark.rows import COMMON
-from streamseg.benchmark.subject import Point, subject_key
 from streamseg.core.errors import DataError
 
 ROW = {"net": "unet", "backend": "openvino", "precision": "int8", "height": 192, "width": 224, "batch": 1}
@@ -32,7 +32,7 @@ def test_a_row_of_figures_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("folded", [True, False])
 def test_its_key_is_the_benchmarks_own(tmp_path: Path, folded: bool) -> None:
     (found,) = read(tmp_path, [{**ROW, "folded": folded}])
-    assert found["key"] == subject_key(Point("unet", 192, 224), "openvino", "int8", folded=folded)
+    assert found["key"] == variant_key(InputShape("unet", 192, 224), "openvino", "int8", folded=folded)
 
 
 def test_what_is_there_stays(tmp_path: Path) -> None:

@@ -21,26 +21,32 @@ import numpy as np
 
 from streamseg.backends.loading import WEIGHTS
 from streamseg.backends.openvino.signal_stack import kept_signal_stack
+from streamseg.benchmark.clip import open_clip
 from streamseg.benchmark.flops import Work, work_of
 from streamseg.benchmark.limits import Kernel, gpu_kernels, gpu_synchronize, limits, processor_kernels
-from streamseg.benchmark.measure import Timing, add_rounds
 from streamseg.benchmark.nets.accuracy import Pictures, pictures
-from streamseg.benchmark.nets.plan import ON_GPU, Way, check_nets, plan
-from streamseg.benchmark.nets.point import PointRun, Setting, reason
-from streamseg.benchmark.nets.regime import FULL, QUICK, Regime
+from streamseg.benchmark.nets.measure import MeasurementContext, NetMeasurement, reason
 from streamseg.benchmark.nets.rows import Context, is_gpu_kernel, make_rows, run_limits
-from streamseg.benchmark.nets.subjects import Workshop
-from streamseg.benchmark.pipeline.clip import open_clip
-from streamseg.benchmark.provenance import Bystanders
-from streamseg.benchmark.rows import STOPPED, Row, finish_run, start_run
-from streamseg.benchmark.subject import Point, Subject
+from streamseg.benchmark.nets.schedule import FULL, QUICK, Schedule
+from streamseg.benchmark.nets.variants import (
+    ON_GPU,
+    InputShape,
+    Variant,
+    VariantBuilder,
+    VariantSpec,
+    check_nets,
+    plan,
+)
+from streamseg.benchmark.provenance import OtherLoad
+from streamseg.benchmark.rows import Row, finish_run, start_run
+from streamseg.benchmark.timing import STOPPED, Timing, add_rounds
 from streamseg.core.errors import EngineError, MissingExtra, UsageError
 from streamseg.core.hardware import this_machine
+from streamseg.core.types import Say
 from streamseg.engines.checkpoint import read_checkpoint
 from streamseg.export.source import DEFAULT_SIZE, MULTIPLES, is_shipped
 
-Say = Callable[[str], None]
-Make = Callable[[Point], tuple[list[Subject], dict[str, str]]]
+Make = Callable[[InputShape], tuple[list[Variant], dict[str, str]]]
 """Subjects of a point, and why what was asked for is absent, by key."""
 
 SHARES = {"improved_unet": 16, "unet": 9, "segnet": 22}
@@ -69,12 +75,12 @@ class NetsOptions:
     """Only the last share of them, 0..1."""
     rounds: int | None = None
     quick: bool = False
-    regime: Regime | None = None
+    regime: Schedule | None = None
     """None is that of ``quick``, or the full one."""
     arguments: tuple[str, ...] = ("bench", "nets")
     """The command line, for the record."""
 
-    def points(self) -> list[Point]:
+    def points(self) -> list[InputShape]:
         """All points in order. Raises UsageError for a net or size that there is not."""
         found = []
         for net in check_nets(self.nets):
@@ -91,7 +97,7 @@ class NetsOptions:
                         f"nets are measured on inputs of sides up to {MOST_SIDE}, received {height}x{width}; "
                         "give a smaller size"
                     )
-                found += [Point(net, height, width, batch) for batch in self.batches]
+                found += [InputShape(net, height, width, batch) for batch in self.batches]
         return list(dict.fromkeys(found))
 
 
@@ -119,7 +125,7 @@ def measure_nets(
     ways, absent = plan(options.backends, options.precisions, gpu=gpu, quick=options.quick)
     samples = pictures(regime.pictures, options.data, options.last)
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="streamseg-bench-") as folder, Bystanders() as bystanders:
+    with tempfile.TemporaryDirectory(prefix="streamseg-bench-") as folder, OtherLoad() as others:
         scratch = Path(folder)
         kernels = _kernels(options.threads, ways) if kernels is None else kernels
         setting = _setting(options, regime, kernels, samples, scratch)
@@ -131,7 +137,7 @@ def measure_nets(
             regime=regime.to_json(),
         )
         run["stopped"] = False
-        shop = Workshop(
+        shop = VariantBuilder(
             scratch,
             options.threads,
             calibration=regime.calibration,
@@ -144,7 +150,7 @@ def measure_nets(
     finish_run(
         run,
         seconds=time.monotonic() - began,
-        others_share=bystanders.share,
+        others_share=others.share,
         limits=run_limits(kernels, bench.kernels),
         absent=absent | bench.absent,
     )
@@ -160,7 +166,7 @@ def measure_nets(
 class _Bench:
     """A run over points, and what has come of it so far."""
 
-    setting: Setting
+    setting: MeasurementContext
     make: Make
     run: dict[str, Any]
     say: Say
@@ -170,7 +176,7 @@ class _Bench:
     absent: dict[str, str] = field(default_factory=dict)
     kernels: dict[str, Timing] = field(default_factory=dict)
 
-    def measure(self, points: Sequence[Point]) -> None:
+    def measure(self, points: Sequence[InputShape]) -> None:
         for number, point in enumerate(points):
             self.say(f"{point} ({number + 1} of {len(points)})")
             try:
@@ -180,7 +186,7 @@ class _Bench:
                 self.absent.update((str(left), STOPPED) for left in points[number:])
                 return
 
-    def measure_point(self, point: Point, until: float) -> list[Row]:
+    def measure_point(self, point: InputShape, until: float) -> list[Row]:
         """One point, which is to be done by ``until`` (monotonic seconds) where that can be."""
         try:
             with kept_signal_stack():  # compilers call OpenVINO past our back end
@@ -189,7 +195,7 @@ class _Bench:
             self.absent[str(point)] = reason(error)
             return []
         self.absent |= absent
-        done = PointRun(subjects, replace(self.setting, kernels=self._telling_kernels()), until)
+        done = NetMeasurement(subjects, replace(self.setting, kernels=self._telling_kernels()), until)
         try:
             done.run()
         finally:
@@ -207,7 +213,7 @@ class _Bench:
             self.say(f"{row['key']}: {row['engine_fps']:.1f} frames/s")
         return rows
 
-    def _end_of(self, left: Sequence[Point]) -> float:
+    def _end_of(self, left: Sequence[InputShape]) -> float:
         """When the first of the points that are left is to be done, building included."""
         total_s = self.setting.regime.total_s
         if total_s is None:
@@ -226,24 +232,24 @@ class _Bench:
 
 
 def _setting(
-    options: NetsOptions, regime: Regime, kernels: Sequence[Kernel], samples: Pictures, scratch: Path
-) -> Setting:
+    options: NetsOptions, regime: Schedule, kernels: Sequence[Kernel], samples: Pictures, scratch: Path
+) -> MeasurementContext:
     """Open the clip, and put a frame of it where processes of their own find it."""
     clip = open_clip(options.source, scratch, frames=regime.clip_frames)
     path = scratch / "frame.npy"
     image = clip.frames[0].image
     np.save(path, image if clip.roi is None else clip.roi.crop(image))
-    return Setting(regime, clip, kernels, samples, path, options.threads, _waiting(kernels))
+    return MeasurementContext(regime, clip, kernels, samples, path, options.threads, _waiting(kernels))
 
 
-def _work(point: Point) -> Work | None:
+def _work(point: InputShape) -> Work | None:
     try:
         return work_of(point.net, point.height, point.width, batch=point.batch)
     except MissingExtra:
         return None
 
 
-def _kernels(threads: int, ways: Sequence[Way]) -> list[Kernel]:
+def _kernels(threads: int, ways: Sequence[VariantSpec]) -> list[Kernel]:
     """What shows the limits of the devices that are measured."""
     with kept_signal_stack():
         found = processor_kernels(threads)

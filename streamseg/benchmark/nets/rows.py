@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from streamseg.benchmark.flops import Work
+from streamseg.benchmark.frame_trace import ages_of, stages_of
 from streamseg.benchmark.limits import Kernel, Limit, limits
-from streamseg.benchmark.measure import Spread, Timing, speedup
-from streamseg.benchmark.nets.point import Measured
-from streamseg.benchmark.nets.running import is_reference, on_gpu
-from streamseg.benchmark.pipeline.life import ages_of, stages_of
+from streamseg.benchmark.nets.measure import MeasuredVariant, is_reference, on_gpu
 from streamseg.benchmark.pipeline.run import EndToEnd, Paced
 from streamseg.benchmark.rows import Row
+from streamseg.benchmark.timing import Spread, Timing, speedup
 from streamseg.core.latency import Percentiles
 
 STALL = 20
@@ -38,7 +37,7 @@ class Context:
     pictures: str
 
 
-def make_rows(measured: Mapping[str, Measured], context: Context) -> list[Row]:
+def make_rows(measured: Mapping[str, MeasuredVariant], context: Context) -> list[Row]:
     """A row of each subject of one point."""
     done = {key: one for key, one in measured.items() if one.timing is not None}
     exact = {
@@ -51,7 +50,11 @@ def make_rows(measured: Mapping[str, Measured], context: Context) -> list[Row]:
 
 
 def _row(
-    key: str, one: Measured, reference: Measured | None, exact: Mapping[str, str], context: Context
+    key: str,
+    one: MeasuredVariant,
+    reference: MeasuredVariant | None,
+    exact: Mapping[str, str],
+    context: Context,
 ) -> Row:
     timing, subject = one.timing, one.subject
     assert timing is not None
@@ -141,7 +144,7 @@ def paced_figures(run: Paced) -> dict[str, Any]:
     }
 
 
-def _limit_figures(one: Measured, timing: Timing, context: Context) -> dict[str, Any]:
+def _limit_figures(one: MeasuredVariant, timing: Timing, context: Context) -> dict[str, Any]:
     """The subject's arithmetic, and its share of the machine's limit in the same rounds."""
     work = context.work
     figures: dict[str, Any] = dict.fromkeys(
@@ -165,7 +168,7 @@ def _limit_figures(one: Measured, timing: Timing, context: Context) -> dict[str,
     return {**figures, "limit_share": round(spread.median, 4), "limit_share_spread": spread.to_json()}
 
 
-def limit_of(one: Measured, context: Context) -> Limit | None:
+def limit_of(one: MeasuredVariant, context: Context) -> Limit | None:
     """The limit of the precision that was asked for, on the subject's device. A GPU's INT8 is set against
     FP16, since torch multiplies no 8-bit matrices there."""
     gpu = on_gpu(one.subject)
@@ -189,7 +192,7 @@ def run_limits(kernels: Sequence[Kernel], timings: Mapping[str, Timing]) -> dict
     return found
 
 
-def notes_of(one: Measured, row: Row, exact: Mapping[str, str]) -> list[str]:
+def notes_of(one: MeasuredVariant, row: Row, exact: Mapping[str, str]) -> list[str]:
     """What is wrong with a row, or may mislead. ``exact``: FP32's answers by their digest."""
     asked, found, latency = row["precision"], row["precision_found"], row["latency_ms"]
     notes = list(dict.fromkeys([*one.notes, *(note for end in one.ends for note in end.notes)]))

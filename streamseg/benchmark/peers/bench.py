@@ -18,18 +18,18 @@ from tempfile import TemporaryDirectory
 
 from streamseg.backends.loading import DEFAULT, load_backend
 from streamseg.backends.openvino.backend import OpenVINOBackend
-from streamseg.benchmark.peers.material import Material
+from streamseg.benchmark.clip import Clip, open_clip
+from streamseg.benchmark.limits import MachineLimits
 from streamseg.benchmark.peers.nets import nets
 from streamseg.benchmark.peers.peer import Maker, prepare
 from streamseg.benchmark.peers.pipelines import Task, frames_in, pipelines
-from streamseg.benchmark.peers.rows import Effort, time_peers
-from streamseg.benchmark.peers.runtimes import runtimes
-from streamseg.benchmark.pipeline.clip import Clip, open_clip
-from streamseg.benchmark.provenance import Bystanders
-from streamseg.benchmark.rows import PACKAGES, STOPPED, Row, finish_run, start_run
-from streamseg.benchmark.yardstick import Yardstick
+from streamseg.benchmark.peers.rows import PeersSchedule, time_peers
+from streamseg.benchmark.peers.runtimes import RuntimeContext, runtimes
+from streamseg.benchmark.provenance import OtherLoad
+from streamseg.benchmark.rows import PACKAGES, Row, finish_run, start_run
+from streamseg.benchmark.timing import STOPPED
 from streamseg.core.errors import EngineError, UsageError
-from streamseg.core.types import Backend, Roi, Tensor
+from streamseg.core.types import Backend, Roi, Say, Tensor
 from streamseg.engines.checkpoint import Checkpoint
 from streamseg.export.recipe import gather, phantom_recipe
 from streamseg.export.source import resolve
@@ -42,10 +42,8 @@ MOST_SIDE = 1024
 FRAMES = 6
 """Different frames that single calls get, in turn."""
 
-Say = Callable[[str], None]
 
-
-FULL, QUICK = Effort(5, 0.5, 3, 96, 32), Effort(3, 0.2, 2, 32, 8)
+FULL, QUICK = PeersSchedule(5, 0.5, 3, 96, 32), PeersSchedule(3, 0.2, 2, 32, 8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +73,7 @@ class PeersOptions:
             )
 
     @property
-    def effort(self) -> Effort:
+    def effort(self) -> PeersSchedule:
         plan = QUICK if self.quick else FULL
         return replace(plan, rounds=self.rounds or plan.rounds, run_rounds=self.rounds or plan.run_rounds)
 
@@ -90,8 +88,8 @@ def measure_peers(options: PeersOptions, say: Say = lambda _: None) -> list[Row]
     checkpoint, began = resolve(NET, options.size), time.monotonic()
     with (
         TemporaryDirectory(prefix="streamseg-", ignore_cleanup_errors=True) as folder,
-        Yardstick(options.threads, say) as machine,
-        Bystanders() as others,
+        MachineLimits(options.threads, say) as machine,
+        OtherLoad() as others,
     ):
         clip = open_clip(options.source, Path(folder))
         run = start_run(
@@ -138,7 +136,9 @@ class _Found:
         self.absent.update(dict.fromkeys(self.left, STOPPED))
 
 
-def _measure(found: _Found, makers: Callable[[str], dict[str, Maker]], effort: Effort, say: Say) -> None:
+def _measure(
+    found: _Found, makers: Callable[[str], dict[str, Maker]], effort: PeersSchedule, say: Say
+) -> None:
     """Time one kind of peers after another. Ctrl-C passes through; what was finished is kept."""
     while found.left:
         kind = found.left[0]
@@ -157,7 +157,7 @@ def _makers(
     if kind == "net":
         return nets(checkpoint, tensors, options.threads)
     return runtimes(
-        Material(
+        RuntimeContext(
             checkpoint, tensors, options.threads, folder, _calibration(checkpoint, options.effort.calibration)
         ),
         quick=options.quick,

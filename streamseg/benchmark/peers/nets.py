@@ -15,8 +15,8 @@ import numpy as np
 
 from streamseg.backends.openvino.signal_stack import kept_signal_stack
 from streamseg.benchmark.flops import work_of_module
-from streamseg.benchmark.peers.material import Infer, Probability, agreement
 from streamseg.benchmark.peers.peer import Maker, Peer, need, version
+from streamseg.benchmark.peers.runtimes import Infer, Probability, agreement
 from streamseg.core.types import Tensor
 from streamseg.engines.checkpoint import Checkpoint
 

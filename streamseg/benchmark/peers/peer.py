@@ -11,9 +11,8 @@ from importlib import import_module
 from sys import stderr
 from typing import Any
 
-from streamseg.benchmark.rows import why_absent
-from streamseg.benchmark.watch import Watch
-from streamseg.core.errors import MissingExtra
+from streamseg.benchmark.timing import CallTimeout
+from streamseg.core.errors import MissingExtra, one_line
 from streamseg.core.hardware import versions_of
 
 MAKE_S = 300.0
@@ -63,7 +62,7 @@ def prepare(
     What libraries print goes to stderr, and their warnings nowhere: results go to stdout.
     """
     made: list[Peer] = []
-    with Watch(limit_s) as watch:
+    with CallTimeout(limit_s) as watch:
         for name, make in makers.items():
             say(f"preparing {name}")
             try:
@@ -77,7 +76,7 @@ def leave_out(
     kind: str, name: str, error: Exception, absent: dict[str, str], say: Callable[[str], None]
 ) -> None:
     """Note why a peer is missing, in one line."""
-    absent[f"{kind} {name}"] = words = why_absent(error, 300)
+    absent[f"{kind} {name}"] = words = one_line(error, 300)
     say(f"{name} is left out: {words}")
 
 

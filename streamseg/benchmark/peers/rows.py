@@ -9,12 +9,12 @@ from functools import partial
 from statistics import median
 from typing import Any
 
-from streamseg.benchmark.measure import Spread, Timing, calls_for, interleave, seconds_of
 from streamseg.benchmark.peers.peer import Peer, leave_out
 from streamseg.benchmark.rows import Row
-from streamseg.benchmark.watch import Watch
+from streamseg.benchmark.timing import CallTimeout, Spread, Timing, calls_for, interleave, seconds_of
 from streamseg.core.errors import EngineError
 from streamseg.core.files import finite
+from streamseg.core.types import Say
 
 FACTS = ("gflop", "parameters", "normalisations", "difference", "mask_dice", "ready_s")
 """What a peer may know about itself. ``difference`` is the largest of any pixel's probability from the
@@ -28,11 +28,9 @@ LEAST_CALLS = 3
 STALL_S = 120.0
 """A block of calls that takes longer is given up."""
 
-Say = Callable[[str], None]
-
 
 @dataclass(frozen=True, slots=True)
-class Effort:
+class PeersSchedule:
     """How much is measured."""
 
     rounds: int
@@ -61,7 +59,7 @@ class Effort:
 def time_peers(
     kind: str,
     peers: Sequence[Peer],
-    effort: Effort,
+    effort: PeersSchedule,
     absent: dict[str, str],
     say: Say,
     *,
@@ -128,7 +126,7 @@ def _calls(
 ) -> dict[str, int]:
     """Calls of each peer in a block: as many as take so long, and no fewer than a few."""
     found = {}
-    with Watch(stall_s) as watch:
+    with CallTimeout(stall_s) as watch:
         for name, call in counted.items():
             try:
                 seconds = watch.run(partial(seconds_of, call))

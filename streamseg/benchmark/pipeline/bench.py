@@ -15,21 +15,20 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from streamseg.benchmark.measure import interleave
-from streamseg.benchmark.pipeline.clip import Clip, open_clip
+from streamseg.benchmark.clip import Clip, open_clip
+from streamseg.benchmark.limits import MachineLimits, on_gpu
 from streamseg.benchmark.pipeline.rows import mode_row
 from streamseg.benchmark.pipeline.run import STALL_S, EndToEnd, Paced, end_to_end, paced
 from streamseg.benchmark.pipeline.turns import WARM_S, Mode, Turns
-from streamseg.benchmark.provenance import Bystanders
+from streamseg.benchmark.provenance import OtherLoad
 from streamseg.benchmark.rows import Row, finish_run, start_run
-from streamseg.benchmark.yardstick import Yardstick, on_gpu
+from streamseg.benchmark.timing import interleave
 from streamseg.core.errors import StreamsegError, UsageError
-from streamseg.core.types import Backend
+from streamseg.core.types import Backend, Say
 from streamseg.segmentation.segmenter import Segmenter
 from streamseg.segmentation.temporal_filter import TemporalFilter
 from streamseg.sinks import JsonRecords
 
-Say = Callable[[str], None]
 OVERLOAD = 2
 """The overloaded pace is this many times the engine's own rate."""
 OVERLOAD_KEY = "live, overloaded"
@@ -77,11 +76,11 @@ def measure_pipeline(options: PipelineOptions, say: Say) -> list[Row]:
     with (
         TemporaryDirectory(prefix="streamseg-", ignore_cleanup_errors=True) as folder,
         ExitStack() as opened,
-        Bystanders() as others,
+        OtherLoad() as others,
     ):
         many, single = (opened.enter_context(closing(options.load(kind))) for kind in (True, False))
         clip = open_clip(options.source, Path(folder))  # after the engine: to render one takes seconds
-        machine = opened.enter_context(Yardstick(options.threads, say, gpu=on_gpu([many, single])))
+        machine = opened.enter_context(MachineLimits(options.threads, say, gpu=on_gpu([many, single])))
         modes = _modes(options, clip, many, single, Path(folder))
         turns = Turns(modes, say)
         stopped = machine.around(

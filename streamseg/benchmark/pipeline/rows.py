@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from streamseg.benchmark.pipeline.life import Life, ages_of, over_time, stages_of, waterfall
+from streamseg.benchmark.frame_trace import FrameTrace, ages_of, over_time, stages_of, waterfall
 from streamseg.benchmark.pipeline.run import Paced
 from streamseg.benchmark.pipeline.turns import Mode, Outcome
 from streamseg.benchmark.rows import Row
@@ -76,7 +76,7 @@ def _states(outcomes: Sequence[Outcome]) -> dict[str, float]:
     return total
 
 
-def _points(rounds: Sequence[Sequence[Life]]) -> list[tuple[float, float]]:
+def _points(rounds: Sequence[Sequence[FrameTrace]]) -> list[tuple[float, float]]:
     """Seconds of measuring so far, and age in milliseconds, of every frame: one round behind the other."""
     points: list[tuple[float, float]] = []
     for lives in rounds:

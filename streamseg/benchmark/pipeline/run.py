@@ -14,10 +14,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from streamseg.benchmark.pipeline.clip import Clip, FrameSource
-from streamseg.benchmark.pipeline.counting import CountedSource, Ledger, LoopedClip
-from streamseg.benchmark.pipeline.ends import Desk, DrawnOverlay, frozen_notes
-from streamseg.benchmark.pipeline.life import Life, ages_of, stages_of
+from streamseg.benchmark.clip import Clip, FrameSource
+from streamseg.benchmark.frame_trace import (
+    CountedSource,
+    FrameLedger,
+    FrameTrace,
+    LoopedClip,
+    ProbeDisplay,
+    ProbeSink,
+    ages_of,
+    frozen_notes,
+    stages_of,
+)
 from streamseg.capture.paced import PacedSource
 from streamseg.core.errors import UsageError
 from streamseg.core.latency import Percentiles
@@ -56,7 +64,7 @@ class EndToEnd:
     """Every frame's, in the order in which they came out."""
     states: Mapping[State, int]
     """Frames by state."""
-    lives: tuple[Life, ...]
+    lives: tuple[FrameTrace, ...]
     notes: tuple[str, ...]
     """What is wrong with it; empty where nothing is."""
 
@@ -91,7 +99,7 @@ class Paced:
     """Per segmented frame: seconds since the start when it came to its end, and its age in milliseconds."""
     states: Mapping[State, float]
     """Seconds for which each state was displayed."""
-    lives: tuple[Life, ...]
+    lives: tuple[FrameTrace, ...]
     notes: tuple[str, ...]
     """What is wrong with it; empty where nothing is."""
 
@@ -117,7 +125,7 @@ def end_to_end(
         raise UsageError(f"a pipeline cannot be measured on {frames} frames; give 1 or more")
     placed = copy.copy(segmenter)
     placed.roi = clip.roi
-    overlay = DrawnOverlay()
+    overlay = ProbeSink()
     stop = threading.Event()
     with CountedSource(LoopedClip(clip.uri, frames)) as source, _watched(overlay.ledger, stop, stall_s):
         started = time.monotonic_ns()
@@ -156,7 +164,7 @@ def paced(clip: Clip, segmenter: Segmenter, fps: float, seconds: float, *, budge
         raise UsageError(f"no frame comes at {fps:g} per second for {seconds:g} s; give more of either")
     source = CountedSource(PacedSource(FrameSource(clip.frames, fps, count)))
     limit_s = count / fps + GRACE_S
-    desk = Desk()
+    desk = ProbeDisplay()
     started_ns = time.monotonic_ns()
     report = run_live(
         lambda: source,
@@ -206,7 +214,7 @@ def _paced_notes(source: CountedSource, fps: float, count: int, *, over: bool) -
     return notes
 
 
-def _reported(report: LiveReport, source: CountedSource, lives: Sequence[Life]) -> list[str]:
+def _reported(report: LiveReport, source: CountedSource, lives: Sequence[FrameTrace]) -> list[str]:
     """Where the loop's own report says something else than what was counted."""
     if (report.offered, report.processed) == (source.offered, len(lives)):
         return []
@@ -217,7 +225,7 @@ def _reported(report: LiveReport, source: CountedSource, lives: Sequence[Life]) 
 
 
 @contextmanager
-def _watched(ledger: Ledger, stop: threading.Event, stall_s: float) -> Iterator[None]:
+def _watched(ledger: FrameLedger, stop: threading.Event, stall_s: float) -> Iterator[None]:
     """Set ``stop`` when nothing comes out for so long: the loop then names the stage that hangs."""
     over = threading.Event()
     started_ns = time.monotonic_ns()

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from streamseg.benchmark.pipeline.run import EndToEnd, Paced
-from streamseg.benchmark.rows import STOPPED, why_absent
-from streamseg.core.types import Backend
+from streamseg.benchmark.timing import STOPPED
+from streamseg.core.errors import one_line
+from streamseg.core.types import Backend, Say
 
 Outcome = EndToEnd | Paced
-Say = Callable[[str], None]
 WARM_S = 1.0
 """Seconds that each mode runs before it counts."""
 
@@ -63,7 +63,7 @@ class Turns:
         try:
             outcome = mode.run(seconds if number else min(WARM_S, seconds))
         except Exception as error:
-            self.absent[mode.key] = why_absent(error)
+            self.absent[mode.key] = one_line(error)
             self._say(f"{mode.key} is left out: {self.absent[mode.key]}")
             return
         if number:

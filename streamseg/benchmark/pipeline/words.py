@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from streamseg.benchmark.pipeline.life import in_order
+from streamseg.benchmark.frame_trace import in_order
 from streamseg.benchmark.rows import Row
 from streamseg.reporting.formatting import table
 

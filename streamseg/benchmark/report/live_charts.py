@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from streamseg.benchmark.pipeline.life import in_order
+from streamseg.benchmark.frame_trace import in_order
 from streamseg.benchmark.report.charts import (
     DARK,
     LIGHT,

@@ -24,7 +24,7 @@ def remarks(runs: Sequence[Rows]) -> list[str]:
         if at(run, "quick") is True:
             found.append(f"{which}A quick run: few repeats.")
         if commit.endswith("-dirty"):
-            found.append(f"{which}Measured with changes that are not committed ({commit}).")
+            found.append(f"{which}MeasuredVariant with changes that are not committed ({commit}).")
         elif not commit:
             found.append(f"{which}Not measured from a commit.")
         if others is not None and others > BUSY:

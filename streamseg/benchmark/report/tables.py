@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from streamseg.benchmark.pipeline.life import in_order
+from streamseg.benchmark.frame_trace import in_order
 from streamseg.benchmark.report.reading import at, items, mapping, number, shares, size, spread, text, variant
 from streamseg.benchmark.rows import Row
 from streamseg.reporting.document import Table

@@ -26,8 +26,6 @@ from streamseg.core.errors import DataError
 from streamseg.core.files import finite, write_whole
 
 Row = dict[str, Any]
-STOPPED = "the benchmark was stopped before this was done"
-"""Why something is absent after Ctrl-C."""
 BENCHES = ("nets", "pipeline", "streams", "peers")
 COMMON = ("bench", "key", "run", "rounds", "notes")
 PACKAGES = (
@@ -87,11 +85,6 @@ def finish_run(
         limits=dict(limits or {}),
         absent=dict(absent or {}),
     )
-
-
-def why_absent(error: Exception, most: int | None = None) -> str:
-    """An error in one line for ``absent``, at most so many characters; its kind where it says nothing."""
-    return " ".join(str(error).split())[:most] or type(error).__name__
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:

@@ -19,15 +19,15 @@ from typing import Any
 import numpy as np
 
 from streamseg.backends.shared import CLOSE_S, SharedEngine
-from streamseg.benchmark.pipeline.clip import Clip, open_clip
-from streamseg.benchmark.provenance import Bystanders
-from streamseg.benchmark.rows import STOPPED, Row, finish_run, start_run, why_absent
+from streamseg.benchmark.clip import Clip, open_clip
+from streamseg.benchmark.limits import MachineLimits, on_gpu
+from streamseg.benchmark.provenance import OtherLoad
+from streamseg.benchmark.rows import Row, finish_run, start_run
 from streamseg.benchmark.streams.rows import in_budget, key_of, pooled, streams_row
 from streamseg.benchmark.streams.run import Offer, StreamsRun, run_streams
-from streamseg.benchmark.watch import Watch
-from streamseg.benchmark.yardstick import Yardstick, on_gpu
-from streamseg.core.errors import EngineError, StallError, UsageError
-from streamseg.core.types import Backend
+from streamseg.benchmark.timing import STOPPED, CallTimeout
+from streamseg.core.errors import EngineError, StallError, UsageError, one_line
+from streamseg.core.types import Backend, Say
 
 ENOUGH = 8
 """Larger numbers of streams are left out where a smaller one was not held."""
@@ -37,8 +37,6 @@ WARM_UP = 5
 """Calls of the engine before anything is measured."""
 WARM_UP_S = 60.0
 """One of them that takes longer is taken for an engine that hangs."""
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +80,9 @@ def measure_streams(options: StreamsOptions, say: Say = lambda _: None) -> list[
     with ExitStack() as opened, TemporaryDirectory(prefix="streamseg-", ignore_cleanup_errors=True) as folder:
         engines = _engines(options, opened)
         clip = open_clip(options.source, Path(folder))  # after the engine: to render one takes seconds
-        machine = opened.enter_context(Yardstick(options.threads, say, gpu=on_gpu([*engines.values()])))
+        machine = opened.enter_context(MachineLimits(options.threads, say, gpu=on_gpu([*engines.values()])))
         turns = _Turns(options, engines, clip, say)
-        with Bystanders() as others:
+        with OtherLoad() as others:
             stopped = machine.around(
                 turns.run, kept=lambda: bool(turns.done), stopped=lambda: turns.leave_out_the_rest(STOPPED)
             )
@@ -139,14 +137,14 @@ def _engines(options: StreamsOptions, opened: ExitStack) -> dict[int, Backend]:
 
 def _let_go(engine: Backend) -> None:
     """Close an engine, unless it hangs: what was measured must not wait for it."""
-    with Watch(CLOSE_S) as watch, suppress(StallError):
+    with CallTimeout(CLOSE_S) as watch, suppress(StallError):
         watch.run(engine.close)
 
 
 def _warm_up(backend: Backend) -> None:
     """Raises StallError for an engine that hangs."""
     empty = np.zeros((1, 1, backend.spec.height, backend.spec.width), np.float32)
-    with SharedEngine(backend) as shared, Watch(WARM_UP_S) as watch:
+    with SharedEngine(backend) as shared, CallTimeout(WARM_UP_S) as watch:
         lane = shared.lane()
         for _ in range(WARM_UP):
             watch.run(partial(lane.infer, empty))
@@ -179,7 +177,7 @@ class _Turns:
                 try:
                     self._take_turn(count, number)
                 except StallError as error:  # it would hang the others as well
-                    self.absent[count] = why_absent(error)
+                    self.absent[count] = one_line(error)
                     self.leave_out_the_rest("the engine hung before")
                     return
 
@@ -196,7 +194,7 @@ class _Turns:
         except StallError:
             raise
         except Exception as error:
-            self.absent[count] = why_absent(error)
+            self.absent[count] = one_line(error)
             self._say(f"{key_of(count)} left out: {self.absent[count]}")
             return
         self._found[count].append(found)

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from streamseg.backends.shared import SharedEngine
-from streamseg.benchmark.pipeline.clip import Clip, FrameSource
-from streamseg.benchmark.pipeline.counting import CountedSource
-from streamseg.benchmark.pipeline.ends import Desk, frozen_notes
-from streamseg.benchmark.provenance import Ticks
+from streamseg.benchmark.clip import Clip, FrameSource
+from streamseg.benchmark.frame_trace import CountedSource, ProbeDisplay, frozen_notes
+from streamseg.benchmark.provenance import CpuTimes
 from streamseg.capture.paced import PacedSource
 from streamseg.core.errors import StallError, UsageError
 from streamseg.core.types import Backend
@@ -172,7 +171,7 @@ class Stream:
         )
         self._segmenter = Segmenter(lane, steady=TemporalFilter())
         self._options = LiveOptions(age_budget_s=offer.budget_s, roi=clip.roi)
-        self._desk = Desk() if offer.draw else _Undrawn()
+        self._desk = ProbeDisplay() if offer.draw else _Undrawn()
         self._report: LiveReport | None = None
         self._raised: BaseException | None = None
         # Python 3.11 takes a thread for ended when Ctrl-C interrupts its join().
@@ -236,7 +235,7 @@ class Stream:
         return self._source
 
 
-class _Undrawn(Desk):
+class _Undrawn(ProbeDisplay):
     """Where outlines are only used, not looked at."""
 
     def show(self, view: View) -> None:
@@ -248,7 +247,7 @@ def _processor_share(begin_ns: int, seconds: float) -> float | None:
     ticks = []
     for moment_ns in (begin_ns, begin_ns + round(seconds * 1e9)):
         time.sleep(max(0.0, (moment_ns - time.monotonic_ns()) / 1e9))
-        ticks.append(Ticks.now())
+        ticks.append(CpuTimes.now())
     for before, after in pairwise(ticks):
         if before is not None and after is not None and after.elapsed > before.elapsed:
             return min(1.0, (after.own - before.own) / (after.elapsed - before.elapsed))

@@ -86,8 +86,8 @@ def nets(
     and thrown away. Without --quick it takes about five minutes on two cores.
     """
     from streamseg.benchmark.nets.bench import NetsOptions, measure_nets
-    from streamseg.benchmark.nets.plan import OFFERED
     from streamseg.benchmark.nets.table import lines
+    from streamseg.benchmark.nets.variants import OFFERED
     from streamseg.cli.bench import common as outputs
     from streamseg.cli.console import limit_opencv_threads
     from streamseg.cli.train import parse_height_width

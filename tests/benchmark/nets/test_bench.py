@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 
 from streamseg.backends import FakeBackend
+from streamseg.benchmark.clip import open_clip
 from streamseg.benchmark.limits import Kernel
 from streamseg.benchmark.nets.bench import Make, NetsOptions, measure_nets
-from streamseg.benchmark.nets.point import PointRun
+from streamseg.benchmark.nets.measure import NetMeasurement
 from streamseg.benchmark.nets.table import lines
-from streamseg.benchmark.pipeline.clip import open_clip
+from streamseg.benchmark.nets.variants import InputShape, Variant
 from streamseg.benchmark.rows import COMMON, Row, read_rows, write_rows
-from streamseg.benchmark.subject import Point, Subject
 from streamseg.core.errors import EngineError
 from tests.benchmark.fake_subjects import SHORT, SPEC, Fake, eager, subject
 
@@ -41,7 +41,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def measure(clip: str) -> Callable[..., list[Row]]:
-    def run(subjects: Sequence[Subject] | Make, **options: Any) -> list[Row]:
+    def run(subjects: Sequence[Variant] | Make, **options: Any) -> list[Row]:
         regime = replace(SHORT, **options.pop("regime", {}))
         make: Any = subjects if callable(subjects) else lambda point: (list(subjects), {})
         usual = {"nets": ("improved_unet",), "sizes": ((32, 48),)}
@@ -145,9 +145,9 @@ def test_time_is_divided_by_what_nets_take(measure: Measure, monkeypatch: pytest
 
     def run(subjects: Any, setting: Any, until: float) -> Any:
         given.append(until - time.monotonic())
-        return PointRun(subjects, setting)
+        return NetMeasurement(subjects, setting)
 
-    monkeypatch.setattr("streamseg.benchmark.nets.bench.PointRun", run)
+    monkeypatch.setattr("streamseg.benchmark.nets.bench.NetMeasurement", run)
     measure(lambda _: ([eager()], {}), nets=("unet", "segnet"), sizes=((32, 64),), regime={"total_s": 1300.0})
     assert given[0] == pytest.approx(1300 * 4 / 13, rel=0.1)
     assert given[1] == pytest.approx(1300, rel=0.1)
@@ -162,7 +162,7 @@ def test_where_time_is_short_only_the_fastest_kernels_are_timed_again(clip: str)
     kernels = [kernel("slow", "fp32", 0.1), kernel("fast", "fp32", 0.001), kernel("copy", "copy", 0.001)]
     seen: list[Counter[str]] = []
 
-    def make(point: Point) -> tuple[list[Subject], dict[str, str]]:
+    def make(point: InputShape) -> tuple[list[Variant], dict[str, str]]:
         seen.append(calls.copy())
         return [replace(eager(), point=point)], {}
 
@@ -300,9 +300,9 @@ def test_random_weights_are_judged_by_nothing_but_fp32(measure: Measure) -> None
 
 
 def test_ctrl_c_keeps_what_is_finished(measure: Measure) -> None:
-    made: list[Point] = []
+    made: list[InputShape] = []
 
-    def make(point: Point) -> tuple[list[Subject], dict[str, str]]:
+    def make(point: InputShape) -> tuple[list[Variant], dict[str, str]]:
         made.append(point)
         if len(made) == 2:
             raise KeyboardInterrupt
@@ -325,7 +325,7 @@ def test_nothing_at_all_is_an_error(measure: Measure) -> None:
     with pytest.raises(EngineError, match=r"no net could be measured: .*failed at call 0"):
         measure([subject(Fake(fail_at=0))])
 
-    def make(point: Point) -> tuple[list[Subject], dict[str, str]]:
+    def make(point: InputShape) -> tuple[list[Variant], dict[str, str]]:
         raise EngineError("weights are gone")
 
     with pytest.raises(EngineError, match="weights are gone"):

@@ -11,13 +11,13 @@ from streamseg.benchmark.peers import bench as module
 from streamseg.benchmark.peers.bench import KINDS, PeersOptions, measure_peers
 from streamseg.benchmark.peers.peer import Peer
 from streamseg.benchmark.peers.pipelines import OURS_DRAWN
-from streamseg.benchmark.peers.rows import Effort
+from streamseg.benchmark.peers.rows import PeersSchedule
 from streamseg.benchmark.peers.table import peers_lines
 from streamseg.benchmark.rows import read_rows, write_rows
 from streamseg.core.errors import EngineError, UsageError
 from tests.benchmark.small_clip import write_clip
 
-TINY = Effort(rounds=2, block_s=0.0, run_rounds=1, run_frames=8, calibration=2)
+TINY = PeersSchedule(rounds=2, block_s=0.0, run_rounds=1, run_frames=8, calibration=2)
 SIZE = (64, 80)
 
 

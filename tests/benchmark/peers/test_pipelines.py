@@ -1,5 +1,7 @@
 """Other pipelines on a small clip, with an engine whose answer is known. OpenCV and supervision are real."""
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,21 +11,24 @@ import numpy as np
 import pytest
 
 from streamseg.backends import FakeBackend
+from streamseg.benchmark.clip import Clip
 from streamseg.benchmark.peers.peer import Peer, prepare
 from streamseg.benchmark.peers.pipelines import (
     OURS_DRAWN,
     OURS_FIGURES,
     OURS_WRITTEN,
+    PlainModel,
     Task,
     frames_in,
     pipelines,
+    plain_loop,
 )
-from streamseg.benchmark.pipeline.clip import Clip
 from streamseg.capture import open_source
-from streamseg.core.errors import EngineError
-from streamseg.core.types import Backend
+from streamseg.core.errors import EngineError, SinkError, SourceError
+from streamseg.core.types import Backend, Frame, Roi
+from streamseg.segmentation.segmenter import Segmenter
 from tests.benchmark.meddling import SPEC
-from tests.benchmark.small_clip import FRAMES, HEIGHT, WIDTH, small_clip
+from tests.benchmark.small_clip import FRAMES, HEIGHT, REGION, WIDTH, small_clip, write_clip
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +95,7 @@ def test_a_peer_that_finds_something_else_is_left_out(
     clip: Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "streamseg.benchmark.peers.plain_loop.PlainModel.mask",
+        "streamseg.benchmark.peers.pipelines.PlainModel.mask",
         lambda self, frame: np.ones(frame.shape[:2], bool),
     )
     peers, absent = ready(clip, tmp_path)
@@ -126,3 +131,50 @@ def test_a_clip_that_opencv_cannot_read(clip: Clip, tmp_path: Path) -> None:
 def test_a_clips_frames_are_counted_by_decoding(clip: Clip) -> None:
     assert frames_in(clip.uri, 5) == 5
     assert frames_in(clip.uri, 500) == FRAMES
+
+
+@pytest.mark.parametrize("roi", [REGION, Roi(0, 0, 60, 90), Roi(3, 5, 101, 33), None])
+@pytest.mark.parametrize("channels", [(), (3,)])
+def test_its_masks_are_ours(roi: Roi | None, channels: tuple[int, ...]) -> None:
+    backend = FakeBackend(SPEC)
+    image = np.random.default_rng(3).integers(0, 255, (HEIGHT, WIDTH, *channels), np.uint8)
+    ours = Segmenter(backend, roi, withhold=False).segment(Frame(image, 0, 0)).mask
+    found = PlainModel(backend, roi).mask(image)
+    assert ours.any()
+    assert np.array_equal(found, ours)
+
+
+def test_it_feeds_the_net_as_ours_does() -> None:
+    fed = []
+
+    def remember(tensor):
+        fed.append(tensor.copy())
+        return np.zeros((SPEC.height, SPEC.width), np.float32)
+
+    backend = FakeBackend(SPEC, remember)
+    image = np.random.default_rng(3).integers(0, 255, (HEIGHT, WIDTH), np.uint8)
+    PlainModel(backend, REGION).mask(image)
+    assert np.abs(fed[0] - Segmenter(backend, REGION).prepare(Frame(image, 0, 0)).tensor).max() < 1e-5
+
+
+def test_every_frame_is_drawn_or_written(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", 15)
+    model = PlainModel(FakeBackend(SPEC), REGION)
+    assert plain_loop(str(clip), model, 100, None, 30) == 15
+    target = tmp_path / "out.mp4"
+    assert plain_loop(str(clip), model, 10, target, 30) == 10
+    with open_source(target) as source:
+        frames = list(source)
+    assert [frame.image.shape for frame in frames] == [(HEIGHT, WIDTH, 3)] * 10
+    with open_source(clip) as source:
+        before = next(iter(source)).image
+    assert np.abs(frames[0].image.astype(int) - before.reshape(HEIGHT, WIDTH, -1)).max() > 60
+
+
+def test_what_opencv_cannot_read_or_write(tmp_path: Path) -> None:
+    model = PlainModel(FakeBackend(SPEC), REGION)
+    with pytest.raises(SourceError, match="OpenCV cannot read"):
+        plain_loop(str(tmp_path / "none.mp4"), model, 10, None, 30)
+    clip = write_clip(tmp_path / "clip.mp4", 3)
+    with pytest.raises(SinkError, match="OpenCV cannot write"):
+        plain_loop(str(clip), model, 10, tmp_path / "missing" / "out.mp4", 30)

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from streamseg.benchmark.peers.peer import Peer
-from streamseg.benchmark.peers.rows import FACTS, Effort, Rate, time_peers, why
+from streamseg.benchmark.peers.rows import FACTS, PeersSchedule, Rate, time_peers, why
 from streamseg.benchmark.rows import COMMON, Row
 
-QUICK = Effort(rounds=3, block_s=0.0, run_rounds=2, run_frames=10, calibration=0)
+QUICK = PeersSchedule(rounds=3, block_s=0.0, run_rounds=2, run_frames=10, calibration=0)
 
 
 class Fake:

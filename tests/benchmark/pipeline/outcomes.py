@@ -1,6 +1,6 @@
 """What a mode of the pipeline might have come to."""
 
-from streamseg.benchmark.pipeline.life import Life, Span
+from streamseg.benchmark.frame_trace import FrameTrace, Span
 from streamseg.benchmark.pipeline.run import EndToEnd
 from streamseg.core.latency import Percentiles
 from streamseg.core.types import InputSpec, State
@@ -12,7 +12,7 @@ MS = 1_000_000
 def outcome(*ages_ms: int, fps: float | None = 20.0, notes: tuple[str, ...] = ()) -> EndToEnd:
     """Frames of these ages, one every 50 ms."""
     lives = tuple(
-        Life(k, k * 50 * MS, (Span("infer", k * 50 * MS, (k * 50 + age) * MS),), (k * 50 + age) * MS)
+        FrameTrace(k, k * 50 * MS, (Span("infer", k * 50 * MS, (k * 50 + age) * MS),), (k * 50 + age) * MS)
         for k, age in enumerate(ages_ms)
     )
     ages = [age * MS for age in ages_ms]

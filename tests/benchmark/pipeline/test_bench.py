@@ -17,7 +17,8 @@ from streamseg.benchmark.pipeline.bench import (
     measure_pipeline,
 )
 from streamseg.benchmark.pipeline.words import tables
-from streamseg.benchmark.rows import COMMON, STOPPED, read_rows, write_rows
+from streamseg.benchmark.rows import COMMON, read_rows, write_rows
+from streamseg.benchmark.timing import STOPPED
 from streamseg.core.errors import EngineError, StreamsegError, UsageError
 from streamseg.core.types import InputSpec, Tensor
 from tests.benchmark.small_clip import small_clip, write_clip

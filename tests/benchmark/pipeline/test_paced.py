@@ -11,9 +11,9 @@ import pytest
 
 import streamseg.live.loop
 from streamseg.backends import FakeBackend
+from streamseg.benchmark.clip import Clip
+from streamseg.benchmark.frame_trace import over_time, waterfall
 from streamseg.benchmark.pipeline import run as pipeline
-from streamseg.benchmark.pipeline.clip import Clip
-from streamseg.benchmark.pipeline.life import over_time, waterfall
 from streamseg.benchmark.pipeline.run import paced
 from streamseg.core.errors import EngineError, UsageError
 from streamseg.core.types import Frame, State

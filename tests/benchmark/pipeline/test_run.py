@@ -7,9 +7,9 @@ import pytest
 
 import streamseg.pipeline.replay
 from streamseg.backends import FakeBackend
-from streamseg.benchmark.pipeline import counting
+from streamseg.benchmark import frame_trace as counting
+from streamseg.benchmark.clip import Clip
 from streamseg.benchmark.pipeline import run as pipeline
-from streamseg.benchmark.pipeline.clip import Clip
 from streamseg.benchmark.pipeline.run import end_to_end
 from streamseg.capture import open_source
 from streamseg.core.errors import EngineError, StreamsegError, UsageError

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from streamseg.backends.fake import FakeBackend
-from streamseg.benchmark.rows import COMMON, STOPPED, read_rows, write_rows
+from streamseg.benchmark.rows import COMMON, read_rows, write_rows
 from streamseg.benchmark.streams import bench as streams
 from streamseg.benchmark.streams.bench import measure_streams
 from streamseg.benchmark.streams.run import Offer, StreamCount, StreamsRun
 from streamseg.benchmark.streams.words import streams_lines
+from streamseg.benchmark.timing import STOPPED
 from streamseg.core.errors import EngineError, StallError, UsageError
 from streamseg.core.types import Tensor
 from tests.benchmark.streams.scripted import SHORT, options, scripted, stream

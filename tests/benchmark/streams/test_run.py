@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from streamseg.backends.fake import FakeBackend
-from streamseg.benchmark.pipeline.clip import Clip
+from streamseg.benchmark.clip import Clip
 from streamseg.benchmark.streams import run as stream_run
 from streamseg.benchmark.streams.run import Offer, StreamsRun, run_streams
 from streamseg.core.errors import EngineError, StallError, UsageError
@@ -85,7 +85,7 @@ def test_too_many_streams_drop_what_the_engine_has_no_time_for_all_alike() -> No
 def test_displays_draw_unless_there_are_none(monkeypatch: pytest.MonkeyPatch, draw: bool) -> None:
     drawn: list[object] = []
     monkeypatch.setattr(
-        "streamseg.benchmark.pipeline.ends.LivePainter.paint", lambda self, view: drawn.append(view)
+        "streamseg.benchmark.frame_trace.LivePainter.paint", lambda self, view: drawn.append(view)
     )
     stream = run_streams(CLIP, Slow(0), 1, Offer(seconds=0.2, warm_s=0, draw=draw)).streams[0]
     assert bool(drawn) == draw

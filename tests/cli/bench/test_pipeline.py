@@ -60,7 +60,7 @@ def test_a_wrong_call_is_refused_in_one_line_before_any_work(
     run, arguments, kind, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "streamseg.benchmark.pipeline.clip.PhantomVideo", lambda *_, **__: pytest.fail("a clip was rendered")
+        "streamseg.benchmark.clip.PhantomVideo", lambda *_, **__: pytest.fail("a clip was rendered")
     )
     error = run(*arguments).exception
     assert isinstance(error, kind)

@@ -109,7 +109,7 @@ def test_a_wrong_call_is_refused_in_one_line_before_any_work(
     run: Run, arguments: tuple[str, ...], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "streamseg.benchmark.pipeline.clip.PhantomVideo", lambda *_, **__: pytest.fail("a clip was rendered")
+        "streamseg.benchmark.clip.PhantomVideo", lambda *_, **__: pytest.fail("a clip was rendered")
     )
     error = run(*arguments).exception
     assert isinstance(error, UsageError)

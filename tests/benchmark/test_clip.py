@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from streamseg.benchmark.pipeline import clip as clips
-from streamseg.benchmark.pipeline.clip import REGION, FrameSource, open_clip
+from streamseg.benchmark import clip as clips
+from streamseg.benchmark.clip import REGION, FrameSource, open_clip
 from streamseg.capture import open_source
 from streamseg.core.errors import SourceError, UsageError
 from streamseg.core.types import Frame

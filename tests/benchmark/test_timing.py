@@ -1,12 +1,14 @@
 """Timing of fakes whose delay is known, because they measure it themselves."""
 
+from __future__ import annotations
+
 import threading
 import time
 from collections import Counter
 
 import pytest
 
-from streamseg.benchmark.measure import Spread, Timing, calls_for, interleave, seconds_of, speedup
+from streamseg.benchmark.timing import CallTimeout, Spread, Timing, calls_for, interleave, seconds_of, speedup
 from streamseg.core.errors import StallError
 
 MS = 1_000_000
@@ -132,3 +134,46 @@ def test_a_variant_that_raises_or_stalls_is_left_out_and_told() -> None:
     assert len(found["good"].rounds_ns) == 5
     assert isinstance(told["broken"], RuntimeError)
     assert isinstance(told["stalling"], StallError)
+
+
+def test_answers_and_errors_pass_through() -> None:
+    with CallTimeout(5) as watch:
+        assert watch.run(lambda: 7) == 7
+        with pytest.raises(ZeroDivisionError):
+            watch.run(lambda: 1 / 0)
+
+
+def test_all_calls_run_in_one_thread() -> None:
+    with CallTimeout(5) as watch:
+        idents = {watch.run(threading.get_ident) for _ in range(3)}
+    assert len(idents) == 1
+    assert threading.get_ident() not in idents
+
+
+def test_what_hangs_is_left_behind() -> None:
+    released = threading.Event()
+    with CallTimeout(0.05) as watch:
+        with pytest.raises(StallError, match=r"no answer within 0\.05 s"):
+            watch.run(released.wait)
+        watch.limit_s = 5
+        assert watch.run(lambda: "next") == "next"
+    released.set()
+
+
+def test_ctrl_c_waits_for_the_call_that_is_going_on() -> None:
+    """A library that computes while the interpreter goes away aborts the program."""
+    over = threading.Event()
+
+    def works() -> None:
+        time.sleep(0.3)
+        over.set()
+
+    def interrupted() -> None:
+        watch.run(lambda: None)
+        assert watch._calls is not None
+        watch._calls.put(works)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), CallTimeout(30) as watch:
+        interrupted()
+    assert over.is_set()

@@ -9,20 +9,25 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
+
+from streamseg.backends.fake import ellipse
+from streamseg.benchmark.clip import Clip
 from streamseg.benchmark.energy import Energy, joules_per_frame
 from streamseg.benchmark.limits import Kernel
-from streamseg.benchmark.measure import Call, Timing, calls_for, interleave, seconds_of
 from streamseg.benchmark.nets.accuracy import Accuracy, Findings, Pictures, findings, judge
-from streamseg.benchmark.nets.regime import FEWEST, FEWEST_LATE, MOST, SLOW_S, WARM_UP, Regime
-from streamseg.benchmark.nets.running import inputs, is_reference, on_gpu, segmenter_of
-from streamseg.benchmark.nets.starts import Start, start
-from streamseg.benchmark.pipeline.clip import Clip
+from streamseg.benchmark.nets.schedule import FEWEST, FEWEST_LATE, MOST, SLOW_S, WARM_UP, Schedule
+from streamseg.benchmark.nets.start import Start, start
+from streamseg.benchmark.nets.variants import EAGER, EAGER_GPU, ON_GPU, Variant
 from streamseg.benchmark.pipeline.run import EndToEnd, Paced, end_to_end, paced
-from streamseg.benchmark.subject import Subject
-from streamseg.benchmark.watch import Watch
+from streamseg.benchmark.timing import Call, CallTimeout, Timing, calls_for, interleave, seconds_of
 from streamseg.core.errors import StallError, StreamsegError
+from streamseg.core.types import Backend, Tensor
+from streamseg.segmentation.preprocess import to_tensor
+from streamseg.segmentation.segmenter import Segmenter
 
 T = TypeVar("T")
 END = ", end to end"
@@ -31,10 +36,10 @@ PACE_ENDS_S = 0.3
 
 
 @dataclass(slots=True, repr=False)
-class Measured:
+class MeasuredVariant:
     """What was found out about one subject."""
 
-    subject: Subject
+    subject: Variant
     timing: Timing | None = None
     ends: list[EndToEnd] = field(default_factory=list)
     """One of each round; empty for batches."""
@@ -46,10 +51,10 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Setting:
+class MeasurementContext:
     """What all points of a run have in common."""
 
-    regime: Regime
+    regime: Schedule
     clip: Clip
     kernels: Sequence[Kernel]
     pictures: Pictures
@@ -60,12 +65,14 @@ class Setting:
     """Waits for the GPU, where kernels only begin work on one."""
 
 
-class PointRun:
+class NetMeasurement:
     """Measures the subjects of one point. One that fails or hangs leaves; ``absent`` says why."""
 
-    def __init__(self, subjects: Sequence[Subject], setting: Setting, until: float = math.inf) -> None:
+    def __init__(
+        self, subjects: Sequence[Variant], setting: MeasurementContext, until: float = math.inf
+    ) -> None:
         """It is to be done by ``until``, monotonic seconds: late, it takes fewer rounds and no paces."""
-        self.measured = {subject.key: Measured(subject) for subject in subjects}
+        self.measured = {subject.key: MeasuredVariant(subject) for subject in subjects}
         self.absent: dict[str, str] = {}
         self.kernels: dict[str, Timing] = {}
         """Those of the limit, timed among the subjects."""
@@ -77,7 +84,7 @@ class PointRun:
     def run(self) -> None:
         """All of it, the interleaved part first. Raises nothing that a subject raises."""
         self._time()
-        steps: list[tuple[str, Callable[[Measured], None]]] = [("at a pace", self._pace)]
+        steps: list[tuple[str, Callable[[MeasuredVariant], None]]] = [("at a pace", self._pace)]
         steps += [("energy", self._count_joules)]
         if self._regime.starts:
             steps.append(("start", self._start))
@@ -141,7 +148,7 @@ class PointRun:
     def _first(self, calls: Mapping[str, Call]) -> dict[str, float]:
         """Seconds of each one's second call: the warm-up, and a first idea."""
         found = {}
-        with Watch(self._regime.stall_s) as watch:
+        with CallTimeout(self._regime.stall_s) as watch:
             for name, call in calls.items():
                 work = partial(seconds_of, call, warmup=WARM_UP - 1, synchronize=self._setting.synchronize)
                 try:
@@ -150,18 +157,18 @@ class PointRun:
                     self._failed(name, error)
         return found
 
-    def _call(self, subject: Subject) -> Call:
+    def _call(self, subject: Variant) -> Call:
         turns = itertools.cycle(inputs(subject, self._setting.clip))
         infer = subject.engine.infer
         return lambda: infer(next(turns))
 
-    def _end_to_end(self, one: Measured, frames: int) -> None:
+    def _end_to_end(self, one: MeasuredVariant, frames: int) -> None:
         if one.subject.key in self._gone:
             raise StallError("its engine was left out")
         segmenter = segmenter_of(one.subject)
         one.ends.append(end_to_end(self._setting.clip, segmenter, frames, stall_s=self._regime.stall_s))
 
-    def _pace(self, one: Measured) -> None:
+    def _pace(self, one: MeasuredVariant) -> None:
         if one.subject.point.batch == 1:
             segmenter = segmenter_of(one.subject)
             for pace in self._regime.paces:
@@ -173,7 +180,7 @@ class PointRun:
                 if too_slow and not self._regime.all_paces:
                     return
 
-    def _count_joules(self, one: Measured) -> None:
+    def _count_joules(self, one: MeasuredVariant) -> None:
         with Energy() as probe:
             pass
         if probe.joules is None:
@@ -189,7 +196,7 @@ class PointRun:
         parts = {name: spent for name, spent in joules.items() if name != "gpu" or on_gpu(one.subject)}
         one.joules_per_frame = joules_per_frame(parts, calls * one.subject.point.batch)
 
-    def _start(self, one: Measured) -> None:
+    def _start(self, one: MeasuredVariant) -> None:
         if one.subject.child:
             limit_s, threads = self._regime.stall_s, self._setting.threads
             one.start = start(one.subject.child, self._setting.image, threads=threads, limit_s=limit_s)
@@ -214,7 +221,7 @@ class PointRun:
     def _attempt(self, key: str, what: str, work: Callable[[], T], extra_s: float = 0.0) -> T | None:
         """What the work returns; None where it fails, which is noted, or hangs, which ends the subject."""
         usual_s = self._regime.paced_s * len(self._regime.paces) + self._regime.energy_s
-        with Watch(self._regime.stall_s + usual_s + extra_s) as watch:
+        with CallTimeout(self._regime.stall_s + usual_s + extra_s) as watch:
             try:
                 return watch.run(work)
             except StallError as error:
@@ -245,3 +252,52 @@ def reason(error: Exception) -> str:
     if isinstance(error, StreamsegError) and text:
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+INPUTS = 4
+"""Different inputs of an engine, which take turns."""
+
+
+class FixedOutputEngine:
+    """An engine of random weights that runs as it is, and answers with a made-up nerve.
+
+    Its own answers are noise: hundreds of outlines, whose drawing would cost what no trained net's does.
+    """
+
+    def __init__(self, engine: Backend) -> None:
+        self.name, self.fingerprint, self.spec = engine.name, engine.fingerprint, engine.spec
+        self._engine, self._nerve = engine, ellipse(engine.spec)
+
+    def infer(self, tensor: Tensor) -> npt.NDArray[np.float32]:
+        """The made-up probability, once the engine has given its own."""
+        self._engine.infer(tensor)
+        return self._nerve.copy()
+
+    def close(self) -> None:
+        """The engine belongs to somebody else."""
+
+
+def segmenter_of(subject: Variant) -> Segmenter:
+    """What the whole pipeline runs a subject by; the clip says where the image is."""
+    return Segmenter(subject.engine if subject.trained else FixedOutputEngine(subject.engine))
+
+
+def inputs(subject: Variant, clip: Clip) -> list[Tensor]:
+    """Inputs (batch, 1, H, W) of consecutive frames of a clip."""
+    point, spec = subject.point, subject.engine.spec
+    turns = itertools.cycle(clip.frames)
+    frames = [next(turns).image for _ in range(INPUTS * point.batch)]
+    images = frames if clip.roi is None else [clip.roi.crop(frame) for frame in frames]
+    tensors = [to_tensor(image, spec) for image in images]
+    return [np.concatenate(tensors[k * point.batch : (k + 1) * point.batch]) for k in range(INPUTS)]
+
+
+def is_reference(subject: Variant) -> bool:
+    """Whether others on its device are compared with it: torch eager FP32 as trained."""
+    return subject.backend in (EAGER, EAGER_GPU) and subject.precision == "fp32" and not subject.folded
+
+
+def on_gpu(subject: Variant) -> bool:
+    """Whether it runs on a GPU."""
+    runner: Any = getattr(subject.engine, "runner", None)
+    return subject.backend in ON_GPU or getattr(getattr(runner, "device", None), "type", "cpu") == "cuda"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from streamseg.backends import FakeBackend
-from streamseg.benchmark.nets.own import measure_engines
+from streamseg.benchmark.nets.custom import measure_engines
 from streamseg.core.errors import EngineError, UsageError
 from streamseg.core.types import InputSpec, Tensor
 from tests.benchmark.fake_subjects import SHORT

@@ -8,11 +8,8 @@ import numpy as np
 import pytest
 
 from streamseg.backends.loading import DEFAULT
-from streamseg.benchmark.nets.child import gpu_free_bytes, peak_bytes
-from streamseg.benchmark.nets.plan import Way
-from streamseg.benchmark.nets.starts import start
-from streamseg.benchmark.nets.subjects import Workshop
-from streamseg.benchmark.subject import Point
+from streamseg.benchmark.nets.start import gpu_free_bytes, peak_bytes, start
+from streamseg.benchmark.nets.variants import InputShape, VariantBuilder, VariantSpec
 from streamseg.core.errors import EngineError, StallError
 from streamseg.phantom import render_still
 
@@ -48,8 +45,8 @@ def test_this_process_knows_what_it_holds() -> None:
 @pytest.mark.parametrize("batch", [1, 2])
 def test_torch_starts_from_the_weights(image: Path, tmp_path: Path, batch: int) -> None:
     pytest.importorskip("torch")
-    point = Point("unet", 32, 48, batch)
-    made, _ = Workshop(tmp_path, 1).make(point, [Way("eager", "fp32", folded=False)])
+    point = InputShape("unet", 32, 48, batch)
+    made, _ = VariantBuilder(tmp_path, 1).make(point, [VariantSpec("eager", "fp32", folded=False)])
     found = start(made[0].child, image, threads=1, limit_s=250)
     assert found.warm_s > 0
     assert found.peak_bytes is None or found.peak_bytes > 6e7

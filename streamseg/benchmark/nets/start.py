@@ -1,22 +1,67 @@
-"""A process that does what a user's first mask takes, and says when it had it and how much memory it held.
-
-    python -m streamseg.benchmark.nets.child '{"engine": NAME_OR_FOLDER, "image": FILE, "threads": 2}'
-    python -m streamseg.benchmark.nets.child '{"checkpoint": FILE, "folded": true, ..., "image": FILE, ...}'
-
-``image`` is a frame as a .npy file. Prints a JSON object: ``mask_ns`` (monotonic, which all processes share),
-``peak_bytes`` after some more calls, and ``gpu_free_bytes`` then; null where there is nothing to say.
-"""
+"""Starts of a process: from its call to the first mask, and the most memory that it held."""
 
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from streamseg.benchmark.provenance import ROOT
+from streamseg.core.errors import EngineError, StallError
+
 if TYPE_CHECKING:
     from streamseg.core.types import Backend
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What one process took."""
+
+    warm_s: float
+    """From its call to its first mask, everything that is cached in place."""
+    peak_bytes: int | None
+    """Largest resident set, Python and libraries included."""
+    peak_gpu_bytes: int | None
+    """GPU memory that was in use more than before it, its context and libraries included."""
+
+
+def start(task: Mapping[str, Any], image: Path, *, threads: int, limit_s: float) -> Start:
+    """Start a process that loads a subject (its ``child``) and segments a frame (a .npy file).
+
+    Raises EngineError where it fails, StallError where it takes longer than ``limit_s``.
+    """
+    words = json.dumps({**task, "image": str(image), "threads": threads})
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    free_bytes = gpu_free_bytes()
+    began_ns = time.monotonic_ns()
+    try:
+        answer = subprocess.run(
+            [sys.executable, "-m", "streamseg.benchmark.nets.start", words],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=limit_s,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        )
+    except subprocess.TimeoutExpired:
+        raise StallError(f"a process of its own gave no mask within {limit_s:g} s") from None
+    if answer.returncode:
+        said = answer.stderr.strip().splitlines() or ["it said nothing"]
+        raise EngineError(f"a process of its own failed: {said[-1].strip()[:200]}")
+    found = json.loads(answer.stdout.splitlines()[-1])
+    left = found["gpu_free_bytes"]
+    return Start(
+        warm_s=(found["mask_ns"] - began_ns) / 1e9,
+        peak_bytes=found["peak_bytes"],
+        peak_gpu_bytes=None if left is None or free_bytes is None else max(0, free_bytes - left),
+    )
+
 
 CALLS = 3
 """After the first: by then a library has all the memory that it wants."""

@@ -16,7 +16,7 @@ FEWEST_LATE = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Regime:
+class Schedule:
     """How long and how often a point is measured."""
 
     rounds: int
@@ -75,7 +75,7 @@ class Regime:
         }
 
 
-QUICK = Regime(
+QUICK = Schedule(
     rounds=3,
     least_rounds=1,
     budget_s=9.0,
@@ -93,7 +93,7 @@ QUICK = Regime(
     total_s=62.0,
     all_paces=False,
 )
-FULL = Regime(
+FULL = Schedule(
     rounds=7,
     least_rounds=3,
     budget_s=26.0,

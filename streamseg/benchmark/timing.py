@@ -9,15 +9,20 @@ reports a ratio takes it within each round.
 
 from __future__ import annotations
 
+import queue
 import statistics
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
-from streamseg.benchmark.watch import Watch
+from streamseg.core.errors import StallError
 from streamseg.core.latency import Percentiles
 
+STOPPED = "the benchmark was stopped before this was done"
+"""Why something is absent after Ctrl-C."""
 Call = Callable[[], object]
 Counts = int | Mapping[str, int]
 """One number for all variants, or one by name."""
@@ -128,7 +133,7 @@ def interleave(
     found: dict[str, list[tuple[int, ...]]] = {name: [] for name in variants}
     left = dict(variants)
     started, longest = time.monotonic(), 0.0
-    with Watch(stall_s) as watch:
+    with CallTimeout(stall_s) as watch:
 
         def attempt(name: str, work: Callable[[], tuple[int, ...]]) -> tuple[int, ...]:
             try:
@@ -189,3 +194,68 @@ def _by_name(variants: Mapping[str, Call], given: Counts) -> dict[str, int]:
 
 def _nothing() -> None:
     """What waits for a processor: its calls are over when they return."""
+
+
+T = TypeVar("T")
+LEAVE_S = 10.0
+"""Leaving the ``with`` block waits so long for a call that goes on, when Ctrl-C came in between: libraries
+that still compute while the program ends abort it."""
+
+
+class CallTimeout:
+    """Runs calls one after another in one thread, for libraries whose workers belong to the calling thread.
+
+    A call that takes longer than ``limit_s`` is left behind with its thread, which nothing can end; the next
+    call gets a new one. None sets no limit. Close it, or leave the ``with`` block.
+    """
+
+    def __init__(self, limit_s: float | None) -> None:
+        self.limit_s = limit_s
+        self._calls: queue.SimpleQueue[Callable[[], None] | None] | None = None
+        self._thread: threading.Thread | None = None
+
+    def run(self, call: Callable[[], T]) -> T:
+        """What the call returns or raises. Raises StallError where it takes too long."""
+        answers: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
+
+        def work() -> None:
+            try:
+                answers.put((call(), None))
+            except BaseException as error:
+                answers.put((None, error))
+
+        if self._calls is None:
+            self._calls = queue.SimpleQueue()
+            self._thread = threading.Thread(
+                target=_serve, args=(self._calls,), name="streamseg-bench", daemon=True
+            )
+            self._thread.start()
+        self._calls.put(work)
+        try:
+            answer, error = answers.get(timeout=self.limit_s)
+        except queue.Empty:
+            self.close()
+            raise StallError(f"no answer within {self.limit_s:g} s; it was left out") from None
+        if error is not None:
+            raise error
+        return answer  # type: ignore[return-value]
+
+    def close(self) -> None:
+        """Let the thread end once its call is over."""
+        if self._calls is not None:
+            self._calls.put(None)
+        self._calls = self._thread = None
+
+    def __enter__(self) -> CallTimeout:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        thread = self._thread
+        self.close()
+        if thread is not None:
+            thread.join(LEAVE_S)
+
+
+def _serve(calls: queue.SimpleQueue[Callable[[], None] | None]) -> None:
+    while (call := calls.get()) is not None:
+        call()

@@ -1,29 +1,162 @@
-"""Makes what is measured: engines as shipped, of the store, or built for the occasion; and torch's nets."""
+"""What a benchmark measures: a net at one size, run by something, in one precision."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from streamseg.backends.loading import DEFAULT, WEIGHTS, load_backend, load_folder
-from streamseg.benchmark.nets.plan import EAGER_GPU, Way
-from streamseg.benchmark.rows import why_absent
-from streamseg.benchmark.subject import EAGER, Point, Subject, subject_key
+from streamseg.core.errors import UsageError, one_line
 from streamseg.core.hardware import this_machine
-from streamseg.core.types import Backend, Grey
-from streamseg.engines.checkpoint import Checkpoint, write_checkpoint
+from streamseg.core.types import Backend, Grey, Say
+from streamseg.engines.checkpoint import NETS, Checkpoint, write_checkpoint
 from streamseg.engines.compatibility import incompatibilities
-from streamseg.engines.manifest import Manifest, read_manifest
+from streamseg.engines.manifest import PRECISIONS, Manifest, read_manifest
 from streamseg.engines.store import EngineStore
 from streamseg.export.contract import BUILDERS, BuildOrder
 from streamseg.export.source import resolve
+
+EAGER = "eager"
+"""Back end of the variant that all others are compared with: torch as the paper's net was trained."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputShape:
+    """One net at one input size and batch: what is compared shares it."""
+
+    net: str
+    height: int
+    width: int
+    batch: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.net} {self.height}x{self.width} b{self.batch}"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Variant:
+    """A way to run a point's net, loaded and ready."""
+
+    point: InputShape
+    backend: str
+    """``eager``, ``openvino``, ``onnx``, ``tensorrt``, ``compiled``."""
+    precision: str
+    """What was asked for: fp32, fp16, bf16 or int8."""
+    engine: Backend
+    """Takes (batch, 1, height, width), gives (height, width) or, for a batch, (batch, height, width)."""
+    precision_found: Mapping[str, float]
+    """Share of its layers by the type that they compute in, read off the loaded engine."""
+    folded: bool
+    trained: bool
+    origin: str
+    """``shipped``, ``store``, ``built`` (in this run), or ``torch``."""
+    model_bytes: int
+    build_s: float | None = None
+    """Seconds that building took, where it was built in this run."""
+    child: Mapping[str, Any] = field(default_factory=dict)
+    """How a process of its own makes the same; empty where none can."""
+
+    @property
+    def key(self) -> str:
+        """Unique within a run: ``improved_unet openvino int8 192x224 b1``."""
+        return variant_key(self.point, self.backend, self.precision, folded=self.folded)
+
+
+def variant_key(point: InputShape, backend: str, precision: str, *, folded: bool) -> str:
+    """What a way to run a point's net is called in results: ``improved_unet openvino int8 192x224 b1``."""
+    form = "" if folded else " as trained"
+    return f"{point.net} {backend} {precision}{form} {point.height}x{point.width} b{point.batch}"
+
+
+ALL_NETS = ("improved_unet", "unet", "segnet")
+"""In the order in which they are measured."""
+EAGER_GPU = "eager-cuda"
+"""torch as written, on a GPU."""
+OFFERED = {
+    EAGER: ("fp32", "bf16"),
+    "openvino": PRECISIONS,
+    "onnx": ("fp32", "fp16", "int8"),
+    EAGER_GPU: ("fp32", "fp16", "bf16"),
+    "tensorrt": PRECISIONS,
+    "compiled": ("fp32", "fp16", "bf16"),
+}
+"""Precisions that each back end can be asked for; some only on some machines."""
+USUAL = ("fp32", "int8")
+USUAL_ON_GPU = ("fp32", "fp16", "int8")
+ON_GPU = (EAGER_GPU, "tensorrt")
+
+
+@dataclass(frozen=True, slots=True)
+class VariantSpec:
+    """A way to run any net."""
+
+    backend: str
+    precision: str
+    folded: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.backend} {self.precision}{'' if self.folded else ' as trained'}"
+
+
+def plan(
+    backends: Sequence[str], precisions: Sequence[str], *, gpu: bool, quick: bool
+) -> tuple[list[VariantSpec], dict[str, str]]:
+    """The ways to run a net, and why what was asked for is not among them, by its words.
+
+    Empty means what this machine has: eager and openvino, onnx where it is installed (not if ``quick``), on a
+    GPU also eager-cuda and tensorrt; fp32 and int8, on a GPU also fp16. ``compiled`` takes minutes to build,
+    so it is measured where it is asked for. What the others are compared with is always among them: torch
+    eager FP32 as trained, on the device of each. Raises UsageError for a name that there is not, and where
+    there is nothing of what was asked for.
+    """
+    check_names("back end", backends, tuple(OFFERED))
+    check_names("precision", precisions, PRECISIONS)
+    chosen = list(dict.fromkeys(backends)) or _usual_backends(gpu, quick)
+    ways = [VariantSpec(EAGER, "fp32", folded=False)]
+    if EAGER_GPU in chosen or (gpu and {"tensorrt", "compiled"} & set(chosen)):
+        ways.append(VariantSpec(EAGER_GPU, "fp32", folded=False))
+    absent, references = {}, len(ways)
+    for backend in chosen:
+        wanted = list(dict.fromkeys(precisions)) or list(USUAL_ON_GPU if backend in ON_GPU else USUAL)
+        for precision in wanted:
+            way = VariantSpec(backend, precision)
+            if precision in OFFERED[backend]:
+                ways.append(way)
+            elif backends and precisions:
+                offered = ", ".join(OFFERED[backend])
+                absent[str(way)] = f"{backend} computes in {offered}; {precision} is not to be had there"
+    if absent and len(ways) == references:
+        raise UsageError(f"nothing of what was asked for is to be had: {next(iter(absent.values()))}")
+    return ways, absent
+
+
+def check_names(what: str, given: Sequence[str], known: Sequence[str]) -> None:
+    """Raise UsageError, naming the choices, where one of the names is not known."""
+    for name in given:
+        if name not in known:
+            raise UsageError(f"no {what} is called {name!r}; choose one of {', '.join(known)}")
+
+
+def check_nets(nets: Sequence[str]) -> tuple[str, ...]:
+    """The nets asked for, each once; all of them where none is. Raises UsageError."""
+    check_names("net", nets, NETS)
+    return tuple(dict.fromkeys(nets)) or ALL_NETS
+
+
+def _usual_backends(gpu: bool, quick: bool) -> list[str]:
+    found = [EAGER, "openvino"]
+    if not quick and find_spec("onnxruntime") is not None:
+        found.append("onnx")
+    return [*found, *ON_GPU] if gpu else found
+
 
 CALIBRATION_SEED = 0
 """Of the first phantom that INT8's ranges are measured on."""
@@ -32,11 +165,9 @@ UNFOLDABLE = ("unet",)
 SHIPPED_FP32 = "improved_unet-openvino-fp32"
 """Shipped as weights, which OpenVINO compiles when they are loaded."""
 
-Say = Callable[[str], None]
-
 
 @dataclass(slots=True, repr=False)
-class Workshop:
+class VariantBuilder:
     """Where subjects are made."""
 
     scratch: Path
@@ -52,14 +183,14 @@ class Workshop:
     say: Say = lambda _: None
     _images: list[Grey] = field(default_factory=list)
 
-    def make(self, point: Point, ways: Sequence[Way]) -> tuple[list[Subject], dict[str, str]]:
+    def make(self, point: InputShape, ways: Sequence[VariantSpec]) -> tuple[list[Variant], dict[str, str]]:
         """The point's subjects in order, and by key why one is absent. Raises what :func:`resolve` does.
 
         Torch's folded form is left out for a net that has nothing to fold: it is the one as trained.
         """
         size = point.height, point.width
         checkpoint = resolve(point.net, size)
-        made: list[Subject] = []
+        made: list[Variant] = []
         absent: dict[str, str] = {}
         for way in ways:
             if point.net in UNFOLDABLE and way.folded and replace(way, folded=False) in ways:
@@ -67,10 +198,10 @@ class Workshop:
             try:
                 made.append(self.one(point, checkpoint, way))
             except Exception as error:  # compilers raise whatever they like, and the others must stay
-                absent[key_of(point, way)] = why_absent(error, 300)
+                absent[key_of(point, way)] = one_line(error, 300)
         return made, absent
 
-    def one(self, point: Point, checkpoint: Checkpoint, way: Way) -> Subject:
+    def one(self, point: InputShape, checkpoint: Checkpoint, way: VariantSpec) -> Variant:
         """A subject: shipped, of the store, or built here; torch's from the weights. Raises EngineError, or
         what a compiler raises."""
         if way.backend in (EAGER, EAGER_GPU):
@@ -78,7 +209,7 @@ class Workshop:
         found = self._shipped(point, checkpoint, way) or self._stored(point, checkpoint, way)
         return found or self._built(point, checkpoint, way)
 
-    def _torch(self, point: Point, checkpoint: Checkpoint, way: Way) -> Subject:
+    def _torch(self, point: InputShape, checkpoint: Checkpoint, way: VariantSpec) -> Variant:
         from streamseg.benchmark.torch_engine import TorchEngine
 
         device = "cuda" if way.backend == EAGER_GPU else "cpu"
@@ -99,11 +230,11 @@ class Workshop:
                 "precision": way.precision,
                 "batch": point.batch,
             }
-        return subject_of(
+        return variant_of(
             checkpoint, way, engine, origin="torch", model_bytes=engine.model_bytes, child=child
         )
 
-    def _shipped(self, point: Point, checkpoint: Checkpoint, way: Way) -> Subject | None:
+    def _shipped(self, point: InputShape, checkpoint: Checkpoint, way: VariantSpec) -> Variant | None:
         """The engine that comes with the package, where the point is its own."""
         if point.batch != 1 or way.backend != "openvino":
             return None
@@ -119,9 +250,9 @@ class Workshop:
         else:
             size = (WEIGHTS / f"{point.net}.safetensors").stat().st_size
         child = {"engine": names[way.precision]}
-        return subject_of(checkpoint, way, engine, origin="shipped", model_bytes=size, child=child)
+        return variant_of(checkpoint, way, engine, origin="shipped", model_bytes=size, child=child)
 
-    def _stored(self, point: Point, checkpoint: Checkpoint, way: Way) -> Subject | None:
+    def _stored(self, point: InputShape, checkpoint: Checkpoint, way: VariantSpec) -> Variant | None:
         """An engine of the store that was exported from these weights and passed the gate."""
         for entry in self.store.entries():
             manifest = entry.manifest
@@ -131,10 +262,10 @@ class Workshop:
                 continue
             engine = load_folder(entry.path, threads=self.threads)
             size, child = _bytes(entry.path, manifest), {"engine": str(entry.path)}
-            return subject_of(checkpoint, way, engine, origin="store", model_bytes=size, child=child)
+            return variant_of(checkpoint, way, engine, origin="store", model_bytes=size, child=child)
         return None
 
-    def _built(self, point: Point, checkpoint: Checkpoint, way: Way) -> Subject:
+    def _built(self, point: InputShape, checkpoint: Checkpoint, way: VariantSpec) -> Variant:
         self.say(f"building {key_of(point, way)}")
         folder = self.scratch / key_of(point, way).replace(" ", "-")
         images = self._calibration(checkpoint.trained) if way.precision == "int8" else ()
@@ -143,7 +274,7 @@ class Workshop:
             manifest = build_engine(checkpoint, point, way, images, folder)
         seconds = time.monotonic() - began
         engine = load_folder(folder, threads=self.threads)
-        return subject_of(
+        return variant_of(
             checkpoint,
             way,
             engine,
@@ -178,7 +309,7 @@ class Workshop:
 
 
 def build_engine(
-    checkpoint: Checkpoint, point: Point, way: Way, images: Sequence[Grey], folder: Path
+    checkpoint: Checkpoint, point: InputShape, way: VariantSpec, images: Sequence[Grey], folder: Path
 ) -> Manifest:
     """Write an engine folder as the export does, but for the accuracy gate. Raises EngineError, MissingExtra,
     or what a compiler raises."""
@@ -204,21 +335,21 @@ def build_engine(
     return manifest
 
 
-def subject_of(
+def variant_of(
     checkpoint: Checkpoint,
-    way: Way,
+    way: VariantSpec,
     engine: Backend,
     *,
     origin: str,
     model_bytes: int,
     child: Mapping[str, Any],
     build_s: float | None = None,
-) -> Subject:
+) -> Variant:
     """A subject of a loaded engine, which is asked what it computes in."""
     ask = getattr(engine, "precision_found", None)
     spec = checkpoint.spec
-    return Subject(
-        point=Point(checkpoint.net, spec.height, spec.width, int(getattr(engine, "batch", 1))),
+    return Variant(
+        point=InputShape(checkpoint.net, spec.height, spec.width, int(getattr(engine, "batch", 1))),
         backend=way.backend,
         precision=way.precision,
         engine=engine,
@@ -232,12 +363,12 @@ def subject_of(
     )
 
 
-def key_of(point: Point, way: Way) -> str:
+def key_of(point: InputShape, way: VariantSpec) -> str:
     """The key that the subject of this way has, or would have."""
-    return subject_key(point, way.backend, way.precision, folded=way.folded)
+    return variant_key(point, way.backend, way.precision, folded=way.folded)
 
 
-def _is_of(manifest: Manifest, point: Point, checkpoint: Checkpoint, way: Way) -> bool:
+def _is_of(manifest: Manifest, point: InputShape, checkpoint: Checkpoint, way: VariantSpec) -> bool:
     return (
         manifest.backend == way.backend
         and manifest.precision == way.precision

@@ -1,0 +1,155 @@
+"""Subjects are the shipped engines where these fit, else the store's, else built for the occasion."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from streamseg.benchmark.nets.variants import (
+    InputShape,
+    VariantBuilder,
+    VariantSpec,
+    build_engine,
+    check_nets,
+    key_of,
+    plan,
+)
+from streamseg.core.errors import UsageError
+from streamseg.engines.store import EngineStore, engine_name
+from streamseg.export.source import resolve
+
+pytest.importorskip("torch")
+SMALL = InputShape("unet", 32, 48)
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> VariantBuilder:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    return VariantBuilder(scratch, 1, calibration=2, store=EngineStore(tmp_path / "store"))
+
+
+def test_the_shipped_engines_are_taken_where_the_point_is_theirs(shop: VariantBuilder) -> None:
+    point = InputShape("improved_unet", 192, 224)
+    made, absent = shop.make(point, [VariantSpec("openvino", "fp32"), VariantSpec("openvino", "int8")])
+    assert absent == {}
+    assert [one.origin for one in made] == ["shipped", "shipped"]
+    assert [one.key for one in made] == [
+        key_of(point, VariantSpec("openvino", name)) for name in ("fp32", "int8")
+    ]
+    assert made[0].precision_found == {"fp32": 1.0}
+    assert made[1].precision_found["int8"] > 0.9
+    assert made[0].model_bytes > made[1].model_bytes > 7e6
+    assert all(one.trained and one.build_s is None for one in made)
+
+
+def test_what_is_not_there_is_built_and_what_cannot_be_is_absent(shop: VariantBuilder) -> None:
+    ways = [
+        VariantSpec("eager", "fp32", folded=False),
+        VariantSpec("openvino", "fp32"),
+        VariantSpec("onnx", "bf16"),
+    ]
+    made, absent = shop.make(SMALL, ways)
+    assert [(one.backend, one.origin, one.folded) for one in made] == [
+        ("eager", "torch", False), ("openvino", "built", True),
+    ]  # fmt: skip
+    assert list(absent) == ["unet onnx bf16 32x48 b1"]
+    assert "bf16" in absent["unet onnx bf16 32x48 b1"]
+    tensor = np.random.default_rng(0).standard_normal((1, 1, 32, 48), np.float32)
+    np.testing.assert_allclose(made[0].engine.infer(tensor), made[1].engine.infer(tensor), atol=1e-3)
+    assert made[1].build_s is not None
+    assert not made[1].trained
+    assert Path(made[1].child["engine"]).is_dir()
+    assert Path(made[0].child["checkpoint"]).is_file()
+
+
+def test_an_engine_of_the_store_is_taken_where_it_passed_the_gate(shop: VariantBuilder) -> None:
+    way, checkpoint = VariantSpec("openvino", "fp32"), resolve(SMALL.net, (SMALL.height, SMALL.width))
+    folder = shop.scratch / "exported"
+    manifest = build_engine(checkpoint, SMALL, way, (), folder)
+    for passed, origin in ((False, "built"), (True, "store")):
+        judged = replace(manifest, gate={"passed": passed})
+        judged = replace(judged, name=engine_name(judged))
+        target = shop.store.root / judged.name
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(folder, target)
+        judged.write(target)
+        assert shop.one(SMALL, checkpoint, way).origin == origin
+    (target / "model.bin").write_bytes(b"altered")
+    shutil.rmtree(shop.scratch / key_of(SMALL, way).replace(" ", "-"))
+    assert shop.one(SMALL, checkpoint, way).origin == "built"
+
+
+def test_a_batch_has_engines_of_its_own(shop: VariantBuilder) -> None:
+    point = replace(SMALL, batch=2)
+    made, _ = shop.make(point, [VariantSpec("eager", "fp32"), VariantSpec("openvino", "fp32")])
+    tensor = np.random.default_rng(0).standard_normal((2, 1, 32, 48), np.float32)
+    one, two = (subject.engine.infer(tensor) for subject in made)
+    assert one.shape == two.shape == (2, 32, 48)
+    np.testing.assert_allclose(one, two, atol=1e-3)
+    assert all(subject.key.endswith("b2") for subject in made)
+
+
+@pytest.mark.slow
+def test_int8_is_calibrated_on_phantoms(shop: VariantBuilder) -> None:
+    pytest.importorskip("nncf")
+    made, absent = shop.make(SMALL, [VariantSpec("openvino", "int8")])
+    assert absent == {}
+    assert made[0].precision_found["int8"] > 0.5
+
+
+@pytest.mark.gpu
+def test_on_a_gpu(shop: VariantBuilder) -> None:
+    made, absent = shop.make(SMALL, [VariantSpec("eager-cuda", "fp16"), VariantSpec("tensorrt", "fp16")])
+    assert [one.backend for one in made] == ["eager-cuda", "tensorrt"], absent
+    tensor = np.random.default_rng(0).standard_normal((1, 1, 32, 48), np.float32)
+    np.testing.assert_allclose(made[0].engine.infer(tensor), made[1].engine.infer(tensor), atol=0.05)
+
+
+def words(ways: list[VariantSpec]) -> list[str]:
+    return [str(way) for way in ways]
+
+
+def test_by_themselves_they_are_what_the_machine_has() -> None:
+    ways, absent = plan([], [], gpu=False, quick=True)
+    assert words(ways) == ["eager fp32 as trained", "eager fp32", "openvino fp32", "openvino int8"]
+    assert absent == {}
+    full, _ = plan([], [], gpu=False, quick=False)
+    assert ("onnx int8" in words(full)) == (find_spec("onnxruntime") is not None)
+    assert not [way for way in full if way.backend == "compiled"]
+
+
+def test_a_gpu_adds_its_own_and_what_they_are_compared_with() -> None:
+    ways, _ = plan([], [], gpu=True, quick=True)
+    assert words(ways)[:2] == ["eager fp32 as trained", "eager-cuda fp32 as trained"]
+    assert {"tensorrt fp32", "tensorrt fp16", "tensorrt int8", "eager-cuda fp16"} <= set(words(ways))
+    ways, _ = plan(["tensorrt"], ["fp16"], gpu=True, quick=False)
+    assert words(ways) == ["eager fp32 as trained", "eager-cuda fp32 as trained", "tensorrt fp16"]
+
+
+def test_what_a_back_end_does_not_offer_is_absent_only_where_both_were_asked_for() -> None:
+    ways, absent = plan(["eager", "openvino"], ["int8"], gpu=False, quick=False)
+    assert words(ways) == ["eager fp32 as trained", "openvino int8"]
+    assert absent == {"eager int8": "eager computes in fp32, bf16; int8 is not to be had there"}
+    with pytest.raises(
+        UsageError, match="nothing of what was asked for is to be had: eager computes in fp32"
+    ):
+        plan(["eager"], ["int8"], gpu=False, quick=False)
+    assert plan([], ["int8"], gpu=False, quick=True)[1] == {}
+    assert plan(["eager"], [], gpu=False, quick=True)[1] == {}
+
+
+def test_unknown_names_are_refused_with_the_choices() -> None:
+    with pytest.raises(UsageError, match="no back end is called 'trt'; choose one of eager, openvino, onnx"):
+        plan(["trt"], [], gpu=False, quick=False)
+    with pytest.raises(UsageError, match="no precision is called 'fp8'; choose one of fp32"):
+        plan([], ["fp8"], gpu=False, quick=False)
+    with pytest.raises(UsageError, match="no net is called 'yolo'"):
+        check_nets(["yolo"])
+    assert check_nets(["unet", "unet"]) == ("unet",)
+    assert check_nets([])[0] == "improved_unet"
