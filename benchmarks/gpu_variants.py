@@ -172,9 +172,8 @@ def _in_runner(point: Point, name: str, precision: str, net: InferenceNet, **com
     if compiling:
         program = torch.export.export(forward, (_fixed_input(point, dtype),))
         forward = torch.compile(program.module(), fullgraph=True, dynamic=False, **compiling)
-    runner = CudaRunner(
-        forward, point.checkpoint.spec, batch=point.batch, dtype=dtype, device=point.device, name=name
-    )
+    info = point.checkpoint.info(name, "graph", precision=precision, batch=point.batch, device=point.device)
+    runner = CudaRunner(forward, info, dtype=dtype)
     return _of_runner(point, name, runner, precision=precision, found={precision: 1.0}, close=runner.close)
 
 
@@ -186,14 +185,8 @@ def _compiled_light(point: Point, name: str, form: str) -> Variant:
 
 def _compiled(point: Point, name: str, precision: str) -> Variant:
     checkpoint = point.checkpoint
-    backend = CompiledBackend(
-        checkpoint,
-        name=name,
-        fingerprint=checkpoint.sha256,
-        precision=precision,
-        batch=point.batch,
-        device=point.device,
-    )
+    info = checkpoint.info(name, "compiled", precision=precision, batch=point.batch, device=point.device)
+    backend = CompiledBackend(checkpoint, info)
     return _of_runner(
         point,
         name,

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamseg.backends.cuda.backend import CudaBackend
+from streamseg.core.engine_info import EngineInfo
 from streamseg.core.errors import EngineError, MissingExtra
 from streamseg.core.hardware import thread_count
 from streamseg.engines.checkpoint import Checkpoint
@@ -40,34 +41,24 @@ class CompiledBackend(CudaBackend):
     def __init__(
         self,
         checkpoint: Checkpoint,
-        *,
-        name: str,
-        fingerprint: str,
-        precision: str,
-        batch: int = 1,
-        device: str = "cuda",
+        info: EngineInfo,
     ) -> None:
-        """Compile a net and run it once. Raises EngineError where it cannot be.
+        """Compile a net and run it once, on ``info.device``, ``cuda`` or ``cpu``, in ``info.precision``.
 
-        ``device`` is ``cuda`` or ``cpu``. Takes seconds where torch's caches know the net, else minutes.
+        Raises EngineError if that fails. Takes seconds where torch's caches know the net, else minutes.
         """
         import torch
 
         from streamseg.backends.cuda.runner import CudaRunner, translated, usable_device
 
-        self.name = name
-        self.fingerprint = fingerprint
-        self.spec = checkpoint.spec
-        self.precision = precision
-        self.trained = checkpoint.trained
-        self.batch = batch
-        kind: torch.dtype = getattr(torch, PRECISIONS[precision])
-        usable_device(device, name)
-        with translated(name), _quiet():
-            forward, self.shares = compile_net(checkpoint, kind, batch, device)
-            self.runner = CudaRunner(forward, self.spec, batch=batch, dtype=kind, device=device, name=name)
+        self.info = info
+        kind: torch.dtype = getattr(torch, PRECISIONS[str(info.precision)])
+        usable_device(info.device, info.name)
+        with translated(info.name), _quiet():
+            forward, self.shares = compile_net(checkpoint, kind, info.batch, info.device)
+            self.runner = CudaRunner(forward, info, dtype=kind)
             # Compiles: what fails does so here, not at the first frame.
-            self.runner.infer(np.zeros((batch, 1, self.spec.height, self.spec.width), np.float32))
+            self.runner.infer(np.zeros((info.batch, 1, self.spec.height, self.spec.width), np.float32))
 
 
 def load(
@@ -107,14 +98,7 @@ def load(
         weights=weights,
         sha256=manifest.checkpoint_sha256,
     )
-    return CompiledBackend(
-        checkpoint,
-        name=manifest.name,
-        fingerprint=fingerprint,
-        precision=manifest.precision,
-        batch=manifest.batch,
-        device=device,
-    )
+    return CompiledBackend(checkpoint, manifest.info(fingerprint, device=device))
 
 
 def compile_net(

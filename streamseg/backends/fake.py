@@ -10,23 +10,21 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from streamseg.core.engine_info import Described, EngineInfo
 from streamseg.core.errors import EngineError
 from streamseg.core.types import InputSpec, Tensor
 
 Probability = npt.NDArray[np.float32]
 
 
-class FakeBackend:
+class FakeBackend(Described):
     """Answers every tensor with a known probability map.
 
     ``probability`` is a map (spec.height, spec.width) or one number for all pixels; a function of the
     tensor that gives such a map; or None for :func:`ellipse`. ``delay_ms`` is slept in every call,
     without holding the interpreter. ``fail_at`` makes that call (0 is the first) raise EngineError.
-    ``lanes`` threads may call it at a time.
+    ``lanes`` threads may call it at a time. Subclasses may give it a ``batch`` that they answer.
     """
-
-    precision = "fp32"
-    trained = False
 
     def __init__(
         self,
@@ -37,11 +35,18 @@ class FakeBackend:
         fail_at: int | None = None,
         name: str = "fake",
         lanes: int = 1,
+        batch: int = 1,
     ) -> None:
-        self.name = name
-        self.fingerprint = hashlib.sha256(f"{name} {spec}".encode()).hexdigest()
-        self.spec = spec
-        self.lanes = lanes
+        self.info = EngineInfo(
+            name=name,
+            sha256=hashlib.sha256(f"{name} {spec}".encode()).hexdigest(),
+            spec=spec,
+            backend="fake",
+            precision="fp32",
+            batch=batch,
+            lanes=lanes,
+            trained=False,
+        )
         self.calls = 0
         """Calls of :meth:`infer` so far."""
         self.closed = False

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from streamseg.core.engine_info import Described, EngineInfo
 from streamseg.core.errors import EngineError, MissingExtra
 from streamseg.core.hardware import thread_count
 from streamseg.core.types import Tensor
@@ -41,35 +43,29 @@ NO_ARITHMETIC = (
 """Operators that bring values into another form, and compute nothing."""
 
 
-class OnnxBackend:
+class OnnxBackend(Described):
     """A net run by onnxruntime. ``infer`` may be called from ``lanes`` threads at a time."""
 
     def __init__(
         self,
         model: bytes,
-        manifest: Manifest,
-        fingerprint: str,
+        info: EngineInfo,
         *,
         threads: int | None = None,
         throughput: bool = False,
     ) -> None:
         """Make a session of an ONNX file's bytes.
 
-        ``threads`` None follows STREAMSEG_THREADS; all of them work on one frame, or with ``throughput``
-        each on one of its own. Raises EngineError for a file that onnxruntime refuses or that does not fit
-        the manifest, UsageError for a number of threads that makes no sense, MissingExtra.
+        ``info`` describes the engine but for its lanes, which this determines. ``threads`` None follows
+        STREAMSEG_THREADS; all of them work on one frame, or with ``throughput`` each on one of its own.
+        Raises EngineError for a file that onnxruntime refuses or that does not fit ``info``, UsageError for
+        an invalid number of threads, MissingExtra.
         """
-        self.name = manifest.name
-        self.fingerprint = fingerprint
-        self.spec = manifest.spec
-        self.precision = manifest.precision
-        self.trained = manifest.trained
-        self.batch = manifest.batch
         count = thread_count(threads)
-        self.lanes = (count or os.cpu_count() or 1) if throughput else 1
+        self.info = replace(info, lanes=(count or os.cpu_count() or 1) if throughput else 1)
         self._threads = 1 if throughput else (count or 0)
         self._model = model
-        self._shape = (self.batch, 1, self.spec.height, self.spec.width)
+        self._shape = (info.batch, 1, self.spec.height, self.spec.width)
         self._session: Any = self._session_of(model)
         self._input, self._output = _ports(self._session, self._shape, self.name)
 
@@ -88,7 +84,7 @@ class OnnxBackend:
             probability: npt.NDArray[np.float32] = session.run([self._output], feed)[0]
         except Exception as error:
             raise EngineError(f"engine {self.name} failed: {_line(error)}; load it again") from error
-        return probability[0, 0] if self.batch == 1 else probability[:, 0]
+        return probability[0, 0] if self.info.batch == 1 else probability[:, 0]
 
     def precision_found(self) -> dict[str, float]:
         """Share of the layers, 0..1, by the type that they compute in.
@@ -149,8 +145,7 @@ def load(
     EngineError for a file that is not the one that the manifest describes."""
     return OnnxBackend(
         read_verified(folder, manifest, FILE_NAME),
-        manifest,
-        fingerprint,
+        manifest.info(fingerprint),
         threads=threads,
         throughput=throughput,
     )

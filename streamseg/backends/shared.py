@@ -14,12 +14,14 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
+from streamseg.core.engine_info import Described, EngineInfo
 from streamseg.core.errors import EngineError, StreamsegError
 from streamseg.core.types import Backend, Tensor
 
@@ -59,7 +61,8 @@ class SharedEngine:
     def __init__(self, backend: Backend) -> None:
         """``backend`` may take one frame at a time or, as its ``batch`` says, several."""
         self.backend = backend
-        self.batch = int(getattr(backend, "batch", 1))
+        self.info = EngineInfo.of(backend)
+        self.batch = self.info.batch
         self._calls = self._requests = 0
         self._changed = threading.Condition()
         self._waiting: deque[_Request] = deque()
@@ -72,7 +75,7 @@ class SharedEngine:
         self._closed = False
         self._threads = [
             threading.Thread(target=self._serve, name=f"streamseg-shared-{number}", daemon=True)
-            for number in range(int(getattr(backend, "lanes", 1)))
+            for number in range(self.info.lanes)
         ]
         for thread in self._threads:
             thread.start()
@@ -232,19 +235,12 @@ class SharedEngine:
         return f"engine {self.backend.name} failed ({type(error).__name__}: {error}); load it again"
 
 
-class Lane:
+class Lane(Described):
     """One stream's way to a shared engine: a :class:`streamseg.core.types.Backend` of one frame at a time."""
-
-    batch = 1
 
     def __init__(self, shared: SharedEngine) -> None:
         """Made by :meth:`SharedEngine.lane`."""
-        backend = shared.backend
-        self.name = backend.name
-        self.fingerprint = backend.fingerprint
-        self.spec = backend.spec
-        self.precision = str(getattr(backend, "precision", ""))
-        self.trained = bool(getattr(backend, "trained", True))
+        self.info = replace(shared.info, batch=1, lanes=1)
         self.closed = False
         self.called = threading.Event()
         """Set when it is this lane's turn."""

@@ -20,6 +20,7 @@ import numpy as np
 from streamseg.backends.openvino.signal_stack import kept_signal_stack
 from streamseg.benchmark.provenance import last_level_cache
 from streamseg.benchmark.timing import Call, Timing, add_rounds, interleave
+from streamseg.core.engine_info import EngineInfo
 from streamseg.core.errors import MissingExtra, one_line
 from streamseg.core.types import Backend, Say
 
@@ -306,8 +307,7 @@ def kernels_of(threads: int, *, gpu: bool) -> list[Kernel]:
 
 def on_gpu(engines: Sequence[Backend]) -> bool:
     """Whether any of these engines runs on a GPU."""
-    devices = [getattr(getattr(engine, "runner", None), "device", None) for engine in engines]
-    return any(getattr(device, "type", "") == "cuda" for device in devices)
+    return any(EngineInfo.of(engine).on_gpu for engine in engines)
 
 
 def _gone() -> None:

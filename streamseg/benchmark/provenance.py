@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import streamseg
+from streamseg.core.engine_info import EngineInfo
 from streamseg.core.hardware import this_machine, versions_of
 from streamseg.core.types import Backend
 
@@ -48,7 +49,7 @@ def provenance(backend: Backend | None = None, packages: Sequence[str] = PACKAGE
             **versions_of(packages),
             "commit": commit(),
         },
-        "engine": None if backend is None else {"name": backend.name, "sha256": backend.fingerprint},
+        "engine": None if backend is None else EngineInfo.of(backend).identity(),
     }
 
 

@@ -170,12 +170,14 @@ def video_devices(paths: Sequence[str] = ()) -> list[dict[str, Any]]:
 def default_engine() -> dict[str, Any]:
     """Name, hash, precision and input of the default engine, and how long it takes on a synthetic image."""
     from streamseg.backends import load_backend
+    from streamseg.core.engine_info import EngineInfo
     from streamseg.core.types import Frame
     from streamseg.phantom import render_still
     from streamseg.segmentation.segmenter import Segmenter
 
     start = time.monotonic_ns()
     backend = load_backend()
+    info = EngineInfo.of(backend)
     loaded = time.monotonic_ns()
     try:
         segmenter = Segmenter(backend, None)
@@ -188,9 +190,8 @@ def default_engine() -> dict[str, Any]:
     finally:
         backend.close()
     return {
-        "name": backend.name,
-        "sha256": backend.fingerprint,
-        "precision": getattr(backend, "precision", None),
+        **info.identity(),
+        "precision": info.precision,
         "input": f"{backend.spec.height}x{backend.spec.width}",
         "load_ms": round((loaded - start) / 1e6, 1),
         "self_test": f"{found.state} in a synthetic image with nerve, confidence {found.confidence:.2f}",

@@ -20,22 +20,23 @@ def load_engine(engine: str | None, *, throughput: bool = False) -> Backend:
     engine that takes several frames at a time.
     """
     from streamseg.backends import DEFAULT, load_backend
+    from streamseg.core.engine_info import EngineInfo
     from streamseg.core.errors import EngineMisfit, UsageError
 
     try:
         backend = load_backend(engine, throughput=throughput, say=say)
     except EngineMisfit as misfit:
         backend = _built_again(str(engine), misfit, throughput)
-    if (batch := getattr(backend, "batch", 1)) != 1:
+    info = EngineInfo.of(backend)
+    if info.batch != 1:
         backend.close()
         raise UsageError(
-            f"engine {backend.name} takes {batch} frames at a time, which serves to measure throughput; "
+            f"engine {info.name} takes {info.batch} frames at a time, which serves to measure throughput; "
             "give one that was exported with --batch 1"
         )
     named = Path(engine or DEFAULT)
-    if backend.name not in (named.name, named.stem):
-        precision = getattr(backend, "precision", "")
-        say(f"engine: {backend.name} ({precision}, input {backend.spec.height}x{backend.spec.width})")
+    if info.name not in (named.name, named.stem):
+        say(f"engine: {info.name} ({info.precision or ''}, input {info.spec.height}x{info.spec.width})")
     return backend
 
 

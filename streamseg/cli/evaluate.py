@@ -38,6 +38,7 @@ def evaluate(
     pixel's probability (pixel_ece, pixel_brier) and of the confidence beside the image's Dice. Images unlike
     the training data, whose outlines a display withholds, count by their outlines; "states" says how many.
     """
+    from streamseg.core.engine_info import EngineInfo
     from streamseg.datasets import open_dataset
     from streamseg.evaluation.dataset import Evaluation
     from streamseg.segmentation.segmenter import Segmenter
@@ -61,7 +62,7 @@ def evaluate(
         raise typer.Exit(stop.exit_code)
     result: dict[str, Any] = {
         **evaluation.to_json(),
-        "engine": {"name": backend.name, "sha256": backend.fingerprint},
+        "engine": EngineInfo.of(backend).identity(),
         "data": str(data),
     }
     if per_image:

@@ -20,6 +20,7 @@ from streamseg.cli.engine import load_engine
 from streamseg.cli.latency_table import show_latencies
 from streamseg.cli.replay_clip import ReplayOptions, choose_roi
 from streamseg.cli.replay_outputs import check_outputs
+from streamseg.core.engine_info import EngineInfo
 from streamseg.core.errors import UsageError
 from streamseg.core.types import Backend, Frame, Roi
 from streamseg.live import LiveOptions, LiveReport, run_live
@@ -187,7 +188,7 @@ def _open_taps(
 
     header = {
         "source": _name(setup),
-        "engine": {"name": backend.name, "sha256": backend.fingerprint},
+        "engine": EngineInfo.of(backend).identity(),
         "profile": session.profile,
         "setup": {**asdict(setup), "source": _name(setup)},
         "age_budget_ms": setup.age_budget_ms,
@@ -233,7 +234,7 @@ def _conclude(report: LiveReport, setup: LiveConfig, backend: Backend, stop: Sto
             {
                 "source": _name(setup),
                 **report.to_json(),
-                "engine": {"name": backend.name, "sha256": backend.fingerprint},
+                "engine": EngineInfo.of(backend).identity(),
             }
         )
     leave(report, stop)

@@ -81,6 +81,7 @@ def replay(
     from streamseg.cli.console import limit_opencv_threads
     from streamseg.cli.replay_clip import ReplayOptions
     from streamseg.cli.replay_outputs import check_outputs, plan_outputs
+    from streamseg.core.engine_info import EngineInfo
     from streamseg.core.errors import UsageError
     from streamseg.core.types import Roi
 
@@ -100,7 +101,7 @@ def replay(
             runs = _run_all(clips, plan, backend, options, stop)
     finally:
         backend.close()
-    engine_used = {"name": backend.name, "sha256": backend.fingerprint}
+    engine_used = EngineInfo.of(backend).identity()
     if as_json:
         print_json({**(_summary(source, runs) if folder else runs[0].to_json()), "engine": engine_used})
     _conclude(runs, folder, stop)

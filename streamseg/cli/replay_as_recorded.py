@@ -13,6 +13,7 @@ from streamseg.capture.recording.reader import Recorded
 from streamseg.capture.recording.source import RecordingSource
 from streamseg.cli.console import print_json, say, stderr_console, stop_on_signals
 from streamseg.cli.engine import load_engine
+from streamseg.core.engine_info import EngineInfo
 from streamseg.core.errors import UsageError
 from streamseg.core.types import Roi, SourceInfo
 from streamseg.live import LiveOptions, LiveReport, run_live
@@ -63,7 +64,7 @@ def repeat(uri: str, *, engine: str | None, start_seconds: float, as_json: bool)
     if source.note:
         say(source.note)
     if as_json:
-        used = {"name": backend.name, "sha256": backend.fingerprint}
+        used = EngineInfo.of(backend).identity()
         now = {"source": source.info.name, **report.to_json(), "engine": used}
         print_json({**now, "recorded": then.to_json()})
     leave(report, stop)

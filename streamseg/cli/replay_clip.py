@@ -12,6 +12,7 @@ from typing import Any
 from streamseg.capture import open_source
 from streamseg.capture.screen.find import find_region
 from streamseg.cli.console import Progress, Stop, say
+from streamseg.core.engine_info import EngineInfo
 from streamseg.core.errors import SourceError, StreamsegError
 from streamseg.core.latency import Percentiles, StageClock
 from streamseg.core.types import Backend, Frame, Image, Roi, Sink, Source, SourceInfo
@@ -130,7 +131,7 @@ def _open_sinks(
     """Open every output; those already open are closed by ``opened`` where a later one cannot be."""
     header = {
         "source": info.name,
-        "engine": {"name": backend.name, "sha256": backend.fingerprint},
+        "engine": EngineInfo.of(backend).identity(),
         "roi": None if run.roi is None else str(run.roi),
         "roi_from": run.roi_from,
     }

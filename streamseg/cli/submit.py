@@ -88,6 +88,7 @@ def _run(
     min_pixels: int | None,
     force: bool,
 ) -> dict[str, Any]:
+    from streamseg.core.engine_info import EngineInfo
     from streamseg.evaluation.kaggle_submission import Finished, list_test_images, write_submission
     from streamseg.segmentation.segmenter import Segmenter
 
@@ -111,7 +112,7 @@ def _run(
         "empty": empty,
         "min_pixels": smallest,
         "validation": asdict(chosen) if chosen else None,
-        "engine": {"name": backend.name, "sha256": backend.fingerprint},
+        "engine": EngineInfo.of(backend).identity(),
     }
 
 

@@ -230,15 +230,24 @@ class Source(Protocol):
 class Backend(Protocol):
     """A compiled net: tensor in, probability out.
 
-    ``infer`` is called from one thread at a time, or from as many as the attribute ``lanes`` says where a
-    back end has it.
+    ``infer`` is called from one thread at a time, or from as many as its
+    :class:`~streamseg.core.engine_info.EngineInfo` says. Attributes may be plain ones or properties.
     """
 
-    name: str
-    """Engine name, such as ``improved_unet-openvino-int8``."""
-    fingerprint: str
-    """Hash (sha256, 64 hex digits) of the file that the engine was read from."""
-    spec: InputSpec
+    @property
+    def name(self) -> str:
+        """Engine name, such as ``improved_unet-openvino-int8``."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash (sha256, 64 hex digits) of the file that the engine was read from."""
+        ...
+
+    @property
+    def spec(self) -> InputSpec:
+        """What the net expects."""
+        ...
 
     def infer(self, tensor: Tensor) -> npt.NDArray[np.float32]:
         """Probability of nerve, float32 (height, width), of a (1, 1, height, width) tensor."""

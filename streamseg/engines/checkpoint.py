@@ -25,6 +25,7 @@ import numpy.typing as npt
 import safetensors
 import safetensors.numpy
 
+from streamseg.core.engine_info import EngineInfo
 from streamseg.core.errors import EngineError
 from streamseg.core.files import write_whole
 from streamseg.core.types import InputSpec
@@ -50,6 +51,21 @@ class Checkpoint:
     """Arrays by state-dict name, as stored but with float16 widened to float32."""
     sha256: str
     """Of the file, 64 hex digits."""
+
+    def info(
+        self, name: str, backend: str, *, precision: str = "fp32", batch: int = 1, device: str = "cpu"
+    ) -> EngineInfo:
+        """The description of an engine that a back end makes of these weights."""
+        return EngineInfo(
+            name=name,
+            sha256=self.sha256,
+            spec=self.spec,
+            backend=backend,
+            precision=precision,
+            batch=batch,
+            trained=self.trained,
+            device=device,
+        )
 
     def __repr__(self) -> str:
         return f"Checkpoint({self.net}, folded={self.folded}, {len(self.weights)} arrays, {self.sha256[:12]})"

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from streamseg.core.engine_info import EngineInfo
 from streamseg.core.errors import EngineError
 from streamseg.core.files import write_whole
 from streamseg.core.hardware import Machine
@@ -75,6 +76,19 @@ class Manifest:
     def passed(self) -> bool:
         """Whether the engine went through the accuracy gate."""
         return self.gate.get("passed") is True
+
+    def info(self, fingerprint: str, *, device: str = "cpu") -> EngineInfo:
+        """The description of the loaded engine; ``fingerprint`` is the sha256 of the manifest's file."""
+        return EngineInfo(
+            name=self.name,
+            sha256=fingerprint,
+            spec=self.spec,
+            backend=self.backend,
+            precision=self.precision,
+            batch=self.batch,
+            trained=self.trained,
+            device=device,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The JSON file's values, sealed."""

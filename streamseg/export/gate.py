@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from statistics import fmean, median
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamseg.backends.loading import DEFAULT, WEIGHTS, load_backend
+from streamseg.core.engine_info import Described, EngineInfo
 from streamseg.core.types import Backend, Frame, Segmentation, Tensor
 from streamseg.datasets import Sample
 from streamseg.engines.manifest import read_manifest
@@ -35,7 +37,7 @@ def measure_speed(engine: Backend) -> dict[str, Any]:
     median of the engine's time in parts of the shipped one's, ``shipped_ms`` the median of that: a ratio of
     neighbours holds on a busy machine too. Takes about a second on two cores.
     """
-    batch = int(getattr(engine, "batch", 1))
+    batch = EngineInfo.of(engine).batch
     image = to_tensor(render_still(1, nerve=True).image, engine.spec)
     tensor = np.ascontiguousarray(np.repeat(image, batch, axis=0))
     if batch > 1 or read_manifest(WEIGHTS / DEFAULT)[0].spec != engine.spec:
@@ -136,12 +138,13 @@ def _objections(figures: dict[str, float], precision: str, trained: bool) -> lis
     return reasons
 
 
-class SingleFrameAdapter:
+class SingleFrameAdapter(Described):
     """An engine that may take several frames per call, given one at a time."""
 
     def __init__(self, engine: Backend) -> None:
-        self.name, self.fingerprint, self.spec = engine.name, engine.fingerprint, engine.spec
-        self._engine, self._batch, self._calls = engine, int(getattr(engine, "batch", 1)), 0
+        info = EngineInfo.of(engine)
+        self.info = replace(info, batch=1, lanes=1)
+        self._engine, self._batch, self._calls = engine, info.batch, 0
 
     def infer(self, tensor: Tensor) -> npt.NDArray[np.float32]:
         if self._batch == 1:

@@ -67,14 +67,51 @@ def load_net(checkpoint: Checkpoint, *, folding: bool = True) -> PooledNet:
     ``folding`` brings an unfolded checkpoint into its inference form; False leaves it as trained.
     Raises EngineError for weights that do not fit their net.
     """
-    net = build_net(checkpoint.net)
-    net = fold(net) if checkpoint.folded else net
+    with torch.device("meta"):  # no time for random weights that go at once
+        net = build_net(checkpoint.net)
+        net = fold(net) if checkpoint.folded else net
     try:
-        net.load_state_dict({key: torch.from_numpy(np.array(w)) for key, w in checkpoint.weights.items()})
+        net.load_state_dict(_tensors(checkpoint), assign=True)
     except RuntimeError as error:
-        raise EngineError(
-            f"the weights of checkpoint {checkpoint.sha256[:12]} do not fit the net {checkpoint.net!r} "
-            f"({' '.join(str(error).split())[:160]}); export them again with this version"
-        ) from error
+        raise _misfit(checkpoint, error) from error
     net = fold(net) if folding and not checkpoint.folded else net
     return net.eval().requires_grad_(False)
+
+
+def unfolded(checkpoint: Checkpoint) -> PooledNet:
+    """The net of a folded checkpoint in the form that is trained, giving the same logits up to rounding.
+
+    Its BatchNorms multiply by one and add nothing, its shortcuts' weights are zeros: a convolution takes as
+    long with these as with any others. Raises EngineError for weights that do not fit the net.
+    """
+    with torch.device("meta"):
+        net = build_net(checkpoint.net).eval().requires_grad_(False)
+    net = net.to_empty(device="cpu")
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.reset_parameters()
+            assert module.running_var is not None
+            module.running_var.fill_(1 - module.eps)
+        elif isinstance(module, torch.nn.Conv2d):
+            module.weight.zero_()  # a shortcut's stays so
+            if module.bias is not None:
+                module.bias.zero_()
+    try:
+        found = net.load_state_dict(_tensors(checkpoint), strict=False)
+    except RuntimeError as error:
+        raise _misfit(checkpoint, error) from error
+    lacking = [name for name in found.missing_keys if "norm" not in name and "shortcut" not in name]
+    if strange := [*lacking, *found.unexpected_keys]:
+        raise _misfit(checkpoint, ", ".join(strange[:3]))
+    return net
+
+
+def _tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(np.array(array)) for name, array in checkpoint.weights.items()}
+
+
+def _misfit(checkpoint: Checkpoint, reason: object) -> EngineError:
+    return EngineError(
+        f"the weights of checkpoint {checkpoint.sha256[:12]} do not fit the net {checkpoint.net!r} "
+        f"({' '.join(str(reason).split())[:160]}); export them again with this version"
+    )

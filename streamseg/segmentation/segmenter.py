@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from streamseg.core.engine_info import EngineInfo
 from streamseg.core.errors import EngineError, UsageError
 from streamseg.core.latency import StageClock
 from streamseg.core.types import Backend, Frame, Roi, Segmentation, State
@@ -37,10 +38,11 @@ class Segmenter:
         Raises UsageError for a back end that takes several frames at a time, and EngineError for one whose
         judgement this version cannot read.
         """
-        if (batch := getattr(backend, "batch", 1)) != 1:
+        info = EngineInfo.of(backend)
+        if info.batch != 1:
             raise UsageError(
-                f"engine {backend.name} takes {batch} frames at a time, which serves to measure throughput; "
-                "give one that was exported with --batch 1"
+                f"engine {info.name} takes {info.batch} frames at a time, which serves to measure "
+                "throughput; give one that was exported with --batch 1"
             )
         self.backend = backend
         self.roi = roi
@@ -54,7 +56,7 @@ class Segmenter:
     @property
     def lanes(self) -> int:
         """Frames that the back end infers at the same time."""
-        return int(getattr(self.backend, "lanes", 1))
+        return EngineInfo.of(self.backend).lanes
 
     def wait_turn(self) -> bool:
         """Wait until a back end that serves others as well is about to come to us: the newest frame then is

@@ -10,6 +10,7 @@ import numpy as np
 import openvino as ov
 from openvino import opset13 as ops
 
+from streamseg.core.engine_info import EngineInfo
 from streamseg.core.hardware import this_processor, versions_of
 from streamseg.core.types import InputSpec
 from streamseg.engines.manifest import FILE_NAME, SEAL, Manifest, seal_of
@@ -20,6 +21,11 @@ DESCRIBED = Manifest(
     "e", "unet", "openvino", "int8", True, True, SPEC, "0" * 64, {}, versions={"openvino": "2026.4.1"}
 )
 """A manifest of an engine that does not exist."""
+
+
+def info_of(spec: InputSpec = SPEC, **changes: Any) -> EngineInfo:
+    """The description of an engine on the processor."""
+    return EngineInfo(**({"name": "m", "sha256": "0" * 64, "spec": spec, "backend": "small"} | changes))
 
 
 def small_model(spec: InputSpec = SPEC, outputs: int = 1, scale: float = 2, batch: int = 1) -> ov.Model:

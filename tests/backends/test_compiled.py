@@ -70,7 +70,7 @@ def test_a_built_engine_loads_without_compiling_anew(
     assert counters["inductor"]["fxgraph_cache_miss"] == 0
     assert isinstance(backend, Backend)
     assert backend.precision_found() == {precision: 1.0}
-    assert (backend.batch, backend.trained, backend.precision) == (2, False, precision)
+    assert (backend.info.batch, backend.info.trained, backend.info.precision) == (2, False, precision)
     eager = EagerBackend(checkpoint, "eager")
     wanted = np.stack([eager.infer(tensor[None]) for tensor in TENSORS])
     assert backend.infer(TENSORS) == pytest.approx(wanted, abs=tolerance)

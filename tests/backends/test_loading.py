@@ -33,7 +33,8 @@ def folded(tmp_path: Path) -> Path:
 def test_a_folded_checkpoint_runs_on_openvino_without_torch(folded: Path) -> None:
     backend = load_backend(folded)
     assert isinstance(backend, OpenVINOBackend)
-    assert (backend.name, backend.precision, backend.trained) == ("small", "fp32", False)
+    assert (backend.name, backend.info.precision, backend.info.trained) == ("small", "fp32", False)
+    assert backend.info.backend == "openvino"
     answer = backend.infer(np.random.default_rng(0).normal(size=(1, 1, 32, 48)).astype(np.float32))
     assert answer.shape == (32, 48)
     assert 0 <= answer.min() < answer.max() <= 1
@@ -195,7 +196,6 @@ def test_a_folder_for_another_back_end_than_asked_for(tmp_path: Path) -> None:
 
 
 def test_an_engine_for_several_frames_segments_none() -> None:
-    backend = FakeBackend(SPEC)
-    backend.batch = 8  # type: ignore[attr-defined]
+    backend = FakeBackend(SPEC, batch=8)
     with pytest.raises(UsageError, match=r"8 frames at a time.*--batch 1"):
         Segmenter(backend)

@@ -81,8 +81,8 @@ def test_it_agrees_with_torch(tmp_path, net, precision, batch, tolerance):
 def test_it_says_what_it_is_and_closes(tmp_path):
     manifest = replace(manifest_of(small(tmp_path, 3), batch=3), precision="fp16")
     backend = load(tmp_path, manifest, "f" * 64)
-    assert (backend.name, backend.fingerprint, backend.precision) == ("small", "f" * 64, "fp16")
-    assert (backend.batch, backend.lanes, backend.trained, backend.spec) == (3, 1, False, SPEC)
+    assert (backend.name, backend.fingerprint, backend.info.precision) == ("small", "f" * 64, "fp16")
+    assert (backend.info.batch, backend.info.lanes, backend.info.trained, backend.spec) == (3, 1, False, SPEC)
     assert backend.infer(np.zeros((3, 1, 32, 64), np.float32)) == pytest.approx(0.5)
     with pytest.raises(EngineError, match=r"takes a tensor \(3, 1, 32, 64\), received \(1, 1, 32, 64\)"):
         backend.infer(np.zeros((1, 1, 32, 64), np.float32))
@@ -95,7 +95,7 @@ def test_it_says_what_it_is_and_closes(tmp_path):
 
 def test_throughput_gives_each_frame_a_thread_of_its_own(tmp_path):
     backend = load(small(tmp_path), manifest_of(tmp_path), "f" * 64, threads=3, throughput=True)
-    assert backend.lanes == 3
+    assert backend.info.lanes == 3
     assert backend.infer(np.zeros((1, 1, 32, 64), np.float32)) == pytest.approx(0.5)
 
 
@@ -103,9 +103,9 @@ def test_what_is_no_engine_is_refused_in_one_line(tmp_path):
     manifest = manifest_of(small(tmp_path))
     data = (tmp_path / "model.onnx").read_bytes()
     with pytest.raises(EngineError, match=r"asks for tensor\(float\) \[2, 1, 32, 64\]"):
-        OnnxBackend(data, replace(manifest, batch=2), "f" * 64)
+        OnnxBackend(data, replace(manifest, batch=2).info("f" * 64))
     with pytest.raises(EngineError, match="cannot run engine small") as caught:
-        OnnxBackend(b"nonsense", manifest, "f" * 64)
+        OnnxBackend(b"nonsense", manifest.info("f" * 64))
     assert "\n" not in str(caught.value)
     (tmp_path / "model.onnx").write_bytes(data[:-1] + b"?")
     with pytest.raises(EngineError, match="not the file that the manifest describes"):

@@ -14,7 +14,7 @@ from streamseg.backends.shared import Lane, SharedEngine
 from streamseg.core.errors import EngineError
 from streamseg.core.types import Backend, InputSpec, Tensor
 from tests.backends.sharing import LONG_S, SPEC, Asking, Gate, Rows, tensor, until
-from tests.backends.small_engines import small_model
+from tests.backends.small_engines import info_of, small_model
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -60,7 +60,7 @@ def test_a_lane_is_a_back_end_of_one_frame_with_the_engines_name() -> None:
         lane = shared.lane()
         assert isinstance(lane, Backend)
         assert (lane.name, lane.fingerprint, lane.spec) == ("rows", "f" * 64, SPEC)
-        assert (lane.precision, lane.trained, lane.batch) == ("int8", False, 1)
+        assert (lane.info.precision, lane.info.trained, lane.info.batch) == ("int8", False, 1)
         assert shared.fill is None
     assert not engine.closed  # it belongs to who made it
 
@@ -213,15 +213,7 @@ def test_as_many_threads_call_as_the_engine_has_lanes() -> None:
 def test_an_engine_of_several_frames_gives_each_stream_what_it_gives_alone(tmp_path: Path) -> None:
     spec = InputSpec(32, 48, mean=0.25, std=0.25, threshold=0.5, min_area=0.001)
     single, batched = (
-        OpenVINOBackend(
-            small_model(spec, batch=batch),
-            name="small",
-            fingerprint="0" * 64,
-            spec=spec,
-            precision="fp32",
-            batch=batch,
-            threads=1,
-        )
+        OpenVINOBackend(small_model(spec, batch=batch), info_of(spec, batch=batch), threads=1)
         for batch in (1, 4)
     )
     frames = np.random.default_rng(1).normal(0, 1, (3, 1, 1, 32, 48)).astype(np.float32)

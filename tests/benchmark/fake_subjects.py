@@ -32,8 +32,7 @@ class Fake(FakeBackend):
         delay_ms: float = 10,
         **options: Any,
     ) -> None:
-        super().__init__(SPEC, delay_ms=delay_ms, **options)
-        self.batch = batch
+        super().__init__(SPEC, delay_ms=delay_ms, batch=batch, **options)
         self.took_ns: list[int] = []
         self.before: Callable[[int], None] = lambda call: None
         self._found = {"fp32": 1.0} if found is None else found
@@ -42,8 +41,8 @@ class Fake(FakeBackend):
         began = time.monotonic_ns()
         self.before(self.calls)
         found = super().infer(tensor[:1])
-        if self.batch > 1:
-            found = np.repeat(found[None], self.batch, axis=0)
+        if self.info.batch > 1:
+            found = np.repeat(found[None], self.info.batch, axis=0)
         if threading.current_thread().name == "streamseg-bench":
             self.took_ns.append(time.monotonic_ns() - began)
         return found
@@ -56,7 +55,7 @@ def subject(
     fake: FakeBackend, backend: str = "openvino", precision: str = "fp32", *, folded: bool = True
 ) -> Variant:
     found = fake.precision_found() if isinstance(fake, Fake) else {}
-    point = InputShape("improved_unet", SPEC.height, SPEC.width, getattr(fake, "batch", 1))
+    point = InputShape("improved_unet", SPEC.height, SPEC.width, fake.info.batch)
     return Variant(point, backend, precision, fake, found, folded, True, "built", 1000, build_s=1.5)
 
 

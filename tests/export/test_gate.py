@@ -29,9 +29,7 @@ def engine(shift: float = 0.0, noise: float = 0.0, batch: int = 1) -> FakeBacken
     """An engine that finds the ellipse, moved to the right by a fraction of the width."""
     found = ellipse(SPEC, (0.5 + shift, 0.5)) + np.float32(noise)
     answer = np.clip(found, 0, 1)
-    made = FakeBackend(SPEC, answer)
-    made.batch = batch  # type: ignore[attr-defined]
-    return made
+    return FakeBackend(SPEC, answer, batch=batch)
 
 
 def verdict(precision: str, made: FakeBackend, **options: object) -> dict[str, object]:
@@ -124,10 +122,8 @@ def test_numbers_that_are_no_probabilities_end_it() -> None:
 class Batched(FakeBackend):
     """Gives each place in a batch of four what it does; one place is broken."""
 
-    batch = 4
-
     def __init__(self, broken: int | None) -> None:
-        super().__init__(SPEC)
+        super().__init__(SPEC, batch=4)
         self.broken = broken
 
     def infer(self, tensor: Tensor) -> npt.NDArray[np.float32]:

@@ -65,7 +65,7 @@ def test_a_checkpoint_as_trained_is_folded_and_keeps_its_hash(tmp_path: Path, gi
     tensor = np.random.default_rng(0).standard_normal((1, 1, 64, 96), np.float32)
 
     def infer(checkpoint: Checkpoint) -> np.ndarray:
-        return EagerBackend(checkpoint, "x", folding=False).infer(tensor)
+        return EagerBackend(checkpoint, "x", folded=False).infer(tensor)
 
     assert infer(found) == pytest.approx(infer(read_checkpoint(path)), abs=1e-5)
 

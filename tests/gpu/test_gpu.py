@@ -96,13 +96,13 @@ def runner(**options: Any) -> CudaRunner:
     """The plain net in float32, so that only the path around it can differ."""
     checkpoint = resolve(TRAINED, SIZE)
     net = inference_net(checkpoint).cuda()
-    return CudaRunner(net, checkpoint.spec, dtype=torch.float32, **options)
+    return CudaRunner(net, checkpoint.info("net", "graph", device="cuda"), dtype=torch.float32, **options)
 
 
 def test_with_and_without_a_graph_and_on_the_processor_it_is_the_same() -> None:
     frames = [*phantoms(3), np.stack([phantoms(1)[0]] * 3, axis=2), phantoms(1)[0][:300, :311]]
     checkpoint = resolve(TRAINED, SIZE)
-    processor = CudaRunner(inference_net(checkpoint), checkpoint.spec, dtype=torch.float32, device="cpu")
+    processor = CudaRunner(inference_net(checkpoint), checkpoint.info("net", "graph"), dtype=torch.float32)
     graphed, plain = runner(), runner(graphs=False)
     for frame in frames:
         wanted = processor.probability(frame)
@@ -126,8 +126,8 @@ def test_many_sizes_leave_no_memory_behind() -> None:
 
 
 def test_no_memory_left_is_one_line() -> None:
-    spec = resolve(TRAINED, SIZE).spec
-    run = CudaRunner(lambda x: x.new_empty(2**50), spec, name="huge")
+    info = resolve(TRAINED, SIZE).info("huge", "graph", device="cuda")
+    run = CudaRunner(lambda x: x.new_empty(2**50), info)
     with pytest.raises(EngineError, match="huge found too little free GPU memory") as caught:
         run.mask(phantoms(1)[0])
     assert "\n" not in str(caught.value)

@@ -8,21 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from streamseg.core.types import Grey, Image, InputSpec, Mask, Tensor
+from streamseg.core.engine_info import Described
+from streamseg.core.types import Grey, Image, Mask, Tensor
 
 if TYPE_CHECKING:
     from streamseg.backends.cuda.runner import CudaRunner
 
 
-class CudaBackend:
+class CudaBackend(Described):
     """A net in a runner, which puts pre- and post-processing on its device, all in one CUDA graph."""
 
-    name: str
-    fingerprint: str
-    spec: InputSpec
-    precision: str
-    trained: bool
-    batch: int
     runner: CudaRunner
     shares: Mapping[str, float]
     """Share of the engine's layers, 0..1, by the type that they compute in."""

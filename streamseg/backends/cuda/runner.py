@@ -18,8 +18,9 @@ import numpy.typing as npt
 import torch
 
 from streamseg.backends.cuda.preprocess import DevicePreprocess, exact_products, scaled
+from streamseg.core.engine_info import EngineInfo
 from streamseg.core.errors import EngineError
-from streamseg.core.types import Grey, Image, InputSpec, Mask, Tensor
+from streamseg.core.types import Grey, Image, Mask, Tensor
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
 """A net: (batch, 1, H, W) of its type to the probability of the same shape, on the current stream."""
@@ -49,30 +50,28 @@ class CudaRunner:
     def __init__(
         self,
         forward: Forward,
-        spec: InputSpec,
+        info: EngineInfo,
         *,
-        batch: int = 1,
         dtype: torch.dtype = torch.float16,
-        device: str = "cuda",
         graphs: bool = True,
-        name: str = "net",
     ) -> None:
         """``forward`` may compile itself in its first call, and may return a buffer of its own.
 
-        ``graphs`` False runs without CUDA graphs, kernel by kernel. Raises EngineError without a GPU.
+        ``info`` gives name, input, batch and device. ``graphs`` False runs without CUDA graphs, kernel by
+        kernel. Raises EngineError without a GPU.
         """
-        self.name = name
-        self.spec = spec
-        self.batch = batch
+        self.name = info.name
+        self.spec = info.spec
+        self.batch = info.batch
         self.dtype = dtype
-        self.device = usable_device(device, name)
+        self.device = usable_device(info.device, info.name)
         self.forward: Forward | None = forward
         self._lock = threading.Lock()
         self._paths: dict[str, _Path] = {}
         self._framed: OrderedDict[tuple[object, ...], _Path] = OrderedDict()
         self._place = _Place(self.device)
         if self.device.type == "cuda":
-            with translated(name):
+            with translated(info.name):
                 stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
                 # Replayed one at a time, and results leave the pool in the graph itself: one pool serves all.
                 self._place = _Place(self.device, stream, torch.cuda.graph_pool_handle() if graphs else None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from queue import SimpleQueue
@@ -15,9 +15,10 @@ import numpy.typing as npt
 import openvino as ov
 
 from streamseg.backends.openvino.signal_stack import kept_signal_stack
+from streamseg.core.engine_info import Described, EngineInfo
 from streamseg.core.errors import EngineError
 from streamseg.core.hardware import thread_count
-from streamseg.core.types import InputSpec, Tensor
+from streamseg.core.types import Tensor
 from streamseg.engines.checkpoint import Checkpoint
 from streamseg.engines.manifest import Manifest, read_verified
 
@@ -47,17 +48,7 @@ def load(
     xml, weights = (read_verified(folder, manifest, file) for file in ("model.xml", "model.bin"))
     with translated(f"read engine {folder}"):
         model = ov.Core().read_model(xml, weights)
-    return OpenVINOBackend(
-        model,
-        name=manifest.name,
-        fingerprint=fingerprint,
-        spec=manifest.spec,
-        precision=manifest.precision,
-        trained=manifest.trained,
-        batch=manifest.batch,
-        threads=threads,
-        throughput=throughput,
-    )
+    return OpenVINOBackend(model, manifest.info(fingerprint), threads=threads, throughput=throughput)
 
 
 @cache
@@ -88,7 +79,7 @@ class _Lane:
     output: Tensor
 
 
-class OpenVINOBackend:
+class OpenVINOBackend(Described):
     """A net compiled for this machine's processor.
 
     By itself all threads work on one frame, for the lowest latency. With ``throughput`` they are divided
@@ -99,38 +90,28 @@ class OpenVINOBackend:
     def __init__(
         self,
         model: ov.Model,
+        info: EngineInfo,
         *,
-        name: str,
-        fingerprint: str,
-        spec: InputSpec,
-        precision: str,
-        trained: bool = True,
-        batch: int = 1,
         threads: int | None = None,
         throughput: bool = False,
     ) -> None:
         """Compile a model: input (batch, 1, H, W) float32, output the same, float32 probability.
 
-        ``precision`` fp16 and bf16 are computed in where the processor can. ``threads`` None follows
-        STREAMSEG_THREADS. Raises EngineError for a model that does not fit the spec or does not compile,
-        UsageError for a number of threads that makes no sense.
+        ``info`` describes the engine but for its lanes, which this determines. FP16 and BF16 are computed in
+        only if the processor can. ``threads`` None follows STREAMSEG_THREADS. Raises EngineError for a model
+        that does not fit the spec or does not compile, UsageError for an invalid number of threads.
         """
-        self.name = name
-        self.fingerprint = fingerprint
-        self.spec = spec
-        self.precision = precision
-        self.trained = trained
-        self.batch = batch
-        shape = [batch, 1, spec.height, spec.width]
-        _check_model(model, shape, name)
-        with translated(f"compile engine {name} for this processor"):
-            options = _options(precision, threads, throughput)
+        shape = [info.batch, 1, info.spec.height, info.spec.width]
+        _check_model(model, shape, info.name)
+        with translated(f"compile engine {info.name} for this processor"):
+            options = _options(info.precision, threads, throughput)
             with kept_signal_stack():
                 compiled = ov.Core().compile_model(model, "CPU", options)
-            self.lanes = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")) if throughput else 1
+            lanes = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")) if throughput else 1
             free: SimpleQueue[_Lane] = SimpleQueue()
-            for _ in range(self.lanes):
+            for _ in range(lanes):
                 free.put(_lane(compiled, shape))
+        self.info = replace(info, lanes=lanes)
         self._free: SimpleQueue[_Lane] | None = free
         self._compiled: ov.CompiledModel | None = compiled
 
@@ -143,11 +124,7 @@ class OpenVINOBackend:
 
         return cls(
             build_model(checkpoint.weights, checkpoint.spec, net=checkpoint.net),
-            name=name,
-            fingerprint=checkpoint.sha256,
-            spec=checkpoint.spec,
-            precision="fp32",
-            trained=checkpoint.trained,
+            checkpoint.info(name, "openvino"),
             threads=threads,
             throughput=throughput,
         )
@@ -160,7 +137,7 @@ class OpenVINOBackend:
         free = self._free
         if free is None:
             raise EngineError(f"engine {self.name} is closed; load it again")
-        expected = (self.batch, 1, self.spec.height, self.spec.width)
+        expected = (self.info.batch, 1, self.spec.height, self.spec.width)
         if tensor.shape != expected:
             raise EngineError(f"engine {self.name} takes a tensor {expected}, received {tensor.shape}")
         lane = free.get()
@@ -169,7 +146,7 @@ class OpenVINOBackend:
             # This pair skips the dictionaries that infer() builds; wait() frees the interpreter.
             lane.request.start_async()
             lane.request.wait()
-            return np.array(lane.output[0, 0] if self.batch == 1 else lane.output[:, 0])
+            return np.array(lane.output[0, 0] if self.info.batch == 1 else lane.output[:, 0])
         except RuntimeError as error:
             raise EngineError(f"engine {self.name} failed: {_line(error)}; load it again") from error
         finally:
@@ -205,12 +182,13 @@ def _lane(compiled: ov.CompiledModel, shape: list[int]) -> _Lane:
     return lane
 
 
-def _options(precision: str, threads: int | None, throughput: bool) -> dict[str, str | int]:
+def _options(precision: str | None, threads: int | None, throughput: bool) -> dict[str, str | int]:
     # Without the precision hint OpenVINO picks bfloat16 by itself where the processor has it, also for
     # the layers between an INT8 net's quantised ones.
+    hint = HINTS[precision] if precision in HINTS and can_compute_in(precision) else "f32"
     options: dict[str, str | int] = {
         "PERFORMANCE_HINT": "THROUGHPUT" if throughput else "LATENCY",
-        "INFERENCE_PRECISION_HINT": HINTS.get(precision, "f32") if can_compute_in(precision) else "f32",
+        "INFERENCE_PRECISION_HINT": hint,
     }
     count = thread_count(threads)
     if count is not None:

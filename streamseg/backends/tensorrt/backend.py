@@ -19,6 +19,7 @@ from streamseg.backends.tensorrt.runtime import (
     layer_shares,
     ports_of,
 )
+from streamseg.core.engine_info import EngineInfo
 from streamseg.core.errors import EngineError, MissingExtra
 from streamseg.engines.manifest import Manifest, read_verified
 
@@ -91,26 +92,17 @@ class Plan:
 class TensorRTBackend(CudaBackend):
     """A plan on a GPU, with pre- and post-processing there and a CUDA graph around all of it."""
 
-    def __init__(
-        self, plan: bytes, manifest: Manifest, fingerprint: str, *, trt: Any, device: str = "cuda"
-    ) -> None:
+    def __init__(self, plan: bytes, info: EngineInfo, *, trt: Any) -> None:
         """``trt`` is the module that runs the plan. Raises EngineError for a plan that does not fit."""
         from streamseg.backends.cuda.runner import CudaRunner, usable_device
 
-        self.name = manifest.name
-        self.fingerprint = fingerprint
-        self.spec = manifest.spec
-        self.precision = manifest.precision
-        self.trained = manifest.trained
-        self.batch = manifest.batch
-        usable_device(device, self.name)
-        shape = (self.batch, 1, self.spec.height, self.spec.width)
-        forward = Plan(trt, plan, name=self.name, shape=shape, device=device)
+        self.info = info
+        usable_device(info.device, info.name)
+        shape = (info.batch, 1, info.spec.height, info.spec.width)
+        forward = Plan(trt, plan, name=info.name, shape=shape, device=info.device)
         # {"other": 1.0} where the engine tells nothing: what was asked for is no evidence.
         self.shares = forward.shares()
-        self.runner = CudaRunner(
-            forward, self.spec, batch=self.batch, dtype=forward.dtype, device=device, name=self.name
-        )
+        self.runner = CudaRunner(forward, info, dtype=forward.dtype)
 
 
 def load(
@@ -131,9 +123,8 @@ def load(
         import torch  # noqa: F401
     except ImportError as error:
         raise MissingExtra("a TensorRT engine", "torch", "tensorrt") from error
-    return TensorRTBackend(
-        plan, manifest, fingerprint, trt=find_tensorrt(kind_of(manifest.versions)), device=DEVICE
-    )
+    info = manifest.info(fingerprint, device=DEVICE)
+    return TensorRTBackend(plan, info, trt=find_tensorrt(kind_of(manifest.versions)))
 
 
 def _torch_type(port: Port) -> torch.dtype:

@@ -9,6 +9,7 @@ from streamseg.benchmark.nets.bench import NetsOptions, measure_nets
 from streamseg.benchmark.nets.schedule import Schedule
 from streamseg.benchmark.nets.variants import EAGER, InputShape, Variant
 from streamseg.benchmark.rows import Row
+from streamseg.core.engine_info import EngineInfo
 from streamseg.core.errors import UsageError
 from streamseg.core.types import Backend
 
@@ -54,15 +55,16 @@ def measure_engines(
 
 
 def _subject(name: str, engine: Backend) -> Variant:
+    info = EngineInfo.of(engine)
     ask = getattr(engine, "precision_found", None)
     return Variant(
         point=InputShape(NET, engine.spec.height, engine.spec.width),
         backend=name,
-        precision=getattr(engine, "precision", "fp32"),
+        precision=info.precision or "fp32",
         engine=engine,
         precision_found=ask() if callable(ask) else {},
         folded=name != EAGER,
-        trained=getattr(engine, "trained", True),
+        trained=info.trained,
         origin="given",
         model_bytes=getattr(engine, "model_bytes", 0),
     )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ from streamseg.benchmark.nets.start import Start, start
 from streamseg.benchmark.nets.variants import EAGER, EAGER_GPU, ON_GPU, Variant
 from streamseg.benchmark.pipeline.run import EndToEnd, Paced, end_to_end, paced
 from streamseg.benchmark.timing import Call, CallTimeout, Timing, calls_for, interleave, seconds_of
+from streamseg.core.engine_info import Described, EngineInfo
 from streamseg.core.errors import StallError, StreamsegError
 from streamseg.core.types import Backend, Tensor
 from streamseg.segmentation.preprocess import to_tensor
@@ -258,14 +259,14 @@ INPUTS = 4
 """Different inputs of an engine, which take turns."""
 
 
-class FixedOutputEngine:
+class FixedOutputEngine(Described):
     """An engine of random weights that runs as it is, and answers with a made-up nerve.
 
     Its own answers are noise: hundreds of outlines, whose drawing would cost what no trained net's does.
     """
 
     def __init__(self, engine: Backend) -> None:
-        self.name, self.fingerprint, self.spec = engine.name, engine.fingerprint, engine.spec
+        self.info = EngineInfo.of(engine)
         self._engine, self._nerve = engine, ellipse(engine.spec)
 
     def infer(self, tensor: Tensor) -> npt.NDArray[np.float32]:
@@ -299,5 +300,4 @@ def is_reference(subject: Variant) -> bool:
 
 def on_gpu(subject: Variant) -> bool:
     """Whether it runs on a GPU."""
-    runner: Any = getattr(subject.engine, "runner", None)
-    return subject.backend in ON_GPU or getattr(getattr(runner, "device", None), "type", "cpu") == "cuda"
+    return subject.backend in ON_GPU or EngineInfo.of(subject.engine).on_gpu

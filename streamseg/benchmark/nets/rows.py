@@ -13,6 +13,7 @@ from streamseg.benchmark.nets.measure import MeasuredVariant, is_reference, on_g
 from streamseg.benchmark.pipeline.run import EndToEnd, Paced
 from streamseg.benchmark.rows import Row
 from streamseg.benchmark.timing import Spread, Timing, speedup
+from streamseg.core.engine_info import EngineInfo
 from streamseg.core.latency import Percentiles
 
 STALL = 20
@@ -78,8 +79,7 @@ def _row(
         "width": subject.point.width,
         "batch": subject.point.batch,
         "engine": {
-            "name": subject.engine.name,
-            "sha256": subject.engine.fingerprint,
+            **EngineInfo.of(subject.engine).identity(),
             "from": subject.origin,
         },
         "engine_fps": round(subject.point.batch * timing.rate, 3),

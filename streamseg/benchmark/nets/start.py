@@ -72,13 +72,14 @@ def main() -> None:
     task = json.loads(sys.argv[1])
     import numpy as np
 
+    from streamseg.core.engine_info import EngineInfo
     from streamseg.core.types import Frame
     from streamseg.segmentation.preprocess import to_tensor
     from streamseg.segmentation.segmenter import Segmenter
 
     backend = load(task)
     frame = Frame(np.load(task["image"]), 0, time.monotonic_ns())
-    batch = int(getattr(backend, "batch", 1))
+    batch = EngineInfo.of(backend).batch
     tensor = np.repeat(to_tensor(frame.image, backend.spec), batch, axis=0)
     if batch == 1:
         Segmenter(backend).segment(frame)
@@ -96,11 +97,11 @@ def load(task: dict[str, Any]) -> Backend:
         from streamseg.backends.loading import load_backend
 
         return load_backend(task["engine"], threads=task["threads"])
-    from streamseg.benchmark.torch_engine import TorchEngine
+    from streamseg.backends.eager import EagerBackend
     from streamseg.engines.checkpoint import read_checkpoint
 
     names = ("folded", "device", "precision", "batch", "threads")
-    return TorchEngine(read_checkpoint(task["checkpoint"]), **{name: task[name] for name in names})
+    return EagerBackend(read_checkpoint(task["checkpoint"]), **{name: task[name] for name in names})
 
 
 def peak_bytes() -> int | None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from streamseg.backends.loading import DEFAULT, WEIGHTS, load_backend, load_folder
+from streamseg.core.engine_info import EngineInfo
 from streamseg.core.errors import UsageError, one_line
 from streamseg.core.hardware import this_machine
 from streamseg.core.types import Backend, Grey, Say
@@ -210,10 +211,10 @@ class VariantBuilder:
         return found or self._built(point, checkpoint, way)
 
     def _torch(self, point: InputShape, checkpoint: Checkpoint, way: VariantSpec) -> Variant:
-        from streamseg.benchmark.torch_engine import TorchEngine
+        from streamseg.backends.eager import EagerBackend
 
         device = "cuda" if way.backend == EAGER_GPU else "cpu"
-        engine = TorchEngine(
+        engine = EagerBackend(
             checkpoint,
             folded=way.folded,
             device=device,
@@ -349,7 +350,7 @@ def variant_of(
     ask = getattr(engine, "precision_found", None)
     spec = checkpoint.spec
     return Variant(
-        point=InputShape(checkpoint.net, spec.height, spec.width, int(getattr(engine, "batch", 1))),
+        point=InputShape(checkpoint.net, spec.height, spec.width, EngineInfo.of(engine).batch),
         backend=way.backend,
         precision=way.precision,
         engine=engine,

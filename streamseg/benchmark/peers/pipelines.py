@@ -24,6 +24,7 @@ from streamseg.benchmark.peers.peer import Maker, Peer, need, version
 from streamseg.benchmark.peers.runtimes import PROBE, PROBE_SEEDS
 from streamseg.benchmark.pipeline.run import end_to_end
 from streamseg.capture import open_source
+from streamseg.core.engine_info import EngineInfo
 from streamseg.core.errors import EngineError, SinkError, SourceError
 from streamseg.core.types import Backend, Frame, Image, Mask, Result, Roi
 from streamseg.evaluation.overlap import Confusion
@@ -242,7 +243,7 @@ def _frames_of(path: Path) -> int:
 
 
 def _precision(engine: Backend) -> str:
-    return str(getattr(engine, "precision", "fp32"))
+    return EngineInfo.of(engine).precision or "fp32"
 
 
 THICKNESS = 2

@@ -92,9 +92,9 @@ class RuntimeContext:
     def torch_engine(self, form: str) -> Backend:
         """Raises MissingExtra without torch, and EngineError."""
         need("the peer torch", "torch")
-        from streamseg.benchmark.torch_engine import TorchEngine
+        from streamseg.backends.eager import EagerBackend
 
-        return TorchEngine(self.checkpoint, folded=True, form=form, threads=self.threads)
+        return EagerBackend(self.checkpoint, folded=True, form=form, threads=self.threads)
 
     def own_engine(self) -> Backend:
         """Our FP32 engine. Raises EngineError."""

@@ -10,6 +10,7 @@ from streamseg.benchmark.frame_trace import FrameTrace, ages_of, over_time, stag
 from streamseg.benchmark.pipeline.run import Paced
 from streamseg.benchmark.pipeline.turns import Mode, Outcome
 from streamseg.benchmark.rows import Row
+from streamseg.core.engine_info import EngineInfo
 from streamseg.core.files import finite
 from streamseg.core.latency import Percentiles
 from streamseg.core.types import Backend
@@ -54,12 +55,8 @@ def mode_row(mode: Mode, outcomes: Sequence[Outcome], run: Mapping[str, Any]) ->
 
 def engine_of(engine: Backend) -> dict[str, Any]:
     """What a result says about its engine."""
-    return {
-        "name": engine.name,
-        "sha256": engine.fingerprint,
-        "precision": getattr(engine, "precision", None),
-        "backend": type(engine).__module__.removesuffix(".backend").rpartition(".")[2],
-    }
+    info = EngineInfo.of(engine)
+    return {**info.identity(), "precision": info.precision, "backend": info.backend}
 
 
 def _rate(outcome: Outcome) -> float | None:

@@ -26,6 +26,7 @@ from streamseg.benchmark.rows import Row, finish_run, start_run
 from streamseg.benchmark.streams.rows import in_budget, key_of, pooled, streams_row
 from streamseg.benchmark.streams.run import Offer, StreamsRun, run_streams
 from streamseg.benchmark.timing import STOPPED, CallTimeout
+from streamseg.core.engine_info import EngineInfo
 from streamseg.core.errors import EngineError, StallError, UsageError, one_line
 from streamseg.core.types import Backend, Say
 
@@ -127,7 +128,7 @@ def _engines(options: StreamsOptions, opened: ExitStack) -> dict[int, Backend]:
     many = options.load(True)
     opened.callback(_let_go, many)
     _warm_up(many)
-    few, lanes = many, int(getattr(many, "lanes", 1))
+    few, lanes = many, EngineInfo.of(many).lanes
     if counts[0] < lanes:
         few = options.load(False)
         opened.callback(_let_go, few)

@@ -8,6 +8,7 @@ from typing import Any
 from streamseg.benchmark.pipeline.rows import engine_of
 from streamseg.benchmark.rows import Row
 from streamseg.benchmark.streams.run import Offer, StreamCount, StreamsRun
+from streamseg.core.engine_info import EngineInfo
 from streamseg.core.files import finite
 from streamseg.core.latency import Percentiles
 from streamseg.core.types import Backend
@@ -87,8 +88,8 @@ def streams_row(
         "source_fps": offer.fps,
         "budget_ms": offer.budget_s * 1e3,
         "engine": engine_of(backend),
-        "batch": int(getattr(backend, "batch", 1)),
-        "lanes": int(getattr(backend, "lanes", 1)),
+        "batch": EngineInfo.of(backend).batch,
+        "lanes": EngineInfo.of(backend).lanes,
         **figures,
     }
 

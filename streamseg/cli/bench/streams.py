@@ -130,17 +130,21 @@ def load(engine: str | None, batch: int | None, *, threads: int | None, throughp
     Raises what :func:`streamseg.backends.load_backend` raises, and UsageError where none has the batch.
     """
     from streamseg.backends import load_backend
+    from streamseg.core.engine_info import EngineInfo
 
     chosen = engine if batch in (None, 1) else _of_batch(engine, batch or 1)
     backend = load_backend(chosen, threads=threads, throughput=throughput, say=say)
-    taken = int(getattr(backend, "batch", 1))
-    if batch not in (None, taken):
+    info = EngineInfo.of(backend)
+    if batch not in (None, info.batch):
         backend.close()
         raise UsageError(
-            f"engine {backend.name} takes {taken} frames at a time, --batch says {batch}; leave --batch out"
+            f"engine {info.name} takes {info.batch} frames at a time, --batch says {batch}; leave --batch out"
         )
-    spec, precision = backend.spec, getattr(backend, "precision", "")
-    say(f"engine: {backend.name} ({precision}, input {spec.height}x{spec.width}, {taken} per call)")
+    spec = info.spec
+    say(
+        f"engine: {info.name} ({info.precision or ''}, input {spec.height}x{spec.width}, "
+        f"{info.batch} per call)"
+    )
     return backend
 
 

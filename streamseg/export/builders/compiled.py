@@ -29,14 +29,10 @@ def build(order: BuildOrder, folder: Path) -> BuildResult:
 
     # Only what this engine needs, whatever else was compiled in this process.
     with CacheArtifactManager.with_fresh_cache():
-        backend = CompiledBackend(
-            checkpoint,
-            name=checkpoint.net,
-            fingerprint=checkpoint.sha256,
-            precision=order.precision,
-            batch=order.batch,
-            device=device,
+        info = checkpoint.info(
+            checkpoint.net, "compiled", precision=order.precision, batch=order.batch, device=device
         )
+        backend = CompiledBackend(checkpoint, info)
         found = backend.precision_found()
         backend.close()
         saved = torch.compiler.save_cache_artifacts()

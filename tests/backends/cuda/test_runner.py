@@ -17,6 +17,7 @@ from streamseg.backends.cuda.runner import FRAME_SIZES, CudaRunner, _Path, _Plac
 from streamseg.core.errors import EngineError  # noqa: E402
 from streamseg.core.types import InputSpec  # noqa: E402
 from streamseg.segmentation.preprocess import letterboxed, to_tensor  # noqa: E402
+from tests.backends.small_engines import info_of  # noqa: E402
 
 SPEC = InputSpec(32, 48, mean=0.3, std=0.2, threshold=0.5)
 RANDOM = np.random.default_rng(0)
@@ -35,7 +36,8 @@ def net(x: Any) -> Any:
 
 
 def runner(spec: InputSpec = SPEC, **options: Any) -> CudaRunner:
-    return CudaRunner(net, spec, dtype=options.pop("dtype", torch.float32), device="cpu", **options)
+    dtype = options.pop("dtype", torch.float32)
+    return CudaRunner(net, info_of(spec, **options), dtype=dtype)
 
 
 def test_every_entrance_leads_to_the_same_probability() -> None:
@@ -77,7 +79,7 @@ def test_a_net_that_writes_into_its_own_buffer() -> None:
     def into_buffer(x: Any) -> Any:
         return buffer.copy_(net(x))
 
-    run = CudaRunner(into_buffer, SPEC, dtype=torch.float32, device="cpu")
+    run = CudaRunner(into_buffer, info_of(SPEC), dtype=torch.float32)
     a, b = smooth(32, 48), smooth(32, 48)
     first = run.infer_picture(a)
     second = run.infer_picture(b)
@@ -136,7 +138,7 @@ def test_a_batch_of_another_size_is_refused() -> None:
 
 
 def test_a_net_of_another_size_is_refused() -> None:
-    run = CudaRunner(lambda x: x[..., ::2, ::2], SPEC, dtype=torch.float32, device="cpu", name="halved")
+    run = CudaRunner(lambda x: x[..., ::2, ::2], info_of(SPEC, name="halved"), dtype=torch.float32)
     with pytest.raises(EngineError, match=r"halved gave a map \(1, 1, 16, 24\)"):
         run.infer_picture(smooth(32, 48))
 
@@ -173,13 +175,13 @@ def test_callers_wait_for_one_another() -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_it_says_so() -> None:
     with pytest.raises(EngineError, match="NVIDIA GPU"):
-        CudaRunner(net, SPEC, name="some-engine")
+        CudaRunner(net, info_of(SPEC, name="some-engine", device="cuda"))
 
 
 @pytest.mark.parametrize("device", ["tpu9", "meta"])
 def test_another_device_is_refused(device: str) -> None:
     with pytest.raises(EngineError, match=device):
-        CudaRunner(net, SPEC, device=device)
+        CudaRunner(net, info_of(SPEC, device=device))
 
 
 def test_torchs_errors_are_one_line_of_ours() -> None:

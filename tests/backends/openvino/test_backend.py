@@ -21,7 +21,7 @@ from streamseg.backends import load_backend
 from streamseg.backends.openvino.backend import OpenVINOBackend, can_compute_in
 from streamseg.core.errors import EngineError, StreamsegError, UsageError
 from streamseg.core.types import Backend, InputSpec
-from tests.backends.small_engines import SPEC, rewrite, small_model, write_engine
+from tests.backends.small_engines import SPEC, info_of, rewrite, small_model, write_engine
 
 
 def tensor(seed: int = 0) -> np.ndarray:
@@ -176,10 +176,10 @@ def test_throughput_gives_the_same_answers_from_several_threads(engine: Path) ->
     single, backend = load_backend(engine), load_backend(engine, throughput=True, threads=4)
     assert isinstance(single, OpenVINOBackend)
     assert isinstance(backend, OpenVINOBackend)
-    assert single.lanes == 1
-    assert backend.lanes >= 1
+    assert single.info.lanes == 1
+    assert backend.info.lanes >= 1
     tensors = [tensor(seed) for seed in range(40)]
-    with ThreadPoolExecutor(backend.lanes + 2) as pool:  # more callers than lanes wait their turn
+    with ThreadPoolExecutor(backend.info.lanes + 2) as pool:  # more callers than lanes wait their turn
         answers = list(pool.map(backend.infer, tensors))
     for x, answer in zip(tensors, answers, strict=True):
         assert answer == pytest.approx(single.infer(x), abs=1e-6)
@@ -199,7 +199,7 @@ def test_threads_come_from_the_argument_or_the_environment(
 
 def test_fp32_is_fp32_whatever_the_processor_offers() -> None:
     """bfloat16 keeps 8 bits; single precision is far closer to the exact answer."""
-    backend = OpenVINOBackend(small_model(), name="m", fingerprint="0" * 64, spec=SPEC, precision="fp32")
+    backend = OpenVINOBackend(small_model(), info_of(precision="fp32"))
     x = tensor()
     mean = cv2.boxFilter(x[0, 0].astype(np.float64), -1, (3, 3), borderType=cv2.BORDER_CONSTANT)
     assert np.abs(backend.infer(x) - 1 / (1 + np.exp(-2 * mean))).max() < 1e-6
@@ -227,7 +227,7 @@ def test_running_an_engine_imports_no_torch(engine: Path) -> None:
 
 
 def engine_of(model: ov.Model, precision: str = "fp32", batch: int = 1) -> OpenVINOBackend:
-    return OpenVINOBackend(model, name="m", fingerprint="0" * 64, spec=SPEC, precision=precision, batch=batch)
+    return OpenVINOBackend(model, info_of(precision=precision, batch=batch))
 
 
 @pytest.mark.parametrize("throughput", [False, True])
@@ -236,11 +236,11 @@ def test_a_batch_is_as_many_frames_alone(tmp_path: Path, throughput: bool) -> No
     rewrite(folder, batch=3)
     backend = load_backend(folder, throughput=throughput)
     assert isinstance(backend, OpenVINOBackend)
-    assert backend.batch == 3
+    assert backend.info.batch == 3
     frames = [tensor(seed) for seed in range(3)]
     answer = backend.infer(np.concatenate(frames))
     single = engine_of(small_model())
-    assert single.batch == 1
+    assert single.info.batch == 1
     assert answer.shape == (3, 32, 48)
     for frame, found in zip(frames, answer, strict=True):
         assert found == pytest.approx(single.infer(frame), abs=1e-6)
@@ -268,7 +268,7 @@ def test_the_precision_found_is_what_kernels_compute_in(tmp_path: Path) -> None:
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 def test_half_precision_is_used_where_the_processor_has_it(precision: str) -> None:
     backend = engine_of(small_model(), precision)
-    assert backend.precision == precision
+    assert backend.info.precision == precision
     expected = precision if can_compute_in(precision) else "fp32"
     assert backend.precision_found()[expected] > 0.4
     error = np.abs(backend.infer(tensor()) - engine_of(small_model()).infer(tensor())).max()

@@ -43,7 +43,7 @@ def manifest(batch: int = 1, **changes: Any) -> Manifest:
 
 def loaded(trt: FakeTensorRT | None = None, *, batch: int = 1, plan: bytes | None = None) -> TensorRTBackend:
     plan = plan or small_plan((batch, 1, 32, 48))
-    return TensorRTBackend(plan, manifest(batch), "f" * 64, trt=trt or FakeTensorRT(), device="cpu")
+    return TensorRTBackend(plan, manifest(batch).info("f" * 64), trt=trt or FakeTensorRT())
 
 
 def tensors(batch: int = 1, seed: int = 0) -> np.ndarray:
@@ -77,7 +77,7 @@ def test_results_are_the_callers_own() -> None:
 def test_attributes_and_closing() -> None:
     backend = loaded(batch=3)
     assert (backend.name, backend.fingerprint, backend.spec) == ("small-tensorrt-fp16", "f" * 64, SPEC)
-    assert (backend.precision, backend.trained, backend.batch) == ("fp16", False, 3)
+    assert (backend.info.precision, backend.info.trained, backend.info.batch) == ("fp16", False, 3)
     backend.close()
     backend.close()
     with pytest.raises(EngineError, match="is closed"):
@@ -210,7 +210,7 @@ def test_without_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_precision_is_read_off_the_engine_not_off_what_was_asked() -> None:
     plan = small_plan(SHAPE, layers=[conv("FLOAT")] * 3 + [conv("HALF")])
     backend = loaded(plan=plan)
-    assert backend.precision == "fp16"
+    assert backend.info.precision == "fp16"
     assert backend.precision_found() == {"fp32": 0.75, "fp16": 0.25}
 
 

@@ -8,7 +8,7 @@ from streamseg.backends.fake import FakeBackend
 from streamseg.backends.openvino.backend import OpenVINOBackend
 from streamseg.benchmark.streams.bench import measure_streams
 from streamseg.core.types import InputSpec, Tensor
-from tests.backends.small_engines import small_model
+from tests.backends.small_engines import info_of, small_model
 from tests.benchmark.streams.scripted import options
 from tests.benchmark.streams.test_run import SPEC
 
@@ -16,7 +16,8 @@ from tests.benchmark.streams.test_run import SPEC
 class Batched(FakeBackend):
     """Takes four frames at a time, each call as long as one."""
 
-    batch = 4
+    def __init__(self) -> None:
+        super().__init__(SPEC, batch=4)
 
     def infer(self, tensor: Tensor) -> np.ndarray:
         return np.stack([super(Batched, self).infer(row[None]) for row in tensor])
@@ -34,7 +35,7 @@ def test_a_batch_is_filled_from_several_streams() -> None:
             finally:
                 held.release()
 
-    rows = measure_streams(options(load=lambda many: Once(SPEC), counts=(1, 4), rounds=1))
+    rows = measure_streams(options(load=lambda many: Once(), counts=(1, 4), rounds=1))
     one, four = rows
     assert one["batch"] == four["batch"] == 4
     assert one["batch_fill"] == 1
@@ -46,9 +47,7 @@ def test_a_real_engine_of_several_frames() -> None:
 
     def load(many: bool) -> OpenVINOBackend:
         model = small_model(spec, batch=4)
-        return OpenVINOBackend(
-            model, name="s", fingerprint="0" * 64, spec=spec, precision="fp32", batch=4, threads=1
-        )
+        return OpenVINOBackend(model, info_of(spec, backend="openvino", batch=4), threads=1)
 
     row = measure_streams(options(load=load, counts=(3,), rounds=1))[0]
     assert row["processed"] > 0

@@ -182,7 +182,7 @@ def test_few_streams_get_the_engine_of_one_frame_and_many_that_of_lanes(
         return made[-1]
 
     def run(clip: object, backend: FakeBackend, count: int, offer: Offer) -> StreamsRun:
-        used[count] = backend.lanes
+        used[count] = backend.info.lanes
         return StreamsRun((stream(),) * count, None, None)
 
     monkeypatch.setattr(streams, "run_streams", run)

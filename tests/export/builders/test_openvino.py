@@ -62,7 +62,7 @@ def test_an_fp32_engine_does_what_its_net_does(make: Callable, net: str) -> None
     engine, built = make(BuildOrder(checkpoint(net), "fp32", batch=2))
     tensor = noise(2, 1, 32, 64)
     np.testing.assert_allclose(engine.infer(tensor), run_torch(net, tensor)[:, 0], atol=3e-5)
-    assert (engine.batch, engine.precision, engine.precision_found()) == (2, "fp32", {"fp32": 1.0})
+    assert (engine.info.batch, engine.info.precision, engine.precision_found()) == (2, "fp32", {"fp32": 1.0})
     assert built.scales == {}
     assert set(built.versions) == {"openvino"}
 

@@ -56,7 +56,7 @@ def run(folder: Path, checkpoint: Checkpoint, precision: str, batch: int = 1) ->
     manifest = Manifest(
         "e", "unet", "tensorrt", precision, True, False, checkpoint.spec, "0" * 64, {}, batch=batch
     )
-    return TensorRTBackend((folder / PLAN).read_bytes(), manifest, "f" * 64, trt=FakeTensorRT(), device="cpu")
+    return TensorRTBackend((folder / PLAN).read_bytes(), manifest.info("f" * 64), trt=FakeTensorRT())
 
 
 @pytest.mark.parametrize(
