@@ -4,6 +4,7 @@
 #   make bench   the benchmark's tables of the README, without a GPU, in under 10 minutes: three nets, other
 #                programs beside ours, the pipeline, streams side by side; writes benchmarks/results/
 #   make test    the tests                  make check   lint, types and import rules
+#   make docs    the documentation site, docs/_build/html/index.html; warnings are errors
 #   make gpu     on a machine with an NVIDIA GPU: parity, precision and speed of the engines in under 8 minutes
 #                (called again it goes on with what is missing), then the README's table of the three nets there
 #   make gpu-full   the rest of it in pieces of at most 8 minutes (PIECE=3/6 for one of them), and the GPU tests
@@ -31,7 +32,7 @@ GPU_SETUP := $(if $(filter $(BIN)/python,$(GPU_PYTHON)),setup)
 PIECE ?= all
 PIECES := $(if $(filter all,$(PIECE)),1/6 2/6 3/6 4/6 5/6 6/6,$(PIECE))
 
-.PHONY: setup demo bench test check format gpu gpu-full gpu-train clean
+.PHONY: setup demo bench test check docs format gpu gpu-full gpu-train clean
 
 setup: $(VENV)/.ready
 
@@ -68,6 +69,10 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Read anew as a whole (-E): pages are made from docstrings, commands and files outside docs/.
+docs: setup
+	$(BIN)/python -m sphinx -E -W --keep-going -q docs docs/_build/html
+
 gpu: $(GPU_SETUP)
 	$(GPU_PYTHON) -m benchmarks.gpu core
 	$(GPU_PYTHON) -m benchmarks.bench --only nets --readme
@@ -89,4 +94,4 @@ format: setup
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist demo *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) build dist demo docs/_build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -69,14 +69,15 @@ def test_no_pin_is_of_a_local_build() -> None:
 
 def test_make_has_the_targets_that_the_documents_name() -> None:
     rules = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for target in ("setup", "demo", "test", "check"):
+    for target in ("setup", "demo", "test", "check", "docs"):
         assert re.search(rf"^{target}:", rules, re.MULTILINE)
 
 
-def test_ci_is_a_program_that_checks_and_tests() -> None:
+def test_ci_is_a_program_that_checks_tests_and_builds_the_documentation() -> None:
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
-    assert {"make check", "make test", "set -euo pipefail"} <= set(script.read_text().splitlines())
+    lines = set(script.read_text().splitlines())
+    assert {"make check", "make test", "make docs", "set -euo pipefail"} <= lines
 
 
 def test_the_first_screen_of_the_readme_says_what_to_type() -> None:
