@@ -1,15 +1,18 @@
-"""Writes the README's benchmark tables from the committed results.
+"""Writes the benchmark tables of the README and of docs/results.md from the committed results.
 
     python -m benchmarks.readme [--check]
 
 Of every machine the newest ``benchmarks/results/<date>-<machine>-bench-<name>.json`` of each benchmark
-counts; machines with a GPU come first. The tables replace what stands between ``<!-- bench -->`` and
-``<!-- /bench -->``. With ``--check`` nothing is written, and the exit code is 1 where they differ.
+counts; machines with a GPU come first. The tables replace what stands between ``<!-- bench SELECTION -->``
+and ``<!-- /bench -->``. The selection is one benchmark (``nets``, ``peers``, ``pipeline``, ``streams``),
+``short`` for the README's few lines of the nets and of live video, or nothing for all complete tables.
+With ``--check`` nothing is written, and the exit code is 1 if the tables differ.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 import textwrap
@@ -47,45 +50,59 @@ from streamseg.reporting.document import Table
 from streamseg.reporting.formatting import UNKNOWN, count, figure, percent, table
 
 BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
+PLACE = re.compile(r"<!-- bench ?(\w*) -->\n.*?<!-- /bench -->", re.DOTALL)
+DOCUMENTS = ("README.md", "docs/results.md")
 NAME = re.compile(rf"(\d{{4}}-\d\d-\d\d)-(.+)-bench-({'|'.join(BENCHES)})\.json")
 ORDER = ("nets", "peers", "pipeline", "streams")
 Rows = Sequence[Row]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line; 1 where the README cannot be made or, with ``--check``, is not what it would be."""
+    """Command line; 1 if a document cannot be made or, with ``--check``, is not what it would be."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--check", action="store_true", help="write nothing; 1 where the README differs")
-    parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
+    parser.add_argument("--check", action="store_true", help="write nothing; 1 if a document differs")
+    parser.add_argument(
+        "--readme", type=Path, action="append", help=f"documents to write; default: {', '.join(DOCUMENTS)}"
+    )
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
     options = parser.parse_args(arguments)
     try:
-        return update(options.readme, options.results, check=options.check)
+        documents = options.readme or [ROOT / name for name in DOCUMENTS]
+        return max([update(path, options.results, check=options.check) for path in documents])
     except StreamsegError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 
 
-def update(readme: Path, results: Path, *, check: bool = False) -> int:
-    """Write the tables anew, or compare them. Raises UsageError, DataError and SinkError."""
-    now = readme.read_text(encoding="utf-8")
-    if now.count(BEGIN) != 1 or now.count(END) != 1 or now.index(BEGIN) > now.index(END):
+def update(document: Path, results: Path, *, check: bool = False) -> int:
+    """Write the tables of one document anew, or compare them. Raises UsageError, DataError and SinkError."""
+    now = document.read_text(encoding="utf-8")
+    places = PLACE.findall(now)
+    if not places or not len(places) == now.count("<!-- bench") == now.count(END):
         raise UsageError(
-            f"{readme} has no place for the tables; it needs the lines {BEGIN} and {END}, once each"
+            f"{document} has no place for the tables; it needs the lines {BEGIN} and {END}, in pairs"
         )
-    head, rest = now.split(BEGIN)
-    new = f"{head}{BEGIN}\n{chr(10).join(lines(results))}\n{END}{rest.split(END)[1]}"
+    if unknown := sorted(set(places) - SELECTIONS.keys()):
+        raise UsageError(
+            f"{document} asks for tables {unknown[0]!r}; there are {', '.join(filter(None, SELECTIONS))}"
+        )
+
+    def filled(place: re.Match[str]) -> str:
+        mark = place[0].partition("\n")[0]
+        return "\n".join([mark, *lines(results, place[1], document.parent), END])
+
+    new = PLACE.sub(filled, now)
     if new == now:
         return 0
     if check:
         print(
-            f"{readme} does not show the newest results; write it with: python -m benchmarks.readme",
+            f"{document} does not show the newest results; write it with: python -m benchmarks.readme",
             file=sys.stderr,
         )
         return 1
-    write_whole(readme, new.encode())
+    write_whole(document, new.encode())
     return 0
 
 
@@ -100,8 +117,9 @@ def newest(results: Path) -> dict[str, dict[str, Path]]:
     return found
 
 
-def lines(results: Path) -> list[str]:
-    """What stands between the marks: every machine's tables. Raises DataError for damaged results."""
+def lines(results: Path, selection: str, folder: Path) -> list[str]:
+    """What stands between the marks: every machine's tables of a selection. Raises DataError for damaged
+    results. ``folder`` is that of the document, which links are relative to."""
     machines = [
         {bench: (path, read_rows(path)) for bench, path in paths.items()}
         for paths in newest(results).values()
@@ -109,10 +127,11 @@ def lines(results: Path) -> list[str]:
     machines.sort(key=lambda found: not any(has_gpu(rows) for _, rows in found.values()))
     text_lines: list[str] = []
     for found in machines:
-        for bench in ORDER:
-            if bench in found:
-                path, rows = found[bench]
-                text_lines += [*PARTS[bench](rows), "", *origin(path, rows, results), ""]
+        for benches, part in SELECTIONS[selection]:
+            if there := [bench for bench in benches if bench in found]:
+                text_lines += [*part({bench: found[bench][1] for bench in there}), ""]
+                for bench in there:
+                    text_lines += [*origin(*found[bench], folder), ""]
     return text_lines[:-1]
 
 
@@ -121,11 +140,11 @@ def has_gpu(rows: Rows) -> bool:
     return bool(text(rows[0]["run"], "machine", "gpu"))
 
 
-def origin(path: Path, rows: Rows, results: Path) -> list[str]:
+def origin(path: Path, rows: Rows, folder: Path) -> list[str]:
     """Where a table is from: command, machine, commit and file."""
     run = rows[0]["run"]
     command = " ".join(text(run, "command").split()[:3])
-    name = path.relative_to(results.parents[1]).as_posix()
+    name = Path(os.path.relpath(path, folder)).as_posix()
     words = (
         f"(`{command}` on {machine(run)}, {text(run, 'date')}, commit {text(run, 'machine', 'commit')}; "
         f"[figures]({name}).)"
@@ -248,12 +267,66 @@ def streams_lines(rows: Rows) -> list[str]:
     return [*made, *engine_lines(rows)]
 
 
+def short_nets_lines(found: Mapping[str, Rows]) -> list[str]:
+    """Every variant of the first net, and of the others the one as trained and the fastest."""
+    rows = found["nets"]
+    point = Counter(map(size, rows)).most_common(1)[0][0]
+    shown: list[Row] = []
+    for at, (_, own) in enumerate(by_net([row for row in rows if size(row) == point])):
+        fastest = max(own, key=lambda row: number(row, "engine_fps") or 0)
+        shown += own if at == 0 else [own[0]] + [fastest] * (fastest is not own[0])
+    first = {own[0]["key"]: net for net, own in by_net(shown)}
+    columns = [
+        ("variant", lambda row: variant(row).removeprefix("torch ")),
+        ("engine, frames/s", lambda row: figure(number(row, "engine_fps"))),
+        ("file to outline", lambda row: figure(number(row, "end_to_end_fps"))),
+        ("p50 / p99, ms", quantiles("latency_ms")),
+        ("x eager", lambda row: figure(number(row, "ratio_to_eager", "median"))),
+        ("Dice", lambda row: exact(number(row, "dice"))),
+    ]
+    return as_lines(make_table("", f"net, {point}", shown, lambda row: first.get(row["key"], ""), columns))
+
+
+def short_live_lines(found: Mapping[str, Rows]) -> list[str]:
+    """Replay, live runs and several streams, a row each."""
+    several = [row for row in found.get("streams", ()) if (number(row, "streams") or 0) > 1]
+    rows = [*found.get("pipeline", ()), *several]
+
+    def name(row: Row) -> str:
+        if row in several:
+            return f"{count(number(row, 'streams'))} streams of {count(number(row, 'source_fps'))} fps"
+        return "replay" if text(row, "key").startswith("replay ") else text(row, "key")
+
+    columns = [
+        ("frames/s, each", lambda row: figure(per_stream(row) if row in several else number(row, "fps"))),
+        ("dropped", lambda row: count(number(row, "dropped"))),
+        ("age p50 / p99, ms", quantiles("age_ms")),
+        ("within the budget", lambda row: percent(number(row, "within_budget"), 1)),
+    ]
+    return as_lines(make_table("", "pipeline", rows, name, columns))
+
+
 PARTS: Mapping[str, Callable[[Rows], list[str]]] = {
     "nets": nets_lines,
     "peers": peers_lines,
     "pipeline": pipeline_lines,
     "streams": streams_lines,
 }
+Part = tuple[Sequence[str], Callable[[Mapping[str, Rows]], list[str]]]
+"""Benchmarks that go into one table, and what makes its lines of their rows."""
+
+
+def complete(bench: str) -> Part:
+    """The complete table of one benchmark."""
+    return (bench,), lambda found: PARTS[bench](found[bench])
+
+
+SELECTIONS: Mapping[str, Sequence[Part]] = {
+    "": [complete(bench) for bench in ORDER],
+    **{bench: [complete(bench)] for bench in ORDER},
+    "short": [(("nets",), short_nets_lines), (("pipeline", "streams"), short_live_lines)],
+}
+"""What a document can ask for."""
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -20,7 +20,7 @@ from streamseg.core.types import Backend
 
 ROOT = Path(streamseg.__file__).resolve().parents[1]
 """The checkout that the package is run from; of an installed package, a folder without a commit."""
-WRITTEN = ("benchmarks/results", "README.md")
+WRITTEN = ("benchmarks/results", "README.md", "docs/results.md")
 """What benchmarks write into the checkout."""
 PACKAGES = ("openvino", "opencv-python", "av", "numpy")
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
@@ -68,7 +68,7 @@ def machine_name(*, gpu: bool = True) -> str:
 def commit() -> str:
     """The checkout's commit, ``-dirty`` where files differ from it; empty where there is none.
 
-    What a benchmark itself writes, results and the README's tables, does not count.
+    What a benchmark itself writes, results and the tables in the documents, does not count.
     """
     name = _git("describe", "--always")
     if name is None:

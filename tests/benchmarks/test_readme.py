@@ -1,4 +1,4 @@
-"""The README's benchmark tables: made from committed results, and the same as they make them."""
+"""The documents' benchmark tables: made from committed results, and the same as they make them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.readme import BEGIN, END, main
+from benchmarks.readme import BEGIN, DOCUMENTS, END, SELECTIONS, main
 from streamseg.benchmark.provenance import ROOT
 from streamseg.benchmark.rows import write_rows
 from tests.benchmark.sample_rows import (
@@ -48,9 +48,10 @@ def checkout(tmp_path: Path) -> Checkout:
     return made
 
 
-def test_the_committed_readme_shows_the_committed_results(capsys: pytest.CaptureFixture[str]) -> None:
-    if BEGIN not in (ROOT / "README.md").read_text(encoding="utf-8"):
-        pytest.skip("the README has no benchmark tables yet")
+def test_the_committed_documents_show_the_committed_results(capsys: pytest.CaptureFixture[str]) -> None:
+    for document in DOCUMENTS:
+        if "<!-- bench" not in (ROOT / document).read_text(encoding="utf-8"):
+            pytest.skip(f"{document} has no benchmark tables yet")
     assert main(["--check"]) == 0, capsys.readouterr().err
 
 
@@ -87,6 +88,39 @@ def test_rows_name_what_was_measured_and_where_it_is_from(checkout: Checkout) ->
     assert "(benchmarks/results/2026-11-22-xeon-2-cores-bench-nets.json)" in text
     assert "Not for publication" not in text
     assert max(map(len, text.splitlines())) <= 125
+
+
+def test_a_mark_selects_its_tables(checkout: Checkout) -> None:
+    checkout.run()
+    complete = checkout.text
+    marks = [f"<!-- bench {selection} -->" for selection in filter(None, SELECTIONS)]
+    checkout.readme.write_text("\n\n".join(f"{mark}\nstale table\n{END}" for mark in marks), encoding="utf-8")
+    assert checkout.run("--check") == 1
+    assert checkout.run() == 0
+    assert checkout.run("--check") == 0
+    parts = dict(zip(SELECTIONS, ["", *checkout.text.split(END)], strict=False))
+    assert "stale table" not in checkout.text
+    for bench in MAKERS:
+        own = parts[bench].partition(" -->\n")[2].strip()
+        assert own in complete
+        assert f"(`streamseg bench {bench}` on" in " ".join(own.split())
+        assert own.count("(`streamseg bench") == 1
+    short = parts["short"]
+    assert "| improved U-Net | eager FP32, as trained |" in short
+    assert "| live 60 fps |" in short
+    assert "| 2 streams of 30 fps |" in short
+    assert "1 streams" not in short
+    assert "of the limit" not in short
+    assert len(short) < len(complete) / 2
+
+
+def test_links_are_relative_to_the_document(checkout: Checkout) -> None:
+    below = checkout.readme.parent / "docs" / "results.md"
+    below.parent.mkdir()
+    below.write_text(f"{BEGIN}\n{END}\n", encoding="utf-8")
+    assert main(["--readme", str(below), "--results", str(checkout.results)]) == 0
+    text = below.read_text(encoding="utf-8")
+    assert "(../benchmarks/results/2026-11-22-xeon-2-cores-bench-nets.json)" in text
 
 
 def test_another_result_of_the_machine_replaces_an_older_one(checkout: Checkout) -> None:
@@ -129,3 +163,11 @@ def test_what_cannot_be_is_one_line(checkout: Checkout, capsys: pytest.CaptureFi
     said = capsys.readouterr().err
     assert BEGIN in said
     assert said.count("\n") == 1
+    checkout.readme.write_text(f"<!-- bench weather -->\n{END}")
+    assert checkout.run() == 1
+    said = capsys.readouterr().err
+    assert "'weather'" in said
+    assert "streams" in said
+    checkout.readme.write_text(f"{BEGIN}\n{BEGIN}\n{END}")
+    assert checkout.run() == 1
+    assert "in pairs" in capsys.readouterr().err
