@@ -204,8 +204,8 @@ def test_the_kernels_are_those_of_the_nets_benchmark(monkeypatch: pytest.MonkeyP
 
 
 def test_engines_tell_whether_they_run_on_a_gpu() -> None:
-    def engine(device: str) -> Any:
-        return SimpleNamespace(runner=SimpleNamespace(device=SimpleNamespace(type=device)))
+    def engine(**device: str) -> Any:
+        return SimpleNamespace(name="e", fingerprint="0", spec=None, **device)
 
-    assert not on_gpu([SimpleNamespace(), engine("cpu")])  # type: ignore[list-item]
-    assert on_gpu([engine("cpu"), engine("cuda")])
+    assert not on_gpu([engine(), engine(device="cpu")])
+    assert on_gpu([engine(device="cpu"), engine(device="cuda")])

@@ -1,4 +1,4 @@
-"""TensorRT's Python runtime as far as we use it: the calls that 8.6, 10, 11 and TensorRT-RTX have in common.
+"""TensorRT's Python runtime as far as we use it: the calls that 10, 11 and TensorRT-RTX have in common.
 
 Every function takes the module itself (``trt``), so that whichever is installed, or a stand-in, can be used.
 """

@@ -1,7 +1,7 @@
 """ONNX files: for onnxruntime, for TensorRT's parser, and as a form that outlives versions of torch.
 
 Input ``frame`` and output ``probability`` are float32 (batch, 1, H, W) at every precision, so that every
-runner feeds the same. Operator set 17 by default, which TensorRT 8.6 still reads.
+runner feeds the same.
 """
 
 from __future__ import annotations

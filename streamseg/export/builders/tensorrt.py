@@ -1,9 +1,9 @@
 """TensorRT engines: the whole net as one plan, which TensorRT's own runtime loads.
 
-Two ways lead to a plan, and the manifest's versions tell which was taken. Where torch-tensorrt is installed
-(2.11 to 2.14, or torch-tensorrt-rtx), its dynamo path converts the exported program; else TensorRT's ONNX
-parser reads what the ``onnx`` back end would run. A plan computes in the net's own types: half weights and
-half inputs for fp16.
+There are two ways to build a plan, and the manifest's versions say which one was taken. If torch-tensorrt
+(2.11 to 2.14) or torch-tensorrt-rtx is installed, its dynamo path converts the exported program; otherwise
+the ONNX parser of TensorRT 10, 11 or TensorRT-RTX reads what the ``onnx`` back end would run. Networks are
+strongly typed: a plan computes in the net's own types, with half weights and half inputs for fp16.
 """
 
 from __future__ import annotations
@@ -21,10 +21,13 @@ from streamseg.backends.tensorrt.runtime import (
     PACKAGES,
     PLAIN,
     RTX,
+    complaints,
     deserialise,
     find_tensorrt,
+    first_of,
     layer_shares,
     line_of,
+    logger,
 )
 from streamseg.core.errors import EngineError, MissingExtra
 from streamseg.core.hardware import versions_of
@@ -34,73 +37,18 @@ from streamseg.export.contract import BuildOrder, BuildResult
 if TYPE_CHECKING:
     from torch import nn
 
-
-from streamseg.backends.tensorrt.runtime import complaints, first_of, logger
-
-WEAK_FLAGS = {"fp16": ("FP16",), "int8": ("FP16", "INT8"), "bf16": ("BF16",)}
-"""What 8.6 is allowed to compute in; from 10 on the graph's own types decide."""
-
-
-def strongly_typed(trt: Any) -> bool:
-    """Whether this TensorRT computes in a graph's own types: all but 8.6 and before."""
-    return hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED")
-
-
-def plan_from_onnx(trt: Any, model: bytes, precision: str, *, capability: str | None = None) -> bytes:
-    """Build a plan of an ONNX model.
-
-    ``capability``: TensorRT-RTX builds for another GPU than this machine's, such as ``SM89``, and needs none.
-    Raises EngineError for operators that the parser does not know, and where building fails.
-    """
-    with complaints(trt) as heard:
-        try:
-            return _plan(trt, model, precision, capability, heard)
-        except (RuntimeError, TypeError, ValueError, AttributeError) as error:
-            raise _failed(trt, first_of(heard, error)) from error
-
-
-def _plan(trt: Any, model: bytes, precision: str, capability: str | None, heard: Any) -> bytes:
-    builder = trt.Builder(logger(trt))
-    flags, typed = trt.NetworkDefinitionCreationFlag, strongly_typed(trt)
-    network = builder.create_network(1 << int(flags.STRONGLY_TYPED if typed else flags.EXPLICIT_BATCH))
-    parser = trt.OnnxParser(network, logger(trt))
-    if not parser.parse(model):
-        raise _failed(trt, "; ".join(str(parser.get_error(i)) for i in range(parser.num_errors))[:200])
-    config = builder.create_builder_config()
-    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-    if precision == "fp32":
-        config.clear_flag(trt.BuilderFlag.TF32)
-    if not typed:
-        for flag in WEAK_FLAGS.get(precision, ()):
-            config.set_flag(getattr(trt.BuilderFlag, flag))
-    if capability is not None:
-        config.num_compute_capabilities = 1
-        config.set_compute_capability(getattr(trt.ComputeCapability, capability), 0)
-    plan = builder.build_serialized_network(network, config)
-    if plan is None:
-        raise _failed(trt, first_of(heard))
-    return bytes(plan)
-
-
-def _failed(trt: Any, reason: str) -> EngineError:
-    return EngineError(
-        f"TensorRT {trt.__version__} cannot build this net from ONNX ({reason}); try another precision, "
-        "or --backend compiled"
-    )
-
-
 TYPES = {"fp32": "float32", "fp16": "float16", "int8": "float16", "bf16": "bfloat16"}
 """torch's name for the type of weights and input, by precision; INT8 leaves half between its convolutions."""
-LEAST = {"fp32": 0.5, "fp16": 0.5, "bf16": 0.5, "int8": 0.25}
-"""Share of an engine's layers that must compute in what was asked for; in INT8 SegNet un-pools in half."""
+MIN_SHARE = {"fp32": 0.5, "fp16": 0.5, "bf16": 0.5, "int8": 0.25}
+"""Share of an engine's layers that must compute in what was asked for; SegNet in INT8 un-pools in half."""
 FRONT_ENDS = ("torch-tensorrt", "torch-tensorrt-rtx")
 
 
 def build(order: BuildOrder, folder: Path, *, device: str = "cuda") -> BuildResult:
     """Write ``model.plan`` for the GPU of this machine.
 
-    Raises EngineError without a GPU, for what TensorRT cannot convert, and where the plan computes in another
-    precision than asked for; MissingExtra without torch or TensorRT.
+    Raises EngineError without a GPU, for a net that TensorRT cannot convert, and if the plan computes in
+    another precision than asked for; MissingExtra without torch or TensorRT.
     """
     try:
         import torch  # noqa: F401
@@ -123,14 +71,14 @@ def build(order: BuildOrder, folder: Path, *, device: str = "cuda") -> BuildResu
 
 
 def _torch_tensorrt(order: BuildOrder) -> Any:
-    """torch-tensorrt, or None where it is not installed or does not load."""
+    """torch-tensorrt, or None if it is not installed or does not load."""
     if find_spec("torch_tensorrt") is None:
         return None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return import_module("torch_tensorrt")
-    except Exception as error:  # it raises bare exceptions where TensorRT's libraries are not found
+    except Exception as error:  # it raises bare exceptions if TensorRT's libraries are not found
         order.say(f"torch-tensorrt does not load ({line_of(error)}); trying TensorRT's own ONNX parser")
         return None
 
@@ -145,7 +93,7 @@ def _tensorrt() -> Any:
 
 
 def _net(order: BuildOrder) -> tuple[nn.Module, Mapping[str, Any]]:
-    """The float32 net, with its quantisation for INT8, and the ranges of that."""
+    """The float32 net, for INT8 quantised, and its activations' ranges."""
     from streamseg.nets.inference import inference_net
 
     net = inference_net(order.checkpoint)
@@ -176,16 +124,56 @@ def _by_onnx(trt: Any, net: nn.Module, order: BuildOrder, scratch: Path) -> byte
             "install it with: pip install 'streamseg[tensorrt]'"
         )
     order.say(f"torch-tensorrt is not installed: building from ONNX by TensorRT {trt.__version__}'s parser")
-    # 8.6 reads no newer operators, and is allowed half precision by a flag instead.
-    half_int8 = order.precision == "int8" and strongly_typed(trt)
     export_onnx(
         net,
         _shape(order),
         scratch / "model.onnx",
-        opset=HALF_QUANTISE_OPSET if half_int8 else OPSET,
-        half=half_int8 or order.precision == "fp16",
+        opset=HALF_QUANTISE_OPSET if order.precision == "int8" else OPSET,
+        half=order.precision in ("int8", "fp16"),
     )
     return plan_from_onnx(trt, (scratch / "model.onnx").read_bytes(), order.precision)
+
+
+def plan_from_onnx(trt: Any, model: bytes, precision: str, *, capability: str | None = None) -> bytes:
+    """Build a plan of an ONNX model.
+
+    ``capability``: TensorRT-RTX builds for another GPU than this machine's, such as ``SM89``, and needs none.
+    Raises EngineError for operators that the parser does not know, if building fails, and for TensorRT older
+    than 10.
+    """
+    if not hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED"):
+        raise EngineError(f"TensorRT {trt.__version__} is too old; install TensorRT 10 or later")
+    with complaints(trt) as heard:
+        try:
+            return _plan(trt, model, precision, capability, heard)
+        except (RuntimeError, TypeError, ValueError, AttributeError) as error:
+            raise _failed(trt, first_of(heard, error)) from error
+
+
+def _plan(trt: Any, model: bytes, precision: str, capability: str | None, heard: Any) -> bytes:
+    builder = trt.Builder(logger(trt))
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, logger(trt))
+    if not parser.parse(model):
+        raise _failed(trt, "; ".join(str(parser.get_error(i)) for i in range(parser.num_errors))[:200])
+    config = builder.create_builder_config()
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    if precision == "fp32":
+        config.clear_flag(trt.BuilderFlag.TF32)
+    if capability is not None:
+        config.num_compute_capabilities = 1
+        config.set_compute_capability(getattr(trt.ComputeCapability, capability), 0)
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise _failed(trt, first_of(heard))
+    return bytes(plan)
+
+
+def _failed(trt: Any, reason: str) -> EngineError:
+    return EngineError(
+        f"TensorRT {trt.__version__} cannot build this net from ONNX ({reason}); try another precision, "
+        "or --backend compiled"
+    )
 
 
 def _shape(order: BuildOrder) -> tuple[int, int, int, int]:
@@ -194,11 +182,13 @@ def _shape(order: BuildOrder) -> tuple[int, int, int, int]:
 
 
 def _prove(trt: Any, plan: bytes, order: BuildOrder) -> None:
-    """Raise EngineError where the plan does not load, or computes in something else than asked for."""
+    """Raise EngineError if the plan does not load, or computes in another precision than asked for."""
     found = layer_shares(trt, deserialise(trt, plan, order.checkpoint.net).engine)
     if found == {"other": 1.0}:
-        order.say("the engine does not tell what its layers compute in; its weights' types decided that")
-    elif found.get(order.precision, 0.0) < LEAST[order.precision]:
+        order.say(
+            "the engine does not tell what its layers compute in: the types of its weights decided that"
+        )
+    elif found.get(order.precision, 0.0) < MIN_SHARE[order.precision]:
         shares = ", ".join(f"{kind} {share:.0%}" for kind, share in found.items())
         raise EngineError(
             f"TensorRT {trt.__version__} built {order.checkpoint.net} in {order.precision} to compute "

@@ -61,11 +61,11 @@ def layer(kind: str, *words: str, **more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("layers", "shares"),
     [
-        # 8.6
+        # kernels of single layers
         ([conv("HALF", "Half"), conv("INT8", "Int8")], {"fp16": 0.5, "int8": 0.5}),
         ([layer("CaskConvolution", "Row major linear FP32"), conv("HALF")], {"fp32": 0.5, "fp16": 0.5}),
         ([layer("Scale", "Two wide channel vectorized row major FP16 format")], {"fp16": 1.0}),
-        # 10 and later
+        # kernels of many layers, compiled by Myelin
         ([layer("kgen", "Half"), layer("kgen", "Float"), layer("kgen", "BFloat16")], None),
         ([layer("kgen", "Half", "Float")], {"fp32": 1.0}),
         ([layer("gemm", "Int8", "Half", Weights={"Type": "Int8", "Count": 9})], {"int8": 1.0}),

@@ -5,6 +5,7 @@ import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,10 @@ from streamseg.core.errors import EngineError, MissingExtra
 from streamseg.engines.checkpoint import Checkpoint
 from streamseg.engines.manifest import Manifest
 from streamseg.export.builders import tensorrt
-from streamseg.export.builders import tensorrt as tensorrt_onnx
 from streamseg.export.builders.tensorrt import build, plan_from_onnx
 from streamseg.export.contract import BuildOrder
 from streamseg.export.source import resolve
-from tests.backends.fake_tensorrt import FakeTensorRT, conv
-from tests.export.fake_torch_tensorrt import SIZE, Front, Parsing
+from tests.backends.fake_tensorrt import SIZE, FakeTensorRT, Front, Parsing, conv
 
 
 @pytest.fixture(scope="module")
@@ -188,21 +187,14 @@ def test_without_torch(tmp_path: Path, checkpoint: Checkpoint, monkeypatch: pyte
 
 
 @pytest.mark.parametrize(
-    ("typed", "precision", "flags", "opset"),
-    [
-        (True, "fp32", set(), 17),
-        (True, "int8", {"TF32"}, 19),
-        (False, "fp32", set(), 17),
-        (False, "fp16", {"TF32", "FP16"}, 17),
-        (False, "int8", {"TF32", "FP16", "INT8"}, 17),
-    ],
+    ("precision", "flags", "opset"),
+    [("fp32", set(), 17), ("fp16", {"TF32"}, 17), ("int8", {"TF32"}, 19)],
 )
 def test_building_from_onnx(
     tmp_path: Path,
     checkpoint: Checkpoint,
     install: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
-    typed: bool,
     precision: str,
     flags: set[str],
     opset: int,
@@ -217,19 +209,19 @@ def test_building_from_onnx(
     onnx = pytest.importorskip("streamseg.export.builders.onnx")
     monkeypatch.setattr(onnx, "export_onnx", export_onnx)
     monkeypatch.setattr(tensorrt, "_prove", lambda *_: None)
-    trt = Parsing(typed=typed)
+    trt = Parsing()
     install(None, trt)
     said: list[str] = []
     images = [np.zeros(SIZE, np.uint8)] if precision == "int8" else []
     if precision == "int8":
         request.getfixturevalue("modelopt")
     built = build(order(checkpoint, precision, images=images, say=said.append), tmp_path, device="cpu")
-    half = precision == "fp16" or (precision == "int8" and typed)
+    half = precision in ("fp16", "int8")
     assert written == [{"shape": (1, 1, *SIZE), "opset": opset, "half": half}]
     assert trt.models == [b"model"]
     assert trt.config.flags == flags
     assert trt.config.profiling_verbosity == "detailed"
-    assert trt.network_flags == (2 if typed else 1)
+    assert trt.network_flags == 2
     assert "onnx" in built.versions
     assert "torch-tensorrt" not in built.versions
     assert "torch-tensorrt is not installed" in said[-1]
@@ -270,10 +262,17 @@ def test_onnx_that_cannot_be_built(wrong: str, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_tensorrt_before_10_is_refused() -> None:
+    trt = Parsing()
+    trt.NetworkDefinitionCreationFlag = SimpleNamespace(EXPLICIT_BATCH=0)
+    trt.__version__ = "8.6.1"
+    with pytest.raises(EngineError, match=r"TensorRT 8.6.1 is too old; install TensorRT 10"):
+        plan_from_onnx(trt, b"model", "fp16")
+
+
 def test_another_gpu_than_this() -> None:
     trt = Parsing()
     assert plan_from_onnx(trt, b"model", "fp16", capability="SM89")
     assert trt.config.capability == "SM89"
     with pytest.raises(EngineError, match="cannot build"):
         plan_from_onnx(trt, b"model", "fp16", capability="SM1")
-    assert tensorrt_onnx.strongly_typed(trt)
