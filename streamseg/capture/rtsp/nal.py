@@ -1,7 +1,8 @@
-"""Puts pictures together from RTP packets: H.264 (RFC 6184) and H.265 (RFC 7798).
+"""Assembles coded pictures from RTP packets: H.264 (RFC 6184) and H.265 (RFC 7798).
 
-A picture is complete with the packet that has the marker, so it need not wait for the next one's first
-packet: that would cost a whole frame interval.
+A picture is complete with the packet that has the marker, so it need not wait for the first packet of the
+next one, which would cost a frame interval. If a server sets the marker elsewhere, the next one is
+awaited.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from streamseg.capture.rtsp.frame_numbers import FrameNumberTracker
+from streamseg.capture.rtsp.h264 import IDR, SEI, PictureTracker, SliceHeader, has_recovery_point, is_slice
 from streamseg.capture.rtsp.rtp import Arrival
 
 _START = b"\0\0\0\1"
@@ -34,20 +35,20 @@ class CodedPicture:
 
 
 class Assembler(Protocol):
-    """Makes pictures of packets."""
+    """Assembles pictures from packets."""
 
     def push(self, arrival: Arrival) -> list[CodedPicture]: ...
 
 
 class NalAssembler:
-    """Pictures of H.264, or H.265 with ``hevc``."""
+    """Assembles pictures of H.264, or of H.265 with ``hevc``."""
 
     def __init__(self, *, hevc: bool, parameter_sets: Sequence[bytes] = ()) -> None:
         self._hevc = hevc
-        # The decoder itself notices where a picture is missing that an H.265 picture refers to.
-        self._numbers = None if hevc else FrameNumberTracker()
-        if self._numbers is not None:
-            self._numbers.learn(parameter_sets)
+        # The decoder itself notices if a picture is missing that an H.265 picture refers to.
+        self._tracker = None if hevc else PictureTracker()
+        if self._tracker is not None:
+            self._tracker.learn(parameter_sets)
         self._header = 2 if hevc else 1
         self._open = False
         self._timestamp = 0
@@ -56,106 +57,240 @@ class NalAssembler:
         self._units: list[bytes] = []
         self._size = 0
         self._fragment: bytearray | None = None
+        self._marker = _Marker()
+        self._last_slice: SliceHeader | None = None
+        self._clean_starts = False
 
     def push(self, arrival: Arrival) -> list[CodedPicture]:
         """Take a packet in its place; returns what is complete, or known to be broken."""
         packet = arrival.packet
         pictures: list[CodedPicture] = []
+        unit = self._slice_in(packet.payload)
+        first = unit is not None and bool(unit[self._header] & 128)
         if self._open and packet.timestamp != self._timestamp:
-            # Some servers set no marker. Where packets are missing, those of the end may be among them.
+            # Some servers set no marker. If packets are missing, those of the end may be among them.
             self._broken = self._broken or arrival.lost
+            self._marker.picture_ended()
             pictures += self._finish()
+        elif self._open and first and not arrival.lost and self._is_another_picture(unit):
+            # Seen with servers that give several pictures one time stamp, or all of them the same. Parameter
+            # sets and messages after the last slice belong to the picture that begins.
+            last = max(place for place, there in enumerate(self._units) if self._is_slice(there))
+            self._units, ahead = self._units[: last + 1], self._units[last + 1 :]
+            self._marker.picture_ended()
+            pictures += self._finish()
+            self._units, self._size = ahead, sum(map(len, ahead))
         if not self._open:
             self._open, self._timestamp, self._arrived_ns = True, packet.timestamp, arrival.arrived_ns
+        if first:
+            self._marker.picture_begins()
+        elif self._marker.was_wrong(packet.timestamp, unit is not None or self._is_inner(packet.payload)):
+            # OBS with x264 zerolatency marks every slice: what passed for the picture was its first part.
+            self._broken = True
         self._broken = self._broken or arrival.lost
         if not self._broken:
             self._size += len(packet.payload)
             self._broken = self._size > _MAX_BYTES or not self._take(packet.payload)
-        if packet.marker:
+        if packet.marker and self._marker.ends_picture(packet.timestamp, self._has_slice()):
             pictures += self._finish()
         return pictures
 
     def _finish(self) -> list[CodedPicture]:
         self._broken = self._broken or self._fragment is not None
-        self._open, self._fragment = False, None
+        self._open, self._fragment, self._last_slice = False, None, None
         if self._broken:
             self._broken = False
             self._units, self._size = [], 0
             return [CodedPicture(b"", self._timestamp, self._arrived_ns, key=False, broken=True)]
-        kinds = [self._kind(unit[0]) for unit in self._units]
-        if not any(map(self._is_slice, kinds)):
+        if not self._has_slice():
             return []  # parameter sets alone: they go with the next picture
-        key = any(kind in range(16, 22) for kind in kinds) if self._hevc else self._is_h264_key(kinds)
         units, self._units, self._size = self._units, [], 0
-        first = next(unit for unit, kind in zip(units, kinds, strict=True) if self._is_slice(kind))
+        first = next(unit for unit in units if self._is_slice(unit))
         # Whoever joins a stream may get the end of a picture first: only a first slice says that it is 0.
         whole = bool(first[self._header] & 128)
-        if self._numbers is not None and not self._numbers.follows(units) and not key:
-            whole = False
-        if not whole:
+        follows = self._tracker is None or self._tracker.follows(units)
+        key = self._is_key(units)
+        if not whole or not (follows or key):
             return [CodedPicture(b"", self._timestamp, self._arrived_ns, key=False, broken=True)]
         data = b"".join(_START + unit for unit in units)
         return [CodedPicture(data, self._timestamp, self._arrived_ns, key)]
 
-    def _is_h264_key(self, kinds: list[int]) -> bool:
-        """An IDR picture; or a recovery point, which streams without IDR pictures have."""
-        recovery = (unit[1:2] == b"\6" for kind, unit in zip(kinds, self._units, strict=True) if kind == 6)
-        return 5 in kinds or any(recovery)
+    def _is_key(self, units: Sequence[bytes]) -> bool:
+        """An IDR picture (H.265: any intra random access point), or a recovery point.
 
-    def _kind(self, first: int) -> int:
-        return first >> 1 & 63 if self._hevc else first & 31
+        Some encoders send neither, but I pictures or a gradual refresh. Their I pictures count only while
+        nothing better was seen: in other streams the pictures after them may refer to some before them.
+        """
+        if self._hevc:
+            # H.265: prefix SEI is type 39; a recovery point there marks a gradual refresh.
+            kinds = [self._kind(unit) for unit in units]
+            points = (has_recovery_point(unit[1:]) for unit in units if self._kind(unit) == 39)
+            return any(16 <= kind < 22 for kind in kinds) or any(points)
+        assert self._tracker is not None
+        kinds = [self._kind(unit) for unit in units]
+        clean = IDR in kinds or any(
+            kind == SEI and has_recovery_point(unit) for kind, unit in zip(kinds, units, strict=True)
+        )
+        self._clean_starts = self._clean_starts or clean
+        if clean or self._clean_starts:
+            return clean
+        headers = [self._tracker.slice_header(unit) for unit in units if is_slice(unit)]
+        return all(header is not None and header.intra for header in headers)
 
-    def _is_slice(self, kind: int) -> bool:
-        return kind < 32 if self._hevc else 1 <= kind <= 5
+    def _kind(self, unit: bytes) -> int:
+        return unit[0] >> 1 & 63 if self._hevc else unit[0] & 31
+
+    def _is_slice(self, unit: bytes) -> bool:
+        return self._kind(unit) < 32 if self._hevc else is_slice(unit)
+
+    def _has_slice(self) -> bool:
+        return any(self._is_slice(unit) for unit in self._units)
+
+    def _slice_in(self, payload: bytes) -> bytes | None:
+        """The beginning of the first slice in a packet; None if no slice begins in it."""
+        aggregate, fragment, _ = self._forms()
+        if len(payload) <= self._header:
+            return None
+        if self._kind(payload) == fragment:
+            if len(payload) < self._header + 2 or not payload[self._header] & 128:
+                return None
+            unit = self._fragment_head(payload) + payload[self._header + 1 : self._header + 257]
+            return unit if self._is_slice(unit) else None
+        if self._kind(payload) == aggregate:
+            parts = (part for part in _parts(payload[self._header :]) if part and len(part) > self._header)
+            return next((part for part in parts if self._is_slice(part)), None)
+        return payload if self._is_slice(payload) else None
+
+    def _is_another_picture(self, unit: bytes | None) -> bool:
+        """Whether a first slice belongs to another picture than the slices that are there already."""
+        if unit is None or not self._has_slice():
+            return False
+        if self._tracker is None:
+            return True
+        last = self._last_header()  # first: it learns the parameter sets that are there
+        header = self._tracker.slice_header(unit)
+        if header is None or last is None:
+            return False
+        # The second field of a picture begins at its first macroblock as well.
+        pair = header.field and last.field and header.field != last.field
+        return not (pair and header.frame_number == last.frame_number)
+
+    def _is_inner(self, payload: bytes) -> bool:
+        """Whether a packet is a fragment of a slice, but not its first."""
+        fragment = len(payload) > self._header + 1 and self._kind(payload) == self._forms()[1]
+        return fragment and not payload[self._header] & 128 and self._is_slice(self._fragment_head(payload))
+
+    def _last_header(self) -> SliceHeader | None:
+        if self._last_slice is None and self._tracker is not None:
+            self._tracker.learn(self._units)
+            unit = next((unit for unit in self._units if is_slice(unit)), None)
+            self._last_slice = None if unit is None else self._tracker.slice_header(unit)
+        return self._last_slice
+
+    def _forms(self) -> tuple[int, int, tuple[int, ...]]:
+        """Types of packets: aggregation, fragment, and those of modes that a description must not offer."""
+        return (48, 49, (50,)) if self._hevc else (24, 28, (25, 26, 27, 29))
 
     def _take(self, payload: bytes) -> bool:
         """Add a packet's content. False: it makes no sense."""
-        if len(payload) <= self._header or payload[0] & 128:
+        aggregate, fragment, unreadable = self._forms()
+        if not payload:
+            return True  # padding alone: some servers probe the bandwidth with it
+        if payload[0] & 128 or len(payload) < self._header:
             return False
-        kind = self._kind(payload[0])
-        aggregate, fragment, largest = (48, 49, 47) if self._hevc else (24, 28, 23)
+        kind = self._kind(payload)
         if kind == fragment:
             return self._take_fragment(payload)
-        if self._fragment is not None:
+        if self._fragment is not None or kind in unreadable:
             return False
         if kind == aggregate:
             return self._take_several(payload)
-        if kind > largest:
-            return False
-        self._units.append(payload)
+        self._add(payload)
         return True
+
+    def _add(self, unit: bytes) -> None:
+        """Keep a unit that a decoder needs.
+
+        Left out: types that no standard defines for a stream, as receivers must, and units of a header alone
+        (end of sequence, end of stream).
+        """
+        kind = self._kind(unit)
+        if len(unit) > self._header and (kind < 48 if self._hevc else 0 < kind < 24):
+            self._units.append(unit)
 
     def _take_several(self, payload: bytes) -> bool:
         parts = list(_parts(payload[self._header :]))
-        if any(part is None or len(part) <= self._header or part[0] & 128 for part in parts):
+        if any(part is None or len(part) < self._header or part[0] & 128 for part in parts):
             return False
-        self._units += [part for part in parts if part is not None]
+        for part in filter(None, parts):
+            self._add(part)
         return True
+
+    def _fragment_head(self, payload: bytes) -> bytes:
+        """The header of the unit that a fragment belongs to."""
+        kind = payload[self._header] & (63 if self._hevc else 31)
+        if self._hevc:
+            return bytes((payload[0] & 0x81 | kind << 1, payload[1]))
+        return bytes((payload[0] & 0xE0 | kind,))
 
     def _take_fragment(self, payload: bytes) -> bool:
         if len(payload) <= self._header + 1:
             return False
-        flags = payload[self._header]
-        starts, ends, kind = flags & 128, flags & 64, flags & (63 if self._hevc else 31)
-        if self._hevc:
-            head = bytes((payload[0] & 0x81 | kind << 1, payload[1]))
-        else:
-            head = bytes((payload[0] & 0xE0 | kind,))
-        if starts:
+        flags, head = payload[self._header], self._fragment_head(payload)
+        if flags & 128:
             if self._fragment is not None:
                 return False
             self._fragment = bytearray(head)
         elif self._fragment is None or not self._fragment.startswith(head):
             return False
         self._fragment += payload[self._header + 1 :]
-        if ends:
-            self._units.append(bytes(self._fragment))
+        if flags & 64:
+            self._add(bytes(self._fragment))
             self._fragment = None
         return True
 
 
+class _Marker:
+    """Knows whether a server's marker ends a picture, or something smaller.
+
+    The first picture waits for the next one's time stamp. If its marker came once and last, later pictures
+    end with their marker; if a packet with more of the same picture follows a marker, never again.
+    """
+
+    def __init__(self) -> None:
+        self._trusted = False
+        self._lies = False
+        self._marked: int | None = None
+        """Time stamp of a marked packet after slices, until the time stamp changes."""
+
+    def ends_picture(self, timestamp: int, has_slice: bool) -> bool:
+        """Take a marked packet; whether it ends its picture."""
+        if not has_slice:
+            return False
+        self._marked = timestamp
+        return self._trusted
+
+    def was_wrong(self, timestamp: int, continues: bool) -> bool:
+        """Take a packet; whether it continues a picture that was ended by its marker."""
+        if self._marked != timestamp or not continues:
+            return False
+        ended, self._trusted, self._lies, self._marked = self._trusted, False, True, None
+        return ended
+
+    def picture_begins(self) -> None:
+        """A packet with the first slice of a picture has come."""
+        if self._trusted:
+            self._marked = None
+
+    def picture_ended(self) -> None:
+        """Another picture has begun, or the time stamp has changed."""
+        if self._marked is not None and not self._lies:
+            self._trusted = True
+        self._marked = None
+
+
 def _parts(data: bytes) -> Iterator[bytes | None]:
-    """Units of an aggregation packet, each behind its length; None where a length does not fit."""
+    """Units of an aggregation packet, each after its length; None if a length does not fit."""
     place = 0
     while place < len(data):
         length = int.from_bytes(data[place : place + 2])

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import secrets
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamseg.capture.rtsp.connection import Login
+from streamseg.capture.rtsp.auth import Login, split_challenges
 
 
 def fixed(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
@@ -57,7 +60,7 @@ def test_digest_is_preferred_and_what_is_unknown_is_left() -> None:
     login = Login("me", "hush")
     assert login.challenge(['Basic realm="x"', 'Digest realm="x", nonce="1"'])
     assert (login.header("PLAY", "rtsp://host/") or "").startswith("Digest ")
-    assert not login.challenge(["Negotiate", 'Digest realm="x", nonce="1", algorithm=MD5-sess'])
+    assert not login.challenge(["Negotiate", 'Digest realm="x", nonce="1", algorithm=MD5-other'])
     assert login.header("PLAY", "rtsp://host/") is None
     assert "hush" not in repr(login)
 
@@ -69,3 +72,56 @@ def test_no_challenge_breaks_the_login(offer: str) -> None:
         login.challenge([kind + offer])
         header = login.header("PLAY", "rtsp://host/")
         assert header is None or "hush" not in header
+
+
+def test_basic_after_digest_would_give_the_password_away() -> None:
+    login = Login("me", "hush")
+    assert login.challenge(['Digest realm="x", nonce="1"'])
+    assert not login.challenge(['Basic realm="x"'])
+    assert login.header("PLAY", "rtsp://host/") is None
+    assert login.challenge(['Basic realm="x"', 'Digest realm="x", nonce="2"'])
+    assert (login.header("PLAY", "rtsp://host/") or "").startswith("Digest ")
+
+
+def test_several_challenges_in_one_header_are_split() -> None:
+    header = 'Digest realm="a, b=\\"c\\"", nonce="1" , qop="auth,auth-int", Basic realm="x", Negotiate'
+    assert split_challenges(header) == [
+        ("digest", {"realm": 'a, b=\\"c\\"', "nonce": "1", "qop": "auth,auth-int"}),
+        ("basic", {"realm": "x"}),
+        ("negotiate", {}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "response"),
+    [
+        ("MD5-sess", "md5"),
+        ("SHA-256-sess", "sha256"),
+        ("SHA-512-256", "sha512_256"),
+        ("SHA-512-256-sess", "sha512_256"),
+    ],
+)
+@pytest.mark.parametrize("qop", ['qop="auth", ', ""])
+def test_other_algorithms_as_the_rfc_spells_them_out(algorithm: str, response: str, qop: str) -> None:
+    def h(text: str) -> str:
+        return hashlib.new(response, text.encode()).hexdigest()
+
+    login = Login("me", "hush")
+    assert login.challenge([f'Digest realm="r", nonce="n", {qop}algorithm={algorithm}'])
+    for count in (1, 2):
+        header = login.header("PLAY", "rtsp://h/") or ""
+        sent = dict(re.findall(r'(\w+)="?([^",]*)"?', header))
+        secret = h("me:r:hush")
+        if algorithm.endswith("-sess"):
+            secret = h(f"{secret}:n:{sent['cnonce']}")
+        middle = f"n:{count:08x}:{sent['cnonce']}:auth" if qop else "n"
+        assert sent["response"] == h(f"{secret}:{middle}:{h('PLAY:rtsp://h/')}")
+
+
+@pytest.mark.parametrize(
+    "text", ["a" * 10**6, 'k="' * 300_000, '\\"' * 500_000, "a=" * 500_000, "\0" * 10**6]
+)
+def test_a_long_challenge_holds_nobody_up(text: str) -> None:
+    began = time.process_time()
+    Login("me", "hush").challenge(["Digest " + text, text])
+    assert time.process_time() - began < 0.5  # milliseconds; it was half a minute

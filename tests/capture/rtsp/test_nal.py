@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamseg.capture.rtsp.h264 import PictureTracker, has_recovery_point
 from streamseg.capture.rtsp.nal import CodedPicture, NalAssembler
 from streamseg.capture.rtsp.rtp import Arrival, RtpPacket
 from tests.rtsp_server.coded import arrivals_of, encode, packets_of, units_of
@@ -40,11 +43,14 @@ def test_pictures_come_out_as_they_went_in(codec: str, aggregate: bool, mtu: int
 
 
 def test_a_picture_is_there_with_its_last_packet() -> None:
-    packets = packets_of([pictures("h264")[0][0]])
+    packets = packets_of([data for data, _ in pictures("h264")[:2]])
     assembler = NalAssembler(hevc=False)
+    second = next(place for place, packet in enumerate(packets) if packet.timestamp != packets[0].timestamp)
     *before, last = [assembler.push(arrival) for arrival in arrivals_of(packets)]
-    assert not any(before)
-    assert last[0].arrived_ns == 0  # as old as its first packet
+    # The first picture shows what the server's marker means, and waits for the second.
+    assert [place for place, found in enumerate(before) if found] == [second]
+    assert before[second][0].arrived_ns == 0
+    assert last[0].arrived_ns == second  # as old as its first packet
 
 
 @given(st.sets(st.integers(0, 400), min_size=1, max_size=6), st.sampled_from(["h264", "hevc"]))
@@ -81,7 +87,7 @@ def test_parameter_sets_that_come_alone_go_with_the_next_picture() -> None:
     slices = [unit for unit in units if unit not in sets]
     join = b"".join
     alone = [join(b"\0\0\1" + unit for unit in part) for part in (sets, slices)]
-    (found,) = assemble(packets_of(alone))
+    found, *_ = assemble(packets_of([*alone, *(data for data, _ in pictures("h264")[1:3])]))
     assert found.key
     assert units_of(found.data) == [*sets, *slices]
 
@@ -94,3 +100,154 @@ def test_no_packets_break_it(contents: list[tuple[bytes, bool, int]], hevc: bool
     for number, (payload, marker, stamp) in enumerate(contents):
         for found in assembler.push(Arrival(RtpPacket(96, marker, number, stamp, 1, payload), 0, False)):
             assert found.broken == (not found.data)
+
+
+def remarked(packets: list[RtpPacket], marked: Callable[[RtpPacket], bool]) -> list[RtpPacket]:
+    return [replace(packet, marker=packet.marker or marked(packet)) for packet in packets]
+
+
+def restamped(packets: list[RtpPacket], timestamp: int = 7) -> list[RtpPacket]:
+    return [replace(packet, timestamp=timestamp) for packet in packets]
+
+
+def is_unit_end(packet: RtpPacket) -> bool:
+    """Whether a packet ends an H.264 unit."""
+    return packet.payload[0] & 31 != 28 or bool(packet.payload[1] & 64)
+
+
+@pytest.mark.parametrize("marked", [is_unit_end, lambda packet: True], ids=["every unit", "every packet"])
+@pytest.mark.parametrize("start", [0, 1])
+def test_markers_within_a_picture_do_not_cut_it(marked: Callable[[RtpPacket], bool], start: int) -> None:
+    coded = [data for data, _ in pictures("h264")]
+    packets = remarked(packets_of(coded, mtu=200), marked)[start:]
+    found = assemble(packets)
+    assert not any(picture.broken for picture in found)
+    whole = [sorted(units_of(data)) for data in coded]
+    if start == 0:
+        assert [sorted(units_of(picture.data)) for picture in found] == whole[:-1]
+
+
+def test_a_server_that_begins_to_mark_every_slice_is_noticed() -> None:
+    coded = [data for data, _ in pictures("h264")]
+    packets = packets_of(coded, mtu=200)
+    later = len(packets_of(coded[:4], mtu=200))
+    found = assemble(packets[:later] + remarked(packets[later:], is_unit_end))
+    whole = {b"".join(sorted(units_of(data))) for data in coded}
+    cut = [p for p in found if not p.broken and b"".join(sorted(units_of(p.data))) not in whole]
+    assert len(cut) <= 1
+    assert sum(picture.broken for picture in found) == len(cut)
+    assert not any(picture.broken for picture in found[-8:])
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+def test_pictures_of_one_time_stamp_end_where_the_next_begins(codec: str) -> None:
+    coded = [data for data, _ in pictures(codec)]
+    found = assemble(restamped(packets_of(coded, hevc=codec == "hevc")), hevc=codec == "hevc")
+    whole = [sorted(units_of(data)) for data in coded]
+    assert [sorted(units_of(picture.data)) for picture in found] == whole[: len(found)]
+    assert len(found) >= COUNT - 1
+
+
+def bits(text: str, head: int) -> bytes:
+    """A unit from its header and binary digits, filled up with zeros."""
+    digits = text.replace(" ", "")
+    digits += "0" * (-len(digits) % 8)
+    return bytes((head,)) + int(digits, 2).to_bytes(len(digits) // 8)
+
+
+def test_two_fields_of_a_picture_stay_together() -> None:
+    """No encoder here makes fields, so their slice headers are written by hand."""
+    sets = [bits("01001101 00000000 00011110 1 1 011 010 0 00110 00110 0 0 1", 0x67)]
+    sets += [bits("1 1 1 0 1", 0x68)]
+    numbers = (1, 1, 2, 2)
+    slices = (f"1 00110 1 {number:04b} 1 {place % 2} 1" for place, number in enumerate(numbers))
+    fields = [bits(text, 0x41) for text in slices]
+    units = [*sets, *fields]
+    packets = [RtpPacket(96, False, number, 7, 1, unit) for number, unit in enumerate(units)]
+    assembler = NalAssembler(hevc=False)
+    found = [p for arrival in arrivals_of(packets) for p in assembler.push(arrival)]
+    assert [units_of(picture.data) for picture in found] == [units[:4]]
+
+
+EXTRA = {
+    "h264": [b"\x1e\0", b"\x1f\1\2\3", b"\x0a", b"\x0b", b"\x00\x01", b"", b"\x0c\xff\xff\x80"],
+    "hevc": [b"\x4a\1", b"\x48\1", b"\x66\1\2", b"\x7e\1\2", b"", b"\x4c\1\xff\x80"],
+}
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+def test_units_that_no_decoder_needs_break_nothing(codec: str) -> None:
+    """Padding, ends of sequence and stream, undefined types; alone and in aggregation packets."""
+    coded, hevc = [data for data, _ in pictures(codec)], codec == "hevc"
+    packets: list[RtpPacket] = []
+    for packet in packets_of(coded, hevc=hevc):
+        together = (bytes((48 << 1, 1)) if hevc else b"\x78") + b"".join(
+            len(unit).to_bytes(2) + unit for unit in EXTRA[codec] if unit
+        )
+        first = not packets or packets[-1].timestamp != packet.timestamp
+        extra = [*EXTRA[codec], together] if first else []
+        packets += [replace(packet, marker=False, payload=payload) for payload in extra] + [packet]
+    packets = [replace(packet, sequence=number & 0xFFFF) for number, packet in enumerate(packets)]
+    found = assemble(packets, hevc=hevc)
+    assert not any(picture.broken for picture in found)
+    assert len(found) >= COUNT - 1
+    for picture, data in zip(found, coded, strict=False):
+        assert set(units_of(data)) <= set(units_of(picture.data))
+
+
+def without(data: bytes, kind: int) -> bytes:
+    return b"".join(b"\0\0\1" + unit for unit in units_of(data) if unit[0] & 31 != kind)
+
+
+def test_i_pictures_begin_a_stream_that_has_nothing_better() -> None:
+    """Some encoders send no IDR picture after the first, and no recovery points."""
+    coded = encode(
+        "h264", 20, {"x264-params": "open-gop=1:keyint=8:min-keyint=8:scenecut=0:bframes=0"}, gop=8
+    )
+    joined = [without(data, 6) for data, _ in coded[1:]]
+    sets = [unit for unit in units_of(coded[0][0]) if unit[0] & 31 in (7, 8)]
+    assembler = NalAssembler(hevc=False, parameter_sets=sets)
+    found = [p for arrival in arrivals_of(packets_of(joined)) for p in assembler.push(arrival)]
+    assert [number for number, picture in enumerate(found, 1) if picture.key] == [8, 16]
+
+
+def test_a_recovery_point_after_other_messages_is_found() -> None:
+    recovery = b"\x06" + b"\x05\x10" + bytes(range(16)) + b"\x06\x01\xc4" + b"\x80"
+    assert has_recovery_point(recovery)
+    assert not has_recovery_point(b"\x06\x05\x10" + b"\x06" * 16 + b"\x80")
+    assert not has_recovery_point(b"\x06" + b"\xff" * 300)
+
+
+@pytest.mark.parametrize("numbers", [(0, 1), (1, 0), (31, 255)])
+def test_gaps_are_noticed_whatever_the_numbers_of_the_parameter_sets(numbers: tuple[int, int]) -> None:
+    """A picture parameter set names its own number first, then the sequence's: once they were exchanged."""
+    sequence, picture = numbers
+    first = bits(f"01001101 00000000 00011110 {golomb(sequence)} 1 011 010 0 00110 00110 1 1 1", 0x67)
+    second = bits(f"{golomb(picture)} {golomb(sequence)} 0 1", 0x68)
+    other = bits(f"{golomb((picture + 7) % 256)} {golomb((sequence + 3) % 32)} 0 1", 0x68)
+    tracker = PictureTracker()
+    tracker.learn([first, second, other])
+
+    def slice_of(number: int, head: int) -> bytes:
+        return bits(f"1 00110 {golomb(picture)} {number:04b} 1", head)
+
+    assert tracker.follows([slice_of(0, 0x65)])
+    assert tracker.follows([slice_of(1, 0x41)])
+    assert not tracker.follows([slice_of(5, 0x41)])
+    assert tracker.follows([slice_of(6, 0x41)])
+
+
+def test_parameter_sets_without_end_fill_no_memory() -> None:
+    tracker = PictureTracker()
+    for number in range(2_000):
+        tracker.learn([bits(f"{golomb(number)} 1 0 1", 0x68)])
+        tracker.learn(
+            [bits(f"01001101 00000000 00011110 {golomb(number)} 1 011 010 0 00110 00110 1 1", 0x67)]
+        )
+    assert len(tracker._sequence_of) <= 256
+    assert len(tracker._numberings) <= 32
+
+
+def golomb(value: int) -> str:
+    digits = f"{value + 1:b}"
+    return "0" * (len(digits) - 1) + digits
