@@ -14,6 +14,7 @@ from benchmarks.gpu_variants import Absent, Point, Variant, batched, make, phant
 from streamseg.benchmark.flops import work_of
 from streamseg.benchmark.limits import GPU_COPY_BYTES, GPU_SIDE, gpu_kernels, gpu_synchronize, limits
 from streamseg.benchmark.timing import calls_for, interleave, seconds_of, speedup
+from streamseg.nets import build_net, fold
 
 BYTES = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}
 """Of a number, by precision."""
@@ -128,12 +129,13 @@ def _measure(
     base = timings.get("eager-fp16") or timings.get("eager-bf16")
     spec = point.checkpoint.spec
     work = work_of(point.checkpoint.net, spec.height, spec.width, batch=point.batch)
+    numbers = work.parameters + activations_of(point.checkpoint.net, *point.shape)
     rows = {}
     for variant in variants:
         timing, device_ms = timings[variant.name], statistics.median(nets[variant.name])
         rate = work.flop / (device_ms / 1e3)
         size = BYTES[variant.precision]
-        moved = work.bytes(size, size) / (device_ms / 1e3)
+        moved = size * numbers / (device_ms / 1e3)
         kind = "fp16" if variant.precision == "int8" else variant.precision
         spread = timing.percentiles
         rows[variant.name] = {
@@ -155,6 +157,23 @@ def _measure(
             "of_bandwidth": _share(moved, limits_found.get("copy")),
         }
     return rows
+
+
+def activations_of(net: str, *shape: int) -> int:
+    """Numbers that the folded net's convolutions read and write for an input, each input and output once.
+
+    What lies between them (pooling, up-sampling, merging) is not counted: compilers fuse it, more or less.
+    """
+    found = []
+    with torch.device("meta"), torch.no_grad():
+        model = fold(build_net(net).eval())
+        for module in model.modules():
+            if isinstance(module, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
+                module.register_forward_hook(
+                    lambda _, inputs, output: found.append(inputs[0].numel() + output.numel())
+                )
+        model(torch.empty(shape))
+    return sum(found)
 
 
 def _share(rate: float, limit: Mapping[str, Any] | None) -> float | None:

@@ -25,7 +25,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from streamseg.benchmark.peers.nets import basic_unet, dyn_unet
 from streamseg.cli.train import parse_height_width
 from streamseg.core.types import InputSpec
 from streamseg.datasets import Dataset, open_dataset
@@ -62,6 +61,30 @@ class NetBackend:
 
     def close(self) -> None:
         pass
+
+
+def basic_unet(outputs: int) -> nn.Module:
+    """MONAI's BasicUNet with its default widths."""
+    from monai.networks.nets.basic_unet import BasicUNet
+
+    net: nn.Module = BasicUNet(spatial_dims=2, in_channels=1, out_channels=outputs)
+    return net
+
+
+def dyn_unet(outputs: int) -> nn.Module:
+    """MONAI's DynUNet, nnU-Net's architecture, with our nets' depth and widths."""
+    from monai.networks.nets.dynunet import DynUNet
+
+    net: nn.Module = DynUNet(
+        spatial_dims=2,
+        in_channels=1,
+        out_channels=outputs,
+        kernel_size=[3] * 5,
+        strides=[1, 2, 2, 2, 2],
+        upsample_kernel_size=[2] * 4,
+        filters=[32, 64, 128, 256, 512],
+    )
+    return net
 
 
 PEERS: dict[str, Callable[[int], nn.Module]] = {"monai-basic-unet": basic_unet, "monai-dyn-unet": dyn_unet}

@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -143,28 +143,17 @@ SYS = Path("/sys")
 PROC = Path("/proc")
 TOOL_S = 5.0
 """How long a tool may take to answer."""
-GPU_FIELDS = {
-    "persistence_mode": "persistence_mode",
-    "pstate": "performance_state",
-    "power.limit": "power_limit_w",
-    "power.draw": "power_w",
-    "clocks.sm": "clock_mhz",
-    "clocks.max.sm": "most_clock_mhz",
-    "clocks.mem": "memory_clock_mhz",
-    "temperature.gpu": "celsius",
-}
-"""What nvidia-smi calls it, and what we do."""
 SLOWED_BY = {
-    0x2: "application clocks",
-    0x4: "power cap",
-    0x8: "hardware slowdown",
-    0x10: "sync boost",
-    0x20: "heat (software)",
-    0x40: "heat (hardware)",
-    0x80: "power brake",
-    0x100: "display clocks",
+    "ApplicationsClocksSetting": "application clocks",
+    "SwPowerCap": "power cap",
+    "HwSlowdown": "hardware slowdown",
+    "SyncBoost": "sync boost",
+    "SwThermalSlowdown": "heat (software)",
+    "HwThermalSlowdown": "heat (hardware)",
+    "HwPowerBrakeSlowdown": "power brake",
+    "DisplayClockSetting": "display clocks",
 }
-"""Bits of NVML's reasons for lower clocks; 0x1 is that the GPU is idle."""
+"""Names of NVML's reasons for lower clocks, and ours; that a GPU is idle is not one of them."""
 
 
 def power_state(sys: Path = SYS, proc: Path = PROC) -> dict[str, Any]:
@@ -250,39 +239,54 @@ def _supply(sys: Path) -> str | None:
 
 
 def _gpu() -> dict[str, Any] | None:
-    """The first NVIDIA GPU's state. Fields that it does not have are None."""
-    answer = _query(GPU_FIELDS)
-    if answer is None:
-        return None
-    state = {ours: _number(value, value) for ours, value in zip(GPU_FIELDS.values(), answer, strict=True)}
-    # The newer name first: some drivers know only one of them, and one unknown name spoils a query.
-    reasons = _query(["clocks_event_reasons.active"]) or _query(["clocks_throttle_reasons.active"])
-    return {**state, "slowed_by": None if reasons is None else slowed_by(reasons[0])}
-
-
-def slowed_by(bits: str) -> list[str] | None:
-    """Words for NVML's reasons, ``0x0000000000000044``; None for what is no number."""
+    """The first NVIDIA GPU's state by NVML, None for what it does not support; None without a GPU or the
+    package nvidia-ml-py."""
     try:
-        value = int(bits, 16)
-    except ValueError:
+        import pynvml as nvml
+
+        nvml.nvmlInit()
+    except Exception:  # no package, no driver, or one that does not fit the other
         return None
-    return [words for bit, words in SLOWED_BY.items() if value & bit]
+
+    def ask(name: str, *arguments: object) -> Any:
+        try:
+            return getattr(nvml, f"nvmlDeviceGet{name}")(nvml.nvmlDeviceGetHandleByIndex(0), *arguments)
+        except nvml.NVMLError:
+            return None
+
+    def watts(milliwatts: int | None) -> float | None:
+        return None if milliwatts is None else milliwatts / 1e3
+
+    try:
+        persistence, state, reasons = map(
+            ask, ("PersistenceMode", "PerformanceState", "CurrentClocksEventReasons")
+        )
+        slowed = [ours for name, ours in SLOWED_BY.items() if (reasons or 0) & _reason(nvml, name)]
+        return {
+            "persistence_mode": None if persistence is None else ("Disabled", "Enabled")[persistence],
+            "performance_state": None if state is None else f"P{state}",
+            "power_limit_w": watts(ask("PowerManagementLimit")),
+            "power_w": watts(ask("PowerUsage")),
+            "clock_mhz": ask("ClockInfo", nvml.NVML_CLOCK_SM),
+            "most_clock_mhz": ask("MaxClockInfo", nvml.NVML_CLOCK_SM),
+            "memory_clock_mhz": ask("ClockInfo", nvml.NVML_CLOCK_MEM),
+            "celsius": ask("Temperature", nvml.NVML_TEMPERATURE_GPU),
+            "slowed_by": None if reasons is None else slowed,
+        }
+    finally:
+        nvml.nvmlShutdown()
 
 
-def _query(fields: Iterable[str]) -> list[str] | None:
-    """nvidia-smi's answer for the first GPU, a value for each field; None where it has none."""
-    names = list(fields)
-    answer = _answer("nvidia-smi", f"--query-gpu={','.join(names)}", "--format=csv,noheader,nounits")
-    lines = (answer or "").splitlines()
-    values = [value.strip() for value in lines[0].split(",")] if lines else []
-    return values if len(values) == len(names) else None
+def _reason(nvml: Any, name: str) -> int:
+    """The bit of a reason for lower clocks."""
+    bit: int = getattr(nvml, f"nvmlClocksEventReason{name}")
+    return bit
 
 
 def _answer(tool: str, *arguments: str) -> str | None:
     """What a tool prints; None where there is no such tool or it does not answer in time.
 
-    systemd-detect-virt ends with 1 where it says ``none``, nvidia-smi prints errors to stdout: an exit code
-    is an error where the answer is not one word.
+    systemd-detect-virt ends with 1 when it says ``none``.
     """
     path = shutil.which(tool)
     if path is None:
@@ -308,11 +312,8 @@ def _mhz(path: Path) -> float | None:
     return None if khz is None else round(khz / 1e3)
 
 
-def _number(text: str, other: Any = None) -> Any:
-    """As a float; ``other`` for words, None for nvidia-smi's ``[N/A]``."""
-    if text.strip().startswith("["):
-        return None
+def _number(text: str) -> float | None:
     try:
         return float(text)
     except ValueError:
-        return other
+        return None

@@ -1,4 +1,4 @@
-"""The power and clock state, read from made-up folders of the system and a made-up nvidia-smi."""
+"""Provenance of results, and the power and clock state of made-up machines."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, ClassVar
 
 import pytest
 
 from streamseg.backends.fake import FakeBackend
 from streamseg.benchmark import provenance as module
 from streamseg.benchmark.provenance import (
+    SLOWED_BY,
     CpuTimes,
     OtherLoad,
     last_level_cache,
     machine_name,
     power_state,
     provenance,
-    slowed_by,
 )
 from streamseg.core.hardware import Machine
 from streamseg.core.types import InputSpec
@@ -208,56 +209,93 @@ def test_bare_metal_by_the_tool(tools: Path, tmp_path: Path) -> None:
     assert power_state(tmp_path, tmp_path)["hypervisor"] == "none"
 
 
-SMI = """
-case "$1" in
-  *{unknown}*) echo "Field is not a valid field to query."; exit 2;;
-  *reasons*) echo 0x0000000000000045; echo 0x0000000000000000;;
-  *) echo "Enabled, P0, 700.00, 121.05, 1980, 1980, 2619, 35"; echo "Disabled, P8, 1, 1, 1, 1, 1, 1";;
-esac
-"""
+class Nvml(ModuleType):
+    """A stand-in for pynvml with one GPU, which supports nothing where ``dumb``."""
+
+    NVMLError = type("NVMLError", (Exception,), {})
+    NVML_CLOCK_SM, NVML_CLOCK_MEM, NVML_TEMPERATURE_GPU = 1, 2, 0
+    bits: ClassVar = {"ApplicationsClocksSetting": 2, "SwPowerCap": 4, "HwSlowdown": 8, "SyncBoost": 16}
+    bits |= {"SwThermalSlowdown": 32, "HwThermalSlowdown": 64, "HwPowerBrakeSlowdown": 128}
+    bits |= {"DisplayClockSetting": 256}
+
+    def __init__(self, *, dumb: bool = False, driver: bool = True, reasons: int = 0x45) -> None:
+        super().__init__("pynvml")
+        self.dumb, self.driver, self.open = dumb, driver, 0
+        answers = {
+            "PersistenceMode": 1, "PerformanceState": 0, "CurrentClocksEventReasons": reasons,
+            "PowerManagementLimit": 700_000, "PowerUsage": 121_050, "Temperature": 35,
+        }  # fmt: skip
+        for name, answer in answers.items():
+            setattr(self, f"nvmlDeviceGet{name}", lambda *_, answer=answer: self._answer(answer))
+        self.nvmlDeviceGetClockInfo = lambda _, kind: self._answer({1: 1980, 2: 2619}[kind])
+        self.nvmlDeviceGetMaxClockInfo = lambda *_: self._answer(1980)
+        for name, bit in self.bits.items():
+            setattr(self, f"nvmlClocksEventReason{name}", bit)
+
+    def _answer(self, value: int) -> int:
+        if self.dumb:
+            raise self.NVMLError("not supported")
+        return value
+
+    def nvmlInit(self) -> None:  # noqa: N802
+        if not self.driver:
+            raise self.NVMLError("driver not loaded")
+        self.open += 1
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:  # noqa: N802
+        return index
+
+    def nvmlShutdown(self) -> None:  # noqa: N802
+        self.open -= 1
 
 
-@pytest.mark.parametrize("unknown", ["clocks_event_reasons", "clocks_throttle_reasons"])
-def test_a_gpu_of_any_driver(tools: Path, tmp_path: Path, unknown: str) -> None:
-    tool(tools, "nvidia-smi", SMI.format(unknown=unknown))
-    found: dict[str, Any] = power_state(tmp_path, tmp_path)["gpu"]
-    assert found == {
+def gpu_by(nvml: ModuleType | None, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Any:
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    return power_state(folder, folder)["gpu"]
+
+
+def test_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    nvml = Nvml()
+    assert gpu_by(nvml, monkeypatch, tmp_path) == {
         "persistence_mode": "Enabled",
         "performance_state": "P0",
         "power_limit_w": 700.0,
         "power_w": 121.05,
-        "clock_mhz": 1980.0,
-        "most_clock_mhz": 1980.0,
-        "memory_clock_mhz": 2619.0,
-        "celsius": 35.0,
+        "clock_mhz": 1980,
+        "most_clock_mhz": 1980,
+        "memory_clock_mhz": 2619,
+        "celsius": 35,
         "slowed_by": ["power cap", "heat (hardware)"],
     }
+    assert nvml.open == 0
 
 
-def test_a_gpu_that_keeps_things_to_itself(tools: Path, tmp_path: Path) -> None:
-    tool(
-        tools,
-        "nvidia-smi",
-        'case "$1" in *reasons*) exit 2;; *) echo "[N/A], P0, [N/A], [N/A], 1, 1, 1, [Not Supported]";; esac',
-    )
-    found = power_state(tmp_path, tmp_path)["gpu"]
-    assert found["persistence_mode"] is found["power_limit_w"] is found["celsius"] is None
-    assert found["slowed_by"] is None
+def test_a_gpu_that_supports_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    found = gpu_by(Nvml(dumb=True), monkeypatch, tmp_path)
+    assert len(found) == 9
+    assert set(found.values()) == {None}
 
 
-@pytest.mark.parametrize("script", ["exit 9", "echo 'no devices were found'", "exec /bin/sleep 60"])
-def test_a_driver_that_does_not_answer(
-    tools: Path, tmp_path: Path, script: str, monkeypatch: pytest.MonkeyPatch
+def test_no_driver_or_no_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert gpu_by(Nvml(driver=False), monkeypatch, tmp_path) is None
+    assert gpu_by(None, monkeypatch, tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("bits", "words"), [(1, []), (0x184, ["power cap", "power brake", "display clocks"])]
+)
+def test_reasons_for_lower_clocks_in_words(
+    bits: int, words: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("streamseg.benchmark.provenance.TOOL_S", 0.5)
-    tool(tools, "nvidia-smi", script)
-    assert power_state(tmp_path, tmp_path)["gpu"] is None
+    assert gpu_by(Nvml(reasons=bits), monkeypatch, tmp_path)["slowed_by"] == words
 
 
-def test_reasons_in_words() -> None:
-    assert slowed_by("0x0000000000000001") == []
-    assert slowed_by("0x0000000000000184") == ["power cap", "power brake", "display clocks"]
-    assert slowed_by("[N/A]") is None
+def test_nvml_has_all_that_is_asked_for() -> None:
+    nvml = pytest.importorskip("pynvml")
+    assert all(hasattr(nvml, f"nvmlClocksEventReason{name}") for name in SLOWED_BY)
+    asked = [name for name in vars(Nvml()) if name.startswith("nvmlDeviceGet")]
+    assert len(asked) == 8
+    assert all(hasattr(nvml, name) for name in asked)
 
 
 def test_this_machine() -> None:

@@ -16,7 +16,6 @@ import numpy.typing as npt
 
 from streamseg.backends.fake import ellipse
 from streamseg.benchmark.clip import Clip
-from streamseg.benchmark.energy import Energy, joules_per_frame
 from streamseg.benchmark.limits import Kernel
 from streamseg.benchmark.nets.accuracy import Accuracy, Findings, Pictures, findings, judge
 from streamseg.benchmark.nets.schedule import FEWEST, FEWEST_LATE, MOST, SLOW_S, WARM_UP, Schedule
@@ -47,7 +46,6 @@ class MeasuredVariant:
     paced: list[Paced] = field(default_factory=list)
     accuracy: Accuracy | None = None
     start: Start | None = None
-    joules_per_frame: float | None = None
     notes: list[str] = field(default_factory=list)
 
 
@@ -86,7 +84,6 @@ class NetMeasurement:
         """All of it, the interleaved part first. Raises nothing that a subject raises."""
         self._time()
         steps: list[tuple[str, Callable[[MeasuredVariant], None]]] = [("at a pace", self._pace)]
-        steps += [("energy", self._count_joules)]
         if self._regime.starts:
             steps.append(("start", self._start))
         for what, step in steps:
@@ -181,22 +178,6 @@ class NetMeasurement:
                 if too_slow and not self._regime.all_paces:
                     return
 
-    def _count_joules(self, one: MeasuredVariant) -> None:
-        with Energy() as probe:
-            pass
-        if probe.joules is None:
-            return
-        call, calls = self._call(one.subject), 0
-        with Energy() as energy:
-            until = time.monotonic() + self._regime.energy_s
-            while time.monotonic() < until:
-                call()
-                calls += 1
-        # A GPU's idling is no part of what the processor computes; the processor's feeding of a GPU is.
-        joules = energy.joules or {}
-        parts = {name: spent for name, spent in joules.items() if name != "gpu" or on_gpu(one.subject)}
-        one.joules_per_frame = joules_per_frame(parts, calls * one.subject.point.batch)
-
     def _start(self, one: MeasuredVariant) -> None:
         if one.subject.child:
             limit_s, threads = self._regime.stall_s, self._setting.threads
@@ -221,7 +202,7 @@ class NetMeasurement:
 
     def _attempt(self, key: str, what: str, work: Callable[[], T], extra_s: float = 0.0) -> T | None:
         """What the work returns; None where it fails, which is noted, or hangs, which ends the subject."""
-        usual_s = self._regime.paced_s * len(self._regime.paces) + self._regime.energy_s
+        usual_s = self._regime.paced_s * len(self._regime.paces)
         with CallTimeout(self._regime.stall_s + usual_s + extra_s) as watch:
             try:
                 return watch.run(work)

@@ -103,7 +103,7 @@ def _row(
             "cold": None if warm is None or subject.build_s is None else round(warm + subject.build_s, 3),
         },
         "calls": len(timing.durations_ns),
-        "energy_j_per_frame": rounded(one.joules_per_frame, 4),
+        "energy_j_per_frame": None,
         "rounds": {
             "engine_ms": [round(value, 3) for value in timing.medians_ms],
             "end_to_end_fps": [rounded(end.fps, 3) for end in one.ends],

@@ -46,8 +46,6 @@ class Schedule:
     total_s: float | None = None
     """Where a run is to end by then, points get fewer rounds, and in the end no paces; never no rounds. From
     the second point on, of the kernels that show the machine's limits only the fastest are measured."""
-    energy_s: float = 2.0
-    """Of calls whose joules are counted, where the machine counts them."""
     paces: tuple[float, ...] = (30.0, 60.0)
     """Frames per second, rising."""
     all_paces: bool = True
@@ -88,7 +86,6 @@ QUICK = Schedule(
     untrained_calibration=2,
     stall_s=20.0,
     starts=False,
-    energy_s=1.0,
     clip_frames=20,
     total_s=62.0,
     all_paces=False,

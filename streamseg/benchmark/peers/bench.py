@@ -1,9 +1,9 @@
-"""Other programs beside ours, in one run: the same weights in other runtimes, other pipelines around the same
-engine, and other nets at the same input.
+"""Other programs beside ours, in one run: the same weights in other runtimes, and other pipelines around the
+same engine.
 
 Each is made ready and checked first: one that computes something else, fails or hangs is left out and named.
 Those of a kind take turns in rounds, and each is compared with ours within the rounds; before all of them and
-after them comes what the machine can do at most. Runtimes and nets are timed by single calls, from tensor to
+after them comes what the machine can do at most. Runtimes are timed by single calls, from tensor to
 probability; a pipeline by whole runs over the clip's file.
 """
 
@@ -20,7 +20,6 @@ from streamseg.backends.loading import DEFAULT, load_backend
 from streamseg.backends.openvino.backend import OpenVINOBackend
 from streamseg.benchmark.clip import Clip, open_clip
 from streamseg.benchmark.limits import MachineLimits
-from streamseg.benchmark.peers.nets import nets
 from streamseg.benchmark.peers.peer import Maker, prepare
 from streamseg.benchmark.peers.pipelines import Task, frames_in, pipelines
 from streamseg.benchmark.peers.rows import PeersSchedule, time_peers
@@ -35,7 +34,7 @@ from streamseg.export.recipe import gather, phantom_recipe
 from streamseg.export.source import resolve
 from streamseg.segmentation.preprocess import to_tensor
 
-KINDS = ("runtime", "pipeline", "net")
+KINDS = ("runtime", "pipeline")
 NET, SIZE = "improved_unet", (192, 224)
 MOST_SIDE = 1024
 """Of an input: above, some of the peers take gigabytes of memory, and minutes for a frame."""
@@ -98,7 +97,7 @@ def measure_peers(options: PeersOptions, say: Say = lambda _: None) -> list[Row]
             threads=options.threads,
             source=clip.to_json(),
             regime=options.effort.to_json(),
-            packages=(*PACKAGES, "monai", "supervision"),
+            packages=(*PACKAGES, "supervision"),
         )
         found = _Found(list(dict.fromkeys(options.kinds)))
 
@@ -154,8 +153,6 @@ def _makers(
         frames = frames_in(clip.uri, options.effort.run_frames)
         return pipelines(Task(clip, frames, partial(_engine, options, checkpoint), folder))
     tensors = _tensors(clip, checkpoint)
-    if kind == "net":
-        return nets(checkpoint, tensors, options.threads)
     return runtimes(
         RuntimeContext(
             checkpoint, tensors, options.threads, folder, _calibration(checkpoint, options.effort.calibration)

@@ -240,9 +240,6 @@ def why(peer: Peer, own: Peer, rate: Rate, own_rate: Rate) -> str:
     same = abs(work - own_work) < 0.005 * own_work
     words = [f"the same {work:.1f} GFLOP" if same else f"{work:.1f} GFLOP, ours {own_work:.1f}"]
     words.append(f"{work * rate.fps:.0f} GFLOP/s, ours {own_work * own_rate.fps:.0f}")
-    norms = peer.facts.get("normalisations") or 0
-    if norms != (own.facts.get("normalisations") or 0):
-        words.append(f"{norms} normalisations to compute, ours {own.facts.get('normalisations') or 'none'}")
     if peer.precision != own.precision:
         words.append(f"computes in {peer.precision}, ours in {own.precision}")
     return "; ".join(words)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from streamseg.benchmark.peers.bench import KINDS
 from streamseg.benchmark.report.reading import spread
 from streamseg.benchmark.rows import Row
 from streamseg.reporting.formatting import table
@@ -12,17 +11,17 @@ from streamseg.reporting.formatting import table
 TITLES = {
     "runtime": "The same weights in other runtimes, one frame at a time",
     "pipeline": "From a clip's file to its outlines, with the same engine",
-    "net": "Other nets at the same input, one frame at a time",
+    "net": "Other nets at the same input, one frame at a time",  # in results until 2026-11
 }
 
 
 def peers_lines(rows: Sequence[Row]) -> list[str]:
     """Lines of Markdown: the tables, what is wrong with which row, and what is absent."""
     lines: list[str] = []
-    for kind in KINDS:
+    for kind, title in TITLES.items():
         own = sorted((row for row in rows if row["kind"] == kind), key=lambda row: -row["fps"])
         if own:
-            lines += [f"{TITLES[kind]}:", "", *(_calls(own) if kind != "pipeline" else _runs(own)), ""]
+            lines += [f"{title}:", "", *(_calls(own) if kind != "pipeline" else _runs(own)), ""]
     lines += [f"- {row['name']}: {note}" for row in rows for note in row["notes"]]
     absent = rows[0]["run"]["absent"] if rows else {}
     lines += [f"- absent: {name} ({reason})" for name, reason in absent.items()]

@@ -26,8 +26,8 @@ def peers(
     kind: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="runtime|pipeline|net",
-            help="What is compared; may be repeated, or several with commas. Default: all three.",
+            metavar="runtime|pipeline",
+            help="What is compared; may be repeated, or several with commas. Default: both.",
         ),
     ] = None,
     source: SourceOption = None,
@@ -43,11 +43,10 @@ def peers(
     json_file: JsonFileOption = None,
     report: ReportOption = None,
 ) -> None:
-    """Measure other programs beside ours: runtimes, video pipelines and nets.
+    """Measure other programs beside ours: runtimes and video pipelines.
 
     runtime: the same weights in torch, torch.compile, ONNX Runtime, OpenCV and OpenVINO. pipeline: a plain
-    OpenCV loop and supervision, with the same engine. net: MONAI's BasicUNet and DynUNet. Needs the extra
-    bench.
+    OpenCV loop and supervision, with the same engine. Needs the extra bench.
     """
     outputs.check(json_file, report)
     from streamseg.benchmark.peers.bench import KINDS, PeersOptions, measure_peers

@@ -62,14 +62,14 @@ def test_rows_of_all_kinds_stand_alone(clip: str, tmp_path: Path, monkeypatch: p
     assert "supervision" in run["machine"]
     write_rows(tmp_path / "rows.json", rows)
     assert read_rows(tmp_path / "rows.json") == json.loads(json.dumps(rows))
-    assert "preparing our net" in said
+    assert "preparing our pipeline" in said
 
 
 def test_kinds_are_chosen_and_each_runs_once(clip: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_makers", fakes)
-    options = PeersOptions(kinds=("net", "net"), source=clip, size=SIZE, quick=True, rounds=3)
+    options = PeersOptions(kinds=("runtime", "runtime"), source=clip, size=SIZE, quick=True, rounds=3)
     rows = measure_peers(options)
-    assert [row["kind"] for row in rows] == ["net", "net"]
+    assert [row["kind"] for row in rows] == ["runtime", "runtime"]
     assert [len(block) for block in rows[0]["durations_ms"]] == [3, 3, 3]
 
 
@@ -86,7 +86,7 @@ def test_ctrl_c_keeps_the_kinds_that_are_finished(clip: str, monkeypatch: pytest
     rows = measure_peers(PeersOptions(source=clip, size=SIZE, quick=True))
     assert {row["kind"] for row in rows} == {"runtime"}
     assert rows[0]["run"]["stopped"]
-    assert rows[0]["run"]["absent"].keys() == {"pipeline", "net"}
+    assert rows[0]["run"]["absent"].keys() == {"pipeline"}
     monkeypatch.setattr(module, "_makers", until("runtime"))
     with pytest.raises(KeyboardInterrupt):
         measure_peers(PeersOptions(source=clip, size=SIZE, quick=True))
@@ -98,19 +98,19 @@ def test_the_table_has_every_row_ours_marked_and_the_fastest_first(
     monkeypatch.setattr(module, "_makers", fakes)
     rows = measure_peers(PeersOptions(source=clip, size=SIZE, quick=True))
     rows[0] |= {"fps": 1.0, "notes": ["it was slow"]}
-    rows[0]["run"]["absent"]["net gone"] = "no such net"
+    rows[0]["run"]["absent"]["runtime gone"] = "no such package"
     lines = peers_lines(rows)
     own = next(number for number, line in enumerate(lines) if "**our runtime** (ours)" in line)
     other = next(number for number, line in enumerate(lines) if "their runtime" in line)
     assert other < own
     assert "- our runtime: it was slow" in lines
-    assert "- absent: net gone (no such net)" in lines
-    assert sum(line.startswith("|---") for line in lines) == 3
+    assert "- absent: runtime gone (no such package)" in lines
+    assert sum(line.startswith("|---") for line in lines) == 2
     assert peers_lines([]) == []
 
 
 def test_bad_options_are_refused_before_anything_is_made(clip: str) -> None:
-    with pytest.raises(UsageError, match="'engine'; choose among runtime, pipeline, net"):
+    with pytest.raises(UsageError, match="'engine'; choose among runtime, pipeline"):
         PeersOptions(kinds=("engine",))
     with pytest.raises(UsageError, match="multiples of 16"):
         measure_peers(PeersOptions(size=(50, 50)))
@@ -124,7 +124,7 @@ def test_nothing_at_all_says_why(clip: str, monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(module, "_makers", lambda *_: {"bad": broken})
     with pytest.raises(EngineError, match="nothing could be measured: no luck"):
-        measure_peers(PeersOptions(kinds=("net",), source=clip, size=SIZE, quick=True))
+        measure_peers(PeersOptions(kinds=("runtime",), source=clip, size=SIZE, quick=True))
 
 
 def test_real_pipelines_at_a_small_size(clip: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,14 +139,11 @@ def test_real_pipelines_at_a_small_size(clip: str, monkeypatch: pytest.MonkeyPat
     assert len(own["run"]["absent"]) == 2
 
 
-def test_real_nets_and_runtimes_of_a_clip(clip: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for package in ("torch", "monai", "onnxruntime"):
+def test_real_runtimes_of_a_clip(clip: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for package in ("torch", "onnxruntime"):
         monkeypatch.setitem(sys.modules, package, None)
-    rows = measure_peers(
-        PeersOptions(kinds=("runtime", "net"), source=clip, size=SIZE, quick=True, threads=1)
-    )
+    rows = measure_peers(PeersOptions(kinds=("runtime",), source=clip, size=SIZE, quick=True, threads=1))
     assert [row["name"] for row in rows] == ["streamseg, OpenVINO FP32"]
     assert rows[0]["gflop"] is None
     absent = rows[0]["run"]["absent"]
     assert "streamseg[bench]" in absent["runtime torch eager"]
-    assert "streamseg[bench]" in absent["net MONAI DynUNet, OpenVINO"]

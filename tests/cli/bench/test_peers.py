@@ -39,24 +39,24 @@ def test_tables_for_people_and_rows_for_machines(run: Run, clip: Path, tmp_path:
     file = tmp_path / "rows.json"
     result = run("--source", clip, "--quick", "--size", "64x80", "--threads", 1, "--json", file)
     assert result.exit_code == 0, result.output
-    assert "**net** (ours)" in result.stdout
+    assert "**pipeline** (ours)" in result.stdout
     rows = json.loads(file.read_text())
-    assert [row["kind"] for row in rows] == ["runtime", "pipeline", "net"]
+    assert [row["kind"] for row in rows] == ["runtime", "pipeline"]
     assert rows[0]["run"]["threads"] == 1
 
 
 def test_rows_alone_on_stdout(run: Run, clip: Path) -> None:
-    result = run("--source", clip, "--quick", "--kind", "net, runtime", "--json", "-")
+    result = run("--source", clip, "--quick", "--kind", "pipeline, runtime", "--json", "-")
     assert result.exit_code == 0, result.output
-    assert [row["kind"] for row in json.loads(result.stdout)] == ["net", "runtime"]
+    assert [row["kind"] for row in json.loads(result.stdout)] == ["pipeline", "runtime"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--kind", "engine"), "choose among runtime, pipeline, net"),
-        (("--kind", "net,"), "give some of runtime, pipeline, net"),
-        (("--kind", "net", "--kind", "net"), "names 'net' twice"),
+        (("--kind", "engine"), "choose among runtime, pipeline"),
+        (("--kind", "runtime,"), "give some of runtime, pipeline"),
+        (("--kind", "pipeline", "--kind", "pipeline"), "names 'pipeline' twice"),
         (("--size", "large"), "is not HxW"),
         (("--size", "50x50"), "multiples of 16"),
         (("--size", "1600x16000"), "sides up to 1024, received 1600x16000"),
