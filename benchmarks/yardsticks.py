@@ -34,14 +34,14 @@ from streamseg.evaluation.dataset import confusions
 from streamseg.evaluation.intervals import bootstrap_interval, paired_test
 from streamseg.nets import NETS, build_net, count_parameters
 from streamseg.segmentation.segmenter import Segmenter
+from streamseg.training.cache import cache_samples
 from streamseg.training.config import RECIPES, TrainConfig, recipe
-from streamseg.training.data import cache_samples
+from streamseg.training.data import TrainingData
 from streamseg.training.devices import make_fabric
 from streamseg.training.run_folder import TrainingCallbacks, TrainingOutcome
-from streamseg.training.trainer import fit
+from streamseg.training.trainer import PHANTOM_SEED, fit
 
-PHANTOM_SEED = 1_000_000
-RETRY_DELAYS_S = ("loss", "strength", "vessel_weight", "average", "phantom_batch")
+PARTS = ("loss", "strength", "vessel_weight", "average", "phantom_batch")
 """Parts of the recipe ``best`` in the order in which they are added."""
 
 
@@ -95,7 +95,7 @@ def ladder(base: dict[str, Any]) -> dict[str, TrainConfig]:
     best = {**RECIPES["best"], "phantom_batch": 2}
     changes = {**base, **{name: best[name] for name in ("learning_rate", "schedule", "weight_decay")}}
     steps = {"paper": recipe("paper", **base), "best's rate": recipe("paper", **changes)}
-    for name in RETRY_DELAYS_S:
+    for name in PARTS:
         changes[name] = best[name]
         steps[f"+ {name} {best[name]}"] = recipe("paper", **changes)
     return steps
@@ -112,12 +112,11 @@ def run(
         phantom = cache_samples(phantom_samples(options.phantoms, seed=PHANTOM_SEED), config.spec)
     torch.manual_seed(config.seed)
     net = None if make is None else make(config.outputs)
-    watch = TrainingCallbacks(on_epoch=lambda line: print(name, line, flush=True))
+    callbacks = TrainingCallbacks(on_epoch=lambda line: print(name, line, flush=True))
     folder = options.out / "".join(c if c.isalnum() else "-" for c in name)
     fabric = make_fabric(options.device)
-    done: TrainingOutcome = fit(
-        config, cache, fold, folder, phantom=phantom, net=net, fabric=fabric, watch=watch
-    )
+    training = TrainingData(cache, fold, phantom)
+    done: TrainingOutcome = fit(config, training, folder, net=net, fabric=fabric, callbacks=callbacks)
     segmenter = Segmenter(NetBackend(done.net.cpu().eval(), config.spec), None)
     dice = [count.dice for _, count in confusions(data.part(fold.validation), segmenter)]
     low, high = bootstrap_interval(dice)

@@ -63,13 +63,13 @@ def reproduce(
     plan = Plan(config, folds, tuple(nets.split(",")), fabric.device.type)
     check_settings(plan, out, data_name(data))
     with Progress(data_name(data), None, "images") as progress:
-        material = gather(data, plan, out, say=progress.say, advance=progress.advance)
-    record(plan, out, material.facts)
+        found = gather(data, plan, out, say=progress.say, advance=progress.advance)
+    record(plan, out, found.facts)
     with stop_on_signals() as stop, _Display(plan) as display:
-        follow = ReplicationCallbacks(
+        callbacks = ReplicationCallbacks(
             display.step, display.epoch, lambda: write_report(out), lambda: bool(stop)
         )
-        Replication(plan, material, out, fabric, follow).run_all()
+        Replication(plan, found, out, fabric, callbacks).run_all()
     result = write_report(out, export=None if stop else export)
     if stop:
         say(f"stopped by {stop.cause}; the same call goes on from here")

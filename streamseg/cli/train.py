@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
+from streamseg.cli.console import Progress, Stop, print_json, say, stop_on_signals
 from streamseg.cli.options import JsonOption
 
 if TYPE_CHECKING:
-    from streamseg.training.config import TrainConfig
-    from streamseg.training.data import Cache
-
-PHANTOM_SEED = 1_000_000
-"""First phantom seed of a run with seed 0; the next run seed takes the next million."""
+    from streamseg.training.data import TrainingData
+    from streamseg.training.run_folder import TrainingCallbacks, TrainingOutcome
+    from streamseg.training.trainer import TrainingJob
 
 
 def train(
@@ -52,11 +52,9 @@ def train(
     which replay and evaluate take as --engine.
     """
     from streamseg.core.errors import UsageError
-    from streamseg.nets import NETS, build_net
     from streamseg.training.config import recipe as take_recipe
+    from streamseg.training.trainer import TrainingJob, run
 
-    if net not in NETS:
-        build_net(net)  # says which there are
     height, width = parse_height_width(size) if size else (None, None)
     config = take_recipe(
         recipe,
@@ -75,81 +73,63 @@ def train(
     folder = out or Path("runs") / f"{net}-{recipe}-{seed}"
     if (folder / "run.json").exists() and not resume:
         raise UsageError(f"{folder} holds a run already; go on with --resume or choose another --out")
-    result = _run(config, data, folder, phantom, validation, device, deterministic, start)
-    if result is not None:
-        _tell(result, as_json)
+    job = TrainingJob(config, data, folder, phantom, validation, device, deterministic, start)
+    with _Display(job) as display:
+        outcome = run(job, display.callbacks())
+    if outcome is not None:
+        _report(job, outcome, display.stop, as_json)
 
 
-def _run(
-    config: TrainConfig,
-    data: str,
-    folder: Path,
-    phantom: int,
-    validation: float,
-    device: str,
-    deterministic: bool,
-    start: Path | None,
-) -> dict[str, Any] | None:
-    """Train; what came out, or None in all processes but the first."""
-    from streamseg.cli.console import Progress, say, stop_on_signals
-    from streamseg.datasets.phantoms import open_or_draw, phantom_samples
-    from streamseg.datasets.split import last_block
-    from streamseg.engines.checkpoint import read_checkpoint
-    from streamseg.training.data import cache_samples, near_duplicates_of
-    from streamseg.training.devices import make_fabric
-    from streamseg.training.run_folder import TrainingCallbacks
-    from streamseg.training.trainer import fit
+class _Display:
+    """Progress on stderr, and stopping at Ctrl-C, both as soon as the data is read."""
 
-    begin = read_checkpoint(start).weights if start else None
-    fabric = make_fabric(device, config.precision, deterministic=deterministic)
-    first = fabric.is_global_zero
-    with fabric.rank_zero_first():  # one process draws and decodes, the others find it done
-        samples = open_or_draw(data, folder, say=say)
-        cache = cache_samples(samples, config.spec)
-        twins = near_duplicates_of(samples)
-    if twins.groups and first:
-        say(
-            f"{len(twins.groups)} groups of near-identical images, {len(twins.contradictions)} pairs with "
-            "contradicting masks; none is split (streamseg check lists them)"
+    def __init__(self, job: TrainingJob) -> None:
+        self.stop = Stop()
+        self._job = job
+        self._progress = Progress(job.config.net, None, "steps")
+        self._contexts = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._contexts.close()
+
+    def callbacks(self) -> TrainingCallbacks:
+        from streamseg.training.run_folder import TrainingCallbacks
+
+        return TrainingCallbacks(
+            on_step=lambda done, _, loss: self._progress.advance_to(done, f"loss {loss:.4f}"),
+            on_epoch=self._on_epoch,
+            on_start=self._progress.start_from,
+            on_data=self._on_data,
+            say=say,
+            should_stop=lambda: bool(self.stop),
         )
-    fold = last_block(samples, validation, twins=twins.groups)
-    seed = PHANTOM_SEED * (config.seed + 1)
-    mixed: Cache | None = None
-    if phantom:
-        mixed = cache_samples(phantom_samples(phantom, seed=seed), config.spec)
-    if not first:
-        fit(config, cache, fold, folder, phantom=mixed, start=begin, fabric=fabric)
-        return None
-    say(f"{len(fold.train)} images to train on, {len(fold.validation)} held back; {folder}")
-    with stop_on_signals() as stop, Progress(config.net, None, "steps") as progress:
 
-        def on_step(done: int, _: int, loss: float) -> None:
-            progress.advance_to(done, f"loss {loss:.4f}")
+    def _on_data(self, data: TrainingData) -> None:
+        fold = data.fold
+        say(f"{len(fold.train)} images to train on, {len(fold.validation)} held back; {self._job.folder}")
+        self.stop = self._contexts.enter_context(stop_on_signals())
+        self._contexts.enter_context(self._progress)
 
-        def on_epoch(line: dict[str, Any]) -> None:
-            progress.say(
-                f"epoch {line['epoch']}/{config.epochs}  loss {line['loss']:.4f}  Dice {line['dice']:.4f}  "
-                f"{line['seconds']:.0f} s  {line['images_per_second']:.1f} images/s"
-            )
+    def _on_epoch(self, line: dict[str, Any]) -> None:
+        self._progress.say(
+            f"epoch {line['epoch']}/{self._job.config.epochs}  loss {line['loss']:.4f}  "
+            f"Dice {line['dice']:.4f}  {line['seconds']:.0f} s  {line['images_per_second']:.1f} images/s"
+        )
 
-        alone = fabric.world_size == 1
-        should_stop = (lambda: bool(stop)) if alone else (lambda: False)
-        watch = TrainingCallbacks(on_step, on_epoch, should_stop, progress.start_from)
-        done = fit(config, cache, fold, folder, phantom=mixed, start=begin, fabric=fabric, watch=watch)
-    if not done.finished:
-        say(f"stopped by {stop.cause} in epoch {done.history.epoch + 1}; go on with --resume --out {folder}")
+
+def _report(job: TrainingJob, outcome: TrainingOutcome, stop: Stop, as_json: bool) -> None:
+    if not outcome.finished:
+        epoch = outcome.history.epoch + 1
+        say(f"stopped by {stop.cause} in epoch {epoch}; go on with --resume --out {job.folder}")
         raise typer.Exit(stop.exit_code)
-    last = done.history.epochs[-1]
-    return {"run": str(folder), "weights": str(folder / "weights.safetensors"), **last}
-
-
-def _tell(result: dict[str, Any], as_json: bool) -> None:
-    from streamseg.cli.console import print_json
-
+    weights = str(job.folder / "weights.safetensors")
     if as_json:
-        print_json(result)
+        print_json({"run": str(job.folder), "weights": weights, **outcome.history.epochs[-1]})
     else:
-        typer.echo(result["weights"])
+        typer.echo(weights)
 
 
 def parse_height_width(text: str) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Splits into training and validation that do not leak: by subject or in blocks, twins always together."""
+"""Splits into training and validation without leaks: by subject or in blocks, near-duplicates together."""
 
 from __future__ import annotations
 
@@ -19,32 +19,34 @@ class Fold:
     validation: tuple[int, ...]
 
 
-def folds(data: Dataset, k: int, *, seed: int = 0, twins: Sequence[Sequence[int]] = ()) -> tuple[Fold, ...]:
+def folds(
+    data: Dataset, k: int, *, seed: int = 0, near_duplicates: Sequence[Sequence[int]] = ()
+) -> tuple[Fold, ...]:
     """k folds; each row is in the validation part of exactly one.
 
-    ``twins`` are groups of rows with near-identical images; those of a group stay in one part.
+    ``near_duplicates`` are groups of rows with near-identical images; those of a group stay in one part.
 
-    Where the data has subjects, they are shuffled by ``seed`` and dealt out whole so that the parts have
-    similar numbers of images; subjects that share twins stay together. Where it has none, neighbours in file
-    order may be of one volunteer: the parts are contiguous blocks, ``seed`` decides nothing, and a group of
-    twins goes where most of it lies, to the smaller part where equally much does.
+    If the data has subjects, they are shuffled by ``seed`` and dealt out whole so that the parts have similar
+    numbers of images; subjects that share near-duplicates stay together. If it has none, neighbours in file
+    order may be of one volunteer: the parts are contiguous blocks, ``seed`` is not used, and a group of
+    near-duplicates goes to the part that holds most of it, to the smaller part in a tie.
 
     Raises DataError for k < 2, for more parts than there are subjects or images, and for a part that would be
-    empty because of twins.
+    empty because of near-duplicates.
     """
     if k < 2:
         raise DataError(f"cannot split into {k} parts; give 2 or more")
-    bound = _bound_together(data, twins)
+    bound = _bound_together(data, near_duplicates)
     part_of = _dealt(data, bound, k, seed) if _has_subjects(data) else _blocks(len(data), bound, k)
     return tuple(_fold(part_of == part) for part in range(k))
 
 
-def last_block(data: Dataset, fraction: float, *, twins: Sequence[Sequence[int]] = ()) -> Fold:
+def last_block(data: Dataset, fraction: float, *, near_duplicates: Sequence[Sequence[int]] = ()) -> Fold:
     """Hold back the last ``fraction`` (0..1) of the rows for validation, in one contiguous block.
 
-    Where subjects are known (Kaggle) the block is widened to whole subjects; a group of twins that lies on
-    both sides goes to the side that has more of it, to training where both have the same. Raises DataError
-    where a part would be empty.
+    If subjects are known (Kaggle) the block is widened to whole subjects; a group of near-duplicates on both
+    sides goes to the side that has more of it, to training in a tie. Raises DataError if a part would be
+    empty.
     """
     entries = data.entries
     cut = len(data) - round(len(data) * fraction)
@@ -55,7 +57,7 @@ def last_block(data: Dataset, fraction: float, *, twins: Sequence[Sequence[int]]
     ):
         cut -= 1
     held_back = np.arange(len(data)) >= cut
-    for rows in _bound_together(data, twins):
+    for rows in _bound_together(data, near_duplicates):
         held_back[rows] = held_back[rows].sum() * 2 > len(rows)
     if not held_back.any() or held_back.all():
         raise DataError(f"cannot hold back {fraction:.0%} of {len(data)} samples; one part would be empty")
@@ -79,8 +81,8 @@ def _has_subjects(data: Dataset) -> bool:
     return bool(data.entries) and all(entry.subject is not None for entry in data.entries)
 
 
-def _bound_together(data: Dataset, twins: Iterable[Sequence[int]]) -> list[list[int]]:
-    """All rows in groups that no split may divide: those of one subject, twins, and what these connect."""
+def _bound_together(data: Dataset, near_duplicates: Iterable[Sequence[int]]) -> list[list[int]]:
+    """All rows in groups that no split may divide: those connected by a subject or by near-duplicates."""
     leader = list(range(len(data)))
 
     def find(row: int) -> int:
@@ -92,10 +94,12 @@ def _bound_together(data: Dataset, twins: Iterable[Sequence[int]]) -> list[list[
     for row, entry in enumerate(data.entries):
         if entry.subject is not None:
             leader[find(row)] = find(first_of.setdefault(entry.subject, row))
-    for group in twins:
+    for group in near_duplicates:
         for row in group:
             if not 0 <= row < len(data):
-                raise DataError(f"twins name row {row} of {len(data)} samples; find them in the same data")
+                raise DataError(
+                    f"near-duplicates name row {row} of {len(data)} samples; find them in the same data"
+                )
             leader[find(row)] = find(group[0])
     groups: dict[int, list[int]] = {}
     for row in range(len(data)):
@@ -122,7 +126,7 @@ def _dealt(
 
 
 def _blocks(count: int, bound: list[list[int]], k: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
-    """Part of each row: contiguous blocks, between which the smaller pieces of twin groups have moved."""
+    """Part of each row: contiguous blocks, except that each group of near-duplicates is in one."""
     if k > count:
         raise DataError(f"cannot split {count} images into {k} parts; give at most {count}")
     part_of = np.arange(count) * k // count

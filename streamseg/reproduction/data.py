@@ -12,14 +12,14 @@ from streamseg.datasets import Dataset
 from streamseg.datasets.phantoms import open_or_draw, phantom_count
 from streamseg.datasets.split import Fold, folds
 from streamseg.reproduction.plan import Plan
-from streamseg.training.data import Cache, cache_samples, near_duplicates_of
+from streamseg.training.cache import Cache, prepare_dataset
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ReplicationData:
     """Labelled images, decoded and split."""
 
-    data: Dataset
+    samples: Dataset
     cache: Cache
     folds: tuple[Fold, ...]
     facts: dict[str, Any]
@@ -35,18 +35,17 @@ def data_name(data: str) -> str:
 def gather(
     data: str, plan: Plan, out: Path, *, say: Callable[[str], None], advance: Callable[[], None]
 ) -> ReplicationData:
-    """Read the data and split it. ``advance`` is called for every image read: each is read twice.
+    """Read the data and split it. ``advance`` is called for every image read.
 
-    ``data`` is a folder, or ``phantom`` or ``phantom:N``, whose pictures are drawn once into ``out/phantom``.
+    ``data`` is a folder, or ``phantom`` or ``phantom:N``, whose images are drawn once into ``out/phantom``.
     Raises UsageError, DataError for bad data or too few images for the folds, SinkError.
     """
     samples = open_or_draw(data, out, say=say)
-    cache = cache_samples(samples, plan.config.spec, advance=advance)
+    cache, near_duplicates = prepare_dataset(samples, plan.config.spec, advance=advance)
     nerve = cache.labels[:, 0].numpy()
-    twins = near_duplicates_of(samples, advance=advance)
     names = [entry.name for entry in samples.entries]
     subjects = {entry.subject for entry in samples.entries} - {None}
-    split = folds(samples, plan.folds, seed=plan.config.seed, twins=twins.groups)
+    split = folds(samples, plan.folds, seed=plan.config.seed, near_duplicates=near_duplicates.groups)
     facts = {
         "name": data_name(data),
         "kind": "folder" if phantom_count(data) is None else "phantom",
@@ -55,7 +54,7 @@ def gather(
         "subjects": len(subjects) or None,
         "fingerprint": cache.fingerprint,
         "split": hashlib.sha256(repr([part.validation for part in split]).encode()).hexdigest(),
-        "twins": [[names[row] for row in group] for group in twins.groups],
-        "contradictions": [[names[a], names[b]] for a, b in twins.contradictions],
+        "twins": [[names[row] for row in group] for group in near_duplicates.groups],
+        "contradictions": [[names[a], names[b]] for a, b in near_duplicates.contradictions],
     }
     return ReplicationData(samples, cache, split, facts)

@@ -34,6 +34,7 @@ from streamseg.reproduction.data import ReplicationData
 from streamseg.reproduction.plan import FORMAT, Plan, run_folder
 from streamseg.reproduction.results import RESULT
 from streamseg.segmentation.segmenter import Segmenter
+from streamseg.training.data import TrainingData
 from streamseg.training.run_folder import LOG, LOSSES, STATE, WEIGHTS, TrainingCallbacks
 from streamseg.training.trainer import fit
 
@@ -63,10 +64,10 @@ class Replication:
     """A plan with its data and the folder that it is done in."""
 
     plan: Plan
-    material: ReplicationData
+    data: ReplicationData
     out: Path
     fabric: Fabric
-    follow: ReplicationCallbacks
+    callbacks: ReplicationCallbacks
 
     def run_all(self) -> bool:
         """Do every run that is not finished yet; False where asked to stop before the end.
@@ -78,22 +79,25 @@ class Replication:
             if not is_finished(self.out, net, fold):
                 if not self.run(net, fold):
                     return False
-                self.follow.on_run()
+                self.callbacks.on_run()
         return True
 
     def run(self, net: str, fold: int) -> bool:
         """Train one net on one fold, measure it, and write ``result.json``; False where stopped before."""
-        folder, follow = run_folder(self.out, net, fold), self.follow
-        parts, config = self.material.folds[fold], self.plan.config_for(net, fold)
-        watch = TrainingCallbacks(
-            partial(follow.on_step, net, fold), partial(follow.on_epoch, net, fold), follow.should_stop
+        folder, callbacks = run_folder(self.out, net, fold), self.callbacks
+        parts, config = self.data.folds[fold], self.plan.config_for(net, fold)
+        training = TrainingCallbacks(
+            on_step=partial(callbacks.on_step, net, fold),
+            on_epoch=partial(callbacks.on_epoch, net, fold),
+            should_stop=callbacks.should_stop,
         )
-        if not fit(config, self.material.cache, parts, folder, fabric=self.fabric, watch=watch).finished:
+        data = TrainingData(self.data.cache, parts)
+        if not fit(config, data, folder, fabric=self.fabric, callbacks=training).finished:
             return False
-        held_back = self.material.data.part(parts.validation)
-        example = example_row(self.material, fold)
+        held_back = self.data.samples.part(parts.validation)
+        example = example_row(self.data, fold)
         write_example(self.out, fold, held_back[example])
-        images = measure(folder, held_back, example, follow.should_stop)
+        images = measure(folder, held_back, example, callbacks.should_stop)
         if len(images) < len(held_back):
             return False
         about = {
@@ -112,13 +116,13 @@ class Replication:
         return True
 
 
-def example_row(material: ReplicationData, fold: int) -> int:
+def example_row(data: ReplicationData, fold: int) -> int:
     """Which of a fold's held-back images is its example: that with the median nerve area.
 
     The choice knows the labels only, no net's result.
     """
-    rows = list(material.folds[fold].validation)
-    areas = material.cache.labels[rows, 0].sum((1, 2), dtype=torch.int64)
+    rows = list(data.folds[fold].validation)
+    areas = data.cache.labels[rows, 0].sum((1, 2), dtype=torch.int64)
     with_nerve = sorted((int(area), row) for row, area in enumerate(areas) if area > 0)
     return with_nerve[len(with_nerve) // 2][1] if with_nerve else 0
 

@@ -1,12 +1,12 @@
-"""A run's folder, written so that a run killed at any moment goes on from it.
+"""A training run as others see it: its folder, its callbacks and its outcome.
 
-::
+The folder is written so that a run killed at any moment can be resumed::
 
     run.json             configuration, data, steps done and whether the run is finished
     log.jsonl            one line an epoch
     losses.json          the training loss of every step
-    weights.safetensors  the weights to use (their running average where the recipe averages)
-    last.pt              all that a resumed run needs; written before the files above it speak of it
+    weights.safetensors  the weights to use (their running average if the recipe averages)
+    last.pt              all that a resumed run needs; written before the files above mention it
     tensorboard/         the same figures for TensorBoard
 """
 
@@ -23,22 +23,46 @@ import torch
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
-from streamseg.core.errors import DataError, SinkError, UsageError
+from streamseg.core.errors import DataError, SinkError, UsageError, one_line
+from streamseg.core.types import Say
 from streamseg.training.config import TrainConfig
+from streamseg.training.data import TrainingData
+
+RUN, LOG, LOSSES, STATE, WEIGHTS = "run.json", "log.jsonl", "losses.json", "last.pt", "weights.safetensors"
+
+
+@dataclass
+class History:
+    """The progress of a run."""
+
+    epoch: int = 0
+    """Complete epochs."""
+    step: int = 0
+    """Steps done of the incomplete epoch."""
+    seconds: float = 0.0
+    """Time spent in those steps."""
+    losses: list[float] = field(default_factory=list)
+    """Training loss of every step."""
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+    """One line of the log for each complete epoch."""
 
 
 @dataclass(frozen=True)
 class TrainingCallbacks:
-    """Who looks on, and may ask the run to stop."""
+    """What a run calls on its way."""
 
-    on_step: Callable[[int, int, float], None] = lambda step, steps, loss: None
-    """Called now and then with the steps done, all steps, and the latest loss."""
+    on_step: Callable[[int, int, float], None] = lambda done, steps, loss: None
+    """Called every few steps with the steps done, all steps, and the latest loss."""
     on_epoch: Callable[[dict[str, Any]], None] = lambda line: None
     """Called with each line of the log."""
+    on_start: Callable[[int, int], None] = lambda done, steps: None
+    """Called before the first step with the steps done before an interruption, and all steps."""
+    on_data: Callable[[TrainingData], None] = lambda data: None
+    """Called when the data is read, before the net is built."""
+    say: Say = lambda line: None
+    """Receives messages about the data."""
     should_stop: Callable[[], bool] = lambda: False
     """Asked before each step; the run then saves itself and ends. For runs of one process."""
-    on_start: Callable[[int, int], None] = lambda done, steps: None
-    """Called before the first step with the steps that an earlier, broken run has done, and all steps."""
 
 
 @dataclass(frozen=True)
@@ -47,51 +71,9 @@ class TrainingOutcome:
 
     history: History
     finished: bool
-    """False where it was asked to stop before its end."""
+    """False if it was asked to stop before its end."""
     net: nn.Module
     """The weights to use, in eval mode."""
-
-
-class TensorBoardLog:
-    """Writes below ``tensorboard/`` of a run; what a broken run wrote past its last save is hidden."""
-
-    def __init__(self, folder: Path, step: int) -> None:
-        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
-
-    def losses(self, last_step: int, values: Sequence[float], rate: float) -> None:
-        """Training losses of consecutive steps, of which ``last_step`` (counted from 1) is the last."""
-        first = last_step - len(values) + 1
-        for step, value in enumerate(values, first):
-            self._writer.add_scalar("loss/step", value, step)
-        self._writer.add_scalar("rate", rate, last_step)
-
-    def epoch(self, step: int, *, loss: float, dice: float, images_per_second: float) -> None:
-        """An epoch's mean loss, validation Dice and speed."""
-        named = {"loss/epoch": loss, "dice/validation": dice, "speed/images_per_second": images_per_second}
-        for name, value in named.items():
-            self._writer.add_scalar(name, value, step)
-
-    def close(self) -> None:
-        self._writer.close()
-
-
-RUN, LOG, LOSSES, STATE, WEIGHTS = "run.json", "log.jsonl", "losses.json", "last.pt", "weights.safetensors"
-
-
-@dataclass
-class History:
-    """What a run has gone through so far."""
-
-    epoch: int = 0
-    """Epochs that are complete."""
-    step: int = 0
-    """Steps done of the epoch that is not complete."""
-    seconds: float = 0.0
-    """Time spent in those steps."""
-    losses: list[float] = field(default_factory=list)
-    """Training loss of every step."""
-    epochs: list[dict[str, Any]] = field(default_factory=list)
-    """One line of the log for each complete epoch."""
 
 
 class RunFolder:
@@ -101,15 +83,15 @@ class RunFolder:
         self.path, self.config, self.data = path, config, data
 
     def check(self) -> bool:
-        """Whether the run in the folder is finished. A folder without a run is not.
+        """Whether the run in the folder is finished. False for a folder without a run.
 
-        Raises UsageError where it holds a run of another configuration or data, DataError for a damaged one.
+        Raises UsageError for a run of another configuration or data, DataError for a damaged one.
         """
         if not (self.path / RUN).exists():
             return False
         found = self._json(RUN)
-        kept, own = found.get("config", {}), asdict(self.config)
-        changed = [f"{k} {kept.get(k)!r} (now {v!r})" for k, v in own.items() if kept.get(k) != v]
+        stored, own = found.get("config", {}), asdict(self.config)
+        changed = [f"{k} {stored.get(k)!r} (now {v!r})" for k, v in own.items() if stored.get(k) != v]
         if found.get("data") != self.data:
             changed.append("data")
         if changed:
@@ -119,7 +101,7 @@ class RunFolder:
         return bool(found.get("finished"))
 
     def load(self) -> tuple[dict[str, Any], History] | None:
-        """The state to go on from, or None where no run was saved yet. Raises DataError for a damaged one."""
+        """The state to resume from, or None if no run was saved yet. Raises DataError for a damaged one."""
         path = self.path / STATE
         if not path.exists():
             return None
@@ -164,17 +146,39 @@ class RunFolder:
 
     @contextmanager
     def _writing(self, name: str) -> Iterator[Path]:
-        """A path to write to; its file takes the name's place when all went well."""
+        """A temporary path; its file gets the name if the block succeeds."""
         temporary = self.path / f"{name}.tmp"
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             yield temporary
             temporary.replace(self.path / name)
         except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
-            reason = (getattr(error, "strerror", None) or str(error)).splitlines()[0]
             raise SinkError(
-                f"cannot write {self.path / name}: {reason}; what was saved before is kept, "
+                f"cannot write {self.path / name}: {one_line(error, 200)}; what was saved before is kept, "
                 "free space and resume"
             ) from error
         finally:
             temporary.unlink(missing_ok=True)
+
+
+class TensorBoardLog:
+    """Writes a run's figures below its ``tensorboard/``; a resumed run hides those after its last save."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+
+    def losses(self, last_step: int, values: Sequence[float], rate: float) -> None:
+        """Training losses of consecutive steps, of which ``last_step`` (counted from 1) is the last."""
+        first = last_step - len(values) + 1
+        for step, value in enumerate(values, first):
+            self._writer.add_scalar("loss/step", value, step)
+        self._writer.add_scalar("rate", rate, last_step)
+
+    def epoch(self, step: int, *, loss: float, dice: float, images_per_second: float) -> None:
+        """An epoch's mean loss, validation Dice and speed."""
+        named = {"loss/epoch": loss, "dice/validation": dice, "speed/images_per_second": images_per_second}
+        for name, value in named.items():
+            self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self._writer.close()

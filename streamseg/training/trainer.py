@@ -1,16 +1,16 @@
-"""Trains one net; read :meth:`Run.train` top to bottom.
+"""Trains one net; read :meth:`TrainingRun.train` top to bottom.
 
-Nothing random is carried along: the order of the images, and what augmentation does to each, follow from the
+No random state is carried along: the order of the images, and the augmentation of each, follow from the
 seed, the epoch and the image. So a run that was killed ends with the same weights as an unbroken one, and
-several processes with the weights of one. No epoch is chosen by its validation Dice: what is reported on the
-validation part was not selected on it.
+several processes end with the weights of one. No epoch is chosen by its validation Dice, so the figures on
+the validation part are not biased by a selection.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,15 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from streamseg.core.errors import StreamsegError, UsageError
-from streamseg.datasets.split import Fold
-from streamseg.nets import build_net
+from streamseg.core.types import Say
+from streamseg.datasets.phantoms import open_or_draw, phantom_samples
+from streamseg.datasets.split import last_block
+from streamseg.engines.checkpoint import read_checkpoint
+from streamseg.nets import NETS, build_net
 from streamseg.training.augment import augment, sample_seed
+from streamseg.training.cache import cache_samples, prepare_dataset
 from streamseg.training.config import TrainConfig, rate_at
-from streamseg.training.data import Batch, Cache, load_batches
+from streamseg.training.data import Batch, TrainingData, load_batches, take
 from streamseg.training.devices import flushed_denormals, make_fabric
 from streamseg.training.loss import batch_loss
 from streamseg.training.run_folder import (
@@ -40,73 +44,132 @@ from streamseg.training.run_folder import (
 from streamseg.training.validate import net_input, validation_dice
 from streamseg.training.weights import running_average, take_weights, write_weights
 
+PHANTOM_SEED = 1_000_000
+"""First phantom seed of a run with seed 0; the next run seed takes the next million."""
 SAVE_SECONDS = 60.0
-"""A run is saved when so much time has passed since the last time, and at its end."""
+"""A run is saved when this time has passed since it was last saved, and at its end."""
 WELL_AVERAGED = 10_000
 """Steps that given weights count for in the running average: they are not forgotten as random ones are."""
-LOOK_STEPS = 10  # between two looks at the loss: it is read from the device, checked and shown
+LOSS_STEPS = 10
+"""Steps between two reads of the loss, which comes from the device, is checked and shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingJob:
+    """A training run from files to weights, as ``streamseg train`` describes it; :func:`run` does it."""
+
+    config: TrainConfig
+    data: str
+    """A data set's folder, or ``phantom`` or ``phantom:N``."""
+    folder: Path
+    """The run folder: a new one, or that of the run to resume."""
+    phantom: int = 0
+    """Phantom images, of which ``config.phantom_batch`` are added to each step."""
+    validation: float = 0.2
+    """Share of the data that is held back: the last block of subjects."""
+    device: str = "auto"
+    """``auto``, ``cpu`` or ``gpu``; several under ``torchrun``."""
+    deterministic: bool = False
+    """Repeatable on a GPU too."""
+    start: Path | None = None
+    """Weights to start from."""
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for an unknown net."""
+        if self.config.net not in NETS:
+            build_net(self.config.net)  # its error lists them
+
+
+def run(job: TrainingJob, callbacks: TrainingCallbacks | None = None) -> TrainingOutcome | None:
+    """Do a job, or resume the run in its folder; the outcome, or None in all processes but the first.
+
+    Raises what :func:`fit` raises, DataError for a bad data set or one that cannot be split, EngineError for
+    weights to start from that cannot be read.
+    """
+    start = read_checkpoint(job.start).weights if job.start else None
+    fabric = make_fabric(job.device, job.config.precision, deterministic=job.deterministic)
+    first = fabric.is_global_zero
+    if callbacks is None or not first:
+        callbacks = TrainingCallbacks()
+    if fabric.world_size > 1:
+        callbacks = replace(callbacks, should_stop=lambda: False)
+    data = _read_data(job, fabric, callbacks.say)
+    callbacks.on_data(data)
+    outcome = fit(job.config, data, job.folder, start=start, fabric=fabric, callbacks=callbacks)
+    return outcome if first else None
+
+
+def _read_data(job: TrainingJob, fabric: Fabric, say: Say) -> TrainingData:
+    spec = job.config.spec
+    with fabric.rank_zero_first():  # one process draws and decodes, the others find it done
+        samples = open_or_draw(job.data, job.folder, say=say)
+        cache, near_duplicates = prepare_dataset(samples, spec)
+    if near_duplicates.groups:
+        say(
+            f"{len(near_duplicates.groups)} groups of near-identical images, "
+            f"{len(near_duplicates.contradictions)} pairs with contradicting masks; none is split "
+            "(streamseg check lists them)"
+        )
+    fold = last_block(samples, job.validation, near_duplicates=near_duplicates.groups)
+    phantom = None
+    if job.phantom:
+        seed = PHANTOM_SEED * (job.config.seed + 1)
+        phantom = cache_samples(phantom_samples(job.phantom, seed=seed), spec)
+    return TrainingData(cache, fold, phantom)
 
 
 def fit(
     config: TrainConfig,
-    cache: Cache,
-    fold: Fold,
+    data: TrainingData,
     out: Path,
     *,
-    phantom: Cache | None = None,
     net: nn.Module | None = None,
     start: Mapping[str, npt.NDArray[Any]] | None = None,
     fabric: Fabric | None = None,
-    watch: TrainingCallbacks | None = None,
+    callbacks: TrainingCallbacks | None = None,
 ) -> TrainingOutcome:
-    """Train on ``fold.train`` of the cache, or go on with the run in ``out``, or return if it is done.
+    """Train, or resume the run in ``out``, or return its outcome if it is finished.
 
-    ``phantom`` holds phantom images, of which ``config.phantom_batch`` are added to each step. ``net`` is a
-    net of another kind, with ``config.outputs`` planes; no ``weights.safetensors`` is written for it.
-    ``start`` are weights to begin with. Raises UsageError where ``out`` holds a run of another configuration
-    or data, StreamsegError on a loss that is no number (what was saved before is kept), SinkError.
+    ``net`` is a net of another kind, with ``config.outputs`` planes; no ``weights.safetensors`` is written
+    for it. ``start`` are weights to begin with. Raises UsageError if ``out`` holds a run of another
+    configuration or data, StreamsegError for a loss that is not finite (what was saved before is kept),
+    SinkError.
     """
-    parts = f"{cache.fingerprint}/{fold.train}/{fold.validation}/{phantom.fingerprint if phantom else ''}"
-    folder = RunFolder(out, config, f"{sample_seed(parts):016x}")
+    folder = RunFolder(out, config, data.fingerprint)
     finished = folder.check()
-    run = Run(config, cache, fold, folder, phantom, net, fabric or make_fabric("cpu", config.precision))
+    training = TrainingRun(config, data, folder, net, fabric or make_fabric("cpu", config.precision))
     if (saved := folder.load()) is not None:
-        run.restore(*saved)
+        training.restore(*saved)
     elif start is not None:
-        take_weights(run.inner, start)
-        if run.average is not None:
-            run.average.module.load_state_dict(run.inner.state_dict())
-            run.average.n_averaged.fill_(WELL_AVERAGED)
+        training.start_from(start)
     if not finished:
-        finished = run.train(watch or TrainingCallbacks())
-    return TrainingOutcome(run.history, finished, run.kept.eval())
+        finished = training.train(callbacks or TrainingCallbacks())
+    return TrainingOutcome(training.history, finished, training.result.eval())
 
 
-class Run:
+class TrainingRun:
     """State of a run: net, optimiser, averaged net and history."""
 
-    def __init__(  # noqa: PLR0917 - called in one place
+    def __init__(
         self,
         config: TrainConfig,
-        cache: Cache,
-        fold: Fold,
+        data: TrainingData,
         folder: RunFolder,
-        phantom: Cache | None,
         net: nn.Module | None,
         fabric: Fabric,
     ) -> None:
-        """Raises UsageError where the processes cannot share a batch equally."""
+        """Raises UsageError if the processes cannot share a batch equally."""
         torch.manual_seed(config.seed)
-        self.config, self.cache, self.fold, self.folder, self.fabric = config, cache, fold, folder, fabric
-        self.phantom = phantom if config.phantom_batch else None
+        self.config, self.data, self.folder, self.fabric = config, data, folder, fabric
+        self.phantom = data.phantom if config.phantom_batch else None
         self.ours = net is None
         world = fabric.world_size
         if config.batch % world or config.phantom_batch % world:
             raise UsageError(
                 f"{world} processes cannot share batches of {config.batch} + {config.phantom_batch} images; "
-                "give multiples of the processes' number"
+                "give multiples of the number of processes"
             )
-        self.steps = max(1, len(fold.train) // config.batch)
+        self.steps = max(1, len(data.fold.train) // config.batch)
         inner = build_net(config.net, outputs=config.outputs) if net is None else net
         if world > 1 and fabric.device.type == "cuda":
             inner = nn.SyncBatchNorm.convert_sync_batchnorm(inner)  # type: ignore[no-untyped-call]
@@ -121,55 +184,62 @@ class Run:
             running = running_average(config.average)
             self.average = AveragedModel(inner, multi_avg_fn=running, use_buffers=True)
         self.history = History()
-        self.board: TensorBoardLog | None = None
+        self.log: TensorBoardLog | None = None
         self.saved = time.monotonic()
 
+    def start_from(self, weights: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Begin with given weights. Raises UsageError for weights of another net."""
+        take_weights(self.inner, weights)
+        if self.average is not None:
+            self.average.module.load_state_dict(self.inner.state_dict())
+            self.average.n_averaged.fill_(WELL_AVERAGED)
+
     @property
-    def kept(self) -> nn.Module:
-        """The net whose weights count: the running average where there is one."""
+    def result(self) -> nn.Module:
+        """The net whose weights are used: the running average if there is one."""
         return self.inner if self.average is None else self.average.module
 
-    def train(self, watch: TrainingCallbacks) -> bool:
-        """Train until all epochs are done (True) or ``watch`` asks to stop (False)."""
+    def train(self, callbacks: TrainingCallbacks) -> bool:
+        """Train until all epochs are done (True) or ``should_stop`` says so (False)."""
         if self.fabric.is_global_zero:
             self.folder.announce(finished=False, history=self.history)
-            self.board = TensorBoardLog(self.folder.path, len(self.history.losses))
+            self.log = TensorBoardLog(self.folder.path, len(self.history.losses))
         try:
             with flushed_denormals():
-                return self._train(watch)
+                return self._train(callbacks)
         finally:
-            if self.board is not None:
-                self.board.close()
+            if self.log is not None:
+                self.log.close()
 
-    def _train(self, watch: TrainingCallbacks) -> bool:
-        watch.on_start(len(self.history.losses), self.config.epochs * self.steps)
+    def _train(self, callbacks: TrainingCallbacks) -> bool:
+        callbacks.on_start(len(self.history.losses), self.config.epochs * self.steps)
         while self.history.epoch < self.config.epochs:
-            if not self.train_epoch(watch):
+            if not self.train_epoch(callbacks):
                 self.save()
                 return False
-            self.close_epoch(watch)
+            self.close_epoch(callbacks)
             self.save_if_due()
         self.save(finished=True)
         self.fabric.barrier()
         return True
 
-    def train_epoch(self, watch: TrainingCallbacks) -> bool:
-        """The steps of the epoch that are left; False where the run was asked to stop before the last."""
+    def train_epoch(self, callbacks: TrainingCallbacks) -> bool:
+        """Do the remaining steps of the epoch; False if the run was asked to stop before the last."""
         self.set_mode()
         history = self.history
         pending: list[Tensor] = []
         mark = time.monotonic()
-        for batch in load_batches(self.cache, self.plan(), self.fabric.device):
-            if watch.should_stop():
+        for batch in load_batches(self.data.cache, self.plan(), self.fabric.device):
+            if callbacks.should_stop():
                 break
             pending.append(self.step(history.step, batch))
             history.step += 1
-            if len(pending) >= LOOK_STEPS or history.step == self.steps:
+            if len(pending) >= LOSS_STEPS or history.step == self.steps:
                 self.read_losses(pending)
                 pending.clear()
                 history.seconds += time.monotonic() - mark
                 done = history.epoch * self.steps + history.step
-                watch.on_step(done, self.config.epochs * self.steps, history.losses[-1])
+                callbacks.on_step(done, self.config.epochs * self.steps, history.losses[-1])
                 if history.step < self.steps:
                     self.save_if_due()
                 mark = time.monotonic()
@@ -181,8 +251,8 @@ class Run:
     def plan(self) -> list[Tensor]:
         """Rows of the remaining steps of this epoch, this process's share of each."""
         seed = sample_seed(self.config.seed, "order", self.history.epoch)
-        order = torch.randperm(len(self.fold.train), generator=torch.Generator().manual_seed(seed))
-        rows = torch.tensor(self.fold.train)[order]
+        order = torch.randperm(len(self.data.fold.train), generator=torch.Generator().manual_seed(seed))
+        rows = torch.tensor(self.data.fold.train)[order]
         rank, world, size = self.fabric.global_rank, self.fabric.world_size, self.config.batch
         whole = [rows[n * size : (n + 1) * size] for n in range(self.steps)]
         return [part[rank::world] for part in whole[self.history.step :]]
@@ -222,11 +292,11 @@ class Run:
             len(self.phantom), (self.config.phantom_batch,), generator=torch.Generator().manual_seed(seed)
         )
         places = range(self.fabric.global_rank, len(chosen), self.fabric.world_size)
-        extra = self.phantom.take(chosen[list(places)]).to(self.fabric.device)
+        extra = take(self.phantom, chosen[list(places)]).to(self.fabric.device)
         return extra, [sample_seed(seed, place) for place in places]
 
     def read_losses(self, losses: Sequence[Tensor]) -> None:
-        """Read the losses of some steps into the history. Raises StreamsegError where one is no number."""
+        """Read the losses of some steps into the history. Raises StreamsegError if one is not finite."""
         shared = self.fabric.all_reduce(torch.stack(list(losses)), reduce_op="mean")
         values = torch.as_tensor(shared).tolist()
         for step, value in enumerate(values, len(self.history.losses) + 1):
@@ -237,13 +307,15 @@ class Run:
                     f"than {self.config.learning_rate:g}"
                 )
         self.history.losses.extend(values)
-        if self.board is not None:
-            self.board.losses(len(self.history.losses), values, self.optimiser.param_groups[0]["lr"])
+        if self.log is not None:
+            self.log.losses(len(self.history.losses), values, self.optimiser.param_groups[0]["lr"])
 
-    def close_epoch(self, watch: TrainingCallbacks) -> None:
+    def close_epoch(self, callbacks: TrainingCallbacks) -> None:
         """Validate and add the epoch's line to the history."""
         history = self.history
-        dice = validation_dice(self.kept, self.cache, self.fold.validation, self.config, self.fabric)
+        dice = validation_dice(
+            self.result, self.data.cache, self.data.fold.validation, self.config, self.fabric
+        )
         history.epoch += 1
         line: dict[str, Any] = {
             "epoch": history.epoch,
@@ -255,12 +327,12 @@ class Run:
         }
         history.step, history.seconds = 0, 0.0
         history.epochs.append(line)
-        if self.board is not None:
-            self.board.epoch(line["step"], **{k: line[k] for k in ("loss", "dice", "images_per_second")})
-        watch.on_epoch(line)
+        if self.log is not None:
+            self.log.epoch(line["step"], **{k: line[k] for k in ("loss", "dice", "images_per_second")})
+        callbacks.on_epoch(line)
 
     def set_mode(self) -> None:
-        """Training mode; BatchNorm stays in eval mode where its statistics are frozen."""
+        """Training mode; BatchNorm stays in eval mode if its statistics are frozen."""
         self.net.train()
         if self.config.frozen_statistics:
             for module in self.inner.modules():
@@ -268,7 +340,7 @@ class Run:
                     module.eval()
 
     def save_if_due(self) -> None:
-        """Save where enough time has passed. Called between looks only, when all losses are checked."""
+        """Save if enough time has passed. Called only when all losses have been read and checked."""
         if time.monotonic() - self.saved >= SAVE_SECONDS:
             self.save()
 
@@ -277,7 +349,7 @@ class Run:
         if self.fabric.is_global_zero:
             self.folder.path.mkdir(parents=True, exist_ok=True)
             if self.ours:
-                write_weights(self.folder.path / WEIGHTS, self.kept, self.config)
+                write_weights(self.folder.path / WEIGHTS, self.result, self.config)
             state = {
                 "net": self.inner.state_dict(),
                 "average": self.average.state_dict() if self.average else {},

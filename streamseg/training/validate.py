@@ -9,8 +9,9 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from streamseg.core.types import InputSpec
+from streamseg.training.cache import Cache
 from streamseg.training.config import TrainConfig
-from streamseg.training.data import Cache, load_batches
+from streamseg.training.data import load_batches
 
 BATCH = 16
 
@@ -24,7 +25,7 @@ def net_input(images: Tensor, spec: InputSpec) -> Tensor:
 def validation_dice(
     net: nn.Module, cache: Cache, rows: Sequence[int], config: TrainConfig, fabric: Fabric
 ) -> float:
-    """Mean Dice of the nerve plane over some rows of a cache; where both are empty it is 1 (paper, eq. 6).
+    """Mean Dice of the nerve plane over some rows of a cache; it is 1 if both are empty (paper, eq. 6).
 
     Each process takes its share; all get the mean over everything.
     """

@@ -1,7 +1,7 @@
 import pytest
 
 from streamseg.core.errors import UsageError
-from streamseg.datasets.phantoms import open_or_draw, phantom_count
+from streamseg.datasets.phantoms import open_or_draw, phantom_count, phantom_samples
 
 
 def test_phantoms_are_drawn_once_and_missing_ones_again(tmp_path):
@@ -29,3 +29,9 @@ def test_a_folder_is_a_folder(tmp_path):
 def test_an_invalid_number_is_named(data):
     with pytest.raises(UsageError, match="invalid number of phantoms"):
         phantom_count(data)
+
+
+def test_phantoms_come_with_and_without_nerve():
+    samples = list(phantom_samples(12, seed=0))
+    assert 0 < sum(s.nerve.any() for s in samples) < 12
+    assert [s.name for s in samples] == [f"phantom-{n}" for n in range(12)]

@@ -1,4 +1,4 @@
-"""No split leaks: subjects stay whole, blocks contiguous, twins together; and every row is measured once."""
+"""No split leaks: subjects stay whole, near-duplicates together; and every row is measured once."""
 
 import pytest
 from hypothesis import given, settings
@@ -15,7 +15,7 @@ def entries(subjects):
 
 @st.composite
 def cases(draw, *, with_subjects):
-    """A data set, and groups of twins in it."""
+    """A data set, and groups of near-duplicates in it."""
     count = draw(st.integers(2, 40))
     if with_subjects:
         data = entries(draw(st.lists(st.sampled_from("abcdefghij"), min_size=count, max_size=count)))
@@ -49,7 +49,7 @@ def assert_sound(data, twins, fold):
 @given(cases(with_subjects=True), st.integers(2, 6), st.integers(0, 3))
 def test_folds_by_subject(case, k, seed):
     data, twins = case
-    parts, error = attempt(lambda: folds(data, k, seed=seed, twins=twins))
+    parts, error = attempt(lambda: folds(data, k, seed=seed, near_duplicates=twins))
     if error:
         assert "give at most" in error
         return
@@ -59,14 +59,14 @@ def test_folds_by_subject(case, k, seed):
         assert_sound(data, twins, fold)
         subjects = [{data.entries[row].subject for row in rows} for rows in (fold.train, fold.validation)]
         assert not subjects[0] & subjects[1]
-    assert parts == folds(data, k, seed=seed, twins=twins)
+    assert parts == folds(data, k, seed=seed, near_duplicates=twins)
 
 
 @settings(deadline=None, max_examples=60)
 @given(cases(with_subjects=False), st.integers(2, 6))
 def test_folds_in_blocks(case, k):
     data, twins = case
-    parts, error = attempt(lambda: folds(data, k, twins=twins))
+    parts, error = attempt(lambda: folds(data, k, near_duplicates=twins))
     if error:
         assert "give at most" in error or "near-identical images stay together" in error
         return
@@ -83,7 +83,7 @@ def test_folds_in_blocks(case, k):
 @given(cases(with_subjects=True) | cases(with_subjects=False), st.floats(0, 1))
 def test_the_last_block_is_sound(case, fraction):
     data, twins = case
-    fold, error = attempt(lambda: last_block(data, fraction, twins=twins))
+    fold, error = attempt(lambda: last_block(data, fraction, near_duplicates=twins))
     if error:
         assert "one part would be empty" in error
         return
@@ -106,19 +106,19 @@ def test_blocks_are_even_and_contiguous():
 
 
 def test_the_smaller_part_of_a_group_moves():
-    parts = folds(entries([None] * 9), 3, twins=[(1, 2, 4)])
+    parts = folds(entries([None] * 9), 3, near_duplicates=[(1, 2, 4)])
     assert parts[0].validation == (0, 1, 2, 4)
-    fold = last_block(entries([None] * 10), 0.3, twins=[(6, 7, 8), (0, 9)])
+    fold = last_block(entries([None] * 10), 0.3, near_duplicates=[(6, 7, 8), (0, 9)])
     assert fold.validation == (6, 7, 8)
 
 
 def test_pairs_across_blocks_leave_the_blocks_even():
-    parts = folds(entries([None] * 40), 2, twins=[(row, row + 20) for row in range(10)])
+    parts = folds(entries([None] * 40), 2, near_duplicates=[(row, row + 20) for row in range(10)])
     assert [len(fold.validation) for fold in parts] == [20, 20]
 
 
 def test_subjects_that_share_an_image_stay_together():
-    for fold in folds(entries("aabbccdd"), 3, twins=[(0, 7)]):
+    for fold in folds(entries("aabbccdd"), 3, near_duplicates=[(0, 7)]):
         assert {0, 1, 6, 7} <= set(fold.train) or {0, 1, 6, 7} <= set(fold.validation)
 
 
@@ -131,12 +131,12 @@ def test_subjects_that_share_an_image_stay_together():
         ([None] * 3, 4, (), "cannot split 3 images into 4 parts"),
         ([], 2, (), "cannot split 0 images"),
         ([None] * 4, 2, [(0, 1, 2, 3)], "part 2 of 2 would be empty"),
-        ("aabb", 2, [(0, 4)], "twins name row 4 of 4 samples"),
+        ("aabb", 2, [(0, 4)], "near-duplicates name row 4 of 4 samples"),
     ],
 )
 def test_what_cannot_be_split_says_why(subjects, k, twins, message):
     with pytest.raises(DataError) as caught:
-        folds(entries(subjects), k, twins=twins)
+        folds(entries(subjects), k, near_duplicates=twins)
     assert message in str(caught.value)
 
 

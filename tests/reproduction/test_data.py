@@ -31,7 +31,7 @@ def test_a_folder(tmp_path):
         4,
     )
     assert (facts["subjects"], facts["twins"], facts["contradictions"]) == (None, [["1", "6"]], [["1", "6"]])
-    assert calls == [1] * 14  # once for the nets, once to look for twins
+    assert calls == [1] * 7  # once for the nets and the near-duplicates together
     assert len(found.folds) == 3
     assert sorted(row for fold in found.folds for row in fold.validation) == list(range(7))
     assert all((1 in fold.train) == (6 in fold.train) for fold in found.folds)
@@ -44,7 +44,7 @@ def test_the_competition_s_folder_is_split_by_subject(tmp_path):
     assert (found.facts["subjects"], found.facts["images"], found.facts["with_nerve"]) == (4, 8, 3)
     for fold in found.folds:
         train, held_back = (
-            {found.data.entries[row].subject for row in rows} for rows in (fold.train, fold.validation)
+            {found.samples.entries[row].subject for row in rows} for rows in (fold.train, fold.validation)
         )
         assert not train & held_back
 

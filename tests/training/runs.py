@@ -12,12 +12,14 @@ import numpy as np
 import torch
 
 from streamseg.cli import main
+from streamseg.core.types import InputSpec
 from streamseg.datasets.phantoms import phantom_samples
 from streamseg.datasets.reader import Sample
 from streamseg.datasets.split import Fold
-from streamseg.training import trainer as loop
+from streamseg.training import trainer
+from streamseg.training.cache import Cache, cache_samples
 from streamseg.training.config import TrainConfig, recipe
-from streamseg.training.data import Cache, cache_samples
+from streamseg.training.data import TrainingData
 from streamseg.training.devices import make_fabric
 from streamseg.training.run_folder import TrainingCallbacks
 
@@ -35,7 +37,22 @@ CONFIG: TrainConfig = recipe(
 )
 CAREFUL = {"frozen_statistics": True, "learning_rate": 5e-5}
 """Changes to :data:`CONFIG` with which rounding stays small."""
+SPEC = InputSpec(48, 64, mean=0.25, std=0.25, threshold=0.5)
+"""Input of :func:`noise`."""
 FOLD = Fold(train=(0, 1, 2, 3, 4), validation=(5, 6))
+
+
+def sample(known: bool = True, name: str = "a", seed: int = 0) -> Sample:
+    """Noise with a square nerve; the rest is vessel if ``known``."""
+    image = np.random.default_rng(seed).integers(0, 256, (96, 100), dtype=np.uint8)
+    nerve = np.zeros((96, 100), bool)
+    nerve[20:60, 30:70] = True
+    return Sample(name, image, nerve, ~nerve if known else None)
+
+
+def noise(count: int) -> Cache:
+    """Samples by number; vessels are known in every other one."""
+    return cache_samples([sample(n % 2 == 0, str(n), n) for n in range(count)], SPEC)
 
 
 def squares(count: int = 7) -> Cache:
@@ -55,6 +72,11 @@ def phantoms() -> Cache:
     return cache_samples(phantom_samples(3, seed=5), CONFIG.spec)
 
 
+def training_data() -> TrainingData:
+    """The squares with the phantoms that are mixed in."""
+    return TrainingData(squares(), FOLD, phantoms())
+
+
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     """Whether two states are equal bit for bit."""
     return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
@@ -66,14 +88,14 @@ def train_alone(folder: Path, held: Path | None = None) -> None:
     With ``held`` it does not get through: after the last step it writes that file and waits to be killed.
     """
     torch.set_num_threads(1)
-    loop.SAVE_SECONDS, loop.LOOK_STEPS = 0.0, 1
+    trainer.SAVE_SECONDS, trainer.LOSS_STEPS = 0.0, 1
 
     def hold(step: int, steps: int, _: float) -> None:
         if held is not None and step == steps:
             held.touch()
             time.sleep(600)
 
-    loop.fit(CONFIG, squares(), FOLD, folder, phantom=phantoms(), watch=TrainingCallbacks(on_step=hold))
+    trainer.fit(CONFIG, training_data(), folder, callbacks=TrainingCallbacks(on_step=hold))
 
 
 def train_together(folder: Path) -> None:
@@ -81,7 +103,7 @@ def train_together(folder: Path) -> None:
     torch.set_num_threads(1)
     fabric = make_fabric("cpu")
     assert fabric.world_size == 2
-    loop.fit(replace(CONFIG, **CAREFUL), squares(), FOLD, folder, phantom=phantoms(), fabric=fabric)
+    trainer.fit(replace(CONFIG, **CAREFUL), training_data(), folder, fabric=fabric)
     torch.distributed.destroy_process_group()
 
 

@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from streamseg.core.errors import DataError, SinkError, UsageError
-from streamseg.training.run_folder import History, RunFolder
+from streamseg.training.run_folder import History, RunFolder, TensorBoardLog
 from tests.training.runs import CONFIG
 
 
@@ -78,3 +79,23 @@ def test_a_full_disk_keeps_what_was_saved(folder, monkeypatch, failure):
         folder.save({"net": 2}, HISTORY, finished=False)
     assert folder.load()[0]["net"] == 1
     assert not list(folder.path.glob("*.tmp"))
+
+
+def read_events(folder):
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    return events
+
+
+def test_tensorboard_reads_each_step_once_after_a_broken_run(tmp_path):
+    log = TensorBoardLog(tmp_path, 0)
+    log.losses(3, [0.9, 0.8, 0.7], rate=0.1)
+    log.epoch(3, loss=0.8, dice=0.25, images_per_second=4.0)
+    log.close()
+    log = TensorBoardLog(tmp_path, 2)  # the last save was after two steps
+    log.losses(4, [0.71, 0.6], rate=0.1)
+    log.close()
+    events = read_events(tmp_path)
+    losses = {event.step: round(event.value, 4) for event in events.Scalars("loss/step")}
+    assert losses == {1: 0.9, 2: 0.8, 3: 0.71, 4: 0.6}
+    assert round(events.Scalars("rate")[-1].value, 4) == 0.1

@@ -12,37 +12,36 @@ import torch
 from streamseg.core.errors import StreamsegError, UsageError
 from streamseg.engines.checkpoint import read_checkpoint
 from streamseg.nets import build_net
-from streamseg.training import trainer as loop
+from streamseg.training import trainer
 from streamseg.training.config import recipe
 from streamseg.training.run_folder import TrainingCallbacks
-from streamseg.training.trainer import fit
+from streamseg.training.trainer import TrainingJob, fit, run
 from tests.forked import fork
 from tests.training.runs import (
     CAREFUL,
     CONFIG,
-    FOLD,
-    phantoms,
     same,
-    squares,
     train_alone,
     train_together,
+    training_data,
 )
 
 
 @pytest.fixture(scope="module")
-def data():
-    return squares()
+def mixed():
+    return training_data()
 
 
 @pytest.fixture(scope="module")
-def phantom():
-    return phantoms()
+def data(mixed):
+    """The same without phantoms."""
+    return replace(mixed, phantom=None)
 
 
-def test_a_run_leaves_its_log_and_weights_that_load(tmp_path, data, phantom):
+def test_a_run_leaves_its_log_and_weights_that_load(tmp_path, mixed):
     lines, steps = [], []
-    watch = TrainingCallbacks(on_step=lambda *now: steps.append(now), on_epoch=lines.append)
-    done = fit(CONFIG, data, FOLD, tmp_path, phantom=phantom, watch=watch)
+    callbacks = TrainingCallbacks(on_step=lambda *now: steps.append(now), on_epoch=lines.append)
+    done = fit(CONFIG, mixed, tmp_path, callbacks=callbacks)
     assert done.finished
     assert lines == [json.loads(text) for text in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == [1, 2]
@@ -62,17 +61,17 @@ def test_a_run_leaves_its_log_and_weights_that_load(tmp_path, data, phantom):
 @pytest.mark.parametrize(
     "after", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow)]
 )
-def test_a_run_that_was_stopped_goes_on_to_the_same_weights(tmp_path, data, phantom, after):
-    whole = fit(CONFIG, data, FOLD, tmp_path / "whole", phantom=phantom)
+def test_a_run_that_was_stopped_goes_on_to_the_same_weights(tmp_path, mixed, after):
+    whole = fit(CONFIG, mixed, tmp_path / "whole")
     asked = iter(range(100))
-    watch = TrainingCallbacks(should_stop=lambda: next(asked) >= after)
-    broken = fit(CONFIG, data, FOLD, tmp_path / "broken", phantom=phantom, watch=watch)
+    callbacks = TrainingCallbacks(should_stop=lambda: next(asked) >= after)
+    broken = fit(CONFIG, mixed, tmp_path / "broken", callbacks=callbacks)
     assert not broken.finished
     assert len(broken.history.losses) == after
     torch.manual_seed(999)
     begun = []
-    watch = TrainingCallbacks(on_start=lambda *at: begun.append(at))
-    resumed = fit(CONFIG, data, FOLD, tmp_path / "broken", phantom=phantom, watch=watch)
+    callbacks = TrainingCallbacks(on_start=lambda *at: begun.append(at))
+    resumed = fit(CONFIG, mixed, tmp_path / "broken", callbacks=callbacks)
     assert resumed.finished
     assert begun == [(after, 4)]
     assert same(whole.net.state_dict(), resumed.net.state_dict())
@@ -113,18 +112,18 @@ def losses(folder):
 
 
 def test_a_finished_run_is_left_alone(tmp_path, data):
-    first = fit(replace(CONFIG, epochs=1), data, FOLD, tmp_path)
+    first = fit(replace(CONFIG, epochs=1), data, tmp_path)
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
     called = []
-    watch = TrainingCallbacks(on_step=lambda *_: called.append(1), on_epoch=called.append)
-    again = fit(replace(CONFIG, epochs=1), data, FOLD, tmp_path, watch=watch)
+    callbacks = TrainingCallbacks(on_step=lambda *_: called.append(1), on_epoch=called.append)
+    again = fit(replace(CONFIG, epochs=1), data, tmp_path, callbacks=callbacks)
     assert again.finished
     assert not called
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
     assert same(first.net.state_dict(), again.net.state_dict())
 
 
-def test_two_processes_over_gloo_end_with_one_process_s_weights(tmp_path, data, phantom):
+def test_two_processes_over_gloo_end_with_one_process_s_weights(tmp_path, mixed):
     """The same global batches and the same augmentation of each image; BatchNorm's statistics are frozen.
 
     Adam turns rounding in a gradient that nearly cancels into a good part of a step, so steps are small;
@@ -135,7 +134,7 @@ def test_two_processes_over_gloo_end_with_one_process_s_weights(tmp_path, data, 
     said = tmp_path / "said"
     processes = [fork(train_together, tmp_path / "2", said=said, environment=place) for place in places]
     config = replace(CONFIG, **CAREFUL)
-    fit(config, data, FOLD, tmp_path / "1", phantom=phantom)
+    fit(config, mixed, tmp_path / "1")
     for process in processes:
         process.join(timeout=250)
     assert [process.exitcode for process in processes] == [0, 0], said.read_text()
@@ -160,70 +159,88 @@ def test_processes_that_cannot_share_a_batch_are_refused(tmp_path, data):
         world_size = 3
 
     with pytest.raises(UsageError, match="3 processes cannot share batches of 2"):
-        fit(CONFIG, data, FOLD, tmp_path, fabric=Three())
+        fit(CONFIG, data, tmp_path, fabric=Three())
 
 
 def test_frozen_statistics_stay_as_they_are(tmp_path, data):
-    done = fit(replace(CONFIG, frozen_statistics=True, average=0.0), data, FOLD, tmp_path)
+    done = fit(replace(CONFIG, frozen_statistics=True, average=0.0), data, tmp_path)
     state = done.net.state_dict()
     assert all((state[k] == 0).all() for k in state if k.endswith("running_mean"))
 
 
 def test_it_learns_by_the_paper_s_recipe(tmp_path, data):
     config = recipe("paper", height=32, width=48, batch=2, epochs=14, learning_rate=3e-3)
-    lines = fit(config, data, FOLD, tmp_path).history.epochs
+    lines = fit(config, data, tmp_path).history.epochs
     assert lines[-1]["loss"] < 0.6 * lines[0]["loss"]
     assert lines[-1]["dice"] > 0.6
 
 
 def test_a_net_of_another_kind_trains_too(tmp_path, data):
     net = torch.nn.Conv2d(1, 2, 5, padding=2)
-    done = fit(replace(CONFIG, epochs=1), data, FOLD, tmp_path, net=net)
+    done = fit(replace(CONFIG, epochs=1), data, tmp_path, net=net)
     assert done.finished
     assert not (tmp_path / "weights.safetensors").exists()
     assert done.net.weight.shape == (2, 1, 5, 5)
 
 
 def test_a_run_starts_from_given_weights(tmp_path, data):
-    fit(replace(CONFIG, epochs=1), data, FOLD, tmp_path / "first")
+    fit(replace(CONFIG, epochs=1), data, tmp_path / "first")
     begin = read_checkpoint(tmp_path / "first/weights.safetensors").weights
     config = replace(CONFIG, epochs=1, learning_rate=1e-12, weight_decay=0.0, frozen_statistics=True)
-    fit(config, data, FOLD, tmp_path / "second", start=begin)
+    fit(config, data, tmp_path / "second", start=begin)
     after = read_checkpoint(tmp_path / "second/weights.safetensors").weights
     assert max(abs(after[k] - begin[k]).max() for k in begin) < 1e-6
     config = replace(CONFIG, epochs=1, learning_rate=1e-2, average=0.99)
-    done = fit(config, data, FOLD, tmp_path / "averaged", start=begin)
+    done = fit(config, data, tmp_path / "averaged", start=begin)
     state = torch.load(tmp_path / "averaged/last.pt", weights_only=True)["net"]["head.weight"][:1]
     moved, kept = (w - torch.from_numpy(begin["head.weight"]) for w in (state, done.net.head.weight[:1]))
     assert 0 < kept.abs().max() < 0.05 * moved.abs().max()
     wrong = {**begin, "head.weight": begin["head.weight"][:, :3]}
     with pytest.raises(UsageError, match=r"do not fit the net: head\.weight"):
-        fit(config, data, FOLD, tmp_path / "third", start=wrong)
+        fit(config, data, tmp_path / "third", start=wrong)
 
 
 def test_a_loss_that_is_no_number_keeps_what_was_saved(tmp_path, data, monkeypatch):
-    monkeypatch.setattr(loop, "LOOK_STEPS", 1)
-    monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(trainer, "LOSS_STEPS", 1)
+    monkeypatch.setattr(trainer, "SAVE_SECONDS", 0.0)
     config = replace(CONFIG, epochs=3)
 
     def poison(step, *_):
         if step == 3:
             monkeypatch.setattr(
-                loop, "batch_loss", lambda *_, **__: torch.tensor(float("nan"), requires_grad=True)
+                trainer, "batch_loss", lambda *_, **__: torch.tensor(float("nan"), requires_grad=True)
             )
 
     with pytest.raises(
         StreamsegError, match=r"the loss became nan in step 4 \(epoch 2\).*lower learning rate"
     ):
-        fit(config, data, FOLD, tmp_path, watch=TrainingCallbacks(on_step=poison))
+        fit(config, data, tmp_path, callbacks=TrainingCallbacks(on_step=poison))
     assert all(
         (abs(w) < 1e6).all() for w in read_checkpoint(tmp_path / "weights.safetensors").weights.values()
     )
     monkeypatch.undo()
-    assert fit(config, data, FOLD, tmp_path).finished
+    assert fit(config, data, tmp_path).finished
 
 
 def test_a_loss_that_is_huge_writes_no_weights(tmp_path, data):
     with pytest.raises(StreamsegError, match=r"lower learning rate|diverged"):
-        fit(replace(CONFIG, epochs=4, learning_rate=1e30, schedule="constant"), data, FOLD, tmp_path)
+        fit(replace(CONFIG, epochs=4, learning_rate=1e30, schedule="constant"), data, tmp_path)
     assert not (tmp_path / "weights.safetensors").exists()
+
+
+def test_a_job_runs_without_the_command_line(tmp_path):
+    split = []
+    job = TrainingJob(
+        replace(CONFIG, epochs=1), "phantom:6", tmp_path, phantom=2, validation=0.34, device="cpu"
+    )
+    callbacks = TrainingCallbacks(on_data=split.append, should_stop=lambda: True)
+    outcome = run(job, callbacks)
+    assert not outcome.finished
+    (data,) = split
+    assert (len(data.fold.train), len(data.fold.validation), len(data.phantom)) == (4, 2, 2)
+    assert data.cache.names[0] == "00000"
+
+
+def test_a_job_for_an_unknown_net_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="no net is called 'resnet'"):
+        TrainingJob(replace(CONFIG, net="resnet"), "phantom:6", tmp_path)

@@ -1,5 +1,6 @@
-"""A cache on disk is made once, found again, and made anew where anything about it is not as it was."""
+"""Training sees what inference sees; a cache on disk is made once, found again, and made anew if damaged."""
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -15,10 +16,15 @@ from PIL import Image
 
 from streamseg.core.errors import DataError, SinkError
 from streamseg.core.types import InputSpec
-from streamseg.datasets import open_dataset
-from streamseg.training import data as data_module
-from streamseg.training.cache import ABANDONED_S
-from streamseg.training.data import cache_samples
+from streamseg.datasets import find_near_duplicates, open_dataset
+from streamseg.datasets.near_duplicates import HEIGHT, WIDTH, reduced
+from streamseg.phantom import render_still
+from streamseg.segmentation.preprocess import to_tensor
+from streamseg.training import cache as cache_module
+from streamseg.training.cache import ABANDONED_S, cache_samples, prepare_dataset
+from streamseg.training.data import take
+from tests.training.runs import SPEC as NOISE_SPEC
+from tests.training.runs import noise, sample
 
 SPEC = InputSpec(32, 48, mean=0.25, std=0.25, threshold=0.5)
 COUNT = 5
@@ -111,7 +117,7 @@ def test_a_damaged_one_is_made_anew(root, tmp_path, name, damage):
 
 def test_what_is_written_to_a_batch_stays_out_of_the_files(root, tmp_path):
     cache, _ = make(root, tmp_path / "kept")
-    cache.take(torch.tensor([0])).images.zero_()
+    take(cache, torch.tensor([0])).images.zero_()
     cache.images.zero_()
     assert make(root, tmp_path / "kept")[1] == 0
 
@@ -155,7 +161,7 @@ def test_what_killed_processes_left_is_removed_after_a_day(root, tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_named(root, tmp_path):
     (tmp_path / "kept").write_text("a file")
-    with pytest.raises(SinkError, match=r"cannot keep prepared images in .*kept"):
+    with pytest.raises(SinkError, match=r"cannot cache prepared images in .*kept"):
         make(root, tmp_path / "kept")
 
 
@@ -174,10 +180,105 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(root, tmp_path):
 
 
 def test_a_large_one_goes_to_the_users_cache_folder(root, tmp_path, monkeypatch):
-    monkeypatch.setattr(data_module, "LARGE_BYTES", COUNT * 3 * 32 * 48 - 1)
+    monkeypatch.setattr(cache_module, "LARGE_BYTES", COUNT * 3 * 32 * 48 - 1)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
     assert make(root, None)[1] == COUNT
     assert make(root, None)[1] == 0
     assert len(list((tmp_path / "user/streamseg/images").iterdir())) == 1
-    monkeypatch.setattr(data_module, "LARGE_BYTES", COUNT * 3 * 32 * 48)
+    monkeypatch.setattr(cache_module, "LARGE_BYTES", COUNT * 3 * 32 * 48)
     assert make(root, None)[1] == COUNT
+
+
+def test_training_sees_exactly_what_inference_sees():
+    cache = cache_samples([sample()], NOISE_SPEC)
+    images = take(cache, torch.tensor([0])).images
+    np.testing.assert_allclose(
+        (images.numpy() - 0.25) / 0.25, to_tensor(sample().image, NOISE_SPEC), atol=1e-6
+    )
+
+
+def test_labels_are_letterboxed_with_the_image():
+    cache = cache_samples([sample(), sample(known=False)], NOISE_SPEC)
+    assert cache.labels.dtype == torch.uint8
+    nerve, vessel = cache.labels[0]
+    left = (64 - 50) // 2
+    assert nerve.sum() == 20 * 20
+    assert nerve[10:30, left + 15 : left + 35].all()
+    assert not (nerve & vessel).any()
+    assert vessel[:, :left].sum() == 0
+    assert cache.vessel_known.tolist() == [True, False]
+    assert not cache.labels[1, 1].any()
+
+
+def test_the_fingerprint_tells_contents_apart():
+    cache, again = noise(6), noise(6)
+    assert again.fingerprint == cache.fingerprint
+    assert len(cache.fingerprint) == 64
+    changed = ([sample()], [sample(seed=1)], [sample(known=False)], [sample(name="b")], [sample()] * 2)
+    assert len({cache_samples(samples, NOISE_SPEC).fingerprint for samples in changed}) == len(changed)
+
+
+def test_no_samples_are_refused():
+    with pytest.raises(DataError, match="no samples"):
+        cache_samples([], NOISE_SPEC)
+
+
+def write_stills(root: Path) -> Path:
+    """Four phantom stills, of which two are the same."""
+    for number, seed in enumerate((1, 2, 3, 2)):
+        still = render_still(seed)
+        for folder, pixels in (("images", still.image), ("masks", still.nerve * np.uint8(255))):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(root / folder / f"{number}.png")
+    return root
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_near_duplicates_come_from_the_same_pass_over_the_files(tmp_path, kept):
+    """Found whatever the net's size is, and as by the command that checks a data set."""
+    data = open_dataset(write_stills(tmp_path / "data"))
+    images, masks = zip(*(reduced(s.image, s.nerve) for s in data), strict=True)
+    expected = find_near_duplicates(np.array(images), np.array(masks))
+    assert expected.groups == ((1, 3),)
+    decoded = []
+    folder = tmp_path / "kept" if kept else None
+    cache, found = prepare_dataset(data, SPEC, folder=folder, advance=lambda: decoded.append(1))
+    assert found == expected
+    assert cache.fingerprint == cache_samples(data, SPEC).fingerprint
+    assert len(decoded) == 4
+
+
+def test_only_what_is_missing_is_made(tmp_path):
+    data, folder = open_dataset(write_stills(tmp_path / "data")), tmp_path / "kept"
+    small = cache_samples(data, SPEC, folder=folder)
+    (home,) = folder.iterdir()
+    written = home.stat().st_mtime_ns
+    decoded = []
+    for expected in (4, 4):  # the other size, and then nothing more
+        cache, found = prepare_dataset(data, SPEC, folder=folder, advance=lambda: decoded.append(1))
+        assert cache.fingerprint == small.fingerprint
+        assert found.groups == ((1, 3),)
+        assert len(decoded) == expected
+    assert home.stat().st_mtime_ns == written
+    assert len(list(folder.iterdir())) == 2
+    same_size = InputSpec(HEIGHT, WIDTH, 0.25, 0.25, 0.5)
+    assert prepare_dataset(data, same_size, folder=folder, advance=lambda: decoded.append(1))[1] == found
+    assert len(decoded) == 4
+
+
+def test_the_names_and_files_on_disk_stay_as_they_are(tmp_path):
+    """Otherwise caches of earlier versions would be made again, and never be removed."""
+    (tmp_path / "kept").mkdir()
+    data = open_dataset(write_stills(tmp_path / "data"))
+    cache = cache_samples(data, SPEC, folder=tmp_path / "kept")
+    (home,) = (tmp_path / "kept").iterdir()
+    files = [path for entry in data.entries for path in (entry.image, entry.mask)]
+    made_of = [1, 32, 48, *([str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns] for p in files)]
+    assert home.name == hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
+    assert np.array_equal(np.load(home / "images.npy"), cache.images.numpy())
+    assert np.array_equal(np.load(home / "labels.npy"), cache.labels.numpy())
+    assert json.loads((home / "cache.json").read_text()) == {
+        "names": ["0", "1", "2", "3"],
+        "vessel_known": [False] * 4,
+        "fingerprint": cache.fingerprint,
+    }
