@@ -1,4 +1,4 @@
-"""Displays that belong to this machine: the guidance window."""
+"""The display on this machine: the guidance window."""
 
 from streamseg.display.window import WindowDisplay
 

@@ -1,4 +1,4 @@
-"""Whether a window can be opened here at all: Qt aborts the whole process where it cannot."""
+"""Checks whether a window can be opened here; if it cannot, Qt aborts the whole process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import cv2
 
-from streamseg.core.errors import UsageError
+from streamseg.core.errors import UsageError, one_line
 
 _REMEDY = "use --display web or --display none"
 _FONTS = Path("/usr/share/fonts")
@@ -34,11 +34,11 @@ sys.stdin.read()
 
 @contextmanager
 def usable_desktop() -> Iterator[None]:
-    """Raises UsageError unless OpenCV can open a window; open it inside the ``with`` block.
+    """Raise UsageError unless OpenCV can open a window; open it inside the ``with`` block.
 
-    Tried in a process of its own, which Qt may abort. It stays until the block ends: an X server starts anew
-    when its only client leaves, and for that moment would refuse the next. Takes about half a second, and
-    30 s at most with a display that does not answer.
+    Opens one in a separate process, which Qt may abort. That process lives until the block ends, because an X
+    server restarts when its only client leaves, and refuses clients meanwhile. Takes about half a second, and
+    at most 30 s with a display that does not answer.
     """
     found = re.search(r"^\s*GUI:\s*(\S+)", cv2.getBuildInformation(), re.MULTILINE)
     if found and found[1].upper() == "NONE":
@@ -50,11 +50,11 @@ def usable_desktop() -> Iterator[None]:
         yield
         return
     where = {name: os.environ.get(name, "") for name in ("DISPLAY", "WAYLAND_DISPLAY")}
-    told = " and ".join(f"{name}={value}" for name, value in where.items() if value)
-    if not told:
+    named = " and ".join(f"{name}={value}" for name, value in where.items() if value)
+    if not named:
         raise UsageError(f"no display: neither DISPLAY nor WAYLAND_DISPLAY is set; {_REMEDY}")
-    _choose_platform()
-    _quieten_qt()
+    _select_xcb()
+    _silence_qt()
     try:
         probe = subprocess.Popen(
             [sys.executable, "-c", _PROBE],
@@ -63,41 +63,43 @@ def usable_desktop() -> Iterator[None]:
             stderr=subprocess.PIPE,
         )
     except OSError as error:
-        raise UsageError(f"no display: cannot try a window: {error}; {_REMEDY}") from error
+        raise UsageError(
+            f"no display: cannot start a process to open a window: {one_line(error)}; {_REMEDY}"
+        ) from error
     with probe:
         try:
-            reason = _why_not(probe)
+            reason = _failure_of(probe)
             if reason is not None:
-                raise UsageError(f"no display: cannot open a window on {told} ({reason}); {_REMEDY}")
-            _keep_events()
+                raise UsageError(f"no display: cannot open a window on {named} ({reason}); {_REMEDY}")
+            _load_system_xcb()
             yield
         finally:
             probe.kill()
 
 
-def _quieten_qt() -> None:
-    """Name a folder of fonts that exists, or Qt complains of those that its wheel lacks."""
+def _silence_qt() -> None:
+    """Point Qt to a font folder that exists; otherwise it complains about the fonts missing in its wheel."""
     if not Path(os.environ.get("QT_QPA_FONTDIR", "/nonexistent")).is_dir():
         os.environ["QT_QPA_FONTDIR"] = str(_FONTS if _FONTS.is_dir() else Path(cv2.__file__).parent)
 
 
-def _choose_platform() -> None:
-    """Desktops on Wayland ask every Qt for ``wayland``; OpenCV's own has X only, and aborts."""
+def _select_xcb() -> None:
+    """Make Qt use X: Wayland desktops request ``wayland``, which OpenCV's Qt lacks, so that it aborts."""
     plugins = Path(cv2.__file__).parent / "qt" / "plugins" / "platforms"
     chosen = os.environ.get("QT_QPA_PLATFORM", "")
     if os.environ.get("DISPLAY") and (plugins / "libqxcb.so").exists() and "xcb" not in chosen:
         os.environ["QT_QPA_PLATFORM"] = "xcb"
 
 
-def _keep_events() -> None:
-    """Load the system's ``libX11-xcb`` for all, before Qt looks for it; UsageError where it is missing.
+def _load_system_xcb() -> None:
+    """Load the system's ``libX11-xcb`` globally before Qt does; raises UsageError if it is missing.
 
-    Through it Qt tells ``libX11`` that events are Qt's. OpenCV's wheel brings one that is older than most
-    systems' ``libX11`` and writes that to a place which has moved since: ``libX11`` then takes events that
-    nobody ever sees (exposure, new sizes, keys), and the window stays black or keeps its old size.
+    Through this library Qt claims the event queue of ``libX11``. OpenCV's wheel contains a version older than
+    most systems' ``libX11``, which writes the claim to a field that has moved since: ``libX11`` then consumes
+    events that never reach Qt (exposure, resize, keys), and the window stays black or keeps its old size.
     """
     brought = [path.name for path in Path(cv2.__file__).parents[1].glob("opencv*.libs/libX11*")]
-    # With both, the wheel's two fit each other.
+    # A wheel with both libraries has two that fit each other.
     if not brought or not all(name.startswith("libX11-xcb") for name in brought):
         return
     try:
@@ -109,14 +111,14 @@ def _keep_events() -> None:
         ) from error
 
 
-def _why_not(probe: subprocess.Popen[bytes]) -> str | None:
-    """None once the other process has opened its window, else why it could not."""
+def _failure_of(probe: subprocess.Popen[bytes]) -> str | None:
+    """None once the other process has opened its window, else the reason why it could not."""
     if probe.stdout is None or probe.stderr is None or not select.select([probe.stdout], [], [], _PROBE_S)[0]:
         return f"it did not answer within {_PROBE_S:.0f} s"
     if probe.stdout.readline():
         return None
-    complaint = probe.stderr.read().decode(errors="replace")
-    lines = [line.strip() for line in complaint.splitlines() if "font" not in line and line.strip()]
-    telling = [line for line in lines if "could not" in line.lower() or "error" in line.lower()]
-    line = (telling or lines or [f"exit status {probe.wait()}"])[0]
+    output = probe.stderr.read().decode(errors="replace")
+    lines = [line.strip() for line in output.splitlines() if "font" not in line and line.strip()]
+    errors = [line for line in lines if "could not" in line.lower() or "error" in line.lower()]
+    line = (errors or lines or [f"exit status {probe.wait()}"])[0]
     return re.sub(r"^qt\.\S+\s", "", line)[:160]

@@ -1,4 +1,4 @@
-"""OpenCV's window: the only module that calls it. Everything from the thread that opened it."""
+"""OpenCV's window; the only module that uses it. Call everything from the thread that opened it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from streamseg.core.types import Image
 
 _WINDOWED = (1280, 720)
 _MAX_PIXELS = 1920 * 1200
-"""Larger screens get this many pixels, which Qt enlarges: drawing four times as many helps nobody."""
+"""Larger screens get this number of pixels, enlarged by Qt: drawing more costs time and shows no more."""
 _FLAGS = cv2.WINDOW_NORMAL | cv2.WINDOW_FREERATIO | cv2.WINDOW_GUI_NORMAL
 _MAX_KEYS = 16
 
 
 class Window:
-    """One window on the desktop. Build it inside :func:`usable_desktop` only."""
+    """A window on the desktop. Construct it inside :func:`usable_desktop`."""
 
     def __init__(self, title: str, *, full_screen: bool) -> None:
         self._title = title
@@ -29,14 +29,14 @@ class Window:
             cv2.resizeWindow(title, *_WINDOWED)
         except cv2.error as error:
             raise SinkError(f"cannot open a window: {error.err or error}; use --display web") from error
-        # Qt takes the user's locale for the whole process: a decimal comma would break others' parsers.
+        # Qt sets the user's locale for the whole process: a decimal comma would break other parsers.
         locale.setlocale(locale.LC_NUMERIC, "C")
         if full_screen:
             self.toggle_full_screen()
 
     @property
     def closed(self) -> bool:
-        """Closed, by whoever it was; once closed, it stays so."""
+        """True once the window was closed, by the user or by :meth:`close`; it stays closed."""
         if not self._closed:
             try:
                 self._closed = cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1
@@ -45,7 +45,7 @@ class Window:
         return self._closed
 
     def size(self) -> tuple[int, int]:
-        """Width and height in pixels that a picture for this window should have."""
+        """Width and height in pixels of an image for this window."""
         try:
             _, _, width, height = cv2.getWindowImageRect(self._title)
         except cv2.error:
@@ -55,12 +55,12 @@ class Window:
         shrink = min(1.0, (_MAX_PIXELS / (width * height)) ** 0.5)
         return max(1, round(width * shrink)), max(1, round(height * shrink))
 
-    def put(self, picture: Image) -> None:
-        """Show a picture; it is on the screen when this returns. A closed window stays closed."""
+    def put(self, image: Image) -> None:
+        """Show an image; it is on the screen when this returns. Does nothing after the window was closed."""
         if self.closed:
             return
         try:
-            cv2.imshow(self._title, picture)
+            cv2.imshow(self._title, image)
             self.pump()
         except cv2.error as error:
             raise SinkError(
@@ -68,7 +68,7 @@ class Window:
             ) from error
 
     def pump(self) -> None:
-        """Let the window work: paint, take keys. Takes a millisecond or two."""
+        """Process the window's events: paint, collect keys. Takes a millisecond or two."""
         for _ in range(_MAX_KEYS):
             key = cv2.pollKey()
             if key < 0:
@@ -76,7 +76,7 @@ class Window:
             self._keys.append(key)
 
     def take_keys(self) -> list[int]:
-        """Keys pressed since the last call, as X key symbols; letters are small."""
+        """Keys pressed since the last call, as X key symbols; letters are lower case."""
         keys, self._keys = self._keys, []
         return keys
 

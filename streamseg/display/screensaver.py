@@ -1,4 +1,4 @@
-"""Holds the screen saver off while the display is in use, where the desktop lets us; never fails."""
+"""Keeps the screen saver off while the display is in use, if the desktop allows it; never fails."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import threading
 import time
 
 _EVERY_S = 45.0
-"""Screen savers start after a minute at the earliest."""
+"""Interval of the resets: screen savers start after a minute at the earliest."""
 _LIMIT_S = 5.0
-_LOOK_S = 0.05
+_POLL_S = 0.05
 _CLOSE_S = 1.0
 
 
 class ScreenSaverHold:
-    """From when it is built until it is closed. Leaves no process behind, however this one ends.
+    """Keeps the screen saver off from construction to :meth:`close`, or until this process ends in any way.
 
-    Two ways at once, since no desktop honours all: systemd's inhibitor, and the reset of X's own timers.
+    Uses systemd's inhibitor and resets X's own timers, since no desktop honours both.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class ScreenSaverHold:
             self._thread.start()
 
     def close(self) -> None:
-        """Let it start again; a second time does nothing."""
+        """Allow the screen saver again; a second call does nothing."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join(_CLOSE_S)
@@ -57,15 +57,15 @@ class ScreenSaverHold:
         tool = subprocess.Popen(["xdg-screensaver", "reset"], stdin=quiet, stdout=quiet, stderr=quiet)
         ends = time.monotonic() + _LIMIT_S
         while tool.poll() is None and time.monotonic() < ends:
-            if self._stop.wait(_LOOK_S):
+            if self._stop.wait(_POLL_S):
                 break
-        # One that has ended takes no harm from it.
+        # Harmless if it has ended.
         tool.kill()
         tool.wait()
 
 
 def _inhibitor() -> subprocess.Popen[bytes] | None:
-    """A process that holds idling off until its input ends: when it is closed, or this process has died."""
+    """A process that inhibits idling until its input ends: when it is closed, or this process has died."""
     if shutil.which("systemd-inhibit") is None or shutil.which("cat") is None:
         return None
     try:

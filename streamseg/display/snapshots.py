@@ -1,4 +1,4 @@
-"""Snapshots: two PNG files each, written by a thread of their own so that the display never waits."""
+"""Saves snapshots as two PNG files each, in a background thread so that the display never waits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1)
 
 
 class Snapshots:
-    """Writes ``snapshot-<date>-<time>.png`` (as it came) and ``...-annotated.png`` (as displayed)."""
+    """Writes ``snapshot-<date>-<time>.png`` (as captured) and ``...-annotated.png`` (as displayed)."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -31,7 +31,7 @@ class Snapshots:
         self._thread: threading.Thread | None = None
 
     def take(self, original: Image, annotated: Image) -> None:
-        """Save both pictures, soon; they may not change any more. Never raises: see :meth:`news`."""
+        """Queue both images to be saved; they must not change any more. Never raises: see :meth:`news`."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="streamseg-snapshots", daemon=True)
             self._thread.start()
@@ -39,18 +39,18 @@ class Snapshots:
         try:
             self._jobs.put_nowait((name, original, annotated))
         except queue.Full:
-            self._news.put("no snapshot: the disk is still busy with the last ones")
+            self._news.put("no snapshot: the disk is still busy with earlier ones")
 
     def news(self) -> str | None:
-        """What became of a snapshot, one line; None without news. The newest where there are several."""
-        told = None
+        """The outcome of the latest finished snapshot in one line; None if there is nothing new."""
+        newest = None
         with contextlib.suppress(queue.Empty):
             while True:
-                told = self._news.get_nowait()
-        return told
+                newest = self._news.get_nowait()
+        return newest
 
     def close(self) -> None:
-        """Wait up to a second for what is still to be written."""
+        """Wait up to a second for snapshots that are still to be written."""
         if self._thread is None:
             return
         ends = time.monotonic() + _CLOSE_S
@@ -67,11 +67,11 @@ class Snapshots:
 
     def _save(self, name: str, original: Image, annotated: Image) -> str:
         self._folder.mkdir(parents=True, exist_ok=True)
-        pictures = [cv2.imencode(".png", picture, _PNG)[1].tobytes() for picture in (original, annotated)]
+        encoded = [cv2.imencode(".png", image, _PNG)[1].tobytes() for image in (original, annotated)]
         for stem in _stems(name):
             paths = self._folder / f"{stem}.png", self._folder / f"{stem}-annotated.png"
             if not any(path.exists() for path in paths):
-                for path, data in zip(paths, pictures, strict=True):
+                for path, data in zip(paths, encoded, strict=True):
                     _write_new(path, data)
                 return f"saved {paths[0].name} and {paths[1].name} in {self._folder.resolve()}"
         raise AssertionError  # the stems never end
@@ -83,7 +83,7 @@ def _stems(name: str) -> Iterator[str]:
 
 
 def _write_new(path: Path, data: bytes) -> None:
-    """Write a file that does not exist; leaves none behind where that fails."""
+    """Write a new file; leaves none behind if that fails."""
     with path.open("xb") as file:
         try:
             file.write(data)

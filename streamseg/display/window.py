@@ -1,7 +1,7 @@
-"""The guidance window: what the loop decided, drawn at once, and keys for the one who looks at it.
+"""The guidance window: draws what the live loop decided at once, and handles the user's keys.
 
-It never keeps an outline on the screen beyond its time: before a picture is put there, its expiry is compared
-with the clock and with how long putting lasts; afterwards, whenever the window is polled.
+It never leaves an outline on the screen beyond its expiry: that is checked before an image is put on the
+screen, allowing for the time that putting it takes, and again whenever the window is polled.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from streamseg.render.live.image import shown_region
 
 KEYS = "o outline   + - tint   f freeze   s snapshot   r record   w full screen   q quit"
 _REFRESH_NS = 250_000_000
-"""A picture that stays is drawn again after this, since its age grows."""
+"""An image that stays is drawn again after this time, since its age grows."""
 _NOTICE_NS = 5_000_000_000
 _MIN_LEAD_NS, _MAX_LEAD_NS = 2_000_000, 200_000_000
-"""Bounds on how long putting a picture on the screen is taken to last: as long as the last time."""
+"""Bounds of the time expected for putting an image on the screen: as long as it took last time."""
 _STEP = 0.1
 
 
 class WindowDisplay:
     """An OpenCV window that shows views; see :class:`streamseg.core.view.Display`.
 
-    Keys: o outline on and off; + and - opacity of its tint; f or space freeze and go on; s snapshot into the
-    folder ``snapshots``; r record; w full screen; q, Escape or closing the window quit. Raises UsageError
-    where no window can be opened, SinkError where drawing into it fails.
+    Keys: o outline on and off; + and - opacity of its tint; f or space freeze and unfreeze; s snapshot into
+    the folder ``snapshots``; r record; w full screen; q, Escape or closing the window quit. Raises UsageError
+    if no window can be opened, SinkError if drawing into it fails.
     """
 
     name = "window"
@@ -54,7 +54,7 @@ class WindowDisplay:
         self._snapshots = Snapshots(snapshots)
         self._screen_saver = ScreenSaverHold()
         self._commands: list[Command] = []
-        self._closing_told = False
+        self._quit_reported = False
         self._latest: View | None = None
         self._held: tuple[View, int] | None = None
         self._shown: tuple[View, Image] | None = None
@@ -64,30 +64,30 @@ class WindowDisplay:
         self._actions = self._bind()
 
     def show(self, view: View) -> None:
-        """Display a view; while the display is frozen it is only remembered."""
+        """Display a view; while the display is frozen, only remember it."""
         self._latest = view
         if self._held is None:
             self._draw()
-        self._tend()
+        self._update()
 
     def poll(self) -> list[Command]:
-        """Take keys, take off what has expired, and tell what the user asked for."""
+        """Handle keys, remove an outline that has expired, and return the user's commands."""
         self._window.pump()
-        self._tend()
-        if self._window.closed and not self._closing_told:
-            self._closing_told = True
+        self._update()
+        if self._window.closed and not self._quit_reported:
+            self._quit_reported = True
             self._commands.append(Command.QUIT)
         commands, self._commands = self._commands, []
         return commands
 
     def close(self) -> None:
-        """Close the window; a second time does nothing."""
+        """Close the window; a second call does nothing."""
         self._screen_saver.close()
         self._snapshots.close()
         self._window.close()
 
-    def _tend(self) -> None:
-        """Answer keys, and draw again what is not right any more."""
+    def _update(self) -> None:
+        """Handle keys, and redraw if what is on the screen is no longer right."""
         changed = False
         for key in self._window.take_keys():
             action = self._actions.get(key)
@@ -98,37 +98,37 @@ class WindowDisplay:
             self._say(news)
             changed = True
         now_ns = time.monotonic_ns()
-        if changed or self._outlived(now_ns) or now_ns - self._drawn_ns >= _REFRESH_NS:
+        if changed or self._has_expired(now_ns) or now_ns - self._drawn_ns >= _REFRESH_NS:
             self._draw()
 
-    def _outlived(self, now_ns: int) -> bool:
-        """What is on the screen may no longer be there."""
+    def _has_expired(self, now_ns: int) -> bool:
+        """The outline on the screen has expired."""
         return (
             self._shown is not None and without_expired_outline(self._shown[0], now_ns) is not self._shown[0]
         )
 
     def _draw(self) -> None:
-        """Put the newest view, or the one held, on the screen as it may be seen then."""
+        """Put the newest or the frozen view on the screen, as it may be seen at that moment."""
         now_ns = time.monotonic_ns()
-        view, style = self._now_wanted(now_ns)
+        view, style = self._view_and_style(now_ns)
         if view is None or self._window.closed:
             return
         size = self._window.size()
         seen_ns = now_ns + self._lead_ns
         while True:
-            picture = self._painter.paint(view, size, style, now_ns=seen_ns)
+            image = self._painter.paint(view, size, style, now_ns=seen_ns)
             start_ns = time.monotonic_ns()
             permitted = without_expired_outline(view, seen_ns)
-            # Painting took time: only what has not expired meanwhile is put on the screen.
+            # Painting took time: what has expired meanwhile must not reach the screen.
             seen_ns = start_ns + self._lead_ns
             if without_expired_outline(permitted, seen_ns) is permitted:
                 break
-        self._window.put(picture)
+        self._window.put(image)
         self._drawn_ns = time.monotonic_ns()
         self._lead_ns = min(_MAX_LEAD_NS, max(_MIN_LEAD_NS, self._drawn_ns - start_ns))
-        self._shown = permitted, picture
+        self._shown = permitted, image
 
-    def _now_wanted(self, now_ns: int) -> tuple[View | None, LiveStyle]:
+    def _view_and_style(self, now_ns: int) -> tuple[View | None, LiveStyle]:
         text, until_ns = self._notice
         style = replace(self._style, notice=text if now_ns < until_ns else "")
         if self._held is None or self._latest is None:
@@ -141,7 +141,7 @@ class WindowDisplay:
         self._notice = text, time.monotonic_ns() + _NOTICE_NS
 
     def _bind(self) -> dict[int, Callable[[], None]]:
-        """Key symbols: letters and signs, and the number block's plus and minus."""
+        """Actions by key symbol; the last characters are plus and minus of the number block."""
         actions: dict[str, Callable[[], None]] = {
             "oO": self._switch_overlay,
             "fF ": self._freeze,
@@ -164,19 +164,19 @@ class WindowDisplay:
         self._say(f"tint {100 * opacity:.0f} %")
 
     def _freeze(self) -> None:
-        """Hold the picture that is on the screen, or go on with the newest."""
+        """Freeze what is on the screen, or continue with the newest view."""
         if self._held is not None:
             self._held = None
         elif self._shown is not None:
             self._held = self._shown[0], time.monotonic_ns()
 
     def _snapshot(self) -> None:
-        """Save what is on the screen, and the image region as it came."""
+        """Save what is on the screen, and the image region as captured."""
         if self._shown is None:
             return
-        view, picture = self._shown
+        view, annotated = self._shown
         region = shown_region(view, self._style)
         if view.frame is None or region is None:
             self._say("no snapshot: there is no image yet")
             return
-        self._snapshots.take(region.crop(view.frame.image), picture)
+        self._snapshots.take(region.crop(view.frame.image), annotated)

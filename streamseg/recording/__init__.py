@@ -1,4 +1,4 @@
-"""Taps that keep a live run: the whole of it in a folder, or its records in a file."""
+"""Observers that record a live run: the whole run into a folder, or its records into a file."""
 
 from streamseg.recording.live_records import LiveRecords
 from streamseg.recording.switch import RecorderToggle

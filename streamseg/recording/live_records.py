@@ -1,4 +1,4 @@
-"""The records of a live run in one file, without video: what was found, and what was displayed when."""
+"""Writes the records of a live run into one file, without video: results, and what was displayed when."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from streamseg.sinks.records import LineFile, Record, frame_record, header_line,
 
 
 class LiveRecords:
-    """A tap that writes JSON lines: a header, ``frame`` for each segmented frame, ``state`` for each change.
+    """An observer that writes JSON lines: a header, ``frame`` per segmented frame, ``state`` per change.
 
-    The lines of frames are those of a replay, where ``age_ms`` is from the capture to the result, and
-    ``captured_ns`` (monotonic). Those of states have ``t``, seconds since the header, ``at_ns`` (monotonic),
-    ``state`` and ``reason``. Raises SinkError or UsageError as it opens; what goes wrong later ends the file
-    behind its last whole line, is kept as :attr:`error` and said through ``say``.
+    Lines of frames are those of a replay (``age_ms`` is from capture to result) with ``captured_ns``
+    (monotonic). Lines of states have ``t`` (seconds since the header), ``at_ns`` (monotonic), ``state`` and
+    ``reason``. Raises SinkError or UsageError on opening; a later error ends the file after its last whole
+    line, is stored in :attr:`error` and reported through ``say``.
     """
 
     name = "records"
@@ -38,7 +38,7 @@ class LiveRecords:
         self.frames = 0
         """Frames written."""
         self.error: Exception | None = None
-        """Why the file ends early."""
+        """The error that ended the file early."""
         self._say = say
         self._began_ns = time.monotonic_ns()
         self._last_state = ""
@@ -47,14 +47,14 @@ class LiveRecords:
         self._worker = Worker("records", self._finish)
 
     def on_frame(self, frame: Frame, arrived_ns: int) -> None:
-        """Nothing is written of frames that are not segmented."""
+        """Does nothing: frames that are not segmented are not written."""
 
     def on_result(self, result: Result) -> None:
-        """A line for a frame."""
+        """Write a line for a segmented frame."""
         self._put({**frame_record(result), "captured_ns": result.frame.captured_ns})
 
     def on_view(self, view: View, shown_ns: int) -> None:
-        """A line where the state changed."""
+        """Write a line if the state changed."""
         if view.state != self._last_state:
             self._last_state = str(view.state)
             t = (shown_ns - self._began_ns) / 1e9
@@ -62,9 +62,9 @@ class LiveRecords:
             self._put({"type": "state", "t": t, "at_ns": shown_ns, **state})
 
     def close(self) -> None:
-        """Write what waits and close the file; a second time does nothing."""
+        """Write what is queued and close the file; a second call does nothing."""
         if not self._worker.close() and self.error is None:
-            self._fail(SinkError(f"cannot finish {self.path}: the disk does not answer; check it"))
+            self._fail(SinkError(f"cannot finish {self.path}: the disk does not respond; check it"))
 
     def _put(self, record: Record) -> None:
         self._worker.put(partial(self._write, record))

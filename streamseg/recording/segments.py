@@ -1,4 +1,4 @@
-"""A video in files of limited length, each readable for itself, with the times of the whole."""
+"""Writes a video in segments of limited length, each readable alone, with times of the whole video."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from streamseg.core.types import Image
 from streamseg.sinks.encoder import DISPLAY_CRF, Encoder
 from streamseg.sinks.target import Target, sink_errors
 
-# At 12 the masks of the recorded frames differ from those of the captured ones no more than when every pixel
-# is changed by at most one grey level (mean Dice 0.987 against 0.990 on the phantom). 8 is no better, 20 is
-# worse (0.966), and lossless is four times as large.
+# At 12 the masks of recorded frames differ from those of captured ones as little as if every pixel changed by
+# at most one grey level (mean Dice 0.987 against 0.990 on the phantom). 8 is no better, 20 is worse (0.966),
+# and lossless is four times as large.
 ORIGINAL_CRF = 12
-"""x264's constant rate factor for pictures that will be segmented again."""
+"""x264's constant rate factor for frames that will be segmented again."""
 _UNIT = Fraction(1, UNITS_PER_SECOND)
 _USUAL_RATE = Fraction(30)
 
 
 class SegmentedVideo:
-    """Writes ``<kind>-0001.mp4``, ``-0002.mp4``, ... into a folder. Used by one thread."""
+    """Writes ``<kind>-0001.mp4``, ``-0002.mp4``, ... into a folder. For use from one thread."""
 
     def __init__(self, folder: Path, kind: str, *, seconds: float, quality: int = DISPLAY_CRF) -> None:
         self._folder, self._kind, self._quality = folder, kind, quality
@@ -39,47 +39,47 @@ class SegmentedVideo:
         self._key: Hashable = None
 
     def add(
-        self, picture: Image, at: int, key: Hashable, begins: Callable[[str, int], None]
+        self, image: Image, at: int, key: Hashable, begins: Callable[[str, int], None]
     ) -> tuple[int, int]:
-        """Add a picture, uint8 (H, W) or (H, W, 3), shown at so many microseconds.
+        """Add an image, uint8 (H, W) or (H, W, 3), shown at ``at`` microseconds.
 
-        A new file begins where the last one is full, and where ``key`` or the size changes; ``begins`` gets
-        its name and number. Odd sizes are made even by repeating the last row or column. Returns the number
-        of the file and the time in it, which is later than ``at`` where two frames have the same. Raises
+        A new file begins when the last one is full, and when ``key`` or the size changes; ``begins`` gets its
+        name and number. Odd sizes are made even by repeating the last row or column. Returns the number of
+        the file and the time in it, which is later than ``at`` if two frames have the same time. Raises
         SinkError.
         """
-        picture = _padded_to_even(picture)
-        key = (picture.shape, key)
+        image = _padded_to_even(image)
+        key = (image.shape, key)
         if self._encoder is None or key != self._key or at - self._began >= self._length:
-            self._next_file(picture, at, key)
+            self._next_file(image, at, key)
             begins(self._path.name, self._number)
         encoder = self._encoder
         assert encoder is not None
         with sink_errors(self._path, av.FFmpegError):
-            encoder.encode(picture, at * _UNIT)
+            encoder.encode(image, at * _UNIT)
         return self._number, encoder.last or 0
 
-    def _next_file(self, picture: Image, at: int, key: Hashable) -> None:
+    def _next_file(self, image: Image, at: int, key: Hashable) -> None:
         self.close()
         self._number += 1
         self._path = self._folder / video_name(self._kind, self._number)
         self._key, self._began = key, at
-        height, width = picture.shape[:2]
+        height, width = image.shape[:2]
         with sink_errors(self._path, av.FFmpegError):
             target = Target(self._path, force=False)
             self._encoder = Encoder(target, height, width, _UNIT, _USUAL_RATE, quality=self._quality)
 
     def close(self) -> None:
-        """Finish the file that is being written. Raises SinkError; what was finished is then readable."""
+        """Finish the current file. Raises SinkError; what was finished is then readable."""
         encoder, self._encoder = self._encoder, None
         if encoder is not None:
             with sink_errors(self._path, av.FFmpegError):
                 encoder.close()
 
 
-def _padded_to_even(picture: Image) -> Image:
-    height, width = picture.shape[:2]
+def _padded_to_even(image: Image) -> Image:
+    height, width = image.shape[:2]
     if height % 2 == 0 and width % 2 == 0:
-        return picture
-    padded = cv2.copyMakeBorder(picture, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+        return image
+    padded = cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
     return np.asarray(padded, np.uint8)

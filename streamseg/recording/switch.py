@@ -1,4 +1,4 @@
-"""Begins and ends recordings while a live run goes on."""
+"""Starts and ends recordings during a live run."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from streamseg.core.errors import StreamsegError
 from streamseg.core.types import Frame, Result, Say
 from streamseg.core.view import Command, RunObserver, View
 
-BEGIN_S = 1.0
-"""How long closing waits for a recording that is being begun on a disk that does not answer."""
+START_S = 1.0
+"""Longest wait on closing for a recording that is starting on a disk that does not respond."""
 
 
 class _Recorder(RunObserver, Protocol):
@@ -20,38 +20,43 @@ class _Recorder(RunObserver, Protocol):
 
 
 class RecorderToggle:
-    """A tap that hands everything on to a recording while there is one. Implements :class:`view.RunObserver`.
+    """Starts and ends a recorder on the user's command, and passes the run's events to it.
 
-    ``start``, ``command`` and ``close`` belong to the display's thread; the rest is called by any.
+    Implements :class:`streamseg.core.view.RunObserver`. Call ``start``, ``command`` and ``close`` from the
+    display's thread, everything else from any.
     """
 
     def __init__(self, make: Callable[[], _Recorder], *, say: Say) -> None:
-        """``make`` begins a recording; ``say`` gets one line when that fails during a run."""
+        """``make`` starts a recording; ``say`` gets one line if that fails during a run."""
         self._make, self._say = make, say
         self._recorder: _Recorder | None = None
         self._ended: list[_Recorder] = []
-        self._beginning: threading.Thread | None = None
+        self._starting: threading.Thread | None = None
         self._closed = False
         self._lock = threading.Lock()
 
     def start(self) -> None:
-        """Begin a recording, before the run. Raises SinkError or UsageError."""
+        """Start a recording before the run. Raises SinkError or UsageError."""
         self._recorder = self._make()
 
     def command(self, command: Command) -> None:
-        """RECORD begins a recording, or ends the one that runs. Never raises, and never waits for a disk:
-        an outline on the display has to be gone in time."""
+        """Start a recording, or end the current one, on RECORD.
+
+        Never raises and never waits for a disk: an outline on the display must leave in time.
+        """
         if command is not Command.RECORD:
             return
         recorder, self._recorder = self._recorder, None
         if recorder is not None:
             recorder.end()
             self._ended.append(recorder)
-        elif self._beginning is None or not self._beginning.is_alive():
-            self._beginning = threading.Thread(target=self._begin, name="streamseg-record-begin", daemon=True)
-            self._beginning.start()
+        elif self._starting is None or not self._starting.is_alive():
+            self._starting = threading.Thread(
+                target=self._start_recorder, name="streamseg-record-begin", daemon=True
+            )
+            self._starting.start()
 
-    def _begin(self) -> None:
+    def _start_recorder(self) -> None:
         try:
             recorder = self._make()
         except (StreamsegError, OSError) as error:
@@ -64,7 +69,7 @@ class RecorderToggle:
         recorder.close()
 
     def status(self) -> str | None:
-        """What the display says about it; None without a recording."""
+        """Status of the recording for the display; None without one."""
         recorder = self._recorder
         return None if recorder is None else recorder.status()
 
@@ -81,9 +86,9 @@ class RecorderToggle:
             recorder.on_view(view, shown_ns)
 
     def close(self) -> None:
-        """End the recording that runs, if any, and wait until all are finished."""
-        if self._beginning is not None:
-            self._beginning.join(BEGIN_S)
+        """End the current recording, if any, and wait until all are finished."""
+        if self._starting is not None:
+            self._starting.join(START_S)
         with self._lock:
             self._closed = True
             recorder, self._recorder = self._recorder, None

@@ -1,4 +1,4 @@
-"""Work behind the live loop: a thread that writes, and a bounded queue that nobody ever waits for."""
+"""A background writer thread with a bounded queue; producers never block."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from collections.abc import Callable
 Job = Callable[[], None]
 
 MAX_JOBS = 20_000
-"""Lines that wait at most: some minutes of a disk that does not answer."""
+"""Maximum number of queued jobs (lines): some minutes of a disk that does not respond."""
 HURRY_S = 0.7
-"""After closing, for so long pictures are still encoded; after that only lines are written."""
+"""Time after closing in which frames are still encoded; later only lines are written."""
 CLOSE_S = 5.0
-"""How long closing waits for a disk that does not answer."""
+"""Longest wait on closing for a disk that does not respond."""
 WAIT_S = 0.5
 
 
 class Worker:
-    """Runs jobs in order in a thread of its own; the first one that raises ends it.
+    """Runs jobs in order in its own thread; the first one that raises ends it.
 
-    ``put`` never waits. ``finish`` is called in the same thread at the end, with the error or None.
+    ``put`` never waits. ``finish`` is called at the end in the same thread, with the error or None.
     """
 
     def __init__(self, name: str, finish: Callable[[Exception | None], None]) -> None:
@@ -36,10 +36,10 @@ class Worker:
         self._thread.start()
 
     def put(self, job: Job, *, held: int = 0, max_held: int = 0) -> bool:
-        """Queue a job that holds so many bytes of pictures.
+        """Queue a job that holds ``held`` bytes of image data.
 
-        False where all waiting jobs would then hold more than ``max_held`` bytes, or too many wait, or the
-        worker has ended; the job is then not done. One job may always wait, whatever it holds.
+        Returns False, and does not run the job, if the queued jobs would then hold more than ``max_held``
+        bytes, if too many are queued, or if the worker has ended. A single job may hold any number of bytes.
         """
         with self._changed:
             if self._ended or self._closing or len(self._jobs) >= MAX_JOBS:
@@ -53,18 +53,18 @@ class Worker:
 
     @property
     def hurried(self) -> bool:
-        """Whether it was closed so long ago that only what is quick should still be done."""
+        """True once the time for slow jobs after closing is over."""
         closed_ns = self._closed_ns
         return closed_ns is not None and time.monotonic_ns() - closed_ns > HURRY_S * 1e9
 
     def end(self) -> None:
-        """Take no more jobs; do what is queued, then finish. Returns at once."""
+        """Accept no more jobs; run what is queued, then finish. Returns at once."""
         with self._changed:
             self._closing = True
             self._changed.notify()
 
     def close(self) -> bool:
-        """End, and wait for it. False where the work hangs; it is then left behind."""
+        """End, and wait until all is done. Returns False if the thread hangs; it is then abandoned."""
         self._closed_ns = self._closed_ns or time.monotonic_ns()
         self.end()
         self._thread.join(CLOSE_S)
@@ -75,7 +75,7 @@ class Worker:
         try:
             while (job := self._next()) is not None:
                 job()
-        except Exception as error:  # a disk that is full must not end the guidance
+        except Exception as error:  # a full disk must not end the guidance
             failure = error
         with self._changed:
             self._ended = True

@@ -1,4 +1,4 @@
-"""Records a live run: what was captured, what was displayed, and when everything happened."""
+"""Records a live run: captured frames, displayed views, and the times of everything."""
 
 from __future__ import annotations
 
@@ -31,30 +31,30 @@ from streamseg.sinks.records import LineFile, frame_record, header_line, json_li
 from streamseg.sinks.target import sink_errors
 
 MIN_FREE = 200 << 20
-"""Bytes that are left free on the disk: a system without any space fails in other places."""
+"""Bytes to leave free on the disk: a system without any space fails elsewhere."""
 CHECK_NS = 2_000_000_000
-"""How often the free space is looked at."""
+"""Interval of the checks of free space."""
 QUEUE_BYTES = 64 << 20
-"""Pictures that wait for the encoder: half a second of 1080p at 20 fps, more of what is smaller."""
+"""Bytes of frames that may wait for the encoder: half a second of 1080p at 20 fps."""
 
 ANNOTATED_NS = 1_000_000_000 // 15
-"""Least distance of two pictures of what was displayed, but for a change of the state: drawing and encoding
-one takes 8 ms of a core that the inference needs."""
+"""Minimum distance of two annotated frames, unless the state changes: drawing and encoding one takes 8 ms
+of a core that the inference needs."""
 
 Compose = Callable[[View], Image]
 
 
 class Recorder:
-    """A tap that records into a new folder, ``<folder>/<time of the start>``;
-    :mod:`streamseg.capture.recording.format` says what it holds.
+    """An observer that records a live run into a new folder, ``<folder>/<time of the start>``.
 
-    The image region is recorded as soon as it is known; before that, and where the encoder is too slow,
-    frames are listed without their pixels. ``full_frame`` records the machine's whole screen, which may name
-    the patient. With ``compose`` the pictures that it draws of the displayed views (uint8, (H, W, 3) BGR) are
-    recorded as well, at most 15 a second and every change of the state. What goes wrong later ends the
-    recording and is said in :meth:`status` and through ``say``; nothing but the constructor raises.
+    :mod:`streamseg.capture.recording.format` describes its content. The image region is recorded once it is
+    known; before that, and when the encoder is too slow, frames are listed without their pixels.
+    ``full_frame`` records the machine's whole screen, which may name the patient. With ``compose``, the views
+    as drawn by it (uint8, (H, W, 3) BGR) are recorded too, at most 15 a second and every change of the state.
+    A later error ends the recording and is reported by :meth:`status` and through ``say``; only the
+    constructor raises.
 
-    Raises SinkError where nothing can be written, or less than ``min_free`` bytes are left.
+    Raises SinkError if nothing can be written, or less than ``min_free`` bytes are left on the disk.
     """
 
     name = "recording"
@@ -80,7 +80,7 @@ class Recorder:
         self.frames = 0
         """Frames whose pixels were written."""
         self.left_out = 0
-        """Frames whose pixels were not, since the encoder was too slow."""
+        """Frames whose pixels were not written because the encoder was too slow."""
         self._listed = 0
         self._regions: dict[tuple[int, ...], Roi] = {}
         self._last_view: object = None
@@ -102,11 +102,11 @@ class Recorder:
         self._worker = Worker("record", self._finish)
 
     def on_frame(self, frame: Frame, arrived_ns: int) -> None:
-        """A frame arrived: records its pixels where that may and can be done, else a line."""
+        """Record a frame's pixels if that is allowed and possible, else only a line."""
         region = self._regions.get(frame.image.shape[:2])
         left_out = "no region known"
         if region is not None or self._full_frame:
-            job = partial(self._write_picture, frame, arrived_ns, region)
+            job = partial(self._write_frame, frame, arrived_ns, region)
             if self._worker.put(job, held=frame.image.nbytes, max_held=QUEUE_BYTES):
                 return
             left_out = "encoder too slow"
@@ -114,12 +114,12 @@ class Recorder:
         self._put(offered_line(frame, arrived_ns, None, left_out))
 
     def on_result(self, result: Result) -> None:
-        """A frame was segmented: a line, as in the records of a replay."""
+        """Write a line for a segmented frame, as in the records of a replay."""
         self._regions[result.frame.image.shape[:2]] = result.roi
         self._put({**frame_record(result), "captured_ns": result.frame.captured_ns})
 
     def on_view(self, view: View, shown_ns: int) -> None:
-        """A view was displayed: a line where the state, or the frame of the outline, is another."""
+        """Write a line if the state, or the frame of the outline, changed."""
         if view.frame is not None and view.roi is not None:
             self._regions[view.frame.image.shape[:2]] = view.roi
             self._offer_annotated(view, view.frame, shown_ns)
@@ -134,11 +134,11 @@ class Recorder:
             return
         self._annotated_last = view.state, shown_ns
         job = partial(self._write_annotated, view, shown_ns)
-        # Half of the room, so that what cannot be made again has the other half for itself.
+        # Half of the queue: the other half is for original frames, which cannot be made again.
         self._worker.put(job, held=frame.image.nbytes, max_held=QUEUE_BYTES // 2)
 
     def status(self) -> str:
-        """For the display: ``recording 0:12``, or why it stopped."""
+        """Status for the display: ``recording 0:12``, or why it stopped."""
         if self._stopped:
             return f"recording stopped: {self._stopped}"
         seconds = ((self._ended_ns or time.monotonic_ns()) - self.anchor_ns) // 1_000_000_000
@@ -147,13 +147,13 @@ class Recorder:
         return f"{done} {seconds // 60}:{seconds % 60:02d}{left_out}"
 
     def end(self) -> None:
-        """Record nothing more, and finish in the background what waits. Returns at once."""
+        """Record nothing more, and finish in the background what is queued. Returns at once."""
         self._worker.end()
 
     def close(self) -> None:
-        """Write what waits and finish the files; after 0.7 s lines only. A second time does nothing."""
+        """Write what is queued (after 0.7 s only lines) and finish the files; a second call does nothing."""
         if not self._worker.close():
-            self._stop("the disk does not answer")
+            self._stop("the disk does not respond")
 
     def _put(self, line: dict[str, Any]) -> None:
         self._worker.put(partial(self._write, line))
@@ -162,18 +162,18 @@ class Recorder:
         with self._lock:
             self.left_out += 1
 
-    # The worker's thread.
+    # In the worker's thread:
 
     def _write(self, line: dict[str, Any]) -> None:
         self._listed += line["type"] == "offered"
         self._lines.write_line(json_line(line))
 
-    def _write_picture(self, frame: Frame, arrived_ns: int, region: Roi | None) -> None:
+    def _write_frame(self, frame: Frame, arrived_ns: int, region: Roi | None) -> None:
         if self._worker.hurried:
             self._count_left_out()
             self._write(offered_line(frame, arrived_ns, None, "recording ended"))
             return
-        self._look_at_space()
+        self._check_space_if_due()
         shown = Roi.whole(frame.image) if self._full_frame or region is None else region
 
         def begins(name: str, number: int) -> None:
@@ -188,14 +188,14 @@ class Recorder:
     def _write_annotated(self, view: View, shown_ns: int) -> None:
         if self._worker.hurried or self._compose is None:
             return
-        self._look_at_space()
+        self._check_space_if_due()
         self._annotated.add(self._compose(view), self._video_time(shown_ns), None, lambda name, number: None)
 
     def _video_time(self, moment_ns: int) -> int:
-        """Microseconds since the anchor; a frame captured just before it is shown at it."""
+        """Microseconds since the anchor; 0 for a frame captured just before it."""
         return max(0, (moment_ns - self.anchor_ns + 500) // 1000)
 
-    def _look_at_space(self) -> None:
+    def _check_space_if_due(self) -> None:
         now_ns = time.monotonic_ns()
         if now_ns - self._checked_ns >= CHECK_NS:
             self._checked_ns = now_ns
@@ -205,12 +205,12 @@ class Recorder:
         free = shutil.disk_usage(folder).free
         if free < self._min_free:
             raise SinkError(
-                f"only {free >> 20} MB free on the disk, {self._min_free >> 20} MB are left free; "
+                f"only {free >> 20} MB free on the disk, {self._min_free >> 20} MB must stay free; "
                 f"make some room, or record to another disk than that of {folder}"
             )
 
     def _finish(self, error: Exception | None) -> None:
-        """Finish the files, also where one of them failed."""
+        """Finish the files, even if one of them failed."""
         for close in (self._original.close, self._annotated.close):
             try:
                 close()
@@ -231,20 +231,20 @@ class Recorder:
 
 
 def _new_folder(parent: Path, name: str) -> Path:
-    """A folder of this name that nobody else made, for its owner only: recordings are of patients."""
+    """Create a new folder, readable only by its owner: recordings show patients."""
     for number in range(1, 1000):
         path = parent / (name if number == 1 else f"{name}-{number}")
         with contextlib.suppress(FileExistsError):
             path.mkdir(mode=0o700)
             return path
-    raise SinkError(f"cannot record into {parent}: {name} exists in a thousand versions; name another folder")
+    raise SinkError(f"cannot record into {parent}: {name} exists a thousand times; choose another folder")
 
 
 def _reason(error: Exception) -> str:
-    """What stopped a recording, as short as a display needs it."""
-    number = getattr(error.__cause__, "errno", None) or getattr(error, "errno", None)
-    if number in (errno.ENOSPC, errno.EDQUOT):
+    """The reason that stopped a recording, short enough for a display."""
+    code = getattr(error.__cause__, "errno", None) or getattr(error, "errno", None)
+    if code in (errno.ENOSPC, errno.EDQUOT):
         return "disk full"
-    if isinstance(number, int) and number > 0:
-        return os.strerror(number).lower()
+    if isinstance(code, int) and code > 0:
+        return os.strerror(code).lower()
     return one_line(error).partition(";")[0]

@@ -1,4 +1,4 @@
-"""The picture that people see: the image region with its outline, and the panel of figures next to it."""
+"""Composes the frames of a replay's video: the image region with its outline, and the panel of figures."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from streamseg.render.replay_panel import BACKGROUND, draw_panel
 from streamseg.render.text import to_bgr
 
 _MIN_HEIGHT = 480
-"""Smaller regions are enlarged to this many rows before drawing, so that lines and letters stay fine."""
+"""Rows to which smaller regions are enlarged before drawing, so that lines and letters stay fine."""
 _ENLARGED_WIDTH = 1920
-"""Enlarging stops at this width."""
+"""Width at which enlarging stops."""
 _FLAT = 1.5
-"""Regions wider than this many times their height get the panel below, others beside."""
+"""Ratio of width to height above which the panel is placed below the region instead of beside it."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """Sizes in output pixels for one size of image region; all sums are even, as H.264 asks."""
+    """Sizes in output pixels for one size of image region; height and width are even, as H.264 requires."""
 
     image_height: int
     image_width: int
@@ -54,11 +54,11 @@ def _even_up(value: float) -> int:
 def compose(
     result: Result, *, stages: Mapping[str, Percentiles], fps: float | None, full_frame: bool
 ) -> Image:
-    """Draw a result for people: BGR, uint8 (height, width, 3), even height and width.
+    """Draw a result with its panel of figures: BGR, uint8 (height, width, 3), even height and width.
 
-    Shows the result's ROI only, since the rest of a machine's screen carries patients' names; the whole frame
-    only where ``full_frame`` asks for it. Regions under 480 rows are enlarged. The size depends on nothing
-    but the size of what is shown.
+    Shows only the result's ROI, since the rest of a machine's screen carries patients' names, or the whole
+    frame with ``full_frame``. Regions under 480 rows are enlarged. The output size depends only on the size
+    of what is shown.
     """
     shown = Roi.whole(result.frame.image) if full_frame else result.roi
     layout = _Layout.of(shown.height, shown.width)
@@ -82,9 +82,9 @@ def compose(
 
 
 def compose_plain(result: Result, *, full_frame: bool) -> Image:
-    """The image region with its outline, at its own size, without the panel.
+    """Draw the image region with its outline at its own size, without the panel.
 
-    BGR, uint8; one black row or column is added where a size is odd.
+    BGR, uint8; an odd height or width is padded by one black row or column.
     """
     shown = Roi.whole(result.frame.image) if full_frame else result.roi
     canvas = np.zeros((_even_up(shown.height), _even_up(shown.width), 3), np.uint8)

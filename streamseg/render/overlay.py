@@ -1,8 +1,8 @@
-"""The nerve's outline on the picture.
+"""Draws the nerve's outline on the image.
 
-Yellow is how anatomy atlases draw nerves (red and blue mean vessels). Yellow, orange and purple are from the
-palette of Okabe and Ito, which colour-blind people tell apart; what is uncertain is dashed as well, so that
-colour never carries the meaning alone. A dark rim on both sides keeps the line visible on bright tissue.
+Anatomy atlases draw nerves in yellow (red and blue mean vessels). Yellow, orange and purple are from the
+palette of Okabe and Ito, which colour-blind people can tell apart; an uncertain outline is also dashed, so
+that colour never carries the meaning alone. A dark rim on both sides keeps the line visible on bright tissue.
 """
 
 from __future__ import annotations
@@ -39,11 +39,12 @@ Points = npt.NDArray[np.float64]
 
 
 def draw_overlay(image: Image, segmentation: Segmentation, *, opacity: float = 0.25) -> Image:
-    """Draw a segmentation's outline over the frame that it was made from.
+    """Draw a segmentation's outline over the frame that it was computed from.
 
-    ``image`` is uint8, (H, W) grey or (H, W, 3) BGR, and stays as it is; the answer is a new BGR image of the
-    same size. NERVE is a solid yellow line around a light fill (``opacity`` 0..1), LOW_CONFIDENCE a dashed
-    orange line around a fainter fill, the others nothing. The line is as wide as the image's size asks for.
+    ``image`` is uint8, (H, W) grey or (H, W, 3) BGR, and is not modified; returns a new BGR image of the same
+    size. NERVE is drawn as a solid yellow line around a light fill (``opacity`` 0..1), LOW_CONFIDENCE as a
+    dashed orange line around a fainter fill; other states draw nothing. The line's width follows the image's
+    size.
     """
     canvas = to_bgr(image)
     canvas = canvas.copy() if canvas is image else canvas
@@ -59,7 +60,7 @@ def paint_overlay(
     scale: tuple[float, float] = (1.0, 1.0),
     opacity: float = 0.25,
 ) -> None:
-    """Draw into a BGR canvas that shows the frame from ``origin`` (x, y) on, enlarged by ``scale``."""
+    """Draw into a BGR canvas whose top-left pixel is the frame's ``origin`` (x, y), enlarged by ``scale``."""
     if segmentation.state not in (State.NERVE, State.LOW_CONFIDENCE) or not segmentation.contours:
         return
     uncertain = segmentation.state is State.LOW_CONFIDENCE
@@ -69,7 +70,7 @@ def paint_overlay(
     width = line_width(canvas)
     lines = [piece for line in outlines for piece in _dashes(line, 12 * width)] if uncertain else outlines
     for ink, thickness in ((_HALO, width + 2 * max(1, round(width / 2))), (colour, width)):
-        # Closed outlines would join a dash's two ends.
+        # Dashes must stay open: closing one would join its ends.
         cv2.polylines(
             canvas,
             [_fixed(line) for line in lines],
@@ -82,13 +83,13 @@ def paint_overlay(
 
 
 def line_width(canvas: Image) -> int:
-    """Thickness in pixels of the outline for a canvas of this size."""
+    """Thickness of the outline in pixels for a canvas of this size."""
     height, width = canvas.shape[:2]
     return max(2, round(int(min(height, width)) / 270))
 
 
 def _on_canvas(contour: npt.NDArray[np.int32], origin: tuple[int, int], scale: tuple[float, float]) -> Points:
-    """A contour in canvas pixels, without the points that make no visible difference."""
+    """Transform a contour to canvas pixels and drop the points that make no visible difference."""
     points = (contour - np.asarray(origin) + 0.5) * np.asarray(scale) - 0.5
     if min(scale) >= 2 and len(points) > 3:
         points = _cut_corners(points)
@@ -97,7 +98,7 @@ def _on_canvas(contour: npt.NDArray[np.int32], origin: tuple[int, int], scale: t
 
 
 def _cut_corners(points: Points) -> Points:
-    """Round the pixel stairs of an enlarged outline; moves it by less than half a pixel of the frame."""
+    """Smooth the pixel steps of an enlarged outline (Chaikin); moves it by less than half a frame pixel."""
     following = np.roll(points, -1, axis=0)
     return np.stack([0.75 * points + 0.25 * following, 0.25 * points + 0.75 * following], axis=1).reshape(
         -1, 2
@@ -105,7 +106,7 @@ def _cut_corners(points: Points) -> Points:
 
 
 def _fixed(points: Points) -> npt.NDArray[np.int32]:
-    """Points in the fixed-point format of OpenCV's drawing functions."""
+    """Convert points to the fixed-point format of OpenCV's drawing functions."""
     return np.round(points * (1 << _SUBPIXEL_BITS)).astype(np.int32).reshape(-1, 1, 2)
 
 
@@ -126,7 +127,7 @@ def _fill(canvas: Image, outlines: list[Points], colour: Colour, opacity: float)
 
 
 def _dashes(outline: Points, period: float) -> list[Points]:
-    """Cut a closed outline into dashes, one in about ``period`` pixels, evenly spread around it."""
+    """Cut a closed outline into evenly spaced dashes, about one every ``period`` pixels."""
     ring = np.vstack([outline, outline[:1]])
     travelled = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(ring, axis=0).T))])
     around = float(travelled[-1])

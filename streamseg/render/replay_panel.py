@@ -1,4 +1,4 @@
-"""The panel of figures: state, confidence, area, rates and times. It stands beside the image, never on it."""
+"""Draws a replay's panel of figures (state, confidence, area, rates, times) beside the image, never on it."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def draw_panel(
 ) -> None:
     """Fill a BGR canvas, uint8 (height, width, 3), with the figures of one result.
 
-    ``beside`` stacks the groups for an upright panel (34 lines of text high), otherwise they stand next to
-    each other for a flat one (72 ems wide). ``stages`` are the latencies per stage, ``fps`` frames per second
-    or None where not yet known. What does not fit is shrunk or cut, never drawn outside the canvas.
+    ``beside`` stacks the groups in an upright panel (34 lines of text high); otherwise they are placed side
+    by side in a flat one (72 ems wide). ``stages`` are the latencies per stage, ``fps`` the frames per
+    second, or None if not yet known. What does not fit is shrunk or cut, never drawn outside the canvas.
     """
     height, width = canvas.shape[:2]
     np.copyto(canvas, _card(height, width, BACKGROUND))
@@ -56,7 +56,7 @@ def draw_panel(
 
 @lru_cache(maxsize=8)
 def _card(height: int, width: int, colour: Colour) -> Image:
-    """An even area; copying it is many times as fast as spreading three values over a canvas."""
+    """An area of one colour; copying it is many times faster than filling a canvas with three values."""
     card = np.full((height, width, 3), colour, np.uint8)
     card.flags.writeable = False
     return card
@@ -80,7 +80,7 @@ def _clock_text(result: Result) -> str:
 
 @lru_cache(maxsize=16)
 def _state_card(state: State, height: int, width: int) -> Image:
-    """The state as a symbol and words; a shape for each, so that colour is not needed."""
+    """The state as a symbol and words. Every state has its own shape, so that colour is not needed."""
     background, ink = state_colours(state)
     card = np.full((height, width, 3), background, np.uint8)
     radius = min(height * 0.30, width * 0.10)
@@ -101,7 +101,7 @@ def _state_card(state: State, height: int, width: int) -> Image:
 
 
 def _lines(words: str) -> list[str]:
-    """One line or two of about the same length."""
+    """Split into one line, or two of about the same length."""
     cuts = [place for place, letter in enumerate(words) if letter == " "]
     if len(words) <= 8 or not cuts:
         return [words]
@@ -110,7 +110,7 @@ def _lines(words: str) -> list[str]:
 
 
 def _draw_figures(canvas: Image, place: Roi, result: Result, fps: float | None) -> None:
-    """Four figures in two rows of two, each with its name above it."""
+    """Draw four figures in two rows of two, each below its name."""
     value, unit, exponent = _area_text(result.segmentation)
     confidence = f"{100 * result.segmentation.confidence:.0f}", "%"
     if result.state is State.UNLIKE_TRAINING:
@@ -139,7 +139,7 @@ def _draw_figures(canvas: Image, place: Roi, result: Result, fps: float | None) 
 
 
 def _area_text(segmentation: Segmentation) -> tuple[str, str, str]:
-    """Area as figure, unit and the unit's exponent."""
+    """The area as number, unit and exponent of the unit."""
     if not segmentation.area_px:
         return NOTHING, "", ""
     if segmentation.area_mm2 is None:
@@ -148,14 +148,14 @@ def _area_text(segmentation: Segmentation) -> tuple[str, str, str]:
 
 
 def number(value: float) -> str:
-    """One decimal for small values, none for large ones; a dash for what was never measured."""
+    """Format with one decimal if small, none if large; a dash for what was never measured."""
     if not math.isfinite(value):
         return NOTHING
     return f"{value:.1f}" if abs(value) < 99.95 else f"{value:.0f}"
 
 
 def _draw_table(canvas: Image, place: Roi, stages: Mapping[str, Percentiles], *, rows: int) -> None:
-    """Latencies per stage: a head line and at most ``rows`` stages; the last row counts what was left out."""
+    """Draw latencies per stage: a header and up to ``rows`` stages; the last row counts those left out."""
     pitch = place.height / (rows + 1)
     size = max(6, round(pitch * 0.62))
     edges = [place.x + round(place.width * part) for part in (0.60, 0.80, 1.0)]

@@ -1,6 +1,6 @@
-"""A symbol, words and a colour for each state: the shape and the words alone tell them apart.
+"""A symbol, words and a colour for each state; shape and words alone tell the states apart.
 
-The colours are from the palette of Okabe and Ito, which colour-blind people distinguish. None is green: no
+The colours are from the palette of Okabe and Ito, which colour-blind people can tell apart. None is green: no
 state promises that all is well.
 """
 
@@ -14,7 +14,7 @@ from streamseg.render.overlay import STATE_COLOURS
 from streamseg.render.text import Colour
 
 HELD = "display frozen"
-"""Not a state of the run: the user froze the display. Has words, symbol and colour like the states."""
+"""Sign of a display that its user froze: not a State, but with words, symbol and colour like one."""
 
 BLACK: Colour = (12, 12, 12)
 INK: Colour = (245, 245, 245)
@@ -37,7 +37,7 @@ _BITS = 4
 
 
 def state_colours(sign: str) -> tuple[Colour, Colour]:
-    """Background and ink of a state's card; ``sign`` is a State or HELD."""
+    """Background and text colour of a state's card; ``sign`` is a State or HELD."""
     if sign in _DARK_CARDS:
         return CARD, INK
     if sign == HELD:
@@ -46,7 +46,7 @@ def state_colours(sign: str) -> tuple[Colour, Colour]:
 
 
 def draw_symbol(card: Image, sign: str, centre: tuple[float, float], radius: float, ink: Colour) -> None:
-    """Draw the symbol of a state (or HELD) into a BGR canvas; centre (x, y) and radius in pixels.
+    """Draw the symbol of a state (or HELD) into a BGR canvas; ``centre`` (x, y) and ``radius`` in pixels.
 
     Nerve: a dot in a ring. No nerve: a crossed ring. Low confidence: a triangle with an exclamation mark.
     Unlike the training data: a crossed square. Lagging: a clock. Scanner frozen: two bars. Source lost: a
@@ -56,7 +56,7 @@ def draw_symbol(card: Image, sign: str, centre: tuple[float, float], radius: flo
 
 
 class _Pen:
-    """Draws in units of the symbol's radius around its centre."""
+    """Draws shapes in units of the symbol's radius around its centre."""
 
     def __init__(self, card: Image, centre: tuple[float, float], radius: float, ink: Colour) -> None:
         self._card, self._centre, self._radius, self._ink = card, centre, radius, ink

@@ -1,7 +1,7 @@
-"""Anti-aliased text as ready-made tiles, so that drawing a label costs one small copy.
+"""Draws anti-aliased text from cached tiles, so that a label costs one small copy.
 
-The typeface is the one that Pillow carries inside itself: no font file is needed on the machine, and the
-picture is the same with every OpenCV. It has no superscripts and few symbols: those are drawn in
+The typeface is the one embedded in Pillow: no font file is needed on the machine, and the output is the same
+with every OpenCV. It has no superscripts and few symbols: those are drawn in
 :mod:`streamseg.render.replay_panel`.
 """
 
@@ -37,7 +37,7 @@ def _digit_width(size: int) -> float:
 
 
 def _advance(character: str, size: int) -> float:
-    # Digits are set at one width: figures that change many times a second must not jump sideways.
+    # All digits have one width: figures that change many times a second must not jump sideways.
     return _digit_width(size) if character in _DIGITS else _font(size).getlength(character)
 
 
@@ -53,9 +53,9 @@ def _stroke(size: int, bold: bool) -> int:
 
 @lru_cache(maxsize=1024)
 def _coverage(text: str, size: int, bold: bool) -> Grey:
-    """How much of each pixel the ink covers, uint8 (height, width); the capitals fill the height."""
+    """Coverage of each pixel by the letters, uint8 (height, width)."""
     stroke = _stroke(size, bold)
-    # Room for descenders below and accents above, so that nothing that a source's name holds is cut off.
+    # Room for accents above and descenders below, so that no letter of a source's name is cut off.
     above, below = round(size * 0.25), round(size * 0.3)
     height = above + round(size * CAP_HEIGHT) + below
     canvas = PillowImage.new("L", (text_width(text, size, bold=bold), height))
@@ -97,9 +97,9 @@ def put_text(
 ) -> int:
     """Write a line of text into a BGR canvas and return the x at which it ends.
 
-    ``x`` is its left edge, or its right edge where ``right`` is set; ``baseline`` is the row on which the
-    letters stand; ``size`` is in pixels per em. The tile is opaque: ``background`` is the colour that lies
-    under it. What reaches beyond the canvas is cut off.
+    ``x`` is its left edge, or its right edge with ``right``; ``baseline`` is the row on which the letters
+    stand; ``size`` is in pixels per em. The tile is opaque, so ``background`` must be the colour under it.
+    What reaches beyond the canvas is cut off.
     """
     if not text:
         return x
@@ -125,9 +125,9 @@ def put_changing(
     bold: bool = False,
     right: bool = False,
 ) -> int:
-    """Write text whose digits change all the time; as :func:`put_text`, digit by digit.
+    """Write text whose digits change all the time: like :func:`put_text`, but digit by digit.
 
-    Ready-made tiles of whole figures would be thousands, and push everything else out of the store.
+    Thousands of tiles of whole numbers would push everything else out of the cache.
     """
     edge = x - changing_width(text, size, bold=bold) if right else x
     for run in _RUNS.findall(text):
@@ -143,12 +143,12 @@ def changing_width(text: str, size: int, *, bold: bool = False) -> int:
 
 
 def fit_size(text: str, size: int, width: int, *, bold: bool = False) -> int:
-    """The largest size not above ``size`` at which the text is no wider than ``width`` pixels; at least 6."""
+    """The largest size up to ``size`` at which the text fits into ``width`` pixels; at least 6."""
     while size > 6 and text_width(text, size, bold=bold) > width:
         size -= 1
     return size
 
 
 def to_bgr(image: Image) -> Image:
-    """The image as (height, width, 3) BGR; a view of the same pixels where it already is one."""
+    """Convert to (height, width, 3) BGR; an image that is BGR already is returned as it is."""
     return cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) if image.ndim == 2 else image  # type: ignore[return-value]

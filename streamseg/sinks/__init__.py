@@ -1,4 +1,4 @@
-"""Where results go: a video for people, records for machines, or nowhere. Sinks only read results."""
+"""Sinks: a video for people, records for programs, or nothing. Sinks only read results."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def open_sink(
 ) -> Sink:
     """Open an output by its name: a video, .jsonl or .csv records, or ``null:``.
 
-    ``info`` is that of the source; ``header`` goes into the first line of JSON lines (source, engine, roi);
-    ``full_frame`` and ``hud`` are the video's. The path is checked here, before any frame: raises UsageError
-    for an unknown suffix, for a file that exists where ``force`` is not set, and SinkError where nothing can
-    be written.
+    ``info`` describes the source; ``header`` goes into the first line of JSON lines (source, engine, roi);
+    ``full_frame`` and ``hud`` are options of the video. The path is checked here, before any frame: raises
+    UsageError for an unknown suffix, or a file that exists without ``force``, and SinkError if nothing can be
+    written.
     """
     if str(uri) == "null:":
         return NullSink()
@@ -42,11 +42,11 @@ def open_sink(
     if suffix == ".csv":
         return CsvRecords(path, force=force)
     known = ", ".join((*VIDEO_SUFFIXES, *RECORD_SUFFIXES))
-    raise UsageError(f"output {str(uri)!r} has a suffix that is not known; use one of {known}, or null:")
+    raise UsageError(f"output {str(uri)!r} has an unknown suffix; use one of {known}, or null:")
 
 
 class NullSink:
-    """Counts results and drops them."""
+    """Counts results and discards them."""
 
     name = "null"
     path: Path | None = None

@@ -1,4 +1,4 @@
-"""H.264 in a container that keeps exact times, and keeps what was finished when the process dies."""
+"""Encodes H.264 into a container that keeps exact times and stays readable if the process dies."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ from streamseg.core.types import Image
 from streamseg.sinks.target import Target
 
 KEYFRAME_SECONDS = 1.0
-"""A frame that can be decoded alone comes at least this often."""
+"""Longest distance of keyframes."""
 FRAGMENT_SECONDS = 0.25
-"""What a killed process or a full disk loses at most, in MP4, MOV and Matroska."""
+"""Most that a killed process or a full disk loses in MP4, MOV and Matroska."""
 DISPLAY_CRF = 20
-"""x264's constant rate factor for what people look at."""
+"""x264's constant rate factor for videos that people watch."""
 _FRAGMENTED = frozenset({".mp4", ".mov"})
 _MAX_GAP = 2**31 - 1
-"""Units between two frames that MP4 and MOV can hold."""
+"""Largest distance of two frames in units that MP4 and MOV can hold."""
 _FULL_TO_LIMITED = np.round(16 + np.arange(256) * 219 / 255).astype(np.uint8)
-# One thread and the fastest preset: 4 ms of one core for a picture of 1066x580, where "veryfast" takes 13 ms
-# for half the size of file; the cores belong to the inference. No B-frames: times stay as simple as they are.
+# One thread and the fastest preset: 4 ms of one core for a frame of 1066x580, where "veryfast" takes 13 ms
+# for half the file size; the cores belong to the inference. No B-frames: frames are stored in time order.
 _ENCODER = {"preset": "ultrafast", "bf": "0", "forced-idr": "1", "g": "100000"}
 
 
 class Encoder:
-    """One open container with one H.264 stream. Lets OSError and FFmpegError through.
+    """One open container with one H.264 stream. OSError and FFmpegError pass through.
 
     ``time_base`` is the unit of the frames' times in seconds; ``quality`` is x264's constant rate factor,
-    0 (lossless) to 51. Where the file cannot be opened, what there is of it is removed.
+    0 (lossless) to 51. If the file cannot be opened, nothing of it is left.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Encoder:
         self._time_base = time_base
         self._offset: int | None = None
         self.last: int | None = None
-        """Time of the newest frame in units of the time base, as it was written."""
+        """Time of the newest frame as written, in units of the time base."""
         self._last_key: int | None = None
         try:
             self._container: OutputContainer = av.open(
@@ -86,16 +86,16 @@ class Encoder:
         context: VideoCodecContext = stream.codec_context
         context.time_base = self._time_base
         context.thread_count = 1
-        # What OpenCV's conversion makes; players guess by the picture's size unless told.
+        # As OpenCV converts; without these, players guess from the size.
         context.color_range = ColorRange.MPEG
         context.colorspace = Colorspace.ITU601
         return stream
 
-    def encode(self, picture: Image, seconds: float | Fraction) -> bool:
-        """Add a picture, uint8 (H, W) grey or (H, W, 3) BGR, even sizes.
+    def encode(self, image: Image, seconds: float | Fraction) -> bool:
+        """Add an image, uint8 (H, W) grey or (H, W, 3) BGR, of even height and width.
 
-        False where its time had to be moved to come after the one before. Raises SinkError where MP4 cannot
-        hold the gap between the two.
+        Returns False if its time had to be moved to be later than the previous one. Raises SinkError if MP4
+        cannot hold the gap between the two.
         """
         moment = round(Fraction(seconds) / self._time_base)
         if self._offset is None:
@@ -106,7 +106,7 @@ class Encoder:
             moment = max(moment, self.last + 1)
             self._check_gap(moment - self.last)
         self.last = moment
-        frame = av.VideoFrame.from_ndarray(self._to_yuv(picture), format="yuv420p")
+        frame = av.VideoFrame.from_ndarray(self._to_yuv(image), format="yuv420p")
         frame.pts, frame.time_base = moment, self._time_base
         if self._last_key is None or (moment - self._last_key) * self._time_base >= KEYFRAME_SECONDS:
             frame.pict_type = PictureType.I
@@ -115,7 +115,7 @@ class Encoder:
         return in_order
 
     def _check_gap(self, gap: int) -> None:
-        # FFmpeg counts in a multiple of the unit where that is coarse, and shortens longer gaps unasked.
+        # FFmpeg multiplies a coarse unit, and silently shortens gaps that then overflow.
         multiple = 1
         while self._time_base.denominator * multiple < 10_000:
             multiple *= 2
@@ -125,20 +125,20 @@ class Encoder:
                 "between two frames of this source; write .mkv instead"
             )
 
-    def _to_yuv(self, picture: Image) -> Image:
-        height, width = picture.shape[:2]
+    def _to_yuv(self, image: Image) -> Image:
+        height, width = image.shape[:2]
         if (height, width) != (self._height, self._width):
-            picture = Letterbox(height, width, self._height, self._width).apply(picture)
-        if picture.ndim == 3:
-            return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2YUV_I420), np.uint8)
+            image = Letterbox(height, width, self._height, self._width).apply(image)
+        if image.ndim == 3:
+            return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2YUV_I420), np.uint8)
         planes = np.full((self._height * 3 // 2, self._width), 128, np.uint8)
-        planes[: self._height] = cv2.LUT(picture, _FULL_TO_LIMITED)
+        planes[: self._height] = cv2.LUT(image, _FULL_TO_LIMITED)
         return planes
 
     def close(self) -> None:
-        """Write what is still in the encoder and the container's end.
+        """Flush the encoder and finish the container.
 
-        Where that fails, an MP4 or MOV file is cut behind what is whole before the error goes on.
+        If that fails, an MP4 or MOV file is cut after its last whole fragment before the error is raised.
         """
         try:
             try:
@@ -147,17 +147,17 @@ class Encoder:
                 self._container.close()
         except (OSError, av.FFmpegError):
             if self._path.suffix.lower() in _FRAGMENTED:
-                with contextlib.suppress(OSError):  # The cause is told.
+                with contextlib.suppress(OSError):  # The cause is raised.
                     cut_unfinished(self._path)
             raise
 
 
 def _container_options(suffix: str, time_base: Fraction) -> dict[str, str]:
-    """What makes a container keep exact times, and keep the finished part when the process dies."""
+    """Options for exact times, and for a file that is readable if the process dies."""
     options = {"flush_packets": "1"}
     if suffix in _FRAGMENTED:
         # Fragments while it is written, a plain file once closed. The header is delayed so that it can hold
-        # the start time, whose unit is the movie's and milliseconds unless told otherwise.
+        # the start time, whose unit is the movie's: milliseconds by default.
         options["movflags"] = "+hybrid_fragmented+delay_moov"
         options["movie_timescale"] = str(time_base.denominator)
         options["frag_duration"] = str(round(1_000_000 * FRAGMENT_SECONDS))
@@ -167,10 +167,10 @@ def _container_options(suffix: str, time_base: Fraction) -> dict[str, str]:
 
 
 def cut_unfinished(path: Path) -> None:
-    """Cut a fragmented MP4 or MOV file behind its last whole fragment. Lets OSError through.
+    """Cut a fragmented MP4 or MOV file after its last whole fragment. OSError passes through.
 
-    After a full disk the last box ends in the middle; players cope, but strict readers would report the file
-    as damaged. (ISO/IEC 14496-12, 4.2: a box is its size in four bytes, its type in four, and its content;
+    On a full disk the last box ends in the middle; players cope, but strict readers would report a damaged
+    file. (ISO/IEC 14496-12, 4.2: a box is its size in four bytes, its type in four, and its content;
     size 1 means that the size follows in eight more. A fragment is a ``moof`` box and the ``mdat`` after it.)
     """
     with path.open("r+b") as file:
@@ -188,7 +188,7 @@ def cut_unfinished(path: Path) -> None:
 
 
 def _read_box(file: BinaryIO, position: int) -> tuple[bytes, int] | None:
-    """Type and size of the box at a position, or None where there is no whole head of a box."""
+    """Type and size of the box at a position, or None if its header is not whole."""
     file.seek(position)
     head = file.read(16)
     if len(head) < 8:

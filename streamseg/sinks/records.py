@@ -1,9 +1,9 @@
-"""What was found in every frame, for machines: JSON lines, or CSV.
+"""Records: the results of every frame as JSON lines or CSV.
 
-A file of JSON lines begins with a header object (``"type": "header"``: what was read, with which engine, in
-which units) and goes on with one object per frame (``"type": "frame"``). Every line is handed to the
-operating system when it is written, so a killed process loses no finished line, and a full disk leaves whole
-lines only. The JSON is strict: what is not a finite number is null.
+A file of JSON lines begins with a header object (``"type": "header"``: source, engine, units) and continues
+with one object per frame (``"type": "frame"``). Every line is passed to the operating system when it is
+written, so a killed process loses no finished line, and a full disk leaves only whole lines. The JSON is
+strict: a number that is not finite is null.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SEPARATORS = (",", ":")
 Record = dict[str, Any]
 
 OTHER_TYPES = frozenset(("state", "segment", "offered", "view", "end"))
-"""Lines of live runs and recordings, between those of frames."""
+"""Types of other lines in records of live runs and recordings."""
 
 _COLUMNS = (
     *("index", "pts", "state", "area", "area_px", "centroid_x", "centroid_y", "confidence"),
@@ -38,14 +38,14 @@ _COLUMNS = (
 
 
 def header_record(header: Mapping[str, object]) -> Record:
-    """The first line of a file of JSON lines: ``header`` with what every such file says about itself."""
+    """The header object of a file of JSON lines: ``header`` and the fields common to all files."""
     try:
         ours = version("streamseg")
     except PackageNotFoundError:  # Run from a folder of sources.
         ours = "unknown"
     fixed = {"type": "header", "format": FORMAT}
     return {
-        **fixed,  # Here for the order, and at the end so that nothing replaces them.
+        **fixed,  # First in order, and last so that nothing replaces them.
         "version": ours,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "coordinates": "source frame pixels, x right, y down; (0, 0) is the centre of the top-left pixel",
@@ -66,18 +66,18 @@ def header_record(header: Mapping[str, object]) -> Record:
 
 
 def header_line(header: Mapping[str, object]) -> str:
-    """The header as a line. What JSON cannot hold is null where it is a number, else text."""
+    """The header as a line. Numbers that are not finite become null, unknown types text."""
     text = json.dumps(finite(header_record(header)), allow_nan=False, separators=_SEPARATORS, default=str)
     return text + "\n"
 
 
 def json_line(record: Record) -> str:
-    """A record as a line of strict JSON."""
+    """A record as one line of strict JSON."""
     return _strict(record) + "\n"
 
 
 def frame_record(result: Result) -> Record:
-    """One frame's line: index, pts, state, area, centroid, confidence, polygons, times."""
+    """The record of one frame: index, pts, state, area, centroid, confidence, polygons, times."""
     segmentation = result.segmentation
     return {
         "type": "frame",
@@ -114,7 +114,7 @@ class LineFile:
         """Frames written."""
         self._failed = False
         with sink_errors(path):
-            # No buffer of ours: what was written outlives us, and after an error nothing is tried again.
+            # Unbuffered: written lines outlive the process, and after an error nothing is written again.
             self._file = target.part.open("wb", buffering=0)
         try:
             self.write_line(first_line)
@@ -125,7 +125,7 @@ class LineFile:
             raise
 
     def write_line(self, line: str) -> None:
-        """Append a line, which ends in a line break. Raises SinkError (disk full, ...)."""
+        """Append a line, including its line break. Raises SinkError (disk full, ...)."""
         if self._failed or self._file.closed:
             why = "an earlier error ended it; see the first message" if self._failed else "it is closed"
             raise SinkError(f"cannot write {self.path}: {why}")
@@ -137,19 +137,19 @@ class LineFile:
                     rest = rest[self._file.write(rest) :]
         except SinkError:
             self._failed = True
-            # Half a line would be in the way of whoever reads the rest.
+            # A partial line would stop readers of the rest.
             with suppress(OSError):
                 self._file.truncate(start)
             raise
 
     def close(self) -> None:
-        """Close the file; a second time does nothing. Raises SinkError where the last data did not fit."""
+        """Close the file; a second call does nothing. Raises SinkError if the last data did not fit."""
         with sink_errors(self.path):
             self._file.close()
 
 
 class JsonRecords(LineFile):
-    """JSON lines: a header, then one object per frame. Raises SinkError or UsageError as it opens."""
+    """Writes JSON lines: a header, then one object per frame. Raises SinkError or UsageError on opening."""
 
     name = "records"
 
@@ -163,9 +163,9 @@ class JsonRecords(LineFile):
 
 
 class CsvRecords(LineFile):
-    """CSV with a row of column names; polygons and stage times are JSON text in a column each.
+    """Writes CSV with a row of column names; polygons and stage times are JSON text in one column each.
 
-    A value that is unknown is empty. Raises SinkError or UsageError as it opens.
+    Unknown values are empty. Raises SinkError or UsageError on opening.
     """
 
     name = "csv"
@@ -190,17 +190,19 @@ def _csv_line(values: Any) -> str:
 
 
 def read_records(path: str | Path) -> tuple[Record, list[Record]]:
-    """Read a file of JSON lines back: its header and its frames.
+    """Read a file of JSON lines: its header and its frames.
 
-    A last line that was cut off (its writer was killed) is left out, and so are the lines of live runs and
-    recordings that are no frames. Raises DataError on anything else that is not such a file.
+    Skips an incomplete last line (its writer was killed), and lines of live runs and recordings that are not
+    frames. Raises DataError for anything else that is not such a file.
     """
     try:
         lines = Path(path).read_bytes().split(b"\n")
     except OSError as error:
         raise DataError(f"cannot read records {path}: {one_line(error)}; give a .jsonl file") from error
     records: list[Record] = []
-    for number, line in enumerate(lines[:-1], start=1):  # What follows the last newline is cut, or nothing.
+    for number, line in enumerate(
+        lines[:-1], start=1
+    ):  # What follows the last newline is incomplete or empty.
         try:
             record = json.loads(line)
         except ValueError as error:
@@ -209,7 +211,7 @@ def read_records(path: str | Path) -> tuple[Record, list[Record]]:
         if kind == ("header" if number == 1 else "frame"):
             records.append(record)
         elif number == 1 or kind not in OTHER_TYPES:
-            raise DataError(f"records {path}, line {number} is not of this format; expected {FORMAT}")
+            raise DataError(f"records {path}, line {number} does not have this format; expected {FORMAT}")
     if not records:
         raise DataError(f"records {path} hold no header; expected JSON lines of {FORMAT}")
     return records[0], records[1:]

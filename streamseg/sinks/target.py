@@ -1,4 +1,4 @@
-"""The file that a sink writes: never overwritten unasked, never replaced before the new one exists."""
+"""The file that a sink writes: overwritten only with ``force``, and only once the new file exists."""
 
 from __future__ import annotations
 
@@ -14,42 +14,42 @@ _NUMBERS = itertools.count()
 
 
 class Target:
-    """Where an output goes.
+    """The path of an output, and the temporary file that will become it.
 
-    Checks the path when built, so that bad usage costs no work: raises UsageError where the file exists and
-    ``force`` is not set or where the path is not a file's, SinkError where nothing can be written there. A
+    Checks the path on construction, so that wrong usage costs no work: raises UsageError if the file exists
+    and ``force`` is not set, or the path is not a regular file, and SinkError if it cannot be written. A
     missing parent folder is created. An existing file stays until :meth:`publish`.
     """
 
     def __init__(self, path: Path, *, force: bool) -> None:
         self.path = path
         with sink_errors(path, RuntimeError):  # A loop of links is a RuntimeError.
-            self._real = path.resolve()  # A link keeps pointing at the file that is replaced.
+            self._real = path.resolve()  # A link keeps pointing to the file that is replaced.
             if self._real.exists() and not self._real.is_file():
                 raise UsageError(f"output {path} is not a regular file; give the name of a file to write")
             if self._real.exists() and not force:
                 raise UsageError(f"output {path} exists; choose another name, or overwrite it with --force")
             name = f".streamseg-{os.getpid()}-{next(_NUMBERS)}.part{self._real.suffix}"
             self.part = self._real.with_name(name)
-            """Where to write until :meth:`publish`: in the same folder, with the same suffix."""
+            """File to write until :meth:`publish`: in the same folder, with the same suffix."""
             self.part.parent.mkdir(parents=True, exist_ok=True)
-            # Only creating a file tells whether one can be created (permissions, read-only mounts, ...).
+            # Only creating a file shows whether one can be created (permissions, read-only mounts, ...).
             self.part.touch()
             self.part.unlink()
 
     def publish(self) -> None:
-        """Give the opened file its final name, replacing an older one in a single step. Raises SinkError."""
+        """Give the file its final name, atomically replacing an older one. Raises SinkError."""
         with sink_errors(self.path):
             self.part.replace(self._real)
 
     def discard(self) -> None:
-        """Remove a file that was not published."""
+        """Remove the temporary file."""
         self.part.unlink(missing_ok=True)
 
 
 @contextmanager
 def sink_errors(path: Path, *drivers: type[Exception]) -> Iterator[None]:
-    """Turn errors of the operating system, and those of ``drivers``, into SinkError with a remedy."""
+    """Translate errors of the operating system, and of ``drivers``, into SinkError with a remedy."""
     caught: tuple[type[Exception], ...] = (OSError, *drivers)
     try:
         yield

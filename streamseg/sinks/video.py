@@ -1,14 +1,14 @@
-"""H.264 video of what people see, at the source's own frame times, readable whatever ends the run.
+"""Writes annotated H.264 video at the source's own frame times, readable however the run ends.
 
-Times. A frame is shown at its source time, ``round(pts_seconds / time_base)`` in the source's own unit, so a
-variable rate and a start other than zero survive exactly in MP4 and MOV (for units down to 0.1 us). Matroska
-counts in milliseconds and MPEG-TS in 1/90000 s: there times are rounded to that. (AVI holds a rate and no
-times, so it is not offered.) Where the source gives no times, frame ``n`` is shown at ``n / rate``, or
-``n / 25`` where it has no rate. No container holds a negative start: such a source is moved to begin at zero.
-Frames are never reordered and never dropped: one whose time is not later than that of the one before is shown
-one unit after it, and counted in :attr:`VideoSink.retimed`.
+Times: a frame is shown at its source time, ``round(pts_seconds / time_base)`` in the source's own unit, so a
+variable rate and a start other than zero are kept exactly in MP4 and MOV (for units down to 0.1 us). Matroska
+counts in milliseconds and MPEG-TS in 1/90000 s; times are rounded to that. (AVI has a rate but no times, so
+it is not offered.) If the source has no times, frame ``n`` is shown at ``n / rate``, or ``n / 25`` without a
+rate. No container can hold a negative start: such a source is shifted to begin at zero. Frames are never
+reordered or dropped: one whose time is not later than the previous one is shown one unit after it and counted
+in :attr:`VideoSink.retimed`.
 
-Size. It is that of the first picture; later ones of another size (folders of images) are fitted into it.
+Size: that of the first frame; later ones of another size (folders of images) are fitted into it.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from streamseg.sinks.target import Target, sink_errors
 _FALLBACK_RATE = Fraction(25)
 _FALLBACK_TIME_BASE = Fraction(1, 1_000_000)
 _FIXED_UNITS = {".mkv": Fraction(1, 1000), ".ts": Fraction(1, 90_000)}
-"""Units of time that the container prescribes, seconds."""
+"""Units of time in seconds that containers prescribe."""
 _FINEST_UNIT = Fraction(1, 10_000_000)
 
 
 class VideoSink:
     """Writes results to a video file: .mp4 (recommended), .mov, .mkv or .ts.
 
-    ``info`` is the source's; ``full_frame`` shows the whole frame instead of the ROI; ``hud`` adds the panel
-    of figures, else the region is written at its own size. Raises UsageError or SinkError as it opens.
-    The file appears with the first frame; where there is none, an older file stays.
+    ``info`` describes the source; ``full_frame`` shows the whole frame instead of the ROI; ``hud`` adds the
+    panel of figures, otherwise the region is written at its own size. Raises UsageError or SinkError on
+    opening. The file appears with the first frame; without one, an older file stays.
     """
 
     name = "video"
@@ -60,7 +60,7 @@ class VideoSink:
         self.frames = 0
         """Frames written."""
         self.retimed = 0
-        """Frames whose source time was not later than that of the frame before."""
+        """Frames whose source time was not later than that of the previous frame."""
         self._info = info
         self._full_frame = full_frame
         self._hud = hud
@@ -74,12 +74,12 @@ class VideoSink:
         if self._failed or self._closed:
             why = "an earlier error ended it; see the first message" if self._failed else "it is closed"
             raise SinkError(f"cannot write {self.path}: {why}")
-        picture = self._draw(result)
+        image = self._draw(result)
         try:
             with sink_errors(self.path, av.FFmpegError):
                 if self._encoder is None:
-                    self._encoder = self._open(picture, result.frame.pts_seconds)
-                if not self._encoder.encode(picture, self._seconds(result)):
+                    self._encoder = self._open(image, result.frame.pts_seconds)
+                if not self._encoder.encode(image, self._seconds(result)):
                     self.retimed += 1
         except SinkError:
             self._failed = True
@@ -87,9 +87,9 @@ class VideoSink:
         self.frames += 1
 
     def close(self) -> None:
-        """Finish the file; a second time does nothing. Raises SinkError where finishing fails.
+        """Finish the file; a second call does nothing. Raises SinkError if finishing fails.
 
-        After an error in :meth:`write` it finishes what it can, silently: the cause was told.
+        After an error in :meth:`write`, finishes what it can without raising: the cause was reported.
         """
         self._closed = True
         encoder, self._encoder = self._encoder, None
@@ -117,12 +117,12 @@ class VideoSink:
             return result.frame.index / (self._info.rate or _FALLBACK_RATE)
         return seconds
 
-    def _open(self, picture: Image, pts_seconds: float | None) -> Encoder:
+    def _open(self, image: Image, pts_seconds: float | None) -> Encoder:
         rate = self._info.rate or _FALLBACK_RATE
         time_base = 1 / rate if pts_seconds is None else self._info.time_base or _FALLBACK_TIME_BASE
         time_base = _FIXED_UNITS.get(self.path.suffix.lower(), time_base)
         if time_base.denominator > _FINEST_UNIT.denominator:
             time_base = (
-                _FALLBACK_TIME_BASE  # Finer than any source's clock, and it would leave no room for gaps.
+                _FALLBACK_TIME_BASE  # A finer unit than any source's clock would leave no room for gaps.
             )
-        return Encoder(self._target, picture.shape[0], picture.shape[1], time_base, rate)
+        return Encoder(self._target, image.shape[0], image.shape[1], time_base, rate)

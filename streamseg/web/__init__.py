@@ -1,4 +1,4 @@
-"""The web page: what the loop decided to show, on every screen near the machine."""
+"""The web page: shows what the live loop decided on any screen in the network."""
 
 from streamseg.web.display import WebDisplay
 

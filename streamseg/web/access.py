@@ -1,9 +1,9 @@
-"""Who may see the page.
+"""Access control of the web page.
 
-On a loopback address everybody on this machine may, and the Host header has to name this machine, so that no
-foreign page can reach us by pointing its own name at 127.0.0.1. Any other address needs a token. It comes
-once in the address (``/?token=...``), from then on in a cookie that only a request from our own page carries;
-scripts send ``Authorization: Bearer <token>``. A WebSocket's Origin has to be the host that it was opened on.
+A loopback address is open to everybody on this machine, but the Host header must name this machine, so that a
+foreign page cannot reach the server by resolving its own name to 127.0.0.1 (DNS rebinding). Any other address
+requires a token: once in the address (``/?token=...``), then in a cookie that only requests from our own page
+carry; scripts send ``Authorization: Bearer <token>``. A WebSocket's Origin must be the host it is opened on.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamseg.core.errors import UsageError
 
 _TOKEN = re.compile(r"[A-Za-z0-9._~-]{12,200}")
-SAFE_HEADERS = {
+SECURITY_HEADERS = {
     "content-security-policy": "default-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
@@ -36,21 +36,21 @@ SAFE_HEADERS = {
 
 
 class Access:
-    """The rules for one server.
+    """The access rules of one server.
 
-    ``token`` is needed from everybody where it is given; where it is None and ``loopback`` is False, one is
-    made. Raises UsageError for a token that is short or does not fit into an address.
+    If ``token`` is given, every request needs it; if it is None and ``loopback`` is False, one is generated.
+    Raises UsageError for a token that is too short or does not fit into an address.
     """
 
     def __init__(self, host: str, *, loopback: bool, token: str | None) -> None:
         if token is not None and not _TOKEN.fullmatch(token):
             raise UsageError(
                 f"the web page's token has {len(token)} characters; "
-                "give 12 to 200 of A-Z a-z 0-9 . _ ~ -, or none to have one made"
+                "give 12 to 200 of A-Z a-z 0-9 . _ ~ -, or none to have one generated"
             )
         self.token = secrets.token_urlsafe(24) if token is None and not loopback else token
         self.port = 0
-        """Filled in once the socket is bound: cookies do not know ports, so their name does."""
+        """Set once the socket is bound; part of the cookie's name, since all ports share their cookies."""
         self._host = host.strip("[]").lower()
         self._loopback = loopback
 
@@ -59,7 +59,7 @@ class Access:
 
     @property
     def cookie(self) -> str:
-        """``name=value; attributes`` to give to whoever came with the token."""
+        """Set-Cookie header (``name=value; attributes``) for a request that came with the token."""
         return f"{self._cookie_name}={self._cookie_value}; Path=/; HttpOnly; SameSite=Strict"
 
     @property
@@ -68,40 +68,40 @@ class Access:
 
     @property
     def _cookie_value(self) -> str:
-        """Not the token itself, but as good as it for as long as it is valid, also after a restart."""
+        """A hash of the token: does not reveal it, and stays valid after a restart with the same token."""
         return hmac.new((self.token or "").encode(), b"streamseg page", hashlib.sha256).hexdigest()
 
     def refusal(self, headers: Headers) -> tuple[int, str] | None:
-        """Status and text for a request that came to the wrong host or from a wrong page; None if neither."""
+        """Status and text for a request to the wrong host or from a foreign page; None if it is neither."""
         host = headers.get("host", "")
-        if self._loopback and not self._is_ours(_name(host)):
+        if self._loopback and not self._is_this_machine(_host_name(host)):
             return 421, "this page is for this machine only; open it at http://127.0.0.1"
         origin = headers.get("origin")
-        if origin is not None and (not host or _place(origin) != host.lower()):
+        if origin is not None and (not host or _netloc(origin) != host.lower()):
             return 403, "this request comes from a page of another origin"
         return None
 
-    def knows(self, headers: Headers) -> bool:
-        """True for a request that carries the token, in its cookie or its Authorization header."""
+    def authorizes(self, headers: Headers) -> bool:
+        """True if a request carries the token, in its cookie or its Authorization header."""
         if self.token is None:
             return True
         scheme, _, bearer = headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and _same(bearer.strip(), self.token):
+        if scheme.lower() == "bearer" and _equal(bearer.strip(), self.token):
             return True
         try:
             cookie = SimpleCookie(headers.get("cookie", "")).get(self._cookie_name)
         except CookieError:
             return False
-        return cookie is not None and _same(cookie.value, self._cookie_value)
+        return cookie is not None and _equal(cookie.value, self._cookie_value)
 
     def introduces(self, scope: Scope) -> bool:
-        """True for a request for the page itself whose address carries the token."""
+        """True if a request is for the page itself and its address carries the token."""
         if self.token is None or scope["type"] != "http" or scope["path"] != "/":
             return False
         values = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=None).get("token", [])
-        return len(values) == 1 and _same(values[0], self.token)
+        return len(values) == 1 and _equal(values[0], self.token)
 
-    def _is_ours(self, name: str) -> bool:
+    def _is_this_machine(self, name: str) -> bool:
         if name in ("localhost", self._host):
             return True
         try:
@@ -111,7 +111,7 @@ class Access:
 
 
 class Guard:
-    """Lets only those requests through to the application that may pass, and adds the headers of safety."""
+    """Passes only permitted requests to the application, and adds security headers to its responses."""
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app = app
@@ -121,15 +121,15 @@ class Guard:
         headers = Headers(scope=scope)
         introduced = self._access.introduces(scope)
         refusal = self._access.refusal(headers)
-        if refusal is None and not introduced and not self._access.knows(headers):
+        if refusal is None and not introduced and not self._access.authorizes(headers):
             refusal = 401, "a token is needed: open the address that was printed at the start"
         if refusal is not None:
             await _refuse(scope, receive, send, *refusal)
             return
 
-        async def send_safely(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                extra = dict(SAFE_HEADERS)
+                extra = dict(SECURITY_HEADERS)
                 if introduced:
                     extra["set-cookie"] = self._access.cookie
                 message["headers"] = [
@@ -138,19 +138,19 @@ class Guard:
                 ]
             await send(message)
 
-        await self._app(scope, receive, send_safely)
+        await self._app(scope, receive, send_with_headers)
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send, status: int, text: str) -> None:
     if scope["type"] == "websocket":
-        # Refused before it is accepted: the browser sees a failed handshake, status 403.
+        # Closed before it is accepted, the browser sees a failed handshake with status 403.
         await send({"type": "websocket.close", "code": 1008})
         return
-    await PlainTextResponse(text + "\n", status, headers=SAFE_HEADERS)(scope, receive, send)
+    await PlainTextResponse(text + "\n", status, headers=SECURITY_HEADERS)(scope, receive, send)
 
 
 def is_loopback(host: str) -> bool:
-    """True where every address that a name stands for is of this machine only. Raises UsageError."""
+    """True if every address of a host name is a loopback address. Raises UsageError for an unknown name."""
     try:
         found = socket.getaddrinfo(host.strip("[]") or None, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
@@ -161,20 +161,20 @@ def is_loopback(host: str) -> bool:
     return all(ipaddress.ip_address(str(entry[4][0]).partition("%")[0]).is_loopback for entry in found)
 
 
-def _same(given: str, expected: str) -> bool:
-    """Compare in a time that does not tell how much was right."""
+def _equal(given: str, expected: str) -> bool:
+    """Compare in constant time, so that the time does not reveal how much was right."""
     return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), expected.encode())
 
 
-def _name(host: str) -> str:
+def _host_name(host: str) -> str:
     try:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:
         return ""
 
 
-def _place(origin: str) -> str:
-    """``host:port`` of an origin, as the Host header gives it."""
+def _netloc(origin: str) -> str:
+    """``host:port`` of an origin, as in the Host header."""
     try:
         parts = urlsplit(origin)
     except ValueError:

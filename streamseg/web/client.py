@@ -1,4 +1,4 @@
-"""One connected page: what it was sent, what it answered, and when it is given up."""
+"""One connected page: the views sent to it, its answers, and when it is dropped."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from streamseg.core.latency import Percentiles
 from streamseg.web.message import Packet
 
 BEAT_S = 0.05
-"""A page hears something at least this often, so that silence means a lost link."""
+"""Longest pause between two messages to a page, so that silence means a lost link."""
 ACK_S = 5.0
-"""A page that has not answered a view for this long is dropped."""
+"""Time after which a page that has not answered a view is dropped."""
 SEND_S = 2.0
-"""A page whose network takes nothing for this long is dropped."""
+"""Time after which a page whose network accepts no data is dropped."""
 MESSAGES_PER_S = 300
-"""What a page may send; ours sends about a fifth of it at most."""
+"""Limit on messages from a page; ours sends at most a fifth of it."""
 MAX_BYTES = 4096
-"""The largest message that a page may send."""
+"""Size limit of a message from a page."""
 _AGES = 300
 _MAX_AGE_MS = 600_000.0
 
 
-class Dropped(Exception):  # noqa: N818 - it is no error of ours
-    """Ends a connection; with a WebSocket close code and a reason for the page."""
+class Dropped(Exception):  # noqa: N818 - not an error of the program
+    """Ends a connection, with a WebSocket close code and a reason for the page."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(reason)
@@ -37,16 +37,16 @@ class Dropped(Exception):  # noqa: N818 - it is no error of ours
 
 
 class Client:
-    """A page. All methods run on the server's event loop."""
+    """A connected page. All methods run on the server's event loop."""
 
     def __init__(self, slot: int, websocket: WebSocket) -> None:
         self.slot = slot
         self.wake = asyncio.Event()
-        """Set when there is a new view, or an answer."""
+        """Set when there is a new view or an answer."""
         self.view = 0
-        """Number of the view that was sent last."""
-        self.picture = 0
-        """Number of the picture that the page holds."""
+        """Number of the last view sent."""
+        self.image_number = 0
+        """Number of the image that the page holds."""
         self._websocket = websocket
         self._unanswered_ns: int | None = None
         self._sent_ns = 0
@@ -56,7 +56,7 @@ class Client:
 
     @property
     def free(self) -> bool:
-        """True where the page has answered all that it was sent. Raises Dropped when it is overdue."""
+        """True if the page has answered everything it was sent. Raises Dropped if the answer is overdue."""
         if self._unanswered_ns is None:
             return True
         if time.monotonic_ns() - self._unanswered_ns > ACK_S * 1e9:
@@ -65,26 +65,26 @@ class Client:
 
     @property
     def ages(self) -> Percentiles:
-        """From capture until drawn, of the last pictures, by the page's own measurement."""
+        """Times from capture until drawn of the last views, as measured by the page."""
         return Percentiles.of(self._ages)
 
     async def send_view(self, packet: Packet) -> None:
-        """Send a view; the page is not free until it answers. Raises Dropped."""
+        """Send a view; the page is not free again until it answers. Raises Dropped."""
         now = time.monotonic_ns()
         self.view = packet.view.number
-        data = packet.message(now, self.picture)
-        self.picture = packet.picture or self.picture
+        data = packet.message(now, self.image_number)
+        self.image_number = packet.image_number or self.image_number
         self._unanswered_ns = now
         await self._send(data)
 
     async def beat(self, quiet_s: float) -> None:
-        """Send a sign of life where nothing else was sent for a while. Raises Dropped."""
+        """Send a heartbeat if nothing else was sent for a while. Raises Dropped."""
         now = time.monotonic_ns()
         if now - self._sent_ns >= BEAT_S * 0.8e9:
             await self._send(json.dumps({"beat": now / 1e6, "quiet": round(quiet_s * 1e3)}))
 
     async def say(self, values: dict[str, Any]) -> None:
-        """Send a small message of another kind. Raises Dropped."""
+        """Send any other message. Raises Dropped."""
         await self._send(json.dumps(values))
 
     async def _send(self, data: bytes | str) -> None:
@@ -96,10 +96,10 @@ class Client:
                 else:
                     await self._websocket.send_text(data)
         except TimeoutError as error:
-            raise Dropped(1008, f"its network took nothing for {SEND_S:g} s") from error
+            raise Dropped(1008, f"its network accepted no data for {SEND_S:g} s") from error
 
     async def receive(self) -> dict[str, Any]:
-        """The next message, a JSON object. Raises Dropped for anything else, and for too many."""
+        """Wait for the next message, a JSON object. Raises Dropped for anything else, and for too many."""
         message = await self._websocket.receive()
         if message["type"] == "websocket.disconnect":
             raise Dropped(1000, "it left")
@@ -113,10 +113,10 @@ class Client:
         return values
 
     def answered(self, values: dict[str, Any]) -> None:
-        """Take ``{"ack": view, "age": ms or null}``. Raises Dropped for a view that was not sent."""
+        """Handle ``{"ack": view, "age": ms or null}``. Raises Dropped for a view that was not sent."""
         age = values.get("age")
         if values["ack"] != self.view or isinstance(values["ack"], bool) or self._unanswered_ns is None:
-            raise Dropped(1003, "it answered a view that it was not sent")
+            raise Dropped(1003, "it acknowledged a view that was not sent to it")
         if age is not None:
             self._ages.append(round(number(age, -_MAX_AGE_MS, _MAX_AGE_MS) * 1e6))
         self._unanswered_ns = None
@@ -131,9 +131,9 @@ class Client:
             raise Dropped(1008, f"more than {MESSAGES_PER_S} messages in a second")
 
 
-def number(value: object, least: float, most: float) -> float:
-    """A finite number in a range. Raises Dropped."""
+def number(value: object, minimum: float, maximum: float) -> float:
+    """Check that a value is a finite number within a range. Raises Dropped."""
     good = isinstance(value, int | float) and not isinstance(value, bool)
-    if not good or not math.isfinite(value) or not least <= value <= most:  # type: ignore[arg-type, operator]
-        raise Dropped(1003, "a message holds a number that makes no sense")
+    if not good or not math.isfinite(value) or not minimum <= value <= maximum:  # type: ignore[arg-type, operator]
+        raise Dropped(1003, "a message holds an invalid number")
     return float(value)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The web page as a display of the live loop."""
+"""The display of the live loop that serves the web page."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from streamseg.web.server import Server, bind, build_app
 from streamseg.web.status import Status
 
 _SPARE_CONNECTIONS = 32
-"""Beside the pages' WebSockets: their files, health checks, Prometheus."""
+"""Connections besides the pages' WebSockets: their files, health checks, Prometheus."""
 
 
 class WebDisplay:
-    """Serves the page from its construction to :meth:`close`; ``url`` is what to open, with the token if any.
+    """Serves the page from construction to :meth:`close`; ``url`` is the address to open, with the token.
 
     ``host`` is the address to listen on: a loopback one is open to this machine, any other needs ``token``
-    (12 to 200 of ``A-Z a-z 0-9 . _ ~ -``; None makes one). ``port`` 0 takes a free one. ``rate`` is the
-    largest number of views per second (1..240), ``quality`` that of the JPEGs (1..100), ``clients`` the
-    largest number of pages at a time (1..256). ``record`` offers them the button for recording. ``title``
-    names the source; no credentials in it. ``opacity`` (0..1) is that of the outline's tint until a user
-    changes it. Raises UsageError for what cannot work, such as an address in use.
+    (12 to 200 of ``A-Z a-z 0-9 . _ ~ -``; None generates one). ``port`` 0 takes a free one. ``rate`` is the
+    maximum number of views per second (1..240), ``quality`` that of the JPEGs (1..100), ``clients`` the
+    maximum number of pages at a time (1..256). ``record`` offers a button for recording. ``title`` names the
+    source and must hold no credentials. ``opacity`` (0..1) is that of the outline's tint until a user changes
+    it. Raises UsageError for invalid values, and for an address in use.
     """
 
     name = "web"
@@ -56,7 +56,7 @@ class WebDisplay:
         access = Access(host, loopback=is_loopback(host), token=token)
         self._listening = bind(host, port)
         self.port: int = self._listening.getsockname()[1]
-        """The port that is listened on."""
+        """The port on which the server listens."""
         access.port = self.port
         address = f"http://{_reachable(host)}:{self.port}/"
         self.url = address if access.token is None else f"{address}?token={access.token}"
@@ -84,11 +84,11 @@ class WebDisplay:
 
     @property
     def clients(self) -> int:
-        """Pages connected now."""
+        """Number of connected pages."""
         return self._hub.connected
 
     def show(self, view: View) -> None:
-        """Hand a view over to the pages; never waits. Raises SinkError where the server has failed."""
+        """Pass a view to the pages; never waits. Raises SinkError if the server has failed."""
         if self._hub.failure is not None:
             raise self._hub.failure
         if not self._closed and not self._server.alive:
@@ -96,18 +96,18 @@ class WebDisplay:
         self._hub.show(view, time.monotonic_ns())
 
     def poll(self) -> list[Command]:
-        """What pages asked for since the last call: RECORD only, and only where it is offered."""
+        """Commands from pages since the last call: only RECORD, and only if it is offered."""
         return self._hub.commands()
 
     def close(self) -> None:
-        """End every connection and the server, within a second; a second time does nothing."""
+        """End all connections and the server within a second; a second call does nothing."""
         self._closed = True
         self._server.close()
 
 
-def _check(name: str, value: float, least: int, most: int) -> None:
-    if not least <= value <= most:
-        raise UsageError(f"the web page's {name} is {value}; give {least} to {most}")
+def _check(name: str, value: float, minimum: int, maximum: int) -> None:
+    if not minimum <= value <= maximum:
+        raise UsageError(f"the web page's {name} is {value}; give {minimum} to {maximum}")
 
 
 def _hello(title: str, record: bool) -> dict[str, object]:
@@ -122,7 +122,7 @@ def _hello(title: str, record: bool) -> dict[str, object]:
 
 
 def _sign(sign: str) -> dict[str, str]:
-    """Words and colours of a state, as the window shows them; its outline has the state's own colour."""
+    """Words and colours of a state, the same as in the window."""
     background, ink = state_colours(sign)
     line = background if sign == HELD else STATE_COLOURS[State(sign)]
     return {
@@ -139,10 +139,10 @@ def _css(colour: Colour) -> str:
 
 
 def _reachable(host: str) -> str:
-    """The host to open: that address by which others reach this machine where it listens on all of them."""
+    """The host to open; for a server that listens on all addresses, the one by which others reach it."""
     name = host.strip("[]")
     if name in ("0.0.0.0", "::", ""):
-        # Connecting a datagram socket sends nothing; it only asks the kernel which way it would go.
+        # Connecting a datagram socket sends nothing; it only asks the kernel for the route.
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             try:
                 probe.connect(("192.0.2.1", 9))

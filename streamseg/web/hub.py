@@ -1,8 +1,8 @@
-"""From the loop's thread to every page: newest view first, each page at its own pace.
+"""Distributes views from the live loop to all pages: always the newest, each page at its own pace.
 
-The loop hands a view over and goes on. A page that is free (it has answered what it was sent) gets the newest
-view there is; a picture is encoded once, in a thread of its own, and only when a page waits for it. So a slow
-page sees fewer pictures, none of them late, and nobody else notices; nothing queues up anywhere.
+The loop hands over a view and continues. A page that is free (it has answered what it was sent) gets the
+newest view; a frame is encoded once, in a separate thread, and only when a page waits for it. A slow page
+therefore sees fewer frames, none of them late, without affecting the others; nothing queues up anywhere.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _FAREWELL_S = 0.2
 class Hub:
     """The pages connected to one server.
 
-    ``rate`` is the largest number of views per second that is sent, ``quality`` the JPEGs' (1..100),
-    ``clients`` the largest number of pages; ``hello`` is sent to each as it comes; ``record`` allows pages to
-    ask for recording.
+    ``rate`` is the maximum number of views per second, ``quality`` that of the JPEGs (1..100), ``clients``
+    the maximum number of pages; ``hello`` is sent to each new page; ``record`` allows pages to ask for
+    recording.
     """
 
     def __init__(
@@ -40,9 +40,9 @@ class Hub:
     ) -> None:
         self.status = status
         self.failure: SinkError | None = None
-        """Why no picture can be shown; the loop's thread raises it."""
+        """Why no frame can be shown; raised in the loop's thread."""
         self._interval_ns = round(1e9 / rate)
-        self._quality, self._most, self._hello, self._record = quality, clients, hello, record
+        self._quality, self._max_clients, self._hello, self._record = quality, clients, hello, record
         self._commands: deque[Command] = deque(maxlen=_COMMANDS)
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -50,14 +50,14 @@ class Hub:
         self._clients: dict[int, Client] = {}
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="streamseg-web-jpeg")
         self._packet: Packet | None = None
-        self._making: asyncio.Task[Packet] | None = None
-        self._pictures = 0
+        self._preparing: asyncio.Task[Packet] | None = None
+        self._images = 0
         self._due_ns = 0
 
     # Any thread
 
     def show(self, view: View, now_ns: int) -> None:
-        """Make this the view that pages get from now on."""
+        """Set the view that pages get from now on."""
         self.status.note(view, now_ns)
         with self._lock:
             loop = self._loop
@@ -67,41 +67,41 @@ class Hub:
             loop.call_soon_threadsafe(self._wake)
 
     def commands(self) -> list[Command]:
-        """What the pages asked for since the last call."""
-        asked = []
+        """Commands from the pages since the last call."""
+        commands = []
         while self._commands:
-            asked.append(self._commands.popleft())
-        return asked
+            commands.append(self._commands.popleft())
+        return commands
 
     @property
     def connected(self) -> int:
-        """Pages connected."""
+        """Number of connected pages."""
         return len(self._clients)
 
     # The event loop
 
     def open(self) -> None:
-        """Begin, in the running event loop."""
+        """Start in the running event loop."""
         with self._lock:
             self._loop = asyncio.get_running_loop()
 
     def close(self) -> None:
-        """Take no more views."""
+        """Accept no more views."""
         with self._lock:
             self._loop = None
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def ages(self) -> dict[int, Percentiles]:
-        """Per page, by slot, the ages that it measured."""
+        """The ages measured by each page, by slot."""
         return {slot: client.ages for slot, client in self._clients.items()}
 
     async def serve(self, websocket: WebSocket) -> None:
         """Serve one page until it leaves or is dropped."""
         await websocket.accept()
-        free = (slot for slot in range(self._most) if slot not in self._clients)
+        free = (slot for slot in range(self._max_clients) if slot not in self._clients)
         slot = next(free, None)
         if slot is None:
-            await websocket.close(1013, f"all {self._most} places are taken")
+            await websocket.close(1013, f"all {self._max_clients} places are taken")
             return
         client = self._clients[slot] = Client(slot, websocket)
         tasks = [asyncio.ensure_future(work(client)) for work in (self._send, self._receive)]
@@ -112,7 +112,7 @@ class Hub:
             for task in tasks:
                 task.cancel()
             ends = await asyncio.gather(*tasks, return_exceptions=True)
-        await _part(websocket, ends)
+        await _close(websocket, ends)
 
     async def _send(self, client: Client) -> None:
         await client.say(self._hello)
@@ -140,7 +140,7 @@ class Hub:
             elif values.get("command") == Command.RECORD.value and self._record:
                 self._commands.append(Command.RECORD)
             else:
-                raise Dropped(1003, "a message asks for nothing that there is")
+                raise Dropped(1003, "an unknown message")
 
     def _wake(self) -> None:
         with self._lock:
@@ -149,33 +149,36 @@ class Hub:
             client.wake.set()
 
     async def _newest(self) -> Packet:
-        """The newest view, made ready; all who wait share one."""
+        """The packet of the newest view; all waiting pages share it."""
         view, packet = self.status.view, self._packet
         if packet is not None and view is not None and packet.view.number == view.number:
             return packet
-        if self._making is None or self._making.done():
-            self._making = asyncio.ensure_future(self._make())
-        return await asyncio.shield(self._making)
+        if self._preparing is None or self._preparing.done():
+            self._preparing = asyncio.ensure_future(self._prepare())
+        return await asyncio.shield(self._preparing)
 
-    async def _make(self) -> Packet:
+    async def _prepare(self) -> Packet:
         now = time.monotonic_ns()
         if now < self._due_ns:
             await asyncio.sleep((self._due_ns - now) / 1e9)
             now = time.monotonic_ns()
-        # One interval may be made up for: a source as fast as the limit is not thinned out by its jitter.
+        # One interval may be caught up: jitter must not thin out a source as fast as the limit.
         self._due_ns = max(self._due_ns, now - self._interval_ns) + self._interval_ns
         view, last = self.status.view, self._packet
         assert view is not None  # Views are never taken back.
         if view.frame is None or view.roi is None:
             packet = Packet(view, 0, b"")
         elif (
-            last is not None and last.picture and last.view.frame is view.frame and last.view.roi == view.roi
+            last is not None
+            and last.image_number
+            and last.view.frame is view.frame
+            and last.view.roi == view.roi
         ):
-            packet = Packet(view, last.picture, last.jpeg)
+            packet = Packet(view, last.image_number, last.jpeg)
         else:
             jpeg = await self._encode(view)
-            self._pictures += 1
-            packet = Packet(view, self._pictures, jpeg)
+            self._images += 1
+            packet = Packet(view, self._images, jpeg)
         self._packet = packet
         return packet
 
@@ -194,8 +197,8 @@ class Hub:
             raise
 
 
-async def _part(websocket: WebSocket, ends: list[BaseException | None]) -> None:
-    """Tell the page why, if it still listens."""
+async def _close(websocket: WebSocket, ends: list[BaseException | None]) -> None:
+    """Close the connection with the reason, if the page still listens."""
     dropped = [end for end in ends if isinstance(end, Dropped)]
     known = (Dropped, asyncio.CancelledError, WebSocketDisconnect, SinkError, type(None))
     code, reason = (dropped[0].code, dropped[0].reason) if dropped else (1011, "the server failed")
@@ -203,7 +206,7 @@ async def _part(websocket: WebSocket, ends: list[BaseException | None]) -> None:
         async with asyncio.timeout(_FAREWELL_S):
             await websocket.close(code, reason)
     except (TimeoutError, RuntimeError, WebSocketDisconnect):
-        pass  # It is gone, or takes nothing.
+        pass  # It is gone, or accepts no data.
     for end in ends:
         if not isinstance(end, known):
             raise end

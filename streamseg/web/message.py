@@ -1,10 +1,9 @@
-"""What goes to the pages: one message per view, picture and metadata together.
+"""The messages to the pages: one per view, image and metadata together.
 
-A message is binary: four bytes (little endian) with the length of the JSON that follows, the JSON (UTF-8),
-then the JPEG of the image region, or nothing where the page already has that picture. Times in the JSON are
-milliseconds of the server's monotonic clock; lengths and points are pixels of the region, the centre of its
-top-left pixel at (0, 0). Nothing outside the region is ever encoded: the rest of a machine's screen carries
-patients' names.
+A message is binary: the length of the JSON in four bytes (little endian), the JSON (UTF-8), then the JPEG of
+the image region, or nothing if the page already has that image. Times in the JSON are milliseconds of the
+server's monotonic clock; lengths and points are pixels of the region, the centre of its top-left pixel at
+(0, 0). Nothing outside the region is ever encoded: the rest of a machine's screen carries patients' names.
 """
 
 from __future__ import annotations
@@ -24,45 +23,45 @@ from streamseg.core.types import Image, Roi, Segmentation
 from streamseg.core.view import Figures, View, without_expired_outline
 
 _GREY_TOLERANCE = 4
-"""Channels that differ by no more show no colour that eyes could see; video codecs add that much to grey."""
+"""Difference of channels that is still grey: video codecs add as much, and eyes do not see it."""
 _MAX_SIDE = 65_500
-"""Pixels that a JPEG's sides can have, as OpenCV writes them."""
+"""Largest side in pixels of a JPEG written by OpenCV."""
 _SLIM = 0.25
-"""Pixels by which an outline may be moved to save points."""
+"""Tolerance in pixels when points of an outline are dropped."""
 
 
 @dataclass(slots=True, repr=False)
 class Packet:
-    """A view made ready for any number of pages."""
+    """A view encoded for any number of pages."""
 
     view: View
-    picture: int
-    """Number of the picture that the view shows: pages that hold it already need no JPEG. 0: no picture."""
+    image_number: int
+    """Number of the image that the view shows: pages that have it need no JPEG. 0: no image."""
     jpeg: bytes
     _bodies: dict[bool, str] = field(default_factory=dict)
 
     def message(self, now_ns: int, known: int) -> bytes:
-        """The message to send at ``now_ns`` to a page whose last picture was number ``known``.
+        """The message to send at ``now_ns`` to a page whose last image was number ``known``.
 
-        From the view's expiry on it goes without outline.
+        From the view's expiry on it contains no outline.
         """
         view = without_expired_outline(self.view, now_ns)
-        alive = view.segmentation is not None
-        if alive not in self._bodies:
-            self._bodies[alive] = json.dumps(_body(view, self.picture), allow_nan=False)[1:]
+        outlined = view.segmentation is not None
+        if outlined not in self._bodies:
+            self._bodies[outlined] = json.dumps(_body(view, self.image_number), allow_nan=False)[1:]
         life = 0.0 if view.expires_ns is None else (view.expires_ns - now_ns) / 1e6
         age = None if view.frame is None else round((now_ns - view.frame.captured_ns) / 1e6, 3)
         head = json.dumps({"sent": now_ns / 1e6, "life": round(life, 3), "age": age})[:-1]
-        text = f"{head}, {self._bodies[alive]}".encode()
-        return struct.pack("<I", len(text)) + text + (b"" if self.picture == known else self.jpeg)
+        text = f"{head}, {self._bodies[outlined]}".encode()
+        return struct.pack("<I", len(text)) + text + (b"" if self.image_number == known else self.jpeg)
 
 
 def encode_jpeg(image: Image, roi: Roi, quality: int) -> bytes:
-    """JPEG of an image's region, grey where it shows no colour; ``quality`` 1..100. Raises SinkError."""
+    """Encode an image's region as JPEG, grey if it shows no colour; ``quality`` 1..100. Raises SinkError."""
     region = roi.crop(image)
     if max(region.shape[:2]) > _MAX_SIDE:
         raise SinkError(
-            f"the web page cannot show a picture of {region.shape[1]}x{region.shape[0]} pixels; "
+            f"the web page cannot show an image of {region.shape[1]}x{region.shape[0]} pixels; "
             "choose a smaller region with --roi, or another display"
         )
     if region.ndim == 3:
@@ -73,13 +72,13 @@ def encode_jpeg(image: Image, roi: Roi, quality: int) -> bytes:
     return data.tobytes()
 
 
-def _body(view: View, picture: int) -> dict[str, Any]:
+def _body(view: View, image_number: int) -> dict[str, Any]:
     body: dict[str, Any] = {
         "view": view.number,
         "at": view.at_ns / 1e6,
         "state": view.state.value,
         "reason": view.reason,
-        "picture": picture,
+        "picture": image_number,
         "figures": _figures(view.figures),
     }
     if view.frame is not None:
@@ -132,5 +131,5 @@ def _percentiles(times: Percentiles) -> list[float | None]:
 
 
 def _finite(value: float | None) -> float | None:
-    """A number for JSON, which knows no NaN."""
+    """A number rounded for JSON; null for NaN and infinity, which JSON lacks."""
     return None if value is None or not math.isfinite(value) else round(value, 3)

@@ -1,4 +1,4 @@
-"""The web server: uvicorn in a thread and event loop of its own, with limits that uvicorn does not have."""
+"""The web server: uvicorn in its own thread, with limits that uvicorn lacks, and the application."""
 
 from __future__ import annotations
 
@@ -38,22 +38,23 @@ FILES = {
     "chart.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
-"""Every file that is served, with its type."""
+"""All files that are served, with their types."""
 HTTP_S = 10.0
-"""No plain HTTP connection lives longer: our answers are small, and who sends drop by drop ends here."""
+"""Longest life of a plain HTTP connection: our answers are small, and it ends clients that trickle bytes."""
 _STUCK_MS = 5000
-"""The kernel ends a connection whose other side acknowledges nothing, or has no room, for this long."""
+"""Time after which the kernel ends a connection whose peer acknowledges nothing or has no room."""
 _START_S = 10.0
-_POLITE_S = 0.35
-"""How long connections may take to end by themselves when the server closes."""
+_GRACE_S = 0.35
+"""Time that connections get to end on their own when the server closes."""
 _CLOSE_S = 2.0
 
 
 class Server:
     """Serves an application on a bound socket until :meth:`close`.
 
-    ``opened`` and ``closed`` are called on the event loop, first and last. ``connections`` limits what is
-    open at a time, ``message`` the bytes of one WebSocket message. Raises SinkError where it does not start.
+    ``opened`` and ``closed`` are called on the event loop, first and last. ``connections`` is the maximum
+    number of open connections, ``message`` that of bytes in a WebSocket message. Raises SinkError if the
+    server does not start.
     """
 
     def __init__(
@@ -86,21 +87,21 @@ class Server:
 
     @property
     def cause(self) -> str:
-        """Why it ended, in a few words."""
+        """Why the server ended, in a few words."""
         return "no answer" if self._error is None else f"{type(self._error).__name__}: {self._error}"
 
     def close(self) -> None:
-        """End every connection and the thread; a second time does nothing. Takes less than a second."""
+        """End all connections and the thread within a second; a second call does nothing."""
         loop, stop = self._loop, self._stop
         if loop is not None and stop is not None and self.alive:
-            with contextlib.suppress(RuntimeError):  # It ended by itself just now.
+            with contextlib.suppress(RuntimeError):  # It has just ended.
                 loop.call_soon_threadsafe(stop.set)
         self._thread.join(_CLOSE_S)
 
     def _run(self) -> None:
         try:
             asyncio.run(self._serve())
-        except BaseException as error:  # uvicorn ends by SystemExit; the thread that shows views tells it
+        except BaseException as error:  # uvicorn raises SystemExit; the thread that shows views reports it
             self._error = error
         finally:
             self._listening.close()
@@ -120,17 +121,17 @@ class Server:
             stopping.cancel()
             self._closed()
             self._server.should_exit = True
-            await asyncio.wait({serving}, timeout=_POLITE_S)
-            # Who does not read does not let its connection end either.
+            await asyncio.wait({serving}, timeout=_GRACE_S)
+            # A client that does not read does not let its connection end either.
             for connection in list(self._server.server_state.connections):
                 connection.transport.abort()
-            await asyncio.wait({serving}, timeout=_POLITE_S)
+            await asyncio.wait({serving}, timeout=_GRACE_S)
         if serving.done():
             serving.result()
 
 
 class _Http(H11Protocol):
-    """HTTP with a limit on connections, and on how long each may last unless it becomes a WebSocket."""
+    """HTTP with limits on the number of connections, and on the life of those that are no WebSockets."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -149,10 +150,10 @@ def _config(app: ASGIApp, connections: int, message: int) -> uvicorn.Config:
         "http": _Http,
         "ws": "websockets-sansio",
         "ws_max_size": message,
-        "ws_per_message_deflate": False,  # JPEG does not get smaller, and it costs time
+        "ws_per_message_deflate": False,  # JPEGs do not get smaller, and it costs time
         "lifespan": "off",
         "log_config": None,
-        "log_level": "error",  # below that, uvicorn logs addresses, and with them tokens
+        "log_level": "error",  # at lower levels uvicorn logs addresses, including tokens
         "access_log": False,
         "proxy_headers": False,
         "server_header": False,
@@ -166,7 +167,7 @@ def _config(app: ASGIApp, connections: int, message: int) -> uvicorn.Config:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 picks a free one. Raises UsageError with a remedy."""
+    """Open a listening socket; port 0 takes a free one. Raises UsageError with a remedy."""
     if not 0 <= port <= 65535:
         raise UsageError(f"the web page cannot listen on port {port}; give 1 to 65535, or 0 for a free one")
     name = host.strip("[]")
@@ -189,14 +190,14 @@ def _remedy(error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         return "another program listens there; end it, or choose another port (0 takes a free one)"
     if error.errno in (errno.EACCES, errno.EPERM):
-        return "ports below 1024 are for administrators; choose one above, such as 8765"
+        return "ports below 1024 are for administrators; choose a higher one, such as 8765"
     if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
         return "this machine has no such address; give 127.0.0.1, 0.0.0.0 or one of its own"
     return f"{one_line(error)}; choose another address or port"
 
 
 def build_app(hub: Hub, access: Access) -> ASGIApp:
-    """The application, guarded. The page's files are read here, once."""
+    """Build the application behind its access control. Reads the page's files once."""
     metrics = Metrics(hub.status)
 
     async def health(_: Request) -> Response:

@@ -1,4 +1,4 @@
-"""What machines may ask: health for a watchdog, figures for Prometheus."""
+"""The state of the run for other programs: health for a watchdog, metrics for Prometheus."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from streamseg.core.types import State
 from streamseg.core.view import Figures, View
 
 PATIENCE_S = 5.0
-"""Longer without a view, or with the segmentation lagging, is called unhealthy."""
+"""Time without a view, or with the segmentation lagging, after which the run counts as unhealthy."""
 _QUANTILES = ("0.5", "0.95", "0.99")
 
 
 class Status:
-    """Follows the views. ``note`` is called by the loop's thread, the rest by the server's."""
+    """Follows the views. ``note`` is called from the loop's thread, everything else from the server's."""
 
     def __init__(self, now_ns: int) -> None:
         self._started_ns = now_ns
         self._now: tuple[View, int, int] | None = None
-        """The newest view, when it came, and since when its state lasts; replaced as one."""
+        """The newest view, its time, and since when its state has lasted; replaced atomically."""
 
     def note(self, view: View, now_ns: int) -> None:
-        """A view was given to the display at ``now_ns``."""
+        """Record that a view was displayed at ``now_ns``."""
         last = self._now
         since = last[2] if last is not None and last[0].state is view.state else now_ns
         self._now = (view, now_ns, since)
@@ -44,8 +44,8 @@ class Status:
     def health(self, now_ns: int) -> dict[str, Any]:
         """``ok``, ``state``, ``reason``, ``seconds_since_frame`` (capture to now; null before the first).
 
-        Not ok: the source is lost, the segmentation has lagged for more than 5 s, or the loop has given no
-        view for more than 5 s.
+        Not ok: the source is lost, the segmentation has lagged for more than 5 s, or there was no view for
+        more than 5 s.
         """
         quiet = self.quiet_s(now_ns)
         if self._now is None:
@@ -67,11 +67,7 @@ class Status:
 
 
 class Metrics:
-    """The figures in the text format of Prometheus.
-
-    ``ages`` answers, per connected page (by its slot, 0, 1, ...), the distribution of ages from capture until
-    drawn that the page itself measured.
-    """
+    """Exports the figures of the run, and the ages measured by the pages, in Prometheus text format."""
 
     def __init__(self, status: Status) -> None:
         self._status = status
@@ -81,16 +77,19 @@ class Metrics:
         self._registry.register(self)
 
     def text(self, clients: Mapping[int, Percentiles], now_ns: int) -> bytes:
-        """The whole answer. Called by one thread."""
+        """The response body; ``clients`` are the ages from capture until drawn, by slot of the page.
+
+        Call it from one thread.
+        """
         self._clients, self._now_ns = clients, now_ns
         return generate_latest(self._registry)
 
     def describe(self) -> Iterable[Metric]:
-        """Names nothing in advance; the registry would collect once for that."""
+        """Describes nothing in advance: the registry would collect everything once for that."""
         return ()
 
     def collect(self) -> Iterable[Metric]:
-        """For the registry."""
+        """The metrics; called by the registry."""
         view = self._status.view
         yield from _counters(view.figures if view else Figures())
         state = GaugeMetricFamily("streamseg_state", "1 for the state that is displayed", labels=["state"])

@@ -140,7 +140,7 @@ def pretend_to_bring(monkeypatch, folder: Path, *names: str) -> list[str]:
 )
 def test_two_x11_libraries_from_one_place_are_used(tmp_path, monkeypatch, brought, loaded):
     done = pretend_to_bring(monkeypatch, tmp_path, *brought)
-    desktop._keep_events()
+    desktop._load_system_xcb()
     assert done == loaded
 
 
@@ -154,7 +154,7 @@ def test_a_system_without_the_library_is_told_to_install_it(tmp_path, monkeypatc
     with pytest.raises(
         UsageError, match=r"(?s)^no window: .*libX11-xcb\.so\.1.*libx11-xcb1.*--display web"
     ) as told:
-        desktop._keep_events()
+        desktop._load_system_xcb()
     assert "\n" not in str(told.value)
 
 

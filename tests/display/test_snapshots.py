@@ -86,7 +86,7 @@ def test_a_slow_disk_refuses_more_and_never_blocks(tmp_path, monkeypatch):
     snapshots = Snapshots(tmp_path)
     for _ in range(10):
         snapshots.take(GREY, COLOUR)
-    assert wait_for(snapshots.news) == "no snapshot: the disk is still busy with the last ones"
+    assert wait_for(snapshots.news) == "no snapshot: the disk is still busy with earlier ones"
     go.set()
     wait_for(lambda: len(list(tmp_path.iterdir())) in (6, 8))
     snapshots.close()

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 def test_a_disk_without_room_is_refused_and_one_that_fills_ends_the_recording(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(SinkError, match=r"MB free on the disk, \d+ MB are left free; make some room"):
+    with pytest.raises(SinkError, match=r"MB free on the disk, \d+ MB must stay free; make some room"):
         Recorder(tmp_path / "new", header=HEADER, min_free=1 << 60)
     monkeypatch.setattr(writer, "CHECK_NS", 0)
     recording = Recorder(tmp_path, header=HEADER, min_free=0)

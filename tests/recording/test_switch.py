@@ -92,7 +92,7 @@ def test_a_recording_that_begins_after_the_end_is_closed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go_on = threading.Event()
-    monkeypatch.setattr("streamseg.recording.switch.BEGIN_S", 0.05)
+    monkeypatch.setattr("streamseg.recording.switch.START_S", 0.05)
     made: list[Recorder] = []
 
     def make() -> Recorder:

@@ -1,4 +1,4 @@
-"""The state, large, and the reason for it."""
+"""Draws the banner of the live display: the state in large letters, and the reason for it."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from streamseg.render.symbols import HELD, INK, STATE_WORDS, draw_symbol, state_
 from streamseg.render.text import CAP_HEIGHT, changing_width, fit_size, put_changing, put_text
 
 _LETTERS = 104
-"""Size of the state's letters in units: capitals of 73."""
+"""Size of the state's letters in units (capitals are 73 high)."""
 _REASON, _PITCH = 38, 42
 _REASON_ROOM = 420
-"""Least width in units left for the reason where it stands beside the state."""
+"""Minimum width in units of the reason beside the state."""
 
 
 def draw_banner(canvas: Image, layout: Layout, view: View, style: LiveStyle) -> None:
-    """Draw state and reason into the cleared banner."""
+    """Draw state and reason into the banner, which must be cleared."""
     place, u = layout.banner, layout.u
     margin = round(14 * u)
     sign = HELD if style.held_s is not None else str(view.state)
     height = round(112 * u)
-    most = place.width - 2 * margin - (0 if layout.narrow else round(_REASON_ROOM * u))
-    card = _card(sign, max(8, height), max(8, most), max(8, round(_LETTERS * u)))
+    max_width = place.width - 2 * margin - (0 if layout.narrow else round(_REASON_ROOM * u))
+    card = _card(sign, max(8, height), max(8, max_width), max(8, round(_LETTERS * u)))
     left, top = place.x + margin, place.y + round(10 * u)
     room = canvas[top : top + card.shape[0], left : left + card.shape[1]]
     np.copyto(room, card[: room.shape[0], : room.shape[1]])
@@ -51,14 +51,14 @@ def _reason(view: View, style: LiveStyle) -> str:
 
 
 @lru_cache(maxsize=16)
-def _card(sign: str, height: int, most: int, letters: int) -> Image:
-    """Symbol and words on the state's colour, as wide as they need and no wider than ``most``."""
+def _card(sign: str, height: int, max_width: int, letters: int) -> Image:
+    """Symbol and words on the state's colour, as wide as they need, up to ``max_width``."""
     background, ink = state_colours(sign)
     radius = height * 0.32
     before, after = round(radius * 3.1), round(radius * 0.8)
     words = STATE_WORDS[sign]
-    size = fit_size(words, letters, max(1, most - before - after), bold=True)
-    width = min(most, before + changing_width(words, size, bold=True) + after)
+    size = fit_size(words, letters, max(1, max_width - before - after), bold=True)
+    width = min(max_width, before + changing_width(words, size, bold=True) + after)
     card = np.full((height, width, 3), background, np.uint8)
     draw_symbol(card, sign, (radius * 1.6, height / 2), radius, ink)
     baseline = round((height + size * CAP_HEIGHT) / 2)
@@ -68,7 +68,7 @@ def _card(sign: str, height: int, most: int, letters: int) -> Image:
 
 
 def _write(canvas: Image, area: Roi, text: str, u: float) -> None:
-    """Write in up to as many lines as there is room for, in smaller letters where these do not suffice."""
+    """Wrap text into the area, in smaller letters if it does not fit; what still does not fit is cut."""
     if not text:
         return
     size = max(8, round(_REASON * u))

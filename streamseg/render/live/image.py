@@ -1,4 +1,4 @@
-"""The image of the live picture with its margins: outline, ruler, and the band that marks an old picture."""
+"""Draws the live display's image: outline, ruler, and the band that marks a frame that is not live."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from streamseg.render.symbols import HELD, INK, state_colours
 from streamseg.render.text import CAP_HEIGHT, put_text, to_bgr
 
 _DIMMED = {State.SOURCE_LOST: 0.5, State.FROZEN: 0.85, HELD: 0.85}
-"""Brightness of pictures that are not live."""
+"""Brightness of frames that are not live."""
 _AVERAGED = 0.6
-"""Shrinking to less than this averages pixels, which costs five times as much as interpolating."""
+"""Below this scale pixels are averaged, which costs five times as much as interpolating."""
 _TICKS_MM = (1, 2, 5, 10, 20, 50, 100)
 
 
 def shown_region(view: View, style: LiveStyle) -> Roi | None:
-    """The part of the frame that is shown; None where nothing of it may be."""
+    """The part of the frame that is shown; None if nothing of it may be."""
     if view.frame is None or view.roi is None:
         return None
     return Roi.whole(view.frame.image) if style.full_frame else view.roi
 
 
 def draw_image(canvas: Image, layout: Layout, view: View, style: LiveStyle) -> None:
-    """Draw the image region, its outline, and the ruler and band around it, into a cleared body."""
+    """Draw the image region, its outline, ruler and band into the body, which must be cleared."""
     shown, place = shown_region(view, style), layout.image
     if shown is None or place is None or view.frame is None or view.roi is None:
         return
@@ -57,13 +57,13 @@ def _resized(region: Image, target: Image) -> Image:
     height, width = target.shape[:2]
     if region.shape[:2] == (height, width):
         return region
-    # While it is grey: a third of the work.
-    how = cv2.INTER_AREA if height < _AVERAGED * region.shape[0] else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(region, (width, height), interpolation=how), np.uint8)
+    # Resize while it is grey: a third of the work.
+    method = cv2.INTER_AREA if height < _AVERAGED * region.shape[0] else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(region, (width, height), interpolation=method), np.uint8)
 
 
 def _draw_band(canvas: Image, layout: Layout, sign: str) -> None:
-    """Hatch the band around the image, never the image itself."""
+    """Hatch the band around the image; the image itself is not touched."""
     place, wide = layout.image, layout.frame
     if place is None:
         return
@@ -82,13 +82,13 @@ def _draw_band(canvas: Image, layout: Layout, sign: str) -> None:
 
 @lru_cache(maxsize=4)
 def _hatch(height: int, width: int, colour: tuple[int, int, int], period: int) -> Image:
-    """Diagonal stripes of a colour and the background."""
+    """Diagonal stripes of a colour on the background."""
     diagonal = np.add.outer(np.arange(height), np.arange(width)) % period < period // 2
     return np.where(diagonal[..., None], np.array(colour, np.uint8), np.array(BACKGROUND, np.uint8))
 
 
 def _draw_ruler(canvas: Image, layout: Layout, rows: tuple[int, int], row_mm: float) -> None:
-    """Millimetres of depth left of the image, 0 at the upper edge; ``rows``: the region's top and height."""
+    """Draw the depth in millimetres left of the image; ``rows`` are the region's top (0 mm) and height."""
     place, (top, height) = layout.image, rows
     if place is None or not 1e-6 < row_mm < 1e3 or height < 2:
         return

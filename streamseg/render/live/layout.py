@@ -1,6 +1,6 @@
-"""Where everything stands in the live picture: banner, image with its margins, panel of figures, footer.
+"""Lays out the live display: banner, image with its margins, panel of figures, footer.
 
-Sizes are given in units of ``u``, a pixel of a 1920x1080 display; nothing overlaps the image.
+Sizes are in units of ``u``, a pixel of a 1920x1080 display; nothing overlaps the image.
 """
 
 from __future__ import annotations
@@ -11,29 +11,29 @@ from streamseg.core.types import Roi
 
 _BANNER, _NARROW_BANNER, _FOOTER = 132, 186, 44
 _NARROW = 1700
-"""Below this width in units the reason stands under the state, not beside it."""
+"""Width in units below which the reason is placed under the state, not beside it."""
 _MIN_WIDTH = 1500
-"""Units across the narrowest picture: for the longest state beside its symbol."""
+"""Width in units of the narrowest layout: room for the longest state beside its symbol."""
 _RULER, _FRAME = 76, 16
 _BESIDE = (540, 700)
-"""Least and most width of a panel beside the image."""
+"""Minimum and maximum width of a panel beside the image, units."""
 _BELOW = (292, 380)
-"""Least and most height of a panel below it."""
+"""Minimum and maximum height of a panel below it, units."""
 _MIN_IMAGE_HEIGHT, _ENLARGED_WIDTH = 480, 1920
 MIN_SIZE = (320, 240)
-"""The smallest picture that is laid out, width and height."""
+"""Smallest layout (width, height) in pixels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Places in output pixels. ``image`` is None where no image is shown."""
+    """Rectangles in output pixels. ``image`` is None if no image is shown."""
 
     width: int
     height: int
     u: float
     """Pixels per unit."""
     beside: bool
-    """The panel stands beside the image, else below it."""
+    """The panel is beside the image, else below it."""
     banner: Roi
     body: Roi
     """Image, its margins, and the panel."""
@@ -48,17 +48,17 @@ class Layout:
 
     @property
     def ruler(self) -> int:
-        """Width of the ruler's margin, left of that band."""
+        """Width of the ruler's margin left of that band."""
         return round(_RULER * self.u)
 
     @property
     def narrow(self) -> bool:
-        """The reason stands under the state."""
+        """The reason is placed under the state."""
         return self.width < _NARROW * self.u
 
     @classmethod
     def fit(cls, size: tuple[int, int], shown: tuple[int, int] | None) -> Layout:
-        """Lay out a picture of ``size`` (width, height) around an image of ``shown`` (width, height)."""
+        """Fit an image of ``shown`` (width, height) pixels into a display of ``size`` (width, height)."""
         width, height = max(MIN_SIZE[0], size[0]), max(MIN_SIZE[1], size[1])
         u = min(width / _MIN_WIDTH, height / 1080)
         if shown is None:
@@ -69,7 +69,7 @@ class Layout:
 
     @classmethod
     def natural(cls, shown: tuple[int, int] | None) -> Layout:
-        """Lay out an image at its own size, or enlarged to 480 rows; all sums are even, as H.264 asks."""
+        """Lay out around an image at its own size, or enlarged to 480 rows; even sizes, as H.264 requires."""
         if shown is None:
             return cls.fit((1280, 720), None)
         scale = max(1.0, min(_MIN_IMAGE_HEIGHT / shown[1], _ENLARGED_WIDTH / shown[0]))
@@ -122,7 +122,7 @@ class Layout:
 
 
 def _largest(width: int, height: int, u: float, shown: tuple[int, int], *, beside: bool) -> tuple[int, int]:
-    """The largest image that fits, (width, height)."""
+    """Size (width, height) of the largest image that fits."""
     banner = _NARROW_BANNER if width < _NARROW * u else _BANNER
     wide = width - (_RULER + 2 * _FRAME) * u - (_BESIDE[0] * u if beside else 0)
     tall = height - (banner + _FOOTER + 2 * _FRAME) * u - (0 if beside else _BELOW[0] * u)

@@ -1,4 +1,4 @@
-"""The live picture: state on top, the image below it with nothing on it but the outline, figures beside."""
+"""Paints the live display: the state on top, the image with nothing on it but the outline, the figures."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from streamseg.render.symbols import INK
 from streamseg.render.text import CAP_HEIGHT, fit_size, put_text
 
 REFRESH_NS = 250_000_000
-"""Rates, counts and percentiles are drawn again when they are older than this; faster, nobody reads them."""
+"""Interval at which rates, counts and percentiles are redrawn; nobody reads them faster."""
 _PLAIN = LiveStyle()
 
 
 def compose_live(view: View, size: tuple[int, int] | None = None, style: LiveStyle = _PLAIN) -> Image:
-    """Draw a view for people: BGR, uint8 (height, width, 3), a new array.
+    """Draw a view: a new BGR image, uint8 (height, width, 3).
 
-    ``size`` is (width, height) in pixels, at least 320x240; None: the image region at its own size (enlarged
-    to 480 rows where smaller) and the figures around it, with even sides that depend on the region's size
-    only. Shows the region alone unless ``style.full_frame``; without a frame or a region, the state only.
+    ``size`` is (width, height) in pixels, at least 320x240. With None the image region keeps its own size
+    (enlarged to 480 rows if smaller), and the even output size depends only on it. Shows only the region
+    unless ``style.full_frame``; without a frame or a region, only the state.
     """
     return LivePainter().paint(view, size, style)
 
 
 class LivePainter:
-    """Draws one view after the other; keeps what changes rarely. For one thread."""
+    """Draws views one after another, caching what changes rarely. For use from one thread."""
 
     def __init__(self) -> None:
         self._ground: Image | None = None
@@ -52,8 +52,8 @@ class LivePainter:
     ) -> Image:
         """Draw a view as :func:`compose_live` does.
 
-        ``now_ns`` (monotonic) is when it will be seen, ``view.at_ns`` unless given: the age shown is the age
-        then, and an outline that has expired by then is left out.
+        ``now_ns`` (monotonic) is the time at which it will be seen, ``view.at_ns`` by default: the age shown
+        is the age at that time, and an outline that has expired by then is left out.
         """
         now_ns = view.at_ns if now_ns is None else now_ns
         view = without_expired_outline(view, now_ns)
@@ -72,7 +72,7 @@ class LivePainter:
     def _prepared(
         self, layout: Layout, style: LiveStyle, figures: Figures, now_ns: int
     ) -> tuple[Image, Panel]:
-        """The picture without what belongs to one frame."""
+        """The background with the figures of the run: everything that does not belong to one frame."""
         key = layout, style.keys
         if self._ground is None or self._panel is None or key != self._key:
             self._panel = Panel(layout)
@@ -89,7 +89,7 @@ class LivePainter:
 
 @lru_cache(maxsize=2)
 def _ground(layout: Layout, keys: str) -> Image:
-    """Background, labels, keys and disclaimer."""
+    """The background with labels, keys and disclaimer."""
     canvas = np.full((layout.height, layout.width, 3), BACKGROUND, np.uint8)
     Panel(layout).draw_labels(canvas)
     _draw_footer(canvas, layout, keys, notice=False)
@@ -98,7 +98,7 @@ def _ground(layout: Layout, keys: str) -> Image:
 
 
 def _draw_footer(canvas: Image, layout: Layout, text: str, *, notice: bool) -> None:
-    """Keys or a notice on the left, the disclaimer on the right."""
+    """Draw the keys or a notice on the left, the disclaimer on the right."""
     place = layout.footer
     size = max(8, round(place.height * 0.56))
     margin = round(24 * layout.u)

@@ -1,4 +1,4 @@
-"""The figures of the live picture: those of the frame shown, and those of the run."""
+"""Draws the live display's panel: the figures of the frame shown and those of the run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from streamseg.render.replay_panel import BACKGROUND, DIM, NOTHING, number
 from streamseg.render.symbols import CARD, INK
 from streamseg.render.text import CAP_HEIGHT, Colour, changing_width, fit_size, put_changing, put_text
 
-_MAIN = ("picture age", "nerve area", "confidence", "image depth")
+_MAIN = ("frame age", "nerve area", "confidence", "image depth")
 _RATES = ("offered", "segmented")
 _COUNTS = ("frames offered", "segmented", "dropped", "reconnects")
 _ROWS = 5
@@ -30,7 +30,7 @@ UNKNOWN = "unknown"
 
 
 class Panel:
-    """Where the blocks of figures stand in one layout, and how they are drawn."""
+    """The blocks of figures in one layout."""
 
     def __init__(self, layout: Layout) -> None:
         place = layout.panel
@@ -58,7 +58,7 @@ class Panel:
         )
 
     def draw_labels(self, canvas: Image) -> None:
-        """What never changes: names, the table's head."""
+        """Draw what never changes: names and the table's header."""
         names = (*_MAIN, *_RATES)
         for cell, name in zip(self._figure_cells(), names, strict=True):
             self._label(canvas, cell, name)
@@ -73,13 +73,13 @@ class Panel:
         canvas[rule : rule + max(1, round(self._unit)), self.table.x : self.table.x + self.table.width] = CARD
 
     def draw_frame(self, canvas: Image, view: View, age_ns: int | None) -> None:
-        """The figures of this very frame."""
+        """Draw the figures of the frame shown."""
         values = (_age(age_ns), _area(view), _confidence(view), _depth(view))
         for cell, (text, unit) in zip(self._figure_cells(), values, strict=False):
             self._value(canvas, cell, text, unit, bold=True)
 
     def draw_run(self, canvas: Image, figures: Figures) -> None:
-        """Rates, counts, percentiles, recording: of the run, not of the frame."""
+        """Draw the figures of the run: rates, counts, percentiles, recording."""
         for cell, fps in zip(
             self._figure_cells()[4:], (figures.offered_fps, figures.processed_fps), strict=True
         ):
@@ -108,13 +108,13 @@ class Panel:
         put_text(canvas, text, cell.x, cell.y + size, size, colour=DIM, background=BACKGROUND)
 
     def _value(self, canvas: Image, cell: Roi, text: str, unit: str, *, bold: bool) -> None:
-        """A figure under its label, its unit behind it; clears what stood there."""
+        """Replace a figure and its unit under its label."""
         top = cell.y + max(round(cell.height * 0.36), round(min(30 * self._unit, cell.height * 0.4)))
         canvas[top : cell.y + cell.height, cell.x : cell.x + cell.width] = BACKGROUND
-        most = max(7, round(min(62 * self._unit, (cell.height - (top - cell.y)) * 0.98)))
+        max_size = max(7, round(min(62 * self._unit, (cell.height - (top - cell.y)) * 0.98)))
         unit = f" {unit}" if unit else ""
-        whole = changing_width(text, most, bold=bold) + changing_width(unit, most // 2)
-        size = max(6, min(most, int(most * cell.width * 0.9 / max(1, whole))))
+        whole = changing_width(text, max_size, bold=bold) + changing_width(unit, max_size // 2)
+        size = max(6, min(max_size, int(max_size * cell.width * 0.9 / max(1, whole))))
         baseline = top + round(size * (CAP_HEIGHT + 0.1))
         ink = DIM if text == UNKNOWN else INK
         end = put_changing(canvas, text, cell.x, baseline, size, colour=ink, background=BACKGROUND, bold=bold)
@@ -151,7 +151,7 @@ class Panel:
             )
 
     def _draw_recording(self, canvas: Image, recording: str | None) -> None:
-        """A filled disc and REC while it records; an empty square and the reason where it stopped."""
+        """Draw a filled disc and REC while recording; an empty square and the reason after it stopped."""
         place = self.recording
         place.crop(canvas)[:] = BACKGROUND
         if recording is None:
@@ -186,7 +186,7 @@ def _square(side: int) -> Image:
 
 
 def _cells(place: Roi, columns: int, rows: int) -> list[Roi]:
-    """Row by row."""
+    """Split a rectangle into cells, row by row."""
     width, height = place.width // columns, place.height // rows
     return [
         Roi(place.x + column * width, place.y + row * height, max(1, width), max(1, height))
@@ -198,7 +198,7 @@ def _cells(place: Roi, columns: int, rows: int) -> list[Roi]:
 def _write_line(
     canvas: Image, place: Roi, text: str, colour: Colour, share: float, *, right: bool = False
 ) -> None:
-    """Write over what stood there, in letters of ``share`` of the height or what the width allows."""
+    """Replace a line of text; its size is ``share`` of the height, or less if the width demands it."""
     size = max(7, round(place.height * share))
     size = max(6, min(size, int(size * place.width / max(1, changing_width(text, size)))))
     place.crop(canvas)[:] = BACKGROUND
@@ -230,7 +230,7 @@ def _confidence(view: View) -> tuple[str, str]:
 
 
 def _depth(view: View) -> tuple[str, str]:
-    """How deep the image region reaches."""
+    """Depth of the image region."""
     if view.frame is None or view.roi is None:
         return NOTHING, ""
     if view.frame.spacing_mm is None:

@@ -1,4 +1,4 @@
-"""What the user of a live display chose, and what the display itself has to say."""
+"""How a live display draws its views: the user's choices, and the display's own notices."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from streamseg.core.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class LiveStyle:
-    """How a view is drawn."""
+    """Options for drawing a view."""
 
     overlay: bool = True
-    """Draw the outline. Where it is switched off the picture says so."""
+    """Draw the outline. Without it the banner says that it is switched off."""
     opacity: float = 0.25
-    """Of the tint inside the outline, 0..1."""
+    """Opacity of the tint inside the outline, 0..1."""
     full_frame: bool = False
-    """Show the whole frame, with what the machine writes around the image, which may be a patient's name."""
+    """Show the whole frame, including what the machine writes around the image: possibly a patient's name."""
     keys: str = ""
-    """One small line at the bottom: what the keys do."""
+    """Small line at the bottom that explains the keys."""
     notice: str = ""
-    """One line in its place for a moment: what a key has done, or why it could not."""
+    """Line that replaces it for a moment: the effect of a key, or why it had none."""
     held_s: int | None = None
-    """Whole seconds for which the user has been freezing the display; None: it is live."""
+    """Seconds since the user froze the display; None while it is live."""
     live_now: str = ""
-    """While the display is frozen: the state of the run behind it."""
+    """State of the run while the display is frozen."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.opacity <= 1:
