@@ -1,7 +1,7 @@
 """The command ``streamseg``: one file per command, registered here.
 
 To add one, write ``cli/<name>.py`` with a function whose annotated parameters are its options, and add it to
-the list below. Commands import what is heavy inside their bodies, so that ``streamseg --help`` stays quick.
+the list below. Commands import heavy modules inside their bodies, so that ``streamseg --help`` stays quick.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from streamseg.cli.train import train
 from streamseg.core.errors import StreamsegError, one_line
 
 DEBUG_SWITCH = "STREAMSEG_DEBUG"
-"""Environment variable; 1 shows the traceback of every error."""
+"""Environment variable; 1 prints the traceback of every error."""
 
 app = typer.Typer(
     name="streamseg",
-    rich_markup_mode=None,  # the plain help costs a third of the time
+    rich_markup_mode=None,  # plain help takes a third of the time
     pretty_exceptions_enable=False,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -55,10 +55,11 @@ def streamseg(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
-    """Outlines nerves in ultrasound video. Research software, not a medical device.
+    """Outline nerves in ultrasound video. Research software, not a medical device.
 
-    Results go to stdout and files, messages to stderr. Exit codes: 0 done, 1 failed, 2 wrong call, 130 and
-    143 stopped by Ctrl-C and SIGTERM with the files finished. STREAMSEG_DEBUG=1 shows an error's traceback.
+    Results go to stdout and files, messages to stderr. Exit codes: 0 success, 1 failure, 2 wrong usage, 130
+    and 143 stopped by Ctrl-C or SIGTERM with all files finished. STREAMSEG_DEBUG=1 prints an error's
+    traceback.
     """
     if version:
         typer.echo(f"streamseg {__version__}")
@@ -69,12 +70,12 @@ def streamseg(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code. The one place where exceptions become messages.
+    """Run the command line and return its exit code. The only place where exceptions become messages.
 
-    ``arguments`` are those after the program's name; None takes the process's own.
+    ``arguments`` are those after the program's name; None takes those of the process.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names of files that are no valid text
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names may be invalid text
     command = typer.main.get_command(app)
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -96,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _explain(error: BaseException) -> tuple[str, int]:
-    """One line for the user and the exit code."""
+    """The error as one line for the user, and the exit code."""
     if isinstance(error, StreamsegError):
         return one_line(error), error.exit_code
     if isinstance(error, typer.TyperException):
@@ -115,7 +116,7 @@ def _explain(error: BaseException) -> tuple[str, int]:
 
 
 class Terminated(BaseException):
-    """SIGTERM arrived while no command was looking after it; unwinds so that files are closed."""
+    """SIGTERM arrived while no command handled it; unwinds the stack so that files are closed."""
 
 
 @contextmanager
@@ -136,7 +137,7 @@ def _terminable() -> Iterator[None]:
 
 
 def _reader_left() -> int:
-    """Whoever read our stdout closed it (``| head``): no error of ours, and nobody left to tell."""
-    # Python flushes stdout once more on exit; give it a place where that cannot fail.
+    """The reader of stdout closed it (``| head``): not an error, and nobody is left to report it to."""
+    # Python flushes stdout once more on exit; redirect it to where that cannot fail.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 141

@@ -1,4 +1,4 @@
-"""What the commands share: messages on stderr, JSON on stdout, progress, and stopping on a signal."""
+"""Shared by all commands: messages, JSON, progress, stopping on signals, and the thread limit of OpenCV."""
 
 from __future__ import annotations
 
@@ -17,50 +17,50 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 LOG_EVERY_S = 5.0
-"""Where stderr is no terminal, progress is a line at most this often."""
+"""Interval of progress lines if stderr is not a terminal."""
 
 
 def say(message: str) -> None:
-    """Print a line for people, on stderr."""
-    if sys.stderr is not None:  # it may have been closed; print would take stdout in its place
+    """Print a message on stderr."""
+    if sys.stderr is not None:  # None if it was closed; print would use stdout instead
         print(message, file=sys.stderr, flush=True)
 
 
 def print_json(value: Mapping[str, Any]) -> None:
-    """Print one object on one line of stdout, as strict JSON in ASCII: what is not finite becomes null."""
-    # ASCII, because a file's name need not be text that the terminal's encoding can hold.
+    """Print an object on one line of stdout, as strict JSON in ASCII; NaN and infinity become null."""
+    # ASCII, because the terminal's encoding need not hold every file name.
     print(json.dumps(finite(value), allow_nan=False), flush=True)
 
 
 class Stop:
-    """Whether somebody asked us to stop, and how."""
+    """Whether the user asked to stop, and how."""
 
     def __init__(self) -> None:
         self.event = threading.Event()
         """Set by Ctrl-C or SIGTERM."""
         self.signal: signal.Signals | None = None
-        """The signal that came first."""
+        """The first signal."""
 
     def __bool__(self) -> bool:
         return self.event.is_set()
 
     @property
     def exit_code(self) -> int:
-        """128 plus the signal's number: 130 for Ctrl-C, 143 for SIGTERM; 0 where none came."""
+        """128 plus the signal's number: 130 for Ctrl-C, 143 for SIGTERM; 0 without a signal."""
         return 128 + self.signal if self.signal else 0
 
     @property
     def cause(self) -> str:
-        """For messages."""
+        """Name of the signal for messages."""
         return "Ctrl-C" if self.signal == signal.SIGINT else "SIGTERM"
 
 
 @contextmanager
 def stop_on_signals() -> Iterator[Stop]:
-    """Within the block, the first Ctrl-C or SIGTERM only sets the event, so that files can be finished.
+    """Make the first Ctrl-C or SIGTERM within the block only set the event, so that files can be finished.
 
-    The second one raises KeyboardInterrupt: whoever insists gets out. Handlers belong to the main thread;
-    from any other the event is never set.
+    The second one raises KeyboardInterrupt. Only the main thread can set handlers; from any other thread the
+    event is never set.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
@@ -82,13 +82,13 @@ def stop_on_signals() -> Iterator[Stop]:
 
 
 class Progress:
-    """Progress on stderr with rate and time left: a bar on a terminal, else a line every few seconds.
+    """Shows progress on stderr with rate and time left: a bar on a terminal, else a line every few seconds.
 
-    Use as a context manager and call :meth:`advance`, from any one thread.
+    Use it as a context manager and call :meth:`advance` from one thread.
     """
 
     def __init__(self, what: str, total: int | None, unit: str = "frames", *, done: int = 0) -> None:
-        """``done`` were finished before, by a run that was broken off; they count for no rate."""
+        """``done`` were finished by an earlier, interrupted run; they do not count for the rate."""
         self._what, self._total, self._unit = what, total, unit
         self._done = self._before = done
         self._start = self._said = time.monotonic()
@@ -119,18 +119,18 @@ class Progress:
             self._bar.stop()
 
     def start_from(self, done: int, total: int) -> None:
-        """``done`` of ``total`` were finished before; they count for no rate."""
+        """Set that ``done`` of ``total`` were finished earlier; they do not count for the rate."""
         self._total, self._done, self._before = total, done, done
         self._start = self._said = time.monotonic()
         if self._bar is not None:
             self._bar.update(self._task, total=total, completed=done)
 
     def advance(self) -> None:
-        """One more is done."""
+        """Count one more as done."""
         self.advance_to(self._done + 1)
 
     def advance_to(self, done: int, note: str = "") -> None:
-        """So many are done; ``note`` is shown beside."""
+        """Set the number that is done; ``note`` is shown next to it."""
         self._done = done
         now = time.monotonic()
         if self._bar is not None:
@@ -141,7 +141,7 @@ class Progress:
             say(self._line(now) + (f"  {note}" if note else ""))
 
     def say(self, message: str) -> None:
-        """A line above the bar."""
+        """Print a line above the bar."""
         if self._bar is not None:
             self._bar.console.print(message, markup=False)
         else:
@@ -158,17 +158,17 @@ class Progress:
 
 
 def stderr_console() -> Console:
-    """A rich console on stderr. Plain text where that is no terminal."""
+    """A rich console on stderr; plain text if that is not a terminal."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
 
 
 def limit_opencv_threads() -> None:
-    """Leave the cores to the net: OpenCV works in the thread that calls it.
+    """Make OpenCV work in the calling thread, which leaves the cores to the net.
 
-    Spreading a resize of half a millisecond over all cores makes the net's threads there wait for each other:
-    on two cores that cost the live loop 5 % of its rate, and 12 % with a window (docs/log.md).
+    Spreading a resize of half a millisecond over all cores makes the net's threads wait for each other: on
+    two cores that cost the live loop 5 % of its rate, and 12 % with a window (docs/log.md).
     """
     import cv2
 

@@ -1,4 +1,4 @@
-"""``streamseg doctor``: what this machine and installation offer, and why something is missing."""
+"""``streamseg doctor``: reports what this machine and installation offer, and why something is missing."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ PACKAGES = ("numpy", "opencv-python", "av", "openvino", "pydicom", "torch", "nnc
 SELF_TEST_FRAMES = 10
 DeviceOption = Annotated[
     list[str] | None,
-    typer.Option("--device", metavar="PATH", help="Look at this video device too; may be repeated."),
+    typer.Option("--device", metavar="PATH", help="Check this video device too; may be repeated."),
 ]
 
 
 def doctor(device: DeviceOption = None, as_json: JsonOption = False) -> None:
     """Report what this machine and installation offer.
 
-    Versions, processor, GPU, back ends, the engine store, video devices with their formats, and the default
-    engine. Never fails: what cannot be found out is reported with the reason.
+    Lists versions, processor, GPU, back ends, the engine store, video devices with their formats, and the
+    default engine. Never fails: what cannot be determined is reported with the reason.
     """
     sections: dict[str, Callable[[], Any]] = {
         "versions": versions,
@@ -48,7 +48,7 @@ def doctor(device: DeviceOption = None, as_json: JsonOption = False) -> None:
 
 
 def _attempt(section: Callable[[], Any]) -> Any:
-    # The one command that must answer on a broken installation: whatever is raised becomes its answer.
+    # This command must answer even on a broken installation: any exception becomes an answer.
     try:
         return section()
     except Exception as error:
@@ -56,7 +56,7 @@ def _attempt(section: Callable[[], Any]) -> Any:
 
 
 def versions() -> dict[str, str | None]:
-    """Versions of what the results depend on; None for what is not installed. Imports nothing heavy."""
+    """Versions of the packages that results depend on; None if not installed. Imports nothing heavy."""
     import platform
 
     from streamseg.core.hardware import versions_of
@@ -81,7 +81,7 @@ def _ffmpeg_version() -> str:
 
 
 def processor() -> dict[str, Any]:
-    """Model, cores and the features that matter for inference (Linux: from /proc/cpuinfo)."""
+    """Model, number of cores, and features relevant for inference (Linux: from /proc/cpuinfo)."""
     from streamseg.core.hardware import this_processor
 
     here = this_processor()
@@ -99,14 +99,14 @@ def memory_gib() -> float:
 
 
 def gpus() -> list[str]:
-    """NVIDIA GPUs with memory, driver and compute capability, as nvidia-smi tells them; empty without one."""
+    """NVIDIA GPUs with memory, driver and compute capability, from nvidia-smi; empty without a GPU."""
     from streamseg.core.hardware import nvidia_gpus
 
     return [", ".join(gpu.values()) for gpu in nvidia_gpus()]
 
 
 def backends() -> dict[str, str]:
-    """Per back end ``available``, with its devices, or why not. Imports none but OpenVINO."""
+    """For each back end ``available`` with its devices, or why not. Imports only OpenVINO."""
     found = {
         "openvino": _attempt(_openvino_devices),
         "onnx": _installed("onnxruntime", "export"),
@@ -147,7 +147,7 @@ def _openvino_devices() -> str:
 
 
 def engine_store() -> dict[str, Any]:
-    """The folder of engines that were built here, their number, and which one runs where none is named."""
+    """Folder and number of the engines built here, and the engine that runs by default."""
     from streamseg.cli.engines import taken_by_default
     from streamseg.engines.store import EngineStore
 
@@ -160,7 +160,7 @@ def engine_store() -> dict[str, Any]:
 
 
 def video_devices(paths: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """The machine's video devices and those at ``paths``: formats with sizes and rates, or what is wrong."""
+    """The machine's video devices and those at ``paths``: formats with sizes and rates, or the problem."""
     from streamseg.capture.v4l2.devices import device_paths, list_devices
 
     every = dict.fromkeys([*device_paths(), *paths])
@@ -168,7 +168,7 @@ def video_devices(paths: Sequence[str] = ()) -> list[dict[str, Any]]:
 
 
 def default_engine() -> dict[str, Any]:
-    """Name, hash, precision and input of the default engine, and how long it takes on a synthetic image."""
+    """Name, hash, precision and input size of the default engine, and its time for a synthetic image."""
     from streamseg.backends import load_backend
     from streamseg.core.engine_info import EngineInfo
     from streamseg.core.types import Frame
@@ -212,7 +212,7 @@ def _print_lines(report: dict[str, Any]) -> None:
 
 
 def device_lines(devices: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """The same for people, a line per device and one per pixel format."""
+    """Video devices as text: one line per device, and one per pixel format."""
     for device in devices:
         named = f"{device['name']} ({device['driver']}), " if device["name"] else ""
         usable = f"would be read as {device['mode']}" if device["mode"] else device["problem"]

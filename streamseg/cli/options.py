@@ -1,4 +1,4 @@
-"""Options that several commands have in common."""
+"""Options shared by several commands."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ EngineOption = Annotated[
     typer.Option(
         "--engine",
         metavar="NAME_OR_PATH",
-        help="A shipped engine's name, one of 'streamseg engines list' (or its beginning), an engine folder, "
-        "or a .safetensors checkpoint. Default: the INT8 improved U-Net, or the fastest engine built here "
-        "that has its weights and passed the accuracy gate.",
+        help="Name of a shipped engine or of one in 'streamseg engines list' (its beginning suffices), an "
+        "engine folder, or a .safetensors checkpoint. Default: the INT8 improved U-Net, or the fastest engine "
+        "built here from the same weights that passed the accuracy gate.",
     ),
 ]
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object on one line, last on stdout.")
-]
-ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite outputs that exist.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line on stdout.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite existing outputs.")]

@@ -1,4 +1,4 @@
-"""``streamseg phantom``: writes a data set of phantom pictures."""
+"""``streamseg phantom``: writes a data set of synthetic images."""
 
 from __future__ import annotations
 
@@ -11,16 +11,21 @@ from streamseg.cli.options import ForceOption, JsonOption
 
 
 def phantom(
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write; train/ appears in it.")],
-    images: Annotated[int, typer.Option("--images", metavar="N", help="Pictures in all.")] = 200,
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", metavar="DIR", help="Output folder; the images are written to its folder train/."
+        ),
+    ],
+    images: Annotated[int, typer.Option("--images", metavar="N", help="Number of images.")] = 200,
     subjects: Annotated[
-        int, typer.Option("--subjects", metavar="S", help="People they are of, at most N.")
+        int, typer.Option("--subjects", metavar="S", help="Number of subjects, at most N.")
     ] = 10,
     seed: Annotated[int, typer.Option("--seed", metavar="K", help="The same seed gives the same files.")] = 0,
     force: ForceOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Write phantom pictures with exact masks, in the layout of the Kaggle competition.
+    """Write synthetic images with exact masks, in the Kaggle layout.
 
     DIR/train/<subject>_<n>.tif and <subject>_<n>_mask.tif, 580x420; more than half of the masks are empty.
     """

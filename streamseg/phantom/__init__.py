@@ -1,4 +1,4 @@
-"""A seeded generator of ultrasound pictures of nerves, with exact masks."""
+"""Generates synthetic ultrasound images and videos of nerves from a seed, with exact masks."""
 
 from streamseg.phantom.model import PhantomImage
 from streamseg.phantom.still import render_still

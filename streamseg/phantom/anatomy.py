@@ -1,4 +1,4 @@
-"""Where things lie: a random region with vessels, muscle bellies, bone, and a nerve or what resembles one."""
+"""Composes a random region: vessels, muscle bellies, bone, and a nerve or something that resembles one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LOOKALIKES: tuple[Painter, ...] = (paint_lymph_node, paint_tendon, paint_lobule,
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where nerves are sought, pixels: about (x, y), their centres between the columns left and right."""
+    """Where nerves are placed, pixels: around (x, y), with their centres between columns left and right."""
 
     x: float
     y: float
@@ -38,8 +38,8 @@ class Place:
 def build(rng: Rng, height: int, width: int, mm: float, *, nerve: bool, centre: float, span: float) -> Canvas:
     """Paint a region of ``height`` x ``width`` pixels of ``mm`` millimetres.
 
-    The nerve and what lies around it are placed within ``span`` pixels about the column ``centre``; without
-    ``nerve`` the same kind of place is painted, and often something that resembles a nerve.
+    The nerve and its surroundings are placed within ``span`` pixels around the column ``centre``. Without
+    ``nerve`` the same surroundings are painted, often with something that resembles a nerve.
     """
     canvas = Canvas.empty(height, width, mm)
     paint_layers(rng, canvas)
@@ -79,7 +79,7 @@ def build(rng: Rng, height: int, width: int, mm: float, *, nerve: bool, centre: 
 
 
 def _bellies(rng: Rng, canvas: Canvas) -> None:
-    """Muscle bellies of any size below the fat."""
+    """Paint muscle bellies of any size below the fat."""
     height, width = canvas.shape
     for _ in range(int(rng.integers(0, 4 + width // height))):
         rx = rng.uniform(4, 15) / canvas.mm
@@ -89,7 +89,7 @@ def _bellies(rng: Rng, canvas: Canvas) -> None:
 
 
 def _vessels(rng: Rng, canvas: Canvas, taken: list[Blob], x: float, y: float) -> None:
-    """No, one or several vessels near a place; arteries are round, veins flat."""
+    """Paint zero to three vessels near a place; arteries are round, veins flat."""
     mm = canvas.mm
     for k in range(int(rng.choice([0, 1, 2, 3], p=[0.15, 0.45, 0.28, 0.12]))):
         artery = k == 0 or rng.random() < 0.4
@@ -107,7 +107,7 @@ def _vessels(rng: Rng, canvas: Canvas, taken: list[Blob], x: float, y: float) ->
 
 
 def _nerve_size(rng: Rng, mm: float, count: int) -> tuple[float, float]:
-    """Half axes in pixels: the usual nerve or plexus part is 3 to 10 mm wide and flatter than wide."""
+    """Half axes in pixels: a nerve or part of a plexus is usually 3 to 10 mm wide and flatter than wide."""
     radius = min(6.0, max(1.1, rng.lognormal(1.45 if count == 1 else 1.0, 0.42)))
     aspect = min(3.0, max(1.0, rng.lognormal(0.45, 0.28)))
     return radius * math.sqrt(aspect) / mm, radius / math.sqrt(aspect) / mm
@@ -116,7 +116,7 @@ def _nerve_size(rng: Rng, mm: float, count: int) -> tuple[float, float]:
 def _beside(
     rng: Rng, canvas: Canvas, taken: list[Blob], place: Place, size: tuple[float, float]
 ) -> Blob | None:
-    """A free place for an oval: beside a vessel where there is one, or at ``place``. None if all is taken."""
+    """Find room for an oval: beside something painted before, or at ``place``. None if there is no room."""
     x, y = place.x, place.y
     left, right = place.left, place.right
     mm, (height, _) = canvas.mm, canvas.shape
@@ -138,7 +138,7 @@ def _beside(
 
 
 def _strays(rng: Rng, canvas: Canvas, taken: list[Blob]) -> None:
-    """Look-alikes and small vessels anywhere else, so that being different is not being a nerve."""
+    """Paint look-alikes and small vessels elsewhere, so that standing out does not mean being a nerve."""
     height, width = canvas.shape
     mm = canvas.mm
     for _ in range(int(rng.poisson(1.1 * width / (1.4 * height)))):
@@ -155,7 +155,7 @@ def _strays(rng: Rng, canvas: Canvas, taken: list[Blob]) -> None:
 
 
 def brighten(rng: Rng, canvas: Canvas, x: float, y: float) -> None:
-    """Connective tissue around a pixel: brighter, and fading into what surrounds it."""
+    """Add connective tissue around a pixel: brighter, fading into its surroundings."""
     height, width = canvas.shape
     wide, high = rng.uniform(6, 18) / canvas.mm, rng.uniform(3, 7) / canvas.mm
     across = np.exp(-0.5 * ((np.arange(width, dtype=np.float32) - np.float32(x)) / np.float32(wide)) ** 2)
@@ -165,7 +165,7 @@ def brighten(rng: Rng, canvas: Canvas, x: float, y: float) -> None:
 
 
 def crumple(rng: Rng, canvas: Canvas) -> None:
-    """Push everything about by fractions of a millimetre: nothing in a body is an exact oval."""
+    """Deform everything by fractions of a millimetre: nothing in a body is an exact oval."""
     mm = canvas.mm
     # The skin lies flat against the probe.
     free = np.minimum(np.arange(canvas.shape[0], dtype=np.float32) * np.float32(mm / 3), 1)[:, None]

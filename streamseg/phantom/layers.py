@@ -1,4 +1,4 @@
-"""Skin, fat and muscle with their fascia: the layered background, painted flat and then bent."""
+"""Paints the layered background: skin, fat and muscle with their fascia, first flat, then bent."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ def paint_layers(rng: Rng, canvas: Canvas) -> None:
     rows, columns = (as_map(axis) for axis in np.indices(canvas.shape, dtype=np.float32))
     steepness = np.abs(np.gradient(bend, axis=1))
     canvas.echo_db = sample(echo, columns, rows - bend)
-    # A mirror that does not face the beam reflects elsewhere.
+    # A reflector that does not face the beam reflects elsewhere.
     canvas.mirror_db = sample(mirror, columns, rows - bend) - as_map(np.minimum(30 * steepness, 14))
 
 
 def _flat(rng: Rng, canvas: Canvas, bounds: list[float]) -> tuple[Map, Map]:
-    """Echo and mirror level of the layers before they are bent, dB."""
+    """Diffuse and coherent echo level of the layers before they are bent, dB."""
     height, width = canvas.shape
     mm = canvas.mm
     row_mm = np.arange(height, dtype=np.float32) * np.float32(mm)
     layer = np.searchsorted(np.asarray(bounds, np.float32), row_mm)
     muscles = len(bounds) - 1
     base = np.concatenate(([rng.normal(24, 2.5), rng.normal(15, 3)], rng.normal(11.5, 3.5, muscles)))
-    # How striated each layer is: fat has few, long septa; muscle has many short streaks.
+    # Striation of each layer: fat has few long septa, muscle many short streaks.
     streak = np.concatenate(([1.5, rng.uniform(2, 5)], rng.uniform(2.5, 6.5, muscles)))
     density = np.concatenate(([3.0, rng.uniform(2.1, 2.8)], rng.uniform(1.5, 2.7, muscles)))
     fine = noise(rng, (height, width), rng.uniform(0.8, 1.7) / mm, rng.uniform(0.09, 0.14) / mm)
@@ -56,7 +56,7 @@ def _flat(rng: Rng, canvas: Canvas, bounds: list[float]) -> tuple[Map, Map]:
 
 
 def _fascia(rng: Rng, mirror: Map, level: Map, row: float, mm: float) -> None:
-    """One bright sheet, at times doubled, whose strength varies along its length."""
+    """Paint one bright sheet, sometimes doubled or tripled, whose strength varies along its length."""
     height, width = mirror.shape
     for k in range(int(rng.choice([1, 2, 3], p=[0.6, 0.3, 0.1]))):
         centre = row + k * rng.uniform(0.5, 1.2) / mm
@@ -74,13 +74,13 @@ def _fascia(rng: Rng, mirror: Map, level: Map, row: float, mm: float) -> None:
 
 
 def _skin_line(rng: Rng, mirror: Map, mm: float) -> None:
-    """The echo of the probe's own face, on the first rows."""
+    """Paint the echo of the probe's own face into the first rows."""
     rows = max(1, round(rng.uniform(0.1, 0.35) / mm))
     mirror[:rows] = rng.uniform(34, 46)
 
 
 def _bend(rng: Rng, canvas: Canvas, bounds: list[float]) -> Map:
-    """How far each pixel's layer lies below its flat place, pixels: every boundary waves on its own."""
+    """Downward shift of each pixel's layer in pixels; every boundary waves on its own."""
     height, width = canvas.shape
     x_mm = np.arange(width, dtype=np.float32) * np.float32(canvas.mm)
     tilt = (x_mm - x_mm.mean()) * np.float32(rng.normal(0, 0.06))
@@ -92,12 +92,12 @@ def _bend(rng: Rng, canvas: Canvas, bounds: list[float]) -> Map:
         curves.append(0.5 * curves[-1] + wave(rng, x_mm, amplitude, rng.uniform(18, 45)) + share * tilt)
     row_mm = np.arange(height) * canvas.mm
     weights = np.stack([np.interp(row_mm, knots, np.eye(len(knots))[k]) for k in range(len(knots))], axis=1)
-    # Not a matrix product: the library behind it would start threads, which costs more than it saves.
+    # Not a matrix product: BLAS would start threads, which costs more than it saves.
     return as_map(np.einsum("rk,kc->rc", as_map(weights), np.stack(curves)) / np.float32(canvas.mm))
 
 
 def paint_sheets(rng: Rng, canvas: Canvas) -> None:
-    """Septa and fascia of finite length, most of them shallow, each with a slope of its own."""
+    """Paint septa and fascia of finite length, most of them shallow, each with its own slope."""
     height, width = canvas.shape
     mm = canvas.mm
     for _ in range(int(rng.poisson(rng.uniform(3, 16) * width / (1.4 * height)))):

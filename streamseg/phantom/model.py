@@ -1,4 +1,4 @@
-"""What the phantom is made of: the picture it yields, and the canvas on which its tissue is painted."""
+"""Data of the phantom: the image that it yields, and the canvas on which its tissue is painted."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Map = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, repr=False)
 class PhantomImage:
-    """One picture of the phantom, with what is true about it."""
+    """One image of the phantom with its true masks."""
 
     image: Grey
-    """uint8 (height, width), as a machine shows it: 0 black, 255 the brightest echo."""
+    """uint8 (height, width), as shown by a scanner: 0 is black, 255 the brightest echo."""
     nerve: Mask
-    """bool (height, width): nerve, outer epineurium included. All False without nerve."""
+    """bool (height, width): nerve including its outer epineurium. All False without nerve."""
     vessel: Mask
     """bool (height, width): blood inside arteries and veins. Never overlaps ``nerve``."""
 
@@ -35,7 +35,7 @@ class PhantomImage:
 
 @dataclass(frozen=True, slots=True)
 class Vessel:
-    """A vessel's place on its canvas, for what moves it."""
+    """Position and kind of a vessel on its canvas, used to move it."""
 
     x: float
     y: float
@@ -47,7 +47,7 @@ class Vessel:
 
 @dataclass(slots=True, repr=False)
 class Canvas:
-    """Tissue in a plane below the probe. Painted once, then scanned.
+    """Tissue in a plane below the probe, painted once, then scanned.
 
     Rows are depth. Echo levels are decibels on the scale of the display: 0 dB is black, about 60 dB white.
     """
@@ -57,9 +57,9 @@ class Canvas:
     echo_db: Map
     """Mean level of the diffuse (speckle) echo, dB."""
     mirror_db: Map
-    """Level of the smooth, coherent echo of fascia, walls and bone, dB; very low where there is none."""
+    """Level of the smooth, coherent echo of fascia, walls and bone, dB; very low if there is none."""
     loss: Map
-    """Two-way attenuation beyond what the machine's gain compensates, dB per mm; negative in blood."""
+    """Two-way attenuation not compensated by the machine's gain, dB per mm; negative in blood."""
     nerve: Mask
     vessel: Mask
     vessels: list[Vessel] = field(default_factory=list)

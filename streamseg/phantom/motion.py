@@ -1,6 +1,6 @@
-"""What changes from frame to frame: the probe's hand, the heart, the operator's gain.
+"""Motion between frames: the hand that holds the probe, the heartbeat, the operator's gain.
 
-Everything is a function of time, so that any frame can be drawn without those before it.
+Everything is a function of time, so that any frame can be drawn without the previous ones.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from streamseg.phantom.model import Canvas, Map, Vessel
 from streamseg.phantom.shapes import Rng, as_map
 
 GRID = 8
-"""The warp is computed on every eighth pixel and interpolated: nothing in it is finer."""
+"""Grid of the warp in pixels; it is interpolated, since nothing in it is finer."""
 
 
 def wander(seed: tuple[int, ...], t: float, hold: float = 0.0) -> float:
-    """A smooth random walk about 0 (deviation 1, a new aim per unit of ``t``); random access.
+    """A smooth random walk around 0 (sigma 1, a new target per unit of ``t``) with random access.
 
     ``hold`` 0..1 is the part of each unit in which it stands still.
     """
@@ -36,19 +36,19 @@ class Motion:
     seed: int
     heart_hz: float
     pulse: float
-    """How much wider an artery is in systole, relative."""
+    """Relative widening of an artery in systole."""
     drift: float
-    """Deviation of the probe's sideways drift."""
+    """Standard deviation of the probe's sideways drift."""
     squeeze: float
-    """Deviation of the relative compression by the probe's pressure."""
+    """Standard deviation of the relative compression by the probe's pressure."""
     slide: float
-    """How far the probe is moved away from the nerve and back; 0 keeps it there."""
+    """Distance by which the probe is moved away from the nerve and back; 0 keeps it there."""
     slide_period: float
-    """Seconds from the nerve, away and back."""
+    """Seconds for moving away from the nerve and back."""
     slide_phase: float
-    """Part of the period that has passed at time 0; 0 is at the nerve."""
+    """Part of the period passed at time 0; 0 is at the nerve."""
     gain_db: float
-    """Deviation of the operator's gain."""
+    """Standard deviation of the operator's gain."""
 
     @classmethod
     def random(cls, rng: Rng, seed: int, mm: float, slide: float) -> Motion:
@@ -66,7 +66,7 @@ class Motion:
         )
 
     def offset(self, t: float) -> float:
-        """Columns between the view's left edge and where it started, without margins: drift and slide."""
+        """Shift of the view in columns since the start, without margins: drift and slide."""
         turn = 0.5 - 0.5 * math.cos(2 * math.pi * (t / self.slide_period + self.slide_phase))
         limit = 4 * self.drift
         return self.slide * turn + min(limit, max(-limit, self.drift * wander((self.seed, 11), t / 1.7)))
@@ -76,23 +76,23 @@ class Motion:
         return min(0.06, max(-0.06, self.squeeze * wander((self.seed, 12), t / 2.3)))
 
     def systole(self, t: float) -> float:
-        """The pulse wave, 0..1: a steep rise and a slow fall once per heart beat."""
+        """The pulse wave, 0..1: a steep rise and a slow fall once per heartbeat."""
         phase = t * self.heart_hz % 1.0
         return phase / 0.16 * math.exp(1 - phase / 0.16) * (1 - phase**4)
 
     def gain(self, t: float) -> float:
-        """Gain relative to the video's own, dB: stands still, then is turned within a second."""
+        """Gain relative to the video's own, dB: constant, then turned within a second."""
         return self.gain_db * wander((self.seed, 13), t / 5.0, hold=0.85) + 0.25 * wander(
             (self.seed, 14), t / 1.1
         )
 
     def speckle_turn(self, look: int, t: float) -> float:
-        """Angle between a look's two scatterer fields: a quarter turn is another slice of the tissue."""
+        """Mixing angle of a look's two scatterer fields: a quarter turn is another slice of the tissue."""
         return 0.6 * t / (1 + 0.3 * look) + 0.5 * wander((self.seed, 20 + look), t / 1.5) + look
 
 
 class Warp:
-    """Where each pixel of the view looks on the canvas."""
+    """Maps each pixel of the view to its position on the canvas."""
 
     def __init__(self, canvas: Canvas, height: int, width: int, margin: int) -> None:
         """``margin``: columns of the canvas left of the view at offset 0."""
@@ -107,7 +107,7 @@ class Warp:
         self._grid_x = as_map((np.arange(count[1]) + 0.5) * width / count[1] - 0.5)[None, :]
 
     def maps(self, motion: Motion, t: float) -> tuple[Map, Map, int]:
-        """Columns and rows on the canvas, counted from the third value: the first column that is needed."""
+        """Columns and rows on the canvas, and the first column needed, from which the columns are counted."""
         height, width = self._shape
         shift, pressure, systole = motion.offset(t), motion.pressure(t), motion.systole(t)
         y = np.broadcast_to(self._grid_y, (len(self._grid_y), self._grid_x.shape[1]))
@@ -130,6 +130,6 @@ class Warp:
 
 
 def _nearness(vessel: Vessel, x: Map, y: Map) -> Map:
-    """1 at a vessel's centre and wall, fading to 0 outside."""
+    """1 inside a vessel and at its wall, fading to 0 outside."""
     distance = np.hypot(x - np.float32(vessel.x), y - np.float32(vessel.y)) / np.float32(vessel.radius)
     return as_map(np.exp(-(np.maximum(distance - 1, 0) ** 2) / np.float32(0.5)))

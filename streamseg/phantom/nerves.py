@@ -1,4 +1,4 @@
-"""Nerves: fascicles, dark, in bright connective tissue."""
+"""Paints nerves: dark fascicles in bright connective tissue."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from streamseg.phantom.shapes import Blob, Rng, Window, as_map, noise, soft
 
 
 def paint_honeycomb(rng: Rng, canvas: Canvas, blob: Blob) -> None:
-    """A nerve of many fascicles: bright connective tissue with small dark holes, in an epineurium rim."""
+    """Paint a nerve of many fascicles: dark holes in bright connective tissue with an epineurium rim."""
     window = blob.window(canvas.shape, 1.0 / canvas.mm)
     if window is None:
         return
@@ -38,12 +38,12 @@ def paint_honeycomb(rng: Rng, canvas: Canvas, blob: Blob) -> None:
 
 
 def _bright(rng: Rng, canvas: Canvas, window: Window) -> float:
-    """Level of a nerve's connective tissue: a little above what surrounds it, which may be bright itself."""
+    """Level of a nerve's connective tissue: a little above its surroundings, which may be bright too."""
     return min(33.0, max(19.0, float(canvas.echo_db[window].mean()) + rng.normal(10.5, 3.5)))
 
 
 def _pack(rng: Rng, blob: Blob, size: float, fill_share: float) -> list[Blob]:
-    """Fascicles of about ``size`` pixels radius inside an oval, none touching another."""
+    """Place fascicles of about ``size`` pixels radius inside an oval, none touching another."""
     wanted = max(1, int(fill_share * blob.rx * blob.ry / size**2))
     placed: list[Blob] = []
     for _ in range(6 * wanted):
@@ -64,9 +64,9 @@ def _pack(rng: Rng, blob: Blob, size: float, fill_share: float) -> list[Blob]:
 
 
 def paint_cluster(rng: Rng, canvas: Canvas, blob: Blob) -> None:
-    """One to eight large dark fascicles, each in a bright rim, lying together inside ``blob``."""
+    """Paint one to eight large dark fascicles, each with a bright rim, close together inside ``blob``."""
     mm = canvas.mm
-    # A large oval is never one fascicle: that would be a vessel's picture.
+    # A large oval is never a single fascicle: that would look like a vessel.
     large = min(blob.rx, blob.ry) > 2.2 / mm
     count = int(rng.integers(3, 9)) if large else int(rng.integers(1, 4))
     size = math.sqrt(0.62 * blob.rx * blob.ry / count) if count > 1 else 0.9 * min(blob.rx, blob.ry)
@@ -95,7 +95,7 @@ def paint_cluster(rng: Rng, canvas: Canvas, blob: Blob) -> None:
 
 
 def _hull(shape: tuple[int, int], fascicles: list[Blob], margin: float) -> Mask:
-    """The convex outline around fascicles, ``margin`` pixels away from them: bool (height, width)."""
+    """Mask of the convex hull around fascicles with a margin in pixels: bool (height, width)."""
     turns = np.linspace(0, 2 * math.pi, 40, endpoint=False)
     points = []
     for blob in fascicles:

@@ -1,4 +1,4 @@
-"""Things in the tissue: vessels, nerves, bone, and what is easily taken for a nerve."""
+"""Paints structures in the tissue: vessels, bone, muscle, and what is easily mistaken for a nerve."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from streamseg.phantom.shapes import Blob, Rng, Window, noise, soft, turned_nois
 
 
 def repaint(canvas: Canvas, window: Window, weight: Map, level: Map | float) -> None:
-    """Replace the diffuse echo by ``level`` dB and remove the coherent one, where ``weight`` is 1."""
+    """Replace the diffuse echo by ``level`` dB and remove the coherent echo, weighted by ``weight`` 0..1."""
     echo, mirror = canvas.echo_db[window], canvas.mirror_db[window]
     echo += weight * (level - echo)
     mirror += weight * (np.float32(NO_ECHO_DB) - mirror)
 
 
 def rim(canvas: Canvas, window: Window, distance: Map, level: Map | float, width_mm: float) -> None:
-    """A bright line along an outline; ``distance`` in pixels, ``level`` the diffuse echo at its crest, dB."""
+    """Paint a bright line along an outline; ``distance`` in pixels, ``level`` the echo at its crest, dB."""
     line = level - np.float32(4.3) * (distance * np.float32(canvas.mm / width_mm)) ** 2
     np.maximum(canvas.echo_db[window], line, out=canvas.echo_db[window], casting="same_kind")
 
 
 def paint_vessel(rng: Rng, canvas: Canvas, blob: Blob, *, artery: bool) -> None:
-    """Blood (almost no echo, hardly any attenuation, so that what lies below is brighter) and its wall."""
+    """Paint a vessel: its wall, and blood, which hardly echoes or attenuates: what is below is brighter."""
     window = blob.window(canvas.shape, 2.0 / canvas.mm)
     if window is None:
         return
@@ -34,7 +34,7 @@ def paint_vessel(rng: Rng, canvas: Canvas, blob: Blob, *, artery: bool) -> None:
     around = float(canvas.echo_db[window].mean())
     crest = around + (rng.normal(4, 4) if artery else rng.normal(0, 3))
     rim(canvas, window, distance - wall_mm / mm, crest + 7 * (steep - 1), wall_mm)
-    # The wall mirrors the beam only where it faces it.
+    # The wall reflects the beam only where it faces it.
     patchy = noise(rng, (distance.shape[0], distance.shape[1]), 1.2 / mm, 1.2 / mm)
     line = rng.normal(27, 6) - 45 * (1 - steep) + 5 * patchy - 4.3 * ((distance * mm - wall_mm) / 0.12) ** 2
     mirror = canvas.mirror_db[window]
@@ -44,7 +44,7 @@ def paint_vessel(rng: Rng, canvas: Canvas, blob: Blob, *, artery: bool) -> None:
     repaint(canvas, window, lumen, haze)
     loss = canvas.loss[window]
     loss -= lumen * np.float32(rng.uniform(0.25, 0.75))
-    # Refraction at the sides that run along the beam casts a narrow shadow.
+    # Refraction at the sides parallel to the beam casts a narrow shadow.
     side = (np.abs(distance) < 0.35 / mm) & (steep < 0.3)
     loss += side * np.float32(rng.uniform(0.2, 1.0))
     canvas.vessel[window] |= distance < 0
@@ -52,7 +52,7 @@ def paint_vessel(rng: Rng, canvas: Canvas, blob: Blob, *, artery: bool) -> None:
 
 
 def paint_bone(rng: Rng, canvas: Canvas, x: float, y: float, half: float) -> None:
-    """A convex bone edge at pixel (x, y), ``half`` pixels to either side: a mirror, then shadow."""
+    """Paint a convex bone surface at (x, y), ``half`` pixels to either side: a reflector, then shadow."""
     height, width = canvas.shape
     mm = canvas.mm
     left, right = max(0, int(x - half)), min(width, int(x + half) + 1)
@@ -74,7 +74,7 @@ def paint_bone(rng: Rng, canvas: Canvas, x: float, y: float, half: float) -> Non
 
 
 def paint_lymph_node(rng: Rng, canvas: Canvas, blob: Blob) -> None:
-    """Dark smooth cortex around one bright hilum: a bean, not a nerve."""
+    """Paint a lymph node: a bean of dark smooth cortex around one bright hilum."""
     window = blob.window(canvas.shape, 1.0 / canvas.mm)
     if window is None:
         return
@@ -90,7 +90,7 @@ def paint_lymph_node(rng: Rng, canvas: Canvas, blob: Blob) -> None:
 
 
 def paint_tendon(rng: Rng, canvas: Canvas, blob: Blob) -> None:
-    """A bright oval of fine fibrils without dark fascicles."""
+    """Paint a tendon: a bright oval of fine fibrils without dark fascicles."""
     window = blob.window(canvas.shape, 1.0 / canvas.mm)
     if window is None:
         return
@@ -101,7 +101,7 @@ def paint_tendon(rng: Rng, canvas: Canvas, blob: Blob) -> None:
 
 
 def paint_lobule(rng: Rng, canvas: Canvas, blob: Blob) -> None:
-    """A lobule of fat: even grey, in a thin bright septum."""
+    """Paint a lobule of fat: even grey with a thin bright septum."""
     window = blob.window(canvas.shape, 1.0 / canvas.mm)
     if window is None:
         return
@@ -113,7 +113,7 @@ def paint_lobule(rng: Rng, canvas: Canvas, blob: Blob) -> None:
 
 
 def paint_belly(rng: Rng, canvas: Canvas, blob: Blob) -> None:
-    """A muscle belly: darker, striated along its own axis, in a bright sheath."""
+    """Paint a muscle belly: darker, striated along its own axis, with a bright sheath."""
     window = blob.window(canvas.shape, 1.0 / canvas.mm)
     if window is None:
         return

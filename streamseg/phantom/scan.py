@@ -1,8 +1,8 @@
-"""From tissue to picture: scatterers, the beam's point spread, attenuation, gain and log compression.
+"""Scans tissue into an image: scatterers, the beam's point spread, attenuation, gain, log compression.
 
-The echo of a cell much smaller than the beam is a complex Gaussian number; the machine sees the sum over
-its point spread, so the envelope of even tissue is Rayleigh distributed (mean / deviation = 1.91) and its
-grains have the size of the beam. Compounding averages envelopes of independent looks.
+The echo of a cell much smaller than the beam is a complex Gaussian number; the machine sees the sum over its
+point spread function, so the envelope of even tissue is Rayleigh distributed (mean / standard deviation =
+1.91) and its grains have the size of the beam. Compounding averages the envelopes of independent looks.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from streamseg.phantom.model import Canvas, Map
 from streamseg.phantom.shapes import Rng, as_map, noise
 
 BANDS = 24
-"""Depth bands of constant beam width: neighbours differ by a few per cent, which no eye sees."""
+"""Number of depth bands of constant beam width: neighbours differ invisibly, by a few per cent."""
 PER_DB = math.log(10) / 20
 
 
@@ -33,17 +33,17 @@ class Machine:
     lateral_mm: float
     """Standard deviation of the beam across, at the focus."""
     focus: float
-    """Depth of the focus as a fraction of the picture's depth."""
+    """Depth of the focus as a fraction of the image's depth."""
     widening: float
-    """Beam width half the picture's depth away from the focus, relative to the focus, minus 1."""
+    """Beam width half the image's depth away from the focus, relative to the focus, minus 1."""
     looks: int
     """Compounded looks, 1 or more: speckle contrast falls with their square root."""
     range_db: float
-    """Dynamic range: this many dB from black to white."""
+    """Dynamic range, dB from black to white."""
     level_db: float
-    """Where the operator's gain puts the upper quartile of the tissue's echoes, dB above black."""
+    """Level of the upper quartile of the tissue's echoes after the operator's gain, dB above black."""
     tilt_db_per_mm: float
-    """How much the depth gain over- (positive) or under-compensates."""
+    """Over-compensation (positive) or under-compensation of the depth gain."""
     noise_db: float
     """Level of the electronic noise before the depth gain, at the deepest row."""
     gamma: float
@@ -51,7 +51,7 @@ class Machine:
 
     @classmethod
     def random(cls, rng: Rng) -> Machine:
-        """Settings such as a user leaves them."""
+        """Draw settings such as users leave them."""
         return cls(
             axial_mm=rng.uniform(0.085, 0.13),
             lateral_mm=rng.uniform(0.13, 0.22),
@@ -82,7 +82,7 @@ def convolve(field: Map, machine: Machine, mm: float) -> Map:
     for top, bottom in itertools.pairwise(edges):
         away = abs((top + bottom) / (2 * height) - machine.focus) / 0.5
         sigma = machine.lateral_mm / mm * (1 + machine.widening * away**1.5)
-        # Rows do not mix here, so bands meet without a seam.
+        # Rows do not mix here, so that bands have no seam.
         row = np.ascontiguousarray(kernel(sigma).T)
         out[top:bottom] = cv2.filter2D(out[top:bottom], -1, row, borderType=cv2.BORDER_REFLECT_101)
     return np.asarray(out, np.float32)
@@ -93,12 +93,12 @@ POOL = 1024
 
 @lru_cache(maxsize=1)
 def _pool() -> Map:
-    """Normal numbers, drawn once: cutting a random piece is many times faster than drawing anew."""
+    """Normal numbers, drawn once: cutting out a random piece is many times faster than drawing new ones."""
     return np.random.default_rng(0).standard_normal((POOL, POOL), dtype=np.float32)
 
 
 def scatterers(rng: Rng, shape: tuple[int, int]) -> Map:
-    """Independent unit normal numbers (height, width); pieces overlap another draw's only by chance."""
+    """Independent standard normal numbers (height, width); two draws overlap only by chance."""
     if max(shape) > POOL:
         return rng.standard_normal(shape, dtype=np.float32)
     top, left = (int(rng.integers(POOL - side + 1)) for side in shape)
@@ -114,21 +114,21 @@ def speckle(rng: Rng, shape: tuple[int, int], machine: Machine, mm: float) -> tu
 def amplitudes(canvas: Canvas, machine: Machine) -> tuple[Map, Map]:
     """Diffuse and coherent echo amplitude per pixel, attenuated by everything above it."""
     loss = np.cumsum(canvas.loss, axis=0, dtype=np.float32) * np.float32(canvas.mm)
-    # The aperture sees around small things: shadows are soft at their sides.
+    # The aperture sees around small structures: shadows have soft sides.
     loss = as_map(cv2.blur(loss, (max(3, round(0.5 / canvas.mm)) | 1, 1)))
     depth = np.arange(canvas.shape[0], dtype=np.float32)[:, None] * np.float32(canvas.mm)
     level = canvas.echo_db + depth * np.float32(machine.tilt_db_per_mm) - loss
     gain = np.float32(machine.level_db - np.percentile(level[::4, ::4], 75))
     diffuse = np.exp((level + gain) * np.float32(PER_DB))
     coherent = np.exp((canvas.mirror_db + level + (gain - canvas.echo_db)) * np.float32(PER_DB))
-    # A long reflector sums in phase over the whole pulse and beam; levels are meant after that gain.
+    # A long reflector adds up in phase over pulse and beam; its level is defined after that gain.
     axial, lateral = machine.axial_mm / canvas.mm, machine.lateral_mm / canvas.mm
     coherent *= np.float32(1 / (kernel(lateral).sum() * max(1.0, 0.7 * kernel(axial).sum())))
     return diffuse * np.float32(math.sqrt(0.5)), coherent
 
 
 def look(rng: Rng, diffuse: Map, coherent: Map, machine: Machine, mm: float) -> tuple[Map, Map]:
-    """The complex echo of fresh scatterers of the given amplitudes."""
+    """The complex echo (real, imaginary) of new scatterers with the given amplitudes."""
     shape = (diffuse.shape[0], diffuse.shape[1])
     real = scatterers(rng, shape) * diffuse + coherent
     imaginary = scatterers(rng, shape) * diffuse
@@ -145,19 +145,19 @@ def envelope(rng: Rng, canvas: Canvas, machine: Machine) -> Map:
 
 
 def detect(envelope: Map, machine: Machine, mm: float) -> Map:
-    """The detector's low-pass filter: fills the black pits of speckle, as compounding machines do."""
+    """Apply the detector's low-pass filter, which fills the black pits of speckle like compounding machines."""
     across, down = 0.6 * machine.lateral_mm / mm, 0.5 * machine.axial_mm / mm
     return as_map(cv2.GaussianBlur(envelope, (0, 0), sigmaX=across, sigmaY=down))
 
 
 def noise_grain(rng: Rng, shape: tuple[int, int], machine: Machine, mm: float) -> Map:
-    """Electronic noise of mean 1 and even size (height, width)."""
+    """Electronic noise of mean 1, uniform over (height, width)."""
     grain = machine.axial_mm / mm
     return as_map(np.abs(1 + np.float32(0.25) * noise(rng, shape, 1.8 * grain, 0.9 * grain)))
 
 
 def noise_level(height: int, machine: Machine) -> Map:
-    """How strong the machine's depth gain makes the noise: linear amplitude per row, (height, 1)."""
+    """Amplitude of the noise after the machine's depth gain: linear, per row, (height, 1)."""
     depth = np.linspace(-1, 0, height, dtype=np.float32)[:, None]
     return as_map(np.exp((np.float32(machine.noise_db) + 9 * depth) * np.float32(PER_DB)))
 

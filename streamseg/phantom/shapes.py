@@ -1,4 +1,4 @@
-"""Outlines and textures: wobbly ovals, wavy lines, noise that is longer than it is high."""
+"""Shapes and textures: irregular ovals, wavy lines, anisotropic noise."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Window = tuple[slice, slice]
 
 
 def wave(rng: Rng, positions: Map, amplitude: float, length: float) -> Map:
-    """A smooth random line: sines of ``length`` to four times ``length``, standard deviation ``amplitude``.
+    """A smooth random curve: sines of ``length`` to four times ``length``, standard deviation ``amplitude``.
 
     ``positions`` (n,) and ``length`` share a unit; the result (n,) has the unit of ``amplitude``.
     """
@@ -32,9 +32,9 @@ def wave(rng: Rng, positions: Map, amplitude: float, length: float) -> Map:
 
 
 def noise(rng: Rng, shape: tuple[int, int], across: float, down: float) -> Map:
-    """Unit-variance Gaussian noise, smooth over about ``across`` columns and ``down`` rows (deviations).
+    """Unit-variance Gaussian noise, smoothed over about ``across`` columns and ``down`` rows (sigmas).
 
-    Made on a coarse grid and enlarged, so that long textures cost no more than short ones.
+    Drawn on a coarse grid and enlarged, so that long textures cost no more than short ones.
     """
     step_x, step_y = max(1.0, across / 1.5), max(1.0, down / 1.5)
     coarse = (math.ceil(shape[0] / step_y) + 4, math.ceil(shape[1] / step_x) + 4)
@@ -52,7 +52,7 @@ def noise(rng: Rng, shape: tuple[int, int], across: float, down: float) -> Map:
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """A wobbly oval; all lengths in pixels, angle in radians (x to the right, y down)."""
+    """An irregular oval; lengths in pixels, angle in radians (x to the right, y down)."""
 
     x: float
     y: float
@@ -66,7 +66,7 @@ class Blob:
     def random(
         cls, rng: Rng, x: float, y: float, rx: float, ry: float, *, angle: float = 0.0, wobble: float = 0.06
     ) -> Blob:
-        """An oval whose outline wobbles by about ``wobble`` of its radius."""
+        """An oval whose outline deviates by about ``wobble`` of its radius."""
         harmonics = tuple((float(rng.normal(0, wobble / k)), float(rng.uniform(0, 6.3))) for k in (1, 2, 3))
         return cls(x, y, rx, ry, angle, harmonics)
 
@@ -105,11 +105,11 @@ class Blob:
         return np.asarray(distance, np.float32), np.asarray(steep, np.float32)
 
     def grown(self, pixels: float) -> Blob:
-        """The same oval, larger by ``pixels`` on every side."""
+        """The same oval, enlarged by ``pixels`` on every side."""
         return Blob(self.x, self.y, self.rx + pixels, self.ry + pixels, self.angle, self.wobble)
 
     def overlaps(self, other: Blob, gap: float = 0.0) -> bool:
-        """Whether the two ovals, taken as circles along their line of centres, come nearer than ``gap``."""
+        """True if the ovals are closer than ``gap`` pixels along the line between their centres."""
         between = math.hypot(other.x - self.x, other.y - self.y)
         way = math.atan2(other.y - self.y, other.x - self.x)
         return between < self.reach(way) + other.reach(way) + gap
@@ -121,7 +121,7 @@ class Blob:
 
 
 def soft(distance: Map, width: float = 1.2) -> Map:
-    """Weight 0..1 of a signed distance: 1 inside, 0 outside, a ramp of ``width`` pixels between."""
+    """Weight 0..1 of a signed distance: 1 inside, 0 outside, with a ramp of ``width`` pixels between."""
     return as_map(np.clip(0.5 - distance / np.float32(width), 0, 1))
 
 
@@ -135,7 +135,7 @@ def turned_noise(rng: Rng, shape: tuple[int, int], along: float, across: float, 
 
 
 def as_map(values: npt.ArrayLike) -> Map:
-    """The values as float32, without a copy where they are that already."""
+    """The values as float32, without a copy if they are float32 already."""
     return np.asarray(values, np.float32)
 
 

@@ -1,4 +1,4 @@
-"""Single pictures, each of another person."""
+"""Renders single images, each of another person."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from streamseg.phantom.model import Map, PhantomImage
 from streamseg.phantom.shapes import Rng, noise
 
 NERVE_SHARE = 0.45
-"""Part of the seeds that show a nerve when the caller leaves it open."""
+"""Share of seeds with a nerve when the caller does not choose."""
 MARGIN_SHARE = 0.4
-"""Part of the seeds whose picture has black margins."""
+"""Share of seeds whose image has black margins."""
 MIN_SIDE = 64
-"""Least height and width of a picture, pixels."""
+"""Minimum height and width of an image, pixels."""
 
 
 def check_size(seed: int, height: int, width: int) -> None:
-    """Raise UsageError for a seed or size that no picture can have."""
+    """Raise UsageError for an invalid seed or size."""
     if seed < 0:
         raise UsageError(f"phantom seed {seed} is negative; give 0 or more")
     if not (MIN_SIDE <= height <= 4096 and MIN_SIDE <= width <= 4096):
@@ -33,30 +33,30 @@ def check_size(seed: int, height: int, width: int) -> None:
 def render_still(
     seed: int, *, height: int = 420, width: int = 580, nerve: bool | None = None
 ) -> PhantomImage:
-    """Draw the picture of a seed: another region, anatomy and machine setting for every seed.
+    """Render the image of a seed: every seed has another region, anatomy and machine setting.
 
-    Some have black margins, as pictures cut from a machine's screen have. ``nerve`` True or False forces a
-    nerve or its absence; None leaves it to the seed (about 45 % have one). The same arguments give the same
-    bytes. Raises UsageError for a negative seed or an impossible size.
+    Some have black margins, like images cut from a machine's screen. ``nerve`` True or False forces a nerve
+    or its absence; with None the seed decides (about 45 % have one). The same arguments give the same bytes.
+    Raises UsageError for a negative seed or an invalid size.
     """
     check_size(seed, height, width)
     rng = np.random.default_rng((seed, 1))
     present = bool(rng.random() < NERVE_SHARE) if nerve is None else nerve
     inner = _screen(rng, height, width)
-    picture = _draw(rng, inner.height, inner.width, nerve=present)
-    if picture.image.shape == (height, width):
-        return picture
+    drawn = _draw(rng, inner.height, inner.width, nerve=present)
+    if drawn.image.shape == (height, width):
+        return drawn
     shape = (height, width)
     screen = PhantomImage(np.zeros(shape, np.uint8), np.zeros(shape, np.bool_), np.zeros(shape, np.bool_))
     rows, columns = slice(inner.y, inner.y + inner.height), slice(inner.x, inner.x + inner.width)
-    screen.image[rows, columns] = picture.image
-    screen.nerve[rows, columns] = picture.nerve
-    screen.vessel[rows, columns] = picture.vessel
+    screen.image[rows, columns] = drawn.image
+    screen.nerve[rows, columns] = drawn.nerve
+    screen.vessel[rows, columns] = drawn.vessel
     return screen
 
 
 def _draw(rng: Rng, height: int, width: int, *, nerve: bool) -> PhantomImage:
-    """A picture that fills (height, width)."""
+    """Draw an image that fills (height, width)."""
     mm = rng.uniform(28, 46) / height
     machine = scan.Machine.random(rng)
     canvas = build(rng, height, width, mm, nerve=nerve, centre=width / 2, span=width)
@@ -67,20 +67,20 @@ def _draw(rng: Rng, height: int, width: int, *, nerve: bool) -> PhantomImage:
 
 
 def _screen(rng: Rng, height: int, width: int) -> Roi:
-    """Where the picture lies on the machine's screen: all of it, or less with black around."""
+    """Region of the image on the machine's screen: all of it, or a part with black margins."""
     whole = Roi(0, 0, width, height)
     if rng.random() > MARGIN_SHARE:
         return whole
     inner_height = max(MIN_SIDE, round(height * rng.uniform(0.62, 1.0)))
     inner_width = width if rng.random() < 0.4 else max(MIN_SIDE, round(width * rng.uniform(0.6, 1.0)))
-    # Most machines centre the picture and hang it near the top.
+    # Most machines centre the image horizontally, near the top.
     left = (width - inner_width) // 2
     top = round((height - inner_height) * rng.choice([0.0, 0.3, 0.5]))
     return Roi(left, top, inner_width, inner_height)
 
 
 def contact(rng: Rng, height: int, width: int, mm: float) -> Map:
-    """Gain (linear, (height, width)) of uneven coupling: soft bands, at times a side without contact."""
+    """Gain (linear, (height, width)) of uneven coupling: soft bands, sometimes a side without contact."""
     columns = 1.6 * noise(rng, (1, width), 6 / mm, 1.0)
     if rng.random() < 0.08:
         edge = rng.uniform(0.02, 0.25) * width

@@ -1,4 +1,4 @@
-"""Videos of one region: the tissue is made once, each frame is a warp of it."""
+"""Renders videos of one region: the tissue is created once, each frame is a warp of it."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from streamseg.phantom.shapes import as_map
 from streamseg.phantom.still import check_size, contact
 
 LOOKS = 3
-"""Compounded looks at most: each costs time in every frame."""
+"""Maximum number of compounded looks: each costs time in every frame."""
 
 
 class PhantomVideo:
-    """A video of one phantom, smooth in time; any frame can be asked for, in any order.
+    """A video of one phantom, smooth in time, with random access to its frames.
 
-    The tissue and its speckle move together with the probe; speckle changes slowly as the probe leaves
-    the plane; arteries pulsate at a heart rate; veins and soft tissue give way to pressure; the gain is
-    turned now and then. The same arguments give the same frames.
+    Tissue and speckle move together with the probe; speckle changes slowly as the probe leaves the plane;
+    arteries pulsate at a heart rate; veins and soft tissue yield to pressure; the gain changes now and then.
+    The same arguments give the same frames.
     """
 
     def __init__(
@@ -37,10 +37,10 @@ class PhantomVideo:
         fps: float = 30.0,
         nerve: bool | None = None,
     ) -> None:
-        """Make the tissue (about half a second at 420x580).
+        """Create the tissue (about half a second at 420x580).
 
-        ``nerve``: True keeps a nerve in view, False has none, None moves the probe away from one and back
-        every 8 to 12 seconds. Raises UsageError for a negative seed, or an impossible size or rate.
+        ``nerve``: True keeps a nerve in view, False shows none, None moves the probe away from one and back
+        every 8 to 12 seconds. Raises UsageError for a negative seed, or an invalid size or rate.
         """
         check_size(seed, height, width)
         if not 0 < fps < math.inf:
@@ -49,7 +49,7 @@ class PhantomVideo:
         rng = np.random.default_rng((seed, 2))
         mm = rng.uniform(33.6, 42) / height
         self.spacing_mm = (mm, mm)
-        """Millimetres per pixel (row, column): the picture is 34 to 42 mm deep."""
+        """Millimetres per pixel (row, column): the image is 34 to 42 mm deep."""
         slide = round(1.2 * width) if nerve is None else 0
         margin = math.ceil(4.0 / mm)
         below = math.ceil(0.13 * height)
@@ -78,7 +78,7 @@ class PhantomVideo:
         return f"PhantomVideo(seed={self.seed}, {self.width}x{self.height}, fps={float(self.fps):g})"
 
     def frame(self, index: int) -> PhantomImage:
-        """Frame ``index`` (0, 1, 2, ...; there is no last one), with its masks."""
+        """Frame ``index`` (0, 1, 2, ... without end) with its masks."""
         t = self._time(index)
         columns, rows, first = self._warp.maps(self._motion, t)
         envelope = as_map(cv2.remap(self._envelope(first, t), columns, rows, cv2.INTER_LINEAR))
@@ -90,7 +90,7 @@ class PhantomVideo:
         return PhantomImage(scan.compress(envelope, self._machine), nerve, vessel)
 
     def truth(self, index: int) -> Mask:
-        """The nerve of frame ``index`` alone, without drawing the picture: bool (height, width)."""
+        """Only the nerve of frame ``index``, without rendering the image: bool (height, width)."""
         columns, rows, first = self._warp.maps(self._motion, self._time(index))
         return self._mask(self._nerve, columns, rows, first)
 
@@ -100,7 +100,7 @@ class PhantomVideo:
         return index / self.fps
 
     def _envelope(self, first: int, t: float) -> Map:
-        """Compounded envelope of the columns that a frame needs, on the canvas."""
+        """Compounded envelope of the canvas columns that a frame needs."""
         part = (slice(None), slice(first, first + self._columns))
         total = np.zeros(self._mirror[part].shape, np.float32)
         for look, (real_0, real_1, imaginary_0, imaginary_1) in enumerate(self._fields):
@@ -113,7 +113,7 @@ class PhantomVideo:
         return scan.detect(total, self._machine, self.spacing_mm[0])
 
     def _noise_of(self, index: int) -> Map:
-        """Fresh electronic noise: another piece of a field, seeded by the frame."""
+        """Electronic noise of a frame: a piece of the noise field, seeded by the frame."""
         top, left = np.random.default_rng((self.seed, 3, index)).integers(0, 64, 2)
         return as_map(self._noise[top : top + self.height, left : left + self.width] * self._noise_level)
 
@@ -128,7 +128,7 @@ def _fields(
     """The coherent echo, and per look two independent speckle fields (real, real, imaginary, imaginary)."""
     diffuse, coherent = scan.amplitudes(canvas, machine)
     looks = min(LOOKS, machine.looks)
-    # The mean over looks is taken here once instead of in every frame.
+    # Divide by the number of looks here once instead of in every frame.
     diffuse, coherent = diffuse / np.float32(looks), coherent / np.float32(looks)
     nothing = np.zeros_like(coherent)
     fields = []
