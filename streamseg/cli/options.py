@@ -12,8 +12,8 @@ EngineOption = Annotated[
         "--engine",
         metavar="NAME_OR_PATH",
         help="Name of a shipped engine or of one in 'streamseg engines list' (its beginning suffices), an "
-        "engine folder, or a .safetensors checkpoint. Default: the INT8 improved U-Net, or the fastest engine "
-        "built here from the same weights that passed the accuracy gate.",
+        "engine folder, or a .safetensors checkpoint. Default: the INT8 improved U-Net, or the fastest "
+        "engine built here from the same weights that passed the accuracy gate.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line on stdout.")]

@@ -145,7 +145,7 @@ def envelope(rng: Rng, canvas: Canvas, machine: Machine) -> Map:
 
 
 def detect(envelope: Map, machine: Machine, mm: float) -> Map:
-    """Apply the detector's low-pass filter, which fills the black pits of speckle like compounding machines."""
+    """Apply the detector's low-pass filter, which fills the black pits of speckle as compounding does."""
     across, down = 0.6 * machine.lateral_mm / mm, 0.5 * machine.axial_mm / mm
     return as_map(cv2.GaussianBlur(envelope, (0, 0), sigmaX=across, sigmaY=down))
 

@@ -22,8 +22,8 @@ _COUNTS = ("frames offered", "segmented", "dropped", "reconnects")
 _ROWS = 5
 _RUNNING = re.compile(r"recording\s*([0-9].*)?")
 _CLOCKS = {
-    "driver": "ages count from the grabber's time stamp",
-    "arrival": "ages count from arrival at this computer",
+    "driver": "ages are measured from the grabber's time stamp",
+    "arrival": "ages are measured from arrival at this computer",
 }
 _RED: Colour = (60, 60, 255)
 UNKNOWN = "unknown"
@@ -97,7 +97,7 @@ class Panel:
             values = (math.nan,) * 3 if times is None else (times.p50_ms, times.p95_ms, times.p99_ms)
             self._row(canvas, line, name, tuple(map(number, values)), INK)
         self._draw_recording(canvas, figures.recording)
-        clock = _CLOCKS.get(figures.clock, f"ages count from: {figures.clock}")
+        clock = _CLOCKS.get(figures.clock, f"ages are measured from: {figures.clock}")
         _write_line(canvas, self.clock, clock, DIM, 0.76)
 
     def _figure_cells(self) -> list[Roi]:

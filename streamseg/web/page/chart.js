@@ -1,4 +1,4 @@
-// Age and stages over the last minute: the median times of the stages on top of one another, the age at display
+// Chart of age and stages over the last minute: the median times of the stages stacked, and the age at display
 // (mean and worst of each half second) as lines over them.
 
 const BUCKET_MS = 500;
@@ -14,7 +14,7 @@ export class Chart {
     new ResizeObserver(() => this.draw()).observe(canvas);
   }
 
-  /** One drawn picture: its age or null, and the stages' median times by name, milliseconds. */
+  /** Add one drawn frame: its age or null, and the stages' median times by name, milliseconds. */
   add(now, age, stages) {
     const slot = Math.floor(now / BUCKET_MS);
     let last = this.buckets.at(-1);
@@ -74,8 +74,8 @@ export class Chart {
   }
 
   top() {
-    const most = Math.max(50, ...this.buckets.map((bucket) => bucket.worst));
-    return [50, 100, 150, 200, 300, 500, 1000, 2000, 5000].find((limit) => most <= limit) ?? most;
+    const highest = Math.max(50, ...this.buckets.map((bucket) => bucket.worst));
+    return [50, 100, 150, 200, 300, 500, 1000, 2000, 5000].find((limit) => highest <= limit) ?? highest;
   }
 
   grid(context, width, y, top, [left, bottom]) {

@@ -1,10 +1,10 @@
-// The server's clock, seen from here.
+// Estimates the server's clock from the page.
 //
-// Each question and answer bounds the offset (server minus page) from both sides: the server's clock was read
-// after the question left and before the answer came. The bounds of several answers are intersected, so the
-// best of them counts, and the error is at most half the shortest way there and back.
+// Each ping and its answer bound the offset (server minus page) from both sides: the server's clock was read
+// after the ping was sent and before the answer arrived. The bounds of several answers are intersected, so that
+// the error is at most half the shortest round trip.
 
-const KEPT = 30;
+const MAX_SAMPLES = 30;
 const TOLERANCE_MS = 1;
 
 export class Clock {
@@ -21,12 +21,12 @@ export class Clock {
   /** Half the uncertainty, milliseconds. */
   get error() { return (this.upper - this.lower) / 2; }
 
-  /** A question sent at `asked` was answered at `now` (page), and read at `server` (server). */
-  answered(asked, server, now) {
-    this.samples.push({ lower: server - now, upper: server - asked });
-    if (this.samples.length > KEPT) this.samples.shift();
+  /** Add an answer: a ping sent at `sent` was answered at `now` (page), with the server's time `server`. */
+  answered(sent, server, now) {
+    this.samples.push({ lower: server - now, upper: server - sent });
+    if (this.samples.length > MAX_SAMPLES) this.samples.shift();
     this.intersect();
-    // Clocks drift apart: what no longer agrees is forgotten, the oldest first.
+    // Clocks drift apart: drop samples that no longer agree, the oldest first.
     while (this.lower > this.upper + TOLERANCE_MS) {
       this.samples.shift();
       this.intersect();
@@ -38,16 +38,16 @@ export class Clock {
     this.upper = Math.min(...this.samples.map((sample) => sample.upper));
   }
 
-  /** False, and all is forgotten, where a message would have come before it was sent: a clock has jumped. */
+  /** False, after a reset, if a message would have arrived before it was sent: a clock has jumped. */
   agrees(sent, now) {
     if (!this.known || sent - now <= this.upper + TOLERANCE_MS) return true;
     this.reset();
     return false;
   }
 
-  /** The server's time now: the likeliest value. */
+  /** Best estimate of the server's time now. */
   server(now) { return now + (this.lower + this.upper) / 2; }
 
-  /** The page's time at which the server's clock reaches `time`, rather too early than too late. */
+  /** The page's time at which the server's clock reaches `time`, never too late. */
   earliest(time) { return time - this.upper; }
 }

@@ -1,8 +1,8 @@
-// The figures beside the picture.
+// Writes the figures beside the image.
 
 const $ = (id) => document.getElementById(id);
 
-/** Write a figure and its unit, where it has changed. */
+/** Write a figure and its unit if it has changed. */
 function put(id, value, unit = "") {
   const node = $(id);
   const whole = `${value}|${unit}`;
@@ -12,21 +12,21 @@ function put(id, value, unit = "") {
   if (unit) node.append(Object.assign(document.createElement("small"), { textContent: ` ${unit}` }));
 }
 
-/** Age of the picture, milliseconds, or null. */
-export function tellAge(age) {
+/** Show the age of the frame, milliseconds, or null. */
+export function showAge(age) {
   if (age === null) put("age", "-");
   else if (age > 1000) put("age", (age / 1000).toFixed(1), "s");
   else put("age", age.toFixed(0), "ms");
 }
 
-/** How well the server's clock is known, milliseconds, or null without a link. */
-export function tellLink(error) {
+/** Show the uncertainty of the server's clock, milliseconds, or null without a link. */
+export function showLink(error) {
   if (error === null) put("link", "-");
   else put("link", `± ${error.toFixed(1)}`, "ms");
 }
 
-/** What came with a view; `current` is true while what was found in it may be shown. */
-export function tellView(view, { current, ages, scale }) {
+/** Show the figures of a view; `current` is true while its segmentation may be shown. */
+export function showView(view, { current, ages, scale }) {
   const { figures, spacing, size } = view;
   put("fps", rate(figures.processed_fps), `of ${rate(figures.offered_fps)} fps`);
   if (!current || !view.area_px) put("area", "-");
@@ -39,13 +39,13 @@ export function tellView(view, { current, ages, scale }) {
   else put("depth", "unknown");
   $("scale").hidden = !spacing;
   if (spacing) $("bar").style.width = `${10 / spacing[1] * scale}px`;
-  tellStages([["age at display", percentiles(ages)], ["age, server", figures.age], ...Object.entries(figures.stages)]);
-  tellCounts(figures);
+  showStages([["age at display", percentiles(ages)], ["age, server", figures.age], ...Object.entries(figures.stages)]);
+  showCounts(figures);
 }
 
 const rate = (fps) => (fps === null ? "-" : fps.toFixed(1));
 
-function tellStages(rows) {
+function showStages(rows) {
   $("stages").replaceChildren(...rows.filter(([, times]) => times).map(([name, times]) => {
     const row = document.createElement("tr");
     for (const cell of [name, ...times.slice(0, 3).map((ms) => (ms === null ? "-" : ms.toFixed(1)))]) {
@@ -55,13 +55,13 @@ function tellStages(rows) {
   }));
 }
 
-function tellCounts(figures) {
+function showCounts(figures) {
   const recording = figures.recording === "recording";
   $("record").setAttribute("aria-pressed", recording);
   const clock = figures.clock === "driver" ? "the grabber's time stamp" : "arrival";
   const words = [
     `${figures.processed} of ${figures.offered} frames`, `dropped ${figures.dropped}`,
-    `reconnects ${figures.reconnects}`, `age counts from ${clock}`,
+    `reconnects ${figures.reconnects}`, `age measured from ${clock}`,
   ];
   if (figures.recording) words.push(recording ? "● RECORDING" : figures.recording);
   put("counts", words.join(" · "));

@@ -1,16 +1,16 @@
-// The WebSocket: asks for the time, notices silence, comes back by itself.
+// The WebSocket: synchronises clocks, detects silence, reconnects automatically.
 //
-// The link is alive while messages come that were sent less than SILENCE_MS ago; old ones that arrive in a bunch
-// after a stall are no sign of life.
+// The link is alive while messages arrive that were sent less than SILENCE_MS ago; old ones that arrive in a burst
+// after a stall do not count.
 
 import { Clock } from "./clock.js";
 
 export const SILENCE_MS = 250;
 const GIVE_UP_MS = 3000;
-const LADDER_MS = [100, 200, 400, 800, 1600, 2000];
+const RETRY_DELAYS_MS = [100, 200, 400, 800, 1600, 2000];
 
 export class Link {
-  /** `on` has hello(values), view(values, jpeg), closed(reason). */
+  /** `on` has the callbacks hello(values), view(values, jpeg), closed(reason). */
   constructor(on) {
     this.on = on;
     this.clock = new Clock();
@@ -23,7 +23,7 @@ export class Link {
 
   open() {
     this.drop();
-    this.heard = -Infinity; // newest sending time heard of, by the server's clock
+    this.heard = -Infinity; // latest sending time received, by the server's clock
     this.arrived = performance.now();
     this.opened = false;
     this.clock.reset();
@@ -36,7 +36,7 @@ export class Link {
     socket.onclose = mine((event) => this.again(event.reason));
   }
 
-  /** Leave; nothing of the old connection is listened to any more. */
+  /** Close the connection and ignore everything that still comes from it. */
   drop() {
     clearTimeout(this.timer);
     clearTimeout(this.asking);
@@ -51,16 +51,16 @@ export class Link {
     this.why = reason;
     this.on.closed(reason);
     if (!opened) this.explain();
-    const wait = LADDER_MS[Math.min(this.attempt, LADDER_MS.length - 1)];
+    const wait = RETRY_DELAYS_MS[Math.min(this.attempt, RETRY_DELAYS_MS.length - 1)];
     this.attempt += 1;
     this.timer = setTimeout(() => this.open(), wait);
   }
 
-  /** A refused handshake looks like a dead server; a plain request tells them apart. */
+  /** A refused handshake looks like a dead server; a plain request tells the two apart. */
   async explain() {
     try {
       const answer = await fetch("/healthz", { signal: AbortSignal.timeout(1500) });
-      if (answer.status === 401) this.why = "the server asks for a new token: open the address that it printed";
+      if (answer.status === 401) this.why = "the server requires a new token: open the address that it printed";
     } catch { /* it is dead */ }
   }
 
@@ -103,14 +103,14 @@ export class Link {
     if (this.silent(now) < SILENCE_MS) this.attempt = 0;
   }
 
-  /** Milliseconds since the server sent the newest message that has come. */
+  /** Milliseconds since the server sent the newest message received. */
   silent(now) {
     return this.clock.known ? this.clock.server(now) - this.heard : now - this.arrived;
   }
 
   alive(now) { return this.opened && this.socket !== null && this.silent(now) < SILENCE_MS; }
 
-  /** Called often: gives up a connection that says nothing, and tries a new one. */
+  /** Called often: replaces a silent connection by a new one. */
   watch(now) {
     if (this.socket && now - this.arrived > GIVE_UP_MS) this.again("");
   }

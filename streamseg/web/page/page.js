@@ -1,31 +1,31 @@
-// The page: takes views from the link, decides at every moment what may be shown, and shows it.
+// The page: receives views from the link, decides at every moment what may be shown, and shows it.
 
 import { Chart } from "./chart.js";
-import { tellAge, tellLink, tellView } from "./figures.js";
+import { showAge, showLink, showView } from "./figures.js";
 import { Link, SILENCE_MS } from "./link.js";
 import { fit, paint, snapshot } from "./picture.js";
 import { fitWords, look } from "./states.js";
 
 const $ = (id) => document.getElementById(id);
-/** Taking the outline away reaches the glass up to one refresh later: so it begins that much earlier. */
+/** Hiding the outline reaches the screen up to one refresh later, so it starts that much earlier. */
 const REFRESH_MS = 17;
-/** The server lives, but its program has decided nothing for this long. */
+/** The program counts as hanging if it has sent nothing new for this long while the server is alive. */
 const HANGS_MS = 2000;
 const EVENTS = 300;
 
-const held = { number: 0, bitmap: null }; // the newest picture that came
+const held = { number: 0, bitmap: null }; // the newest image received
 const kept = { view: null, bitmap: null, deadline: -Infinity, age: null }; // what is on the canvas
 const ui = {
   overlay: true, opacity: 0.25, // chosen by the user
-  frozen: null, live: null, // since when, and the view that would be shown
-  signs: {}, late: "", greeted: false, // the server's words
+  frozen: null, live: null, // when it was frozen, and the view that would be shown
+  signs: {}, late: "", greeted: false, // from the server
   outlined: false, state: "", scale: 1, // what is shown
 };
 const ages = [];
 const context = $("picture").getContext("2d", { alpha: false });
 const chart = new Chart($("chart"), $("legend"));
 
-/** For tests, and for whoever asks what happened: times are those of performance.now(). */
+/** Log for tests and troubleshooting; times are those of performance.now(). */
 const events = [];
 function note(what, more = {}) {
   events.push({ at: performance.now(), what, ...more });
@@ -35,7 +35,7 @@ function note(what, more = {}) {
 const link = new Link({
   hello(values) {
     [ui.signs, ui.late] = [values.signs, values.late];
-    if (!ui.greeted) fill(100 * values.opacity); // later ones must not undo what the user chose
+    if (!ui.greeted) fill(100 * values.opacity); // later ones must not undo the user's choice
     ui.greeted = true;
     $("record").hidden = !values.record;
     $("disclaimer").textContent = values.disclaimer;
@@ -50,11 +50,11 @@ window.streamseg = { events, link, ui, kept, ages };
 
 async function take(view, jpeg) {
   const socket = link.socket;
-  // Whatever the clocks say: it cannot live longer from now than it could when it was sent.
+  // Whatever the clocks say, the remaining life cannot be longer than it was at sending.
   const arrived = performance.now();
   if (jpeg.byteLength) {
     const bitmap = await createImageBitmap(new Blob([jpeg], { type: "image/jpeg" }));
-    // A connection that ended in between: its pictures have other numbers, and nobody waits for an answer.
+    // The connection ended meanwhile: its image numbers are void, and nobody waits for an answer.
     if (socket !== link.socket) { bitmap.close(); return; }
     const old = held.bitmap;
     [held.number, held.bitmap] = [view.picture, bitmap];
@@ -70,7 +70,7 @@ async function take(view, jpeg) {
   ack(view, age);
 }
 
-/** Put a view on the canvas; the age at which a new picture was drawn with what was found in it, or null. */
+/** Put a view on the canvas; returns the age at which a new segmented frame was drawn, or null. */
 function change(view, bitmap, arrived) {
   if (kept.bitmap && kept.bitmap !== bitmap && kept.bitmap !== held.bitmap) kept.bitmap.close();
   const fresh = view.frame !== undefined && view.captured !== kept.view?.captured;
@@ -83,7 +83,7 @@ function change(view, bitmap, arrived) {
   if (!fresh || !bitmap || !link.clock.known) return null;
   const now = performance.now();
   kept.age = link.clock.server(now) - view.captured;
-  // Pictures that nothing was found out about are younger: counted too, they would hide a slow engine.
+  // Frames without a segmentation are younger: counting them would hide a slow engine.
   const age = view.found === undefined ? null : kept.age;
   if (age !== null) ages.push(age);
   if (ages.length > 300) ages.shift();
@@ -94,7 +94,7 @@ function change(view, bitmap, arrived) {
 
 function ack(view, age) { link.send({ ack: view.view, age, at: performance.now() }); }
 
-/** True while the outline of the kept view may be seen. */
+/** True while the outline of the view on the canvas may be shown. */
 function mayOutline(now) {
   return now < kept.deadline && link.alive(now) && link.clock.known && !document.hidden;
 }
@@ -129,34 +129,34 @@ function room() {
   return { width: Math.max(16, width), height: Math.max(16, height) };
 }
 
-/** What is to be said now: the state, why, and how the picture is marked. */
+/** What to show now: the state, its reason, and how the image is marked. */
 function situation(now) {
   if (link.reconnects < 0 && !link.opened) return { state: "connecting", reason: link.why, old: true, dim: true };
   if (!link.alive(now)) {
     const late = link.opened && now - link.arrived < SILENCE_MS && link.clock.known;
-    const how = late ? `messages come ${Math.round(link.silent(now))} ms late` : "nothing comes from the server";
-    return { state: "link lost", reason: link.why || how, old: true, dim: true };
+    const cause = late ? `messages arrive ${Math.round(link.silent(now))} ms late` : "no data from the server";
+    return { state: "link lost", reason: link.why || cause, old: true, dim: true };
   }
   if (link.quiet > HANGS_MS) {
-    const reason = `it has shown nothing new for ${(link.quiet / 1000).toFixed(0)} s`;
+    const reason = `nothing new for ${(link.quiet / 1000).toFixed(0)} s`;
     return { state: "program hangs", reason, old: true, dim: true };
   }
   const { view } = kept;
-  if (!view) return { state: "starting", reason: "no picture yet", old: false, dim: false };
+  if (!view) return { state: "starting", reason: "no frame yet", old: false, dim: false };
   if (ui.frozen !== null) {
     const seconds = Math.floor((now - ui.frozen) / 1000);
     const reason = `for ${seconds} s; live now: ${(ui.live ?? view).state}`;
     return { state: "display frozen", reason, old: true, dim: false };
   }
   if (view.outline && kept.bitmap && now >= kept.deadline) {
-    const reason = link.clock.known ? ui.late : "comparing clocks";
+    const reason = link.clock.known ? ui.late : "synchronising clocks";
     return { state: "segmentation lagging", reason, old: false, dim: false };
   }
   const lost = view.state === "source lost";
   return { state: view.state, reason: view.reason, old: lost || view.state === "scanner frozen", dim: lost };
 }
 
-/** Say it, where it has changed. */
+/** Update the page if it has changed. */
 function refresh() {
   const now = performance.now();
   const { state, reason, old, dim } = situation(now);
@@ -183,15 +183,15 @@ function tick() {
   if (ui.outlined && !mayOutline(now)) draw();
 }
 
-// Figures are read by people: four times a second is enough.
+// People read the figures: four updates a second are enough.
 function figures() {
   const now = performance.now();
   const { view } = kept;
   const running = link.clock.known && view && "captured" in view ? link.clock.server(now) - view.captured : null;
-  tellAge(running === null ? null : running > 1000 ? running : kept.age);
-  tellLink(link.alive(now) && link.clock.known ? link.clock.error : null);
+  showAge(running === null ? null : running > 1000 ? running : kept.age);
+  showLink(link.alive(now) && link.clock.known ? link.clock.error : null);
   const current = ui.outlined || (now < kept.deadline && link.alive(now));
-  if (view) tellView(view, { current, ages, scale: ui.scale });
+  if (view) showView(view, { current, ages, scale: ui.scale });
   chart.draw(now);
 }
 
@@ -231,7 +231,7 @@ const KEYS = {
 };
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
-  if (event.target instanceof HTMLButtonElement && event.key === " ") return; // it presses the button
+  if (event.target instanceof HTMLButtonElement && event.key === " ") return; // the browser presses the button
   const key = event.key.toLowerCase();
   if (key in KEYS) KEYS[key]();
   else if (key === "+" || key === "=") fill(+$("opacity").value + 5);
@@ -240,17 +240,17 @@ addEventListener("keydown", (event) => {
   event.preventDefault();
 });
 
-// A hidden page's timers sleep, so it could not keep its promise: it lets go, and begins anew when it is seen.
-function seen() {
+// The timers of a hidden page sleep, so it could not hide an outline in time: it disconnects until it is visible.
+function visibilityChanged() {
   kept.deadline = -Infinity;
   draw();
   if (document.hidden) link.drop();
   else link.open();
   refresh();
 }
-document.addEventListener("visibilitychange", seen);
+document.addEventListener("visibilitychange", visibilityChanged);
 addEventListener("pagehide", () => link.drop());
-addEventListener("pageshow", (event) => { if (event.persisted) seen(); });
+addEventListener("pageshow", (event) => { if (event.persisted) visibilityChanged(); });
 addEventListener("resize", () => { draw(); fitWords($("words"), look(ui.state, ui.signs).words); });
 
 if (location.search) history.replaceState(null, "", location.pathname); // the token is in the cookie by now

@@ -1,9 +1,9 @@
-// The picture and the outline over it, drawn together on one canvas: an outline is only ever drawn on the very
-// picture that it came with.
+// Draws the image and its outline together on one canvas, so that an outline is only ever drawn on the image that
+// it came with.
 
 const HALO = "rgb(16, 16, 16)";
 
-/** Draw into a 2D context of `width` x `height` pixels. `outline`: polygons in picture pixels, or null. */
+/** Draw into a 2D context of `width` x `height` pixels. `outline`: polygons in image pixels, or null. */
 export function paint(context, width, height, { bitmap, outline, uncertain, colour, opacity }) {
   context.fillStyle = "#000";
   context.fillRect(0, 0, width, height);
@@ -37,7 +37,7 @@ export function paint(context, width, height, { bitmap, outline, uncertain, colo
 function onCanvas(flat, [across, down]) {
   let points = [];
   for (let i = 0; i < flat.length; i += 2) points.push([(flat[i] + 0.5) * across, (flat[i + 1] + 0.5) * down]);
-  // The stairs of enlarged pixels are rounded; that moves the line by less than half a pixel of the picture.
+  // Smooth the steps of enlarged pixels; this moves the line by less than half an image pixel.
   if (Math.min(across, down) >= 1.5 && points.length > 3) points = cutCorners(points);
   return points;
 }
@@ -50,7 +50,7 @@ function cutCorners(points) {
   });
 }
 
-/** Dashes of about `period` pixels that go round the longest outline evenly. */
+/** Set dashes of about `period` pixels that fit evenly around the longest outline. */
 function dash(context, lines, period) {
   const around = Math.max(...lines.map((points) => points.reduce((sum, point, index) => {
     const next = points[(index + 1) % points.length];
@@ -60,7 +60,7 @@ function dash(context, lines, period) {
   context.setLineDash([0.55 * step, 0.45 * step]);
 }
 
-/** Give the canvas the largest size that shows the whole picture in the room there is. */
+/** Give the canvas the largest size at which the whole image fits into the room. */
 export function fit(canvas, room, [width, height]) {
   const scale = Math.min(room.width / width, room.height / height);
   const css = [Math.max(1, Math.floor(width * scale)), Math.max(1, Math.floor(height * scale))];
@@ -72,7 +72,7 @@ export function fit(canvas, room, [width, height]) {
   return scale;
 }
 
-/** The picture as it is displayed, in its own pixels or twice as many, with a caption below it. */
+/** The image as displayed, at its own size or twice as large, with a caption below it. */
 export function snapshot(shown, caption) {
   const { bitmap } = shown;
   const enlarge = bitmap.height < 700 ? 2 : 1;

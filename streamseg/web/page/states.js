@@ -1,5 +1,5 @@
-// How each state looks. Words and colours are the server's; the symbols, one of its own for each so that colour is
-// not needed, are those of the window. Two states are only the page's: without a link nobody can send them.
+// How each state looks. Words and colours come from the server; the symbols are those of the window, one per state
+// so that colour is not needed. "link lost", "program hangs" and "connecting" exist only on the page.
 
 const RING = '<circle r="1"/>';
 const line = (x, y, u, v, kind = "") => `<path class="${kind}" d="M${x} ${y}L${u} ${v}"/>`;
@@ -25,7 +25,7 @@ const SYMBOLS = {
 const WRONG = { background: "#d55e00", ink: "#0c0c0c", line: "#d55e00" };
 const WAITING = { background: "#2e323a", ink: "#f5f5f5", line: "#a8a8a8" };
 
-/** Write words as large as they fit into their box: the longest on a line of its own, all lines one above another. */
+/** Write words as large as they fit into their box, broken into lines where that helps. */
 export function fitWords(node, words) {
   const context = document.createElement("canvas").getContext("2d");
   context.font = `800 100px ${getComputedStyle(node).fontFamily}`;
@@ -42,13 +42,13 @@ export function fitWords(node, words) {
   node.textContent = best.lines.join("\n");
 }
 
-/** Every way to break words into lines. */
+/** All ways to break words into lines. */
 function breaks([first, ...rest]) {
   if (!rest.length) return [[first]];
   return breaks(rest).flatMap((lines) => [[first, ...lines], [`${first} ${lines[0]}`, ...lines.slice(1)]]);
 }
 
-/** Words, symbol, colours of card, ink and outline; `signs` is what the server said at the start. */
+/** Words, symbol, and colours of card, text and outline; `signs` comes from the server's first message. */
 export function look(state, signs) {
   const known = signs[state] ?? (state === "connecting" ? WAITING : WRONG);
   return { words: state.toUpperCase(), symbol: SYMBOLS[state] ?? RING, ...known };
