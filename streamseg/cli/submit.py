@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +16,7 @@ from streamseg.cli.replay_outputs import check_outputs
 from streamseg.core.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from streamseg.evaluation.kaggle_submission import AreaThreshold, Finished, Numbered, Prediction
+    from streamseg.evaluation.kaggle_submission import AreaThreshold, NumberedImage, Prediction, ProgressFile
     from streamseg.segmentation.segmenter import Segmenter
 
 
@@ -67,7 +67,7 @@ def submit(
             f"--validation-last {last} is a share of --validation DATA between 0 and 1; give both, or none"
         )
     check_outputs([out], [], force=force)
-    result = _run(images, out, engine, validation, last, min_pixels, force)
+    result = _run(SubmitOptions(images, out, engine, validation, last, min_pixels, force))
     least = f"; outlines of fewer than {result['min_pixels']} pixels count as none"
     say(
         f"wrote {result['images']} lines, {result['empty']} of them empty"
@@ -79,35 +79,42 @@ def submit(
         typer.echo(out)
 
 
-def _run(
-    images: Path,
-    out: Path,
-    engine: str | None,
-    validation: Path | None,
-    last: float | None,
-    min_pixels: int | None,
-    force: bool,
-) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class SubmitOptions:
+    """What the command was asked for; its options say what each means."""
+
+    images: Path
+    out: Path
+    engine: str | None
+    validation: Path | None
+    last: float | None
+    min_pixels: int | None
+    force: bool
+
+
+def _run(options: SubmitOptions) -> dict[str, Any]:
     from streamseg.core.engine_info import EngineInfo
-    from streamseg.evaluation.kaggle_submission import Finished, list_test_images, write_submission
+    from streamseg.evaluation.kaggle_submission import ProgressFile, list_test_images, write_submission
     from streamseg.segmentation.segmenter import Segmenter
 
-    listed = list_test_images(images)
-    backend = load_engine(engine)
+    listed = list_test_images(options.images)
+    backend = load_engine(options.engine)
     key = {"engine": backend.fingerprint, "name": backend.name, "version": __version__}
     try:
         with stop_on_signals() as stop:
             segmenter = Segmenter(backend, None, withhold=False)
-            chosen = None if validation is None else _choose(validation, last, segmenter, stop)
-            smallest = chosen.min_pixels if chosen else min_pixels or 0
-            with Finished(out, key) as finished:
+            chosen = None
+            if options.validation is not None:
+                chosen = _choose_threshold(options.validation, options.last, segmenter, stop)
+            smallest = chosen.min_pixels if chosen else options.min_pixels or 0
+            with ProgressFile(options.out, key) as finished:
                 rows = _predict_all(listed, segmenter, finished, stop)
-                empty = write_submission(out, rows, smallest, force=force)
+                empty = write_submission(options.out, rows, smallest, force=options.force)
                 finished.remove()
     finally:
         backend.close()
     return {
-        "out": str(out),
+        "out": str(options.out),
         "images": len(rows),
         "empty": empty,
         "min_pixels": smallest,
@@ -116,8 +123,8 @@ def _run(
     }
 
 
-def _choose(path: Path, last: float | None, segmenter: Segmenter, stop: Stop) -> AreaThreshold:
-    """The area threshold that suits labelled images best."""
+def _choose_threshold(path: Path, last: float | None, segmenter: Segmenter, stop: Stop) -> AreaThreshold:
+    """The area threshold with the highest mean Dice on labelled images."""
     from streamseg.datasets import open_dataset, split_last
     from streamseg.evaluation.dataset import confusions
     from streamseg.evaluation.kaggle_submission import choose_min_pixels
@@ -141,11 +148,11 @@ def _choose(path: Path, last: float | None, segmenter: Segmenter, stop: Stop) ->
 
 
 def _predict_all(
-    images: tuple[Numbered, ...], segmenter: Segmenter, finished: Finished, stop: Stop
+    images: tuple[NumberedImage, ...], segmenter: Segmenter, finished: ProgressFile, stop: Stop
 ) -> dict[int, Prediction]:
     """Every image's prediction by number; those that are not finished are made now.
 
-    Goes past images that cannot be read, and raises DataError at the end: then all the rest is finished.
+    Unreadable images are skipped, and DataError is raised at the end: then all the others are finished.
     """
     from streamseg.evaluation.kaggle_submission import predict
 

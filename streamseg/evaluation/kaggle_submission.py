@@ -1,12 +1,11 @@
-"""The submission file of the competition "Ultrasound Nerve Segmentation", made so that no work is lost.
+"""Writes the submission file of the Kaggle competition "Ultrasound Nerve Segmentation" without losing work.
 
-Each finished image is noted at once in a file beside the output, ``<output>.progress``; a run that was broken
-off, or that met an unreadable image, goes on from there. The output itself appears whole or not at all.
+Each finished image is noted at once in a file beside the output, ``<output>.progress``; a run that was
+interrupted, or that met an unreadable image, resumes from it. The output itself appears whole or not at all.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from streamseg.core.errors import DataError, UsageError
 from streamseg.core.types import Frame
@@ -27,23 +27,23 @@ from streamseg.segmentation.segmenter import Segmenter
 from streamseg.sinks.target import Target, sink_errors
 
 FORMAT = 1
-"""Of the progress file; another one is not read."""
+"""Of the progress file; other formats are not read."""
 HEADER = "img,pixels"
 
 
 @dataclass(frozen=True, slots=True)
-class Numbered:
-    """A test image; the competition calls it by its number."""
+class NumberedImage:
+    """A test image, which the competition identifies by its number."""
 
     number: int
     path: Path
 
 
-def list_test_images(folder: Path) -> tuple[Numbered, ...]:
+def list_test_images(folder: Path) -> tuple[NumberedImage, ...]:
     """The images ``<number>.tif`` (.png, ...) of a folder, or of the ``test/`` in it, in numeric order.
 
-    Files that are no images are passed over. Raises UsageError where there is no such folder, DataError
-    where it holds no images, an image whose name is not a number, or two of one number.
+    Files that are not images are ignored. Raises UsageError if there is no such folder, DataError if it holds
+    no images, an image whose name is not a number, or two images of one number.
     """
     if not folder.is_dir():
         raise UsageError(f"no folder at {folder}; give the folder of the test images, 1.tif, 2.tif, ...")
@@ -53,14 +53,14 @@ def list_test_images(folder: Path) -> tuple[Numbered, ...]:
         if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
             continue
         if not re.fullmatch("[0-9]{1,15}", path.stem):
-            raise DataError(f"test image {path} is not named by its number; expected a name such as 17.tif")
+            raise DataError(f"test image {path} has no number as its name; expected a name such as 17.tif")
         number = int(path.stem)
         if number in found:
             raise DataError(f"two test images of number {number}: {found[number]} and {path}; keep one")
         found[number] = path
     if not found:
         raise DataError(f"no test images in {folder} ({', '.join(sorted(IMAGE_SUFFIXES))})")
-    return tuple(Numbered(number, found[number]) for number in sorted(found))
+    return tuple(NumberedImage(number, found[number]) for number in sorted(found))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,19 +72,19 @@ class AreaThreshold:
     dice_before: float
     """Mean Dice, 1 where prediction and label are both empty, without the threshold."""
     dice_after: float
-    """With it: on the very images that it was chosen on, so a little flattering."""
+    """With it, on the images that it was chosen on, so slightly optimistic."""
 
 
 def choose_min_pixels(counts: Sequence[Confusion]) -> AreaThreshold:
-    """The area threshold with the highest mean Dice on labelled images; the smallest of equally good ones.
+    """The area threshold with the highest mean Dice on labelled images; in a tie the smallest.
 
-    Every threshold that makes a difference is tried. Raises ValueError on no images.
+    Every threshold that makes a difference is tried. Raises ValueError for no images.
     """
     if not counts:
         raise ValueError("no images to choose an area threshold on")
     area = np.array([count.both + count.predicted_only for count in counts])
     dice = np.array([count.dice for count in counts])
-    # What each image gains when its prediction is emptied, summed up from the smallest prediction on.
+    # The gain in Dice when predictions are emptied, accumulated from the smallest prediction on.
     order = np.argsort(area, kind="stable")
     gained = np.cumsum([0.0 if counts[i].nerve_present else 1.0 for i in order] - dice[order])
     last_of_its_area = np.append(area[order][1:] != area[order][:-1], True)
@@ -99,7 +99,7 @@ def choose_min_pixels(counts: Sequence[Confusion]) -> AreaThreshold:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What was found in one test image."""
+    """The nerve found in one test image."""
 
     area: int
     """Pixels of the image."""
@@ -107,51 +107,57 @@ class Prediction:
     """Run-length encoded."""
 
 
-def predict(image: Numbered, segmenter: Segmenter) -> Prediction:
+def predict(image: NumberedImage, segmenter: Segmenter) -> Prediction:
     """Segment one test image, in its own pixels. Raises DataError where it cannot be read, EngineError."""
     found = segmenter.segment(Frame(read_grey(image.path), 0, 0))
     return Prediction(int(np.count_nonzero(found.mask)), encode(found.mask))
 
 
-class Finished:
-    """The predictions that are finished, kept in ``<output>.progress`` until the output is written.
+class ProgressFile:
+    """The finished predictions, stored in ``<output>.progress`` until the output is written.
 
     Use as a context manager. A prediction counts only for the same file (size and time of change) and the
-    same ``key``, such as the engine's hash; another key begins anew.
+    same ``key``, such as the engine's hash; another key starts anew.
     """
 
     def __init__(self, out: Path, key: Mapping[str, str]) -> None:
         """Take over what an earlier run finished.
 
-        Raises UsageError for a file that is none of ours or that another run is writing, and SinkError.
+        Raises UsageError for another kind of file or one that another run is writing, and SinkError.
         """
         self.path = out.with_name(f"{out.name}.progress")
         self._first = {"streamseg": "submit", "format": FORMAT, **key}
         self._found: dict[str, tuple[str, Prediction]] = {}
+        self._lock = FileLock(out.with_name(f"{out.name}.progress.lock"))
         with sink_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file: BufferedRandom = self.path.open("a+b")
+            self._take_lock()
             try:
-                self._lock()
+                self._file: BufferedRandom = self.path.open("a+b")
+            except BaseException:
+                self._release()
+                raise
+            try:
                 self._take_over()
             except BaseException:
-                self._file.close()
+                self.__exit__()
                 raise
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # What a full disk did not take would be tried again here, and hide the error that says so.
+        # What a full disk did not take would be written again here, and hide the error that says so.
         with suppress(OSError):
             self._file.close()
+        self._release()
 
-    def find(self, image: Numbered) -> Prediction | None:
-        """The finished prediction of this very file, if there is one."""
+    def find(self, image: NumberedImage) -> Prediction | None:
+        """The finished prediction of this file, if there is one."""
         stamp, prediction = self._found.get(image.path.name, ("", None))
         return prediction if image.path.exists() and stamp == _stamp(image.path) else None
 
-    def add(self, image: Numbered, prediction: Prediction) -> None:
+    def add(self, image: NumberedImage, prediction: Prediction) -> None:
         """Note a finished prediction. Raises SinkError."""
         name, stamp = image.path.name, _stamp(image.path)
         with sink_errors(self.path):
@@ -160,30 +166,35 @@ class Finished:
 
     def remove(self) -> None:
         """Remove the file: the output is there."""
-        self.path.unlink(missing_ok=True)
         self._file.close()
+        self.path.unlink(missing_ok=True)
 
-    def _lock(self) -> None:
-        """Keep other runs away until the file is closed, which the end of the process does in any case."""
+    def _take_lock(self) -> None:
+        """Keep other runs away; the end of the process gives the lock back in any case. Raises UsageError."""
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
             raise UsageError(
                 f"another run is writing {self.path}; wait for it, or choose another output"
             ) from error
+
+    def _release(self) -> None:
+        with suppress(OSError):  # Windows cannot remove it while it is held, and leaves it
+            Path(self._lock.lock_file).unlink()
+        self._lock.release()
 
     def _take_over(self) -> None:
         self._file.seek(0)
         first = self._file.readline()
         if first and not first.startswith(b'{"streamseg": "submit"'):
             raise UsageError(
-                f"{self.path} is no progress file of submit; remove it, or choose another output"
+                f"{self.path} is not a progress file of submit; remove it, or choose another output"
             )
         good = 0
         if first == self._line(self._first):
             good = len(first)
             for line in self._file:
-                # A line that is cut off was being written when the run was killed or the disk was full.
+                # A line that is cut off was being written when the run was killed or the disk filled up.
                 if not line.endswith(b"\n"):
                     break
                 name, stamp, area, runs = json.loads(line)
@@ -211,18 +222,18 @@ def _stamp(path: Path) -> str:
 
 
 def write_submission(out: Path, rows: Mapping[int, Prediction], min_pixels: int, *, force: bool) -> int:
-    """Write the file, a line for each image by its number; returns how many lines are empty.
+    """Write the file, a line for each image in numeric order; returns the number of empty lines.
 
-    Predictions of fewer than ``min_pixels`` pixels become empty. Raises SinkError, and UsageError where the
-    file exists and ``force`` is not set.
+    Predictions of fewer than ``min_pixels`` pixels become empty. Raises SinkError, and UsageError if the file
+    exists and ``force`` is not set.
     """
-    kept = {number: row.runs if row.area >= min_pixels else "" for number, row in sorted(rows.items())}
+    runs_of = {number: row.runs if row.area >= min_pixels else "" for number, row in sorted(rows.items())}
     target = Target(out, force=force)
     try:
         with sink_errors(out):
-            lines = (f"{number},{runs}\n" for number, runs in kept.items())
+            lines = (f"{number},{runs}\n" for number, runs in runs_of.items())
             target.part.write_text(f"{HEADER}\n{''.join(lines)}", encoding="ascii", newline="\n")
         target.publish()
     finally:
         target.discard()
-    return sum(not runs for runs in kept.values())
+    return sum(not runs for runs in runs_of.values())

@@ -56,7 +56,7 @@ class Confusion:
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
+class OverlapSummary:
     """Metrics over a set of images."""
 
     images: int
@@ -69,14 +69,14 @@ class Summary:
     """Share of the images without nerve in which none was found; None where there are none."""
 
 
-def summarise(counts: Sequence[Confusion]) -> Summary:
+def summarise(counts: Sequence[Confusion]) -> OverlapSummary:
     """Metrics of at least one image. Raises ValueError on none."""
     if not counts:
         raise ValueError("no images to summarise")
     with_nerve = [c.nerve_predicted for c in counts if c.nerve_present]
     without = [not c.nerve_predicted for c in counts if not c.nerve_present]
     dice = [c.dice for c in counts]
-    return Summary(
+    return OverlapSummary(
         images=len(counts),
         dice_mean=fmean(dice),
         dice_median=median(dice),

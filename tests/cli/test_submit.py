@@ -16,9 +16,9 @@ from PIL import Image
 
 from streamseg.cli import main
 from streamseg.datasets.kaggle_writer import write_kaggle
-from streamseg.datasets.rle import decode
 from streamseg.evaluation import kaggle_submission as submission
 from tests.cli.conftest import HEIGHT, WIDTH
+from tests.datasets.rle import decode
 
 NUMBERS = (1, 2, 9, 10, 21)
 
@@ -172,7 +172,7 @@ def test_a_stopped_run_leaves_no_half_file_and_goes_on(
     arguments = [str(kaggle), "--out", str(out), "--engine", str(engine)]
     predict, predicted = submission.predict, []
 
-    def stopped_at_the_second(image: submission.Numbered, segmenter: Any) -> submission.Prediction:
+    def stopped_at_the_second(image: submission.NumberedImage, segmenter: Any) -> submission.Prediction:
         predicted.append(image.number)
         if len(predicted) == 2:
             os.kill(os.getpid(), number)

@@ -9,11 +9,10 @@ from PIL import Image
 from streamseg.backends.fake import FakeBackend
 from streamseg.core.errors import DataError, SinkError, UsageError
 from streamseg.core.types import InputSpec
-from streamseg.datasets.rle import decode
 from streamseg.evaluation.kaggle_submission import (
-    Finished,
-    Numbered,
+    NumberedImage,
     Prediction,
+    ProgressFile,
     choose_min_pixels,
     list_test_images,
     predict,
@@ -21,6 +20,7 @@ from streamseg.evaluation.kaggle_submission import (
 )
 from streamseg.evaluation.overlap import Confusion
 from streamseg.segmentation.segmenter import Segmenter
+from tests.datasets.rle import decode
 
 KEY = {"engine": "a" * 64}
 
@@ -98,7 +98,7 @@ def test_a_prediction_is_in_the_images_own_pixels(tmp_path):
     probability = np.zeros((32, 48), np.float32)
     probability[8:24, 12:36] = 1
     segmenter = Segmenter(FakeBackend(InputSpec(32, 48, 0.0, 1.0, 0.5), probability))
-    found = predict(Numbered(1, image(tmp_path / "1.tif")), segmenter)
+    found = predict(NumberedImage(1, image(tmp_path / "1.tif")), segmenter)
     mask = decode(found.runs, (20, 30))
     assert found.area == mask.sum() == pytest.approx(10 * 15, abs=20)
     assert mask[10, 15]
@@ -106,12 +106,12 @@ def test_a_prediction_is_in_the_images_own_pixels(tmp_path):
 
 
 def test_finished_images_are_known_to_the_next_run(tmp_path):
-    one, two = (Numbered(n, image(tmp_path / f"{n}.tif")) for n in (1, 2))
-    with Finished(tmp_path / "new" / "s.csv", KEY) as finished:
+    one, two = (NumberedImage(n, image(tmp_path / f"{n}.tif")) for n in (1, 2))
+    with ProgressFile(tmp_path / "new" / "s.csv", KEY) as finished:
         assert finished.find(one) is None
         finished.add(one, Prediction(3, "1 3"))
         assert finished.find(one) == Prediction(3, "1 3")
-    with Finished(tmp_path / "new" / "s.csv", KEY) as finished:
+    with ProgressFile(tmp_path / "new" / "s.csv", KEY) as finished:
         assert (finished.find(one), finished.find(two)) == (Prediction(3, "1 3"), None)
         image(one.path, 7).write_bytes(one.path.read_bytes() + b" ")
         assert finished.find(one) is None  # another image of that name
@@ -122,45 +122,45 @@ def test_finished_images_are_known_to_the_next_run(tmp_path):
 
 
 def test_another_engine_begins_anew(tmp_path):
-    one = Numbered(1, image(tmp_path / "1.tif"))
-    with Finished(tmp_path / "s.csv", KEY) as finished:
+    one = NumberedImage(1, image(tmp_path / "1.tif"))
+    with ProgressFile(tmp_path / "s.csv", KEY) as finished:
         finished.add(one, Prediction(3, "1 3"))
-    with Finished(tmp_path / "s.csv", {"engine": "b" * 64}) as finished:
+    with ProgressFile(tmp_path / "s.csv", {"engine": "b" * 64}) as finished:
         assert finished.find(one) is None
-    with Finished(tmp_path / "s.csv", KEY) as finished:
+    with ProgressFile(tmp_path / "s.csv", KEY) as finished:
         assert finished.find(one) is None
 
 
 @pytest.mark.parametrize("lost", [1, 2, 12])
 def test_a_line_cut_off_by_a_kill_is_made_again(tmp_path, lost):
-    one, two = (Numbered(n, image(tmp_path / f"{n}.tif")) for n in (1, 2))
-    with Finished(tmp_path / "s.csv", KEY) as finished:
+    one, two = (NumberedImage(n, image(tmp_path / f"{n}.tif")) for n in (1, 2))
+    with ProgressFile(tmp_path / "s.csv", KEY) as finished:
         finished.add(one, Prediction(3, "1 3"))
         finished.add(two, Prediction(4, "1 4"))
     path = finished.path
     path.write_bytes(path.read_bytes()[:-lost])
     for _ in range(2):
-        with Finished(tmp_path / "s.csv", KEY) as finished:
+        with ProgressFile(tmp_path / "s.csv", KEY) as finished:
             assert finished.find(one) == Prediction(3, "1 3")
             assert finished.find(two) in (None, Prediction(5, "1 5"))
             finished.add(two, Prediction(5, "1 5"))
 
 
 def test_two_runs_do_not_write_one_file(tmp_path):
-    one = Numbered(1, image(tmp_path / "1.tif"))
-    with Finished(tmp_path / "s.csv", KEY) as finished:
+    one = NumberedImage(1, image(tmp_path / "1.tif"))
+    with ProgressFile(tmp_path / "s.csv", KEY) as finished:
         finished.add(one, Prediction(3, "1 3"))
         with pytest.raises(UsageError, match="another run"):
-            Finished(tmp_path / "s.csv", KEY)
+            ProgressFile(tmp_path / "s.csv", KEY)
         assert finished.find(one) == Prediction(3, "1 3")
-    with Finished(tmp_path / "s.csv", KEY) as finished:
+    with ProgressFile(tmp_path / "s.csv", KEY) as finished:
         assert finished.find(one) == Prediction(3, "1 3")
 
 
 def test_a_file_that_is_none_of_ours_is_left_alone(tmp_path):
     (tmp_path / "s.csv.progress").write_text("my notes\n")
-    with pytest.raises(UsageError, match="no progress file"):
-        Finished(tmp_path / "s.csv", KEY)
+    with pytest.raises(UsageError, match="not a progress file"):
+        ProgressFile(tmp_path / "s.csv", KEY)
     assert (tmp_path / "s.csv.progress").read_text() == "my notes\n"
 
 
@@ -181,19 +181,19 @@ def test_the_file_has_a_line_an_image(tmp_path):
 
 
 def test_a_full_disk_leaves_nothing_half_written(tmp_path):
-    one = Numbered(1, image(tmp_path / "1.tif"))
+    one = NumberedImage(1, image(tmp_path / "1.tif"))
     long = Prediction(9, "1 1 " * 30_000)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
     try:
         with pytest.raises(SinkError, match=r"s\.csv"):
             write_submission(tmp_path / "s.csv", {1: long}, 0, force=False)
-        with Finished(tmp_path / "s.csv", KEY) as finished:
+        with ProgressFile(tmp_path / "s.csv", KEY) as finished:
             finished.add(one, Prediction(1, "1 1"))
             with pytest.raises(SinkError, match=r"s\.csv\.progress"):
                 finished.add(one, long)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1.tif", "s.csv.progress"]
-    with Finished(tmp_path / "s.csv", KEY) as finished:
+    with ProgressFile(tmp_path / "s.csv", KEY) as finished:
         assert finished.find(one) == Prediction(1, "1 1")
