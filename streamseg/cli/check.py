@@ -34,7 +34,7 @@ def check(
     from streamseg.datasets.reader import survey
 
     samples, problems = survey(data)
-    found, bad = Findings(), list(problems)
+    found, bad = DatasetReport(), list(problems)
     with stop_on_signals() as stop, Progress(data.resolve().name, len(samples), "images") as progress:
         for index in range(len(samples)):
             found.read(samples, index, bad)
@@ -54,7 +54,7 @@ def check(
         raise typer.Exit(1)
 
 
-class Findings:
+class DatasetReport:
     """What was seen of a data set's good samples."""
 
     def __init__(self) -> None:

@@ -11,7 +11,7 @@ from streamseg.cli.console import Progress, print_json, say, stop_on_signals
 from streamseg.cli.options import JsonOption
 
 if TYPE_CHECKING:
-    from streamseg.reproduction.plan import Plan
+    from streamseg.reproduction.plan import ReplicationPlan
 
 
 def reproduce(
@@ -46,7 +46,7 @@ def reproduce(
     from streamseg.cli.train import parse_height_width
     from streamseg.core.errors import UsageError
     from streamseg.reproduction.data import data_name, gather
-    from streamseg.reproduction.plan import Plan, check_settings, record
+    from streamseg.reproduction.plan import ReplicationPlan, check_settings, record
     from streamseg.reproduction.report import write_report
     from streamseg.reproduction.runs import Replication, ReplicationCallbacks
     from streamseg.training.config import recipe as take_recipe
@@ -60,12 +60,12 @@ def reproduce(
         raise UsageError(
             f"reproduce runs in one process, found {fabric.world_size}; start it without torchrun"
         )
-    plan = Plan(config, folds, tuple(nets.split(",")), fabric.device.type)
+    plan = ReplicationPlan(config, folds, tuple(nets.split(",")), fabric.device.type)
     check_settings(plan, out, data_name(data))
     with Progress(data_name(data), None, "images") as progress:
         found = gather(data, plan, out, say=progress.say, advance=progress.advance)
     record(plan, out, found.facts)
-    with stop_on_signals() as stop, _Display(plan) as display:
+    with stop_on_signals() as stop, _ReplicationProgress(plan) as display:
         callbacks = ReplicationCallbacks(
             display.step, display.epoch, lambda: write_report(out), lambda: bool(stop)
         )
@@ -82,16 +82,16 @@ def reproduce(
         typer.echo(out / "report.html")
 
 
-class _Display:
+class _ReplicationProgress:
     """Progress of one run after another, on stderr."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: ReplicationPlan) -> None:
         self._plan = plan
         self._runs = list(plan.runs())
         self._run: tuple[str, int] | None = None
         self._progress: Progress | None = None
 
-    def __enter__(self) -> _Display:
+    def __enter__(self) -> _ReplicationProgress:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -74,13 +74,13 @@ def train(
     if (folder / "run.json").exists() and not resume:
         raise UsageError(f"{folder} holds a run already; go on with --resume or choose another --out")
     job = TrainingJob(config, data, folder, phantom, validation, device, deterministic, start)
-    with _Display(job) as display:
+    with _TrainingProgress(job) as display:
         outcome = run(job, display.callbacks())
     if outcome is not None:
         _report(job, outcome, display.stop, as_json)
 
 
-class _Display:
+class _TrainingProgress:
     """Progress on stderr, and stopping at Ctrl-C, both as soon as the data is read."""
 
     def __init__(self, job: TrainingJob) -> None:

@@ -43,7 +43,7 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class SampleFiles:
     """Where one sample lies."""
 
     name: str
@@ -55,7 +55,7 @@ class Entry:
 class Dataset(Sequence[Sample]):
     """Samples in a fixed order, read from disk when asked for. A slice is a Dataset again."""
 
-    def __init__(self, entries: Sequence[Entry]) -> None:
+    def __init__(self, entries: Sequence[SampleFiles]) -> None:
         self.entries = tuple(entries)
 
     def __len__(self) -> int:
@@ -139,7 +139,7 @@ def _by_stem(folder: Path, problems: list[str]) -> dict[str, Path]:
 
 def _pair(
     images: dict[str, Path], masks: dict[str, Path], problems: list[str], *, subject: bool
-) -> list[Entry]:
+) -> list[SampleFiles]:
     problems += [
         f"mask {file} has no image; add the image or remove the mask"
         for stem, file in masks.items()
@@ -151,13 +151,13 @@ def _pair(
         if stem not in masks
     ]
     return [
-        Entry(stem, file, masks[stem], stem.split("_", maxsplit=1)[0] if subject else None)
+        SampleFiles(stem, file, masks[stem], stem.split("_", maxsplit=1)[0] if subject else None)
         for stem, file in images.items()
         if stem in masks
     ]
 
 
-def read_sample(entry: Entry) -> Sample:
+def read_sample(entry: SampleFiles) -> Sample:
     """Read one sample. Raises DataError."""
     image = read_grey(entry.image)
     classes = _read_indices(entry.mask)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from streamseg.reproduction.paper import GAIN_PERCENT, TIME_RATIO, TITLES
-from streamseg.reproduction.summary import Comparison, Interval, Summary
+from streamseg.reproduction.summary import Interval, NetComparison, ReplicationSummary
 
 REPLICATES, CONTRADICTED, UNDECIDED = "replicates", "does not replicate", "undecided"
 ABOUT = 1.5
@@ -26,7 +26,7 @@ class Claim:
     """"replicates", "does not replicate" or "undecided"."""
 
 
-def judge(summary: Summary) -> list[Claim]:
+def judge(summary: ReplicationSummary) -> list[Claim]:
     """All claims in the paper's order. Undecided where figures are missing."""
     return [
         _higher(summary, LAST),
@@ -37,7 +37,7 @@ def judge(summary: Summary) -> list[Claim]:
     ]
 
 
-def _higher(summary: Summary, other: str) -> Claim:
+def _higher(summary: ReplicationSummary, other: str) -> Claim:
     found = summary.comparisons.get((BEST, other))
     return Claim(
         f"The improved U-Net has a higher Dice than {TITLES[other]} (+{GAIN_PERCENT[other]} %)",
@@ -48,7 +48,7 @@ def _higher(summary: Summary, other: str) -> Claim:
     )
 
 
-def _gain(found: Comparison, paper: int) -> str:
+def _gain(found: NetComparison, paper: int) -> str:
     dice, percent = found.dice, found.gain_percent
     if percent is None or dice.mean == 0 or dice.low is None or dice.high is None:
         return dice.text("+.3f")
@@ -57,7 +57,7 @@ def _gain(found: Comparison, paper: int) -> str:
     return f"{dice.text('+.3f')}, that is {percent:+.1f} %; the paper's +{paper} % {within} the interval"
 
 
-def _order(summary: Summary) -> Claim:
+def _order(summary: ReplicationSummary) -> Claim:
     steps = [summary.comparisons.get(pair) for pair in ((BEST, SECOND), (SECOND, LAST))]
     known = [step for step in steps if step is not None]
     signs = [_sign(step.dice) for step in known]
@@ -78,7 +78,7 @@ def _order(summary: Summary) -> Claim:
     )
 
 
-def _time(summary: Summary) -> Claim:
+def _time(summary: ReplicationSummary) -> Claim:
     found = summary.comparisons.get((BEST, SECOND))
     low, high = TIME_RATIO / ABOUT, TIME_RATIO * ABOUT
     verdict, measured = UNDECIDED, _none_yet()
@@ -98,7 +98,7 @@ def _time(summary: Summary) -> Claim:
     )
 
 
-def _loss(summary: Summary) -> Claim:
+def _loss(summary: ReplicationSummary) -> Claim:
     rivals = [summary.comparisons.get((BEST, other)) for other in (SECOND, LAST)]
     known = [rival for rival in rivals if rival is not None]
     signs = [_sign(rival.loss) for rival in known]

@@ -11,7 +11,7 @@ from typing import Any
 from streamseg.datasets import Dataset
 from streamseg.datasets.phantoms import open_or_draw, phantom_count
 from streamseg.datasets.split import Fold, folds
-from streamseg.reproduction.plan import Plan
+from streamseg.reproduction.plan import ReplicationPlan
 from streamseg.training.cache import Cache, prepare_dataset
 
 
@@ -33,7 +33,7 @@ def data_name(data: str) -> str:
 
 
 def gather(
-    data: str, plan: Plan, out: Path, *, say: Callable[[str], None], advance: Callable[[], None]
+    data: str, plan: ReplicationPlan, out: Path, *, say: Callable[[str], None], advance: Callable[[], None]
 ) -> ReplicationData:
     """Read the data and split it. ``advance`` is called for every image read.
 

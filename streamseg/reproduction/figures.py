@@ -17,8 +17,8 @@ from streamseg.core.errors import DataError, MissingExtra
 from streamseg.core.types import Grey
 from streamseg.reproduction import paper
 from streamseg.reproduction.plan import run_folder
-from streamseg.reproduction.results import Results, Run, Values
-from streamseg.reproduction.summary import Summary
+from streamseg.reproduction.results import FoldResult, Results, Values
+from streamseg.reproduction.summary import ReplicationSummary
 
 try:
     import matplotlib as mpl
@@ -58,7 +58,7 @@ def loss_figure(results: Results) -> bytes:
         return _svg(figure)
 
 
-def _curves(runs: list[Run]) -> tuple[npt.NDArray[np.int64], Values]:
+def _curves(runs: list[FoldResult]) -> tuple[npt.NDArray[np.int64], Values]:
     """Iterations, and at each the smoothed loss of every run: (points,), (runs, points)."""
     length = min(len(run.losses) for run in runs)  # folds differ by a few images
     steps = np.unique(np.linspace(1, length, POINTS).round().astype(np.int64))
@@ -73,7 +73,7 @@ def smoothed(losses: list[float], window: int) -> Values:
     return np.asarray((sums[ends] - sums[starts]) / (ends - starts), np.float64)
 
 
-def dice_figure(summary: Summary) -> bytes:
+def dice_figure(summary: ReplicationSummary) -> bytes:
     """Table 2 as SVG: each net's mean with its interval, its folds, and the paper's value."""
     with _style():
         figure = Figure(figsize=(7, 1.1 + 0.5 * len(summary.nets)), layout="constrained")

@@ -17,7 +17,7 @@ PLAN_FILE = "plan.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ReplicationPlan:
     """All that decides a replication, together with the data. Raises UsageError for what cannot be run."""
 
     config: TrainConfig
@@ -73,7 +73,7 @@ def read_plan(out: Path) -> dict[str, Any] | None:
     return stored
 
 
-def check_settings(plan: Plan, out: Path, data: str) -> None:
+def check_settings(plan: ReplicationPlan, out: Path, data: str) -> None:
     """Raise UsageError where the report in ``out`` was begun with other settings or data of another name.
 
     Raises DataError where its plan is damaged. A folder without a plan takes any.
@@ -89,7 +89,7 @@ def check_settings(plan: Plan, out: Path, data: str) -> None:
         raise UsageError(f"report {out} was begun with {', '.join(changed)}; give the same or another --out")
 
 
-def record(plan: Plan, out: Path, facts: Mapping[str, Any]) -> None:
+def record(plan: ReplicationPlan, out: Path, facts: Mapping[str, Any]) -> None:
     """Write the plan and what is known of the data at the first start; later compare the data.
 
     Raises UsageError where the pictures are not those that the report was begun with, SinkError.

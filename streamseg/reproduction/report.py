@@ -23,8 +23,8 @@ from streamseg.reproduction.architecture import read_architecture
 from streamseg.reproduction.claims import Claim, judge
 from streamseg.reproduction.figures import dice_figure, example_figure, loss_figure
 from streamseg.reproduction.plan import FORMAT
-from streamseg.reproduction.results import Results, Run, read_results
-from streamseg.reproduction.summary import Summary, summarise
+from streamseg.reproduction.results import FoldResult, Results, read_results
+from streamseg.reproduction.summary import ReplicationSummary, summarise
 from streamseg.reproduction.words import data_words, limits, machine_words, setting_words, status, verdicts
 
 NOTICE = (
@@ -58,7 +58,7 @@ def write_report(out: Path, export: Path | None = None) -> dict[str, Any]:
 
 
 def _export(
-    results: Results, summary: Summary, claims: list[Claim], pictures: list[Picture], folder: Path
+    results: Results, summary: ReplicationSummary, claims: list[Claim], pictures: list[Picture], folder: Path
 ) -> None:
     if not results.complete:
         raise UsageError(
@@ -77,7 +77,9 @@ def _export(
     write_json(folder / f"{stem}.json", result_object(results, summary, claims))
 
 
-def compose(results: Results, summary: Summary, claims: list[Claim], pictures: list[Picture]) -> list[Block]:
+def compose(
+    results: Results, summary: ReplicationSummary, claims: list[Claim], pictures: list[Picture]
+) -> list[Block]:
     """The report's blocks in order. Figures without complete folds are left out, and the status says so."""
     nets = {net: read_architecture(net) for net in NETS}
     drawn = {picture.name.rpartition("-")[2].partition(".")[0]: picture for picture in pictures}
@@ -113,7 +115,7 @@ def _of(pictures: Mapping[str, Picture], name: str) -> list[Block]:
     return [pictures[name]] if name in pictures else []
 
 
-def _pictures(results: Results, summary: Summary, out: Path) -> list[Picture]:
+def _pictures(results: Results, summary: ReplicationSummary, out: Path) -> list[Picture]:
     if not results.complete:
         return []
     losses = ", ".join(
@@ -147,7 +149,7 @@ def _pictures(results: Results, summary: Summary, out: Path) -> list[Picture]:
     ]
 
 
-def result_object(results: Results, summary: Summary, claims: list[Claim]) -> dict[str, Any]:
+def result_object(results: Results, summary: ReplicationSummary, claims: list[Claim]) -> dict[str, Any]:
     """All figures of a report as JSON. Holds no pictures and no paths."""
     value = {
         "format": FORMAT,
@@ -165,7 +167,7 @@ def result_object(results: Results, summary: Summary, claims: list[Claim]) -> di
     return dict(finite(value))
 
 
-def _run_object(run: Run) -> dict[str, Any]:
+def _run_object(run: FoldResult) -> dict[str, Any]:
     """A run's figures by column, which is shorter than by row."""
     return {
         "net": run.net,

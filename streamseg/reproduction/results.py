@@ -23,7 +23,7 @@ Values = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Run:
+class FoldResult:
     """One net trained on one fold."""
 
     format: int
@@ -76,7 +76,7 @@ class Results:
     settings: Mapping[str, Any]
     data: Mapping[str, Any]
     open_choices: Mapping[str, str]
-    runs: Mapping[tuple[str, int], Run]
+    runs: Mapping[tuple[str, int], FoldResult]
     """By net and fold."""
 
     @property
@@ -97,7 +97,7 @@ class Results:
         """Folds that every net has finished: only these are compared."""
         return [fold for fold in range(self.folds) if all((net, fold) in self.runs for net in self.nets)]
 
-    def compared(self, net: str) -> list[Run]:
+    def compared(self, net: str) -> list[FoldResult]:
         """A net's runs on the complete folds."""
         return [self.runs[net, fold] for fold in self.complete]
 
@@ -128,7 +128,7 @@ def read_results(out: Path) -> Results:
         ) from error
 
 
-def _check_folds(out: Path, runs: Mapping[tuple[str, int], Run]) -> None:
+def _check_folds(out: Path, runs: Mapping[tuple[str, int], FoldResult]) -> None:
     """Raise DataError unless all nets were measured on the same images of a fold."""
     names: dict[int, list[str]] = {}
     for (net, fold), run in runs.items():
@@ -140,13 +140,13 @@ def _check_folds(out: Path, runs: Mapping[tuple[str, int], Run]) -> None:
             )
 
 
-def read_run(folder: Path) -> Run | None:
+def read_run(folder: Path) -> FoldResult | None:
     """A run's figures, or None where it is not finished. Raises DataError."""
     value = read_json(folder / RESULT)
     if value is None:
         return None
     try:
-        run = Run(**value)
+        run = FoldResult(**value)
     except TypeError as error:
         raise DataError(f"{folder / RESULT} is damaged ({error}); remove it and run again") from error
     if run.format != FORMAT or not run.epochs or len(run.losses) < len(run.epochs) or not run.images:

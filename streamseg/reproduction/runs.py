@@ -31,7 +31,7 @@ from streamseg.datasets import Dataset, Sample
 from streamseg.evaluation.overlap import Confusion
 from streamseg.nets import build_net, count_parameters
 from streamseg.reproduction.data import ReplicationData
-from streamseg.reproduction.plan import FORMAT, Plan, run_folder
+from streamseg.reproduction.plan import FORMAT, ReplicationPlan, run_folder
 from streamseg.reproduction.results import RESULT
 from streamseg.segmentation.segmenter import Segmenter
 from streamseg.training.data import TrainingData
@@ -63,7 +63,7 @@ def is_finished(out: Path, net: str, fold: int) -> bool:
 class Replication:
     """A plan with its data and the folder that it is done in."""
 
-    plan: Plan
+    plan: ReplicationPlan
     data: ReplicationData
     out: Path
     fabric: Fabric

@@ -63,7 +63,7 @@ class NetFigures:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class NetComparison:
     """Two nets on the same images and folds; differences are a minus b."""
 
     a: str
@@ -82,21 +82,21 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
+class ReplicationSummary:
     """All nets compared. Empty where no fold is complete."""
 
     nets: dict[str, NetFigures]
-    comparisons: dict[tuple[str, str], Comparison]
+    comparisons: dict[tuple[str, str], NetComparison]
     """By (a, b), for every pair in both orders."""
 
 
-def summarise(results: Results) -> Summary:
+def summarise(results: Results) -> ReplicationSummary:
     """Work out the figures of the complete folds."""
     if not results.complete:
-        return Summary({}, {})
+        return ReplicationSummary({}, {})
     figures = {net: _figures(results, net) for net in results.nets}
     pairs = [pair for both in combinations(results.nets, 2) for pair in (both, both[::-1])]
-    return Summary(figures, {(a, b): _compare(results, figures[a], figures[b]) for a, b in pairs})
+    return ReplicationSummary(figures, {(a, b): _compare(results, figures[a], figures[b]) for a, b in pairs})
 
 
 def _figures(results: Results, net: str) -> NetFigures:
@@ -113,10 +113,10 @@ def _figures(results: Results, net: str) -> NetFigures:
     )
 
 
-def _compare(results: Results, a: NetFigures, b: NetFigures) -> Comparison:
+def _compare(results: Results, a: NetFigures, b: NetFigures) -> NetComparison:
     losses = np.array(a.final_loss) - np.array(b.final_loss)
     dice = paired_test(results.dice(a.net), results.dice(b.net), level=LEVEL)
-    return Comparison(
+    return NetComparison(
         a.net,
         b.net,
         Interval.of(dice.difference, dice.low, dice.high),

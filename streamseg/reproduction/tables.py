@@ -11,7 +11,7 @@ from streamseg.reproduction import paper
 from streamseg.reproduction.architecture import Architecture
 from streamseg.reproduction.claims import Claim
 from streamseg.reproduction.results import Results
-from streamseg.reproduction.summary import LEVEL, Summary
+from streamseg.reproduction.summary import LEVEL, ReplicationSummary
 
 NONE = "-"
 SETTING_OF = {
@@ -46,7 +46,7 @@ def table_1(nets: dict[str, Architecture]) -> Table:
     return Table("Table 1. The nets' stages, read off the built nets", header, rows, numbers=False)
 
 
-def table_2(results: Results, summary: Summary) -> Table:
+def table_2(results: Results, summary: ReplicationSummary) -> Table:
     """Dice of each net; folds that not all nets have finished in brackets, and not part of the means."""
     rows = []
     for net, found in summary.nets.items():
@@ -81,7 +81,7 @@ def _fold_dice(results: Results, net: str, fold: int) -> str:
     return mean if fold in results.complete else f"({mean})"
 
 
-def table_pairs(results: Results, summary: Summary) -> Table:
+def table_pairs(results: Results, summary: ReplicationSummary) -> Table:
     """Every two nets compared on the same images, the one with the higher Dice first."""
     rows = []
     for pair in combinations(results.nets, 2):
@@ -111,7 +111,7 @@ def table_3(nets: dict[str, Architecture]) -> Table:
     return Table(caption, ["net", "counted", "paper", ""], rows)
 
 
-def table_4(results: Results, summary: Summary) -> Table:
+def table_4(results: Results, summary: ReplicationSummary) -> Table:
     """Training time of each net, and its ratio to SegNet's."""
     rows = []
     for net, found in summary.nets.items():

@@ -6,11 +6,11 @@ from hypothesis import strategies as st
 
 from streamseg.core.errors import DataError
 from streamseg.datasets import Dataset, folds, last_block, split_last
-from streamseg.datasets.reader import Entry
+from streamseg.datasets.reader import SampleFiles
 
 
 def entries(subjects):
-    return Dataset([Entry(str(n), None, None, subject) for n, subject in enumerate(subjects)])
+    return Dataset([SampleFiles(str(n), None, None, subject) for n, subject in enumerate(subjects)])
 
 
 @st.composite

@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from streamseg.reproduction.plan import PLAN_FILE, Plan, run_folder
+from streamseg.reproduction.plan import PLAN_FILE, ReplicationPlan, run_folder
 from streamseg.reproduction.results import RESULT
 from streamseg.training.config import OPEN_CHOICES, recipe
 
@@ -43,8 +43,8 @@ FACTS: dict[str, Any] = {
 }
 
 
-def plan_of(folds: int = 4, **changes: Any) -> Plan:
-    return Plan(
+def plan_of(folds: int = 4, **changes: Any) -> ReplicationPlan:
+    return ReplicationPlan(
         recipe("paper", height=32, width=64, epochs=EPOCHS, batch=2, learning_rate=3e-4), folds, **changes
     )
 

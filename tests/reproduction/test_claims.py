@@ -4,7 +4,7 @@ import pytest
 
 from streamseg.reproduction.claims import CONTRADICTED, REPLICATES, UNDECIDED, judge
 from streamseg.reproduction.results import read_results
-from streamseg.reproduction.summary import Summary, summarise
+from streamseg.reproduction.summary import ReplicationSummary, summarise
 from tests.reproduction.stored import DICE, LOSS, STEP_SECONDS, write_stored
 
 
@@ -42,7 +42,7 @@ def test_one_fold_decides_neither_time_nor_loss(tmp_path):
 
 
 def test_undecided_without_figures():
-    claims = judge(Summary({}, {}))
+    claims = judge(ReplicationSummary({}, {}))
     assert [claim.verdict for claim in claims] == [UNDECIDED] * 5
     assert all("no fold is complete" in claim.measured for claim in claims)
 

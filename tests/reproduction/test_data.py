@@ -6,11 +6,11 @@ from PIL import Image
 from streamseg.core.errors import DataError, UsageError
 from streamseg.datasets.kaggle_writer import write_kaggle
 from streamseg.reproduction.data import data_name, gather
-from streamseg.reproduction.plan import Plan
+from streamseg.reproduction.plan import ReplicationPlan
 from streamseg.training.config import recipe
 from tests.reproduction.labelled import write_labelled
 
-PLAN = Plan(recipe("paper", height=64, width=64), 3)
+PLAN = ReplicationPlan(recipe("paper", height=64, width=64), 3)
 
 
 def gathered(data, out, plan=PLAN):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from streamseg.core.errors import DataError, UsageError
-from streamseg.reproduction.plan import PLAN_FILE, Plan, check_settings, record
+from streamseg.reproduction.plan import PLAN_FILE, ReplicationPlan, check_settings, record
 from streamseg.training.config import recipe
 from tests.reproduction.stored import FACTS, plan_of
 
@@ -18,7 +18,7 @@ def test_all_nets_of_a_fold_before_the_next():
 
 
 def test_nets_share_a_fold_s_seed_and_all_else():
-    plan = Plan(recipe("paper", seed=7), 3)
+    plan = ReplicationPlan(recipe("paper", seed=7), 3)
     one, other = plan.config_for("unet", 2), plan.config_for("segnet", 2)
     assert (one.net, other.net, one.seed, other.seed) == ("unet", "segnet", 9, 9)
     assert (one.height, one.learning_rate) == (other.height, other.learning_rate)
@@ -35,7 +35,7 @@ def test_nets_share_a_fold_s_seed_and_all_else():
 )
 def test_what_cannot_be_run(folds, nets, message):
     with pytest.raises(UsageError, match=message):
-        Plan(recipe("paper"), folds, nets)
+        ReplicationPlan(recipe("paper"), folds, nets)
 
 
 def test_settings_are_what_json_gives_back():
@@ -61,7 +61,7 @@ def test_a_new_folder_takes_any_plan_and_then_only_that(tmp_path):
         (plan_of(nets=("unet",)), "some data", r"nets unet,segnet,improved_unet \(now unet\)"),
         (plan_of(device="cuda"), "some data", r"device cpu \(now cuda\)"),
         (
-            Plan(recipe("paper", height=32, width=96, epochs=9, batch=2)),
+            ReplicationPlan(recipe("paper", height=32, width=96, epochs=9, batch=2)),
             "some data",
             "size 32x64.*epochs 4",
         ),

@@ -10,7 +10,7 @@ import pytest
 from streamseg.core.errors import DataError
 from streamseg.engines.checkpoint import read_checkpoint
 from streamseg.reproduction.data import gather
-from streamseg.reproduction.plan import Plan, run_folder
+from streamseg.reproduction.plan import ReplicationPlan, run_folder
 from streamseg.reproduction.report import write_report
 from streamseg.reproduction.results import RESULT, read_run
 from streamseg.reproduction.runs import Replication, ReplicationCallbacks, example_row, is_finished
@@ -18,7 +18,7 @@ from streamseg.training.config import recipe
 from streamseg.training.devices import make_fabric
 from tests.reproduction.labelled import write_labelled
 
-PLAN = Plan(recipe("paper", height=32, width=32, epochs=2, batch=2), 2, ("unet",))
+PLAN = ReplicationPlan(recipe("paper", height=32, width=32, epochs=2, batch=2), 2, ("unet",))
 
 
 @pytest.fixture(scope="module")
