@@ -48,7 +48,7 @@ from benchmarks.live_age_worker import BUDGET_S, OverlayDisplay, counts
 from benchmarks.live_common import (
     REGION,
     MemorySource,
-    OutlineTap,
+    OutlineObserver,
     live_segmenter,
     parser,
     percentiles,
@@ -61,8 +61,9 @@ from benchmarks.live_sender import sending
 from streamseg.backends import load_backend
 from streamseg.benchmark.provenance import ROOT, provenance
 from streamseg.capture.paced import PacedSource
+from streamseg.capture.screen.region import ImageRegion
 from streamseg.core.types import Grey, Source
-from streamseg.live import LiveOptions, run_live
+from streamseg.live import LiveLoop, LiveOptions
 from streamseg.segmentation.segmenter import Segmenter
 
 PHANTOM_FPS = (30.0, 60.0, 120.0)
@@ -102,21 +103,21 @@ def from_memory(segmenter: Segmenter, seconds: float) -> dict[str, Any]:
     images = pictures(120, 60.0)
     found = {}
     for fps in PHANTOM_FPS:
-        display, tap = OverlayDisplay(), OutlineTap()
+        display, observer = OverlayDisplay(), OutlineObserver()
         began_ns = time.monotonic_ns()
-        run = run_live(
+        run = LiveLoop(
             partial(paced, images, fps),
             segmenter,
+            LiveOptions(age_budget_s=BUDGET_S, seconds=PHANTOM_WARM_S + seconds),
+            region=ImageRegion(REGION),
             displays=[display],
-            taps=[tap],
-            options=LiveOptions(age_budget_s=BUDGET_S, seconds=PHANTOM_WARM_S + seconds, roi=REGION),
-            stop=threading.Event(),
-        )
+            observers=[observer],
+        ).run(threading.Event())
         if run.error is not None:
             raise run.error
         ages = [
             shown - captured
-            for shown, captured in zip(tap.shown_ns, tap.captured_ns, strict=True)
+            for shown, captured in zip(observer.shown_ns, observer.captured_ns, strict=True)
             if shown - began_ns > PHANTOM_WARM_S * 1e9
         ]
         found[f"{fps:g}"] = {"age": percentiles(ages), "draw": percentiles(display.drawing_ns), **counts(run)}

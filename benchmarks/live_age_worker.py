@@ -21,13 +21,14 @@ from typing import Any
 import cv2
 import numpy as np
 
-from benchmarks.live_common import REGION, OutlineTap, live_segmenter, stamp_of
+from benchmarks.live_common import REGION, OutlineObserver, live_segmenter, stamp_of
 from streamseg.backends import load_backend
 from streamseg.capture.rtsp.source import RtspSource
+from streamseg.capture.screen.region import ImageRegion
 from streamseg.core.latency import Percentiles
 from streamseg.core.types import Frame, Source
 from streamseg.core.view import Command, Display, View
-from streamseg.live import LiveOptions, LiveReport, run_live
+from streamseg.live import LiveLoop, LiveOptions, LiveReport
 from streamseg.render.overlay import draw_overlay
 from streamseg.segmentation.segmenter import Segmenter
 
@@ -91,15 +92,17 @@ def transport(url: str, seconds: float) -> dict[str, Any]:
 
 def loop(url: str, seconds: float, way: str) -> dict[str, Any]:
     """The live loop, with the picture drawn into memory, the window, or a page in a browser."""
-    tap = OutlineTap()
+    observer = OutlineObserver()
     segmenter = live_segmenter(load_backend())
     began_ns = time.monotonic_ns()
     with ExitStack() as opened:
         display, finish = display_of(way, opened)
-        report = watch(lambda: RtspSource(url), segmenter, display, tap, seconds)
+        report = watch(lambda: RtspSource(url), segmenter, display, observer, seconds)
         more = finish()
     true, hud, unreadable = [], [], 0
-    for shown, captured, stamp in zip(tap.shown_ns, tap.captured_ns, tap.stamps_ns(), strict=True):
+    for shown, captured, stamp in zip(
+        observer.shown_ns, observer.captured_ns, observer.stamps_ns(), strict=True
+    ):
         if shown - began_ns < WARM_S * 1e9:
             continue
         if stamp is None:
@@ -111,17 +114,21 @@ def loop(url: str, seconds: float, way: str) -> dict[str, Any]:
 
 
 def watch(
-    opener: Callable[[], Source], segmenter: Segmenter, display: Display, tap: OutlineTap, seconds: float
+    opener: Callable[[], Source],
+    segmenter: Segmenter,
+    display: Display,
+    observer: OutlineObserver,
+    seconds: float,
 ) -> LiveReport:
     """A live run. Raises what ended it."""
-    report = run_live(
+    report = LiveLoop(
         opener,
         segmenter,
+        LiveOptions(age_budget_s=BUDGET_S, seconds=WARM_S + seconds),
+        region=ImageRegion(REGION),
         displays=[display],
-        taps=[tap],
-        options=LiveOptions(age_budget_s=BUDGET_S, seconds=WARM_S + seconds, roi=REGION),
-        stop=threading.Event(),
-    )
+        observers=[observer],
+    ).run(threading.Event())
     if report.error is not None:
         raise report.error
     return report

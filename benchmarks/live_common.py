@@ -20,7 +20,6 @@ import numpy as np
 
 from streamseg.benchmark.clip import FrameSource
 from streamseg.benchmark.provenance import ROOT, machine_name
-from streamseg.cli import live_run
 from streamseg.cli.console import limit_opencv_threads
 from streamseg.core.latency import Percentiles
 from streamseg.core.types import Backend, Frame, Grey, Image, Result, Roi
@@ -84,13 +83,13 @@ class Throttled:
 
 
 def live_segmenter(backend: Backend) -> Segmenter:
-    """Steady and warm, in a process that is set up as the live command does it."""
+    """A warm segmenter with steady outlines, in a process that is set up as by the live command."""
     limit_opencv_threads()
-    return live_run.live_segmenter(backend)
+    return Segmenter.for_live(backend)
 
 
 class Listener:
-    """A tap that hears nothing; to be built upon."""
+    """A run observer that ignores everything; to be built upon."""
 
     def on_frame(self, frame: Frame, arrived_ns: int) -> None:
         """A frame arrived."""
@@ -105,7 +104,7 @@ class Listener:
         """The run is over."""
 
 
-class OutlineTap(Listener):
+class OutlineObserver(Listener):
     """Remembers each outline that was displayed: when, when its frame was captured, and its bar code."""
 
     def __init__(self) -> None:

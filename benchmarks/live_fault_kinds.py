@@ -17,7 +17,7 @@ from benchmarks.live_fault_account import Moments, account
 from benchmarks.live_fault_scene import Counter, DiscEngine, Feeder, Glass, Watchdog, picture, wait_for
 from streamseg.capture.live import CaptureOptions, open_live
 from streamseg.core.view import RunObserver
-from streamseg.live import LiveOptions, LiveReport, run_live
+from streamseg.live import LiveLoop, LiveOptions, LiveReport
 from streamseg.recording import Recorder
 from streamseg.segmentation.segmenter import Segmenter
 from tests.capture.v4l2.device import PATH, EmulatedDevice, Mode, emulated_device
@@ -185,19 +185,18 @@ def run_one(name: str, folder: Path) -> dict[str, Any]:
         address, options = _open(scene, fault, opened)
         found: list[Moments] = []
         script = threading.Thread(target=_play, args=(scene, fault, found), name="fault-script")
-        taps: list[RunObserver] = [scene.counter, *([scene.recording] if scene.recording else [])]
+        observers: list[RunObserver] = [scene.counter, *([scene.recording] if scene.recording else [])]
         live = LiveOptions(reconnect=True)
         scene.watchdog = Watchdog()
         opened.callback(scene.watchdog.close)
         script.start()
-        report = run_live(
+        report = LiveLoop(
             lambda: open_live(address, options),
             Segmenter(scene.engine),
+            live,
             displays=[scene.glass],
-            taps=taps,
-            options=live,
-            stop=scene.stop,
-        )
+            observers=observers,
+        ).run(scene.stop)
         scene.stop.set()
         script.join()
     if not found:

@@ -7,7 +7,7 @@ source that paces recordings; the default engine, all cores, nothing else runnin
 in one process, with one and the same back end:
 
 - ``engine``       the engine alone, one frame after another, on tensors made beforehand
-- ``loop``         ``run_live`` without a display: reader, preprocessing, engine, postprocessing, presenter
+- ``loop``         ``LiveLoop`` without a display: reader, preprocessing, engine, postprocessing, presenter
 - ``+ web``        the same with the web page and one client in a process of its own, which answers every view
   at once (the page asks for 30 views a second at most)
 - ``+ window``     the same with the window, 1280x720 under Xvfb, whose own share of the processor counts too
@@ -50,9 +50,10 @@ from benchmarks.live_common import (
 from streamseg.backends import load_backend
 from streamseg.benchmark.provenance import provenance
 from streamseg.capture.paced import PacedSource
+from streamseg.capture.screen.region import ImageRegion
 from streamseg.core.types import Frame, Grey, Result
 from streamseg.core.view import Display, RunObserver
-from streamseg.live import LiveOptions, run_live
+from streamseg.live import LiveLoop, LiveOptions
 from streamseg.render.live import LiveStyle, compose_live
 from streamseg.segmentation.segmenter import Segmenter
 from tests.display.desktops import open_desktop
@@ -178,16 +179,16 @@ def loop(
 ) -> Rate:
     """The live loop with these outputs."""
     with ExitStack() as opened:
-        displays, taps = outputs(opened)
+        displays, observers = outputs(opened)
         meter = Meter(seconds)
-        report = run_live(
+        report = LiveLoop(
             lambda: PacedSource(MemorySource(images, fps)),
             segmenter,
+            LiveOptions(seconds=WARM_S + seconds + 0.5),
+            region=ImageRegion(REGION),
             displays=displays,
-            taps=[*taps, meter],
-            options=LiveOptions(seconds=WARM_S + seconds + 0.5, roi=REGION),
-            stop=threading.Event(),
-        )
+            observers=[*observers, meter],
+        ).run(threading.Event())
     if report.error is not None:
         raise report.error
     return meter.rate()

@@ -49,9 +49,10 @@ from streamseg.backends import FakeBackend, load_backend
 from streamseg.benchmark.provenance import machine_name, provenance
 from streamseg.capture.live import open_live
 from streamseg.capture.paced import PacedSource
+from streamseg.capture.screen.region import ImageRegion
 from streamseg.core.types import Backend, Frame, Result, Source
 from streamseg.core.view import Command, View
-from streamseg.live import LiveOptions, LiveReport, run_live
+from streamseg.live import LiveLoop, LiveOptions, LiveReport
 from streamseg.render.live import LivePainter
 
 FPS = 30
@@ -142,14 +143,14 @@ def main() -> None:
     segmenter = live_segmenter(backend)
     with opener_of(options.source) as opener:
         chronicle = Chronicle(round(1.5 * FPS * options.seconds) + 1000)
-        report = run_live(
+        report = LiveLoop(
             opener,
             segmenter,
+            LiveOptions(seconds=options.seconds),
+            region=ImageRegion(REGION),
             displays=[DrawingDisplay()],
-            taps=[chronicle],
-            options=LiveOptions(seconds=options.seconds, roi=REGION),
-            stop=threading.Event(),
-        )
+            observers=[chronicle],
+        ).run(threading.Event())
     if report.error is not None:
         raise report.error
     result = summary(chronicle, report, backend, options)

@@ -14,7 +14,7 @@ from streamseg.backends import FakeBackend
 from streamseg.core.errors import SinkError, SourceCut, SourceError, StreamsegError
 from streamseg.core.types import Frame, InputSpec, Result, SourceInfo, Tensor
 from streamseg.core.view import Command, View
-from streamseg.live import LiveOptions, LiveReport, run_live
+from streamseg.live import LiveLoop, LiveOptions, LiveReport
 from streamseg.pipeline.replay import Report, replay
 from streamseg.segmentation.segmenter import Segmenter
 
@@ -97,7 +97,7 @@ def index_of(tensor: Tensor) -> int:
     return round(float(tensor.mean() * SPEC.std + SPEC.mean) * 255)
 
 
-def run_loop(source: Any, sinks: Any, backend: Any = None, **options: Any) -> Report:
+def run_replay(source: Any, sinks: Any, backend: Any = None, **options: Any) -> Report:
     """Replay with a fake engine unless another is given; ``stop`` and ``roi`` may be given as options."""
     stop = options.pop("stop", None) or threading.Event()
     segmenter = Segmenter(backend or FakeBackend(SPEC), options.pop("roi", None))
@@ -121,13 +121,13 @@ class Act:
 
 
 def number_of(image: np.ndarray) -> int:
-    """The number that is drawn into a picture as 16 bright or dark stripes."""
+    """The number that is drawn into an image as 16 bright or dark stripes."""
     stripes = np.array_split(image[image.shape[0] // 2], 16)
     return sum(1 << bit for bit, stripe in enumerate(stripes) if stripe[len(stripe) // 2] > 128)
 
 
-def picture(number: int, shape: tuple[int, int] = SHAPE) -> np.ndarray:
-    """A picture that shows its number, and has no row like the others (so that it is not still)."""
+def numbered_image(number: int, shape: tuple[int, int] = SHAPE) -> np.ndarray:
+    """An image that shows its number."""
     row = np.concatenate(
         [
             np.full(len(part), 200 if number >> bit & 1 else 50, np.uint8)
@@ -176,7 +176,7 @@ class ScriptedSource:
                 continue
             number, self.script.given = self.script.given, self.script.given + 1
             captured_ns = time.monotonic_ns() - round(act.age_s * 1e9)
-            yield Frame(picture(number, act.shape), number, captured_ns)
+            yield Frame(numbered_image(number, act.shape), number, captured_ns)
 
     def close(self) -> None:
         self.closed.set()
@@ -218,7 +218,7 @@ class Memory:
 
 
 class Notes:
-    """A tap that remembers."""
+    """A run observer that remembers."""
 
     def __init__(self) -> None:
         self.frames: list[tuple[Frame, int]] = []
@@ -240,7 +240,7 @@ class Notes:
 
 
 class Numbered(FakeBackend):
-    """An engine whose outline tells which picture it saw: a blob whose place is the picture's number."""
+    """An engine that hides the number of the frame that it saw in its map, beside a blob."""
 
     def __init__(self, delays_s: Sequence[float] = (0.0,), fail_at: int | None = None) -> None:
         super().__init__(SPEC, self._mark, fail_at=fail_at)
@@ -257,32 +257,27 @@ class Numbered(FakeBackend):
 
 
 def marked_number(view: View) -> int:
-    """The number of the picture from which a view's outline was computed."""
+    """The number of the frame from which a view's outline was computed."""
     assert view.segmentation is not None
     assert view.segmentation.probability is not None
     return round((float(view.segmentation.probability[0, 0]) - 0.1) * 1e6)
 
 
-def run(
+def run_live(
     script: Script,
     *,
     backend: FakeBackend | None = None,
     display: Memory | None = None,
     stop: threading.Event | None = None,
-    taps: Sequence[Notes] = (),
+    observers: Sequence[Notes] = (),
     **options: object,
 ) -> tuple[LiveReport, Memory]:
-    """A whole run with a remembered display; options are those of LiveOptions. Raises its error."""
+    """A live run with a display that remembers; options are those of LiveOptions. Raises its error."""
     display = display or Memory()
-    chosen = LiveOptions(**{"ladder": (0.02, 0.05), **options})  # type: ignore[arg-type]
-    report = run_live(
-        script,
-        Segmenter(backend or Numbered()),
-        displays=[display],
-        taps=list(taps),
-        options=chosen,
-        stop=stop or threading.Event(),
-    )
+    chosen = LiveOptions(**{"retry_delays_s": (0.02, 0.05), **options})  # type: ignore[arg-type]
+    segmenter = Segmenter(backend or Numbered())
+    loop = LiveLoop(script, segmenter, chosen, displays=[display], observers=observers)
+    report = loop.run(stop or threading.Event())
     if isinstance(report.error, StreamsegError):
         raise report.error
     assert report.error is None, report.error

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, Self
@@ -15,7 +16,7 @@ import cv2
 import numpy as np
 
 from streamseg.capture import open_source
-from streamseg.capture.screen.find import find_region
+from streamseg.capture.screen.region import ImageRegion
 from streamseg.core.errors import SourceError, UsageError
 from streamseg.core.types import Frame, Image, Roi, SourceInfo
 from streamseg.phantom import PhantomVideo
@@ -30,8 +31,6 @@ REGION = Roi(222, 130, 580, 420)
 """The ultrasound image in it."""
 TURNS = 4
 """The phantom clip runs through its frames forwards and backwards so many times."""
-SAMPLED_FRAMES, SAMPLED_EVERY = 24, 8
-"""The screen finder sees this many frames, one of so many, as in a replay."""
 _USUAL_RATE = 25.0
 
 
@@ -93,27 +92,20 @@ def open_clip(source: str | None, folder: Path, *, frames: int = 64) -> Clip:
 def _read(uri: str, count: int, *, synthetic: bool, roi: Roi | None) -> Clip:
     """The clip's first frames, and where its image is."""
     kept: list[Frame] = []
-    sampled: list[Image] = []
-    looking = roi is None and not synthetic
     with open_source(uri) as source:
         info = source.info
-        looking = looking and info.region is None
-        needed = max(count, SAMPLED_FRAMES * SAMPLED_EVERY if looking else 0)
         try:
-            for number, frame in enumerate(islice(source, needed)):
+            for frame in islice(source, count):
                 if kept and frame.image.shape != kept[0].image.shape:
                     break
-                if number < count:
-                    kept.append(frame)
-                if looking and number % SAMPLED_EVERY == 0:
-                    sampled.append(frame.image)
+                kept.append(frame)
         except SourceError:
             if not kept:
                 raise
     if not kept:
         raise SourceError(f"{info.name} holds no frame; give a clip that has some")
     if roi is None:
-        roi = find_region(sampled) if looking else info.region
+        roi = ImageRegion.of_recording(info, partial(open_source, uri), search=not synthetic).roi
     rate = None if info.rate is None else float(info.rate)
     return Clip(uri, info.name, tuple(kept), roi, synthetic, rate)
 

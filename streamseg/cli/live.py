@@ -11,6 +11,7 @@ from streamseg.cli.options import EngineOption, ForceOption, JsonOption
 
 
 def live(
+    ctx: typer.Context,
     source: Annotated[
         str | None,
         typer.Argument(
@@ -28,9 +29,13 @@ def live(
     records: Annotated[
         Path | None, typer.Option(metavar="FILE.jsonl", help="Records of the segmented frames.")
     ] = None,
-    age_budget: Annotated[
+    age_budget_ms: Annotated[
         float | None,
-        typer.Option(metavar="MS", help="No outline is shown longer than this after capture. Default: 150."),
+        typer.Option(
+            "--age-budget",
+            metavar="MS",
+            help="No outline is shown longer than this after capture. Default: 150.",
+        ),
     ] = None,
     seconds: Annotated[float | None, typer.Option(min=0.1, metavar="N", help="End after N seconds.")] = None,
     profile: Annotated[str | None, typer.Option(metavar="NAME", help="Use a saved set-up.")] = None,
@@ -77,31 +82,13 @@ def live(
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the nerve's outline in a live picture, on time or not at all.
+    """Show the nerve's outline in live video, on time or not at all.
 
     Always the newest frame; an outline is only ever shown on the frame that it was computed from, and no
     longer than the age budget. Research software, not a medical device.
     """
-    from streamseg.cli.live_run import RunRequest, run, set_up
+    from streamseg.cli.live_run import RunRequest, configure, run
 
-    given = {
-        "source": source,
-        "display": display,
-        "age_budget_ms": age_budget,
-        "roi": roi,
-        "mm_per_pixel": mm_per_pixel,
-        "engine": engine,
-        "pace": pace,
-        "transport": transport,
-        "size": size,
-        "rate": rate,
-        "pixel_format": pixel_format,
-        "full_screen": full_screen,
-        "opacity": opacity,
-        "full_frame": full_frame,
-        "host": host,
-        "port": port,
-    }
-    setup = set_up(given, profile=profile, save_as=save_profile)
-    session = RunRequest(seconds, record, records, token, snapshots, force, profile or save_profile)
-    run(setup, session, as_json=as_json)
+    config = configure(ctx.params, profile=profile, save_as=save_profile)
+    request = RunRequest(seconds, record, records, token, snapshots, force, profile or save_profile)
+    run(config, request, as_json=as_json)

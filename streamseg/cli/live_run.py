@@ -1,4 +1,4 @@
-"""Puts a live run together: set-up, displays, engine, recordings; and says what came of it."""
+"""A run of ``streamseg live``: wires settings, engine, displays and recorder, and reports the outcome."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import typer
 
 from streamseg.capture import open_source
-from streamseg.capture.live import CaptureOptions, is_live, open_live, parse_rate, parse_width_height
+from streamseg.capture.live import is_live, open_live
 from streamseg.capture.rtsp.address import masked, without_credentials
+from streamseg.capture.screen.region import ImageRegion
 from streamseg.cli.console import Stop, limit_opencv_threads, print_json, say, stop_on_signals
 from streamseg.cli.engine import load_engine
 from streamseg.cli.latency_table import show_latencies
-from streamseg.cli.replay_clip import ReplayOptions, choose_roi
+from streamseg.cli.replay_clip import region_of_clip
 from streamseg.cli.replay_outputs import check_outputs
 from streamseg.core.engine_info import EngineInfo
 from streamseg.core.errors import UsageError
-from streamseg.core.types import Backend, Frame, Roi
-from streamseg.live import LiveOptions, LiveReport, run_live
-from streamseg.live.config import LiveConfig, from_values, load_profile, save_profile
+from streamseg.core.types import Backend
+from streamseg.live import LiveLoop, LiveReport
+from streamseg.live.config import LiveConfig, load_profile, save_profile
 from streamseg.segmentation.segmenter import Segmenter
 
 if TYPE_CHECKING:
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
     from streamseg.recording import RecorderToggle
 
 RECORDINGS = Path("recordings")
-"""Where the window's key r records to without --record."""
+"""Folder in which the window's key r records if --record is not given."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """What belongs to this one run, and to no profile."""
+    """The options that belong to this one run, and to no profile."""
 
     seconds: float | None
     record: Path | None
@@ -48,129 +48,106 @@ class RunRequest:
     profile: str | None
 
 
-def set_up(given: Mapping[str, Any], *, profile: str | None, save_as: str | None) -> LiveConfig:
-    """The profile's settings, replaced by those given on the command line; saved where asked for."""
-    base = load_profile(profile) if profile else LiveConfig()
-    chosen = {name: value for name, value in given.items() if value is not None}
-    setup = from_values({**{k: v for k, v in asdict(base).items() if v is not None}, **chosen})
-    if setup.source is None:
+def configure(params: Mapping[str, Any], *, profile: str | None, save_as: str | None) -> LiveConfig:
+    """The profile's settings, replaced by those of the command line; saved as a profile if asked for."""
+    config = LiveConfig.of(params, load_profile(profile) if profile else None)
+    if config.source is None:
         raise UsageError("no source; give v4l2:/dev/video0, rtsp://..., a file, phantom:, or --profile NAME")
-    if setup.roi not in ("auto", "none"):
-        Roi.parse(setup.roi)
     if save_as:
-        saved = replace(setup, source=_without_login(setup.source))
+        saved = replace(config, source=_without_login(config.source))
         say(f"saved profile {save_as} as {save_profile(save_as, saved)}")
-        if saved.source != setup.source:
+        if saved.source != config.source:
             say("user and password are not saved; set STREAMSEG_RTSP_USER and STREAMSEG_RTSP_PASSWORD")
-    return setup
+    return config
 
 
 def _without_login(source: str) -> str:
-    """The source as it may be stored. Raises UsageError where its query holds a secret."""
+    """The source as it may be stored. Raises UsageError if its query holds a secret."""
     bare = without_credentials(source)
     if is_live(source) and bare != masked(bare):
         raise UsageError("the RTSP address has a secret in its query, which no profile stores; leave it out")
     return bare
 
 
-def run(setup: LiveConfig, session: RunRequest, *, as_json: bool) -> None:
+def run(config: LiveConfig, request: RunRequest, *, as_json: bool) -> None:
     """The whole run. Raises what ended it; typer.Exit after a signal."""
     limit_opencv_threads()
-    source = setup.source or ""
-    options = LiveOptions(
-        age_budget_s=setup.age_budget_ms / 1e3,
-        seconds=session.seconds,
-        reconnect=is_live(source),
-        spacing_mm=(setup.mm_per_pixel, setup.mm_per_pixel) if setup.mm_per_pixel else None,
-    )
-    opener = partial(open_live, source, _capture_options(setup))
-    _check_records(session, source)
-    # First, and open to Ctrl-C: where it has to be built, that takes minutes.
-    backend = load_engine(setup.engine)
+    source = config.source or ""
+    opener = partial(open_live, source, config.capture())
+    _check_records(request, source)
+    # First, and open to Ctrl-C: if it has to be built, that takes minutes.
+    backend = load_engine(config.engine)
     with stop_on_signals() as stop, ExitStack() as opened:
         opened.callback(backend.close)
-        options = _with_region(options, setup)
-        displays = _open_displays(setup, session, opened)
-        switch, taps = _open_taps(setup, session, backend, opened)
-        segmenter = live_segmenter(backend)
-        opened.pop_all()  # the loop closes displays and taps
-        opened.callback(backend.close)
-        report = run_live(
+        region = _region(config)
+        displays = _open_displays(config, request, opened)
+        toggle, observers = _open_observers(config, request, backend, opened)
+        loop = LiveLoop(
             opener,
-            segmenter,
+            Segmenter.for_live(backend),
+            config.loop(seconds=request.seconds),
+            region=region,
             displays=displays,
-            taps=taps,
-            options=options,
-            stop=stop.event,
+            observers=observers,
             say=say,
-            on_command=switch.command,
-            recording=switch.status,
+            on_command=toggle.command,
+            recording=toggle.status,
         )
-    _conclude(report, setup, backend, stop, as_json=as_json)
+        opened.pop_all()  # the loop closes displays and observers
+        opened.callback(backend.close)
+        report = loop.run(stop.event)
+    _conclude(report, config, backend, stop, as_json=as_json)
 
 
-def _check_records(session: RunRequest, source: str) -> None:
-    if session.records is None:
+def _check_records(request: RunRequest, source: str) -> None:
+    if request.records is None:
         return
-    if session.records.suffix.lower() != ".jsonl":
-        raise UsageError(f"--records {session.records}: live records are JSON lines; end the name in .jsonl")
-    check_outputs([session.records], [] if is_live(source) else [source], force=session.force)
+    if request.records.suffix.lower() != ".jsonl":
+        raise UsageError(f"--records {request.records}: live records are JSON lines; end the name in .jsonl")
+    check_outputs([request.records], [] if is_live(source) else [source], force=request.force)
 
 
-def _name(setup: LiveConfig) -> str:
-    """The source for records and people: no credentials, and no folders, which may name a patient."""
-    source = setup.source or ""
+def _region(config: LiveConfig) -> ImageRegion:
+    """The region policy: given, or found in advance in a recording, or on the way in a live source."""
+    source = config.source or ""
+    search = config.roi == "auto" and not source.startswith("phantom:")
+    if not search or is_live(source):
+        return ImageRegion(config.given_roi, search=search, say=say)
+    # A recording may end before enough of it was seen, so it is searched in advance, as in a replay.
+    with open_source(source) as recorded:
+        info = recorded.info
+    return region_of_clip(source, info)
+
+
+def _name(config: LiveConfig) -> str:
+    """The source's human-readable name: no credentials, and no folders, which may name a patient."""
+    source = config.source or ""
     return masked(source) if is_live(source) or source.startswith("phantom:") else Path(source).name
 
 
-def _capture_options(setup: LiveConfig) -> CaptureOptions:
-    return CaptureOptions(
-        transport=setup.transport,
-        size=parse_width_height(setup.size),
-        rate=parse_rate(setup.rate),
-        pixel_format=setup.pixel_format,
-        pace=setup.pace,
-    )
-
-
-def _with_region(options: LiveOptions, setup: LiveConfig) -> LiveOptions:
-    """The ROI that is given, or that a recording knows or shows; of a live source it is looked for later."""
-    source = setup.source or ""
-    if setup.roi not in ("auto", "none"):
-        return replace(options, roi=Roi.parse(setup.roi))
-    if setup.roi == "none" or source.startswith("phantom:"):
-        return options
-    if is_live(source):
-        return replace(options, find_roi=True)
-    # A recording may be over before enough of it was seen, so it is looked at beforehand, as in a replay.
-    with open_source(source) as recorded:
-        info = recorded.info
-    return replace(options, roi=choose_roi(source, info, ReplayOptions())[0])
-
-
-def _open_displays(setup: LiveConfig, session: RunRequest, opened: ExitStack) -> list[Display]:
+def _open_displays(config: LiveConfig, request: RunRequest, opened: ExitStack) -> list[Display]:
     from streamseg.render.live import LiveStyle
 
     displays: list[Display] = []
-    if setup.display == "window":
+    if config.display == "window":
         from streamseg.display import WindowDisplay
 
-        style = LiveStyle(opacity=setup.opacity, full_frame=setup.full_frame)
+        style = LiveStyle(opacity=config.opacity, full_frame=config.full_frame)
         displays.append(
             WindowDisplay(
-                "streamseg", style=style, full_screen=setup.full_screen, snapshots=session.snapshots
+                "streamseg", style=style, full_screen=config.full_screen, snapshots=request.snapshots
             )
         )
-    elif setup.display == "web":
+    elif config.display == "web":
         from streamseg.web import WebDisplay
 
         page = WebDisplay(
-            host=setup.host,
-            port=setup.port,
-            token=session.token,
-            title=_name(setup),
+            host=config.host,
+            port=config.port,
+            token=request.token,
+            title=_name(config),
             record=True,
-            opacity=setup.opacity,
+            opacity=config.opacity,
         )
         say(f"open {page.url} in a browser")
         displays.append(page)
@@ -179,60 +156,48 @@ def _open_displays(setup: LiveConfig, session: RunRequest, opened: ExitStack) ->
     return displays
 
 
-def _open_taps(
-    setup: LiveConfig, session: RunRequest, backend: Backend, opened: ExitStack
+def _open_observers(
+    config: LiveConfig, request: RunRequest, backend: Backend, opened: ExitStack
 ) -> tuple[RecorderToggle, list[RunObserver]]:
-    """Records, and what records the run: at once with --record, else when somebody asks for it."""
+    """Records, and the recorder: started at once with --record, else when somebody asks for it."""
     from streamseg.recording import LiveRecords, Recorder, RecorderToggle
     from streamseg.render.live import LiveStyle, compose_live
 
     header = {
-        "source": _name(setup),
+        "source": _name(config),
         "engine": EngineInfo.of(backend).identity(),
-        "profile": session.profile,
-        "setup": {**asdict(setup), "source": _name(setup)},
-        "age_budget_ms": setup.age_budget_ms,
+        "profile": request.profile,
+        "setup": {**asdict(config), "source": _name(config)},
+        "age_budget_ms": config.age_budget_ms,
     }
-    taps: list[RunObserver] = []
-    if session.records is not None:
-        taps.append(LiveRecords(session.records, header=header, force=session.force, say=say))
-        opened.callback(taps[0].close)
-    style = LiveStyle(opacity=setup.opacity, full_frame=setup.full_frame)
+    observers: list[RunObserver] = []
+    if request.records is not None:
+        observers.append(LiveRecords(request.records, header=header, force=request.force, say=say))
+        opened.callback(observers[0].close)
+    style = LiveStyle(opacity=config.opacity, full_frame=config.full_frame)
 
     def record() -> Recorder:
         return Recorder(
-            session.record or RECORDINGS,
+            request.record or RECORDINGS,
             header=header,
-            full_frame=setup.full_frame,
+            full_frame=config.full_frame,
             say=say,
             compose=lambda view: compose_live(view, None, style),
         )
 
-    switch = RecorderToggle(record, say=say)
-    opened.callback(switch.close)
-    if session.record is not None:
-        switch.start()
-    return switch, [*taps, switch]
+    toggle = RecorderToggle(record, say=say)
+    opened.callback(toggle.close)
+    if request.record is not None:
+        toggle.start()
+    return toggle, [*observers, toggle]
 
 
-def live_segmenter(backend: Backend) -> Segmenter:
-    """With steady outlines, and warm: the first frame must not wait for what is done but once."""
-    from streamseg.segmentation.temporal_filter import TemporalFilter
-
-    spec = backend.spec
-    segmenter = Segmenter(backend, steady=TemporalFilter())
-    black = segmenter.prepare(Frame(np.zeros((spec.height, spec.width), np.uint8), 0, 0))
-    for _ in range(3):
-        segmenter.infer(black)
-    return segmenter
-
-
-def _conclude(report: LiveReport, setup: LiveConfig, backend: Backend, stop: Stop, *, as_json: bool) -> None:
+def _conclude(report: LiveReport, config: LiveConfig, backend: Backend, stop: Stop, *, as_json: bool) -> None:
     _show_report(report)
     if as_json:
         print_json(
             {
-                "source": _name(setup),
+                "source": _name(config),
                 **report.to_json(),
                 "engine": EngineInfo.of(backend).identity(),
             }
@@ -250,7 +215,7 @@ def leave(report: LiveReport, stop: Stop) -> None:
 
 
 def _show_report(report: LiveReport) -> None:
-    """Times, counts and states, for people, on stderr."""
+    """Human-readable times, counts and states, on stderr."""
     if report.stages:
         show_latencies("milliseconds per frame", {**report.stages, "age at display": report.age})
     states = ", ".join(f"{state} {seconds:.1f} s" for state, seconds in report.states.items())

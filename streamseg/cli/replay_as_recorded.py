@@ -11,12 +11,13 @@ from streamseg.capture import open_source
 from streamseg.capture.paced import PacedSource
 from streamseg.capture.recording.reader import Recorded
 from streamseg.capture.recording.source import RecordingSource
+from streamseg.capture.screen.region import ImageRegion
 from streamseg.cli.console import print_json, say, stderr_console, stop_on_signals
 from streamseg.cli.engine import load_engine
 from streamseg.core.engine_info import EngineInfo
 from streamseg.core.errors import UsageError
-from streamseg.core.types import Roi, SourceInfo
-from streamseg.live import LiveOptions, LiveReport, run_live
+from streamseg.live import LiveLoop, LiveOptions, LiveReport
+from streamseg.segmentation.segmenter import Segmenter
 
 _USUAL_BUDGET_MS = 150.0
 
@@ -45,19 +46,20 @@ def repeat(uri: str, *, engine: str | None, start_seconds: float, as_json: bool)
     Raises UsageError for what is no recording, and whatever ended the run; typer.Exit after a signal.
     """
     from streamseg.cli.console import limit_opencv_threads
-    from streamseg.cli.live_run import leave, live_segmenter
+    from streamseg.cli.live_run import leave
 
     limit_opencv_threads()
     source = _open(uri, start_seconds)
     then = _RecordedRun.of(source)
-    options = LiveOptions(age_budget_s=_budget_ms(source.recorded.header) / 1e3, roi=_region(source.info))
+    options = LiveOptions(age_budget_s=_budget_ms(source.recorded.header) / 1e3)
+    # Frames of which no region was recorded are the image, and are taken whole.
+    region = ImageRegion.of_recording(source.info, lambda: source, search=source.info.region is not None)
     paced = PacedSource(source, arrivals_ns=[frame.arrived_ns for frame in source.planned])
     with stop_on_signals() as stop, paced:
         backend = load_engine(engine)
         try:
-            report = run_live(
-                lambda: paced, live_segmenter(backend), options=options, stop=stop.event, say=say
-            )
+            segmenter = Segmenter.for_live(backend)
+            report = LiveLoop(lambda: paced, segmenter, options, region=region, say=say).run(stop.event)
         finally:
             backend.close()
     _show(report, then)
@@ -82,12 +84,6 @@ def _budget_ms(header: Mapping[str, Any]) -> float:
     """The age budget of the recorded run."""
     budget = header.get("age_budget_ms")
     return float(budget) if isinstance(budget, int | float) and budget > 0 else _USUAL_BUDGET_MS
-
-
-def _region(info: SourceInfo) -> Roi | None:
-    """None where the frames are the image: they may change their size, and are taken whole then as well."""
-    whole = Roi(0, 0, info.width, info.height)
-    return None if info.region == whole else info.region
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,9 +100,13 @@ class Roi:
         """The ROI that covers all of an image."""
         return cls(0, 0, image.shape[1], image.shape[0])
 
+    def fits_into(self, height: int, width: int) -> bool:
+        """Whether the rectangle lies inside a frame of this size."""
+        return self.x + self.width <= width and self.y + self.height <= height
+
     def check_inside(self, height: int, width: int) -> None:
         """Raise UsageError unless the rectangle lies inside a frame of this size."""
-        if self.x + self.width > width or self.y + self.height > height:
+        if not self.fits_into(height, width):
             raise UsageError(
                 f"ROI {self} reaches outside the frame of {width}x{height} pixels; "
                 f"the largest that fits is 0,0,{width},{height}"

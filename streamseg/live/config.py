@@ -1,7 +1,7 @@
-"""A live set-up as a value, and profiles: such values kept by name in TOML files.
+"""The settings of the live command, and profiles: such settings stored under a name in TOML files.
 
 A profile is one flat table whose keys are the fields of :class:`LiveConfig`; a missing key has its default.
-Profiles lie in ``profiles/`` in the user's configuration folder, or where ``STREAMSEG_PROFILES`` says.
+Profiles lie in ``profiles/`` in the user's configuration folder, or in the folder ``STREAMSEG_PROFILES``.
 """
 
 from __future__ import annotations
@@ -9,12 +9,16 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from streamseg.capture.live import CaptureOptions, is_live, parse_rate, parse_width_height
 from streamseg.core.errors import UsageError
 from streamseg.core.files import write_whole
+from streamseg.core.types import Roi
+from streamseg.live.loop import LiveOptions
 
 FOLDER_VARIABLE = "STREAMSEG_PROFILES"
 DISPLAYS = ("window", "web", "none")
@@ -24,7 +28,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 @dataclass(frozen=True, slots=True)
 class LiveConfig:
-    """What a live run needs to know about its room: the source, the picture in it, the display."""
+    """The settings of a live run that belong to its room: the source, the image in it, the display."""
 
     source: str | None = None
     roi: str = "auto"
@@ -46,9 +50,19 @@ class LiveConfig:
     opacity: float = 0.25
     """Of the outline's fill, 0..1."""
     full_frame: bool = False
-    """Show the machine's whole screen, not only the image in it."""
+    """Show the machine's whole screen instead of the image only."""
     host: str = "127.0.0.1"
     port: int = 8765
+
+    @classmethod
+    def of(cls, params: Mapping[str, Any], profile: LiveConfig | None = None) -> LiveConfig:
+        """A profile's settings (default: the defaults), replaced by the parameters that bear a field's name.
+
+        Parameters of other names, and those that are None, are ignored. Raises UsageError for a bad value.
+        """
+        given = {field.name: params.get(field.name) for field in fields(cls)}
+        values = ({} if profile is None else asdict(profile)) | _without_none(given)
+        return from_values(_without_none(values))
 
     def __post_init__(self) -> None:
         for name, allowed in (("display", DISPLAYS), ("transport", TRANSPORTS)):
@@ -59,6 +73,36 @@ class LiveConfig:
                 raise _wrong(name, getattr(self, name), f"{low} to {high}")
         if self.mm_per_pixel is not None and not 0.001 <= self.mm_per_pixel <= 10:
             raise _wrong("mm_per_pixel", self.mm_per_pixel, "0.001 to 10")
+        if self.roi not in ("auto", "none"):
+            Roi.parse(self.roi)
+
+    @property
+    def given_roi(self) -> Roi | None:
+        """The rectangle that the user gave, if any."""
+        return None if self.roi in ("auto", "none") else Roi.parse(self.roi)
+
+    def capture(self) -> CaptureOptions:
+        """How the source is opened. Raises UsageError for a size or a rate that is not one."""
+        return CaptureOptions(
+            transport=self.transport,
+            size=parse_width_height(self.size),
+            rate=parse_rate(self.rate),
+            pixel_format=self.pixel_format,
+            pace=self.pace,
+        )
+
+    def loop(self, *, seconds: float | None = None) -> LiveOptions:
+        """How the live loop behaves; ``seconds`` is the duration of the run, None: no limit."""
+        return LiveOptions(
+            age_budget_s=self.age_budget_ms / 1e3,
+            seconds=seconds,
+            reconnect=is_live(self.source or ""),
+            spacing_mm=None if self.mm_per_pixel is None else (self.mm_per_pixel, self.mm_per_pixel),
+        )
+
+
+def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _wrong(name: str, value: object, allowed: str) -> UsageError:
@@ -66,9 +110,9 @@ def _wrong(name: str, value: object, allowed: str) -> UsageError:
 
 
 def profile_path(name: str) -> Path:
-    """Where a profile of this name lies. Raises UsageError for a name that is none."""
+    """The file of the profile of this name. Raises UsageError for a name that cannot be one."""
     if not _NAME.fullmatch(name):
-        raise UsageError(f"profile name {name!r} is not plain; use letters, digits, '-', '_' and '.'")
+        raise UsageError(f"invalid profile name {name!r}; use letters, digits, '-', '_' and '.'")
     if folder := os.environ.get(FOLDER_VARIABLE):
         return Path(folder) / f"{name}.toml"
     from platformdirs import user_config_path
@@ -77,7 +121,7 @@ def profile_path(name: str) -> Path:
 
 
 def load_profile(name: str) -> LiveConfig:
-    """Read a profile. Raises UsageError where there is none, or it holds what no set-up has."""
+    """Read a profile. Raises UsageError for one that does not exist or holds invalid settings."""
     path = profile_path(name)
     try:
         values = tomllib.loads(path.read_text("utf-8"))
@@ -94,12 +138,12 @@ def load_profile(name: str) -> LiveConfig:
         raise UsageError(f"profile {path}: {error}") from error
 
 
-def from_values(values: dict[str, Any]) -> LiveConfig:
-    """A set-up from a table. Raises UsageError for an unknown key, or a value of the wrong kind."""
+def from_values(values: Mapping[str, Any]) -> LiveConfig:
+    """Settings from a table. Raises UsageError for an unknown key, or a value of the wrong kind."""
     kinds = {field.name: str(field.type) for field in fields(LiveConfig)}
     for name, value in values.items():
         if name not in kinds:
-            raise UsageError(f"{name!r} is no setting; there are {', '.join(kinds)}")
+            raise UsageError(f"{name!r} is not a setting; there are {', '.join(kinds)}")
         kind = kinds[name].partition(" ")[0]
         good = {
             "str": isinstance(value, str),
@@ -108,16 +152,18 @@ def from_values(values: dict[str, Any]) -> LiveConfig:
             "float": isinstance(value, int | float) and not isinstance(value, bool),
         }[kind]
         if not good:
-            raise UsageError(f"{name} is {value!r}, which is no {kind}")
+            raise UsageError(f"{name} is {value!r}, which is not of type {kind}")
     return LiveConfig(**values)
 
 
-def save_profile(name: str, setup: LiveConfig) -> Path:
+def save_profile(name: str, config: LiveConfig) -> Path:
     """Write a profile, replacing one of the same name. Raises UsageError or SinkError."""
     import tomli_w
 
     path = profile_path(name)
     default = asdict(LiveConfig())
-    kept = {key: value for key, value in asdict(setup).items() if value is not None and value != default[key]}
+    kept = {
+        key: value for key, value in asdict(config).items() if value is not None and value != default[key]
+    }
     write_whole(path, tomli_w.dumps(kept).encode())
     return path

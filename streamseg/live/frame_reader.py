@@ -70,13 +70,13 @@ class LatestFrameReader:
         self,
         opener: Callable[[], Source],
         *,
-        again: bool,
+        reconnect: bool,
         prepare: Callable[[Frame], Frame] = lambda frame: frame,
         on_frame: OnFrame = lambda frame, arrived_ns: None,
         on_change: Callable[[], None] = lambda: None,
-        ladder: tuple[float, ...] = RETRY_DELAYS_S,
+        retry_delays_s: tuple[float, ...] = RETRY_DELAYS_S,
     ) -> None:
-        """``again``: open the source again when it cannot be opened, fails or ends.
+        """``reconnect``: open the source again when it cannot be opened, fails or ends.
 
         ``prepare`` may replace a frame by one with more known about it; ``on_frame`` gets every frame and its
         arrival; ``on_change`` is called after the status changed. All in the reader's thread; what they raise
@@ -88,7 +88,7 @@ class LatestFrameReader:
         """Frames that the source delivered; also the index of the next one."""
         self.dropped = 0
         """Frames that a newer one replaced before anybody took them."""
-        self._opener, self._again, self._ladder = opener, again, ladder
+        self._opener, self._reconnect, self._delays_s = opener, reconnect, retry_delays_s
         self._prepare, self._on_frame, self._on_change = prepare, on_frame, on_change
         self._changed = threading.Condition()
         self._stop = threading.Event()
@@ -150,18 +150,18 @@ class LatestFrameReader:
             self._thread.join(CLOSE_S)
 
     def _run(self) -> None:
-        rung = 0
+        attempt = 0
         try:
             while not self._stop.is_set():
                 delivering, reason = self._read_once()
                 if self._stop.is_set():
                     return
-                if not self._again:
+                if not self._reconnect:
                     self._set(phase=Phase.ENDED)
                     return
-                rung = 0 if delivering >= GOOD_RUN_S else rung
-                wait_s = self._ladder[min(rung, len(self._ladder) - 1)]
-                rung += 1
+                attempt = 0 if delivering >= GOOD_RUN_S else attempt
+                wait_s = self._delays_s[min(attempt, len(self._delays_s) - 1)]
+                attempt += 1
                 self._set(
                     phase=Phase.WAITING,
                     reason=reason,
@@ -190,7 +190,7 @@ class LatestFrameReader:
         except UsageError:
             raise  # a wrong call stays wrong
         except SourceError as error:
-            if not self._again:
+            if not self._reconnect:
                 raise
             return last - started, str(error)
         finally:

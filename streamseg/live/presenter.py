@@ -57,7 +57,7 @@ class Presenter:
         self._newest_roi: Roi | None = None
         self._arrived_ns = self._alive_ns = 0
         self._arrivals: deque[int] = deque(maxlen=16)
-        self._still_since_ns: int | None = None
+        self._frozen_since_ns: int | None = None
         self._alive_from = 0
         """Index of the first frame since the source came back, or what it shows began to change again."""
         self._searching = ""
@@ -69,8 +69,8 @@ class Presenter:
 
     # Told by the reader and the segmentation.
 
-    def arrived(self, frame: Frame, roi: Roi | None, arrived_ns: int, *, still: bool) -> None:
-        """A frame came; ``roi`` where it is known; ``still``: its content has not changed for a while."""
+    def on_frame(self, frame: Frame, roi: Roi | None, arrived_ns: int, *, frozen: bool) -> None:
+        """A frame arrived; ``roi`` if it is known; ``frozen``: its content has not changed for a while."""
         with self._changed:
             if self._newest is not None and self._lost(arrived_ns) is not None:
                 self._alive_from, self._alive_ns = frame.index, arrived_ns
@@ -78,11 +78,11 @@ class Presenter:
             self._newest, self._newest_roi, self._arrived_ns = frame, roi, arrived_ns
             self._alive_ns = self._alive_ns or arrived_ns
             self._arrivals.append(arrived_ns)
-            if still:
-                self._still_since_ns = self._still_since_ns or arrived_ns - FROZEN_AFTER_NS
+            if frozen:
+                self._frozen_since_ns = self._frozen_since_ns or arrived_ns - FROZEN_AFTER_NS
                 self._alive_from, self._alive_ns = frame.index + 1, arrived_ns
             else:
-                self._still_since_ns = None
+                self._frozen_since_ns = None
             self._wake()
 
     def on_result(self, result: Result) -> None:
@@ -91,13 +91,13 @@ class Presenter:
             self._result, self._searching = result, ""
             self._wake()
 
-    def searching(self, progress: str) -> None:
+    def on_search(self, progress: str) -> None:
         """The image is being looked for in the screen."""
         with self._changed:
             self._searching = progress
             self._wake()
 
-    def source(self, status: SourceStatus) -> None:
+    def on_source_change(self, status: SourceStatus) -> None:
         """The connection to the source changed."""
         with self._changed:
             if status.phase not in (Phase.OPEN, Phase.ENDED):
@@ -156,8 +156,8 @@ class Presenter:
         newest, roi, result = self._newest, self._newest_roi, self._result
         if (lost := self._lost(now_ns)) is not None:
             return _Decision(State.SOURCE_LOST, lost, newest, roi)
-        if self._still_since_ns is not None:
-            lasted = _seconds(now_ns - self._still_since_ns)
+        if self._frozen_since_ns is not None:
+            lasted = _seconds(now_ns - self._frozen_since_ns)
             return _Decision(State.FROZEN, f"the picture has not changed for {lasted}", newest, roi)
         if newest is None or result is None or result.frame.index < self._alive_from or self._searching:
             overdue = not self._searching and 0 < self._alive_ns < now_ns - FIRST_OUTLINE_NS

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Self
+
+import numpy as np
 
 from streamseg.core.engine_info import EngineInfo
 from streamseg.core.errors import EngineError, UsageError
@@ -12,6 +15,9 @@ from streamseg.segmentation.ood_detector import is_out_of_distribution, read_ref
 from streamseg.segmentation.postprocess import Probability, postprocess, unlike_training
 from streamseg.segmentation.preprocess import Prepared, prepare
 from streamseg.segmentation.temporal_filter import TemporalFilter
+
+_WARM_UP = 3
+"""Inferences after which an engine has its full speed."""
 
 
 class Segmenter:
@@ -52,6 +58,17 @@ class Segmenter:
         judgement = backend.spec.judgement
         if judgement is not None and judgement.familiar:
             read_reference(judgement.familiar)
+
+    @classmethod
+    def for_live(cls, backend: Backend) -> Self:
+        """A segmenter for live video: with steady outlines, and warm, so that the first frame does not wait
+        for work that is done only once. Raises as the constructor and :meth:`infer` do."""
+        segmenter = cls(backend, steady=TemporalFilter())
+        black = np.zeros((backend.spec.height, backend.spec.width), np.uint8)
+        prepared = segmenter.prepare(Frame(black, 0, 0))
+        for _ in range(_WARM_UP):
+            segmenter.infer(prepared)
+        return segmenter
 
     @property
     def lanes(self) -> int:

@@ -100,7 +100,7 @@ def test_phantom_for_some_seconds(engine: Path, capsys: pytest.CaptureFixture[st
         (["phantom:", "--roi", "1,2"], "ROI '1,2' is not x,y,w,h"),
         (["phantom:", "--age-budget", "0"], "age-budget-ms is 0"),
         (["phantom:", "--profile", "nowhere"], "there is no profile 'nowhere'"),
-        (["phantom:", "--profile", "../x"], "is not plain"),
+        (["phantom:", "--profile", "../x"], "invalid profile name '../x'"),
         (["phantom:", "--mm-per-pixel", "0"], "mm-per-pixel is 0"),
         (["rtsp://host/x", "--transport", "smoke"], "transport is 'smoke'; give tcp or udp"),
         (["v4l2:/dev/video0", "--size", "big"], "big"),

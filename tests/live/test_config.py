@@ -1,8 +1,9 @@
-"""Set-ups and the profiles that keep them."""
+"""Settings of the live command, and the profiles that store them."""
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamseg.core.errors import UsageError
+from streamseg.core.types import Roi
+from streamseg.live import LiveOptions
 from streamseg.live.config import (
     FOLDER_VARIABLE,
     LiveConfig,
@@ -69,22 +72,22 @@ def test_a_profile_that_is_not_there_names_those_that_are() -> None:
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "x" * 65, "a b"])
 def test_a_name_cannot_leave_the_folder(name: str) -> None:
-    with pytest.raises(UsageError, match="is not plain"):
+    with pytest.raises(UsageError, match="invalid profile name"):
         profile_path(name)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("display = 3", "display is 3, which is no str"),
-        ("colour = 'red'", "'colour' is no setting; there are source,"),
+        ("display = 3", "display is 3, which is not of type str"),
+        ("colour = 'red'", "'colour' is not a setting; there are source,"),
         ("display = 'wall'", "display is 'wall'; give window or web or none"),
-        ("port = true", "port is True, which is no int"),
+        ("port = true", "port is True, which is not of type int"),
         ("opacity = 2", "opacity is 2; give 0 to 1"),
         ("age_budget_ms = 0", "age-budget-ms is 0; give 1 to 60000"),
         ("mm_per_pixel = nan", "mm-per-pixel is nan"),
         ("source = ", "cannot read profile"),
-        ("source = '\\xff'", "cannot read profile|is no setting|v4l2"),
+        ("source = '\\xff'", "cannot read profile|is not a setting|v4l2"),
     ],
 )
 def test_what_is_wrong_in_a_profile_is_said(text: str, message: str) -> None:
@@ -99,10 +102,32 @@ def test_what_is_wrong_in_a_profile_is_said(text: str, message: str) -> None:
 
 def test_every_setting_has_a_kind_that_is_checked() -> None:
     for field in fields(LiveConfig):
-        with pytest.raises(UsageError, match="which is no"):
+        with pytest.raises(UsageError, match="which is not of type"):
             from_values({field.name: [1]})
 
 
 def test_without_the_variable_it_lies_with_the_users_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(FOLDER_VARIABLE)
     assert profile_path("x").parts[-3:] == ("streamseg", "profiles", "x.toml")
+
+
+def test_parameters_replace_a_profiles_settings_by_name() -> None:
+    params = {"opacity": 0.7, "size": None, "display": None, "seconds": 3.0, "as_json": True}
+    assert LiveConfig.of(params, SETUP) == replace(SETUP, opacity=0.7)
+    assert LiveConfig.of(params) == LiveConfig(opacity=0.7)
+    with pytest.raises(UsageError, match="opacity is 7; give 0 to 1"):
+        LiveConfig.of({"opacity": 7}, SETUP)
+
+
+def test_settings_give_the_options_of_capture_and_loop() -> None:
+    capture, loop = SETUP.capture(), SETUP.loop(seconds=5)
+    assert (capture.size, capture.rate, capture.pixel_format) == ((1280, 720), Fraction(30000, 1001), "yuyv")
+    assert (capture.transport, capture.pace) == ("tcp", True)
+    assert loop == LiveOptions(age_budget_s=0.2, seconds=5, reconnect=True, spacing_mm=(0.11, 0.11))
+    assert LiveConfig(source="phantom:").loop() == LiveOptions()
+    assert SETUP.given_roi == Roi(40, 60, 512, 480)
+    assert LiveConfig(roi="none").given_roi is LiveConfig().given_roi is None
+    with pytest.raises(UsageError, match="ROI '1,2' is not x,y,w,h"):
+        LiveConfig(roi="1,2")
+    with pytest.raises(UsageError, match="size is 'big'"):
+        LiveConfig(size="big").capture()

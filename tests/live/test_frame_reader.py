@@ -30,7 +30,7 @@ def test_the_newest_wins_and_nobody_gets_a_frame_twice() -> None:
         if frame.index == 3:
             go_on.wait(60)
 
-    reader = LatestFrameReader(Script([*FRAMES, Act(), Act()]), again=False, on_frame=hold)
+    reader = LatestFrameReader(Script([*FRAMES, Act(), Act()]), reconnect=False, on_frame=hold)
     reader.start()
     until(lambda: reader.offered >= 3)
     first = reader.take(1.0)
@@ -50,7 +50,7 @@ def test_the_newest_wins_and_nobody_gets_a_frame_twice() -> None:
 
 
 def test_a_frame_that_was_taken_can_be_exchanged_for_a_newer_one() -> None:
-    reader = LatestFrameReader(Script([*FRAMES, Act(0.2), Act()]), again=False)
+    reader = LatestFrameReader(Script([*FRAMES, Act(0.2), Act()]), reconnect=False)
     reader.start()
     until(lambda: reader.offered >= 3)
     first = reader.take(1.0)
@@ -63,7 +63,7 @@ def test_a_frame_that_was_taken_can_be_exchanged_for_a_newer_one() -> None:
 
 
 def test_take_waits_no_longer_than_told() -> None:
-    reader = LatestFrameReader(Script([Act(5.0)]), again=False)
+    reader = LatestFrameReader(Script([Act(5.0)]), reconnect=False)
     reader.start()
     assert reader.take(0.01) is None
     reader.close()
@@ -75,10 +75,10 @@ def test_a_lost_source_is_opened_again_and_counted() -> None:
     script = Script([*FRAMES, Act(what="fail")], [Act(what="refuse")], [Act(shape=(48, 64)), Act(0.3)])
     reader = LatestFrameReader(
         script,
-        again=True,
+        reconnect=True,
         on_frame=lambda frame, at: frames.append(frame),
         on_change=lambda: changes.append(reader.status),
-        ladder=(0.01, 0.02, 0.03),
+        retry_delays_s=(0.01, 0.02, 0.03),
     )
     reader.start()
     until(lambda: reader.offered >= 4)
@@ -91,14 +91,14 @@ def test_a_lost_source_is_opened_again_and_counted() -> None:
     assert waits[1].reason == "connection refused; is the server on?"
 
 
-def test_the_ladder_climbs_while_nothing_comes() -> None:
+def test_the_delays_grow_while_nothing_comes() -> None:
     waits: list[float] = []
 
     def note() -> None:
         if reader.status.phase is Phase.WAITING:
             waits.append((reader.status.retry_ns or 0) / 1e9 - time.monotonic())
 
-    reader = LatestFrameReader(Script(), again=True, on_change=note, ladder=(0.02, 0.06, 0.1))
+    reader = LatestFrameReader(Script(), reconnect=True, on_change=note, retry_delays_s=(0.02, 0.06, 0.1))
     reader.start()
     until(lambda: len(waits) >= 2 and max(waits) > 0.06)  # what a busy machine reads late seems shorter
     reader.close()
@@ -111,7 +111,7 @@ def test_a_wrong_call_is_not_tried_again() -> None:
     def opener():
         raise UsageError("the device has no format 'nv12'; it has yuyv")
 
-    reader = LatestFrameReader(opener, again=True)
+    reader = LatestFrameReader(opener, reconnect=True)
     reader.start()
     until(lambda: reader.status.phase is Phase.FAILED)
     assert isinstance(reader.error, UsageError)
@@ -119,7 +119,7 @@ def test_a_wrong_call_is_not_tried_again() -> None:
 
 
 def test_the_damage_of_a_recording_comes_after_its_frames() -> None:
-    reader = LatestFrameReader(Script([*FRAMES, Act(what="fail")]), again=False)
+    reader = LatestFrameReader(Script([*FRAMES, Act(what="fail")]), reconnect=False)
     reader.start()
     until(lambda: reader.status.phase is Phase.FAILED)
     assert not reader.over, "a frame waits"
@@ -133,7 +133,7 @@ def test_what_a_listener_raises_ends_the_reading() -> None:
     def broken(frame: Frame, at: int) -> None:
         raise ValueError("no")
 
-    reader = LatestFrameReader(Script(FRAMES), again=True, on_frame=broken)
+    reader = LatestFrameReader(Script(FRAMES), reconnect=True, on_frame=broken)
     reader.start()
     until(lambda: reader.status.phase is Phase.FAILED)
     assert isinstance(reader.error, ValueError)
@@ -143,7 +143,7 @@ def test_what_a_listener_raises_ends_the_reading() -> None:
 def test_closing_is_no_loss() -> None:
     phases: list[Phase] = []
     reader = LatestFrameReader(
-        Script([Act(), Act(60.0)]), again=True, on_change=lambda: phases.append(reader.status.phase)
+        Script([Act(), Act(60.0)]), reconnect=True, on_change=lambda: phases.append(reader.status.phase)
     )
     reader.start()
     until(lambda: reader.offered == 1)
@@ -153,7 +153,7 @@ def test_closing_is_no_loss() -> None:
 
 @pytest.mark.parametrize("act", [Act(60.0), Act(what="hang")])
 def test_closing_does_not_wait_for_a_source_that_hangs(act: Act) -> None:
-    reader = LatestFrameReader(Script([Act(), act]), again=True)
+    reader = LatestFrameReader(Script([Act(), act]), reconnect=True)
     reader.start()
     until(lambda: reader.offered == 1)
     closed = threading.Event()
@@ -190,7 +190,7 @@ def test_a_frame_that_is_about_to_come_is_waited_for(age_ms: int, interval_ms: i
 
 def test_a_net_that_takes_two_intervals_gets_fresh_frames() -> None:
     ages: list[float] = []
-    reader = LatestFrameReader(Script([Act(0.06)] * 40), again=False)
+    reader = LatestFrameReader(Script([Act(0.06)] * 40), reconnect=False)
     reader.start()
     while not reader.over:
         if (frame := reader.take(0.5)) is not None:

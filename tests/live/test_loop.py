@@ -10,16 +10,26 @@ import pytest
 from streamseg.core.errors import EngineError, SinkError, SourceError
 from streamseg.core.types import State
 from streamseg.core.view import Command, View
-from streamseg.live import LiveOptions, run_live
+from streamseg.live import LiveLoop
 from streamseg.segmentation.segmenter import Segmenter
-from tests.fakes import Act, Memory, Notes, Numbered, Script, ScriptedSource, loop_threads, number_of, run
+from tests.fakes import (
+    Act,
+    Memory,
+    Notes,
+    Numbered,
+    Script,
+    ScriptedSource,
+    loop_threads,
+    number_of,
+    run_live,
+)
 
 STEADY = [Act(0.01)] * 20
 
 
 def test_a_recording_is_shown_to_its_end() -> None:
     notes = Notes()
-    report, display = run(Script(STEADY), taps=[notes], age_budget_s=10.0)
+    report, display = run_live(Script(STEADY), observers=[notes], age_budget_s=10.0)
     assert report.offered == 20
     assert report.processed + report.dropped == 20
     assert not report.stopped
@@ -35,7 +45,7 @@ def test_a_recording_is_shown_to_its_end() -> None:
 
 
 def test_a_slow_engine_drops_and_counts_but_stays_new() -> None:
-    report, _ = run(Script([Act(0.005)] * 60), backend=Numbered([0.03]), age_budget_s=10.0)
+    report, _ = run_live(Script([Act(0.005)] * 60), backend=Numbered([0.03]), age_budget_s=10.0)
     assert report.offered == 60
     assert report.processed < 60
     assert report.dropped == 60 - report.processed
@@ -43,7 +53,7 @@ def test_a_slow_engine_drops_and_counts_but_stays_new() -> None:
 
 
 def test_an_engine_slower_than_the_budget_shows_pictures_without_outlines() -> None:
-    report, display = run(Script([Act(0.01)] * 50), backend=Numbered([0.08]), age_budget_s=0.04)
+    report, display = run_live(Script([Act(0.01)] * 50), backend=Numbered([0.08]), age_budget_s=0.04)
     assert display.states[:2] == ["starting", "segmentation lagging"]
     assert all(view.segmentation is None for view, _ in display.shown)
     assert len({view.frame.index for view, _ in display.shown if view.frame}) > report.processed, (
@@ -72,8 +82,14 @@ def test_states_over_a_loss_and_a_return() -> None:
         return [state for state in states if state != "starting"]
 
     script = Observed([*STEADY, Act(what="fail")], [Act(0.02)] * 10_000)
-    report, _ = run(
-        script, display=display, taps=[Watcher()], stop=seen, reconnect=True, seconds=60.0, age_budget_s=60.0
+    report, _ = run_live(
+        script,
+        display=display,
+        observers=[Watcher()],
+        stop=seen,
+        reconnect=True,
+        seconds=60.0,
+        age_budget_s=60.0,
     )
     assert display.states[0] == "starting"
     assert settled(display.states)[:3] == ["nerve", "source lost", "nerve"]
@@ -85,7 +101,7 @@ def test_states_over_a_loss_and_a_return() -> None:
 
 
 def test_the_time_ends_the_run() -> None:
-    report, _ = run(Script([Act(0.01)] * 100_000), seconds=0.2)
+    report, _ = run_live(Script([Act(0.01)] * 100_000), seconds=0.2)
     assert not report.stopped
     assert report.seconds >= 0.2
 
@@ -93,9 +109,9 @@ def test_the_time_ends_the_run() -> None:
 def test_stop_ends_the_run_and_quit_as_well() -> None:
     stop = threading.Event()
     threading.Timer(0.1, stop.set).start()
-    report, _ = run(Script([Act(0.01)] * 100_000), stop=stop)
+    report, _ = run_live(Script([Act(0.01)] * 100_000), stop=stop)
     assert report.stopped
-    report, display = run(Script([Act(0.01)] * 100_000), display=Memory(commands={3: Command.QUIT}))
+    report, display = run_live(Script([Act(0.01)] * 100_000), display=Memory(commands={3: Command.QUIT}))
     assert not report.stopped
     assert display.closed == 1
 
@@ -103,15 +119,13 @@ def test_stop_ends_the_run_and_quit_as_well() -> None:
 def test_other_commands_are_handed_on() -> None:
     asked: list[Command] = []
     display = Memory(commands={2: Command.RECORD})
-    report = run_live(
+    report = LiveLoop(
         Script(STEADY),
         Segmenter(Numbered()),
         displays=[display],
-        options=LiveOptions(),
-        stop=threading.Event(),
         on_command=asked.append,
         recording=lambda: "recording 0:01" if asked else None,
-    )
+    ).run(threading.Event())
     assert report.error is None
     assert asked == [Command.RECORD]
 
@@ -119,7 +133,7 @@ def test_other_commands_are_handed_on() -> None:
 def test_an_engine_that_fails_ends_the_run_with_its_cause() -> None:
     display, notes = Memory(), Notes()
     with pytest.raises(EngineError, match="failed at call 3"):
-        run(Script([Act(0.01)] * 1000), backend=Numbered(fail_at=3), display=display, taps=[notes])
+        run_live(Script([Act(0.01)] * 1000), backend=Numbered(fail_at=3), display=display, observers=[notes])
     assert display.closed == notes.closed == 1
     assert not loop_threads()
 
@@ -131,21 +145,21 @@ def test_a_display_that_fails_ends_the_run_with_its_cause() -> None:
 
     display = Broken()
     with pytest.raises(SinkError, match="window is gone"):
-        run(Script([Act(0.01)] * 1000), display=display)
+        run_live(Script([Act(0.01)] * 1000), display=display)
     assert display.closed == 1
 
 
 def test_a_damaged_recording_is_shown_up_to_the_damage() -> None:
     display = Memory()
     with pytest.raises(SourceError, match="cable"):
-        run(Script([*STEADY, Act(what="fail")]), display=display, age_budget_s=10.0)
+        run_live(Script([*STEADY, Act(what="fail")]), display=display, age_budget_s=10.0)
     last, _ = display.shown[-1]
     assert last.frame is not None
     assert last.frame.index == 19
 
 
 def test_a_source_that_never_answers_is_said_and_ends_with_the_time() -> None:
-    report, display = run(Script(), reconnect=True, seconds=0.3)
+    report, display = run_live(Script(), reconnect=True, seconds=0.3)
     assert report.offered == 0
     assert report.age.count == 0
     assert display.states[-1] == "source lost"
@@ -154,7 +168,7 @@ def test_a_source_that_never_answers_is_said_and_ends_with_the_time() -> None:
 
 def test_millimetres_given_by_the_user_reach_the_results() -> None:
     notes = Notes()
-    run(Script(STEADY), taps=[notes], spacing_mm=(0.2, 0.2))
+    run_live(Script(STEADY), observers=[notes], spacing_mm=(0.2, 0.2))
     area = notes.results[0].segmentation
     assert area.area_mm2 == pytest.approx(area.area_px * 0.04)
 
@@ -168,7 +182,7 @@ def test_a_net_that_hangs_is_left_behind() -> None:
             return super().infer(tensor)
 
     began = time.monotonic()
-    report, display = run(Script([Act(0.01)] * 10_000), backend=Hanging(), seconds=0.2)
+    report, display = run_live(Script([Act(0.01)] * 10_000), backend=Hanging(), seconds=0.2)
     release.set()
     assert time.monotonic() - began < 20
     assert report.processed == 0

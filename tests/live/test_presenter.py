@@ -32,11 +32,11 @@ class Desk:
 
     def __init__(self) -> None:
         self.presenter = Presenter(150 * MS)
-        self.presenter.source(SourceStatus(Phase.OPEN))
+        self.presenter.on_source_change(SourceStatus(Phase.OPEN))
 
-    def frame(self, index: int, ms: float, *, still: bool = False) -> Frame:
+    def frame(self, index: int, ms: float, *, frozen: bool = False) -> Frame:
         frame = frame_at(index, ms)
-        self.presenter.arrived(frame, Roi.whole(frame.image), round(ms * MS), still=still)
+        self.presenter.on_frame(frame, Roi.whole(frame.image), round(ms * MS), frozen=frozen)
         return frame
 
     def result(self, frame: Frame, ms: float) -> None:
@@ -50,16 +50,16 @@ def test_starts_without_a_picture() -> None:
     presenter = Presenter(150 * MS)
     view = presenter.view(0)
     assert (view.state, view.reason, view.frame) == (State.STARTING, "opening the source", None)
-    presenter.source(SourceStatus(Phase.OPEN))
+    presenter.on_source_change(SourceStatus(Phase.OPEN))
     assert presenter.view(1).reason == "waiting for the first frame"
 
 
 def test_a_source_that_is_not_there_yet_is_lost_not_starting() -> None:
     presenter = Presenter(150 * MS)
-    presenter.source(SourceStatus(Phase.WAITING, "connection refused", retry_ns=2000 * MS))
+    presenter.on_source_change(SourceStatus(Phase.WAITING, "connection refused", retry_ns=2000 * MS))
     view = presenter.view(900 * MS)
     assert (view.state, view.reason) == (State.SOURCE_LOST, "connection refused; next try in 1.1 s")
-    presenter.source(SourceStatus(Phase.OPENING, "connection refused"))
+    presenter.on_source_change(SourceStatus(Phase.OPENING, "connection refused"))
     assert presenter.view(2000 * MS).state is State.SOURCE_LOST
 
 
@@ -136,7 +136,7 @@ def test_a_lost_connection_takes_the_outline_off_at_once(phase: Phase) -> None:
     desk = Desk()
     desk.result(desk.frame(0, 0), 10)
     assert desk.at(20).state is State.NERVE
-    desk.presenter.source(SourceStatus(phase, "the cable was pulled"))
+    desk.presenter.on_source_change(SourceStatus(phase, "the cable was pulled"))
     view = desk.at(21)
     assert (view.state, view.segmentation, view.reason) == (State.SOURCE_LOST, None, "the cable was pulled")
 
@@ -144,7 +144,7 @@ def test_a_lost_connection_takes_the_outline_off_at_once(phase: Phase) -> None:
 def test_the_end_of_a_recording_is_no_loss() -> None:
     desk = Desk()
     last = desk.frame(0, 0)
-    desk.presenter.source(SourceStatus(Phase.ENDED))
+    desk.presenter.on_source_change(SourceStatus(Phase.ENDED))
     desk.result(last, 20)
     assert desk.at(20).state is State.NERVE
 
@@ -152,7 +152,7 @@ def test_the_end_of_a_recording_is_no_loss() -> None:
 def test_a_frozen_scanner_has_no_outline() -> None:
     desk = Desk()
     desk.result(desk.frame(0, 0), 10)
-    frozen = desk.frame(1, 33, still=True)
+    frozen = desk.frame(1, 33, frozen=True)
     desk.result(frozen, 40)
     view = desk.at(45)
     assert (view.state, view.segmentation, view.frame) == (State.FROZEN, None, frozen)
@@ -168,8 +168,8 @@ def test_after_a_return_no_outline_from_before_is_shown() -> None:
     desk = Desk()
     for index in range(5):
         last = desk.frame(index, 33 * index)
-    desk.presenter.source(SourceStatus(Phase.WAITING, "gone"))
-    desk.presenter.source(SourceStatus(Phase.OPEN))
+    desk.presenter.on_source_change(SourceStatus(Phase.WAITING, "gone"))
+    desk.presenter.on_source_change(SourceStatus(Phase.OPEN))
     first = desk.frame(5, 140)
     desk.result(last, 145)
     assert desk.at(145).state is State.STARTING
@@ -182,7 +182,7 @@ def test_pictures_that_a_network_held_back_are_late_not_fresh() -> None:
     for index in range(5):
         desk.result(desk.frame(index, 33 * index), 33 * index + 20)
     held = frame_at(5, 165)
-    desk.presenter.arrived(held, Roi.whole(held.image), 900 * MS, still=False)
+    desk.presenter.on_frame(held, Roi.whole(held.image), 900 * MS, frozen=False)
     desk.result(held, 920)
     view = desk.at(920)
     assert (view.state, view.segmentation) == (State.LAGGING, None)
@@ -192,7 +192,7 @@ def test_pictures_that_a_network_held_back_are_late_not_fresh() -> None:
 def test_while_the_image_is_looked_for_it_is_starting() -> None:
     desk = Desk()
     first = desk.frame(0, 0)
-    desk.presenter.searching("looking for the ultrasound image, 3 of 16 frames")
+    desk.presenter.on_search("looking for the ultrasound image, 3 of 16 frames")
     assert desk.at(1).reason == "looking for the ultrasound image, 3 of 16 frames"
     desk.result(first, 2)
     assert desk.at(2).state is State.NERVE
@@ -200,7 +200,7 @@ def test_while_the_image_is_looked_for_it_is_starting() -> None:
 
 EVENTS = st.lists(
     st.tuples(
-        st.sampled_from(["frame", "frame", "frame", "still", "result", "lose", "open", "search", "look"]),
+        st.sampled_from(["frame", "frame", "frame", "frozen", "result", "lose", "open", "search", "look"]),
         st.integers(0, 120),
     ),
     max_size=60,
@@ -215,17 +215,17 @@ def test_no_order_of_events_shows_a_wrong_or_old_outline(events: list[tuple[str,
     last = None
     for what, wait in events:
         now += wait
-        if what in ("frame", "still"):
-            frames.append(desk.frame(len(frames), now, still=what == "still"))
+        if what in ("frame", "frozen"):
+            frames.append(desk.frame(len(frames), now, frozen=what == "frozen"))
         elif what == "result" and len(frames) - 1 > done:
             done += 1 + (len(frames) - 2 - done) // 2  # sometimes skips frames, as a slow net does
             desk.result(frames[done], now)
         elif what == "lose":
-            desk.presenter.source(SourceStatus(Phase.WAITING, "gone"))
+            desk.presenter.on_source_change(SourceStatus(Phase.WAITING, "gone"))
         elif what == "open":
-            desk.presenter.source(SourceStatus(Phase.OPEN))
+            desk.presenter.on_source_change(SourceStatus(Phase.OPEN))
         elif what == "search":
-            desk.presenter.searching("looking")
+            desk.presenter.on_search("looking")
         view = desk.at(now)
         if view.segmentation is not None:
             assert view.frame is not None

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from streamseg.core.types import State
 from streamseg.core.view import View
-from tests.fakes import Act, Memory, Notes, Numbered, Script, marked_number, number_of, run
+from tests.fakes import Act, Memory, Notes, Numbered, Script, marked_number, number_of, run_live
 
 BUDGET_S = 0.04
 OUTLINED = {State.NERVE, State.LOW_CONFIDENCE, State.NO_NERVE, State.UNLIKE_TRAINING}
@@ -45,7 +45,7 @@ def check(view: View) -> None:
 @given(plays=plays, delays=delays, pause=pauses)
 def test_every_view_is_true(plays: list[list[Act]], delays: list[float], pause: float | None) -> None:
     display = Memory(pause=None if pause is None else lambda: pause)
-    report, display = run(
+    report, display = run_live(
         Script(*plays),
         backend=Numbered(delays),
         display=display,
@@ -78,5 +78,5 @@ def test_an_outline_is_taken_off_though_nothing_new_comes() -> None:
                 left.set()
 
     source = Script([Act(0.01)] * 50 + [Act(600.0)])
-    run(source, display=display, taps=[Watcher()], stop=left, age_budget_s=2.0, seconds=60.0)
+    run_live(source, display=display, observers=[Watcher()], stop=left, age_budget_s=2.0, seconds=60.0)
     assert left.is_set(), "an outline that nobody took off"

@@ -19,7 +19,7 @@ from streamseg.core.types import Frame, Result, Roi, State, Tensor
 from streamseg.sinks import open_sink
 from streamseg.sinks.records import read_records
 from tests.backends.small_engines import write_engine
-from tests.fakes import SPEC, Clip, Collector, index_of, loop_threads, run_loop
+from tests.fakes import SPEC, Clip, Collector, index_of, loop_threads, run_replay
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +31,7 @@ def _no_thread_is_left() -> Iterator[None]:
 def test_every_frame_arrives_once_in_order_and_the_report_adds_up() -> None:
     sinks = [Collector(), Collector()]
     seen: list[int] = []
-    report = run_loop(Clip(30), sinks, on_result=lambda result: seen.append(result.frame.index))
+    report = run_replay(Clip(30), sinks, on_result=lambda result: seen.append(result.frame.index))
     assert sinks[0].indices == sinks[1].indices == seen == list(range(30))
     assert [sink.closed for sink in sinks] == [1, 1]
     assert report.frames == 30
@@ -46,7 +46,7 @@ def test_every_frame_arrives_once_in_order_and_the_report_adds_up() -> None:
 
 def test_results_carry_their_own_frame_times_and_age() -> None:
     sink = Collector()
-    run_loop(Clip(3), [sink], FakeBackend(SPEC, delay_ms=5), roi=Roi(10, 5, 40, 30))
+    run_replay(Clip(3), [sink], FakeBackend(SPEC, delay_ms=5), roi=Roi(10, 5, 40, 30))
     for result in sink.results:
         assert list(result.stage_ns) == ["decode", "preprocess", "infer", "postprocess"]
         assert result.stage_ns["infer"] >= 5_000_000
@@ -56,14 +56,14 @@ def test_results_carry_their_own_frame_times_and_age() -> None:
 
 
 def test_decoding_is_measured_and_overlaps_with_inference() -> None:
-    report = run_loop(Clip(8, pause=lambda: 0.01), [], FakeBackend(SPEC, delay_ms=10))
+    report = run_replay(Clip(8, pause=lambda: 0.01), [], FakeBackend(SPEC, delay_ms=10))
     assert report.stages["decode"].p50_ms >= 10
     assert report.stages["infer"].p50_ms >= 10
 
 
 def test_an_empty_source_gives_an_empty_report() -> None:
     sink = Collector()
-    report = run_loop(Clip(0), [sink])
+    report = run_replay(Clip(0), [sink])
     assert (report.frames, report.fps, report.states, sink.closed) == (0, None, {}, 1)
     assert report.age.count == 0
 
@@ -71,13 +71,13 @@ def test_an_empty_source_gives_an_empty_report() -> None:
 @pytest.mark.parametrize(("limit", "expected"), [(0, 0), (1, 1), (7, 7), (99, 10)])
 def test_max_frames(limit: int, expected: int) -> None:
     clip, sink = Clip(10), Collector()
-    assert run_loop(clip, [sink], max_frames=limit).frames == expected
+    assert run_replay(clip, [sink], max_frames=limit).frames == expected
     assert sink.indices == list(range(expected))
     assert clip.given == expected
 
 
 def test_without_sinks_the_frames_are_counted() -> None:
-    assert run_loop(Clip(5), []).frames == 5
+    assert run_replay(Clip(5), []).frames == 5
 
 
 def test_lanes_work_at_the_same_time_and_order_is_kept() -> None:
@@ -93,7 +93,7 @@ def test_lanes_work_at_the_same_time_and_order_is_kept() -> None:
         return ellipse(SPEC)
 
     sink = Collector()
-    report = run_loop(Clip(4), [sink], FakeBackend(SPEC, answer, lanes=4))
+    report = run_replay(Clip(4), [sink], FakeBackend(SPEC, answer, lanes=4))
     assert sink.indices == [0, 1, 2, 3]
     assert report.frames == 4
 
@@ -106,7 +106,7 @@ def test_stop_ends_cleanly_with_a_prefix() -> None:
         if result.frame.index == 5:
             stop.set()
 
-    report = run_loop(clip, [sink], FakeBackend(SPEC, delay_ms=2), stop=stop, on_result=halt)
+    report = run_replay(clip, [sink], FakeBackend(SPEC, delay_ms=2), stop=stop, on_result=halt)
     assert report.stopped
     assert sink.indices == list(range(report.frames))
     assert 6 <= report.frames <= 12
@@ -118,14 +118,14 @@ def test_stop_set_beforehand_reads_nothing() -> None:
     stop = threading.Event()
     stop.set()
     clip, sink = Clip(10), Collector()
-    assert run_loop(clip, [sink], stop=stop).frames == 0
+    assert run_replay(clip, [sink], stop=stop).frames == 0
     assert (clip.given, sink.closed) == (0, 1)
 
 
 def test_stop_reaches_a_reader_held_by_a_slow_engine() -> None:
     stop = threading.Event()
     threading.Timer(0.1, stop.set).start()
-    report = run_loop(Clip(10_000), [], FakeBackend(SPEC, delay_ms=50), stop=stop)
+    report = run_replay(Clip(10_000), [], FakeBackend(SPEC, delay_ms=50), stop=stop)
     assert report.stopped
     assert report.frames < 100
 
@@ -137,7 +137,7 @@ def test_frames_may_change_size() -> None:
                 yield Frame(np.zeros(shape, np.uint8), index, time.monotonic_ns())
 
     sink = Collector()
-    run_loop(Two(3), [sink])
+    run_replay(Two(3), [sink])
     assert [result.segmentation.mask.shape for result in sink.results] == [(64, 96), (64, 96), (100, 50)]
 
 
@@ -149,7 +149,7 @@ def test_a_real_video_through_a_real_engine_into_real_files(tmp_path: Path, thro
     backend = load_backend(engine, throughput=throughput)
     with open_source(str(clip)) as source:
         sinks = [open_sink(path, source.info, header={}, force=False) for path in (records, video)]
-        report = run_loop(source, sinks, backend)
+        report = run_replay(source, sinks, backend)
     assert report.frames == 12
     assert {"decode", "preprocess", "infer", "postprocess", "records", "video"} <= set(report.stages)
     _, lines = read_records(records)

@@ -18,7 +18,7 @@ from streamseg.core.errors import EngineError, SinkError, SourceCut, StreamsegEr
 from streamseg.core.types import Result, Roi, Tensor
 from streamseg.pipeline import replay as pipeline
 from streamseg.segmentation.segmenter import Segmenter
-from tests.fakes import SPEC, Clip, Collector, index_of, loop_threads, run_loop
+from tests.fakes import SPEC, Clip, Collector, index_of, loop_threads, run_replay
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +31,7 @@ def _no_thread_is_left() -> Iterator[None]:
 def test_a_cut_source_delivers_what_came_before_then_raises(at: int) -> None:
     sink = Collector()
     with pytest.raises(SourceCut, match="cut"):
-        run_loop(Clip(10, fail_at=at), [sink], FakeBackend(SPEC, delay_ms=1))
+        run_replay(Clip(10, fail_at=at), [sink], FakeBackend(SPEC, delay_ms=1))
     assert sink.indices == list(range(at))
     assert sink.closed == 1
 
@@ -39,7 +39,7 @@ def test_a_cut_source_delivers_what_came_before_then_raises(at: int) -> None:
 def test_the_report_of_a_broken_run_says_what_was_done_before_and_why_it_broke() -> None:
     sink = Collector()
     segmenter = Segmenter(FakeBackend(SPEC, fail_at=6))
-    report = pipeline.run_replay(Clip(200), segmenter, [sink], stop=threading.Event())
+    report = pipeline.Replay(segmenter, [sink]).run(Clip(200), threading.Event())
     assert isinstance(report.error, EngineError)
     assert report.frames == report.age.count == sum(report.states.values()) == 6
     assert report.stages["infer"].count == 6
@@ -51,7 +51,7 @@ def test_the_report_of_a_broken_run_says_what_was_done_before_and_why_it_broke()
 def test_a_failing_engine_delivers_what_came_before_then_raises(at: int) -> None:
     sink = Collector()
     with pytest.raises(EngineError, match=f"call {at}"):
-        run_loop(Clip(200), [sink], FakeBackend(SPEC, fail_at=at))
+        run_replay(Clip(200), [sink], FakeBackend(SPEC, fail_at=at))
     assert sink.indices == list(range(at))
     assert sink.closed == 1
 
@@ -59,14 +59,14 @@ def test_a_failing_engine_delivers_what_came_before_then_raises(at: int) -> None
 def test_a_roi_outside_the_frame_is_one_clear_error() -> None:
     sink = Collector()
     with pytest.raises(UsageError, match="largest that fits is 0,0,96,64"):
-        run_loop(Clip(5), [sink], roi=Roi(0, 0, 97, 64))
+        run_replay(Clip(5), [sink], roi=Roi(0, 0, 97, 64))
     assert (sink.indices, sink.closed) == ([], 1)
 
 
 def test_when_one_sink_fails_the_others_get_the_frame_and_all_are_closed() -> None:
     before, broken, after = Collector(), Collector(fail_at=4), Collector()
     with pytest.raises(SinkError, match="disk full"):
-        run_loop(Clip(300), [before, broken, after])
+        run_replay(Clip(300), [before, broken, after])
     assert before.indices == after.indices == list(range(5))
     assert broken.indices == list(range(4))
     assert [sink.closed for sink in (before, broken, after)] == [1, 1, 1]
@@ -75,26 +75,26 @@ def test_when_one_sink_fails_the_others_get_the_frame_and_all_are_closed() -> No
 def test_a_sink_that_cannot_be_finished_is_reported_and_the_rest_closed() -> None:
     broken, after = Collector(fail_close=True), Collector()
     with pytest.raises(SinkError, match="cannot finish"):
-        run_loop(Clip(3, fail_at=3), [broken, after])
+        run_replay(Clip(3, fail_at=3), [broken, after])
     assert after.closed == 1
     assert after.indices == [0, 1, 2]
 
 
-def test_a_failing_callback_ends_the_run_loop() -> None:
+def test_a_failing_callback_ends_the_run_replay() -> None:
     sink = Collector()
 
     def fail(result: Result) -> None:
         raise RuntimeError("from the callback")
 
     with pytest.raises(RuntimeError, match="from the callback"):
-        run_loop(Clip(100), [sink], on_result=fail)
+        run_replay(Clip(100), [sink], on_result=fail)
     assert (sink.indices, sink.closed) == ([0], 1)
 
 
 def test_the_error_furthest_downstream_is_raised() -> None:
     sink = Collector(fail_at=1, pause=lambda: 0.02)
     with pytest.raises(SinkError, match="disk full"):
-        run_loop(Clip(10, fail_at=3), [sink], FakeBackend(SPEC, fail_at=2))
+        run_replay(Clip(10, fail_at=3), [sink], FakeBackend(SPEC, fail_at=2))
 
 
 def test_keyboard_interrupt_finishes_the_outputs() -> None:
@@ -108,7 +108,7 @@ def test_keyboard_interrupt_finishes_the_outputs() -> None:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
-            run_loop(Clip(100_000), [sink], FakeBackend(SPEC, delay_ms=1), on_result=interrupt)
+            run_replay(Clip(100_000), [sink], FakeBackend(SPEC, delay_ms=1), on_result=interrupt)
     finally:
         signal.signal(signal.SIGINT, before)
     assert sink.closed == 1
@@ -131,7 +131,7 @@ def test_a_source_that_no_longer_answers_is_named_and_left(monkeypatch: pytest.M
             stop.set()
 
     with pytest.raises(StreamsegError, match=r"read.* still hangs"):
-        run_loop(clip, [sink], stop=stop, on_result=halt)
+        run_replay(clip, [sink], stop=stop, on_result=halt)
     assert (sink.indices, sink.closed) == ([0, 1, 2], 1)
     silent.set()
     _wait_for_threads()
@@ -148,7 +148,7 @@ def test_a_sink_that_hangs_is_named_and_the_others_closed(monkeypatch: pytest.Mo
 
     stuck, other = Collector(pause=pause), Collector()
     with pytest.raises(StreamsegError, match=r"write.* still hangs"):
-        run_loop(Clip(100), [other, stuck], stop=stop)
+        run_replay(Clip(100), [other, stuck], stop=stop)
     assert (stuck.closed, other.closed, other.indices) == (0, 1, [0])
     silent.set()
     _wait_for_threads()
@@ -207,7 +207,7 @@ def test_random_delays_and_faults(
     source_fails = source_fault is not None and source_fault <= count
     fails = sink_fails or close_fault or inferable < readable or source_fails
     try:
-        report = run_loop(clip, sinks, backend)
+        report = run_replay(clip, sinks, backend)
     except StreamsegError:
         assert fails
     else:

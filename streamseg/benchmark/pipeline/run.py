@@ -27,10 +27,11 @@ from streamseg.benchmark.frame_trace import (
     stages_of,
 )
 from streamseg.capture.paced import PacedSource
+from streamseg.capture.screen.region import ImageRegion
 from streamseg.core.errors import UsageError
 from streamseg.core.latency import Percentiles
 from streamseg.core.types import Sink, State
-from streamseg.live import LiveOptions, LiveReport, run_live
+from streamseg.live import LiveLoop, LiveOptions, LiveReport
 from streamseg.pipeline.replay import replay
 from streamseg.segmentation.segmenter import Segmenter
 
@@ -166,14 +167,15 @@ def paced(clip: Clip, segmenter: Segmenter, fps: float, seconds: float, *, budge
     limit_s = count / fps + GRACE_S
     desk = ProbeDisplay()
     started_ns = time.monotonic_ns()
-    report = run_live(
+    loop = LiveLoop(
         lambda: source,
         segmenter,
+        LiveOptions(age_budget_s=budget_s, seconds=limit_s),
+        region=ImageRegion(clip.roi),
         displays=[desk],
-        taps=[desk],
-        options=LiveOptions(age_budget_s=budget_s, seconds=limit_s, roi=clip.roi),
-        stop=threading.Event(),
+        observers=[desk],
     )
+    report = loop.run(threading.Event())
     seconds_taken = (time.monotonic_ns() - started_ns) / 1e9
     if report.error is not None:
         raise report.error

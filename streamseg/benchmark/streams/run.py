@@ -13,10 +13,11 @@ from streamseg.benchmark.clip import Clip, FrameSource
 from streamseg.benchmark.frame_trace import CountedSource, ProbeDisplay, frozen_notes
 from streamseg.benchmark.provenance import CpuTimes
 from streamseg.capture.paced import PacedSource
+from streamseg.capture.screen.region import ImageRegion
 from streamseg.core.errors import StallError, UsageError
 from streamseg.core.types import Backend
 from streamseg.core.view import View
-from streamseg.live import LiveOptions, run_live
+from streamseg.live import LiveLoop, LiveOptions
 from streamseg.live.report import LiveReport
 from streamseg.segmentation.segmenter import Segmenter
 from streamseg.segmentation.temporal_filter import TemporalFilter
@@ -170,7 +171,7 @@ class Stream:
             PacedSource(FrameSource(clip.frames, offer.fps, offer.warm + offer.counted))
         )
         self._segmenter = Segmenter(lane, steady=TemporalFilter())
-        self._options = LiveOptions(age_budget_s=offer.budget_s, roi=clip.roi)
+        self._region = ImageRegion(clip.roi)
         self._desk = ProbeDisplay() if offer.draw else _Undrawn()
         self._report: LiveReport | None = None
         self._raised: BaseException | None = None
@@ -217,14 +218,14 @@ class Stream:
 
     def _run(self, stop: threading.Event) -> None:
         try:
-            self._report = run_live(
+            self._report = LiveLoop(
                 self._open,
                 self._segmenter,
+                LiveOptions(age_budget_s=self._offer.budget_s),
+                region=self._region,
                 displays=[self._desk],
-                taps=[self._desk],
-                options=self._options,
-                stop=stop,
-            )
+                observers=[self._desk],
+            ).run(stop)
         except BaseException as error:  # raised by who started it
             self._raised = error
         finally:

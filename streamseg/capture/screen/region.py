@@ -1,81 +1,176 @@
-"""Where the ultrasound image is in frames of a live source, which may change their size at any time."""
+"""Decides where the ultrasound image lies in the frames of a source: the only place that does."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+from itertools import islice
+from typing import Self
 
 from streamseg.capture.screen.find import find_region
-from streamseg.core.types import Frame, Image, Roi
+from streamseg.core.errors import SourceError
+from streamseg.core.types import Frame, Image, Roi, Say, Source, SourceInfo
 
-SAMPLES = 16
-"""Frames that the screen finder looks at."""
-EVERY_NS = 80_000_000
+SAMPLED_FRAMES, SAMPLED_EVERY = 24, 8
+"""Of a recording, every eighth frame is searched, 24 in all: the first few seconds."""
+LIVE_SAMPLES = 16
+"""Frames of a live stream that one search takes."""
+LIVE_SAMPLE_EVERY_NS = 80_000_000
 """Nanoseconds between two of them: neighbours hardly differ, and what never changes is not the image."""
-ATTEMPTS = 3
-"""Searches without success after which the whole frame is taken for good."""
+LIVE_ATTEMPTS = 3
+"""Searches of a live stream without success after which the whole frame is taken for good."""
 
 
-class LiveRegion:
-    """Gives each frame its ROI: the given one, the source's own, or one found in the first seconds.
+class Origin(StrEnum):
+    """Where a region is known from; ``roi_from`` in records."""
 
-    A given ROI holds for frames of any size that it fits into. In others, and without one, the image is
-    searched for; a size that was seen before keeps its answer. Used by one thread.
+    GIVEN = "given"
+    """By the user."""
+    SOURCE = "source"
+    """Reported by the source: a DICOM header, or a recording of a live run."""
+    FOUND = "found"
+    """By the screen finder."""
+    WHOLE_FRAME = "whole frame"
+
+
+class ImageRegion:
+    """The ultrasound image in the frames of one source, which may change their size at any time.
+
+    A size that was seen before keeps its answer. :meth:`locate` is for one thread.
     """
 
-    def __init__(self, given: Roi | None, *, search: bool, say: Callable[[str], None]) -> None:
-        """Without ``search`` frames without a given ROI are taken whole."""
-        self._given, self._search, self._say = given, search, say
+    def __init__(
+        self, given: Roi | None = None, *, search: bool = False, say: Say = lambda message: None
+    ) -> None:
+        """The policy for a live stream.
+
+        ``given`` holds for frames of any size that it fits into. In others, and without one if ``search`` is
+        set, the image is searched for in the first seconds. Without either, frames are taken whole. ``say``
+        gets what was decided, in one line each.
+        """
+        self.roi = given
+        """The region that is known before the first frame; None: to be searched for, or the whole frame."""
+        self.origin = Origin.WHOLE_FRAME if given is None else Origin.GIVEN
+        """Where the region that was decided last is known from."""
+        self._search, self._say = search, say
+        self._must_fit = False
+        self._only_size: tuple[int, int] | None = None
+        """Height and width of the frames that ``roi`` holds for; None: all that it fits into."""
         self._known: dict[tuple[int, int], Roi] = {}
+        self._warned = False
         self._samples: list[Image] = []
-        self._size: tuple[int, int] | None = None
-        self._next_ns = 0
+        self._sampled_size: tuple[int, int] | None = None
+        self._next_sample_ns = 0
         self._attempts = 0
+
+    @classmethod
+    def of_recording(
+        cls,
+        info: SourceInfo,
+        open_again: Callable[[], Source],
+        *,
+        given: Roi | None = None,
+        search: bool = True,
+        say: Say = lambda message: None,
+    ) -> Self:
+        """The policy for a recorded source: everything is decided before its first frame.
+
+        ``given`` must fit into every frame. Without it, the source's own region or, if ``search`` is set, the
+        one found in a second opening of the source holds for frames of the size that it was found in; others
+        are taken whole. Raises UsageError for a given region outside the frame, as :meth:`locate` does.
+        """
+        region = cls(given, say=say)
+        region._must_fit = True
+        size = info.height, info.width
+        if given is not None:
+            given.check_inside(*size)
+        elif search and info.region is not None:
+            region.roi, region.origin, region._only_size = info.region, Origin.SOURCE, size
+        elif search:
+            with open_again() as source:
+                found = region._find(sample_frames(source))
+            region.roi, region._only_size = found, size
+        return region
 
     @property
     def progress(self) -> str:
-        """For people, while :meth:`of` answers None."""
-        return f"looking for the ultrasound image, {len(self._samples)} of {SAMPLES} frames"
+        """A human-readable line while :meth:`locate` answers None."""
+        return f"looking for the ultrasound image, {len(self._samples)} of {LIVE_SAMPLES} frames"
 
     def known(self, frame: Frame) -> Roi | None:
-        """The ROI, if it is known already; looks for nothing. May be called from any thread."""
+        """The region of this frame if it is decided already. May be called from any thread."""
         return self._known.get(frame.image.shape[:2])
 
-    def of(self, frame: Frame) -> Roi | None:
-        """The ROI of this frame; None while it is being looked for."""
+    def locate(self, frame: Frame) -> Roi | None:
+        """The region of this frame; None while the search goes on. Raises UsageError, see of_recording."""
         size = frame.image.shape[:2]
-        if (known := self._known.get(size)) is not None:
-            return known
-        if size != self._size:
-            self._size, self._samples, self._attempts, self._next_ns = size, [], 0, 0
-        height, width = size
-        if self._given is not None and self._fits(self._given, height, width):
-            self._known[size] = self._given
-        elif not self._search:
-            self._known[size] = Roi.whole(frame.image)
-        elif frame.captured_ns >= self._next_ns:
-            self._next_ns = frame.captured_ns + EVERY_NS
-            self._samples.append(frame.image)
-            if len(self._samples) >= SAMPLES:
-                self._look()
-        return self._known.get(size)
+        known = self._known.get(size)
+        if known is None and (known := self._decide(frame, *size)) is not None:
+            self._known[size] = known
+        return known
 
-    def _fits(self, roi: Roi, height: int, width: int) -> bool:
-        fits = roi.x + roi.width <= width and roi.y + roi.height <= height
-        if not fits and not self._samples:
-            self._say(f"--roi {roi} does not fit into frames of {width}x{height}; looking for the image")
-            self._search = True
-        return fits
+    def _decide(self, frame: Frame, height: int, width: int) -> Roi | None:
+        whole = Roi.whole(frame.image)
+        if self.roi is not None and self._only_size in (None, (height, width)):
+            if self._must_fit:
+                self.roi.check_inside(height, width)
+            if self.roi.fits_into(height, width):
+                return self.roi
+            if self._sampled_size != (height, width):
+                self._say(
+                    f"--roi {self.roi} does not fit into frames of {width}x{height}; looking for the image"
+                )
+            return self._search_in(frame)
+        if self._search:
+            return self._search_in(frame)
+        if self._only_size is not None and self.roi not in (None, Roi(0, 0, *self._only_size[::-1])):
+            self._say_once(f"frame {frame.index} is {width}x{height}; frames of another size are taken whole")
+        self.origin = Origin.WHOLE_FRAME
+        return whole
 
-    def _look(self) -> None:
-        found = find_region(self._samples)
-        whole = Roi.whole(self._samples[0])
-        self._samples = []
+    def _say_once(self, message: str) -> None:
+        if not self._warned:
+            self._warned = True
+            self._say(message)
+
+    def _search_in(self, frame: Frame) -> Roi | None:
+        """Sample a live frame; the region when enough of them were searched."""
+        if self._sampled_size != frame.image.shape[:2]:
+            self._sampled_size, self._samples = frame.image.shape[:2], []
+            self._attempts = self._next_sample_ns = 0
+        if frame.captured_ns < self._next_sample_ns:
+            return None
+        self._next_sample_ns = frame.captured_ns + LIVE_SAMPLE_EVERY_NS
+        self._samples.append(frame.image)
+        if len(self._samples) < LIVE_SAMPLES:
+            return None
+        samples, self._samples = self._samples, []
         self._attempts += 1
+        found = self._find(samples, give_up=self._attempts >= LIVE_ATTEMPTS)
+        return Roi.whole(frame.image) if found is None and self._attempts >= LIVE_ATTEMPTS else found
+
+    def _find(self, samples: list[Image], *, give_up: bool = True) -> Roi | None:
+        """Search samples of one size, and say the outcome; of a failure only when it is the last."""
+        found = find_region(samples)
         if found is not None:
+            self.origin = Origin.FOUND
             self._say(f"found the ultrasound image at {found}; --roi overrides it")
-        elif self._attempts >= ATTEMPTS:
-            found = whole
+        elif give_up:
+            self.origin = Origin.WHOLE_FRAME
             self._say("found no ultrasound image, taking the whole screen; --roi x,y,w,h sets it")
-        if found is not None:
-            assert self._size is not None
-            self._known[self._size] = found
+        return found
+
+
+def sample_frames(frames: Iterable[Frame]) -> list[Image]:
+    """Images from the first few seconds of a recording, those of the first one's size.
+
+    A source that breaks off ends the sampling: whoever reads it for good meets the error at the same place.
+    """
+    images: list[Image] = []
+    try:
+        for number, frame in enumerate(islice(frames, SAMPLED_FRAMES * SAMPLED_EVERY)):
+            if number % SAMPLED_EVERY == 0 and (not images or frame.image.shape == images[0].shape):
+                images.append(frame.image)
+    except SourceError:
+        pass
+    return images

@@ -108,12 +108,12 @@ def test_waterfalls_hold_no_overlap_and_end_at_the_age(clip: Clip) -> None:
 def test_a_live_loop_that_drops_or_repeats_in_silence_shows(
     clip: Clip, monkeypatch, meddle: Callable[[int], int], note: str
 ) -> None:
-    real = pipeline.run_live
+    real = pipeline.LiveLoop
 
-    def meddling(opener, segmenter, *, taps, **options):
-        return real(opener, segmenter, taps=[Meddling(tap, meddle) for tap in taps], **options)
+    def meddling(*args, observers, **others):
+        return real(*args, observers=[Meddling(observer, meddle) for observer in observers], **others)
 
-    monkeypatch.setattr(pipeline, "run_live", meddling)
+    monkeypatch.setattr(pipeline, "LiveLoop", meddling)
     engine = SelfTimed([5.0])
     found = paced(clip, Segmenter(engine), 20, 0.6)
     assert found.offered == 12
@@ -123,12 +123,12 @@ def test_a_live_loop_that_drops_or_repeats_in_silence_shows(
 
 
 def test_a_live_loop_that_ends_early_shows(clip: Clip, monkeypatch) -> None:
-    real = pipeline.run_live
+    real = pipeline.LiveLoop
 
-    def impatient(opener, segmenter, *, options, **others):
-        return real(opener, segmenter, options=replace(options, seconds=0.3), **others)
+    def impatient(opener, segmenter, options, **others):
+        return real(opener, segmenter, replace(options, seconds=0.3), **others)
 
-    monkeypatch.setattr(pipeline, "run_live", impatient)
+    monkeypatch.setattr(pipeline, "LiveLoop", impatient)
     found = paced(clip, Segmenter(SelfTimed()), 20, 2.0)
     assert found.offered < 40
     assert f"the run ended after {found.offered} of 40 frames" in found.notes

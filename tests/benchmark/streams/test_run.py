@@ -114,7 +114,7 @@ def test_a_stall_shows_in_the_ages_and_in_the_budget() -> None:
 
 
 def test_a_loop_that_drops_in_silence_shows(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = stream_run.run_live
+    real = stream_run.LiveLoop
 
     def careless(opener, *args, **options):  # type: ignore[no-untyped-def]
         class Half:
@@ -130,27 +130,27 @@ def test_a_loop_that_drops_in_silence_shows(monkeypatch: pytest.MonkeyPatch) -> 
 
         return real(Half, *args, **options)
 
-    monkeypatch.setattr(stream_run, "run_live", careless)
+    monkeypatch.setattr(stream_run, "LiveLoop", careless)
     stream = run_streams(CLIP, Slow(0), 1, SHORT).streams[0]
     assert stream.offered == SHORT.counted
     assert stream.dropped >= 0.4 * stream.offered
 
 
 def test_a_loop_that_repeats_frames_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = stream_run.run_live
+    real = stream_run.LiveLoop
 
-    def stuttering(*args, taps, **options):  # type: ignore[no-untyped-def]
+    def stuttering(*args, observers, **options):  # type: ignore[no-untyped-def]
         class Twice:
             def __getattr__(self, name: str) -> object:
-                return getattr(taps[0], name)
+                return getattr(observers[0], name)
 
             def on_result(self, result: object) -> None:
-                taps[0].on_result(result)
-                taps[0].on_result(result)
+                observers[0].on_result(result)
+                observers[0].on_result(result)
 
-        return real(*args, taps=[Twice()], **options)
+        return real(*args, observers=[Twice()], **options)
 
-    monkeypatch.setattr(stream_run, "run_live", stuttering)
+    monkeypatch.setattr(stream_run, "LiveLoop", stuttering)
     stream = run_streams(CLIP, Slow(0), 1, SHORT).streams[0]
     assert any("came out twice" in note for note in stream.notes)
     assert stream.processed <= stream.offered
