@@ -6,7 +6,7 @@ inference form.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 from streamseg.core.errors import MissingExtra, UsageError
@@ -21,22 +21,38 @@ from streamseg.nets.fold import fold
 from streamseg.nets.segnet import SegNet
 from streamseg.nets.unet import ImprovedUNet, UNet
 
-__all__ = ["NETS", "ImprovedUNet", "PooledNet", "SegNet", "UNet", "build_net", "count_parameters", "fold"]
+__all__ = [
+    "NETS",
+    "ImprovedUNet",
+    "PooledNet",
+    "SegNet",
+    "UNet",
+    "build_net",
+    "count_parameters",
+    "fold",
+    "width_of",
+]
 
-NETS: dict[str, Callable[..., PooledNet]] = {"unet": UNet, "segnet": SegNet, "improved_unet": ImprovedUNet}
+NETS: dict[str, type[PooledNet]] = {"unet": UNet, "segnet": SegNet, "improved_unet": ImprovedUNet}
 
 
 def build_net(name: str, **options: Any) -> PooledNet:
     """A fresh net by name.
 
-    Options: ``outputs`` (channels of the head), ``b`` (factor of improved_unet's shortcuts).
-    Raises UsageError for an unknown name.
+    Options: ``outputs`` (channels of the head), ``width`` (factor on the channels of all layers; 1 is the
+    paper's), ``b`` (factor of improved_unet's shortcuts). Raises UsageError for an unknown name.
     """
     try:
         make = NETS[name]
     except KeyError:
         raise UsageError(f"no net is called {name!r}; choose one of {', '.join(NETS)}") from None
     return make(**options)
+
+
+def width_of(name: str, weights: Mapping[str, Any]) -> float:
+    """The ``width`` of the net that weights (arrays by state-dict name) belong to; 1 if they do not say."""
+    head = weights.get("head.weight")
+    return 1.0 if head is None or name not in NETS else float(head.shape[1] / NETS[name].head_channels)
 
 
 def count_parameters(net: nn.Module) -> int:

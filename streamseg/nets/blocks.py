@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +54,8 @@ class PooledNet(nn.Module, ABC):
 
     multiple: int
     """Inputs of a multiple of this need no padding."""
+    head_channels: ClassVar[int]
+    """Channels that the head reads at width 1."""
 
     @abstractmethod
     def logits(self, x: Tensor) -> Tensor:

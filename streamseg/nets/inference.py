@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from streamseg.core.errors import EngineError
-from streamseg.nets import build_net, fold
+from streamseg.nets import build_net, fold, width_of
 from streamseg.nets.blocks import PooledNet
 from streamseg.nets.merged_upsampling import Form, merge_upsampling
 
@@ -68,7 +68,7 @@ def load_net(checkpoint: Checkpoint, *, folding: bool = True) -> PooledNet:
     Raises EngineError for weights that do not fit their net.
     """
     with torch.device("meta"):  # no time for random weights that go at once
-        net = build_net(checkpoint.net)
+        net = build_net(checkpoint.net, width=width_of(checkpoint.net, checkpoint.weights))
         net = fold(net) if checkpoint.folded else net
     try:
         net.load_state_dict(_tensors(checkpoint), assign=True)
@@ -85,8 +85,8 @@ def unfolded(checkpoint: Checkpoint) -> PooledNet:
     long with these as with any others. Raises EngineError for weights that do not fit the net.
     """
     with torch.device("meta"):
-        net = build_net(checkpoint.net).eval().requires_grad_(False)
-    net = net.to_empty(device="cpu")
+        net = build_net(checkpoint.net, width=width_of(checkpoint.net, checkpoint.weights))
+    net = net.to_empty(device="cpu").eval().requires_grad_(False)
     for module in net.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.reset_parameters()

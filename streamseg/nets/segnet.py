@@ -9,9 +9,9 @@ from torch.nn import functional as F
 from streamseg.nets.blocks import ConvLayer, PooledNet
 
 ENCODER = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
-"""(channels, layers) of the encoder's stages."""
+"""(channels at width 1, layers) of the encoder's stages."""
 DECODER = ((512, 3), (512, 3), (256, 3), (128, 2), (64, 2))
-"""(channels, layers) of the decoder's stages; the first layer of a stage changes the channels."""
+"""(channels at width 1, layers) of the decoder's stages; the first layer of a stage changes the channels."""
 
 
 def pool_with_memory(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -54,14 +54,15 @@ class SegNet(PooledNet):
     """The paper's SegNet: 26 convolutions, each batch-normalised; un-pooling by the encoder's memory."""
 
     multiple = 32
+    head_channels = DECODER[-1][0]
 
-    def __init__(self, outputs: int = 1) -> None:
+    def __init__(self, outputs: int = 1, *, width: float = 1) -> None:
         super().__init__()
         channels = 1
         stages = []
-        for width, layers in (*ENCODER, *DECODER):
-            stages.append(_stage(channels, width, layers))
-            channels = width
+        for full, layers in (*ENCODER, *DECODER):
+            stages.append(_stage(channels, round(width * full), layers))
+            channels = round(width * full)
         self.encoder = nn.ModuleList(stages[: len(ENCODER)])
         self.decoder = nn.ModuleList(stages[len(ENCODER) :])
         self.head = nn.Conv2d(channels, outputs, 1)

@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from streamseg.nets.blocks import ConvLayer, PooledNet, ShortcutLayer, merge, up2
 
-WIDTHS = (32, 64, 128, 256, 512)
+CHANNELS = (32, 64, 128, 256, 512)
+"""Of the stages from the top to the bottom, at width 1."""
 
 Stage = Callable[[int, int], nn.Sequential]
 
@@ -20,15 +21,17 @@ class EncoderDecoder(PooledNet):
     """Five encoder stages, four decoder stages, two layers each, and a 1x1 head."""
 
     multiple = 16
+    head_channels = CHANNELS[0]
 
-    def __init__(self, stage: Stage, bottom: Stage, outputs: int = 1) -> None:
+    def __init__(self, stage: Stage, bottom: Stage, outputs: int = 1, width: float = 1) -> None:
         super().__init__()
-        sizes = list(zip((1, *WIDTHS[:-2]), WIDTHS[:-1], strict=True))
-        self.encoder = nn.ModuleList(stage(inputs, outputs) for inputs, outputs in sizes)
-        self.bottom = bottom(WIDTHS[-2], WIDTHS[-1])
-        falling = WIDTHS[::-1]
-        self.decoder = nn.ModuleList(stage(below + beside, beside) for below, beside in pairwise(falling))
-        self.head = nn.Conv2d(WIDTHS[0], outputs, 1)
+        channels = [round(width * count) for count in CHANNELS]
+        self.encoder = nn.ModuleList(stage(above, here) for above, here in pairwise([1, *channels[:-1]]))
+        self.bottom = bottom(channels[-2], channels[-1])
+        self.decoder = nn.ModuleList(
+            stage(below + beside, beside) for below, beside in pairwise(channels[::-1])
+        )
+        self.head = nn.Conv2d(channels[0], outputs, 1)
 
     def logits(self, x: Tensor) -> Tensor:
         skips = []
@@ -54,13 +57,13 @@ def _with_shortcut(inputs: int, outputs: int, *, b: float) -> nn.Sequential:
 class UNet(EncoderDecoder):
     """The paper's U-Net: no normalisation but one, after the last convolution of the bottom."""
 
-    def __init__(self, outputs: int = 1) -> None:
-        super().__init__(_plain, partial(_plain, norm_last=True), outputs)
+    def __init__(self, outputs: int = 1, *, width: float = 1) -> None:
+        super().__init__(_plain, partial(_plain, norm_last=True), outputs, width)
 
 
 class ImprovedUNet(EncoderDecoder):
     """The paper's improved U-Net: batch normalisation everywhere, a shortcut with factor ``b`` per stage."""
 
-    def __init__(self, outputs: int = 1, *, b: float = 1.0) -> None:
+    def __init__(self, outputs: int = 1, *, width: float = 1, b: float = 1.0) -> None:
         stage = partial(_with_shortcut, b=b)
-        super().__init__(stage, stage, outputs)
+        super().__init__(stage, stage, outputs, width)

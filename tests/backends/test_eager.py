@@ -19,6 +19,7 @@ from streamseg.export.source import resolve  # noqa: E402
 from streamseg.nets import build_net, fold  # noqa: E402
 from streamseg.nets.inference import unfolded  # noqa: E402
 from streamseg.segmentation.segmenter import Segmenter  # noqa: E402
+from tests.nets.random_nets import random_checkpoint  # noqa: E402
 
 SPEC = InputSpec(32, 48, mean=0.25, std=0.25, threshold=0.5)
 SIZE = (32, 64)
@@ -110,7 +111,7 @@ def tensor(batch: int = 1) -> np.ndarray:
 
 @pytest.mark.parametrize("net", NETS)
 def test_as_trained_it_answers_what_the_folded_weights_do(net: str) -> None:
-    checkpoint = resolve(net, SIZE)
+    checkpoint = random_checkpoint(net, SIZE)
     trained, folded = (EagerBackend(checkpoint, folded=form, threads=1) for form in (False, True))
     one, two = (engine.infer(tensor()) for engine in (trained, folded))
     assert one.shape == SIZE

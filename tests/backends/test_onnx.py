@@ -17,8 +17,7 @@ from streamseg.engines.manifest import Manifest
 from streamseg.export.builders.onnx import build
 from streamseg.export.contract import BuildOrder
 from streamseg.nets.inference import inference_net
-from tests.export.int8 import images, needs_modelopt
-from tests.nets.checkpoints import random_checkpoint
+from tests.nets.random_nets import NARROW, images, needs_modelopt, random_checkpoint
 
 SPEC = InputSpec(32, 64, mean=0.25, std=0.25, threshold=0.5)
 slow = pytest.mark.slow
@@ -58,7 +57,7 @@ def small(folder: Path, batch: int = 1) -> Path:
     ],
 )
 def test_it_agrees_with_torch(tmp_path, net, precision, batch, tolerance):
-    checkpoint = random_checkpoint(net)
+    checkpoint = random_checkpoint(net, width=1 if precision == "fp32" else NARROW)
     build(BuildOrder(checkpoint, precision, batch, images()), tmp_path)
     backend = load(tmp_path, manifest_of(tmp_path, precision, net=net, batch=batch), "f" * 64, threads=2)
     assert isinstance(backend, Backend)

@@ -12,7 +12,7 @@ SIZES = [(64, 64), (45, 70), (96, 32)]
 def scrambled(name: str, **options: float) -> nn.Module:
     """A net in eval mode whose normalisation is far from the identity."""
     torch.manual_seed(7)
-    net = build_net(name, **options)
+    net = build_net(name, width=1 / 8, **options)
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)

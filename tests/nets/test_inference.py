@@ -7,10 +7,10 @@ from streamseg.core.errors import EngineError
 from streamseg.engines.checkpoint import Checkpoint
 from streamseg.nets.inference import inference_net, load_net
 from streamseg.nets.merged_upsampling import merge_upsampling
-from tests.nets.checkpoints import random_checkpoint
+from tests.nets.random_nets import random_checkpoint
 
 
-@pytest.mark.parametrize("name", ["unet", "improved_unet", pytest.param("segnet", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["unet", "improved_unet", "segnet"])
 def test_it_gives_the_sigmoid_of_the_nets_logits_without_branches_on_the_size(name):
     checkpoint = random_checkpoint(name)
     net = inference_net(checkpoint)
@@ -39,7 +39,7 @@ def test_an_unfolded_checkpoint_is_folded():
 )
 def test_a_size_that_would_need_padding_names_the_nearest_that_does_not(net, size, good):
     with pytest.raises(EngineError, match=f"nearest size is {good}"):
-        inference_net(random_checkpoint(net, *size))
+        inference_net(random_checkpoint(net, size))
 
 
 def test_weights_of_another_net_are_refused_in_one_line():
@@ -51,7 +51,7 @@ def test_weights_of_another_net_are_refused_in_one_line():
 
 @pytest.mark.parametrize(
     ("name", "form"),
-    [("unet", "transposed"), pytest.param("improved_unet", "shuffled", marks=pytest.mark.slow)],
+    [("unet", "transposed"), ("improved_unet", "shuffled")],
 )
 def test_less_arithmetic_changes_nothing(name, form):
     net = load_net(random_checkpoint(name))

@@ -6,7 +6,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from streamseg.core.errors import UsageError
-from streamseg.nets import NETS, build_net, count_parameters
+from streamseg.nets import NETS, build_net, count_parameters, width_of
+from tests.nets.random_nets import NARROW
 
 TABLE_3 = {"unet": 7_848_129, "segnet": 31_819_649, "improved_unet": 8_301_441}
 
@@ -19,14 +20,14 @@ def test_parameter_counts_are_those_of_table_3(name):
 @pytest.mark.parametrize("name", NETS)
 @pytest.mark.parametrize("size", [(32, 64), (37, 50)])
 def test_logits_have_the_inputs_size(name, size):
-    net = build_net(name).eval()
+    net = build_net(name, width=NARROW).eval()
     with torch.inference_mode():
         assert net(torch.rand(1, 1, *size)).shape == (1, 1, *size)
 
 
 @pytest.mark.parametrize("name", NETS)
 def test_padding_does_not_disturb_what_is_far_from_it(name):
-    net = build_net(name).eval()
+    net = build_net(name, width=NARROW).eval()
     image = torch.rand(1, 1, 64, 64)
     with torch.inference_mode():
         padded = net(image[..., :63, :63])
@@ -36,7 +37,7 @@ def test_padding_does_not_disturb_what_is_far_from_it(name):
 
 @pytest.mark.parametrize("name", NETS)
 def test_every_parameter_learns(name):
-    net = build_net(name).train()
+    net = build_net(name, width=NARROW).train()
     net(torch.rand(2, 1, 64, 64)).square().mean().backward()
     for parameter_name, parameter in net.named_parameters():
         assert parameter.grad is not None, parameter_name
@@ -46,7 +47,7 @@ def test_every_parameter_learns(name):
 @pytest.mark.parametrize(("name", "works"), [("unet", "16x40"), ("segnet", "32x40")])
 def test_a_size_that_cannot_work_names_one_that_does(name, works):
     with pytest.raises(ValueError, match=f"the nearest size that works is {works}"):
-        build_net(name)(torch.rand(1, 1, 8, 40))
+        build_net(name, width=NARROW)(torch.rand(1, 1, 8, 40))
 
 
 def test_an_unknown_net_names_the_known_ones():
@@ -57,3 +58,13 @@ def test_an_unknown_net_names_the_known_ones():
 def test_normalisation_is_where_the_paper_counts_it():
     norms = {name: sum(isinstance(m, nn.BatchNorm2d) for m in build_net(name).modules()) for name in NETS}
     assert norms == {"unet": 1, "segnet": 26, "improved_unet": 27}
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_the_width_is_a_factor_on_all_channels_but_the_ends(name):
+    full, narrow = build_net(name).state_dict(), build_net(name, width=NARROW).state_dict()
+    assert full.keys() == narrow.keys()
+    for key, tensor in full.items():
+        sides = [side if side == 1 else side // 8 for side in tensor.shape[:2]]
+        assert list(narrow[key].shape) == [*sides, *tensor.shape[2:]], key
+    assert (width_of(name, full), width_of(name, narrow), width_of(name, {})) == (1, NARROW, 1)

@@ -5,7 +5,7 @@ import pytest
 from streamseg.backends.openvino.graph import build_model
 from streamseg.core.errors import EngineError
 from streamseg.core.types import InputSpec
-from tests.export.openvino_nets import folded_weights, noise, run_torch
+from tests.nets.random_nets import folded_weights, noise, run_torch
 
 NETS = ("unet", "segnet", "improved_unet")
 
@@ -21,10 +21,10 @@ def run(model: ov.Model, tensor: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(("name", "shape"), [*((net, (1, 32, 64)) for net in NETS), ("unet", (1, 48, 16))])
 def test_the_model_agrees_with_torch(name: str, shape: tuple[int, int, int]) -> None:
     batch, height, width = shape
-    model = build_model(folded_weights(name), spec(height, width), net=name, batch=batch)
+    model = build_model(folded_weights(name, 1), spec(height, width), net=name, batch=batch)
     assert [port.get_any_name() for port in (*model.inputs, *model.outputs)] == ["frame", "probability"]
     tensor = noise(batch, 1, height, width)
-    expected = run_torch(name, tensor)
+    expected = run_torch(name, tensor, width=1)
     assert expected.std() > 1e-3  # a constant answer would prove nothing
     np.testing.assert_allclose(run(model, tensor), expected, rtol=1e-5, atol=1e-5)
 
@@ -59,7 +59,7 @@ def test_missing_weights_are_named(name: str, missing: str) -> None:
 @pytest.mark.parametrize(
     ("changed", "cut"),
     [
-        ("decoder.0.0.conv.weight", np.s_[:, :100]),
+        ("decoder.0.0.conv.weight", np.s_[:, :-5]),
         ("decoder.0.0.conv.weight", np.s_[:, :, :2]),
         ("encoder.1.1.conv.bias", np.s_[:7]),
         ("encoder.0.0.conv.weight", np.s_[0]),

@@ -6,7 +6,7 @@ from openvino import opset13 as ops
 from torch.nn import functional as F
 
 from streamseg.backends.openvino.ops import conv_merged, conv_up, spread_kernel
-from tests.export.openvino_nets import noise
+from tests.nets.random_nets import noise
 
 
 def run(node: ov.Node, inputs: list[ov.Node], *tensors: np.ndarray) -> np.ndarray:

@@ -12,8 +12,7 @@ from streamseg.engines.checkpoint import read_checkpoint
 from streamseg.export.builders.modelopt import FakeQuantiser, QuantisedConv, quantise, ranges
 from streamseg.nets.inference import InferenceNet, inference_net
 from streamseg.segmentation.preprocess import to_tensor
-from tests.export.int8 import images, needs_modelopt
-from tests.nets.checkpoints import random_checkpoint
+from tests.nets.random_nets import images, needs_modelopt, random_checkpoint
 
 SPEC = InputSpec(96, 112, mean=0.25, std=0.25, threshold=0.5)
 

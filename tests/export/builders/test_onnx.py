@@ -11,8 +11,7 @@ from streamseg.core.errors import EngineError
 from streamseg.export.builders.onnx import build, export_onnx
 from streamseg.export.contract import BuildOrder
 from streamseg.nets.inference import inference_net
-from tests.export.int8 import images, needs_modelopt
-from tests.nets.checkpoints import random_checkpoint
+from tests.nets.random_nets import images, needs_modelopt, random_checkpoint
 
 SHAPE = (1, 1, 32, 64)
 
@@ -98,7 +97,7 @@ def test_bf16_and_sizes_that_need_padding_are_refused_with_a_remedy(tmp_path):
     with pytest.raises(EngineError, match="build fp16"):
         build(BuildOrder(random_checkpoint("unet"), "bf16"), tmp_path)
     with pytest.raises(EngineError, match="nearest size is 32x48"):
-        build(BuildOrder(random_checkpoint("unet", 32, 50), "fp32"), tmp_path)
+        build(BuildOrder(random_checkpoint("unet", (32, 50)), "fp32"), tmp_path)
     with pytest.raises(EngineError, match="build fp32 or int8"):
         build(BuildOrder(random_checkpoint("segnet"), "fp16"), tmp_path)
     assert not list(tmp_path.iterdir())

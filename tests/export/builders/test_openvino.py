@@ -15,15 +15,14 @@ from streamseg.engines.checkpoint import Checkpoint
 from streamseg.engines.manifest import Manifest
 from streamseg.export.builders.openvino import build
 from streamseg.export.contract import BuildOrder, BuildResult
-from tests.export.openvino_nets import folded_weights, narrow_weights, noise, run_torch
+from tests.nets.random_nets import folded_weights, noise, run_torch
 
 SPEC = InputSpec(32, 64, mean=0.5, std=0.25, threshold=0.5)
 pytestmark = pytest.mark.filterwarnings("ignore")  # of nncf's own imports
 
 
-def checkpoint(net: str = "unet", *, folded: bool = True, narrow: bool = False) -> Checkpoint:
-    weights = narrow_weights(net) if narrow else folded_weights(net)
-    return Checkpoint(net, folded, False, SPEC, weights, "0" * 64)
+def checkpoint(net: str = "unet", *, folded: bool = True) -> Checkpoint:
+    return Checkpoint(net, folded, False, SPEC, folded_weights(net), "0" * 64)
 
 
 def images(count: int = 3) -> list[np.ndarray]:
@@ -90,7 +89,7 @@ def test_half_precision_halves_the_file_and_tells_what_it_computes_in(
 
 @pytest.mark.parametrize("net", ["improved_unet", "segnet"])
 def test_int8_engines_say_so_and_frames_of_a_batch_do_not_mix(make: Callable, net: str) -> None:
-    engine, built = make(BuildOrder(checkpoint(net, narrow=True), "int8", batch=2, images=images()))
+    engine, built = make(BuildOrder(checkpoint(net), "int8", batch=2, images=images()))
     found = engine.precision_found()
     assert found["int8"] > (0.9 if net == "improved_unet" else 0.5)
     assert set(found) <= {"int8", "fp32"}
@@ -111,7 +110,7 @@ def test_the_same_order_gives_the_same_files(tmp_path: Path, net: str, precision
     for name in "ab":
         (tmp_path / name).mkdir()
         built = build(
-            BuildOrder(checkpoint(net, narrow=True), precision, images=images(2), preset="performance"),
+            BuildOrder(checkpoint(net), precision, images=images(2), preset="performance"),
             tmp_path / name,
         )
         files = {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
@@ -122,12 +121,12 @@ def test_the_same_order_gives_the_same_files(tmp_path: Path, net: str, precision
 
 def test_orders_that_cannot_be_met(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(EngineError, match="received none"):
-        build(BuildOrder(checkpoint(narrow=True), "int8"), tmp_path)
+        build(BuildOrder(checkpoint(), "int8"), tmp_path)
     with pytest.raises(EngineError, match="folded"):
         build(BuildOrder(checkpoint(folded=False), "fp32"), tmp_path)
     monkeypatch.setitem(__import__("sys").modules, "nncf", None)
     with pytest.raises(MissingExtra, match="export"):
-        build(BuildOrder(checkpoint(narrow=True), "int8", images=images()), tmp_path)
+        build(BuildOrder(checkpoint(), "int8", images=images()), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -137,5 +136,5 @@ def test_a_compiler_that_fails_is_one_line(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(ov, "save_model", fail)
     with pytest.raises(EngineError, match=r"cannot build unet in fp32: at node y") as caught:
-        build(BuildOrder(checkpoint(narrow=True), "fp32"), tmp_path)
+        build(BuildOrder(checkpoint(), "fp32"), tmp_path)
     assert isinstance(caught.value.__cause__, RuntimeError)

@@ -11,7 +11,7 @@ from streamseg.core.errors import EngineError
 from streamseg.core.types import InputSpec
 from streamseg.export.builders.openvino_int8 import activation_ranges, quantise
 from streamseg.segmentation.preprocess import to_tensor
-from tests.export.openvino_nets import narrow_weights
+from tests.nets.random_nets import folded_weights
 
 SPEC = InputSpec(32, 64, mean=0.5, std=0.25, threshold=0.5)
 pytestmark = pytest.mark.filterwarnings("ignore")  # of nncf's own imports
@@ -25,7 +25,7 @@ def images(count: int = 3) -> list[np.ndarray]:
 @cache
 def quantised(name: str) -> ov.Model:
     """Shared between tests: do not change it."""
-    return quantise(build_model(narrow_weights(name), SPEC, net=name), images(), SPEC, preset="mixed")
+    return quantise(build_model(folded_weights(name), SPEC, net=name), images(), SPEC, preset="mixed")
 
 
 def run(model: ov.Model, tensor: np.ndarray) -> np.ndarray:
@@ -40,7 +40,7 @@ def test_every_convolution_is_quantised_and_answers_stay_close(name: str, convol
     ]
     assert stored.count(ov.Type.i8) == convolutions
     tensor = to_tensor(images()[0], SPEC)
-    exact = run(build_model(narrow_weights(name), SPEC, net=name), tensor)
+    exact = run(build_model(folded_weights(name), SPEC, net=name), tensor)
     assert 0 < np.abs(run(model, tensor) - exact).mean() < 0.1
 
 
@@ -85,7 +85,7 @@ def test_weights_use_8_bits_in_every_layer() -> None:
 def test_grey_levels_stay_apart(mean: float) -> None:
     """Each grey level of a picture is rounded to one of its own, less than half a step away."""
     spec = replace(SPEC, mean=mean)
-    model = build_model(narrow_weights("unet"), spec)
+    model = build_model(folded_weights("unet"), spec)
     model = quantise(model, [image // 2 for image in images()], spec, preset="mixed")
     entry = activation_ranges(model)["frame/fq_output_0"]
     levels = np.linspace(entry["low"], entry["high"], entry["levels"])
@@ -96,4 +96,4 @@ def test_grey_levels_stay_apart(mean: float) -> None:
 
 def test_without_images_nothing_can_be_measured() -> None:
     with pytest.raises(EngineError, match="received none"):
-        quantise(build_model(narrow_weights("unet"), SPEC), [], SPEC, preset="mixed")
+        quantise(build_model(folded_weights("unet"), SPEC), [], SPEC, preset="mixed")
