@@ -1,4 +1,4 @@
-"""Sources of frames. :func:`open_source` takes a path or an address and finds out what it is."""
+"""Sources of frames. :func:`open_source` opens any path or address that holds a recording."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 
 
 def open_source(uri: str | Path, *, start_seconds: float = 0.0) -> Source:
-    """Open what was recorded: a video, a folder of images, one image, a DICOM file, or ``phantom:``.
+    """Open a recording: a video, a folder of images, one image, a DICOM file, or ``phantom:``.
 
-    The folder of a recorded live run is opened as such, and so is a folder that holds exactly one.
+    The folder of a recorded live run opens as a recording, and so does a folder that holds exactly one.
 
-    With ``start_seconds`` only frames at or after this time are delivered, counted from the first
-    frame's; the index still begins at 0. Frames come as described in :class:`streamseg.core.types.Source`;
-    iterating raises SourceCut or SourceError behind the last frame where the recording ends in the
-    middle or is damaged. Raises UsageError (no such file, a folder of clips, an impossible start),
-    SourceError (not readable as any of these), MissingExtra (a decoder that is not installed).
+    ``start_seconds`` counts from the first frame; only frames at or after it are delivered, with indices
+    from 0. Frames come as :class:`streamseg.core.types.Source` describes; if the recording is cut or damaged,
+    the iterator raises SourceCut or SourceError after the last frame. Raises UsageError (no such file, a
+    folder of clips, an impossible start), SourceError (none of these kinds), MissingExtra (a decoder is not
+    installed).
     """
     text = str(uri)
     if text.startswith("phantom:"):
@@ -55,9 +55,9 @@ def open_source(uri: str | Path, *, start_seconds: float = 0.0) -> Source:
 def list_clips(uri: str | Path) -> list[str]:
     """The clips (videos and DICOM files) of a folder, in natural order; ``[uri]`` for anything else.
 
-    A folder that holds images but no clips is one source, so it is returned as it is, and so is a recorded
-    live run. Folders within the folder and hidden files are ignored, but for recorded live runs where there
-    is nothing else. Raises SourceError for a folder with none of these.
+    A folder of images without clips is one source, and so is a recorded live run: both are returned as they
+    are. Subfolders and hidden files are ignored, except recorded live runs if the folder holds nothing else.
+    Raises SourceError for a folder with none of these.
     """
     if str(uri).startswith("phantom:") or not is_folder(folder := Path(uri)):
         return [str(uri)]

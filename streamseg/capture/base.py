@@ -1,4 +1,4 @@
-"""What all recorded sources share: a lock around reading, and a close that is safe from any thread."""
+"""Base class of recorded sources: reading under a lock, and a close that is safe from any thread."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from streamseg.core.types import Frame, SourceInfo
 class RecordedSource:
     """Frames of a recording, once, in order. Implements :class:`streamseg.core.types.Source`.
 
-    Iterating raises SourceCut where the recording ends in the middle and SourceError where parts of it
-    are damaged; both only after every frame that could be read was delivered. A source that was closed
-    delivers nothing more.
+    The iterator raises SourceCut if the recording ends in the middle and SourceError if parts of it are
+    damaged, after every readable frame. A closed source delivers nothing more.
     """
 
     live = False
@@ -40,7 +39,7 @@ class RecordedSource:
             return next(self._frames)
 
     def close(self) -> None:
-        """Release the file. Waits for a frame that is being decoded; may be called more than once."""
+        """Release the file. Waits for a decode in progress; may be called more than once."""
         with self._lock:
             if not self._closed:
                 self._closed = True
@@ -54,10 +53,10 @@ class RecordedSource:
 
 
 START_TOLERANCE = Fraction(1, 1_000_000)
-"""Seconds by which a frame may precede the start that was asked for: decimal fractions are not exact."""
+"""Seconds by which a frame may precede the requested start: decimal fractions are not exact."""
 
 
 def check_start(start_seconds: float) -> None:
-    """Raise UsageError unless the start is a time that a recording can have: finite, 0 or more."""
+    """Raise UsageError unless the start is finite and 0 or more."""
     if not (math.isfinite(start_seconds) and start_seconds >= 0):
         raise UsageError(f"cannot start at {start_seconds} s; give 0 or more seconds")

@@ -1,4 +1,4 @@
-"""Paths: what kind of recording a file is, whether it can be read, and the order of a folder."""
+"""Tells what kind of recording a path is, and lists the files of a folder."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ VIDEO_SUFFIXES = frozenset(_CONTAINERS + _TRANSPORTS + _BARE_STREAMS)
 
 
 def is_folder(path: Path) -> bool:
-    """Whether there is such a folder; False also where the path cannot be looked at."""
+    """Whether the path is a folder; False also if it cannot be inspected."""
     try:
         return path.is_dir()
     except OSError:
@@ -40,12 +40,12 @@ def is_folder(path: Path) -> bool:
 
 
 def check_readable(path: Path) -> None:
-    """Raise UsageError where there is no such file, SourceError where it is not a file that can be read."""
+    """Raise UsageError if there is no such file, SourceError if it is not a readable regular file."""
     try:
         if not path.exists():
             raise UsageError(f"no such file or folder: {path}; check the path")
         if not path.is_file():
-            # Reading a pipe or a device as a recording could block for good.
+            # Reading a pipe or a device could block forever.
             raise SourceError(f"{path} is not a regular file; give a recorded file or a folder")
         with path.open("rb") as file:
             if not file.read(1):
@@ -70,16 +70,16 @@ def is_image(path: Path) -> bool:
 
 
 def is_clip(path: Path) -> bool:
-    """Whether a file of a folder is a video or a DICOM file; files without suffix are looked into."""
+    """Whether a file of a folder is a video or a DICOM file, by suffix or else by content."""
     suffix = path.suffix.lower()
     if suffix in VIDEO_SUFFIXES or suffix in DICOM_SUFFIXES:
         return True
-    # Scanners export DICOM as IM000001 or 1.2.840.113…; the index of such a folder holds no pictures.
+    # Scanners export DICOM as IM000001 or 1.2.840.113…; its DICOMDIR holds no images.
     return suffix not in IMAGE_SUFFIXES and path.name.upper() != "DICOMDIR" and has_dicom_preamble(path)
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM, by its preamble, its suffix, or a first element that only DICOM has."""
+    """Whether a file is DICOM, by its suffix, its preamble, or a typical first element."""
     return (
         path.suffix.lower() in DICOM_SUFFIXES or has_dicom_preamble(path) or _starts_with_dicom_element(path)
     )
@@ -90,8 +90,8 @@ def has_dicom_preamble(path: Path) -> bool:
 
 
 def _starts_with_dicom_element(path: Path) -> bool:
-    # Old archives write no preamble: the file begins with an element of group 0002 or 0008, which then
-    # has either a two-letter type (explicit) or a short 32-bit length (implicit).
+    # Old archives write no preamble: the file begins with an element of group 0002 or 0008, which has
+    # either a two-letter type (explicit) or a short 32-bit length (implicit).
     head = _head(path, 8)
     if len(head) < 8 or head[:2] not in (b"\x02\x00", b"\x08\x00") or head[3] != 0:
         return False

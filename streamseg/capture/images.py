@@ -1,7 +1,7 @@
 """A folder of images, or one image, as a source. Every page of a TIFF file is a frame.
 
-Images may differ in size. Frames have no times. What people see counts: orientation tags are applied,
-and transparency is laid over black.
+Images may differ in size. Frames have no times. Orientation tags are applied, and transparent pixels are
+blended with black.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ class ImageSource(RecordedSource):
     """Frames from image files, in the order given."""
 
     def __init__(self, paths: Sequence[Path], name: str, *, start_seconds: float = 0.0) -> None:
-        """Open images; the first is decoded at once, to know the size.
+        """Open images. The first is decoded at once, for its size.
 
-        Raises UsageError for a start other than 0, SourceError where the first cannot be read.
+        Raises UsageError for a start other than 0, SourceError if the first image cannot be read.
         """
         check_start(start_seconds)
         if start_seconds > 0:
-            raise UsageError(f"{name} is made of images, which have no times; leave the start out")
+            raise UsageError(f"{name} is made of images, which have no times; omit the start")
         first = next(read_pages(paths[0]))
         info = SourceInfo(
             name=name,
@@ -47,10 +47,10 @@ class ImageSource(RecordedSource):
 
 
 def read_pages(path: Path) -> Iterator[Image]:
-    """Pages of an image file as uint8, (H, W) grey or (H, W, 3) BGR. Raises SourceError.
+    """Yield the pages of an image file as uint8, (H, W) grey or (H, W, 3) BGR. Raises SourceError.
 
-    16-bit grey is taken as the full range 0..65535, floating point as 0..1 or, where it exceeds 1, as
-    0..255. A palette of greys gives a grey image.
+    16-bit grey has the range 0..65535, floating point 0..1, or 0..255 if a value exceeds 1. A palette of
+    greys gives a grey image.
     """
     check_readable(path)
     with _translated(path):
@@ -80,7 +80,7 @@ def _deliver(paths: Sequence[Path]) -> Iterator[Frame]:
 
 
 def _count(paths: Sequence[Path]) -> int:
-    """Frames to expect. Only a single TIFF is looked into for pages: a folder of them takes too long."""
+    """Frames to expect. Pages are only counted in a single TIFF: in a whole folder that takes too long."""
     if len(paths) > 1 or not _may_have_pages(paths[0]):
         return len(paths)
     with _translated(paths[0]), Pillow.open(paths[0]) as opened:
@@ -120,7 +120,7 @@ def _over_black(image: Pillow.Image, mode: str) -> npt.NDArray[np.uint8]:
 
 
 def _without_tint(rgb: npt.NDArray[np.uint8], *, palette: bool) -> Image:
-    """BGR of an RGB image; of a palette image that holds greys only, its grey."""
+    """The BGR image of an RGB image, or the grey image if a palette holds only greys."""
     if palette and np.array_equal(rgb[..., 0], rgb[..., 1]) and np.array_equal(rgb[..., 1], rgb[..., 2]):
         return np.ascontiguousarray(rgb[..., 0])
     return cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)  # type: ignore[return-value]
@@ -128,16 +128,16 @@ def _without_tint(rgb: npt.NDArray[np.uint8], *, palette: bool) -> Image:
 
 @contextmanager
 def _translated(path: Path) -> Iterator[None]:
-    """The one place where Pillow's exceptions become ours, and its warnings are kept off the terminal."""
+    """Turn Pillow's exceptions into SourceError, and keep its warnings off the terminal."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            # Pillow only warns of images so large that they are an attack or a mistake.
+            # Pillow only warns about decompression bombs.
             warnings.simplefilter("error", Pillow.DecompressionBombWarning)
             yield
     except UnidentifiedImageError as error:
         raise SourceError(f"{path} is not an image that can be read; convert it to PNG") from error
     except (Pillow.DecompressionBombWarning, Pillow.DecompressionBombError, MemoryError) as error:
         raise SourceError(f"{path} is too large an image; make it smaller than 89 megapixels") from error
-    except Exception as error:  # damaged files make Pillow's decoders raise almost anything
+    except Exception as error:  # Pillow's decoders raise almost anything on damaged files
         raise SourceError(f"image {path} is damaged ({one_line(error)}); copy or export it again") from error

@@ -1,4 +1,4 @@
-"""Opens what a live display watches: a frame grabber, a network stream, or a recording paced as if live."""
+"""Opens live sources: a frame grabber, a network stream, or a recording paced as if it were live."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ _SIZE = re.compile(r"(\d{1,5})x(\d{1,5})")
 
 @dataclass(frozen=True, slots=True)
 class CaptureOptions:
-    """How a live source is opened; each kind heeds what concerns it."""
+    """How to open a live source; each kind uses the options that concern it."""
 
     transport: str = "tcp"
-    """How RTSP comes: ``tcp`` or ``udp``."""
+    """Transport of RTSP: ``tcp`` or ``udp``."""
     size: tuple[int, int] | None = None
-    """(width, height) that a frame grabber is asked for; None: its own choice."""
+    """(width, height) requested from a frame grabber; None: chosen by rule."""
     rate: Fraction | None = None
-    """Frames per second that a frame grabber is asked for."""
+    """Frames per second requested from a frame grabber."""
     pixel_format: str | None = None
-    """What a frame grabber is asked for: ``yuyv``, ``mjpeg``, ``nv12``, ``grey``, ..."""
+    """Requested from a frame grabber: ``yuyv``, ``mjpeg``, ``nv12``, ``grey``, ..."""
     open_seconds: float = 5.0
-    """Limit for connecting, logging in and the first picture of a network stream."""
+    """Time limit for connecting, authenticating and the first frame of a network stream."""
     read_seconds: float = 2.0
-    """A live source that gives no picture for so long is lost."""
+    """A live source that gives no frame for this duration is lost."""
     pace: bool = True
-    """Offer recordings at their own times; otherwise as fast as they are read."""
+    """Play recordings at their own times; otherwise as fast as they are read."""
 
 
 def is_live(uri: str) -> bool:
-    """Whether an address names a device or stream, which may vanish and come back; no recording."""
+    """Whether an address names a device or stream, which may vanish and come back."""
     return bool(_DEVICE.fullmatch(uri) or _RTSP.match(uri))
 
 
 def open_live(uri: str, options: CaptureOptions | None = None) -> Source:
     """Open ``v4l2:/dev/video0``, ``rtsp://``, ``rtsps://``, or anything that ``open_source`` takes.
 
-    Recordings and phantoms come paced, unless ``options.pace`` is off. Raises UsageError (the address or
-    an option is wrong) and SourceError (it cannot be opened now; later it may).
+    Recordings and phantoms are paced unless ``options.pace`` is off. Raises UsageError (the address or an
+    option is wrong) and SourceError (it cannot be opened now; later it may).
     """
     options = options or CaptureOptions()
     if _RTSP.match(uri):

@@ -1,4 +1,4 @@
-"""A recording offered as if it were live: each frame at its own time."""
+"""Plays a recording as if it were live: each frame at its own time."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ _END_SECONDS = 1.0
 
 
 class PacedSource:
-    """Frames of another source at their own times. Implements :class:`streamseg.core.types.Source`; is live.
+    """Delivers the frames of another source at their own times, as a live source.
 
-    The first frame is due at once, every other one as much later as its time says. None is skipped: one
-    that is late is offered at once. ``captured_ns`` is when the frame was due, as a grabber would have
-    taken it then; waiting for whoever takes it is part of its age. Where decoding was late, it is when the
-    frame was decoded: it did not exist before, and a slow disk does not make a picture old. Time spent on
-    decoding ahead counts in neither case.
+    The first frame is due at once, each other one as much later as its time says. None is skipped: a late
+    frame is delivered at once. ``captured_ns`` is when the frame was due, as a grabber would have taken it
+    then; waiting for the consumer is part of its age. If it was decoded after it was due, ``captured_ns`` is
+    when it was decoded: it did not exist before, and a slow disk does not make a frame old. Implements
+    :class:`streamseg.core.types.Source`.
     """
 
     live = True
 
     def __init__(self, source: Source, *, arrivals_ns: Sequence[int] | None = None) -> None:
-        """Pace a source, which belongs to this one from now on.
+        """Take over a source and pace it.
 
         Frames are due by the differences of ``arrivals_ns`` (monotonic nanoseconds of an earlier run, one
-        per frame) where it is given, else of ``pts_seconds``; where there is no time, one frame interval
-        after the one before (25 fps where the rate is unknown).
+        per frame) if given, else of ``pts_seconds``; a frame without a time is due one frame interval after
+        the one before (1/25 s if the rate is unknown).
         """
         self.info = source.info
         self.late_ns = 0
-        """Nanoseconds by which the latest frame so far was offered after it was due."""
+        """Largest delay of a frame after its due time, nanoseconds."""
         self._source = source
         self._schedule = _Schedule(source.info.rate or _USUAL_RATE, arrivals_ns)
         self._ready: deque[tuple[Frame, int]] = deque()
@@ -54,7 +54,7 @@ class PacedSource:
         return self
 
     def __next__(self) -> Frame:
-        """Wait until the next frame is due. Raises what the source raised, in its place."""
+        """Wait until the next frame is due. Raises what the source raised, after the frames before it."""
         with self._changed:
             if self._thread is None and not self._closed:
                 self._thread = threading.Thread(target=self._decode, name="streamseg-pace", daemon=True)
@@ -77,7 +77,7 @@ class PacedSource:
         return replace(frame, captured_ns=max(due_ns, ready_ns))
 
     def close(self) -> None:
-        """End it; from any thread, also while another waits for a frame. The source is closed as well."""
+        """Close this and the source, from any thread, also while another one waits for a frame."""
         with self._changed:
             self._closed = True
             thread = self._thread
@@ -85,7 +85,7 @@ class PacedSource:
         if thread is None:
             self._source.close()
         elif thread is not threading.current_thread():
-            # One that hangs in its source is left behind; it closes the source when it comes back.
+            # A thread that hangs in its source is abandoned; it closes the source when it returns.
             thread.join(_END_SECONDS)
 
     def __enter__(self) -> Self:
@@ -100,7 +100,7 @@ class PacedSource:
             for frame in self._source:
                 if not self._put(frame):
                     break
-        except BaseException as error:  # raised where the frames are taken
+        except BaseException as error:  # raised again in __next__
             failure = error
         finally:
             self._source.close()
@@ -109,7 +109,7 @@ class PacedSource:
                 self._changed.notify_all()
 
     def _put(self, frame: Frame) -> bool:
-        """Keep a frame until it is due. False: closed."""
+        """Queue a frame until it is due. False: closed."""
         ready_ns = time.monotonic_ns()
         with self._changed:
             while len(self._ready) >= _AHEAD and not self._closed:
@@ -120,7 +120,7 @@ class PacedSource:
 
 
 class _Schedule:
-    """When each frame is due. Never earlier than the one before."""
+    """Computes when each frame is due, never earlier than the one before."""
 
     def __init__(self, rate: Fraction, arrivals_ns: Sequence[int] | None) -> None:
         self._interval_ns = round(1_000_000_000 / rate)
@@ -143,7 +143,7 @@ class _Schedule:
         return self._last_ns
 
     def _moment(self, frame: Frame) -> int | None:
-        """The frame's own time in nanoseconds, from whatever origin."""
+        """The frame's own time in nanoseconds from any origin, or None."""
         if self._arrivals_ns is not None and self._number < len(self._arrivals_ns):
             return self._arrivals_ns[self._number]
         if self._arrivals_ns is None and frame.pts_seconds is not None:

@@ -24,7 +24,7 @@ KEYS = {
 
 
 class PhantomSource(RecordedSource):
-    """A recording of the phantom: computed, never dropped, and its true masks can be asked for."""
+    """A synthetic ultrasound recording with exact ground-truth masks."""
 
     def __init__(
         self,
@@ -37,10 +37,10 @@ class PhantomSource(RecordedSource):
         nerve: bool | None = None,
         start_seconds: float = 0.0,
     ) -> None:
-        """Make the tissue; see :class:`streamseg.phantom.PhantomVideo` for ``seed``, sizes and ``nerve``.
+        """Generate the tissue; see :class:`streamseg.phantom.PhantomVideo` for ``seed``, sizes and ``nerve``.
 
-        Frame k is shown at k / fps seconds. With ``start_seconds`` the first one delivered, with index 0, is
-        the first at or after that time. Raises UsageError.
+        Frame k has the time k / fps seconds. The first delivered frame, with index 0, is the first at or
+        after ``start_seconds``. Raises UsageError.
         """
         check_start(start_seconds)
         self._first = max(0, math.ceil((Fraction(start_seconds) - START_TOLERANCE) * fps))
@@ -64,13 +64,13 @@ class PhantomSource(RecordedSource):
 
     @classmethod
     def from_uri(cls, uri: str, *, start_seconds: float = 0.0) -> PhantomSource:
-        """Read ``phantom:`` or ``phantom:?key=value&...``; what is left out has a default.
+        """Parse ``phantom:`` or ``phantom:?key=value&...``; every key has a default.
 
         Defaults: seed 0, 300 frames, 30 fps, 580x420, nerve auto. Raises UsageError naming the key.
         """
         scheme, _, query = uri.partition("?")
         if scheme != "phantom:":
-            raise UsageError(f"{uri!r} is no phantom; write phantom:?seed=3&frames=200")
+            raise UsageError(f"{uri!r} is not a phantom; write phantom:?seed=3&frames=200")
         values: dict[str, str] = {}
         for key, value in parse_qsl(query, keep_blank_values=True):
             if key not in KEYS:
@@ -93,7 +93,7 @@ class PhantomSource(RecordedSource):
         )
 
     def truth(self, index: int) -> Mask:
-        """The exact nerve of the frame that was delivered with this index: bool (height, width)."""
+        """The exact nerve mask of the frame delivered with this index: bool (height, width)."""
         return self._video.truth(self._first + index)
 
     def _generate(self) -> Iterator[Frame]:
@@ -124,7 +124,7 @@ def _whole(key: str, text: str, least: int, most: int | None) -> int:
 
 def _rate(text: str) -> Fraction:
     try:
-        # The exponent of "1e999999999" would take for ever; no rate needs one.
+        # The exponent of "1e999999999" would take forever; no rate needs one.
         value = Fraction(text) if len(text) <= 24 and "e" not in text.lower() else Fraction(0)
     except (ValueError, ZeroDivisionError) as error:
         raise _wrong("fps", text) from error

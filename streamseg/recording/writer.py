@@ -126,7 +126,16 @@ class Recorder:
         key = (view.state, view.frame.index if view.frame and view.segmentation else None)
         if key != self._last_view:
             self._last_view = key
-            self._put(view_line(view, shown_ns))
+            line = view_line(
+                index=None if view.frame is None else view.frame.index,
+                state=str(view.state),
+                reason=view.reason,
+                outline=view.segmentation is not None,
+                shown_ns=shown_ns,
+                captured_ns=None if view.frame is None else view.frame.captured_ns,
+                clock=view.figures.clock,
+            )
+            self._put(line)
 
     def _offer_annotated(self, view: View, frame: Frame, shown_ns: int) -> None:
         state, last_ns = self._annotated_last

@@ -1,4 +1,4 @@
-"""A frame grabber that does not exist, for the tests of a file."""
+"""An emulated frame grabber for the tests of a module."""
 
 from __future__ import annotations
 

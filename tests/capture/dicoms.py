@@ -1,4 +1,4 @@
-"""DICOM files for tests: real ones that pydicom and pydicom-data ship, and numbered cines written here."""
+"""DICOM files for tests: real ones from pydicom and pydicom-data, and numbered cines written here."""
 
 from __future__ import annotations
 

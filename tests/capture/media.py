@@ -1,4 +1,4 @@
-"""Small real recordings for tests: every frame shows its own number, so that none can be mistaken."""
+"""Small real recordings for tests; every frame shows its own number."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def picture(number: int, height: int = HEIGHT, width: int = WIDTH) -> npt.NDArra
 
 
 def number_of(image: Image) -> int:
-    """The number that a picture shows."""
+    """The number that an image shows."""
     grey = image if image.ndim == 2 else image.mean(axis=2)
     return sum(int(grey[2:6, bit * 8 + 2 : bit * 8 + 6].mean() > 125) << bit for bit in range(8))
 
@@ -50,7 +50,7 @@ def write_video(
     b_frames: int = 2,
     options: dict[str, str] | None = None,
 ) -> Path:
-    """Write numbered pictures. ``pts`` are in units of ``base``; by default 0, 1, 2, ..."""
+    """Write numbered frames. ``pts`` are in units of ``base``; by default 0, 1, 2, ..."""
     with av.open(str(path), "w", format=container, options=options or {}) as output:
         stream = output.add_stream(codec, rate=25)
         stream.width, stream.height = size

@@ -15,7 +15,7 @@ from streamseg.core.errors import SourceError, UsageError
 from tests.capture.media import SHARED, number_of, picture, read_all
 
 
-def test_folder_comes_in_natural_order_without_hidden_and_other_files(tmp_path: Path) -> None:
+def test_a_folder_is_read_in_natural_order_without_hidden_and_other_files(tmp_path: Path) -> None:
     for number, name in enumerate(["a1.png", "a2.jpg", "a10.bmp", "b.TIF"]):
         cv2.imwrite(str(tmp_path / name), picture(number))
     cv2.imwrite(str(tmp_path / ".hidden.png"), picture(9))
@@ -82,7 +82,7 @@ def test_every_kind_becomes_eight_bits(kind: str, tmp_path: Path) -> None:
     assert frames[0].image[0, 0].tolist() == (expected[0] if len(expected) == 1 else expected)
 
 
-def test_orientation_tag_is_applied(tmp_path: Path) -> None:
+def test_the_orientation_tag_is_applied(tmp_path: Path) -> None:
     path = tmp_path / "turned.jpg"
     exif = Pillow.Exif()
     exif[0x0112] = 6  # shown turned a quarter clockwise
@@ -91,7 +91,7 @@ def test_orientation_tag_is_applied(tmp_path: Path) -> None:
     assert number_of(np.rot90(frames[0].image)) == 5
 
 
-def test_unreadable_image_is_named_after_those_before_it(tmp_path: Path) -> None:
+def test_an_unreadable_image_is_reported_after_those_before_it(tmp_path: Path) -> None:
     for number in range(3):
         cv2.imwrite(str(tmp_path / f"{number}.png"), picture(number))
     data = (tmp_path / "2.png").read_bytes()
@@ -104,14 +104,14 @@ def test_unreadable_image_is_named_after_those_before_it(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("content", [b"", b"text, not an image", b"\x89PNG\r\n\x1a\n"])
-def test_what_is_no_image_is_refused(content: bytes, tmp_path: Path) -> None:
+def test_files_that_are_not_images_are_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "image.png"
     path.write_bytes(content)
     with pytest.raises(SourceError, match=r"image\.png"):
         open_source(path)
 
 
-def test_images_have_no_times_to_start_at(tmp_path: Path) -> None:
+def test_images_cannot_start_in_the_middle(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "1.png"), picture(1))
     with pytest.raises(UsageError, match="no times"):
         open_source(tmp_path, start_seconds=1.0)

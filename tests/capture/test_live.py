@@ -1,4 +1,4 @@
-"""What an address of a live source is taken for, and what is said where it is nothing."""
+"""Which live source an address opens, and the messages if it is none."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from tests.rtsp_server.server import serve, why_not
         ("/dev/videos/clip.mp4", False),
     ],
 )
-def test_what_may_vanish_and_come_back(uri: str, live: bool) -> None:
+def test_devices_and_streams_are_live(uri: str, live: bool) -> None:
     assert is_live(uri) == live
 
 
-def test_recordings_are_paced_unless_they_are_not_to_be(tmp_path: Path) -> None:
+def test_recordings_are_paced_by_default(tmp_path: Path) -> None:
     clip = str(write_video(tmp_path / "clip.mp4", 3))
     with open_live(clip) as source:
         assert isinstance(source, PacedSource)
@@ -50,7 +50,7 @@ def test_streams_are_opened_with_their_options() -> None:
             open_live(server.url, CaptureOptions(transport="http"))
 
 
-def test_what_cannot_be_opened_is_told() -> None:
+def test_failures_to_open_are_reported() -> None:
     for uri in ("v4l2:/dev/video4711", "/dev/video4711", "rtsp://127.0.0.1:1/live"):
         with pytest.raises(SourceError):
             open_live(uri)
@@ -60,7 +60,7 @@ def test_what_cannot_be_opened_is_told() -> None:
         assert "hush" not in str(caught.value)
 
 
-def test_sizes_and_rates_are_read() -> None:
+def test_sizes_and_rates_are_parsed() -> None:
     assert parse_width_height(None) is None
     assert parse_width_height("1280x720") == (1280, 720)
     assert parse_rate(None) is None

@@ -1,4 +1,4 @@
-"""What a path or an address turns out to be, and what is said where it is nothing."""
+"""What kind of source a path or an address is, and the messages if it is none."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_kind_is_found_by_suffix_and_content(folder: Path) -> None:
+def test_the_kind_is_determined_by_suffix_and_content(folder: Path) -> None:
     kinds = {
         "clip10.mp4": VideoSource,
         "IM0001": DicomSource,
@@ -68,20 +68,20 @@ def test_clips_of_a_folder_are_listed_in_natural_order(folder: Path) -> None:
         open_source(clip).close()
 
 
-def test_everything_else_lists_as_itself(tmp_path: Path) -> None:
+def test_any_other_address_is_listed_as_itself(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "1.png"), picture(0))
     assert list_clips(tmp_path) == [str(tmp_path)]
     for uri in ("phantom:?seed=1", "missing.mp4", str(tmp_path / "1.png")):
         assert list_clips(uri) == [uri]
 
 
-def test_index_of_a_dicom_folder_is_no_clip(tmp_path: Path) -> None:
+def test_a_dicomdir_is_not_a_clip(tmp_path: Path) -> None:
     (tmp_path / "DICOMDIR").write_bytes(bytes(128) + b"DICM")
     with pytest.raises(SourceError, match="nothing to read"):
         list_clips(tmp_path)
 
 
-def test_folder_with_nothing_usable_says_what_was_looked_for(tmp_path: Path) -> None:
+def test_an_unusable_folder_names_what_was_looked_for(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("nothing")
     for call in (open_source, list_clips):
         with pytest.raises(SourceError, match="looked for videos"):
@@ -90,7 +90,7 @@ def test_folder_with_nothing_usable_says_what_was_looked_for(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".png", ".dcm", ".mkv", ""])
 @pytest.mark.parametrize("content", [b"", b"x", b"just some text\n" * 400, bytes(5000)])
-def test_what_is_nothing_gives_one_clear_line(suffix: str, content: bytes, tmp_path: Path) -> None:
+def test_an_unreadable_file_gives_one_clear_line(suffix: str, content: bytes, tmp_path: Path) -> None:
     path = tmp_path / f"thing{suffix}"
     path.write_bytes(content)
     with pytest.raises(SourceError) as caught:
@@ -100,26 +100,26 @@ def test_what_is_nothing_gives_one_clear_line(suffix: str, content: bytes, tmp_p
     assert caught.value.exit_code == 1
 
 
-def test_missing_file_is_a_usage_error() -> None:
+def test_a_missing_file_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="no such file") as caught:
         open_source("/nowhere/clip.mp4")
     assert caught.value.exit_code == 2
 
 
 @pytest.mark.parametrize("uri", ["bad\0name", "x" * 5000])
-def test_impossible_paths_are_told(uri: str) -> None:
+def test_impossible_paths_are_refused(uri: str) -> None:
     with pytest.raises(StreamsegError):
         open_source(uri)
 
 
-def test_address_is_refused_without_its_password() -> None:
+def test_an_address_is_refused_without_its_password() -> None:
     with pytest.raises(UsageError, match="rtsp://") as caught:
         open_source("rtsp://user:secret@machine/stream")
     assert "secret" not in str(caught.value)
     assert "streamseg live" in str(caught.value)
 
 
-def test_pipe_is_refused_and_does_not_block(tmp_path: Path) -> None:
+def test_a_pipe_is_refused_and_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.mp4")
     with pytest.raises(SourceError, match="not a regular file"):
         open_source(tmp_path / "pipe.mp4")
@@ -128,7 +128,7 @@ def test_pipe_is_refused_and_does_not_block(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_forbidden_file_is_told(tmp_path: Path) -> None:
+def test_a_forbidden_file_is_reported(tmp_path: Path) -> None:
     path = write_video(tmp_path / "clip.mp4", 2)
     path.chmod(0)
     with pytest.raises(SourceError, match="permission"):

@@ -1,4 +1,4 @@
-"""Recordings come at their own times, and tell honestly how old each frame is."""
+"""Paced recordings: frames at their own times, with their true age."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MS = 1_000_000
 
 
 class Tape:
-    """A recording with these times; ``slow`` frames take so many seconds to decode."""
+    """A recording with these times; ``slow`` gives seconds to decode by frame."""
 
     live = False
 
@@ -76,7 +76,7 @@ def check(source: PacedSource, due_ms: list[float]) -> list[Frame]:
     return frames
 
 
-def test_frames_come_at_the_differences_of_their_times() -> None:
+def test_frames_are_spaced_by_their_times() -> None:
     source = PacedSource(Tape([7.0, 7.02, 7.1, 7.1, 7.15]))
     assert isinstance(source, Source)
     assert source.live
@@ -84,23 +84,23 @@ def test_frames_come_at_the_differences_of_their_times() -> None:
     assert [frame.pts_seconds for frame in frames] == [7.0, 7.02, 7.1, 7.1, 7.15]
 
 
-def test_without_times_the_rate_counts_and_without_rate_25() -> None:
+def test_frames_without_times_follow_the_rate_or_25() -> None:
     check(PacedSource(Tape([None] * 4, rate=Fraction(100))), [0, 10, 20, 30])
     check(PacedSource(Tape([None] * 3)), [0, 40, 80])
 
 
-def test_time_that_runs_backwards_is_no_reason_to_wait() -> None:
+def test_decreasing_times_do_not_wait() -> None:
     check(PacedSource(Tape([1.0, 1.05, 0.0, 0.05])), [0, 50, 50, 100])
 
 
-def test_an_earlier_run_can_be_the_schedule() -> None:
+def test_arrivals_of_an_earlier_run_can_be_the_schedule() -> None:
     arrivals = [5_000 * MS, 5_003 * MS, 5_050 * MS]
     check(PacedSource(Tape([0.0, 9.0, 18.0], rate=Fraction(50)), arrivals_ns=arrivals), [0, 3, 50])
     check(PacedSource(Tape([0.0, 9.0, 18.0], rate=Fraction(50)), arrivals_ns=arrivals[:2]), [0, 3, 23])
 
 
 def test_decoding_ahead_does_not_make_a_frame_old() -> None:
-    """It was decoded long before it is due, and is as fresh as one that a grabber takes then."""
+    """It was decoded long before it is due, and is as recent as one that a grabber takes then."""
 
     def ahead(tape: Tape) -> bool:
         frames, _ = offered(PacedSource(tape))
@@ -108,11 +108,11 @@ def test_decoding_ahead_does_not_make_a_frame_old() -> None:
         assert apart >= 200 * MS
         return apart == 200 * MS and tape.decoded[1] < frames[1].captured_ns
 
-    # A machine that dawdles just then decodes the frame when it is due.
+    # A machine that pauses just then decodes the frame when it is due.
     assert any(ahead(Tape([0.0, 0.2])) for _ in range(20))
 
 
-def test_a_frame_that_was_decoded_late_did_not_exist_before() -> None:
+def test_a_frame_decoded_late_is_dated_from_its_decoding() -> None:
     tape = Tape([0.0, 0.01, 0.02], slow={1: 0.2})
     source = PacedSource(tape)
     frames, moments = offered(source)
@@ -121,7 +121,7 @@ def test_a_frame_that_was_decoded_late_did_not_exist_before() -> None:
     assert source.late_ns > 100 * MS
 
 
-def test_a_frame_that_waited_for_whoever_takes_it_is_old() -> None:
+def test_waiting_for_the_consumer_makes_a_frame_old() -> None:
 
     def waited() -> bool:
         source = PacedSource(Tape([0.0, 0.05, 0.1]))
@@ -131,11 +131,11 @@ def test_a_frame_that_waited_for_whoever_takes_it_is_old() -> None:
         assert source.late_ns > 100 * MS
         return second.captured_ns == first.captured_ns + 50 * MS
 
-    # A machine that dawdles just then decodes the frame after it was due.
+    # A machine that pauses just then decodes the frame after it was due.
     assert any(waited() for _ in range(20))
 
 
-def test_errors_come_in_their_place() -> None:
+def test_errors_come_after_the_frames_before_them() -> None:
     tape = Tape([0.0, 0.01], cut=True)
     source = PacedSource(tape)
     assert [next(source).index, next(source).index] == [0, 1]
@@ -165,7 +165,7 @@ def test_close_ends_a_wait(times: list[float | None]) -> None:
     assert list(source) == []
 
 
-def test_close_before_the_first_frame_and_from_a_source_that_hangs() -> None:
+def test_close_before_the_first_frame_and_while_the_source_hangs() -> None:
     tape = Tape([0.0])
     with PacedSource(tape) as source:
         pass

@@ -51,7 +51,7 @@ def test_json_has_every_section(capsys: pytest.CaptureFixture[str]) -> None:
         "name": None,
         "driver": None,
         "mode": None,
-        "problem": "/dev/null is no video device; give one such as /dev/video0",
+        "problem": "/dev/null is not a video device; give one such as /dev/video0",
         "formats": [],
     }
 

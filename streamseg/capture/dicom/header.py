@@ -1,6 +1,6 @@
-"""What a DICOM header says about a cine: when its frames were, and where and how large the image is.
+"""Reads frame times, the image region and the pixel spacing from a DICOM header.
 
-Only the elements that are needed are read, so a patient's name or number never gets into memory.
+Only the elements that are needed are read, so a patient's name or number is never in memory.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ SegmentedBluePaletteColorLookupTableData
 _MICROSECOND = Fraction(1, 1_000_000)
 _CENTIMETRES, _TWO_DIMENSIONAL, _TISSUE = 3, 1, 1
 _SLACK = 2
-"""Pixels by which a region may reach outside the image; more, and it describes another image."""
+"""Pixels by which a region may exceed the image; a larger region describes another image."""
 
 
 def read_header(file: BinaryIO) -> tuple[Dataset, UID]:
-    """Header and transfer syntax. Leaves the file at the pixel data element; deflated ones are read whole.
+    """Header and transfer syntax. Leaves the file at the pixel data element; deflated files are read whole.
 
-    Raises whatever pydicom raises on what is no DICOM.
+    Raises whatever pydicom raises if the file is not DICOM.
     """
     header = dcmread(file, force=True, stop_before_pixels=True, specific_tags=_WANTED)
     syntax = header.file_meta.get("TransferSyntaxUID")
-    if syntax is None:  # files from before the file format: pydicom has found out how they are encoded
+    if syntax is None:  # files without a file header: pydicom detects their encoding
         implicit, little = header.original_encoding
         syntax = "1.2.840.10008.1.2" if implicit else f"1.2.840.10008.1.2.{1 if little else 2}"
     if syntax == DeflatedExplicitVRLittleEndian:
@@ -50,15 +50,15 @@ def read_header(file: BinaryIO) -> tuple[Dataset, UID]:
 
 @dataclass(frozen=True, slots=True)
 class FrameTimes:
-    """When the frames of a cine were, from its first. ``base`` is None where the header does not say."""
+    """Times of the frames of a cine, from the first. ``base`` is None if the header gives none."""
 
     base: Fraction | None = None
     rate: Fraction | None = None
     steps: Sequence[int] | None = None
-    """Time of each frame in units of ``base``, or None where it is the frame's number."""
+    """Time of each frame in units of ``base``, or None if that is the frame's number."""
 
     def pts(self, number: int) -> Fraction | None:
-        """Time of a frame in seconds, exact, or None where unknown."""
+        """Time of a frame in seconds, exact, or None if unknown."""
         if self.base is None:
             return None
         if self.steps is None:
@@ -67,10 +67,10 @@ class FrameTimes:
 
 
 def frame_times(header: Dataset) -> FrameTimes:
-    """Times from FrameTimeVector, FrameTime, CineRate or RecommendedDisplayFrameRate, whichever is there."""
+    """Times from FrameTimeVector, FrameTime, CineRate or RecommendedDisplayFrameRate, the first present."""
     increments = [_positive(step, zero=True) for step in _values(header, "FrameTimeVector")]
     if len(increments) > 1 and None not in increments and sum(filter(None, increments[1:])) > 0:
-        # The first increment is from nothing to the first frame; times count from there.
+        # The first increment leads to the first frame; times count from there.
         times = accumulate((step or Fraction(0) for step in increments[1:]), initial=Fraction(0))
         steps = [round(milliseconds / 1000 / _MICROSECOND) for milliseconds in times]
         return FrameTimes(_MICROSECOND, _nominal((len(steps) - 1) / (steps[-1] * _MICROSECOND)), steps)
@@ -83,11 +83,11 @@ def frame_times(header: Dataset) -> FrameTimes:
 
 
 def image_region(header: Dataset) -> tuple[Roi | None, tuple[float, float] | None]:
-    """The ultrasound image inside the picture, and its millimetres per pixel (row, column).
+    """The ultrasound image inside the frame, and its millimetres per pixel (row, column).
 
     Both come from the largest two-dimensional tissue region of the Sequence of Ultrasound Regions
-    (0018,6011), one measured in centimetres if there is any; each is None where unknown. A region that
-    reaches outside the picture is cut to it, and its scale is not believed: the picture was resized.
+    (0018,6011), preferably one in centimetres; each is None if unknown. A region that exceeds the frame is
+    clipped, and its spacing is ignored: the frame was resized.
     """
     width, height = int(header.Columns), int(header.Rows)
     found: list[tuple[bool, int, Roi, tuple[float, float] | None]] = []
@@ -113,16 +113,16 @@ def _spacing(region: Dataset) -> tuple[float, float] | None:
     units = (region.get("PhysicalUnitsYDirection"), region.get("PhysicalUnitsXDirection"))
     if units != (_CENTIMETRES, _CENTIMETRES):
         return None
-    # The sign only tells the direction of the axis.
+    # The sign only gives the direction of the axis.
     row, column = (abs(float(region.get(f"PhysicalDelta{axis}", 0))) * 10 for axis in "YX")
     return (row, column) if 0 < row < 1000 and 0 < column < 1000 else None
 
 
 def _values(header: Dataset, keyword: str) -> list[Any]:
-    """All values of an element: none, one or several. Values that cannot be read count as none."""
+    """All values of an element; unreadable values count as absent."""
     try:
         value = header.get(keyword)
-    except Exception:  # pydicom raises many kinds on values of the wrong form
+    except Exception:  # pydicom raises many kinds of exception on malformed values
         return []
     if value is None:
         return []

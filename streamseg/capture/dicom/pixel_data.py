@@ -1,7 +1,7 @@
-"""Where the frames of a DICOM file lie, and how much of them is there.
+"""Locates the frames of a DICOM file, so that each can be read and decoded alone.
 
-Frames are found by walking the outermost structure only, so that each can be read and decoded by
-itself: a long cine is never in memory as a whole, and damage in one frame does not touch the next.
+Only the outermost structure is parsed: a long cine is never in memory as a whole, and damage in one frame
+does not affect the next.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class PixelData:
-    """Frames of a file, each made of one or more spans of bytes."""
+    """The frames of a file, each one or more spans of bytes."""
 
     file: BinaryIO
     keyword: str
@@ -40,7 +40,7 @@ class PixelData:
     """Whether the file holds fewer than its header promises."""
 
     def read(self, number: int) -> bytes:
-        """One frame as pixel data of its own: plain bytes, or items with an empty offset table."""
+        """One frame as complete pixel data: plain bytes, or items with an empty offset table."""
         parts = [_EMPTY_TABLE] if self.encapsulated else []
         for offset, length in self.frames[number]:
             self.file.seek(offset)
@@ -50,9 +50,9 @@ class PixelData:
 
 
 def find_pixel_data(file: BinaryIO, header: Dataset, syntax: UID, promised: int) -> PixelData | None:
-    """Locate the frames. The file stands at the pixel data element. None where there is no such element.
+    """Locate the frames; the file is at the pixel data element. None if there is no such element.
 
-    Raises SourceError for a layout that is not supported.
+    Raises SourceError for an unsupported layout.
     """
     if syntax.is_deflated:
         if "PixelData" not in header:
@@ -66,7 +66,7 @@ def find_pixel_data(file: BinaryIO, header: Dataset, syntax: UID, promised: int)
     if len(head) < 8 or group != 0x7FE0 or element not in _KEYWORDS:
         return None
     vr, stated = None, head[4:8]
-    if head[4:6] in _PIXEL_VRS:  # looked at, for some files are not encoded as their syntax says
+    if head[4:6] in _PIXEL_VRS:  # checked, since some files are not encoded as their syntax says
         vr, stated = head[4:6].decode(), file.read(4)
     start, size = file.tell(), _size(file)
     if syntax.is_encapsulated:
@@ -114,7 +114,7 @@ def _encapsulated(file: BinaryIO, start: int, size: int, promised: int) -> tuple
         frames = _grouped(
             fragments, [_starts_image(file, span) for span in fragments] if promised > 1 else []
         )
-    # Without the end mark nobody knows whether the last frame has more fragments.
+    # Without the end mark the last frame may have more fragments.
     return frames if ended else frames[:-1], ended
 
 

@@ -1,4 +1,4 @@
-"""Decoded DICOM samples to what people see: 8 bits, grey or BGR."""
+"""Converts decoded DICOM samples to 8-bit grey or BGR images."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _GREYS = ("MONOCHROME1", "MONOCHROME2")
 
 
 class SampleConverter:
-    """Turns the samples of one file's frames into images. What it derives from the first frame it keeps.
+    """Converts the samples of one file's frames to images, with the look-up table of the first frame.
 
     Grey values go through the file's rescaling and its first window. Without a window, up to 8 bits use
-    their whole range; more are spread between the smallest and the largest value of the first frame, so
-    that the brightness does not jump from frame to frame.
+    their whole range; more bits are scaled to the range of the first frame, so that the brightness does not
+    jump from frame to frame.
     """
 
     def __init__(self, header: Dataset) -> None:
@@ -34,7 +34,7 @@ class SampleConverter:
 
     def convert(self, samples: Samples, photometric: str) -> Image:
         """Image, uint8, (H, W) or (H, W, 3) BGR, of samples (H, W) or (H, W, 3). Raises SourceError."""
-        # Big-endian files decode to big-endian arrays, which must not be looked at as bytes.
+        # Big-endian files decode to big-endian arrays, which must not be viewed as bytes.
         samples = samples.astype(samples.dtype.newbyteorder("="), copy=False)
         if photometric in _GREYS:
             return self._grey(samples)
@@ -69,7 +69,7 @@ class SampleConverter:
             return self._shown(samples, samples)
         codes = samples.view(f"u{samples.dtype.itemsize}")
         if self._table is None:
-            # Every value that a sample can have, once: then a frame costs one look-up per pixel.
+            # A table of every possible value: a frame then costs one look-up per pixel.
             every = np.arange(256**codes.dtype.itemsize).astype(codes.dtype).view(samples.dtype)
             self._table = self._shown(every, samples)
         grey: Image = self._table[codes]

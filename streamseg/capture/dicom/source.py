@@ -1,8 +1,8 @@
-"""DICOM files, still or cine, through pydicom: one frame after another, each decoded when its turn comes.
+"""DICOM files, still or cine, through pydicom; frames are decoded one at a time.
 
-Frame times come from the header, or are None. Millimetres per pixel and the image's place come from the
-ultrasound regions, or are None. Only elements about the picture are read: whom it shows is never known
-here, and messages name the file alone.
+Frame times come from the header, or are None. Pixel spacing and the image's region come from the ultrasound
+regions, or are None. Only elements about the image are read: the patient is never known here, and messages
+name only the file.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ from streamseg.core.errors import MissingExtra, SourceCut, SourceError, Streamse
 from streamseg.core.types import Frame, Image, SourceInfo
 from streamseg.reporting.formatting import counted
 
-# pydicom quotes header values in what it logs, and those may name a patient.
+# pydicom logs header values, which may name a patient.
 logging.getLogger("pydicom").propagate = False
 
-_MOST_SAMPLES = 1 << 28
-"""Samples in a frame from which a header is taken for damaged rather than memory for plentiful."""
+_MAX_SAMPLES = 1 << 28
+"""Samples in a frame above which a header is damaged."""
 _FAILURES_IN_A_ROW = 64
 
 
 class DicomSource(RecordedSource):
-    """Frames of a DICOM file. ``damaged`` counts the frames that could not be decoded so far."""
+    """Frames of a DICOM file. ``damaged`` counts the undecodable frames so far."""
 
     def __init__(self, path: Path, *, start_seconds: float = 0.0) -> None:
-        """Open a file at a time relative to its first frame, and decode the first frame wanted.
+        """Open a file at a time relative to its first frame, and decode the first frame.
 
-        Raises SourceError (no DICOM, no pixels, unknown compression), MissingExtra (a compression that
-        needs the optional decoders), UsageError (a start that the file does not have).
+        Raises SourceError (not DICOM, no pixels, unknown compression), MissingExtra (the compression needs
+        the optional decoders), UsageError (the start is after the end, or frames have no times).
         """
         check_start(start_seconds)
         check_readable(path)
@@ -56,12 +56,10 @@ class DicomSource(RecordedSource):
             with _translated(path, "is not a DICOM file that can be read; give DICOM, a video or images"):
                 header, syntax = read_header(file)
             with _translated(path, "has a damaged or incomplete header; export it again"):
-                promised = _check_picture(path, header)
+                promised = _check_size(path, header)
                 found = find_pixel_data(file, header, syntax, promised)
                 if found is None:
-                    raise SourceError(
-                        f"{path.name} holds no pixel data, so it is no image; give an image or cine"
-                    )
+                    raise SourceError(f"{path.name} holds no pixel data; give an image or cine")
                 self._data: PixelData = found
                 self._times = frame_times(header)
                 region, self._spacing = image_region(header)
@@ -86,7 +84,7 @@ class DicomSource(RecordedSource):
         if start_seconds == 0:
             return 0
         if self._times.base is None:
-            raise UsageError(f"{self._path.name} has no frame times to start at; leave the start out")
+            raise UsageError(f"{self._path.name} has no frame times to start at; omit the start")
         for number in range(len(self._data.frames)):
             pts = self._times.pts(number)
             if pts is not None and pts + self._times.base / 1000 >= start_seconds:
@@ -114,11 +112,11 @@ class DicomSource(RecordedSource):
         if self.damaged:
             raise SourceError(
                 f"{self._path.name} has {counted(self.damaged, 'damaged frame')}, which "
-                f"{'was' if self.damaged == 1 else 'were'} left out; {read} were read; export it again"
+                f"{'was' if self.damaged == 1 else 'were'} skipped; {read} were read; export it again"
             )
 
     def _images(self, first: int) -> Iterator[tuple[int, Image]]:
-        """Frames that can be decoded, with their numbers in the file. Raises the first's error."""
+        """The decodable frames with their numbers in the file. Raises the error of a single frame."""
         failures = 0
         delivered = False
         for number in range(first, len(self._data.frames)):
@@ -147,13 +145,13 @@ class DicomSource(RecordedSource):
         return f"has a frame ({number + 1}) that cannot be decoded; export the file again"
 
 
-def _check_picture(path: Path, header: Dataset) -> int:
-    """Number of frames that the header promises. Raises SourceError for sizes that make no sense."""
+def _check_size(path: Path, header: Dataset) -> int:
+    """The number of frames in the header. Raises SourceError for an impossible size."""
     if "Rows" not in header or "Columns" not in header:
-        raise SourceError(f"{path.name} holds no picture (a report or a directory?); give an image or cine")
+        raise SourceError(f"{path.name} holds no image (a report or a directory?); give an image or cine")
     rows, columns, samples = int(header.Rows), int(header.Columns), int(header.SamplesPerPixel)
-    if not 0 < rows * columns * samples <= _MOST_SAMPLES:
-        raise SourceError(f"{path.name} states a size of {columns}x{rows}, which is damage; export it again")
+    if not 0 < rows * columns * samples <= _MAX_SAMPLES:
+        raise SourceError(f"{path.name} has the impossible size {columns}x{rows}; export it again")
     return max(1, int(header.get("NumberOfFrames") or 1))
 
 
@@ -164,7 +162,7 @@ def _decoder(path: Path, syntax: UID, header: Dataset) -> Decoder:
         raise SourceError(
             f"{path.name} is compressed as {syntax.name[:60]!r}, which cannot be decoded; export it as JPEG"
         ) from error
-    # Pillow takes on extended JPEG, but fails on more than 8 bits.
+    # Pillow accepts extended JPEG, but fails on more than 8 bits.
     beyond_pillow = syntax == JPEGExtended12Bit and int(header.BitsAllocated) > 8
     if not decoder.is_available or (beyond_pillow and decoder.available_plugins == ("pillow",)):
         raise MissingExtra(f"{syntax.name} in {path.name}", "pylibjpeg-libjpeg", "gpl-codecs")
@@ -181,12 +179,12 @@ def _decoding_options(header: Dataset, data: PixelData, syntax: UID) -> dict[str
 
 @contextmanager
 def _translated(path: Path, what: str) -> Iterator[None]:
-    """The one place where pydicom's exceptions become ours; their texts may quote the header, so they go."""
+    """Turn pydicom's exceptions into SourceError, without their texts, which may quote the header."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     except StreamsegError:
         raise
-    except Exception as error:  # damaged files make pydicom raise almost anything
+    except Exception as error:  # pydicom raises almost anything on damaged files
         raise SourceError(f"{path.name} {what}") from error

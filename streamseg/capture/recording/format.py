@@ -1,4 +1,4 @@
-"""What a recording of a live run is made of: the names of its files, and the lines of its records.
+"""The format of recorded live runs: names of files, and lines of the records.
 
 A recording is a folder named after the wall-clock time at which it began::
 
@@ -10,14 +10,14 @@ A recording is a folder named after the wall-clock time at which it began::
 Every line of the records is a JSON object with a ``type``:
 
 ``header``   the first line: source, engine, versions, and one moment in wall-clock and monotonic time
-``segment``  a file of the original begins: its name, what of the frame it shows, and how
+``segment``  a file of the original begins: its name, which part of the frame it shows, and how
 ``offered``  a frame that the source delivered; ``video`` is [segment, time in it] or null, ``left_out`` why
 ``frame``    a frame that was segmented, as in the records of a replay, and ``captured_ns``
 ``view``     what was displayed: a new state, or the outline of another frame
-``end``      the last line of a recording that was ended, not killed: counts, and why it ended
+``end``      the last line, missing if the run was killed: counts, and why the recording ended
 
 Times that end in ``_ns`` are monotonic nanoseconds, as is the header's anchor. Times in the videos are
-microseconds since that anchor. The pixels that the machine shows around the image are not recorded.
+microseconds since that anchor. Pixels around the ultrasound image are not recorded.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from typing import Any
 
 from streamseg.core.files import finite
 from streamseg.core.types import Frame, Roi
-from streamseg.core.view import View
 
 FORMAT = "streamseg-recording-1"
 RECORDS_NAME = "records.jsonl"
@@ -39,7 +38,7 @@ _LONGEST_HEADER = 1 << 20
 
 
 def is_recording(folder: Path) -> bool:
-    """Whether a folder holds a recording. False also where it cannot be looked into."""
+    """Whether a folder holds a recording. False also if it cannot be read."""
     try:
         with (folder / RECORDS_NAME).open("rb") as file:
             header = json.loads(file.readline(_LONGEST_HEADER))
@@ -49,7 +48,7 @@ def is_recording(folder: Path) -> bool:
 
 
 def recordings_in(folder: Path) -> list[Path]:
-    """The recordings directly in a folder, oldest first; none where it cannot be listed."""
+    """Recordings directly in a folder, oldest first; none if it cannot be listed."""
     try:
         return sorted(path for path in folder.iterdir() if is_recording(path))
     except OSError:
@@ -57,7 +56,7 @@ def recordings_in(folder: Path) -> list[Path]:
 
 
 def video_name(kind: str, number: int) -> str:
-    """File of a segment: ``original-0001.mp4``."""
+    """File name of a segment: ``original-0001.mp4``."""
     return f"{kind}-{number:04d}.mp4"
 
 
@@ -93,17 +92,26 @@ def offered_line(
     return {**line, "left_out": left_out} if left_out else line
 
 
-def view_line(view: View, shown_ns: int) -> dict[str, Any]:
-    """What was displayed from ``shown_ns`` on."""
+def view_line(
+    *,
+    index: int | None,
+    state: str,
+    reason: str,
+    outline: bool,
+    shown_ns: int,
+    captured_ns: int | None,
+    clock: str,
+) -> dict[str, Any]:
+    """What was displayed from ``shown_ns`` on; ``index`` and ``captured_ns`` are those of its frame."""
     return {
         "type": "view",
-        "index": None if view.frame is None else view.frame.index,
-        "state": str(view.state),
-        "reason": view.reason,
-        "outline": view.segmentation is not None,
+        "index": index,
+        "state": state,
+        "reason": reason,
+        "outline": outline,
         "shown_ns": shown_ns,
-        "age_ms": None if view.frame is None else (shown_ns - view.frame.captured_ns) / 1e6,
-        "clock": view.figures.clock,
+        "age_ms": None if captured_ns is None else (shown_ns - captured_ns) / 1e6,
+        "clock": clock,
     }
 
 
@@ -117,6 +125,6 @@ def box(roi: Roi) -> list[int]:
 
 
 def roi_of(box: Any) -> Roi:
-    """Inverse of :func:`box`. Raises UsageError, TypeError or ValueError for what is none."""
+    """Inverse of :func:`box`. Raises UsageError, TypeError or ValueError for anything else."""
     x, y, width, height = (int(value) for value in box)
     return Roi(x, y, width, height)

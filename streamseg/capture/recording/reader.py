@@ -1,4 +1,4 @@
-"""Reads the records of a recording back."""
+"""Reads the records of a recorded live run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from streamseg.core.errors import SourceError, UsageError
 from streamseg.core.types import Roi
 
 _FOUND = re.compile(rb'\{"type":"frame","index":(-?\d+),')
-"""How the lines begin that are long, with what was found in a frame: only its index is asked for here."""
+"""Start of a line with a frame's result. These lines are long, and only the index is needed here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Offered:
     """Monotonic, of the machine that recorded."""
     arrived_ns: int
     video: tuple[int, int] | None
-    """Segment and time in it, microseconds since the recording's anchor; None where no pixels were kept."""
+    """Segment and time in it, microseconds since the recording's anchor; None if it has no pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +38,16 @@ class Segment:
     frame_size: tuple[int, int]
     """Width and height of the captured frames."""
     shown: Roi
-    """The part of them that the file holds."""
+    """The part of the frames that the file holds."""
     region: Roi | None
-    """The ultrasound image in the captured frames, where it was known."""
+    """The ultrasound image in the captured frames, or None if unknown."""
     grey: bool
     spacing_mm: tuple[float, float] | None
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What was displayed from a moment on."""
+    """What was displayed from ``shown_ns`` on."""
 
     state: str
     shown_ns: int
@@ -67,9 +67,9 @@ class Recorded:
     """Indices of the frames that were segmented."""
     shown: tuple[Shown, ...]
     ended_ns: int | None
-    """When it was ended; None where it was killed."""
+    """When it ended, monotonic nanoseconds; None if the run was killed."""
     damaged_line: int | None
-    """The line from which on the records cannot be read; None where all can."""
+    """The first unreadable line, from 1; None if all can be read."""
 
     def state_seconds(self, from_ns: int, until_ns: int) -> dict[str, float]:
         """Seconds for which each state was displayed between two moments, in the order of appearance."""
@@ -83,10 +83,10 @@ class Recorded:
 
 
 def read_recording(folder: Path) -> Recorded:
-    """Read the records in a folder; a line that was cut off at the end is left out.
+    """Read the records in a folder, without an incomplete last line.
 
-    What stands behind a damaged line (a disk that failed) is left out, and ``damaged_line`` says so. Raises
-    SourceError where the folder holds no records of a recording.
+    Reading stops at a damaged line (a failing disk), which ``damaged_line`` then names. Raises SourceError
+    if the folder holds no records of a recording.
     """
     segments: list[Segment] = []
     offered: list[Offered] = []
@@ -137,7 +137,7 @@ def _header(line: bytes, folder: Path) -> Mapping[str, Any]:
 
 
 def _entry(line: Mapping[str, Any], folder: Path) -> Segment | Offered | Shown | int | None:
-    """What a line says; None for one that is of another kind."""
+    """The content of a line; None for other kinds of line."""
     kind = line["type"]
     if kind == "offered":
         video = line["video"]

@@ -1,4 +1,4 @@
-"""Recordings of live runs as sources: all segments one after another, each frame at its exact time."""
+"""Recorded live runs as sources: all segments one after another, each frame with its exact time."""
 
 from __future__ import annotations
 
@@ -19,25 +19,24 @@ from streamseg.core.errors import SourceError, StreamsegError, UsageError, one_l
 from streamseg.core.types import Frame, Image, Roi, SourceInfo
 from streamseg.reporting.formatting import counted
 
-FORGIVEN_S = 2.0
-"""Seconds at the end of a recording that a kill may cost."""
+MAX_LOST_S = 2.0
+"""Seconds at the end of a recording that may be lost without an error when the run is killed."""
 
 
 class RecordingSource(RecordedSource):
-    """The frames of a recording whose pixels were kept, with the time of their capture.
+    """The frames of a recording that have pixels, with their times of capture.
 
-    ``pts_seconds`` counts from the recording's anchor in microseconds. Frames are the region that was
-    recorded, so the image is all of them (unless the whole screen was recorded). :attr:`planned` tells all
-    about each frame that is to come; where files are damaged some of them do not. What a kill has cost at
-    the end, and frames that were never kept, is said in :attr:`note` and no error; the loss of more is raised
-    as SourceError behind the last frame.
+    ``pts_seconds`` counts from the recording's anchor, in whole microseconds. A frame is the recorded region,
+    so the ultrasound image fills it unless the whole screen was recorded. :attr:`planned` lists the frames to
+    come; damaged files may yield fewer. Frames lost to a kill, or recorded without pixels, are reported in
+    :attr:`note`; a larger loss raises SourceError after the last frame.
     """
 
     def __init__(self, folder: Path, *, start_seconds: float = 0.0) -> None:
         """Open a recording at a time after its first frame.
 
-        Raises SourceError where there is no recording or no picture in it, UsageError for a start that lies
-        behind the end.
+        Raises SourceError if there is no recording or it holds no frame, UsageError if the start is after
+        the end.
         """
         check_start(start_seconds)
         self.recorded: Recorded = read_recording(folder)
@@ -46,7 +45,9 @@ class RecordingSource(RecordedSource):
         kept = [frame for frame in kept if frame.video and frame.video[0] in segments]
         if not kept:
             listed = counted(len(self.recorded.offered), "frame")
-            raise SourceError(f"the recording {folder.name} holds no picture ({listed} listed); give another")
+            raise SourceError(
+                f"the recording {folder.name} holds no frame with pixels ({listed} listed); give another"
+            )
         first = kept[0].video[1] if kept[0].video else 0
         target = first + int((Fraction(start_seconds) - START_TOLERANCE) * UNITS_PER_SECOND)
         self.planned: tuple[Offered, ...] = tuple(f for f in kept if f.video and f.video[1] >= target)
@@ -54,7 +55,7 @@ class RecordingSource(RecordedSource):
         if not self.planned:
             raise UsageError(f"nothing in {folder.name} at or after {start_seconds} s; give an earlier start")
         self.note = ""
-        """After the last frame: what is missing, one line, or nothing."""
+        """After the last frame: what is missing, on one line, or an empty string."""
         self._segments = segments
         self._folder = folder
         self._current: VideoSource | None = None
@@ -74,7 +75,7 @@ class RecordingSource(RecordedSource):
         )
 
     def _region(self, first: Segment) -> Roi | None:
-        """The image in the recorded pictures, from the first segment of the same size that knew it."""
+        """The ultrasound image in the recorded frames, from the first such segment that has it."""
         for segment in self._segments.values():
             same = (segment.frame_size, segment.shown) == (first.frame_size, first.shown)
             if same and segment.region is not None:
@@ -93,18 +94,18 @@ class RecordingSource(RecordedSource):
                 wanted[frame.video[0]][frame.video[1]] = frame
         delivered = 0
         problems: dict[int, str] = {}
-        for number, pictures in wanted.items():
+        for number, frames in wanted.items():
             segment = self._segments[number]
             try:
                 with self._open(segment) as source:
                     for found in source:
                         at = round((found.pts_seconds or 0.0) * UNITS_PER_SECOND)
-                        if pictures.pop(at, None) is not None:
+                        if frames.pop(at, None) is not None:
                             yield _frame(found.image, segment, delivered, at)
                             delivered += 1
             except StreamsegError as error:
                 problems[number] = one_line(error)
-        self._conclude([frame for pictures in wanted.values() for frame in pictures.values()], problems)
+        self._conclude([frame for frames in wanted.values() for frame in frames.values()], problems)
 
     def _open(self, segment: Segment) -> VideoSource:
         check_readable(segment.path)
@@ -112,7 +113,7 @@ class RecordingSource(RecordedSource):
         return self._current
 
     def _conclude(self, missing: list[Offered], problems: dict[int, str]) -> None:
-        """Say what is missing; raise where it is more than a kill may cost."""
+        """Report what is missing; raise SourceError if it is more than a kill may lose."""
         recorded, name = self.recorded, self.info.name
         lost_ns = max((self.planned[-1].captured_ns - frame.captured_ns for frame in missing), default=0)
         killed = recorded.ended_ns is None
@@ -121,7 +122,7 @@ class RecordingSource(RecordedSource):
         reasons = [what for number, what in problems.items() if not (killed and number == last)]
         if recorded.damaged_line is not None:
             reasons.append(f"its records are damaged from line {recorded.damaged_line} on")
-        if reasons or lost_ns > FORGIVEN_S * 1e9:
+        if reasons or lost_ns > MAX_LOST_S * 1e9:
             raise SourceError(
                 f"the recording {name} is damaged, {counted(len(missing), 'frame')} missing "
                 f"({(reasons or ['its last file is cut'])[0]}); all others were delivered"
@@ -130,18 +131,18 @@ class RecordingSource(RecordedSource):
 
     def _note(self, missing: int, *, killed: bool) -> str:
         offered = self.recorded.offered
-        told = []
+        notes = []
         if killed or missing:
             how = "was not ended properly" if killed else "ended early"
-            told.append(f"it {how}, {counted(missing, 'frame')} missing at its end")
+            notes.append(f"it {how}, {counted(missing, 'frame')} missing at its end")
         if absent := sum(frame.video is None for frame in offered):
-            told.append(f"{absent} of {counted(len(offered), 'frame')} were listed without picture")
-        return f"recording {self.info.name}: {'; '.join(told)}" if told else ""
+            notes.append(f"{absent} of {counted(len(offered), 'frame')} were listed without pixels")
+        return f"recording {self.info.name}: {'; '.join(notes)}" if notes else ""
 
 
 def _frame(image: Image, segment: Segment, index: int, at: int) -> Frame:
-    """A picture as it was captured: without the row or column that made its size even, grey if it was."""
+    """The frame as captured: without the padding to an even size, and grey if it was grey."""
     height, width = segment.shown.height, segment.shown.width
     cut = image[:height, :width]
-    picture = np.ascontiguousarray(cut[:, :, 0] if segment.grey and cut.ndim == 3 else cut)
-    return Frame(picture, index, time.monotonic_ns(), at / UNITS_PER_SECOND, segment.spacing_mm)
+    pixels = np.ascontiguousarray(cut[:, :, 0] if segment.grey and cut.ndim == 3 else cut)
+    return Frame(pixels, index, time.monotonic_ns(), at / UNITS_PER_SECOND, segment.spacing_mm)

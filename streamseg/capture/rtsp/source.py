@@ -28,7 +28,7 @@ from streamseg.capture.rtsp.receiver import Receiver
 from streamseg.capture.rtsp.rtp import LatenessEstimator, Timeline
 from streamseg.capture.rtsp.session import RtspSession
 from streamseg.capture.video.deinterlace import deinterlace
-from streamseg.capture.video.pixels import PictureConverter
+from streamseg.capture.video.pixels import FrameConverter
 from streamseg.core.errors import SourceError, UsageError
 from streamseg.core.types import Frame, SourceInfo
 
@@ -80,7 +80,7 @@ class RtspSource:
         """Wait for the first picture, which tells the size."""
         track = session.track
         self._decoder = PictureDecoder(track.codec, track.parameter_sets)
-        self._converter = PictureConverter()
+        self._converter = FrameConverter()
         self._timeline, self._promptness = Timeline(), LatenessEstimator()
         self._clock = track.clock
         self._blind_seconds = max(open_seconds, self._read_seconds)

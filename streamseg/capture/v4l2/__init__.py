@@ -1,1 +1,1 @@
-"""Frame grabbers on Linux (Video4Linux2)."""
+"""Frame grabbers on Linux, through Video4Linux2 (V4L2)."""

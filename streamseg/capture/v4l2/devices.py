@@ -1,4 +1,4 @@
-"""Frame grabbers of this machine: opening one, saying why one cannot be opened, and listing them all."""
+"""Lists and opens the V4L2 devices of this machine, and explains why one cannot be used."""
 
 from __future__ import annotations
 
@@ -29,33 +29,35 @@ _FORBIDDEN = (
     "may not be opened ({why}); join the group 'video' (sudo usermod -aG video $USER), then log in again"
 )
 _GONE = "is gone or was reset ({why}); check its cable"
-_NO_DEVICE = "is no video device; give one such as /dev/video0"
+_NO_DEVICE = "is not a video device; give one such as /dev/video0"
 _MEANING = {
     errno.EACCES: _FORBIDDEN,
     errno.EPERM: _FORBIDDEN,
-    errno.EBUSY: "is in use by another program; close that one first",
+    errno.EBUSY: "is in use by another program; close that first",
+    # An unplugged USB grabber answers with either, by whether its driver has noticed yet.
     errno.ENODEV: _GONE,
     errno.EIO: _GONE,
     errno.EISDIR: _NO_DEVICE,
     errno.ENXIO: _NO_DEVICE,
-    errno.ENOSPC: "finds too little USB bandwidth; ask for mjpeg or a smaller size",
+    # uvcvideo: the isochronous bandwidth of the bus is taken.
+    errno.ENOSPC: "has too little USB bandwidth; choose mjpeg or a smaller size",
 }
-"""What a driver's errors say of a device."""
+"""Meaning of a driver's error for the user."""
 
 
 @dataclass(frozen=True, slots=True)
 class VideoDevice:
-    """One video device, and what it offers or why it cannot be used."""
+    """One video device: what it offers, or why it cannot be used."""
 
     path: str
     name: str | None = None
-    """What its driver calls the card."""
+    """Name of the card, from its driver."""
     driver: str | None = None
     formats: tuple[PixelFormat, ...] = ()
     mode: str | None = None
-    """What would be captured without options: ``yuyv 1280x720 at 60``."""
+    """The mode that is captured by default: ``yuyv 1280x720 at 60``."""
     problem: str | None = None
-    """One line that says why nothing can be captured; None where it can."""
+    """Why nothing can be captured, on one line; None if it can."""
 
     def to_json(self) -> dict[str, Any]:
         """Values for JSON."""
@@ -70,9 +72,9 @@ class VideoDevice:
 
 
 def list_devices(paths: Iterable[str] | None = None) -> list[VideoDevice]:
-    """The video devices of this machine, or those given, each with its formats or the reason why not.
+    """Describe the video devices of this machine, or those given.
 
-    Raises nothing for a device that is absent, busy, forbidden or no capture device: its ``problem`` says so.
+    A device that is absent, busy, forbidden or not a capture device raises nothing: its ``problem`` says so.
     """
     return [_describe(path) for path in (device_paths() if paths is None else paths)]
 
@@ -84,7 +86,7 @@ def device_paths() -> list[str]:
 
 
 def open_grabber(path: str) -> tuple[Driver, Capability]:
-    """Open a device that captures. Raises SourceError with what to do."""
+    """Open a capture device. Raises SourceError with a remedy."""
     try:
         driver = Driver(path)
     except DriverError as error:
@@ -111,16 +113,17 @@ def current_format(driver: Driver) -> Format:
 
 
 def explained(path: str, error: DriverError) -> SourceError:
-    """What an error of the driver means for a user."""
+    """The SourceError that explains a driver's error."""
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
         found = ", ".join(device_paths()) or "none"
-        return SourceError(f"no video device {path}; plug it in, or give one that is there ({found})")
+        return SourceError(f"no video device {path}; plug it in, or give one of those present ({found})")
     known = _MEANING.get(error.errno or 0, "failed ({why}); unplug it and plug it in again")
     return SourceError(f"{path} {known.format(why=error.strerror)}")
 
 
 def _check_captures(path: str, capability: Capability) -> None:
     whole = capability.capabilities
+    # Drivers with several nodes list those of all nodes first, those of this one second.
     here = capability.device_caps if whole & CAP_DEVICE_CAPS else whole
     if not here & CAP_CAPTURE:
         kind = "captures in several planes" if here & CAP_CAPTURE_MPLANE else "does not capture video"

@@ -1,6 +1,6 @@
-"""One open Video4Linux device.
+"""One open V4L2 device.
 
-Ordinary calls of the C library through ctypes, as FFmpeg makes them, on a descriptor that never blocks.
+Calls the C library through ctypes, as FFmpeg does, on a non-blocking descriptor.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _OPEN_FLAGS = os.O_RDWR | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC"
 
 
 _NO_ANSWER = frozenset((errno.EINVAL, errno.ENOTTY, errno.ENODATA, errno.ENOSYS, errno.EOPNOTSUPP))
-"""How drivers say that they lack a request, or that a list has ended."""
+"""Errors by which drivers say that they lack a request, or that a list has ended."""
 
 
 class _PollDescriptor(ctypes.Structure):
@@ -46,7 +46,7 @@ def _libc() -> Any:
     if sys.platform != "linux":
         raise SourceError(f"frame grabbers are read through Video4Linux, which {sys.platform} does not have")
     libc = ctypes.CDLL(None, use_errno=True)
-    for name in ("open64", "mmap64"):  # the names with 64-bit offsets, where the C library has them
+    for name in ("open64", "mmap64"):  # the names with 64-bit offsets, if the C library has them
         if not hasattr(libc, name):
             setattr(libc, name, getattr(libc, name.removesuffix("64")))
     size, number = ctypes.c_size_t, ctypes.c_int
@@ -65,10 +65,10 @@ def _failure() -> DriverError:
 
 
 class Driver:
-    """An open device. Raises DriverError from every method but close; used by one thread at a time."""
+    """An open device. Every method but close raises DriverError. Not thread-safe."""
 
     def __init__(self, path: str) -> None:
-        """Open for capture, never to block. Raises SourceError where there is no Video4Linux."""
+        """Open a device without blocking. Raises SourceError on systems without V4L2."""
         self._libc = _libc()
         self._mapped: list[tuple[int, int]] = []
         self._fd = -1
@@ -76,20 +76,20 @@ class Driver:
             name = os.fsencode(path)
         except UnicodeEncodeError:
             name = b""
-        if not name or b"\0" in name:  # the C library would read up to there
+        if not name or b"\0" in name:  # the C library would stop there
             raise DriverError(errno.ENOENT, os.strerror(errno.ENOENT))
         self._fd = self._libc.open64(name, _OPEN_FLAGS, 0)
         if self._fd < 0:
             raise _failure()
 
     def call(self, request: int, argument: ctypes.Structure | ctypes.c_int) -> None:
-        """One ioctl, repeated where a signal interrupted it."""
+        """One ioctl, repeated if a signal interrupted it."""
         while self._libc.ioctl(self._fd, request, ctypes.byref(argument)) < 0:
             if ctypes.get_errno() != errno.EINTR:
                 raise _failure()
 
     def ask(self, request: int, argument: ctypes.Structure | ctypes.c_int) -> bool:
-        """One ioctl that the driver may lack, or whose list may have ended: then False."""
+        """One ioctl; False if the driver lacks it or its list has ended."""
         try:
             self.call(request, argument)
         except DriverError as error:
@@ -99,18 +99,18 @@ class Driver:
         return True
 
     def wait(self, milliseconds: int) -> None:
-        """Wait until there may be a picture, at most so long. What poll answers is left to DQBUF to say."""
+        """Wait until a frame may be ready, at most ``milliseconds``; DQBUF then says whether one is."""
         descriptor = _PollDescriptor(self._fd, select.POLLIN, 0)
         self._libc.poll(ctypes.byref(descriptor), 1, milliseconds)
 
     def map_buffers(self, count: int) -> Iterator[tuple[int, Buffer]]:
-        """Have the driver make buffers; address and description of each, mapped until close."""
+        """Let the driver allocate buffers, mapped until close; yields the address and description of each."""
         asked = RequestBuffers(count=count, type=CAPTURE, memory=MEMORY_MMAP)
         self.call(REQBUFS, asked)
         for index in range(asked.count):
             buffer = self.buffer(index)
             self.call(QUERYBUF, buffer)
-            # PROT_READ | PROT_WRITE, since some drivers map no other way; MAP_SHARED.
+            # PROT_READ | PROT_WRITE, because drivers may refuse to map read-only; MAP_SHARED.
             address = self._libc.mmap64(None, buffer.length, 3, 1, self._fd, buffer.m.offset)
             if address is None or address == _MAP_FAILED:
                 raise _failure()
@@ -119,11 +119,11 @@ class Driver:
 
     @staticmethod
     def buffer(index: int = 0) -> Buffer:
-        """What identifies a buffer in a request."""
+        """The argument of a request that names a buffer."""
         return Buffer(index=index, type=CAPTURE, memory=MEMORY_MMAP)
 
     def close(self) -> None:
-        """Stop streaming and give everything back; never fails, may be called more than once."""
+        """Stop streaming and release everything; never fails, may be called more than once."""
         if self._fd < 0:
             return
         self._libc.ioctl(self._fd, STREAMOFF, ctypes.byref(ctypes.c_int(CAPTURE)))

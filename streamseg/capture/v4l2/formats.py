@@ -1,4 +1,4 @@
-"""What a frame grabber can deliver: pixel formats with their sizes and rates, as its driver lists them."""
+"""Pixel formats, sizes and frame rates that a driver lists."""
 
 from __future__ import annotations
 
@@ -19,23 +19,25 @@ from streamseg.capture.v4l2.structs import (
 )
 
 PIXEL_FORMATS = {"yuyv": "YUYV", "uyvy": "UYVY", "nv12": "NV12", "grey": "GREY", "mjpeg": "MJPG"}
-"""Our names of the formats that can be read, and the drivers' codes."""
+"""Our names of the readable formats, and their V4L2 codes."""
+# Drivers list the same compressed frames as MJPG or as JPEG.
 _NAMES = {**{code: name for name, code in PIXEL_FORMATS.items()}, "JPEG": "mjpeg"}
-_LONGEST_LIST = 256  # entries after which a driver's list is taken for endless
+_MAX_ENTRIES = 256
+"""Entries after which a list is cut: a driver that answers every index would never end it."""
 _DISCRETE = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Frames per second that go with a size."""
+    """Frame rates of a size, frames per second."""
 
     values: tuple[Fraction, ...] = ()
-    """Highest first; empty where the driver does not tell."""
+    """Highest first; empty if the driver lists none."""
     continuous: bool = False
-    """Whether everything between the first and the last of ``values`` is possible too."""
+    """Whether every rate between the first and the last of ``values`` is possible."""
 
     def nearest(self, rate: Fraction) -> Fraction | None:
-        """The rate that is offered within half a percent (29.97 is 30), or None; unknown rates offer all."""
+        """The offered rate within half a percent (29.97 is 30), or None; unknown rates offer all."""
         if not self.values or (self.continuous and self.values[-1] <= rate <= self.values[0]):
             return rate
         best = min(self.values, key=lambda value: abs(value - rate))
@@ -48,16 +50,16 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """One size in pixels, or all sizes from one to another."""
+    """One frame size in pixels, or a range of sizes."""
 
     width: int
     height: int
     rates: Rates = Rates()
     up_to: tuple[int, int] | None = None
-    """Largest (width, height) where the device scales to any from ``width``, ``height`` on; else None."""
+    """Largest (width, height) if the device scales to any size from ``width``, ``height`` on; else None."""
 
     def holds(self, width: int, height: int) -> bool:
-        """Whether the size is this one, or within the range."""
+        """Whether a size is this one, or within the range."""
         right, bottom = self.up_to or (self.width, self.height)
         return self.width <= width <= right and self.height <= height <= bottom
 
@@ -81,15 +83,15 @@ class PixelFormat:
     """One pixel format of a device."""
 
     code: str
-    """The driver's four letters: ``YUYV``."""
+    """V4L2 code of four letters: ``YUYV``."""
     description: str
-    """The driver's words: ``YUYV 4:2:2``."""
+    """The driver's description: ``YUYV 4:2:2``."""
     sizes: tuple[Size, ...] = ()
-    """Largest first; empty where the driver does not tell."""
+    """Largest first; empty if the driver lists none."""
 
     @property
     def name(self) -> str | None:
-        """Our name, or None for a format that cannot be read."""
+        """Our name, or None for an unreadable format."""
         return name_of(self.code)
 
     def to_json(self) -> dict[str, Any]:
@@ -105,7 +107,7 @@ class PixelFormat:
 def list_formats(driver: Driver) -> tuple[PixelFormat, ...]:
     """Every pixel format in the driver's order. Raises DriverError."""
     found = []
-    for index in range(_LONGEST_LIST):
+    for index in range(_MAX_ENTRIES):
         entry = FormatDescription(index=index, type=CAPTURE)
         if not driver.ask(ENUM_FMT, entry):
             break
@@ -115,33 +117,33 @@ def list_formats(driver: Driver) -> tuple[PixelFormat, ...]:
 
 
 def name_of(code: str) -> str | None:
-    """Our name of a pixel format's four letters, or None for one that cannot be read."""
+    """Our name of a V4L2 code, or None for an unreadable format."""
     return _NAMES.get(code)
 
 
 def number(code: str) -> int:
-    """The number of a pixel format's four letters."""
+    """The 32-bit number of a V4L2 code."""
     return int.from_bytes(code.encode("ascii").ljust(4), "little")
 
 
 def letters(pixelformat: int) -> str:
-    """The four letters of a pixel format's number."""
+    """The V4L2 code of a 32-bit number."""
     return pixelformat.to_bytes(4, "little").decode("ascii", "backslashreplace").rstrip()
 
 
 def text(value: bytes) -> str:
-    """A driver's words on one line."""
+    """A driver's text on one line."""
     return " ".join(value.decode("utf-8", "replace").split())
 
 
 def _sizes(driver: Driver, pixelformat: int) -> Iterator[Size]:
-    for index in range(_LONGEST_LIST):
+    for index in range(_MAX_ENTRIES):
         entry = FrameSize(index=index, pixelformat=pixelformat)
         if not driver.ask(ENUM_FRAMESIZES, entry):
             return
         if entry.kind == _DISCRETE:
             width, height = entry.values[:2]
-            if width and height:
+            if width and height:  # a driver without a signal lists 0x0
                 yield Size(width, height, _rates(driver, pixelformat, width, height))
             continue
         left, right, _, top, bottom, _ = entry.values
@@ -153,12 +155,13 @@ def _sizes(driver: Driver, pixelformat: int) -> Iterator[Size]:
 def _rates(driver: Driver, pixelformat: int, width: int, height: int) -> Rates:
     found: list[Fraction] = []
     continuous = False
-    for index in range(_LONGEST_LIST):
+    for index in range(_MAX_ENTRIES):
         entry = FrameInterval(index=index, pixelformat=pixelformat, width=width, height=height)
         if continuous or not driver.ask(ENUM_FRAMEINTERVALS, entry):
             break
         continuous = entry.kind != _DISCRETE
         pairs = zip(entry.values[0::2], entry.values[1::2], strict=True)
         seconds = list(pairs)[: 2 if continuous else 1]
+        # Some drivers list intervals of 0/0 for "any".
         found += [Fraction(below, above) for above, below in seconds if above and below]
     return Rates(tuple(sorted(set(found), reverse=True)), continuous)

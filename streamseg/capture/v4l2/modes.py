@@ -1,14 +1,14 @@
-"""Which pixel format, size and rate to ask a frame grabber for.
+"""Chooses the pixel format, frame size and frame rate of a frame grabber.
 
-What the user gives is binding. For the rest:
+The user's choices are binding. For the rest:
 
-* at least 25 frames per second, so that the needle is followed; where nothing is that fast, the fastest;
-* no more pixels than 1920x1200: beyond the size of a scanner's screen they cost time and show nothing;
-* the largest uncompressed picture, YUYV first: JPEG smooths the speckle that the net goes by, and takes
-  4 ms to decode at 1280x720;
-* but MJPEG where it has at least twice the pixels: a grabber on USB 2 has bandwidth for 640x480
-  uncompressed, and at that size a scanner's screen loses more than JPEG takes;
-* the highest rate up to 60. Where a device scales to any size, its current one: most often its input's.
+* at least 25 frames per second, to follow the needle; if no mode is that fast, the fastest;
+* no more pixels than 1920x1200: above the size of a scanner's screen they cost time and show nothing;
+* the largest uncompressed frame, YUYV first: JPEG smooths the speckle that the net relies on, and takes 4 ms
+  to decode at 1280x720;
+* but MJPEG if it has at least twice the pixels: a grabber on USB 2 has bandwidth for 640x480 uncompressed,
+  and at that size a scanner's screen loses more than by JPEG;
+* the highest rate up to 60. If a device scales to any size, its current one: usually that of its input.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ from fractions import Fraction
 from streamseg.capture.v4l2.formats import PIXEL_FORMATS, PixelFormat, Rates, Size
 from streamseg.core.errors import SourceError, UsageError
 
-_FAST = Fraction(249, 10)
-_HIGHEST = Fraction(601, 10)
-_MOST_PIXELS = 1920 * 1200
-_NAMED = 12  # alternatives in a message
+_MIN_RATE = Fraction(249, 10)
+_MAX_RATE = Fraction(601, 10)
+_MAX_PIXELS = 1920 * 1200
+_MAX_NAMED = 12
+"""Alternatives in a message."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What the user asks for; None leaves it to the rule."""
+    """What the user requests; None leaves it to the rule."""
 
     size: tuple[int, int] | None = None
     """Width, height in pixels."""
@@ -40,12 +41,12 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """What to ask the driver for."""
+    """The mode to request from the driver."""
 
     code: str
-    """The driver's four letters of the pixel format."""
+    """V4L2 code of the pixel format."""
     name: str
-    """Our name of it."""
+    """Our name of the pixel format."""
     width: int
     height: int
     rates: Rates
@@ -58,7 +59,7 @@ class Mode:
 
 
 def check_wish(wish: Wish) -> None:
-    """Raise UsageError unless the values are possible for some device."""
+    """Raise UsageError for values that no device can have."""
     if wish.pixel_format is not None and wish.pixel_format not in PIXEL_FORMATS:
         raise UsageError(
             f"unknown pixel format {wish.pixel_format!r}; give one of {', '.join(PIXEL_FORMATS)}"
@@ -74,16 +75,16 @@ def check_wish(wish: Wish) -> None:
 
 
 def choose_mode(device: str, formats: Sequence[PixelFormat], wish: Wish, current: tuple[int, int]) -> Mode:
-    """The mode by the rule above; ``current`` is the size (width, height) that the device has now.
+    """Choose the mode by the rule above; ``current`` is the device's present size (width, height).
 
-    Raises UsageError where the device does not have what was asked for, naming what it has, and
-    SourceError where it delivers nothing that can be read.
+    Raises UsageError if the device lacks what was requested, naming what it has, and SourceError if it has
+    no readable format.
     """
     readable = [item for item in formats if item.name]
     if not readable:
         codes = ", ".join(item.code for item in formats) or "nothing"
         raise SourceError(
-            f"{device} delivers {codes}, which cannot be read; needed is {_listed(PIXEL_FORMATS)}"
+            f"{device} delivers {codes}, which cannot be read; supported are {_listed(PIXEL_FORMATS)}"
         )
     if wish.pixel_format is not None:
         names = (item.name or "" for item in readable)
@@ -105,7 +106,8 @@ def choose_mode(device: str, formats: Sequence[PixelFormat], wish: Wish, current
 
 
 def _modes(item: PixelFormat, size: tuple[int, int] | None, current: tuple[int, int]) -> Iterator[Mode]:
-    """Each size of a format, rate undecided; where the driver tells none, the one asked for or current."""
+    """Each size of a format, without a rate."""
+    # Drivers of capture cards with a fixed size may list none: then the requested or present one is tried.
     for entry in item.sizes or (Size(*(size or current)),):
         width, height = entry.width, entry.height
         if entry.up_to is not None:
@@ -115,11 +117,11 @@ def _modes(item: PixelFormat, size: tuple[int, int] | None, current: tuple[int, 
 
 
 def _best(modes: list[Mode]) -> Mode:
-    fast = [mode for mode in modes if mode.rate is None or mode.rate >= _FAST]
+    fast = [mode for mode in modes if mode.rate is None or mode.rate >= _MIN_RATE]
     if not fast:
         fastest = max(mode.rate or 0 for mode in modes)
         fast = [mode for mode in modes if mode.rate == fastest]
-    fitting = [mode for mode in fast if mode.width * mode.height <= _MOST_PIXELS]
+    fitting = [mode for mode in fast if mode.width * mode.height <= _MAX_PIXELS]
     candidates = fitting or [min(fast, key=_area)]
     plain = [mode for mode in candidates if mode.name != "mjpeg"]
     packed = [mode for mode in candidates if mode.name == "mjpeg"]
@@ -141,7 +143,7 @@ def _default_rate(rates: Rates) -> Fraction | None:
         return None
     if rates.continuous:
         return max(min(rates.values[0], Fraction(60)), rates.values[-1])
-    return next((rate for rate in rates.values if rate <= _HIGHEST), rates.values[-1])
+    return next((rate for rate in rates.values if rate <= _MAX_RATE), rates.values[-1])
 
 
 def _pixels(size: tuple[int, int] | None) -> str:
@@ -149,7 +151,7 @@ def _pixels(size: tuple[int, int] | None) -> str:
 
 
 def _listed(items: Iterable[str]) -> str:
-    """Alternatives without repetition, the first twelve of them."""
+    """The first twelve alternatives, without repetition."""
     different = list(dict.fromkeys(items))
-    more = ", ..." if len(different) > _NAMED else ""
-    return ", ".join(different[:_NAMED]) + more
+    more = ", ..." if len(different) > _MAX_NAMED else ""
+    return ", ".join(different[:_MAX_NAMED]) + more

@@ -1,4 +1,4 @@
-"""A grabber's buffers as pictures: BGR, or grey where the grabber sends only that, always in fresh memory."""
+"""Converts a grabber's buffers to BGR images, or grey ones if the grabber sends only grey."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ import av
 import numpy as np
 
 from streamseg.capture.video.deinterlace import deinterlace, deinterlace_sequential
-from streamseg.capture.video.pixels import PictureConverter
+from streamseg.capture.video.pixels import FrameConverter
 from streamseg.core.errors import SourceError
 from streamseg.core.types import Grey, Image
 
 _SEPARATE = {2: "only top fields", 3: "only bottom fields", 7: "fields one by one"}
 _NEWER_FIELD: dict[int, Callable[[Image], Image]] = {
-    4: deinterlace,  # in the order of the video standard, which differs
+    4: deinterlace,  # INTERLACED: the order depends on the video standard, and the driver does not say it
     5: partial(deinterlace_sequential, odd=True),
     6: deinterlace_sequential,
     8: partial(deinterlace, odd=True),
     9: deinterlace,
 }
-"""Per way of interlacing, how the field is taken that was exposed last, where that is known."""
+"""Per ``enum v4l2_field``, how to keep the newer field."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How the driver lays a picture out in a buffer."""
+    """The memory layout of a frame in a buffer. Raises SourceError for an unsupported one."""
 
     name: str
     """A key of PIXEL_FORMATS."""
@@ -40,24 +40,24 @@ class Layout:
     stride: int
     """Bytes from one row to the next; 0 for MJPEG."""
     field: int = 1
-    """The driver's way of interlacing, ``enum v4l2_field``."""
+    """Interlacing, ``enum v4l2_field``."""
     full_range: bool = False
-    """Whether luma uses all of 0..255 in formats where 16..235 is usual."""
+    """Whether luma has the range 0..255, in formats whose default is 16..235."""
 
     def __post_init__(self) -> None:
         size = f"{self.name} {self.width}x{self.height}"
         if not (1 <= self.width <= 16384 and 1 <= self.height <= 16384):
             raise SourceError(
-                f"the device delivers {size}, which is no picture; set its input up and try again"
+                f"the device delivers {size}, which is not a frame size; set up its input and try again"
             )
         if self.field in _SEPARATE:
             raise SourceError(
                 f"the device delivers {_SEPARATE[self.field]}, which is not supported; "
-                f"ask for another size or set its input to progressive video"
+                f"choose another size or set its input to progressive video"
             )
         odd_columns = self.width % 2 and self.name in _TO_BGR
         if odd_columns or (self.height % 2 and (self.name == "nv12" or self.field in (5, 6))):
-            raise SourceError(f"the device delivers {size}, but its sizes are even; ask for another size")
+            raise SourceError(f"the device delivers {size}, but its sizes must be even; choose another size")
         if self.stride < self.width * _BYTES[self.name]:
             raise SourceError(
                 f"the device delivers {size} in rows of {self.stride} bytes; its driver is broken"
@@ -65,7 +65,7 @@ class Layout:
 
     @property
     def length(self) -> int:
-        """Bytes of a whole picture; of MJPEG at least so many."""
+        """Bytes of a complete frame; for MJPEG the minimum."""
         rows = self.height * 3 // 2 if self.name == "nv12" else self.height
         return max(self.stride * rows, 4)
 
@@ -82,16 +82,16 @@ _CHROMA = np.rint(128 + (np.arange(256) - 128.0) * 224 / 255).astype(np.uint8)
 
 
 class BufferConverter:
-    """Turns the bytes of buffers into pictures. Keeps its decoder: one per stream and thread."""
+    """Converts the bytes of buffers to images. It holds a decoder, so use one per stream and thread."""
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._jpeg = _JpegDecoder() if layout.name == "mjpeg" else None
 
     def convert(self, data: Grey) -> Image | None:
-        """The picture of a buffer's bytes, uint8 (n,), in memory of its own; None where it is damaged.
+        """The image of a buffer's bytes, uint8 (n,), in new memory; None if it is damaged.
 
-        An interlaced one is deinterlaced. Colours are converted as those of standard definition.
+        Interlaced frames are deinterlaced. Colours are converted as standard definition (BT.601).
         """
         if len(data) < self._layout.length:
             return None
@@ -114,7 +114,7 @@ class BufferConverter:
 
 
 def _limited(rows: Grey, layout: Layout) -> Grey:
-    """Full-range samples as the limited-range ones that OpenCV's conversions take them for."""
+    """Full-range samples as limited-range ones, which OpenCV's conversions expect."""
     limited = np.empty_like(rows)
     if layout.name == "nv12":
         limited[: layout.height] = _LUMA[rows[: layout.height]]
@@ -127,27 +127,25 @@ def _limited(rows: Grey, layout: Layout) -> Grey:
 
 
 class _JpegDecoder:
-    """FFmpeg's decoder: OpenCV's fills what is missing with grey, and only says so on stderr.
+    """Decodes MJPEG with FFmpeg: OpenCV fills missing parts with grey, and only reports it on stderr.
 
-    A picture that was cut lacks its end mark. One with bytes lost or exchanged within is recognized where
-    what remains makes no sense as code: JPEG has no checksum.
+    A truncated frame lacks its end marker. Lost or changed bytes inside are detected only if the rest is not
+    valid JPEG: the format has no checksum.
     """
 
     def __init__(self) -> None:
         self._context = av.CodecContext.create("mjpeg", "r")
         self._context.thread_count = 1
         self._context.options = {"err_detect": "explode"}
-        self._converter = PictureConverter()
+        self._converter = FrameConverter()
 
     def decode(self, data: Grey) -> Image | None:
         packed = data.tobytes()
         if packed.rfind(_JPEG_END) < packed.find(_JPEG_SCAN):
             return None
         try:
-            pictures = self._context.decode(av.Packet(packed))
+            frames = self._context.decode(av.Packet(packed))
         except av.FFmpegError:
             return None
-        whole = [
-            picture for picture in pictures if isinstance(picture, av.VideoFrame) and not picture.is_corrupt
-        ]
+        whole = [frame for frame in frames if isinstance(frame, av.VideoFrame) and not frame.is_corrupt]
         return self._converter.convert(whole[-1]) if whole else None

@@ -1,13 +1,13 @@
-"""Frame grabbers through Video4Linux.
+"""Frame grabbers as a live source, through V4L2.
 
-The driver is spoken to directly. FFmpeg's V4L2 input sleeps in the kernel for as long as a grabber delivers
-nothing, without time-out or interruption; OpenCV's waits ten seconds, changes settings in silence, and shows
-damaged JPEG; Python packages for it are under the GPL. Here the descriptor never blocks: a picture is asked
-for at least every 10 ms, until the time-out.
+The driver is called directly. FFmpeg's V4L2 input sleeps in the kernel while a grabber delivers nothing,
+without time-out or interruption; OpenCV's waits ten seconds, changes settings silently, and shows damaged
+JPEG; Python packages for V4L2 are under the GPL. Here the descriptor never blocks: a frame is requested at
+least every 10 ms, until the time-out.
 
-A frame's time is the driver's stamp of the buffer where the driver says that it is of the monotonic clock,
-for as long as its stamps are plausible; from the first one that is not, it is the moment of arrival, which
-is never taken for later than it was. ``info.clock`` says which it is.
+A frame's time is the driver's time stamp, if the driver says that it is of the monotonic clock and as long as
+stamps are plausible; after the first implausible one it is the time of arrival, never later than the true
+one. ``info.clock`` says which.
 """
 
 from __future__ import annotations
@@ -30,19 +30,20 @@ from streamseg.core.errors import SourceError, UsageError
 from streamseg.core.types import Frame, SourceInfo
 
 FIRST_FRAME_SECONDS = 5.0
-"""A grabber may take longer over its first picture: it looks for the signal first."""
+"""Time limit for the first frame: a grabber detects its signal first."""
 _TICK_MS = 10
 _AT_ONCE_NS = 4_000_000
 _CLOSE_S = 1.0
-_EARLY_NS = 2_000_000_000  # before its buffer was given to the driver no picture was taken; clocks may drift
-_AHEAD_NS = 20_000_000  # drivers that convert the device's own clock may be ahead a little
+_EARLY_NS = 2_000_000_000
+"""Plausible time stamps are not before the buffer was queued, with this tolerance for drifting clocks."""
+_AHEAD_NS = 20_000_000
+"""Drivers that convert the device's own clock (as uvcvideo does) may stamp a frame slightly ahead of time."""
 
 
 class V4l2Source:
-    """Frames of a frame grabber, as they come. Implements :class:`streamseg.core.types.Source`.
+    """Frames of a frame grabber as they arrive. Implements :class:`streamseg.core.types.Source`.
 
-    Normally every picture is delivered. One that finds newer ones behind it, because whoever iterates was
-    late, is passed over for the newest.
+    Every frame is delivered if the consumer keeps up; a late consumer gets the newest one.
     """
 
     live = True
@@ -56,22 +57,22 @@ class V4l2Source:
         pixel_format: str | None = None,
         read_seconds: float = 2.0,
     ) -> None:
-        """Open a device, set it up and start it.
+        """Open a device, configure it and start streaming.
 
-        ``size`` is (width, height) in pixels, ``rate`` frames per second, ``pixel_format`` yuyv, uyvy, nv12,
-        grey or mjpeg; what is left out is chosen as :mod:`streamseg.capture.v4l2.modes` says. Iterating
-        raises SourceError where no good picture comes for ``read_seconds`` (at least 5 s for the first) or
-        the device is unplugged. Raises UsageError for what the device does not have, naming what it has;
-        SourceError where it is absent, in use, forbidden or no capture device.
+        ``size`` is (width, height) in pixels, ``rate`` frames per second, ``pixel_format`` a key of
+        ``PIXEL_FORMATS``; what is omitted is chosen by :mod:`streamseg.capture.v4l2.modes`. The iterator
+        raises SourceError if no intact frame arrives for ``read_seconds`` (at least 5 s for the first) or the
+        device is unplugged. Raises UsageError for a mode that the device lacks, naming what it has;
+        SourceError if it is absent, in use, forbidden or not a capture device.
         """
         wish = Wish(size, rate, pixel_format)
         check_wish(wish)
         if not (math.isfinite(read_seconds) and read_seconds > 0):
-            raise UsageError(f"cannot wait {read_seconds:g} s for a picture; give more than 0 seconds")
+            raise UsageError(f"cannot wait {read_seconds:g} s for a frame; give more than 0 seconds")
         self.skipped = 0
-        """Pictures passed over because newer ones were waiting."""
+        """Frames skipped because newer ones were waiting."""
         self.damaged = 0
-        """Pictures that were not delivered because they were incomplete or marked as bad by the driver."""
+        """Frames dropped because they were incomplete or marked as bad by the driver."""
         self._path = device
         self._read_seconds = read_seconds
         self._index = 0
@@ -88,10 +89,10 @@ class V4l2Source:
         except BaseException:
             self._driver.close()
             raise
-        self._empty_ns = time.monotonic_ns()  # no picture had come until then
+        self._empty_ns = time.monotonic_ns()  # no frame had arrived before
         layout = self._stream.layout
         self.pixel_format = layout.name
-        """What the device sends: a key of PIXEL_FORMATS."""
+        """The pixel format of the device: a key of PIXEL_FORMATS."""
         self.info = SourceInfo(
             name=PurePath(device).name,
             height=layout.height,
@@ -113,16 +114,16 @@ class V4l2Source:
                     raise explained(self._path, error) from error
                 raise
             finally:
-                if self._closing.is_set():  # close() may have given up waiting for the lock
+                if self._closing.is_set():  # close() may have stopped waiting for the lock
                     self._driver.close()
             if frame is None:
                 raise StopIteration
             return frame
 
     def close(self) -> None:
-        """Stop the device and give it back. May be called from any thread, more than once.
+        """Stop and release the device. May be called from any thread, more than once.
 
-        Waits a second at most for a read in progress, which otherwise gives the device back as it ends.
+        Waits at most a second for a read in progress, which otherwise releases the device when it ends.
         """
         self._closing.set()
         if self._lock.acquire(timeout=_CLOSE_S):
@@ -138,19 +139,19 @@ class V4l2Source:
         self.close()
 
     def _read(self) -> Frame | None:
-        """The next good picture, or None when the source was closed meanwhile."""
+        """The next intact frame, or None if the source was closed meanwhile."""
         seconds = self._read_seconds if self._index else max(self._read_seconds, FIRST_FRAME_SECONDS)
         deadline, damaged = time.monotonic() + seconds, self.damaged
-        late = True  # until there was nothing waiting
+        late = True  # until no frame was waiting
         hasty = 0
         while not self._closing.is_set():
             began = time.monotonic_ns()
             buffer = self._take()
             arrived_ns = time.monotonic_ns()
-            # A driver that waits although it was told not to has nothing behind this picture either.
+            # A driver that blocks in DQBUF despite O_NONBLOCK has no newer frame either.
             late = late and arrived_ns - began < _AT_ONCE_NS
             if buffer is not None and late:
-                # When it came is not known; no later than this, and older is safer than younger.
+                # The time of arrival is unknown: take the earliest possible, because older is safer.
                 arrived_ns = self._empty_ns
                 buffer = self._newest(buffer)
             if buffer is not None:
@@ -171,17 +172,19 @@ class V4l2Source:
         return buffer
 
     def _wait(self, hasty: int) -> int:
-        """Wait for a picture, a tick at most; ``hasty`` counts the waits in a row that were none."""
+        """Wait for a frame, at most a tick; ``hasty`` counts the consecutive waits that returned at once."""
         began = time.monotonic_ns()
         self._stream.wait(_TICK_MS)
         if time.monotonic_ns() - began >= _TICK_MS * 100_000:
             return 0
-        if hasty:  # poll says that there is something, and there is not
+        # videobuf2 reports POLLERR at once while no buffer is queued, and some drivers report a frame that
+        # DQBUF then does not have: sleep rather than spin.
+        if hasty:
             time.sleep(_TICK_MS / 2e3)
         return hasty + 1
 
     def _newest(self, buffer: Buffer) -> Buffer:
-        """The newest good buffer of those that are filled; the others go back to the driver."""
+        """The newest intact buffer of those that are filled; the others go back to the driver."""
         for _ in range(len(self._stream) - 1):
             following = self._take()
             if following is None:
@@ -198,7 +201,7 @@ class V4l2Source:
         return buffer
 
     def _frame(self, buffer: Buffer, arrived_ns: int) -> Frame | None:
-        """The picture of a buffer, which goes back to the driver; None for one that is damaged."""
+        """The frame of a buffer, or None if it is damaged; the buffer goes back to the driver."""
         try:
             bad = bool(buffer.flags & BUF_ERROR)
             image = None if bad else self._converter.convert(self._stream.data(buffer))
@@ -214,7 +217,7 @@ class V4l2Source:
 
     def _captured_ns(self, buffer: Buffer, arrived_ns: int) -> int:
         if self._index == 0:
-            # Some drivers tell only with the first picture which clock is theirs.
+            # Some drivers report their clock only with the first frame, not in QUERYBUF.
             self._set_clock("driver" if has_monotonic_stamp(buffer) else "arrival")
         if self.info.clock != "driver":
             return arrived_ns
@@ -233,7 +236,7 @@ class V4l2Source:
     def _silence(self, seconds: float, damaged: int) -> SourceError:
         trouble = self._stream.trouble()
         said = f", and it reports: {trouble}" if trouble else ""
-        what = f"only damaged pictures ({damaged})" if damaged else "no picture"
+        what = f"only damaged frames ({damaged})" if damaged else "no frame"
         return SourceError(
             f"{self._path} delivered {what} for {seconds:g} s{said}; check the scanner's output and the cable"
         )

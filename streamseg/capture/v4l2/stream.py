@@ -1,4 +1,4 @@
-"""A frame grabber that streams: set up by the driver's answers, then buffers taken and given back."""
+"""Configures a V4L2 device and exchanges its buffers."""
 
 from __future__ import annotations
 
@@ -39,31 +39,32 @@ from streamseg.core.types import Grey
 _BUFFERS = 4
 _INTERLACED = 4
 _SEPARATE_FIELDS = (2, 3, 7)
-_EXTENDED = 0xFEEDCAFE  # the driver's sign that the members behind ``priv`` hold something
+_EXTENDED = 0xFEEDCAFE
+"""V4L2_PIX_FMT_PRIV_MAGIC: drivers without it leave the members after ``priv`` undefined."""
 _FULL_RANGE, _JPEG_COLOURS = 1, 7
 _INPUT_TROUBLE = {0x1: "no power", 0x2: "no signal", 0x100: "no stable signal", 0x200: "no stable signal"}
 
 
 class Stream:
-    """Buffers of one device. Raises DriverError from every method; used by one thread at a time."""
+    """The buffers of one streaming device. Every method raises DriverError. Not thread-safe."""
 
     def __init__(self, device: str, driver: Driver, wish: Wish) -> None:
-        """Configure and start. Raises UsageError and SourceError where the device does not fit, DriverError.
+        """Configure and start. Raises UsageError or SourceError if the device does not fit, and DriverError.
 
-        The caller closes the driver, in every case.
+        The caller closes the driver in every case.
         """
         self._driver = driver
         now = current_format(driver).fmt.pix
-        # A driver that lists nothing has at least the format that it is set to.
+        # A driver that lists no formats has at least the current one.
         formats = list_formats(driver) or (PixelFormat(letters(now.pixelformat), ""),)
         mode = choose_mode(device, formats, wish, (now.width, now.height))
         self.layout = _set_format(device, driver, mode, wish)
         self.rate = _set_rate(device, driver, mode, wish)
-        """Frames per second that the driver says it delivers, or None."""
+        """Frames per second that the driver reports, or None."""
         self._views: list[Grey] = []
         self._queued_ns: list[int] = []
         self.stamped = False
-        """Whether the driver says that it stamps buffers with the monotonic clock."""
+        """Whether the driver stamps buffers with the monotonic clock."""
         for address, buffer in driver.map_buffers(_BUFFERS):
             memory = (ctypes.c_uint8 * buffer.length).from_address(address)
             self._views.append(np.frombuffer(memory, np.uint8))
@@ -75,11 +76,11 @@ class Stream:
         driver.call(STREAMON, ctypes.c_int(CAPTURE))
 
     def __len__(self) -> int:
-        """Buffers in all."""
+        """The number of buffers."""
         return len(self._views)
 
     def take(self) -> Buffer | None:
-        """The oldest filled buffer, or None where there is none yet. Does not wait."""
+        """The oldest filled buffer, or None if there is none yet. Does not wait."""
         buffer = self._driver.buffer()
         try:
             self._driver.call(DQBUF, buffer)
@@ -87,21 +88,21 @@ class Stream:
             if error.errno == errno.EAGAIN:
                 return None
             raise
-        if buffer.index >= len(self._views):
+        if buffer.index >= len(self._views):  # a broken driver: the index leads outside our memory
             raise DriverError(errno.EIO, os.strerror(errno.EIO))
         return buffer
 
     def wait(self, milliseconds: int) -> None:
-        """Wait until there may be a filled buffer, at most so long."""
+        """Wait until a buffer may be filled, at most ``milliseconds``."""
         self._driver.wait(milliseconds)
 
     def data(self, buffer: Buffer) -> Grey:
-        """What a taken buffer holds, uint8 (n,): the driver's memory, to be read before it is given back."""
+        """The bytes of a taken buffer, uint8 (n,): the driver's memory, valid until it is given back."""
         held: Grey = self._views[buffer.index][: buffer.bytesused]
         return held
 
     def queued_ns(self, buffer: Buffer) -> int:
-        """When a buffer was last given to the driver, monotonic nanoseconds."""
+        """When a buffer was last queued, monotonic nanoseconds."""
         index: int = buffer.index
         return self._queued_ns[index]
 
@@ -111,7 +112,7 @@ class Stream:
         self._driver.call(QBUF, self._driver.buffer(buffer.index))
 
     def trouble(self) -> str | None:
-        """What the device says is wrong with its input, or None."""
+        """What is wrong with the input by the device's own status, or None."""
         index = ctypes.c_int()
         if not self._driver.ask(G_INPUT, index):
             return None
@@ -122,24 +123,26 @@ class Stream:
 
 
 def has_monotonic_stamp(buffer: Buffer) -> bool:
-    """Whether the driver says that a buffer's time stamp is of the monotonic clock."""
+    """Whether a buffer's time stamp is of the monotonic clock, by the driver's flags."""
     return bool(buffer.flags & BUF_CLOCK == BUF_MONOTONIC)
 
 
 def _set_format(device: str, driver: Driver, mode: Mode, wish: Wish) -> Layout:
     given = _request_format(driver, mode, field=0)
+    # Asked for any field order, drivers of interlaced video may deliver single fields.
     if given.field in _SEPARATE_FIELDS:
         given = _request_format(driver, mode, field=_INTERLACED)
     code = letters(given.pixelformat)
     name = name_of(code)
     got = f"{name or code} {given.width}x{given.height}"
+    # Drivers answer with the nearest format and size that they have instead of an error.
     other_format = name is None or (wish.pixel_format is not None and name != mode.name)
     other_size = wish.size is not None and (given.width, given.height) != wish.size
     if name is None or other_format or other_size:
         asked = wish.pixel_format or wish.size
         kind = UsageError if asked else SourceError
         raise kind(
-            f"{device} was asked for {mode.name} {mode.width}x{mode.height} and gave {got}; ask for that"
+            f"{device} was asked for {mode.name} {mode.width}x{mode.height} but set {got}; request that"
         )
     return _layout(name, given)
 
@@ -161,6 +164,7 @@ def _layout(name: str, given: PixFormat) -> Layout:
         name=name,
         width=given.width,
         height=given.height,
+        # Drivers may leave bytesperline at 0 for rows without padding.
         stride=0 if name == "mjpeg" else given.bytesperline or packed * given.width,
         field=given.field,
         full_range=full or by_default,
@@ -168,9 +172,10 @@ def _layout(name: str, given: PixFormat) -> Layout:
 
 
 def _set_rate(device: str, driver: Driver, mode: Mode, wish: Wish) -> Fraction | None:
-    """Ask for the mode's rate; the rate that the driver then says it has, or None. Raises UsageError."""
+    """Request the mode's rate; returns the rate that the driver then reports, or None. Raises UsageError."""
     parameters = CaptureParameters(type=CAPTURE)
     known = driver.ask(G_PARM, parameters)
+    # Drivers of capture cards often lack G_PARM: their rate is that of the input.
     if mode.rate is not None and known:
         parameters.numerator, parameters.denominator = mode.rate.denominator, mode.rate.numerator
         known = driver.ask(S_PARM, parameters) or driver.ask(G_PARM, parameters)
@@ -178,8 +183,8 @@ def _set_rate(device: str, driver: Driver, mode: Mode, wish: Wish) -> Fraction |
     if known and parameters.numerator and parameters.denominator:
         rate = Fraction(parameters.denominator, parameters.numerator)
     if wish.rate is not None and (rate is None or abs(rate - wish.rate) > wish.rate / 200):
-        has = "does not tell its rate" if rate is None else f"delivers {float(rate):.4g}"
+        has = "does not report its rate" if rate is None else f"delivers {float(rate):.4g}"
         raise UsageError(
-            f"{device} cannot be set to {float(wish.rate):.4g} frames per second, it {has}; leave that out"
+            f"{device} cannot be set to {float(wish.rate):.4g} frames per second, it {has}; omit the rate"
         )
     return rate

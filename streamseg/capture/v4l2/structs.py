@@ -1,4 +1,4 @@
-"""Structures, flags and request numbers of ``linux/videodev2.h``, as far as frame grabbers need them."""
+"""Structures, flags and request numbers of ``linux/videodev2.h`` that frame grabbers need."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class PixFormat(ctypes.Structure):
 
 
 class _FormatUnion(ctypes.Union):
-    # The pointer is there for the alignment that the kernel's union has.
+    # The pointer gives the union the kernel's alignment.
     _fields_ = (("pix", PixFormat), ("raw", _u8 * 200), ("pointer", ctypes.c_void_p))
 
 
@@ -155,7 +155,7 @@ _READ, _WRITE = 2, 1
 
 
 def _request(access: int, number: int, size: int) -> int:
-    """An ioctl's number, as most processors' kernels build it: access, size, group 'V', number."""
+    """The number of an ioctl on most processors: access, size, group 'V', number."""
     return access << 30 | size << 16 | ord("V") << 8 | number
 
 

@@ -1,4 +1,4 @@
-"""Decoded video pictures as arrays: 8 bits, grey or BGR, the way up that people see them."""
+"""Converts decoded frames to 8-bit grey or BGR arrays and applies the display rotation."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ _GREY_PREFIXES = ("gray", "ya8", "ya16", "mono")
 _LIMITED_TO_FULL = np.clip((np.arange(256) - 16) * 255 / 219 + 0.5, 0, 255).astype(np.uint8)
 
 
-class PictureConverter:
-    """Turns decoded pictures into fresh arrays. Keeps its scaler, so use one per stream and thread."""
+class FrameConverter:
+    """Converts decoded frames to new arrays. It caches a scaler, so use one per stream and thread."""
 
     def __init__(self) -> None:
         self._reformatter = VideoReformatter()
 
-    def convert(self, picture: av.VideoFrame) -> Image:
-        """Image of a picture: (H, W) for grey formats, (H, W, 3) BGR for all others, upright.
+    def convert(self, frame: av.VideoFrame) -> Image:
+        """Image of a frame: (H, W) for grey formats, (H, W, 3) BGR for all others, upright.
 
         More than 8 bits are reduced to 8, limited range is expanded, transparency is dropped.
         """
-        grey = picture.format.name.startswith(_GREY_PREFIXES)
-        # One scaler thread: more cost processor time that inference needs.
-        converted = self._reformatter.reformat(picture, format="gray" if grey else "bgr24", threads=1)
+        grey = frame.format.name.startswith(_GREY_PREFIXES)
+        # One scaler thread: more take processor time from inference.
+        converted = self._reformatter.reformat(frame, format="gray" if grey else "bgr24", threads=1)
         image: npt.NDArray[np.uint8] = converted.to_ndarray().astype(np.uint8, copy=False)
-        if grey and picture.color_range == ColorRange.MPEG:
+        if grey and frame.color_range == ColorRange.MPEG:
             image = cv2.LUT(image, _LIMITED_TO_FULL).astype(np.uint8, copy=False)
-        return _upright(image, picture)
+        return _upright(image, frame)
 
 
-def _upright(image: Image, picture: av.VideoFrame) -> Image:
-    """Apply the display matrix: turns by right angles and flips; other angles to the nearest of these."""
-    matrix = _display_matrix(picture)
+def _upright(image: Image, frame: av.VideoFrame) -> Image:
+    """Apply the display matrix: rotations by right angles and flips; other angles are rounded to these."""
+    matrix = _display_matrix(frame)
     if matrix is None:
         return image
     # The matrix maps (x, y) to (a x + c y, b x + d y).
@@ -54,8 +54,8 @@ def _upright(image: Image, picture: av.VideoFrame) -> Image:
     return np.ascontiguousarray(image[:: -1 if flip_y else 1, :: -1 if flip_x else 1])
 
 
-def _display_matrix(picture: av.VideoFrame) -> tuple[int, int, int, int] | None:
-    data = picture.side_data.get(Type.DISPLAYMATRIX)  # type: ignore[call-overload]  # a mapping by type
+def _display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int] | None:
+    data = frame.side_data.get(Type.DISPLAYMATRIX)  # type: ignore[call-overload]  # a mapping by type
     if data is None:
         return None
     a, b, _, c, d, *_ = struct.unpack("=9i", bytes(data))

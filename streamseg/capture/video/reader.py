@@ -1,4 +1,4 @@
-"""Decodes one video stream of one file, and keeps account of what is damaged or missing."""
+"""Decodes one video stream of a file, and counts what is damaged or missing."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from streamseg.capture.video.truncation import has_broken_structure, is_cut
 from streamseg.core.errors import SourceError
 
 _READ_ATTEMPTS = 64
-"""Failed reads in a row after which the rest of a damaged file is given up."""
+"""Consecutive failed reads after which the rest of a damaged file is abandoned."""
 _TEXT_CODECS = frozenset(("ansi", "bintext", "xbin", "idf"))
 _JOINED_ANYWHERE = frozenset(("mpegts", "mpeg", "mpegvideo", "h264", "hevc"))
 _TIMED_FORMATS = frozenset(("mov", "matroska", "mpegts", "flv"))
 _LIST_FORMATS = frozenset(("hls", "dash", "concat", "sdp", "imf"))
 
-Picture = tuple[av.VideoFrame, int | None]
-"""A decoded picture and its time in units of the stream's time base."""
+TimedFrame = tuple[av.VideoFrame, int | None]
+"""A decoded frame and its time in units of the stream's time base."""
 
 
 class VideoReader:
-    """Pictures of one open file, once. Raises PyAV's exceptions, and SourceError for what is no video."""
+    """Frames of one open file, once. Raises PyAV's exceptions, and SourceError if the file is not a video."""
 
     def __init__(self, path: Path) -> None:
-        # Text that is no UTF-8 in a file's title must not keep it from opening, and a file that names
-        # others must not make us open network addresses.
+        # A title that is not UTF-8 must not keep a file from opening, and a file that names others must not
+        # make us open network addresses.
         self._container = av.open(
             str(path.absolute()), metadata_errors="replace", options={"protocol_whitelist": "file"}
         )
@@ -42,23 +42,23 @@ class VideoReader:
         self.damaged = 0
         self._last_read_failed = False
         self._reached = 0
-        # A stream may have been recorded from anywhere on: what comes before its first key picture
-        # cannot be decoded, and is not damaged.
+        # A recording of a stream may begin between key frames: what precedes the first one cannot be
+        # decoded, and is not damaged.
         self._tuned_in = self._kind not in _JOINED_ANYWHERE
         try:
             self.stream = _choose_stream(self._container, path)
-            # One thread costs a third less processor time than several, which inference needs more;
-            # and only then is it certain which packet an error belongs to.
+            # One thread takes a third less processor time than several, which inference needs more; and
+            # only then is it certain which packet an error belongs to.
             self.stream.thread_type = "NONE"
             self.cut: bool | None = is_cut(path, self._container.format.name)
         except BaseException:
             self._container.close()
             raise
-        # Only the H.264 decoder reliably marks a picture of which the end is missing. With others the
-        # last one before a cut is left out, where the format does not tell how long it should be.
+        # Only the H.264 decoder reliably marks a frame whose end is missing. With others the last frame
+        # before a cut is dropped if the format does not state its length.
         marks = self.stream.codec_context.name == "h264"
         self._last_is_incomplete = self.cut is True and self._kind in _JOINED_ANYWHERE and not marks
-        # AVI stores no presentation times; FFmpeg passes decoding times off as such.
+        # AVI stores no presentation times; FFmpeg reports decoding times in their place.
         self._reorder_times = self._kind == "avi"
         self._times: list[int] = []
 
@@ -71,10 +71,10 @@ class VideoReader:
         self._container.close()
 
     def seek(self, pts: int) -> None:
-        """Go to the last key picture at or before a time. Call before the first :meth:`pictures`.
+        """Go to the last key frame at or before a time. Call before :meth:`frames`.
 
-        Stays at the beginning in formats that do not store a time for every picture (AVI and MPEG
-        program streams, for two): times that FFmpeg fills in behind a jump may be a picture off.
+        Stays at the beginning in formats that do not store a time for every frame (such as AVI and MPEG
+        program streams): the times that FFmpeg computes after a jump may be a frame off.
         """
         if self._kind in _TIMED_FORMATS:
             self._container.seek(pts, stream=self.stream)
@@ -92,8 +92,8 @@ class VideoReader:
             return None
         return max(1, round((seconds - Fraction(start_seconds)) * rate))
 
-    def pictures(self) -> Iterator[Picture]:
-        """Pictures with their times. Afterwards ``cut`` and ``damaged`` are complete."""
+    def frames(self) -> Iterator[TimedFrame]:
+        """Decode all frames with their times. Afterwards ``cut`` and ``damaged`` are final."""
         packet: av.Packet[av.VideoStream] | None = None
         for following in chain(self._packets(), (None,)):
             if packet is not None:
@@ -118,12 +118,12 @@ class VideoReader:
                     yield packet
                 return
             except av.FFmpegError:
-                # A demuxer may find its way again behind the damage.
+                # A demuxer may resynchronise after the damage.
                 failures += 1
                 self.damaged += 1
                 self._last_read_failed = True
 
-    def _decode(self, packet: av.Packet[av.VideoStream], *, is_last: bool) -> Iterator[Picture]:
+    def _decode(self, packet: av.Packet[av.VideoStream], *, is_last: bool) -> Iterator[TimedFrame]:
         if self._reorder_times and packet.dts is not None:
             heapq.heappush(self._times, packet.dts)
         self._tuned_in = self._tuned_in or packet.is_keyframe
@@ -138,40 +138,40 @@ class VideoReader:
         except av.FFmpegError:
             decoded = []
             damaged = not self._ends_here(is_last)
-        for picture in decoded:
-            if picture.is_corrupt and self._ends_here(is_last and picture.pts == packet.pts):
+        for frame in decoded:
+            if frame.is_corrupt and self._ends_here(is_last and frame.pts == packet.pts):
                 continue
-            damaged = damaged or picture.is_corrupt
-            yield picture, self._time_of(picture)
+            damaged = damaged or frame.is_corrupt
+            yield frame, self._time_of(frame)
         self.damaged += damaged and self._tuned_in
 
-    def _flush(self, last: av.Packet[av.VideoStream]) -> Iterator[Picture]:
+    def _flush(self, last: av.Packet[av.VideoStream]) -> Iterator[TimedFrame]:
         try:
             decoded = self.stream.codec_context.decode(None)
         except av.FFmpegError:
             self.damaged += 1
             return
-        for picture in decoded:
-            if picture.is_corrupt and self._ends_here(picture.pts == last.pts):
+        for frame in decoded:
+            if frame.is_corrupt and self._ends_here(frame.pts == last.pts):
                 continue
-            self.damaged += picture.is_corrupt
-            yield picture, self._time_of(picture)
+            self.damaged += frame.is_corrupt
+            yield frame, self._time_of(frame)
 
     def _end_is_missing(self) -> bool:
-        """Whether an AVI file gave fewer frames than its header counts, the last ones."""
+        """Whether an AVI file ends before the duration in its header."""
         return self._kind == "avi" and self._reached < (self.stream.duration or 0)
 
     def _ends_here(self, is_last: bool) -> bool:
-        """Whether damage is the cut itself: a last picture that is incomplete is not shown."""
+        """Whether damage is the cut itself: an incomplete last frame is dropped."""
         if not is_last or self.cut is False:
             return False
         self.cut = True
         return True
 
-    def _time_of(self, picture: av.VideoFrame) -> int | None:
+    def _time_of(self, frame: av.VideoFrame) -> int | None:
         if self._reorder_times:
             return heapq.heappop(self._times) if self._times else None
-        return picture.pts
+        return frame.pts
 
 
 def _choose_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
@@ -181,7 +181,7 @@ def _choose_stream(container: av.container.InputContainer, path: Path) -> av.Vid
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not streams:
         kinds = sorted({stream.type for stream in container.streams if stream.type != "video"})
-        held = f"only {' and '.join(kinds)}" if kinds else "nothing that moves"
+        held = f"only {' and '.join(kinds)}" if kinds else "no stream"
         raise SourceError(f"{path.name} holds no video ({held}); give a video, an image folder or DICOM")
     stream = streams[0]
     if getattr(stream, "codec_context", None) is None:

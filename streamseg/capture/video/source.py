@@ -1,12 +1,11 @@
 """Recorded video of any format that FFmpeg reads, through PyAV.
 
-Every decodable picture is delivered once, in presentation order. Times are the file's own, also where
-they do not begin at zero; pictures without a time have None. A stream may change its size in the
-middle: each frame then has its own. Interlaced pictures stay as they are. Where several video streams
-exist, the first that is not cover art is taken.
+Every decodable frame is delivered once, in presentation order. Times are the file's own, even if they do
+not begin at zero; frames without a time have None. Frames may change size in the middle. Interlaced frames
+stay as they are. Of several video streams the first that is not cover art is read.
 
-Damage in the middle is stepped over and counted; what ends in the middle is noticed, though FFmpeg
-mostly takes it for a shorter file (see :mod:`streamseg.capture.video.truncation`).
+Damage in the middle is skipped and counted; a file that ends in the middle is detected, though FFmpeg
+usually reads it as a shorter file (see :mod:`streamseg.capture.video.truncation`).
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ import cv2  # noqa: F401
 import av
 
 from streamseg.capture.base import START_TOLERANCE, RecordedSource, check_start
-from streamseg.capture.video.pixels import PictureConverter
-from streamseg.capture.video.reader import Picture, VideoReader
+from streamseg.capture.video.pixels import FrameConverter
+from streamseg.capture.video.reader import TimedFrame, VideoReader
 from streamseg.capture.video.truncation import container_of, is_cut
 from streamseg.core.errors import SourceCut, SourceError, StreamsegError, UsageError, one_line
 from streamseg.core.types import Frame, SourceInfo
@@ -35,37 +34,37 @@ from streamseg.reporting.formatting import counted
 
 
 class VideoSource(RecordedSource):
-    """Frames of a video file. ``damaged`` counts the damaged places met so far."""
+    """Frames of a video file. ``damaged`` counts the damaged packets so far."""
 
     def __init__(self, path: Path, *, start_seconds: float = 0.0) -> None:
-        """Open a file at a time relative to its first picture.
+        """Open a file at a time relative to its first frame.
 
-        Raises SourceError where nothing can be decoded, UsageError where the start lies behind the end.
+        Raises SourceError if nothing can be decoded, UsageError if the start is after the end.
         """
         check_start(start_seconds)
         self._path = path
         with _translated(path):
-            self._reader, pictures = _open_at(path, start_seconds)
+            self._reader, frames = _open_at(path, start_seconds)
         try:
             with _translated(path):
-                self._converter = PictureConverter()
-                first = next(pictures, None)
+                self._converter = FrameConverter()
+                first = next(frames, None)
                 if first is None:
                     raise _nothing_in(path, start_seconds, self._reader.cut is True)
                 info = self._describe(first[0], start_seconds)
         except BaseException:
             self._reader.close()
             raise
-        super().__init__(info, self._deliver(chain((first,), pictures)), self._reader.close)
+        super().__init__(info, self._deliver(chain((first,), frames)), self._reader.close)
 
     @property
     def damaged(self) -> int:
         return self._reader.damaged
 
-    def _describe(self, picture: av.VideoFrame, start_seconds: float) -> SourceInfo:
+    def _describe(self, frame: av.VideoFrame, start_seconds: float) -> SourceInfo:
         stream = self._reader.stream
-        # The display matrix may swap the sides, so the size is that of a converted picture.
-        height, width = self._converter.convert(picture).shape[:2]
+        # The display matrix may swap width and height, so the size is that of a converted frame.
+        height, width = self._converter.convert(frame).shape[:2]
         rate = stream.average_rate or stream.guessed_rate or None
         return SourceInfo(
             name=self._path.name,
@@ -76,16 +75,16 @@ class VideoSource(RecordedSource):
             time_base=stream.time_base,
         )
 
-    def _deliver(self, pictures: Iterator[Picture]) -> Iterator[Frame]:
+    def _deliver(self, frames: Iterator[TimedFrame]) -> Iterator[Frame]:
         base = self.info.time_base
         delivered = 0
         while True:
             with _translated(self._path):
-                found = next(pictures, None)
+                found = next(frames, None)
                 if found is None:
                     break
-                picture, pts = found
-                image = self._converter.convert(picture)
+                frame, pts = found
+                image = self._converter.convert(frame)
             # One true division of whole numbers: the float nearest to pts * base.
             seconds = None if pts is None or base is None else pts * base.numerator / base.denominator
             yield Frame(image, index=delivered, captured_ns=time.monotonic_ns(), pts_seconds=seconds)
@@ -93,7 +92,7 @@ class VideoSource(RecordedSource):
         self._report(delivered)
 
     def _report(self, delivered: int) -> None:
-        """Raise what is wrong with the file, now that all frames were delivered."""
+        """Raise what is wrong with the file, after all frames were delivered."""
         read = f"{counted(delivered, 'frame')} before the cut {'was' if delivered == 1 else 'were'} read"
         if self._reader.cut:
             raise SourceCut(f"{self._path.name} ends in the middle; {read}; copy or record it again")
@@ -104,61 +103,61 @@ class VideoSource(RecordedSource):
             )
 
 
-def _open_at(path: Path, start_seconds: float) -> tuple[VideoReader, Iterator[Picture]]:
-    """A reader, and its pictures from a time on, relative to the first picture's time."""
+def _open_at(path: Path, start_seconds: float) -> tuple[VideoReader, Iterator[TimedFrame]]:
+    """A reader and its frames from a time on, relative to the first frame's time."""
     reader = VideoReader(path)
-    pictures = reader.pictures()
+    frames = reader.frames()
     if start_seconds == 0:
-        return reader, pictures
+        return reader, frames
     try:
-        first = next(pictures, None)
+        first = next(frames, None)
         base = reader.stream.time_base
         if first is None or first[1] is None or base is None:
             raise UsageError(
-                f"{path.name} has no time stamps, so it cannot start in the middle; leave the start out"
+                f"{path.name} has no time stamps, so it cannot start in the middle; omit the start"
             )
         target = first[1] + math.ceil((Fraction(start_seconds) - START_TOLERANCE) / base)
         reader.close()
         reader = VideoReader(path)
         try:
             reader.seek(target)
-            pictures = reader.pictures()
-            landed = next(pictures, None)
+            frames = reader.frames()
+            landed = next(frames, None)
         except av.FFmpegError:
             landed = None
         if landed is None or landed[1] is None or landed[1] > target:
-            # Not every format can be entered at will; from the beginning it always works.
+            # Not every format can seek; reading from the beginning always works.
             reader.close()
             reader = VideoReader(path)
-            return reader, _from(target, reader.pictures())
-        return reader, _from(target, chain((landed,), pictures))
+            return reader, _from(target, reader.frames())
+        return reader, _from(target, chain((landed,), frames))
     except BaseException:
         reader.close()
         raise
 
 
-def _from(target: int, pictures: Iterator[Picture]) -> Iterator[Picture]:
-    return (found for found in pictures if found[1] is not None and found[1] >= target)
+def _from(target: int, frames: Iterator[TimedFrame]) -> Iterator[TimedFrame]:
+    return (found for found in frames if found[1] is not None and found[1] >= target)
 
 
 def _nothing_in(path: Path, start_seconds: float, cut: bool) -> StreamsegError:
     if start_seconds > 0:
         return UsageError(f"nothing in {path.name} at or after {start_seconds} s; give an earlier start")
     if cut:
-        return SourceCut(f"{path.name} ends before its first complete picture; copy or record it again")
-    return SourceError(f"no picture in {path.name} can be decoded; copy or record it again")
+        return SourceCut(f"{path.name} ends before its first complete frame; copy or record it again")
+    return SourceError(f"no frame in {path.name} can be decoded; copy or record it again")
 
 
 @contextmanager
 def _translated(path: Path) -> Iterator[None]:
-    """The one place where PyAV's exceptions become ours."""
+    """Turn PyAV's exceptions into SourceError."""
     try:
         yield
     except StreamsegError:
         raise
     except MemoryError as error:
-        raise SourceError(f"a picture of {path.name} needs too much memory; is it damaged?") from error
-    except Exception as error:  # damaged input makes FFmpeg's wrapper raise almost anything
+        raise SourceError(f"a frame of {path.name} needs too much memory; is it damaged?") from error
+    except Exception as error:  # PyAV raises almost anything on damaged input
         raise _why_not(path, error) from error
 
 
@@ -171,4 +170,4 @@ def _why_not(path: Path, error: Exception) -> SourceError:
             f"{path.name} was cut before its index (moov) was written, so no frame can be found in it; "
             f"copy it again, or record in Matroska or MPEG-TS, which survive a cut"
         )
-    return SourceCut(f"{path.name} was cut before its first picture; copy or record it again")
+    return SourceCut(f"{path.name} was cut before its first frame; copy or record it again")

@@ -1,9 +1,9 @@
-"""Whether a recording lost its end, from the sizes that containers write about themselves.
+"""Detects truncated recordings by the sizes that containers state.
 
-FFmpeg often takes a cut file for a shorter one. Each function here walks the outermost elements of one
-container and compares the sizes they state with the size of the file. True: cut. False: as long as it
-says, or recorded live without saying. None: this kind of file cannot tell. Where a walk meets something
-that it does not know it answers False, so that an intact file is never called cut.
+FFmpeg often reads a cut file as a shorter one. Each function here walks the outermost elements of one
+container and compares their sizes with the size of the file. True: cut. False: complete, or recorded live
+without a size. None: the format states no size. An unknown element gives False, so that an intact file is
+never called cut.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _MP4_BOXES = frozenset(
 
 
 def is_cut(path: Path, format_name: str) -> bool | None:
-    """Whether the file ends before its own container says so. ``format_name`` is FFmpeg's. Raises OSError."""
+    """Whether the file ends before its container does. ``format_name`` is FFmpeg's. Raises OSError."""
     for key, check in _CHECKS.items():
         if key in format_name.split(","):
             with path.open("rb") as file:
@@ -42,7 +42,7 @@ def is_cut(path: Path, format_name: str) -> bool | None:
 
 
 def container_of(path: Path) -> str | None:
-    """FFmpeg's name for a container, from its first bytes, also where FFmpeg fails on it. Raises OSError."""
+    """FFmpeg's name of the container, from the first bytes, even if FFmpeg fails on it. Raises OSError."""
     with path.open("rb") as file:
         head = file.read(8)
     if head[4:] == b"ftyp":
@@ -58,7 +58,7 @@ def _mp4_is_cut(file: BinaryIO, size: int) -> bool:
         if len(head) < 8:
             return any(head)  # cut inside a box's head, unless it is padding
         length = int.from_bytes(head[:4], "big")
-        if length == 0:  # reaches to the end of the file, wherever that is
+        if length == 0:  # extends to the end of the file
             return False
         if length == 1:
             length = int.from_bytes(head[8:16], "big")
@@ -74,18 +74,18 @@ def _avi_is_cut(file: BinaryIO, size: int) -> bool:
         file.seek(position)
         head = file.read(8)
         length = int.from_bytes(head[4:8], "little")
-        if head[:4] != b"RIFF" or length in (0, 0xFFFFFFFF):  # the recorder never came back to fill it in
+        if head[:4] != b"RIFF" or length in (0, 0xFFFFFFFF):  # the recorder never filled it in
             return False
         position += 8 + length
-    # Chunks are padded to even sizes, and some writers leave the last padding byte out.
+    # Chunks are padded to even sizes, and some writers omit the last padding byte.
     return position > size + 1
 
 
 def has_broken_structure(path: Path, format_name: str) -> bool:
-    """Whether a transport stream or Matroska file is not one piece after another. Raises OSError.
+    """Whether a transport stream or Matroska file has gaps between its elements. Raises OSError.
 
-    FFmpeg skips what it does not know to the next piece that it does, and says nothing of the frames
-    between. This reads a transport stream once more, and of Matroska the head of every block.
+    FFmpeg skips unknown bytes to the next element that it knows, and does not report the frames between.
+    This reads a transport stream once more, and the head of every block of Matroska.
     """
     with path.open("rb") as file:
         if format_name == "mpegts":
@@ -110,7 +110,7 @@ def _matroska_is_broken(file: BinaryIO, size: int) -> bool:
         file.seek(position)
         element = _ebml_element(file)
         if element is None or element[0] not in _MATROSKA_ELEMENTS:
-            # Padding behind the end is common, and harmless.
+            # Padding after the end is common and harmless.
             return any(file.read(size - position)) if element is None else True
         identity, length, head = element
         entered = identity in (_SEGMENT, _CLUSTER)
@@ -124,12 +124,12 @@ def _ts_is_cut(file: BinaryIO, size: int) -> bool | None:
         return None
     start, length = grid
     time_code = 4 if length == 192 else 0  # precedes the mark
-    # Whole packets prove nothing: the picture that they carry may still be incomplete.
+    # Whole packets prove nothing: the last frame in them may be incomplete.
     return True if (size - start + time_code) % length else None
 
 
 def _ts_grid(head: bytes) -> tuple[int, int] | None:
-    """Offset of the first packet's mark, and the distance of marks."""
+    """Offset of the first packet's sync byte, and the packet length."""
     for length in _TS_PACKET_LENGTHS:
         for start in range(min(length, len(head))):
             marks = head[start::length]
@@ -149,7 +149,7 @@ def _matroska_is_cut(file: BinaryIO, size: int) -> bool:
             return size - position < 12  # cut inside an element's own head
         identity, length, head = element
         if length is None:
-            # Streamed: the segment, and perhaps its clusters, are entered since they state no size.
+            # Streamed: the segment, and perhaps its clusters, state no size and are entered.
             if identity not in (_SEGMENT, _CLUSTER):
                 break
             position += head
@@ -161,7 +161,7 @@ def _matroska_is_cut(file: BinaryIO, size: int) -> bool:
 
 
 def _ebml_element(file: BinaryIO) -> tuple[int, int | None, int] | None:
-    """Identity, size (None: unknown) and length of the head of the element here, or None if there is none."""
+    """ID, size (None: unknown) and header length of the element here, or None if there is none."""
     first = file.read(1)
     id_length = 9 - first[0].bit_length() if first else 9
     if id_length > 4:
@@ -180,7 +180,7 @@ def _ebml_element(file: BinaryIO) -> tuple[int, int | None, int] | None:
 
 
 def _program_stream_is_cut(file: BinaryIO, size: int) -> bool | None:
-    # Packs follow one another without an index, so it is enough to walk from one near the end.
+    # Packs form a chain without an index, so it is enough to walk from one near the end.
     file.seek(max(0, size - _PACK_SEARCH))
     tail = file.read()
     position = tail.find(_PACK)

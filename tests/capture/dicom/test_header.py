@@ -1,4 +1,4 @@
-"""Times, scale and place of the image, as DICOM headers give them."""
+"""Frame times, pixel spacing and image region from DICOM headers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.capture.dicoms import sample, write_dicom
 from tests.capture.media import HEIGHT, WIDTH, number_of, picture, read_all
 
 
-def test_real_cine_has_times_scale_and_region() -> None:
+def test_a_real_cine_has_times_spacing_and_region() -> None:
     with open_source(sample("color3d_jpeg_baseline.dcm")) as source:
         frames = list(source)
     info = source.info
@@ -93,7 +93,7 @@ def region(box: tuple[int, int, int, int], units: int = 3, kind: int = 1, delta:
         ([], None, None),
     ],
 )
-def test_region_and_scale(
+def test_region_and_spacing(
     regions: list[Dataset], box: Roi | None, spacing: tuple[float, float] | None, tmp_path: Path
 ) -> None:
     with timed(tmp_path, SequenceOfUltrasoundRegions=regions) as source:

@@ -1,4 +1,4 @@
-"""Samples of every compression and colour become what people see."""
+"""Samples of every compression and colour become the right images."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def reference(path: Path, number: int) -> np.ndarray:
     ],
 )
 @pytest.mark.filterwarnings("ignore")  # pydicom, in the reference
-def test_colour_equals_pydicoms(name: str) -> None:
+def test_colours_equal_those_of_pydicom(name: str) -> None:
     frames, error = read_all(sample(name))
     assert error is None
     number = len(frames) // 2
@@ -78,7 +78,7 @@ def test_grey_is_two_dimensional(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "slope", "intercept"), [("MR2_UNCI.dcm", 3.774114, 0.000061), ("RG1_UNCI.dcm", 1, 0)]
 )
-def test_window_of_a_real_file_is_applied(name: str, slope: float, intercept: float) -> None:
+def test_the_window_of_a_real_file_is_applied(name: str, slope: float, intercept: float) -> None:
     data = dcmread(sample(name))
     center, width = float(data.WindowCenter), float(data.WindowWidth)
     values = pixel_array(data) * slope + intercept
@@ -95,7 +95,7 @@ def grey_of(values: list[int], kind: str, tmp_path: Path, change: Callable[[Data
     return frames[0].image[0].tolist()
 
 
-def test_grey_values_map_as_the_standard_says(tmp_path: Path) -> None:
+def test_grey_values_are_mapped_by_the_standard(tmp_path: Path) -> None:
     def window(data: Dataset) -> None:
         data.WindowCenter, data.WindowWidth = 200, 101
         data.RescaleSlope, data.RescaleIntercept = 2, 10
@@ -107,7 +107,7 @@ def test_grey_values_map_as_the_standard_says(tmp_path: Path) -> None:
     assert grey_of([-100, 10, 100, -100], "i2", tmp_path, lambda data: None) == [0, 140, 255, 0]
 
 
-def test_grey_scale_of_the_first_frame_holds_for_all(tmp_path: Path) -> None:
+def test_the_grey_scale_of_the_first_frame_applies_to_all(tmp_path: Path) -> None:
     cine = [np.array([[0, 1000, 0, 0]], np.uint16), np.array([[500, 500, 500, 2000]], np.uint16)]
     frames, _ = read_all(write_dicom(tmp_path / "cine.dcm", cine))
     assert frames[1].image.tolist() == [[128, 128, 128, 255]]

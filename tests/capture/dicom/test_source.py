@@ -1,4 +1,4 @@
-"""DICOM files frame by frame: whole, cut, damaged, without pictures, and never naming anybody."""
+"""DICOM files: complete, cut, damaged or without an image, and never naming the patient."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_every_frame_comes_once(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["plain", "jpeg", "rle"])
-def test_cut_file_gives_every_complete_frame(kind: str, tmp_path: Path) -> None:
+def test_a_cut_file_gives_every_complete_frame(kind: str, tmp_path: Path) -> None:
     path = encoded(kind, 10, tmp_path / "cine.dcm")
     data = path.read_bytes()
     for share in (0.35, 0.6, 0.95):
@@ -37,7 +37,7 @@ def test_cut_file_gives_every_complete_frame(kind: str, tmp_path: Path) -> None:
         assert len(frames) in (int(10 * share) - 1, int(10 * share))
 
 
-def test_frame_in_many_fragments_is_put_together(tmp_path: Path) -> None:
+def test_a_frame_of_several_fragments_is_joined(tmp_path: Path) -> None:
     cine = [np.ascontiguousarray(picture(n)[..., ::-1]) for n in range(3)]
     pieces = [jpeg(image) for image in cine]
     items = b"".join(
@@ -68,7 +68,7 @@ def test_frame_in_many_fragments_is_put_together(tmp_path: Path) -> None:
         assert [number_of(frame.image) for frame in frames] == [0, 1, 2]
 
 
-def test_damaged_frame_is_left_out_and_told(tmp_path: Path) -> None:
+def test_a_damaged_frame_is_skipped_and_reported(tmp_path: Path) -> None:
     path = encoded("jpeg", 6, tmp_path / "cine.dcm", lambda data: setattr(data, "FrameTime", "40"))
     data = bytearray(path.read_bytes())
     start = [at for at in range(len(data)) if data[at : at + 3] == b"\xff\xd8\xff"][2]
@@ -91,21 +91,21 @@ def test_unavailable_compression_names_the_extra(tmp_path: Path) -> None:
             open_source(file)
 
 
-def test_film_inside_is_refused(tmp_path: Path) -> None:
+def test_an_undecodable_video_inside_is_refused(tmp_path: Path) -> None:
     path = write_dicom(tmp_path / "x.dcm", [picture(0)], syntax=MPEG4HP41, encoded=[bytes(10)])
     with pytest.raises(SourceError, match="cannot be decoded"):
         open_source(path)
 
 
 @pytest.mark.parametrize("name", ["reportsi.dcm", "rtplan.dcm", "DICOMDIR-empty.dcm", "nested_priv_SQ.dcm"])
-def test_file_without_picture_is_refused(name: str) -> None:
+def test_files_without_an_image_are_refused(name: str) -> None:
     folder = FOLDERS[1]
     path = next(folder.rglob(name))
-    with pytest.raises(SourceError, match="no picture"):
+    with pytest.raises(SourceError, match="no image"):
         open_source(path)
 
 
-def test_file_without_pixels_is_refused(tmp_path: Path) -> None:
+def test_a_file_without_pixels_is_refused(tmp_path: Path) -> None:
     path = write_dicom(tmp_path / "x.dcm", [picture(0)], change=lambda data: data.pop("PixelData"))
     with pytest.raises(SourceError, match="no pixel data"):
         open_source(path)
@@ -122,7 +122,7 @@ def test_file_without_pixels_is_refused(tmp_path: Path) -> None:
         {"PhotometricInterpretation": "ARGB"},
     ],
 )
-def test_header_that_makes_no_sense_is_told(change: dict[str, object], tmp_path: Path) -> None:
+def test_impossible_headers_are_reported(change: dict[str, object], tmp_path: Path) -> None:
     def apply(data: Dataset) -> None:
         for keyword, value in change.items():
             setattr(data, keyword, value)
@@ -131,7 +131,7 @@ def test_header_that_makes_no_sense_is_told(change: dict[str, object], tmp_path:
     assert isinstance(error, SourceError)
 
 
-def test_patient_is_never_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_patient_is_never_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     path = encoded("jpeg", 3, tmp_path / "cine.dcm")
     whole = path.read_bytes()

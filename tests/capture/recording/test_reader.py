@@ -1,4 +1,4 @@
-"""The records of a recording, read back."""
+"""Reading the records of a recorded live run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from streamseg.recording import Recorder
 from tests.recording.runs import HEADER, found_in, frame_of
 
 
-def test_states_last_until_the_next_and_are_cut_to_the_time_asked_for(tmp_path: Path) -> None:
+def test_a_state_lasts_until_the_next_within_the_requested_time(tmp_path: Path) -> None:
     recording = Recorder(tmp_path, header=HEADER, min_free=0)
     start = recording.anchor_ns
     for number, (state, at_s) in enumerate(
@@ -36,7 +36,7 @@ def test_states_last_until_the_next_and_are_cut_to_the_time_asked_for(tmp_path: 
     assert recorded.shown[0] == Shown("starting", start, None, False)
 
 
-def test_recordings_are_listed_oldest_first_and_nothing_else(tmp_path: Path) -> None:
+def test_only_recordings_are_listed_oldest_first(tmp_path: Path) -> None:
     for name in ("2026-11-22T14-03-07", "2025-01-02T03-04-05", "other", "empty"):
         (tmp_path / name).mkdir()
         text = "{}" if name == "other" else json.dumps({"recording": "streamseg-recording-1"})

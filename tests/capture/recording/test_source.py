@@ -55,7 +55,7 @@ def test_a_recording_is_one_source(recorded: Path) -> None:
     assert [planned.index for planned in source.planned] == list(range(50))
 
 
-def test_the_folder_around_it_will_do_where_there_is_only_one(recorded: Path, tmp_path: Path) -> None:
+def test_a_folder_with_one_recording_opens_as_that_recording(recorded: Path, tmp_path: Path) -> None:
     parent = recorded.parent
     assert list_clips(recorded) == [str(recorded)]
     assert list_clips(parent) == [str(parent)]
@@ -68,7 +68,7 @@ def test_the_folder_around_it_will_do_where_there_is_only_one(recorded: Path, tm
     assert list_clips(parent) == [str(parent / "clip.mp4")]
 
 
-def test_it_starts_in_the_middle(recorded: Path) -> None:
+def test_a_recording_starts_in_the_middle(recorded: Path) -> None:
     for start, first in ((0.0, 0), (0.04, 1), (0.5, 13), (1.2, 30), (1.96, 49)):
         frames, error = read_all(recorded, start_seconds=start)
         assert error is None
@@ -91,7 +91,7 @@ def test_a_late_start_of_hours_keeps_its_times(tmp_path: Path) -> None:
     assert [frame.pts_seconds for frame in frames] == [18_000 + number * 0.04 for number in range(5)]
 
 
-def test_frames_with_one_time_or_times_that_run_backwards_all_come(tmp_path: Path) -> None:
+def test_frames_with_equal_or_decreasing_times_are_all_delivered(tmp_path: Path) -> None:
     recording = Recorder(tmp_path, header=HEADER, min_free=0)
     recording.on_result(found_in(frame_of(-1)))
     for number, offset in enumerate((-5_000_000, -1_000, 0, 40_000_000, 40_000_000, 39_000_000)):
@@ -104,7 +104,7 @@ def test_frames_with_one_time_or_times_that_run_backwards_all_come(tmp_path: Pat
     assert offsets == [-5_000_000, -1_000, 0, 40_000_000, 40_000_000, 39_000_000]
 
 
-def test_frames_without_picture_are_noted(tmp_path: Path) -> None:
+def test_frames_without_pixels_are_noted(tmp_path: Path) -> None:
     recording = Recorder(tmp_path, header=HEADER, min_free=0)
     recording.on_frame(frame_of(0), time.monotonic_ns())
     recording.on_result(found_in(frame_of(0)))
@@ -113,11 +113,11 @@ def test_frames_without_picture_are_noted(tmp_path: Path) -> None:
     recording.close()
     with RecordingSource(recording.path) as source:
         assert [number_of(frame.image) for frame in source] == [1]
-    assert source.note.endswith("1 of 2 frames were listed without picture")
+    assert source.note.endswith("1 of 2 frames were listed without pixels")
 
 
 @pytest.mark.parametrize("cut", [0, 1, 100, 3000])
-def test_the_end_that_a_kill_costs_is_a_note_and_no_error(tmp_path: Path, cut: int) -> None:
+def test_an_end_lost_to_a_kill_is_a_note_and_not_an_error(tmp_path: Path, cut: int) -> None:
     recording = Recorder(tmp_path / "run", header=HEADER, min_free=0)
     recording.on_result(found_in(frame_of(-1)))
     for number in range(40):
@@ -137,7 +137,7 @@ def test_the_end_that_a_kill_costs_is_a_note_and_no_error(tmp_path: Path, cut: i
     assert f"it was not ended properly, {missing} frame" in source.note
 
 
-def test_a_last_file_that_was_not_begun_is_no_error_either(recorded: Path) -> None:
+def test_a_missing_last_file_of_a_killed_run_is_not_an_error(recorded: Path) -> None:
     change(recorded, killed)
     (recorded / "original-0002.mp4").unlink()
     with RecordingSource(recorded) as source:
@@ -145,7 +145,7 @@ def test_a_last_file_that_was_not_begun_is_no_error_either(recorded: Path) -> No
     assert "25 frames missing at its end" in source.note
 
 
-def test_more_than_a_kill_costs_is_an_error_behind_the_last_frame(recorded: Path) -> None:
+def test_a_larger_loss_is_an_error_after_the_last_frame(recorded: Path) -> None:
     (recorded / "original-0001.mp4").write_bytes(b"damaged")
     frames, error = read_all(recorded)
     assert [number_of(frame.image) for frame in frames] == list(range(25, 50))
@@ -154,7 +154,7 @@ def test_more_than_a_kill_costs_is_an_error_behind_the_last_frame(recorded: Path
     assert "\n" not in str(error)
 
 
-def test_damaged_records_give_what_stands_before_the_damage(recorded: Path) -> None:
+def test_damaged_records_give_the_frames_before_the_damage(recorded: Path) -> None:
     path = recorded / "records.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     assert len(lines) > 100
@@ -178,7 +178,7 @@ def test_damaged_records_give_what_stands_before_the_damage(recorded: Path) -> N
         {"kind": "offered"},
     ],
 )
-def test_lines_that_make_no_sense_are_damage(recorded: Path, line: Any) -> None:
+def test_impossible_lines_are_damage(recorded: Path, line: Any) -> None:
     with (recorded / "records.jsonl").open("a") as file:
         file.write(json.dumps(line) + "\n")
     frames, error = read_all(recorded)
@@ -198,15 +198,15 @@ def test_records_cannot_lead_to_files_elsewhere(recorded: Path, tmp_path: Path) 
     assert isinstance(error, SourceError)
 
 
-def test_a_recording_without_pictures_says_so(tmp_path: Path) -> None:
+def test_a_recording_without_pixels_is_refused(tmp_path: Path) -> None:
     recording = Recorder(tmp_path, header=HEADER, min_free=0)
     recording.on_frame(frame_of(0), time.monotonic_ns())
     recording.close()
-    with pytest.raises(SourceError, match=r"holds no picture \(1 frame listed\)"):
+    with pytest.raises(SourceError, match=r"holds no frame with pixels \(1 frame listed\)"):
         open_source(recording.path)
 
 
-def test_a_folder_with_other_records_is_no_recording(tmp_path: Path) -> None:
+def test_a_folder_with_other_records_is_not_a_recording(tmp_path: Path) -> None:
     for text in ("", "{}", "[1]", "\0", '{"recording": "streamseg-recording-9"}'):
         (tmp_path / "records.jsonl").write_text(text)
         with pytest.raises(SourceError, match="nothing to read"):
@@ -226,7 +226,7 @@ def test_closing_in_the_middle_releases_the_file(recorded: Path) -> None:
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
-def test_the_whole_screen_knows_its_region_from_a_later_file(tmp_path: Path) -> None:
+def test_a_recorded_screen_has_the_region_of_a_later_file(tmp_path: Path) -> None:
     recording = Recorder(tmp_path, header=HEADER, min_free=0, full_frame=True)
     tell(recording, frame_of(0), segment=False)
     wait_for(recording, 1)

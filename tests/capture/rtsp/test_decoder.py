@@ -10,12 +10,12 @@ import pytest
 
 from streamseg.capture.rtsp.decoder import PictureDecoder
 from streamseg.capture.rtsp.nal import CodedPicture
-from streamseg.capture.video.pixels import PictureConverter
+from streamseg.capture.video.pixels import FrameConverter
 from tests.rtsp_server.barcode import draw, read
 from tests.rtsp_server.coded import encode
 
 coded = cache(encode)
-CONVERTER = PictureConverter()
+CONVERTER = FrameConverter()
 
 
 def give(

@@ -1,7 +1,7 @@
-"""A frame grabber for tests: a device emulated in user space, through the calls that a real one answers.
+"""A frame grabber for tests, emulated in user space behind the calls that a real one answers.
 
-``emulated_device`` gives the device; a program started with its ``env`` finds it at its ``path``. What it
-does can be changed while it is read, from any process.
+``emulated_device`` gives the device; a program started with its ``env`` finds it at its ``path``. Its
+behaviour can be changed while it is read, from any process.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from streamseg.core.types import Image
 from tests.capture.media import picture
 
 PATH = "/dev/video97"
+FAST = Fraction(100)
+"""A frame rate at which tests are short."""
 WIDTH, HEIGHT = 160, 120
 _SOURCE = Path(__file__).with_name("v4l2_emulator.c")
 
@@ -47,7 +49,7 @@ class Mode:
 
 
 class EmulatedDevice:
-    """The emulated grabber, as its control file describes it."""
+    """The emulated grabber, described by its control file."""
 
     def __init__(self, control: Path, path: str = PATH) -> None:
         self.path = path
@@ -56,7 +58,7 @@ class EmulatedDevice:
 
     @property
     def env(self) -> dict[str, str]:
-        """The environment of a program that is to see the device."""
+        """The environment of a program that sees the device."""
         return {
             **os.environ,
             "LD_PRELOAD": str(library()),
@@ -65,9 +67,9 @@ class EmulatedDevice:
         }
 
     def offer(self, modes: Sequence[Mode], images: Sequence[Image] | None = None, **settings: object) -> None:
-        """Offer these modes, showing these pictures (BGR or grey, scaled to fit), and forget other settings.
+        """Offer these modes with these frames (BGR or grey, scaled to fit), and reset other settings.
 
-        Without pictures they show their number, 0 to 63; see tests.capture.media.
+        By default frames show their number, 0 to 63; see tests.capture.media.
         """
         lines = []
         for number, mode in enumerate(modes):
@@ -84,7 +86,7 @@ class EmulatedDevice:
         self._write([*kept, *(f"{name} {value}" for name, value in settings.items())])
 
     def stall(self) -> None:
-        """Deliver nothing any more, without an error."""
+        """Stop delivering, without an error."""
         self.set(state="stall")
 
     def resume(self) -> None:
@@ -92,13 +94,13 @@ class EmulatedDevice:
         self.set(state="run")
 
     def unplug(self) -> None:
-        """Be gone; whoever has the device open gets errors for good."""
+        """Vanish; programs that have the device open get errors from now on."""
         lines = self.control.read_text().splitlines()
         generation = next(int(line.split()[1]) for line in lines if line.startswith("generation"))
         self.set(state="gone", generation=generation + 1)
 
     def plug(self) -> None:
-        """Be there again, to be opened anew."""
+        """Reappear, to be opened again."""
         self.set(state="run")
 
     def _write(self, lines: Sequence[str]) -> None:
@@ -144,7 +146,7 @@ def _folder() -> tempfile.TemporaryDirectory[str]:
 
 
 class Child:
-    """A process that sees the device, to run functions in; it starts once, since imports take a while."""
+    """A process that sees the device and runs functions; it starts once, because imports take time."""
 
     def __init__(self, device: EmulatedDevice) -> None:
         self._process = subprocess.Popen(
@@ -157,10 +159,10 @@ class Child:
         )
 
     def run(self, function: Callable[..., Any], *arguments: object, seconds: float = 120) -> Any:
-        """What the function returns there, which must be JSON; its first argument is the device.
+        """Run a function there, with the device as its first argument; its result must be JSON.
 
-        It sees its module's names, imported anew, and none of those around it. An exception of ours is
-        returned as ``"SourceError: message"``, any other fails the test.
+        It sees its module's names, imported again, but no enclosing ones. An exception of ours is returned
+        as ``"SourceError: message"``, any other fails the test.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -204,7 +206,7 @@ for line in sys.stdin:
 
 
 def encode(image: Image, mode: Mode) -> bytes:
-    """A picture in a mode's pixel format and size."""
+    """An image in a mode's pixel format and size."""
     if image.shape[:2] != (mode.height, mode.width):
         image = np.asarray(cv2.resize(image, (mode.width, mode.height)), np.uint8)
     bgr = np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2BGR), np.uint8) if image.ndim == 2 else image
@@ -225,7 +227,7 @@ def encode(image: Image, mode: Mode) -> bytes:
 
 
 def _encoded(images: Sequence[Image], mode: Mode) -> bytes:
-    """Pictures as the emulator reads them: each behind its length."""
+    """Frames as the emulator reads them: each after its length."""
     data = [encode(image, mode) for image in images]
     return b"".join(len(one).to_bytes(4, "little") + one for one in data)
 

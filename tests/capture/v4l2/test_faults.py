@@ -1,4 +1,4 @@
-"""What frame grabbers do wrong, and what comes of it; see test_v4l2.py."""
+"""Faults of frame grabbers: stalls, damage, unplugging."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import gc
 import threading
 import time
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,11 @@ import pytest
 from streamseg.capture.v4l2 import source as v4l2
 from streamseg.capture.v4l2.source import V4l2Source
 from streamseg.core.errors import SourceError, StreamsegError
-from tests.capture.v4l2.device import PATH, Child, EmulatedDevice, Mode
-
-FAST = Fraction(100)
-"""A rate at which tests are short."""
+from tests.capture.v4l2.device import FAST, PATH, Child, EmulatedDevice, Mode
 
 
 def fault(device: EmulatedDevice, changes: dict[str, str], seconds: float) -> list[Any]:
-    """Change the device after two pictures; what then happens, and after how long."""
+    """Change the device after two frames: the error, its delay, damaged frames, and those after it."""
 
     source = V4l2Source(device.path, read_seconds=seconds)
     next(source), next(source)
@@ -41,20 +37,20 @@ def fault(device: EmulatedDevice, changes: dict[str, str], seconds: float) -> li
 def test_a_stall_is_an_error_after_the_time_out(device: EmulatedDevice, child: Child) -> None:
     device.offer([Mode(rate=FAST)])
     message, took, damaged, after = child.run(fault, {"state": "stall"}, 0.3)
-    assert message == (f"{PATH} delivered no picture for 0.3 s; check the scanner's output and the cable")
+    assert message == (f"{PATH} delivered no frame for 0.3 s; check the scanner's output and the cable")
     assert took >= 0.3
     assert (damaged, after) == (0, [])
 
 
-def test_a_stall_tells_what_the_device_says_of_its_input(device: EmulatedDevice, child: Child) -> None:
+def test_a_stall_reports_the_status_of_the_input(device: EmulatedDevice, child: Child) -> None:
     device.offer([Mode(rate=FAST)], input=2)
     message = child.run(fault, {"state": "stall"}, 0.2)[0]
     assert "and it reports: no signal" in message
 
 
-def test_a_stall_ends_also_where_poll_lies(device: EmulatedDevice, child: Child) -> None:
+def test_a_stall_ends_even_if_poll_is_wrong(device: EmulatedDevice, child: Child) -> None:
     device.offer([Mode(rate=FAST)], poll="no")
-    assert "no picture for 0.2 s" in child.run(fault, {"state": "stall"}, 0.2)[0]
+    assert "no frame for 0.2 s" in child.run(fault, {"state": "stall"}, 0.2)[0]
 
 
 def test_a_device_that_never_delivers_is_an_error(device: EmulatedDevice, child: Child) -> None:
@@ -63,10 +59,10 @@ def test_a_device_that_never_delivers_is_an_error(device: EmulatedDevice, child:
         v4l2.FIRST_FRAME_SECONDS = 0.3
         with v4l2.V4l2Source(device.path, read_seconds=0.1) as source:
             next(source)
-        return "a picture"
+        return "a frame"
 
     device.offer([Mode()], state="stall")
-    assert "no picture for 0.3 s" in child.run(silent)
+    assert "no frame for 0.3 s" in child.run(silent)
 
 
 def test_unplugging_is_an_error_at_once(device: EmulatedDevice, child: Child) -> None:
@@ -101,7 +97,7 @@ def test_it_can_be_opened_again_when_it_is_back(device: EmulatedDevice, child: C
     assert index == "0"
 
 
-def test_a_device_that_stalled_and_went_on_delivers(device: EmulatedDevice, child: Child) -> None:
+def test_a_device_delivers_again_after_a_stall(device: EmulatedDevice, child: Child) -> None:
     def resume(device: EmulatedDevice) -> list[int]:
 
         with V4l2Source(device.path, read_seconds=60) as source:
@@ -121,16 +117,16 @@ def test_a_device_that_stalled_and_went_on_delivers(device: EmulatedDevice, chil
 
 
 @pytest.mark.parametrize(("code", "damage"), [("YUYV", "flag"), ("YUYV", "short"), ("MJPG", "short")])
-def test_damaged_pictures_are_counted_and_never_shown(
+def test_damaged_frames_are_counted_and_never_shown(
     device: EmulatedDevice, child: Child, code: str, damage: str
 ) -> None:
     device.offer([Mode(code, rate=FAST)])
     message, _, damaged, _ = child.run(fault, {"damage": damage}, 0.5)
-    assert "delivered only damaged pictures (" in message
+    assert "delivered only damaged frames (" in message
     assert damaged >= 1
 
 
-def test_pictures_come_again_behind_damaged_ones(device: EmulatedDevice, child: Child) -> None:
+def test_frames_continue_after_damaged_ones(device: EmulatedDevice, child: Child) -> None:
     def heal(device: EmulatedDevice) -> list[int]:
 
         with V4l2Source(device.path, read_seconds=60) as source:

@@ -1,4 +1,4 @@
-"""Which mode is taken of those that a grabber lists."""
+"""Which of the modes that a grabber lists is chosen."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ SCALER = formats(
         ),
     ],
 )
-def test_the_rule(listed: list[PixelFormat], mode: str) -> None:
+def test_the_default_mode_follows_the_rule(listed: list[PixelFormat], mode: str) -> None:
     assert str(choose_mode("d", listed, Wish(), (1280, 720))) == mode
 
 
@@ -71,7 +71,7 @@ def test_the_rule(listed: list[PixelFormat], mode: str) -> None:
         (formats(YUYV=[]), Wish(size=(800, 600)), "yuyv 800x600"),
     ],
 )
-def test_what_is_asked_for_is_binding(listed: list[PixelFormat], wish: Wish, mode: str) -> None:
+def test_what_is_requested_is_binding(listed: list[PixelFormat], wish: Wish, mode: str) -> None:
     assert str(choose_mode("d", listed, wish, (1280, 720))) == mode
 
 
@@ -84,7 +84,7 @@ def test_what_is_asked_for_is_binding(listed: list[PixelFormat], wish: Wish, mod
         (USB2, Wish(size=(1280, 720), rate=Fraction(60)), "it has yuyv 1280x720 at 10"),
     ],
 )
-def test_what_is_not_there_is_refused(listed: list[PixelFormat], wish: Wish, message: str) -> None:
+def test_what_the_device_lacks_is_refused(listed: list[PixelFormat], wish: Wish, message: str) -> None:
     with pytest.raises(UsageError) as error:
         choose_mode("d", listed, wish, (1280, 720))
     assert message in str(error.value)
@@ -99,7 +99,7 @@ def test_a_long_list_is_cut() -> None:
 
 @pytest.mark.parametrize(("listed", "codes"), [(formats(H264=[], BA81=[]), "H264, BA81"), ([], "nothing")])
 def test_a_device_without_a_readable_format(listed: list[PixelFormat], codes: str) -> None:
-    with pytest.raises(SourceError, match=f"d delivers {codes}, which cannot be read; needed is yuyv"):
+    with pytest.raises(SourceError, match=f"d delivers {codes}, which cannot be read; supported are yuyv"):
         choose_mode("d", listed, Wish(), (640, 480))
 
 

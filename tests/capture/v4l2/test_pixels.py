@@ -1,4 +1,4 @@
-"""A grabber's bytes as pictures."""
+"""Conversion of a grabber's bytes to images."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def sent(name: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", CODES)
-def test_rows_that_are_padded_are_read_like_others(name: str) -> None:
+def test_padded_rows_are_read_like_others(name: str) -> None:
     data = sent(name)
     whole = BufferConverter(layout(name)).convert(data)
     assert whole is not None
@@ -38,7 +38,7 @@ def test_rows_that_are_padded_are_read_like_others(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CODES)
-def test_the_picture_is_no_part_of_the_buffer(name: str) -> None:
+def test_the_image_does_not_share_the_buffer(name: str) -> None:
     buffer = sent(name).copy()
     image = BufferConverter(layout(name)).convert(buffer)
     assert image is not None
@@ -48,7 +48,7 @@ def test_the_picture_is_no_part_of_the_buffer(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CODES)
-def test_bytes_that_are_missing_make_no_picture(name: str) -> None:
+def test_an_incomplete_buffer_gives_no_image(name: str) -> None:
     data = sent(name)
     converter = BufferConverter(layout(name))
     for length in [0, 1, 3, *range(4, len(data) - 1, len(data) // 40), len(data) - 1]:
@@ -57,8 +57,8 @@ def test_bytes_that_are_missing_make_no_picture(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["yuyv", "uyvy", "nv12", "grey"])
-def test_full_range_is_told_from_limited_range(name: str) -> None:
-    """Grey ramp 0..255 as luma: with full range it is the picture, else it is expanded and clipped."""
+def test_full_range_and_limited_range_are_distinguished(name: str) -> None:
+    """Grey ramp 0..255 as luma: with full range it is the image, else it is expanded and clipped."""
     ramp = np.tile(np.arange(0, 256, 4, np.uint8)[:, None], (1, WIDTH))
     data = np.full((HEIGHT, WIDTH, 2), 128, np.uint8)
     data[..., 1 if name == "uyvy" else 0] = ramp
@@ -70,12 +70,12 @@ def test_full_range_is_told_from_limited_range(name: str) -> None:
     assert limited is not None
     grey = full if full.ndim == 2 else full[..., 1]
     assert np.abs(grey.astype(int) - ramp).max() <= 1
-    if name != "grey":  # which is full range by itself
+    if name != "grey":  # which has full range by default
         expanded = np.clip((ramp.astype(float) - 16) * 255 / 219, 0, 255)
         assert np.abs(limited[..., 1] - expanded).max() <= 1.5
 
 
-def test_jpeg_with_a_hole_or_of_another_size_makes_no_picture() -> None:
+def test_a_jpeg_with_a_hole_or_of_another_size_gives_no_image() -> None:
     data = sent("mjpeg")
     converter = BufferConverter(layout("mjpeg"))
     start = len(data) // 2
@@ -84,14 +84,14 @@ def test_jpeg_with_a_hole_or_of_another_size_makes_no_picture() -> None:
     assert BufferConverter(layout("mjpeg", width=2 * WIDTH)).convert(data) is None
 
 
-def test_jpeg_may_be_padded_behind_its_end() -> None:
+def test_a_jpeg_may_be_padded_after_its_end() -> None:
     data = sent("mjpeg")
     converter = BufferConverter(layout("mjpeg"))
     padded = converter.convert(np.pad(data, (0, 999)))
     assert np.array_equal(padded, converter.convert(data))
 
 
-def test_jpeg_without_tables_of_codes_has_the_usual_ones() -> None:
+def test_a_jpeg_without_huffman_tables_uses_the_standard_ones() -> None:
     """Cameras leave them out."""
     data = bytes(cv2.imencode(".jpg", picture(3, HEIGHT, WIDTH))[1])
     lean = bytearray()
@@ -112,18 +112,18 @@ def test_jpeg_without_tables_of_codes_has_the_usual_ones() -> None:
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
-        ("yuyv", {"width": 0}, "no picture"),
-        ("grey", {"height": 99999}, "no picture"),
-        ("yuyv", {"width": 95}, "sizes are even"),
-        ("nv12", {"height": 63}, "sizes are even"),
-        ("yuyv", {"height": 63, "field": 5}, "sizes are even"),
-        ("grey", {"height": 63, "field": 6}, "sizes are even"),
+        ("yuyv", {"width": 0}, "not a frame size"),
+        ("grey", {"height": 99999}, "not a frame size"),
+        ("yuyv", {"width": 95}, "sizes must be even"),
+        ("nv12", {"height": 63}, "sizes must be even"),
+        ("yuyv", {"height": 63, "field": 5}, "sizes must be even"),
+        ("grey", {"height": 63, "field": 6}, "sizes must be even"),
         ("yuyv", {"stride": 96}, "rows of 96 bytes"),
         ("grey", {"field": 2}, "only top fields"),
         ("grey", {"field": 3}, "only bottom fields"),
         ("mjpeg", {"field": 7}, "fields one by one"),
     ],
 )
-def test_layouts_that_cannot_be_read(name: str, changes: dict[str, int], message: str) -> None:
+def test_unsupported_layouts_are_refused(name: str, changes: dict[str, int], message: str) -> None:
     with pytest.raises(SourceError, match=message):
         layout(name, **changes)

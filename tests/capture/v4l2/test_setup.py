@@ -1,4 +1,4 @@
-"""How frame grabbers are set up, and why one is refused; see test_v4l2.py."""
+"""How frame grabbers are configured, and why one is refused."""
 
 from __future__ import annotations
 
@@ -12,12 +12,9 @@ from streamseg.capture.v4l2.source import V4l2Source
 from streamseg.core.errors import SourceError, UsageError
 from tests.capture.v4l2.device import PATH, Child, EmulatedDevice, Mode
 
-FAST = Fraction(100)
-"""A rate at which tests are short."""
-
 
 def opened(device: EmulatedDevice, options: dict[str, Any]) -> str:
-    """Which mode the device is opened in; the error is the answer where it is not."""
+    """The mode in which the device opens; the error if it does not."""
 
     options = {name: tuple(value) if name == "size" else value for name, value in options.items()}
     if "rate" in options:
@@ -45,7 +42,7 @@ MODES = [
         ({"size": (320, 240)}, "yuyv 320x240 60000/1001"),
     ],
 )
-def test_the_device_is_set_to_what_was_asked_for(
+def test_the_device_is_set_to_the_requested_mode(
     device: EmulatedDevice, child: Child, options: dict[str, Any], mode: str
 ) -> None:
     device.offer(MODES, state="stall")
@@ -66,19 +63,17 @@ def test_the_device_is_set_to_what_was_asked_for(
         ),
     ],
 )
-def test_what_the_device_does_not_have_is_refused_naming_what_it_has(
+def test_what_the_device_lacks_is_refused_naming_what_it_has(
     device: EmulatedDevice, child: Child, options: dict[str, Any], message: str
 ) -> None:
     device.offer(MODES, state="stall")
     assert child.run(opened, options) == message
 
 
-def test_a_driver_that_gives_another_size_than_asked_for_is_told_apart(
-    device: EmulatedDevice, child: Child
-) -> None:
+def test_a_driver_that_sets_another_size_is_detected(device: EmulatedDevice, child: Child) -> None:
     device.offer([Mode("YUYV", 320, 240)], range="640 480", state="stall")  # it promises a range
     message = child.run(opened, {"size": (640, 480)})
-    assert message == f"UsageError: {PATH} was asked for yuyv 640x480 and gave yuyv 320x240; ask for that"
+    assert message == f"UsageError: {PATH} was asked for yuyv 640x480 but set yuyv 320x240; request that"
     assert child.run(opened, {}) == "yuyv 320x240 30"
 
 
@@ -92,8 +87,8 @@ def test_a_driver_with_only_the_requests_that_ffmpeg_needs(device: EmulatedDevic
 @pytest.mark.parametrize(
     ("state", "message"),
     [
-        ("gone", f"SourceError: no video device {PATH}; plug it in, or give one that is there ("),
-        ("busy", f"SourceError: {PATH} is in use by another program; close that one first"),
+        ("gone", f"SourceError: no video device {PATH}; plug it in, or give one of those present ("),
+        ("busy", f"SourceError: {PATH} is in use by another program; close that first"),
         ("denied", f"SourceError: {PATH} may not be opened (Permission denied); join the group 'video'"),
         ("novideo", f"SourceError: {PATH} (Emulated Grabber) does not capture video; "),
     ],
@@ -113,7 +108,7 @@ def test_separate_fields_are_refused(device: EmulatedDevice, child: Child, field
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])
-def test_a_time_out_is_a_time(seconds: float) -> None:
+def test_impossible_time_outs_are_refused(seconds: float) -> None:
     with pytest.raises(UsageError, match="cannot wait"):
         V4l2Source("/dev/video0", read_seconds=seconds)
 
@@ -121,6 +116,6 @@ def test_a_time_out_is_a_time(seconds: float) -> None:
 @pytest.mark.parametrize(
     "path", ["/dev/no-such-video", "", "a\0b", "\udfff\ud800", "/dev/null", "/dev", "/dev/null/x"]
 )
-def test_what_is_no_video_device(path: str, tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="no video device"):
+def test_paths_that_are_not_video_devices(path: str, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"no video device|not a video device"):
         V4l2Source(path)

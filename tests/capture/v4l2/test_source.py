@@ -1,4 +1,4 @@
-"""What frame grabbers deliver, through a device emulated in user space.
+"""Frames, times and colours of a grabber, with a device emulated in user space.
 
 The scenarios run in a process that sees the device; see Child.
 """
@@ -6,7 +6,6 @@ The scenarios run in a process that sees the device; see Child.
 from __future__ import annotations
 
 import time
-from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
@@ -16,14 +15,11 @@ import pytest
 from streamseg.capture.v4l2.source import V4l2Source
 from streamseg.core.types import Source
 from tests.capture.media import number_of
-from tests.capture.v4l2.device import Child, EmulatedDevice, Mode
-
-FAST = Fraction(100)
-"""A rate at which tests are short."""
+from tests.capture.v4l2.device import FAST, Child, EmulatedDevice, Mode
 
 
 def numbers(device: EmulatedDevice, count: int, options: dict[str, Any]) -> dict[str, Any]:
-    """The numbers that the first pictures show, and what the source says of itself."""
+    """The numbers that the first frames show, and the attributes of the source."""
     with V4l2Source(device.path, **options) as source:
         frames = [next(source) for _ in range(count)]
         return {
@@ -43,7 +39,7 @@ def numbers(device: EmulatedDevice, count: int, options: dict[str, Any]) -> dict
 
 
 @pytest.mark.parametrize("code", ["YUYV", "UYVY", "NV12", "GREY", "MJPG"])
-def test_every_picture_comes_in_order(device: EmulatedDevice, child: Child, code: str) -> None:
+def test_every_frame_arrives_in_order(device: EmulatedDevice, child: Child, code: str) -> None:
     device.offer([Mode(code)])
     seen = child.run(numbers, 6, {})
     gaps = [(after - before) % 64 for before, after in pairwise(seen["numbers"])]
@@ -59,8 +55,8 @@ def test_every_picture_comes_in_order(device: EmulatedDevice, child: Child, code
     assert (seen["clock"], seen["name"], seen["counts"][1]) == ("driver", "video97", 0)
 
 
-def test_ffmpeg_takes_the_emulated_device_for_a_device(device: EmulatedDevice, child: Child) -> None:
-    """The emulator is worth something only if others than we read it."""
+def test_ffmpeg_reads_the_emulated_device(device: EmulatedDevice, child: Child) -> None:
+    """The emulator is only useful if other programs can read it."""
 
     def read(device: EmulatedDevice) -> list[int]:
         import cv2  # noqa: F401 - before av
@@ -79,7 +75,7 @@ def test_ffmpeg_takes_the_emulated_device_for_a_device(device: EmulatedDevice, c
 
 
 def pixels(device: EmulatedDevice) -> list[list[int]]:
-    """Some pixels of the first picture."""
+    """Some pixels of the first frame."""
 
     with V4l2Source(device.path) as source:
         image = next(source).image
@@ -107,7 +103,7 @@ def test_grey_levels_are_those_that_were_sent(device: EmulatedDevice, child: Chi
     ("stamps", "clock"),
     [("monotonic", "driver"), ("none", "arrival"), ("future", "arrival"), ("past", "arrival")],
 )
-def test_capture_time_is_the_drivers_where_it_can_be_trusted(
+def test_the_capture_time_is_the_drivers_if_plausible(
     device: EmulatedDevice, child: Child, stamps: str, clock: str
 ) -> None:
     def ages(device: EmulatedDevice) -> list[Any]:
@@ -122,16 +118,16 @@ def test_capture_time_is_the_drivers_where_it_can_be_trusted(
     captured = [frame[0] for frame in frames]
     assert captured == sorted(set(captured))
     assert all(now - 10_000_000_000 < at <= now for at, now in frames)
-    if clock == "driver":  # pictures are 10 ms apart on the device's clock, whenever they were fetched
+    if clock == "driver":  # frames are 10 ms apart on the device's clock, whenever they were fetched
         steps = [(after - before) / 1e6 for before, after in pairwise(captured)]
         assert all(abs(step / 10 - round(step / 10)) < 0.01 for step in steps), steps
 
 
-def test_whoever_is_late_gets_the_newest(device: EmulatedDevice, child: Child) -> None:
+def test_a_late_consumer_gets_the_newest_frame(device: EmulatedDevice, child: Child) -> None:
     def late(device: EmulatedDevice) -> list[int]:
 
         with V4l2Source(device.path) as source:
-            for _ in range(20):  # a machine that dawdles just then is not told from one without a picture
+            for _ in range(20):  # a machine that pauses just then looks like one without a frame
                 first, skipped = number_of(next(source).image), source.skipped
                 time.sleep(0.2)  # all buffers fill up: with the four that follow
                 newest = number_of(next(source).image)
@@ -146,7 +142,7 @@ def test_whoever_is_late_gets_the_newest(device: EmulatedDevice, child: Child) -
 
 
 @pytest.mark.parametrize("field", [4, 5, 6, 8, 9])
-def test_interlaced_pictures_come_without_combs(device: EmulatedDevice, child: Child, field: int) -> None:
+def test_interlaced_frames_have_no_combs(device: EmulatedDevice, child: Child, field: int) -> None:
     """Two fields, grey levels 60 and 180: half a frame apart, only one of them may be seen."""
 
     image = np.full((120, 160, 3), 60, np.uint8)
@@ -161,10 +157,8 @@ def test_interlaced_pictures_come_without_combs(device: EmulatedDevice, child: C
 
 
 @pytest.mark.parametrize("stamps", ["monotonic", "none"])
-def test_a_picture_that_waited_is_not_taken_for_a_new_one(
-    device: EmulatedDevice, child: Child, stamps: str
-) -> None:
-    """All buffers were full long ago, and then nobody came: what they show is old, and is said to be."""
+def test_a_frame_that_waited_is_not_dated_as_new(device: EmulatedDevice, child: Child, stamps: str) -> None:
+    """All buffers were filled long ago and not read: their frames are old, and are dated so."""
 
     def wait(device: EmulatedDevice) -> list[float]:
         with V4l2Source(device.path) as source:

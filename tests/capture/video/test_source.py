@@ -71,54 +71,6 @@ def test_frames_are_their_own_and_read_only(tmp_path: Path) -> None:
     assert sorted(frame.captured_ns for frame in frames) == [frame.captured_ns for frame in frames]
 
 
-@pytest.mark.parametrize("pixels", ["gray", "gray10le", "gray16le"])
-def test_grey_stays_grey_with_its_values(pixels: str, tmp_path: Path) -> None:
-    path = write_video(tmp_path / "grey.mkv", 3, codec="ffv1", pixels=pixels)
-    frames, _ = read_all(path)
-    expected = av.VideoFrame.from_ndarray(picture(2), format="bgr24").reformat(format="gray").to_ndarray()
-    assert frames[2].image.shape == (HEIGHT, WIDTH)
-    assert np.abs(frames[2].image.astype(int) - expected).max() <= 1
-
-
-def test_limited_range_grey_is_expanded(tmp_path: Path) -> None:
-    path = tmp_path / "limited.mkv"
-    ramp = np.tile(np.arange(16, 236, dtype=np.uint8), (64, 1))
-    with av.open(str(path), "w") as output:
-        stream = output.add_stream("ffv1", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 220, 64, "gray"
-        stream.codec_context.color_range = 1
-        frame = av.VideoFrame.from_ndarray(ramp, format="gray")
-        frame.color_range = 1
-        output.mux(stream.encode(frame))
-        output.mux(stream.encode(None))
-    frames, _ = read_all(path)
-    assert (frames[0].image.min(), frames[0].image.max()) == (0, 255)
-
-
-def test_colours_are_blue_green_red(tmp_path: Path) -> None:
-    path = tmp_path / "colour.mkv"
-    with av.open(str(path), "w") as output:
-        stream = output.add_stream("ffv1", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv444p"
-        image = np.full((64, 64, 3), (200, 100, 30), np.uint8)
-        output.mux(
-            stream.encode(av.VideoFrame.from_ndarray(image, format="bgr24").reformat(format="yuv444p"))
-        )
-        output.mux(stream.encode(None))
-    frames, _ = read_all(path)
-    assert np.abs(frames[0].image.astype(int) - (200, 100, 30)).max() <= 3
-
-
-@pytest.mark.parametrize(("degrees", "turn"), [(90, 1), (180, 2), (-90, 3)])
-def test_rotation_is_applied(degrees: int, turn: int, tmp_path: Path) -> None:
-    path = write_video(tmp_path / "turned.mov", 3, rotation=degrees)
-    with open_source(path) as source:
-        frames = list(source)
-    upright = np.rot90(frames[1].image, -turn)
-    assert number_of(upright) == 1
-    assert frames[1].image.shape[:2] == (source.info.height, source.info.width)
-
-
 def test_time_before_zero_and_after_zero_are_kept(tmp_path: Path) -> None:
     path = write_video(
         tmp_path / "late.mkv", 5, pts=[5000 + 40 * n for n in range(5)], base=Fraction(1, 1000)
@@ -127,7 +79,7 @@ def test_time_before_zero_and_after_zero_are_kept(tmp_path: Path) -> None:
     assert [frame.pts_seconds for frame in frames] == [5.0, 5.04, 5.08, 5.12, 5.16]
 
 
-def test_stream_without_times_has_none(tmp_path: Path) -> None:
+def test_a_stream_without_times_has_none(tmp_path: Path) -> None:
     path = write_video(tmp_path / "bare.h264", 12)
     frames, error = read_all(path)
     assert error is None
@@ -155,7 +107,7 @@ def test_impossible_start_is_a_usage_error(start: float, tmp_path: Path) -> None
         open_source(write_video(tmp_path / "clip.mp4", 10), start_seconds=start)
 
 
-def test_size_may_change_in_the_middle(tmp_path: Path) -> None:
+def test_the_size_may_change_in_the_middle(tmp_path: Path) -> None:
     parts = [write_video(tmp_path / f"{n}.h264", 5, size=(96, 64 + 32 * n)).read_bytes() for n in range(2)]
     path = tmp_path / "both.h264"
     path.write_bytes(b"".join(parts))
@@ -183,7 +135,7 @@ def test_cover_art_is_not_a_video(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["clip.mkv", "clip.ts", "clip.mp4"])
-def test_damage_in_the_middle_is_stepped_over_and_told(name: str, tmp_path: Path) -> None:
+def test_damage_in_the_middle_is_skipped_and_reported(name: str, tmp_path: Path) -> None:
     path = write_video(tmp_path / name, 60)
     data = bytearray(path.read_bytes())
     start = len(data) * 2 // 5
@@ -200,7 +152,7 @@ def test_damage_in_the_middle_is_stepped_over_and_told(name: str, tmp_path: Path
     assert len(frames) > 40
 
 
-def test_recording_that_begins_between_key_pictures_is_not_damaged(tmp_path: Path) -> None:
+def test_a_recording_that_begins_between_key_frames_is_not_damaged(tmp_path: Path) -> None:
     path = write_video(tmp_path / "clip.ts", 60)
     data = path.read_bytes()
     # Drop one and a half groups of pictures, but keep the tables in front.

@@ -1,4 +1,4 @@
-"""Recordings that were cut are told from whole ones, and give all that was recorded before."""
+"""Cut recordings are detected, and give every frame before the cut."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FILES = {"clip.mkv": "libx264", "clip.ts": "libx264", "clip.avi": "libx264", "cl
 
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.77, 0.9])
 @pytest.mark.parametrize("name", FILES)
-def test_cut_file_gives_every_frame_before_the_cut(name: str, share: float, tmp_path: Path) -> None:
+def test_a_cut_file_gives_every_frame_before_the_cut(name: str, share: float, tmp_path: Path) -> None:
     path = write_video(tmp_path / name, 60, codec=FILES[name])
     whole, error = read_all(path)
     assert error is None
@@ -38,7 +38,7 @@ def test_cut_file_gives_every_frame_before_the_cut(name: str, share: float, tmp_
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-def test_every_cut_of_a_matroska_is_noticed(streamed: bool, tmp_path: Path) -> None:
+def test_every_cut_of_a_matroska_file_is_detected(streamed: bool, tmp_path: Path) -> None:
     path = write_video(tmp_path / "clip.mkv", 20, options={"live": "1"} if streamed else None)
     data = path.read_bytes()
     frames, error = read_all(path)
@@ -52,7 +52,7 @@ def test_every_cut_of_a_matroska_is_noticed(streamed: bool, tmp_path: Path) -> N
     assert unnoticed <= (2 if streamed else 0)
 
 
-def test_cut_between_packets_of_a_transport_stream_is_noticed(tmp_path: Path) -> None:
+def test_a_cut_between_packets_of_a_transport_stream_is_detected(tmp_path: Path) -> None:
     path = write_video(tmp_path / "clip.ts", 24, size=(192, 128))
     data = path.read_bytes()
     video = [at for at in range(0, len(data), 188) if data[at + 1] & 0x1F == 1 and data[at + 2] == 0]
@@ -66,7 +66,7 @@ def test_cut_between_packets_of_a_transport_stream_is_noticed(tmp_path: Path) ->
         assert len(frames) == sum(at < end for at in begins) - 1
 
 
-def test_incomplete_picture_is_not_shown_where_the_decoder_does_not_mark_it(tmp_path: Path) -> None:
+def test_an_incomplete_frame_is_dropped_if_the_decoder_does_not_mark_it(tmp_path: Path) -> None:
     path = write_video(tmp_path / "clip.ts", 30, codec="libx265")
     whole, error = read_all(path)
     assert (len(whole), error) == (30, None)
@@ -79,7 +79,7 @@ def test_incomplete_picture_is_not_shown_where_the_decoder_does_not_mark_it(tmp_
         assert all(np.array_equal(frame.image, whole[number_of(frame.image)].image) for frame in frames)
 
 
-def test_mp4_cut_in_its_pictures_gives_those_before(tmp_path: Path) -> None:
+def test_an_mp4_cut_within_its_frames_gives_those_before(tmp_path: Path) -> None:
     path = write_video(tmp_path / "clip.mp4", 40, options={"movflags": "faststart"})
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
     frames, error = read_all(path)
@@ -87,7 +87,7 @@ def test_mp4_cut_in_its_pictures_gives_those_before(tmp_path: Path) -> None:
     assert len(frames) > 15
 
 
-def test_mp4_without_index_says_what_happened(tmp_path: Path) -> None:
+def test_an_mp4_without_an_index_is_explained(tmp_path: Path) -> None:
     path = write_video(tmp_path / "clip.mp4", 40)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
     with pytest.raises(SourceError, match="moov"):
@@ -96,7 +96,7 @@ def test_mp4_without_index_says_what_happened(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [*FILES, "clip.mp4", "clip.mov", "clip.flv", "clip.wmv", "clip.m2ts"])
 @pytest.mark.parametrize("tail", [b"", bytes(3), bytes(188)])
-def test_whole_file_is_never_called_cut(name: str, tail: bytes, tmp_path: Path) -> None:
+def test_a_complete_file_is_never_called_cut(name: str, tail: bytes, tmp_path: Path) -> None:
     codec = {"clip.flv": "flv1", "clip.wmv": "wmv2"}.get(name, FILES.get(name, "libx264"))
     path = write_video(
         tmp_path / name, 10, codec=codec, options={"mpegts_m2ts_mode": "1"} if "m2" in name else None
@@ -108,7 +108,7 @@ def test_whole_file_is_never_called_cut(name: str, tail: bytes, tmp_path: Path) 
     assert (len(frames), error) == (10, None)
 
 
-def test_recorder_that_was_killed_leaves_a_readable_matroska(tmp_path: Path) -> None:
+def test_a_killed_recorder_leaves_a_readable_matroska_file(tmp_path: Path) -> None:
     path = write_video(tmp_path / "clip.mkv", 10)
     data = bytearray(path.read_bytes())
     segment = data.index(b"\x18\x53\x80\x67") + 4

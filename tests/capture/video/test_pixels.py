@@ -1,0 +1,101 @@
+"""Conversion of decoded frames to images: range, colour, rotation, deinterlacing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2  # noqa: F401  # before av
+import numpy as np
+import pytest
+
+# isort: split
+import av
+
+from streamseg.capture import open_source
+from streamseg.capture.video.deinterlace import deinterlace, deinterlace_sequential
+from tests.capture.media import HEIGHT, WIDTH, number_of, picture, read_all, write_video
+
+
+@pytest.mark.parametrize("pixels", ["gray", "gray10le", "gray16le"])
+def test_grey_stays_grey_with_its_values(pixels: str, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "grey.mkv", 3, codec="ffv1", pixels=pixels)
+    frames, _ = read_all(path)
+    expected = av.VideoFrame.from_ndarray(picture(2), format="bgr24").reformat(format="gray").to_ndarray()
+    assert frames[2].image.shape == (HEIGHT, WIDTH)
+    assert np.abs(frames[2].image.astype(int) - expected).max() <= 1
+
+
+def test_limited_range_grey_is_expanded(tmp_path: Path) -> None:
+    path = tmp_path / "limited.mkv"
+    ramp = np.tile(np.arange(16, 236, dtype=np.uint8), (64, 1))
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 220, 64, "gray"
+        stream.codec_context.color_range = 1
+        frame = av.VideoFrame.from_ndarray(ramp, format="gray")
+        frame.color_range = 1
+        output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    frames, _ = read_all(path)
+    assert (frames[0].image.min(), frames[0].image.max()) == (0, 255)
+
+
+def test_colours_are_blue_green_red(tmp_path: Path) -> None:
+    path = tmp_path / "colour.mkv"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv444p"
+        image = np.full((64, 64, 3), (200, 100, 30), np.uint8)
+        output.mux(
+            stream.encode(av.VideoFrame.from_ndarray(image, format="bgr24").reformat(format="yuv444p"))
+        )
+        output.mux(stream.encode(None))
+    frames, _ = read_all(path)
+    assert np.abs(frames[0].image.astype(int) - (200, 100, 30)).max() <= 3
+
+
+@pytest.mark.parametrize(("degrees", "turn"), [(90, 1), (180, 2), (-90, 3)])
+def test_rotation_is_applied(degrees: int, turn: int, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "turned.mov", 3, rotation=degrees)
+    with open_source(path) as source:
+        frames = list(source)
+    upright = np.rot90(frames[1].image, -turn)
+    assert number_of(upright) == 1
+    assert frames[1].image.shape[:2] == (source.info.height, source.info.width)
+
+
+@pytest.mark.parametrize("shape", [(48, 32), (48, 32, 3), (47, 31), (2, 5, 3), (3, 4), (1, 7)])
+@pytest.mark.parametrize("odd", [False, True])
+def test_the_kept_lines_stay_and_the_others_are_between_them(shape: tuple[int, ...], odd: bool) -> None:
+    image = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
+    before = image.copy()
+    made = deinterlace(image, odd=odd)
+    assert np.array_equal(image, before)
+    assert (made.shape, made.dtype) == (image.shape, np.uint8)
+    first = int(odd and len(image) > 1)
+    assert np.array_equal(made[first::2], image[first::2])
+    for row in range(1 - first, len(image), 2):
+        near = [image[k].astype(float) for k in (row - 1, row + 1) if 0 <= k < len(image)]
+        assert np.abs(made[row] - np.mean(near, axis=0)).max() <= 0.5
+
+
+@pytest.mark.parametrize("odd", [False, True])
+def test_a_vertical_ramp_stays_a_ramp(odd: bool) -> None:
+    ramp = np.tile(np.arange(0, 200, 2, np.uint8)[:, None], (1, 8))
+    assert np.abs(deinterlace(ramp, odd=odd).astype(int) - ramp).max() <= 2
+    assert np.array_equal(deinterlace(ramp, odd=odd)[1:-1], ramp[1:-1])
+
+
+@pytest.mark.parametrize("odd", [False, True])
+def test_the_other_field_is_never_seen(odd: bool) -> None:
+    image = np.zeros((64, 16, 3), np.uint8)
+    image[1::2] = 255
+    assert np.all(deinterlace(image, odd=odd) == (255 if odd else 0))
+
+
+@pytest.mark.parametrize("odd", [False, True])
+def test_fields_one_above_the_other(odd: bool) -> None:
+    woven = np.random.default_rng(2).integers(0, 256, (40, 9, 3), np.uint8)
+    older, newer = woven[int(not odd) :: 2], woven[int(odd) :: 2]
+    stacked = np.concatenate([older, newer])
+    assert np.array_equal(deinterlace_sequential(stacked, odd=odd), deinterlace(woven, odd=odd))
