@@ -60,16 +60,16 @@ def test_memory_growth_is_from_the_second_minute_to_the_last() -> None:
 
 
 def test_tap_remembers_each_outline_once() -> None:
-    tap = live_common.OutlineTap()
+    observer = live_common.OutlineObserver()
     moment = time.monotonic_ns()
     image = live_common.stamped(grey_picture(), moment)
     nothing = Segmentation(np.zeros(image.shape, bool), (), 0, None, None, 0.0, State.NO_NERVE)
     for number, index in enumerate((0, 0, 1)):
         frame, roi = Frame(image, index, moment), Roi.whole(image)
         view = View(number + 1, moment, State.NO_NERVE, "", frame, roi, nothing, moment + 150 * MS)
-        tap.on_view(view, moment + 7 * MS)
-    assert len(tap.shown_ns) == 2
-    assert tap.stamps_ns() == [moment // 1000 * 1000] * 2
+        observer.on_view(view, moment + 7 * MS)
+    assert len(observer.shown_ns) == 2
+    assert observer.stamps_ns() == [moment // 1000 * 1000] * 2
 
 
 def test_memory_source_counts_and_times_its_frames() -> None:
