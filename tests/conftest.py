@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from streamseg.backends.openvino.signal_stack import kept_signal_stack
+
+if TYPE_CHECKING:
+    from tests.export.built_engines import BuiltEngines
 
 # Machines are busy at times: how long an example takes to make or to run says nothing about the code.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -32,6 +37,17 @@ def _no_engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STREAMSEG_ENGINES", str(tmp_path_factory.mktemp("engines")))
         yield
+
+
+@pytest.fixture(scope="session")
+def built_engines(tmp_path_factory: pytest.TempPathFactory) -> BuiltEngines:
+    """Engines that were really exported, built once however many processes run tests. Read only."""
+    for package in ("torch", "nncf"):
+        pytest.importorskip(package)
+    from tests.export.built_engines import built_in
+
+    base = tmp_path_factory.getbasetemp()
+    return built_in((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "built-engines")
 
 
 @pytest.fixture(autouse=True)

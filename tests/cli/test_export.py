@@ -1,35 +1,20 @@
 """``streamseg export``: a judged engine in the store, what is said of it, and refusals."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from streamseg.cli import main
-from streamseg.engines.store import EngineStore
-from streamseg.export.recipe import Draw, Recipe
+from streamseg.engines.maintenance import leftovers
+from streamseg.engines.store import ROOT_VARIABLE, EngineStore
+from tests.export.built_engines import BuiltEngines
 from tests.export.test_build import black_data
 
 pytest.importorskip("torch")
 pytest.importorskip("nncf")
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> EngineStore:
-    return EngineStore(tmp_path_factory.mktemp("store"))
-
-
-@pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("recipe") / "few.json"
-    Recipe("few", "phantom", 0, "mixed", Draw((), 2, 0), Draw((), 3, 903)).write(path)
-    return str(path)
-
-
-@pytest.fixture(autouse=True)
-def _in_the_store(store: EngineStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STREAMSEG_ENGINES", str(store.root))
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -39,19 +24,29 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
     return code, out, err
 
 
+@pytest.fixture
+def store(built_engines: BuiltEngines, monkeypatch: pytest.MonkeyPatch) -> EngineStore:
+    """A store with an engine in FP32 and one in INT8, which the command built."""
+    monkeypatch.setenv(ROOT_VARIABLE, str(built_engines.store.root))
+    return built_engines.store
+
+
 def test_the_engine_s_manifest_is_shown_and_the_second_call_finds_it(
-    capsys: pytest.CaptureFixture[str], store: EngineStore, recipe: str
+    capsys: pytest.CaptureFixture[str], store: EngineStore, built_engines: BuiltEngines
 ) -> None:
-    asked = ("improved_unet", "--precision", "fp32", "--size", "64x96", "--recipe", recipe)
+    built = built_engines["fp32"]
+    assert built.fresh
+    assert "building improved_unet for openvino, fp32, 64x96" in built.said
+    asked = ("improved_unet", "--precision", "fp32", "--size", "64x96", "--recipe", str(built_engines.recipe))
     code, out, err = run(capsys, *asked)
     assert code == 0
-    assert "building improved_unet for openvino, fp32, 64x96" in err
-    (entry,) = store.entries()
+    assert "building" not in err
+    (entry,) = (entry for entry in store.entries() if "fp32" in entry.name)
     lines = dict(line.split(":", 1) for line in out.splitlines())
     assert lines["engine"].strip() == entry.name
     assert lines["folder"].strip() == str(entry.path)
     assert "asked for fp32, computes in" in lines["precision"]
-    assert "passed on 3 frames (phantom)" in lines["gate"]
+    assert "passed on 8 frames (phantom)" in lines["gate"]
 
     code, out, err = run(capsys, *asked, "--json")
     found: dict[str, Any] = json.loads(out)
@@ -64,9 +59,7 @@ def test_the_engine_s_manifest_is_shown_and_the_second_call_finds_it(
     assert main(["doctor"]) == 0
 
 
-def test_the_new_engine_runs_by_the_beginning_of_its_name(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_the_new_engine_runs_by_the_beginning_of_its_name(store: EngineStore, tmp_path: Path) -> None:
     out = tmp_path / "r.jsonl"
     asked = ["phantom:?frames=2", "--engine", "improved_unet-openvino-fp32-64x96", "--records", str(out)]
     assert main(["replay", *asked]) == 0
@@ -74,12 +67,13 @@ def test_the_new_engine_runs_by_the_beginning_of_its_name(
     assert "improved_unet-openvino-fp32-64x96-b1" in json.dumps(header)
 
 
-def test_a_broken_calibration_is_refused_and_only_results_are_on_stdout(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, store: EngineStore
+def test_a_broken_calibration_is_refused_and_leaves_nothing_but_words(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, broken = black_data(tmp_path / "data")
     broken.write(tmp_path / "broken.json")
-    before = store.entries()
+    store = EngineStore(tmp_path / "engines")
+    monkeypatch.setenv(ROOT_VARIABLE, str(store.root))
     code, out, err = run(
         capsys,
         *("improved_unet", "--precision", "int8", "--size", "64x96"),
@@ -87,7 +81,9 @@ def test_a_broken_calibration_is_refused_and_only_results_are_on_stdout(
     )
     assert (code, out) == (1, "")
     assert "error: the accuracy gate refuses improved_unet in int8" in err
-    assert store.entries() == before
+    assert re.search(r"Dice lost .* at most 0\.01.*--precision fp32", err)
+    assert store.entries() == []
+    assert not leftovers(store)
 
 
 @pytest.mark.parametrize(
