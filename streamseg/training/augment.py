@@ -1,7 +1,7 @@
-"""Random changes of batches: what another probe, patient or setting could have shown.
+"""Augments batches at random, as other probes, patients and settings would change them.
 
-Every image has a seed of its own, from which all that happens to it is drawn. So a sample's augmentation does
-not depend on the batch or the process that it lands in, nor on what was drawn before a run was broken off.
+Every image has a seed of its own, from which its whole augmentation is drawn. So it depends neither on the
+image's batch or process nor on what was drawn before an interruption.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class _Draws:
             numbers.append(torch.rand(NUMBERS, generator=generator))
             warps.append(torch.randn(2, 6, 7, generator=generator))
             patches.append(torch.randn(1, 5, 6, generator=generator))
-            # as many numbers as pixels: drawn where they are needed
+            # as many numbers as pixels: drawn on the device that needs them
             local = torch.Generator(device).manual_seed(seed)
             grains.append(torch.randn(1, height, width, generator=local, device=device))
         self._numbers = torch.stack(numbers).to(device)
@@ -54,7 +54,7 @@ def augment(
     """Warp images and labels together, then change the images' grey levels.
 
     ``images`` (N, 1, H, W) in 0..1, ``labels`` (N, C, H, W) of 0/1, ``seeds`` one for each image; returns the
-    same shapes and ranges, on the same device. ``strength`` scales every range; 0 leaves the batch alone.
+    same shapes and ranges, on the same device. ``strength`` scales every range; 0 changes nothing.
     """
     if strength == 0:
         return images, labels
@@ -110,7 +110,7 @@ def _grey_levels(images: Tensor, draws: _Draws, strength: float) -> Tensor:
 
 
 def _blank(images: Tensor, draws: _Draws, strength: float) -> Tensor:
-    """Blacken a border strip in some images, as padding or a narrower probe would."""
+    """Blacken a border strip of some images, as padding or a narrower probe would."""
     _, _, height, width = images.shape
     chosen = (draws.uniform(0, 1) < 0.25 * strength).tolist()
     sides, shares = draws.uniform(0, 4).tolist(), draws.uniform(0, 0.2).tolist()

@@ -1,4 +1,4 @@
-"""What decides a training run, and the two recipes: the paper's, and the best that we could show."""
+"""The configuration of a training run, its learning rate, and two recipes: the paper's and our best."""
 
 from __future__ import annotations
 
@@ -9,37 +9,16 @@ from typing import Any, Literal, get_args
 from streamseg.core.errors import UsageError
 from streamseg.core.types import InputSpec
 
-WARM_STEPS = 200
-"""Longest rise of the schedules that rise."""
-
-
-def rate_at(step: int, steps: int, config: TrainConfig) -> float:
-    """Learning rate of step 0..steps-1.
-
-    ``constant``; ``warm``: up from a 25th in the first tenth (at most 200 steps), then constant;
-    ``one-cycle``: the same, then a half cosine to 0.
-    """
-    peak = config.learning_rate
-    if config.schedule == "constant":
-        return peak
-    rise = min(max(1, steps // 10), WARM_STEPS)
-    if step < rise:
-        return peak * (1 / 25 + (1 - 1 / 25) * step / rise)
-    if config.schedule == "warm":
-        return peak
-    return peak * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
-
-
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
-    """All that decides a run's result, together with the data. Defaults are the paper's recipe."""
+    """The settings that, with the data, determine a run's result. Defaults are the paper's recipe."""
 
     net: str = "improved_unet"
     recipe: str = "paper"
-    """Where the values came from: ``paper`` or ``best``; single ones may have been changed."""
+    """The recipe that the values are from, ``paper`` or ``best``; single ones may have been changed."""
     height: int = 96
     width: int = 128
     epochs: int = 30
@@ -56,15 +35,15 @@ class TrainConfig:
     weight_decay: float = 0.0
     """Decoupled (AdamW); with 0 the optimiser is Adam."""
     average: float = 0.0
-    """Decay per step of the running average of the weights, which is what is kept; 0 is none."""
+    """Decay per step of the running average of the weights, which is then the result; 0 for none."""
     vessel_weight: float = 0.0
-    """Weight of the loss of a vessel plane, learnt beside the nerve and dropped after training."""
+    """Weight of the loss of a vessel plane, trained beside the nerve and dropped afterwards."""
     strength: float = 0.0
-    """Strength of the augmentation; 0 is none."""
+    """Strength of the augmentation; 0 for none."""
     phantom_strength: float = 0.5
-    """Strength of the phantoms' augmentation: they vary by themselves."""
+    """Strength of the phantoms' augmentation, lower because phantoms vary already."""
     frozen_statistics: bool = False
-    """BatchNorm uses its running statistics and leaves them as they are."""
+    """BatchNorm uses its running statistics and does not update them."""
     precision: Precision = "32-true"
     seed: int = 0
 
@@ -76,7 +55,7 @@ class TrainConfig:
             )
         if self.precision not in get_args(Precision):
             raise UsageError(
-                f"no precision is called {self.precision!r}; choose one of {', '.join(get_args(Precision))}"
+                f"unknown precision {self.precision!r}; choose one of {', '.join(get_args(Precision))}"
             )
         for name in ("epochs", "batch", "learning_rate", "smoothing"):
             if not getattr(self, name) > 0:
@@ -84,17 +63,17 @@ class TrainConfig:
 
     @property
     def spec(self) -> InputSpec:
-        """How images reach the net: grey 0..1, 0.25 subtracted, divided by 0.25."""
+        """The net's input: grey 0..1, 0.25 subtracted, divided by 0.25."""
         return InputSpec(self.height, self.width, mean=0.25, std=0.25, threshold=0.5)
 
     @property
     def outputs(self) -> int:
-        """Planes of the net's head: nerve, and vessel where that is learnt too."""
+        """Planes of the net's head: nerve, and vessel if that is trained too."""
         return 2 if self.vessel_weight else 1
 
 
 OPEN_CHOICES: dict[str, str] = {
-    "input size": "not stated; 96x128 keeps the pictures' shape (420x580) and is affordable without a GPU",
+    "input size": "not stated; 96x128 keeps the images' shape (420x580) and is affordable without a GPU",
     "input scaling": "not stated; grey / 255, then (x - 0.25) / 0.25, letterboxed to the input size",
     "batch": "not stated; 4 images",
     "learning rate": "not stated; 1e-4, constant (at 3e-4 U-Net mostly collapsed to empty masks)",
@@ -106,7 +85,7 @@ OPEN_CHOICES: dict[str, str] = {
     "threshold": "not stated; 0.5",
     "validation": "the competition's test masks are hidden; k-fold, by subject or in contiguous blocks",
 }
-"""What the paper leaves open, with the value that the recipe ``paper`` takes."""
+"""What the paper does not state, with the value that the recipe ``paper`` takes."""
 
 RECIPES: dict[str, dict[str, Any]] = {
     "paper": {},
@@ -124,7 +103,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "strength": 1.5,
     },
 }
-"""Where each recipe leaves TrainConfig's defaults."""
+"""Each recipe's differences from TrainConfig's defaults."""
 
 
 def recipe(name: str, **changes: Any) -> TrainConfig:
@@ -133,9 +112,30 @@ def recipe(name: str, **changes: Any) -> TrainConfig:
     Raises UsageError for an unknown recipe, field or an impossible value.
     """
     if name not in RECIPES:
-        raise UsageError(f"no recipe is called {name!r}; choose one of {', '.join(RECIPES)}")
+        raise UsageError(f"unknown recipe {name!r}; choose one of {', '.join(RECIPES)}")
     known = {field.name for field in fields(TrainConfig)}
     if unknown := changes.keys() - known:
-        raise UsageError(f"no setting of training is called {', '.join(sorted(unknown))}")
+        raise UsageError(f"unknown training settings: {', '.join(sorted(unknown))}")
     given = {key: value for key, value in changes.items() if value is not None}
     return replace(TrainConfig(recipe=name, **RECIPES[name]), **given)
+
+
+WARM_STEPS = 200
+"""Maximum length of the rise."""
+
+
+def rate_at(step: int, steps: int, config: TrainConfig) -> float:
+    """Learning rate of step 0..steps-1.
+
+    ``constant``; ``warm``: up from a 25th in the first tenth (at most WARM_STEPS), then constant;
+    ``one-cycle``: the same rise, then a half cosine to 0.
+    """
+    peak = config.learning_rate
+    if config.schedule == "constant":
+        return peak
+    rise = min(max(1, steps // 10), WARM_STEPS)
+    if step < rise:
+        return peak * (1 / 25 + (1 - 1 / 25) * step / rise)
+    if config.schedule == "warm":
+        return peak
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))

@@ -1,4 +1,4 @@
-"""Where a run computes: one processor, one GPU, or several processes and machines started by ``torchrun``."""
+"""Devices of a run: one processor, one GPU, or several processes and machines started by ``torchrun``."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def make_fabric(
 ) -> Fabric:
     """A launched Fabric.
 
-    ``device`` is ``auto`` (a GPU where there is one), ``cpu`` or ``gpu``. Under ``torchrun`` every process
-    takes its place by the environment; without it there is one process. ``deterministic`` makes runs
-    repeatable on a GPU too, at some cost in speed; on a processor they always are.
-    Raises UsageError for a device that is not there, StreamsegError where processes cannot find one another.
+    ``device`` is ``auto`` (a GPU if there is one), ``cpu`` or ``gpu``. Under ``torchrun`` every process finds
+    its rank in the environment; without it there is one process. ``deterministic`` makes runs repeatable on a
+    GPU too, at some cost in speed; on a processor they always are.
+    Raises UsageError for a missing device, StreamsegError if processes cannot find one another.
     """
     if device not in ("auto", "cpu", "gpu"):
         raise UsageError(f"no device is called {device!r}; choose auto, cpu or gpu")
@@ -40,7 +40,7 @@ def make_fabric(
     accelerator = "cpu" if device == "cpu" or not torch.cuda.is_available() else "cuda"
     world, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*srun.*")  # advice for a scheduler that nobody asked for
+        warnings.filterwarnings("ignore", message=".*srun.*")  # advice for a scheduler that is not in use
         fabric = Fabric(
             accelerator=accelerator,
             devices=local,
@@ -60,9 +60,9 @@ def make_fabric(
 
 @contextmanager
 def flushed_denormals() -> Iterator[None]:
-    """Within the block this thread, and those that it starts, take denormal numbers for 0.
+    """Within the block, this thread and those that it starts treat denormal numbers as 0.
 
-    A net that has collapsed computes with little else, at a third of its speed.
+    A collapsed net computes with little else, at a third of the speed.
     """
     torch.set_flush_denormal(True)
     try:

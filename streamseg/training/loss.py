@@ -41,7 +41,7 @@ def batch_loss(
     k: float = 1.0,
     vessel_weight: float = 0.0,
 ) -> Tensor:
-    """Mean loss over images: the nerve plane's, and the vessel plane's where it is learnt and known.
+    """Mean loss over images: the nerve plane's, and the vessel plane's if it is trained and known.
 
     ``logits`` (N, 1 or 2, H, W), ``labels`` (N, 2, H, W) of 0/1, ``vessel_known`` (N,) bool.
     """

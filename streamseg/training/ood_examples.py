@@ -1,7 +1,7 @@
-"""Pictures unlike the training data, made by rule: what a net's judgement of pictures is measured on.
+"""Generates out-of-distribution images to test the OOD detector.
 
-None of them took part in fitting it. Those made from ultrasound (turned, inverted, soft, enlarged, painted
-over in colour) are the hard ones; a photograph or another kind of medical picture is not made by rule.
+None of them takes part in fitting it. Those made from ultrasound (rotated, inverted, blurred, enlarged, with
+colour Doppler) are the hard ones; photographs and other kinds of medical images cannot be generated.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import numpy as np
 from streamseg.core.types import Grey, Image
 
 SHAPE = (480, 560)
-"""Height and width of pictures made from nothing."""
+"""Height and width of the images that are not made from ultrasound."""
 _RED_FLOW, _BLUE_FLOW = (20, 60, 210), (220, 90, 20)
 
 
 def out_of_distribution_images(ultrasound: Sequence[Grey], seed: int = 0) -> dict[str, list[Image]]:
-    """Pictures by kind: those made from nothing, and one of each kind from every ultrasound picture."""
+    """Images by kind: generated ones, and one of each other kind from every ultrasound image."""
     rng = np.random.default_rng(seed)
     return {
         "black": [np.full(SHAPE, level, np.uint8) for level in (0, 4)],
@@ -41,7 +41,7 @@ def out_of_distribution_images(ultrasound: Sequence[Grey], seed: int = 0) -> dic
 
 
 def paint_flow(image: Grey, rng: np.random.Generator) -> Image:
-    """A picture, BGR, with one to three patches of flow, each 0.3 to 3 % of its area: colour Doppler."""
+    """An image with colour Doppler, BGR: one to three patches of flow, each 0.3 to 3 % of its area."""
     height, width = image.shape
     painted = np.repeat(image[..., None], 3, axis=2)
     for patch in range(int(rng.integers(1, 4))):
@@ -70,7 +70,7 @@ def _ramps() -> list[Image]:
 
 
 def _text(rng: np.random.Generator, paper: int) -> Grey:
-    """A screen full of letters, as a machine's menu."""
+    """A screen full of letters, like a machine's menu."""
     screen = np.full(SHAPE, paper, np.uint8)
     ink = 230 if paper < 128 else 10
     for row in range(24, SHAPE[0], 26):

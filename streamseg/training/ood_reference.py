@@ -1,10 +1,10 @@
-"""Fits the ellipsoid of what is like the training data (:mod:`streamseg.segmentation.ood_detector`).
+"""Fits the reference of the OOD detector: the ellipsoid of images like the training data.
 
-Familiar are the pictures that a net learnt from, under settings that it was trained to bear: every picture
-counts as it is and in copies with other gain, gamma, zoom, side, softness and noise. Phantom stills and video
-frames count as much as real pictures. The limit is not what these pictures need themselves: each block of
-neighbours is measured with an ellipsoid that was fitted without it, and the limit leaves a stated share of
-these outside.
+The images are those that a net was trained on, under the settings that augmentation simulates: each counts as
+it is and in copies with other gain, gamma, zoom, side, softness and noise. Phantom stills and video frames
+count as much as real images. The limit is cross-validated: each block of neighbours is measured with an
+ellipsoid that was fitted without it, and the limit leaves a stated share of these outside.
+See :mod:`streamseg.segmentation.ood_detector`.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from streamseg.segmentation.ood_detector import FEATURES, SMALLEST, features, wr
 from streamseg.segmentation.preprocess import unpadded
 
 FALSE_ALARMS = 0.015
-"""Share of left-out familiar pictures, their copies included, that lie beyond the limit."""
+"""Share of left-out images, their copies included, that lie beyond the limit."""
 BLOCKS = 8
 """Blocks of neighbours left out in turn: neighbours may be of one volunteer or one video."""
 SHRINKAGE = 0.1
-"""How far covariances are drawn towards 0: fewer pictures than a full matrix would need."""
+"""How far covariances are shrunk towards 0, because there are fewer images than a full matrix needs."""
 _FLOOR = 1e-6
-"""Least variance: a figure that never varies must not divide by 0."""
+"""Minimum variance: a feature that never varies must not divide by 0."""
 
 Figures = npt.NDArray[np.float64]
 
@@ -40,13 +40,13 @@ class OodReference:
     text: str
     """For :attr:`streamseg.core.types.OutputCalibration.familiar`."""
     alarms: tuple[float, ...]
-    """Share of each group's pictures, without copies, that lie beyond the limit when left out of the fit."""
+    """Share of each group's images, without copies, that lie beyond the limit when left out of the fit."""
 
 
 def feature_rows(images: Iterable[Image], spec: InputSpec, copies: int, seed: int = 0) -> Figures:
-    """Figures of pictures and of copies under other settings: float64 (n, 1 + copies, 26), the picture first.
+    """Features of images and of copies under other settings: float64 (n, 1 + copies, 26), the image first.
 
-    Pictures are uint8 (H, W) or (H, W, 3) BGR. Those too small to tell anything of are left out.
+    Images are uint8 (H, W) or (H, W, 3) BGR. Those too small for the features are left out.
     """
     rng = np.random.default_rng(seed)
     rows = []
@@ -58,7 +58,7 @@ def feature_rows(images: Iterable[Image], spec: InputSpec, copies: int, seed: in
 
 
 def vary(content: Grey, rng: np.random.Generator) -> Grey:
-    """A picture under other settings, in its own size: gain, gamma, zoom, side, and softness or noise."""
+    """An image under other settings, in its own size: gain, gamma, zoom, side, and softness or noise."""
     height, width = content.shape
     zoom = rng.uniform(0.82, 1.0)
     rows, columns = max(1, round(height * zoom)), max(1, round(width * zoom))
@@ -77,21 +77,21 @@ def vary(content: Grey, rng: np.random.Generator) -> Grey:
 
 
 def fit_ood_reference(groups: Sequence[Figures], *, false_alarms: float = FALSE_ALARMS) -> OodReference:
-    """The ellipsoid of some groups of pictures, each as from :func:`feature_rows`, in file order.
+    """The ellipsoid of some groups of images, each as from :func:`feature_rows`, in file order.
 
-    In no group does more than ``false_alarms`` of what was left out, copies included, lie beyond the limit.
-    Raises DataError for a group of fewer pictures than there are blocks.
+    At most ``false_alarms`` of each group's left-out images and copies lie beyond the limit. Raises DataError
+    for a group of fewer images than there are blocks.
     """
     if any(len(group) < BLOCKS for group in groups):
         raise DataError(
-            f"cannot tell what is familiar from groups of {[len(group) for group in groups]} pictures; "
+            f"too few images for the OOD detector's reference, {[len(group) for group in groups]} by group; "
             f"give at least {BLOCKS} each"
         )
     left_out: list[list[Figures]] = [[] for _ in groups]
     for block in range(BLOCKS):
         parts = [np.array_split(np.arange(len(group)), BLOCKS)[block] for group in groups]
-        kept = [np.delete(group, rows, axis=0) for group, rows in zip(groups, parts, strict=True)]
-        centre, factor = _ellipsoid(kept)
+        rest = [np.delete(group, rows, axis=0) for group, rows in zip(groups, parts, strict=True)]
+        centre, factor = _ellipsoid(rest)
         for found, group, rows in zip(left_out, groups, parts, strict=True):
             found.append(np.linalg.norm((group[rows] - centre) @ factor, axis=-1))
     distances = [np.concatenate(found) for found in left_out]
@@ -104,7 +104,7 @@ def fit_ood_reference(groups: Sequence[Figures], *, false_alarms: float = FALSE_
 
 
 def _ellipsoid(groups: Sequence[Figures]) -> tuple[Figures, Figures]:
-    """Centre and lower triangular factor of all pictures and copies; a group weighs as much as another."""
+    """Centre and lower triangular factor of all images and copies; all groups weigh the same."""
     flat = [group.reshape(-1, group.shape[-1]) for group in groups]
     centre: Figures = np.mean([group.mean(axis=0) for group in flat], axis=0)
     spread = np.mean([(group - centre).T @ (group - centre) / len(group) for group in flat], axis=0)

@@ -1,27 +1,27 @@
-"""Finds out what a net's numbers mean, on pictures that it did not learn from: its Judgement.
+"""Calibrates a net's outputs on images that it was not trained on: fits its OutputCalibration.
 
-Three questions, each with the smallest model that answers it, because there are few pictures:
+Three questions, each with the smallest model that answers it, because there are few images:
 
-* Is there nerve? One limit on the presence score. Only phantoms show pictures without nerve; the limit makes
-  the smaller of sensitivity and specificity on them as large as it gets, among limits that keep every outline
-  that overlaps the nerve on a real picture.
-* How good is the outline? Two parameters turn its mean probability into the Dice to expect, fitted by
-  cross-entropy with the Dice as target (a proper score, so its means come true); real pictures weigh as much
-  as phantoms. Outlines on phantoms without nerve count with Dice 0.
-* Is the picture like those learnt from? :mod:`streamseg.training.ood_reference`.
+* Is there nerve? One limit on the presence score. Only phantoms include images without nerve; the limit
+  maximises the smaller of sensitivity and specificity on them, among limits that keep every outline that
+  overlaps the nerve on a real image.
+* How good is the outline? Two parameters turn its mean probability into the expected Dice, fitted by
+  cross-entropy with the Dice as target (a proper score, so its means are calibrated); real images weigh as
+  much as phantoms. Outlines on phantoms without nerve count with Dice 0.
+* Is the image like the training images? :mod:`streamseg.training.ood_reference`.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from streamseg.core.types import Backend, Frame, Grey, InputSpec, OutputCalibration
+from streamseg.core.types import Backend, Frame, Grey, InputSpec, OutputCalibration, Say
 from streamseg.datasets import Sample
 from streamseg.datasets.phantoms import phantom_samples
 from streamseg.evaluation.calibration_error import GOOD_DICE, judge_confidence
@@ -33,32 +33,32 @@ from streamseg.segmentation.segmenter import Segmenter
 from streamseg.training.ood_reference import feature_rows, fit_ood_reference
 
 PHANTOM_SEED = 60_000_000
-"""First phantom seed that judgements are fitted on; others train nets and measure them."""
-LEAST_PRESENCE = 0.1
+"""First phantom seed that calibrations are fitted on; other seeds train nets and measure them."""
+MIN_PRESENCE = 0.1
 """No limit is lower: an outline in a fainter map would follow its noise."""
 FOLDS = 5
-"""Blocks left out in turn where the report says how well confidences come true."""
+"""Blocks left out in turn to report how well confidences are calibrated."""
 DOUBTS = tuple(step / 20 for step in range(6, 15))
-"""Expected Dice below which an outline may be called doubtful."""
+"""Candidates for the expected Dice below which an outline has low confidence."""
 REAL_COPIES, PHANTOM_COPIES = 4, 2
 VIDEO_FRAMES = 6
-"""Frames looked at per phantom video, five seconds apart."""
+"""Frames taken from each phantom video, five seconds apart."""
 _OPEN = OutputCalibration(slope=1.0, intercept=0.0, doubt=0.0, presence=1e-9)
-"""Gives every map its outline, and as its confidence the mean probability inside."""
+"""Gives every map an outline, and the mean probability inside it as its confidence."""
 
 Values = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What a net made of one labelled picture before anything was judged."""
+    """A net's output for one labelled image, before calibration."""
 
     nerve: bool
     """Whether the label shows nerve."""
     presence: float
     """Presence score of the map, 0..1."""
     found: bool
-    """Whether there is an outline, however faint."""
+    """Whether there is an outline at all."""
     raw: float
     """Mean probability inside it, 0..1."""
     dice: float
@@ -66,16 +66,16 @@ class Observation:
 
 
 def observe(samples: Iterable[Sample], backend: Backend) -> list[Observation]:
-    """What a net makes of labelled pictures, in their order. Raises DataError and EngineError."""
+    """A net's outputs for labelled images, in their order. Raises DataError and EngineError."""
     segmenter = Segmenter(backend, None)
     spec = replace(backend.spec, judgement=_OPEN)
-    seen = []
+    observed = []
     for index, sample in enumerate(samples):
         frame = Frame(sample.image, index, time.monotonic_ns())
         prepared = segmenter.prepare(frame)
         probability = segmenter.infer(prepared)
         found = postprocess(prepared, probability, spec)
-        seen.append(
+        observed.append(
             Observation(
                 nerve=bool(sample.nerve.any()),
                 presence=presence(prepared.letterbox.crop(probability)),
@@ -84,30 +84,30 @@ def observe(samples: Iterable[Sample], backend: Backend) -> list[Observation]:
                 dice=Confusion.count(found.mask, sample.nerve).dice,
             )
         )
-    return seen
+    return observed
 
 
 def fit_presence(real: Sequence[Observation], phantoms: Sequence[Observation]) -> float:
-    """The limit of the presence score, 0..1, by the rule in the module's docstring."""
+    """The limit on the presence score, 0..1, by the rule in the module's docstring."""
     scores = np.array([one.presence if one.found else 0.0 for one in phantoms])
     nerve = np.array([one.nerve for one in phantoms], np.bool_)
     kept = [one.presence for one in real if one.found and one.dice > 0]
     highest = min(kept, default=1.0)
     steps = np.unique(np.concatenate([scores, [0.0, 1.0]]))
-    limits = np.unique(np.clip((steps[1:] + steps[:-1]) / 2, min(LEAST_PRESENCE, highest), highest))
+    limits = np.unique(np.clip((steps[1:] + steps[:-1]) / 2, min(MIN_PRESENCE, highest), highest))
     shares = np.array([(_share(scores[nerve] >= limit), _share(scores[~nerve] < limit)) for limit in limits])
     worst, both = shares.min(axis=1), shares.sum(axis=1)
-    # A hundredth is far within chance: of so many nearly equal limits the one with the best sum holds better.
+    # A hundredth is well within chance: of nearly equal limits the one with the best sum generalises better.
     both[worst < worst.max() - 0.01] = 0
     best = limits[both == both.max()]
     return float(best[len(best) // 2])
 
 
 def fit_confidence(raw: Values, dice: Values, weights: Values) -> tuple[float, float]:
-    """Slope and intercept of ``sigmoid(slope * logit(raw) + intercept)``, the Dice to expect; slope > 0.
+    """Slope and intercept of ``sigmoid(slope * logit(raw) + intercept)``, the expected Dice; slope > 0.
 
     ``raw`` and ``dice`` are 0..1, ``weights`` at least 0, all of one length. Newton's method on the weighted
-    cross-entropy, held a little towards slope 1 and intercept 0, so that few or perfect ones end somewhere.
+    cross-entropy, slightly regularised towards slope 1 and intercept 0, so that it converges for few values.
     """
     columns = np.stack([_logit(raw), np.ones_like(raw)])
     prior, hold = np.array([1.0, 0.0]), np.diag([0.1, 0.1])
@@ -124,7 +124,7 @@ def fit_confidence(raw: Values, dice: Values, weights: Values) -> tuple[float, f
 
 
 def choose_low_confidence_limit(expected: Values, dice: Values, weights: Values) -> float:
-    """The expected Dice that tells bad outlines (Dice below 0.5) from good ones best, among DOUBTS."""
+    """The limit among DOUBTS that best separates bad outlines (Dice below 0.5) from good ones."""
     good = dice >= GOOD_DICE
     bad_weight, good_weight = (max(1e-12, float(weights[rows].sum())) for rows in (~good, good))
     scores = [
@@ -142,24 +142,24 @@ def fit_output_calibration(
     *,
     phantoms: int = 300,
     videos: int = 20,
-    say: Callable[[str], None] = lambda _: None,
+    say: Say = lambda _: None,
 ) -> tuple[OutputCalibration, dict[str, Any]]:
-    """Judge a net, and report how well the judgement holds, as plain values for JSON.
+    """A net's calibration, and a report of how well it holds, as plain values for JSON.
 
-    ``backend`` is the net, FP32; a judgement that it already has is ignored. ``training`` are the pictures
-    that it learnt from, ``validation`` labelled ones that it did not. Raises DataError for too few.
+    ``backend`` is the net, FP32; a calibration that it already has is ignored. ``training`` are the images
+    that it was trained on, ``validation`` labelled ones that it was not. Raises DataError for too few.
     """
     spec = backend.spec
-    say("judging: the validation pictures")
+    say("calibrating: validation images")
     real = observe(validation, backend)
-    say(f"judging: {phantoms} phantoms")
+    say(f"calibrating: {phantoms} phantoms")
     stills: list[Grey] = []
-    made = observe(_kept(phantom_samples(phantoms, seed=PHANTOM_SEED), spec, stills), backend)
-    limit = fit_presence(real, made)
-    groups = [[one for one in part if one.found and one.presence >= limit] for part in (real, made)]
-    (slope, intercept), doubt, confidence = _judge_outlines(groups)
-    say("judging: what is familiar")
-    familiar = fit_ood_reference(
+    drawn = observe(_collecting(phantom_samples(phantoms, seed=PHANTOM_SEED), spec, stills), backend)
+    limit = fit_presence(real, drawn)
+    groups = [[one for one in part if one.found and one.presence >= limit] for part in (real, drawn)]
+    (slope, intercept), doubt, confidence = _fit_confidences(groups)
+    say("calibrating: reference of the training data")
+    reference = fit_ood_reference(
         [
             feature_rows(training, spec, REAL_COPIES),
             np.concatenate(
@@ -170,22 +170,22 @@ def fit_output_calibration(
             ),
         ]
     )
-    judgement = OutputCalibration(slope, intercept, doubt, presence=limit, familiar=familiar.text)
-    return judgement, {
+    calibration = OutputCalibration(slope, intercept, doubt, presence=limit, familiar=reference.text)
+    return calibration, {
         "presence": {
             "limit": limit,
-            "sensitivity": _share([one.found and one.presence >= limit for one in made if one.nerve]),
-            "specificity": _share([not one.found or one.presence < limit for one in made if not one.nerve]),
+            "sensitivity": _share([one.found and one.presence >= limit for one in drawn if one.nerve]),
+            "specificity": _share([not one.found or one.presence < limit for one in drawn if not one.nerve]),
         },
         "confidence": {"slope": slope, "intercept": intercept, "doubt": doubt, **confidence},
-        "familiar": dict(zip(("training_alarms", "phantom_alarms"), familiar.alarms, strict=True)),
+        "familiar": dict(zip(("training_alarms", "phantom_alarms"), reference.alarms, strict=True)),
     }
 
 
-def _kept(samples: Iterable[Sample], spec: InputSpec, kept: list[Grey]) -> Iterator[Sample]:
-    """Pass samples on and keep their pictures as they enter the net: drawing a phantom takes its time."""
+def _collecting(samples: Iterable[Sample], spec: InputSpec, images: list[Grey]) -> Iterator[Sample]:
+    """Pass samples on and collect their images as they enter the net, because drawing phantoms is slow."""
     for sample in samples:
-        kept.append(unpadded(sample.image, spec).copy())
+        images.append(unpadded(sample.image, spec).copy())
         yield sample
 
 
@@ -197,10 +197,10 @@ def video_frames(videos: int, seed: int) -> Iterable[Grey]:
             yield video.frame(round(second * 5 * video.fps)).image
 
 
-def _judge_outlines(
+def _fit_confidences(
     groups: Sequence[Sequence[Observation]],
 ) -> tuple[tuple[float, float], float, dict[str, Any]]:
-    """Slope and intercept, the doubt, and per group (validation, phantom) how confidences come true."""
+    """Slope and intercept, the low-confidence limit, and each group's reliability (validation, phantom)."""
     raw = [np.array([one.raw for one in group], np.float64) for group in groups]
     dice = [np.array([one.dice for one in group], np.float64) for group in groups]
     weights = [np.full(len(group), 100.0 / max(1, len(group))) for group in groups]
@@ -227,7 +227,7 @@ def _judge_outlines(
 
 
 def _reliability(raw: Values, expected: Values, dice: Values, doubt: float) -> dict[str, Any]:
-    """How raw and judged confidences come true; the judged ones from fits without the pictures themselves."""
+    """The reliability of raw and calibrated confidences; the latter are from fits without the images."""
     if not len(raw):
         return {"outlines": 0}
     before, after = judge_confidence(raw, dice), judge_confidence(expected, dice)
@@ -247,7 +247,7 @@ def _reliability(raw: Values, expected: Values, dice: Values, doubt: float) -> d
 
 
 def _share(hits: npt.ArrayLike) -> float:
-    """Share of true values; 1 of none, so that what cannot be measured decides nothing."""
+    """Share of true values; 1 for no values, so that what cannot be measured decides nothing."""
     values = np.asarray(hits, np.bool_)
     return float(values.mean()) if values.size else 1.0
 

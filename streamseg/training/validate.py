@@ -1,4 +1,4 @@
-"""Validation during training: at the net's own resolution, so that it costs little."""
+"""Validation during training, at the net's own resolution because that is cheap."""
 
 from __future__ import annotations
 

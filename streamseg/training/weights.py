@@ -1,4 +1,4 @@
-"""A net's weights on their way to and from a checkpoint."""
+"""Writes a net's weights as a checkpoint, takes weights over, and averages them while training."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def write_weights(path: Path, net: nn.Module, config: TrainConfig) -> None:
 
 
 def take_weights(net: nn.Module, weights: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Copy another run's weights into a net; a vessel plane that they lack stays. Raises UsageError."""
+    """Copy another run's weights into a net, whose vessel plane stays if they lack it. Raises UsageError."""
     own = net.state_dict()
     for name, array in weights.items():
         if name not in own or own[name][: len(array)].shape != array.shape:
@@ -42,10 +42,10 @@ def take_weights(net: nn.Module, weights: Mapping[str, npt.NDArray[Any]]) -> Non
 
 
 def running_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
-    """How ``AveragedModel`` takes in each step's weights: with ``decay``, but faster while there are few.
+    """An update rule for ``AveragedModel``: exponential with ``decay``, but faster in the first steps.
 
-    After n steps the decay is at most (1 + n) / (10 + n), so that a short run's average does not remember the
-    random weights that it began with.
+    After n steps the decay is at most (1 + n) / (10 + n), so that a short run's average forgets the random
+    initial weights.
     """
 
     @torch.no_grad()

@@ -91,7 +91,7 @@ def test_stopping_saves_and_says_how_to_go_on(data, tmp_path):
         (["--size", "large"], "is not HxW"),
         (["--size", "33x48"], "multiples of 16"),
         (["--net", "resnet"], "no net is called"),
-        (["--recipe", "good"], "no recipe is called"),
+        (["--recipe", "good"], "unknown recipe"),
         (["--validation", "0"], "empty"),
         (["--device", "tpu"], "no device is called"),
         (["--precision", "8"], "precision"),

@@ -35,7 +35,7 @@ def test_changes_are_taken_and_none_leaves_a_value(name):
         ({"epochs": 0}, "epochs 0"),
         ({"learning_rate": -1.0}, "learning_rate -1"),
         ({"learning_rate": float("nan")}, "learning_rate nan"),
-        ({"speed": 3}, "no setting of training is called speed"),
+        ({"speed": 3}, "unknown training settings: speed"),
     ],
 )
 def test_impossible_values_are_named(changes, message):
@@ -44,7 +44,7 @@ def test_impossible_values_are_named(changes, message):
 
 
 def test_an_unknown_recipe_is_named():
-    with pytest.raises(UsageError, match="no recipe is called 'good'"):
+    with pytest.raises(UsageError, match="unknown recipe 'good'"):
         recipe("good")
 
 

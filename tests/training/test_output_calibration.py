@@ -11,7 +11,7 @@ from streamseg.phantom import render_still
 from streamseg.segmentation.postprocess import expected_dice
 from streamseg.segmentation.segmenter import Segmenter
 from streamseg.training.output_calibration import (
-    LEAST_PRESENCE,
+    MIN_PRESENCE,
     Observation,
     choose_low_confidence_limit,
     fit_confidence,
@@ -44,7 +44,7 @@ def test_the_presence_limit_gives_up_no_outline_that_overlaps_a_real_nerve():
 
 def test_the_presence_limit_leaves_noise_alone():
     made = [seen(1e-5, True), seen(1e-4, True), seen(1e-6, False), seen(0.9, True), seen(0.0, False)]
-    assert fit_presence([], made) >= LEAST_PRESENCE
+    assert fit_presence([], made) >= MIN_PRESENCE
 
 
 def test_the_confidence_fit_finds_what_made_the_data():
