@@ -1,4 +1,4 @@
-"""``streamseg check``: reads a whole data set once and says what is in it and what is wrong with it."""
+"""``streamseg check``: reads a whole data set once and reports its contents and its bad files."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 
 from streamseg.cli.console import Progress, print_json, say, stop_on_signals
 from streamseg.cli.options import JsonOption
+from streamseg.reporting.formatting import counted
 
 if TYPE_CHECKING:
     from streamseg.core.types import Grey
@@ -29,7 +30,7 @@ def check(
     """Read a whole data set and report what is in it: every bad file, and near-identical images.
 
     Images that are near-identical must not be split between training and validation; those whose masks
-    contradict each other are listed. The exit code is 1 where there are bad files.
+    contradict each other are listed. The exit code is 1 if there are bad files.
     """
     from streamseg.datasets.reader import survey
 
@@ -50,23 +51,23 @@ def check(
     else:
         _print_lines(report)
     if bad or not found.names:
-        say(f"{_counted(len(bad), 'bad file')} in {data}" if bad else f"data set {data} holds no images")
+        say(f"{counted(len(bad), 'bad file')} in {data}" if bad else f"data set {data} holds no images")
         raise typer.Exit(1)
 
 
 class DatasetReport:
-    """What was seen of a data set's good samples."""
+    """The contents of a data set's good samples."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
         self.subjects: set[str] = set()
         self.sizes: Counter[str] = Counter()
         self.seen: Counter[str] = Counter()
-        self.pictures: list[Grey] = []
+        self.images: list[Grey] = []
         self.masks: list[Grey] = []
 
     def read(self, samples: Dataset, index: int, bad: list[str]) -> None:
-        """Read one sample; what is wrong with it joins ``bad``."""
+        """Read one sample; an error is added to ``bad``."""
         from streamseg.core.errors import DataError
 
         try:
@@ -87,8 +88,8 @@ class DatasetReport:
         self.seen["nerve" if sample.nerve.any() else "no nerve"] += 1
         if sample.vessel is not None and sample.vessel.any():
             self.seen["vessel"] += 1
-        picture, mask = reduced(sample.image, sample.nerve)
-        self.pictures.append(picture)
+        image, mask = reduced(sample.image, sample.nerve)
+        self.images.append(image)
         self.masks.append(mask)
 
     def report(self) -> dict[str, Any]:
@@ -98,8 +99,8 @@ class DatasetReport:
         from streamseg.datasets.near_duplicates import HEIGHT, WIDTH, find_near_duplicates
 
         shape = (len(self.names), HEIGHT, WIDTH)
-        twins = find_near_duplicates(
-            np.array(self.pictures, np.uint8).reshape(shape), np.array(self.masks, np.uint8).reshape(shape)
+        found = find_near_duplicates(
+            np.array(self.images, np.uint8).reshape(shape), np.array(self.masks, np.uint8).reshape(shape)
         )
         return {
             "images": len(self.names),
@@ -108,8 +109,8 @@ class DatasetReport:
             "with_nerve": self.seen["nerve"],
             "without_nerve": self.seen["no nerve"],
             "with_vessel": self.seen["vessel"],
-            "near_identical": [[self.names[row] for row in group] for group in twins.groups],
-            "contradictions": [[self.names[row] for row in pair] for pair in twins.contradictions],
+            "near_identical": [[self.names[row] for row in group] for group in found.groups],
+            "contradictions": [[self.names[row] for row in pair] for pair in found.contradictions],
         }
 
 
@@ -117,9 +118,9 @@ def _print_lines(report: dict[str, Any]) -> None:
     for key, value in report.items():
         title = key.replace("_", " ") + ":"
         if key in ("near_identical", "contradictions"):
-            images = _counted(len({name for names in value for name in names}), "image")
+            images = counted(len({name for names in value for name in names}), "image")
             what = "pair" if key == "contradictions" else "group"
-            print(f"{title:<16}{images} in {_counted(len(value), what)}")
+            print(f"{title:<16}{images} in {counted(len(value), what)}")
             for names in value[:LISTED]:
                 print(f"  {', '.join(names[:LISTED])}{', ...' if len(names) > LISTED else ''}")
             if len(value) > LISTED:
@@ -132,7 +133,3 @@ def _print_lines(report: dict[str, Any]) -> None:
             print(f"{title:<16}{', '.join(f'{size} ({count})' for size, count in value.items())}")
         else:
             print(f"{title:<16}{'unknown' if value is None else value}")
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""``streamseg evaluate``: how well an engine finds the nerve in labelled images."""
+"""``streamseg evaluate``: compares an engine with labelled images."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def evaluate(
 
     The whole image is segmented, as replay does with --roi none; Dice and IoU are those of the image's own
     pixels, and 1 where neither the engine nor the label has nerve. Sensitivity and specificity are of "there
-    is nerve in this image", null where the data has no such images. Distances (Hausdorff 95 %, average
+    is nerve in this image", null if the data has no such images. Distances (Hausdorff 95 %, average
     surface) are over the images in which both have nerve, their number is "outlines". Calibration: of each
     pixel's probability (pixel_ece, pixel_brier) and of the confidence beside the image's Dice. Images unlike
     the training data, whose outlines a display withholds, count by their outlines; "states" says how many.

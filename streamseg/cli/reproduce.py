@@ -1,4 +1,4 @@
-"""``streamseg reproduce``: the paper's comparison of three nets, done again."""
+"""``streamseg reproduce``: repeats the paper's comparison of three nets."""
 
 from __future__ import annotations
 
@@ -32,16 +32,17 @@ def reproduce(
     ] = "paper",
     nets: Annotated[str, typer.Option(help="Which nets, with commas.")] = "unet,segnet,improved_unet",
     seed: Annotated[int, typer.Option(metavar="S", help="Of the first fold; the others count on.")] = 0,
-    device: Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu or gpu.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu or gpu.")] = "auto",
     export: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Also write what holds no picture of the data here.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Also write all but images of the data here."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train the paper's three nets under one recipe, k-fold, and report which of its claims replicate.
 
-    Writes report.html, report.md and result.json. Stopped or killed at any moment, the same call goes on, and
-    what is done costs nothing. The report is written anew after every run and says what is missing.
+    Writes report.html, report.md and result.json. Stopped or killed at any moment, the same call resumes, and
+    finished runs are not repeated. The report is written anew after every run and says what is missing.
     """
     from streamseg.cli.train import parse_height_width
     from streamseg.core.errors import UsageError
@@ -72,7 +73,7 @@ def reproduce(
         Replication(plan, found, out, fabric, callbacks).run_all()
     result = write_report(out, export=None if stop else export)
     if stop:
-        say(f"stopped by {stop.cause}; the same call goes on from here")
+        say(f"stopped by {stop.cause}; the same call resumes from here")
         raise typer.Exit(stop.exit_code)
     for claim in result["claims"]:
         say(f"{claim['verdict']}: {claim['claim']}; measured {claim['measured']}")
@@ -83,7 +84,7 @@ def reproduce(
 
 
 class _ReplicationProgress:
-    """Progress of one run after another, on stderr."""
+    """Progress of consecutive runs, on stderr."""
 
     def __init__(self, plan: ReplicationPlan) -> None:
         self._plan = plan
@@ -108,8 +109,8 @@ class _ReplicationProgress:
         self._progress.advance_to(done, f"loss {loss:.4f}")
 
     def epoch(self, net: str, fold: int, line: dict[str, Any]) -> None:
-        tell = say if self._progress is None else self._progress.say
-        tell(
+        report = say if self._progress is None else self._progress.say
+        report(
             f"{self._name(net, fold)}: epoch {line['epoch']}/{self._plan.config.epochs}  "
             f"loss {line['loss']:.4f}  Dice {line['dice']:.4f}  {line['images_per_second']:.1f} images/s"
         )

@@ -57,8 +57,8 @@ def submit(
     Outlines smaller than the area threshold become empty: it is chosen on --validation for the highest mean
     Dice (images that the net was not trained on, of the test images' size), or set by --min-pixels.
 
-    Finished images are kept in CSV.progress: after Ctrl-C, a crash, or when an unreadable image was replaced,
-    the same command goes on. CSV itself appears when all images are done.
+    Finished images are stored in CSV.progress: after Ctrl-C, a crash, or once an unreadable image is replaced
+    the same command resumes. CSV itself appears when all images are done.
     """
     if validation is not None and min_pixels is not None:
         raise UsageError("--validation chooses the area threshold and --min-pixels sets it; give one of them")
@@ -142,7 +142,7 @@ def _choose_threshold(path: Path, last: float | None, segmenter: Segmenter, stop
     chosen = choose_min_pixels(counts)
     say(
         f"area threshold {chosen.min_pixels} pixels: mean Dice {chosen.dice_before:.4f} before, "
-        f"{chosen.dice_after:.4f} after, on {chosen.images} validation images (those that it was chosen on)"
+        f"{chosen.dice_after:.4f} after, on the {chosen.images} validation images that it was chosen on"
     )
     return chosen
 
@@ -166,8 +166,8 @@ def _predict_all(
                 continue
             if stop:
                 say(
-                    f"stopped by {stop.cause} after {len(rows)} of {len(images)} images, which are kept in "
-                    f"{finished.path}; the same command goes on from there"
+                    f"stopped by {stop.cause} after {len(rows)} of {len(images)} images, which are stored in "
+                    f"{finished.path}; the same command resumes from there"
                 )
                 raise typer.Exit(stop.exit_code)
             try:
@@ -180,6 +180,6 @@ def _predict_all(
     if failed:
         raise DataError(
             f"{len(failed)} of {len(images)} test images cannot be read, first: {failed[0]}; the others are "
-            f"kept in {finished.path}, so that the same command, run again, goes on with these"
+            f"stored in {finished.path}, and the same command continues with these"
         )
     return rows

@@ -43,10 +43,10 @@ def train(
     precision: Annotated[str, typer.Option(help="32-true, bf16-mixed or 16-mixed.")] = "32-true",
     deterministic: Annotated[bool, typer.Option("--deterministic", help="Repeatable on a GPU too.")] = False,
     start: Annotated[Path | None, typer.Option(help="Weights (safetensors) to start from.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the run in --out.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a net on labelled images; killed at any moment, it goes on with --resume.
+    """Train a net on labelled images; killed at any moment, it resumes with --resume.
 
     The run folder holds the log (log.jsonl, TensorBoard), the state to resume from, and weights.safetensors,
     which replay and evaluate take as --engine.
@@ -72,7 +72,7 @@ def train(
     )
     folder = out or Path("runs") / f"{net}-{recipe}-{seed}"
     if (folder / "run.json").exists() and not resume:
-        raise UsageError(f"{folder} holds a run already; go on with --resume or choose another --out")
+        raise UsageError(f"{folder} holds a run already; resume it with --resume or choose another --out")
     job = TrainingJob(config, data, folder, phantom, validation, device, deterministic, start)
     with _TrainingProgress(job) as display:
         outcome = run(job, display.callbacks())
@@ -123,7 +123,7 @@ class _TrainingProgress:
 def _report(job: TrainingJob, outcome: TrainingOutcome, stop: Stop, as_json: bool) -> None:
     if not outcome.finished:
         epoch = outcome.history.epoch + 1
-        say(f"stopped by {stop.cause} in epoch {epoch}; go on with --resume --out {job.folder}")
+        say(f"stopped by {stop.cause} in epoch {epoch}; resume with --resume --out {job.folder}")
         raise typer.Exit(stop.exit_code)
     weights = str(job.folder / "weights.safetensors")
     if as_json:

@@ -1,4 +1,4 @@
-"""Writes phantom pictures in the layout of the Kaggle competition "Ultrasound Nerve Segmentation"."""
+"""Writes phantoms in the layout of the Kaggle competition "Ultrasound Nerve Segmentation"."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from streamseg.core.errors import DataError, SinkError, UsageError
 from streamseg.phantom import PhantomVideo
 
 WIDTH, HEIGHT = 580, 420
-"""Size of the competition's pictures, pixels."""
+"""Size of the competition's images, pixels."""
 NERVE_SHARE = 0.42
-"""Part of the pictures that show nerve; in the competition it was about the same."""
-LEAST_NERVE = 60
-"""A picture shows nerve from so many pixels on; one with fewer, but some, is not written."""
-TWIN_SHARE = 0.12
-"""Part of the pictures that are the next frame of another one: the competition has such near-twins."""
+"""Share of the images that show nerve, about the same as in the competition."""
+MIN_NERVE = 60
+"""Minimum pixels of nerve in an image that shows nerve; images with fewer, but some, are not written."""
+NEXT_FRAME_SHARE = 0.12
+"""Share of the images that are the next frame of another one: the competition has such near-duplicates."""
 FPS = 30
 POOL_FRAMES = 60 * FPS
-"""Length of a subject's video, from which its pictures are picked."""
+"""Length of a subject's video, from which its images are picked."""
 PARTIAL, REPLACED = "train.partial", "train.replaced"
 
 
@@ -36,14 +36,14 @@ def write_kaggle(
     force: bool = False,
     progress: Callable[[], None] = lambda: None,
 ) -> int:
-    """Write ``images`` pictures of ``subjects`` people below ``out``; returns how many show nerve.
+    """Write ``images`` images of ``subjects`` people below ``out``; returns the number that show nerve.
 
-    ``train/<subject>_<n>.tif`` is the picture and ``train/<subject>_<n>_mask.tif`` its mask (0 or 255), both
-    580x420, 8-bit grey; subject and n count from 1. Pictures of one subject are frames of one video.
+    ``train/<subject>_<n>.tif`` is the image and ``train/<subject>_<n>_mask.tif`` its mask (0 or 255), both
+    580x420, 8-bit grey; subject and n count from 1. The images of one subject are frames of one video.
     Fewer than half of all show nerve. The same arguments give the same bytes.
 
     ``train`` appears when it is complete: a run that was killed leaves at most ``train.partial``, which the
-    next one replaces. ``progress`` is called once per picture. Raises UsageError (impossible numbers; ``out``
+    next one replaces. ``progress`` is called once per image. Raises UsageError (impossible numbers; ``out``
     is not empty and ``force`` not given) and SinkError (cannot write). ``force`` replaces ``train`` only.
     """
     _check(out, images, subjects, seed, force=force)
@@ -74,7 +74,7 @@ def write_kaggle(
 
 
 def _check(out: Path, images: int, subjects: int, seed: int, *, force: bool) -> None:
-    """Raise UsageError for numbers that make no data set and for an output that holds something."""
+    """Raise UsageError for impossible numbers and for an output folder that is not empty."""
     if images < 1:
         raise UsageError(f"cannot write {images} images; give 1 or more")
     if not 1 <= subjects <= images:
@@ -90,7 +90,7 @@ def _check(out: Path, images: int, subjects: int, seed: int, *, force: bool) -> 
             sorted(p.name for p in out.iterdir() if p.name not in (PARTIAL, REPLACED)) if out.exists() else []
         )
     except OSError as error:
-        raise UsageError(f"cannot look into {out}: {error.strerror}; choose another folder") from error
+        raise UsageError(f"cannot read {out}: {error.strerror}; choose another folder") from error
     if held and not force:
         raise UsageError(f"{out} is not empty (it holds {held[0]}); choose another folder or give --force")
 
@@ -104,27 +104,27 @@ def _write_subject(
     seed: int,
     progress: Callable[[], None],
 ) -> None:
-    """Write one subject's pictures, ``nerves`` of them with nerve, in random order."""
+    """Write one subject's images, ``nerves`` of them with nerve, in random order."""
     rng = np.random.default_rng((seed, subject))
     video = PhantomVideo(int(rng.integers(2**31)), height=HEIGHT, width=WIDTH, fps=FPS)
     chosen = np.array(_choose(video, rng, images, nerves))
     for n, index in enumerate(rng.permutation(chosen), start=1):
-        picture = video.frame(int(index))
-        mask = picture.nerve.astype(np.uint8) * np.uint8(255)
-        Pillow.fromarray(picture.image).save(folder / f"{subject}_{n}.tif")
+        frame = video.frame(int(index))
+        mask = frame.nerve.astype(np.uint8) * np.uint8(255)
+        Pillow.fromarray(frame.image).save(folder / f"{subject}_{n}.tif")
         Pillow.fromarray(mask).save(folder / f"{subject}_{n}_mask.tif", compression="packbits")
         progress()
 
 
 def _choose(video: PhantomVideo, rng: np.random.Generator, images: int, nerves: int) -> list[int]:
-    """Different frames of a video: so many with nerve, the others without, some next to each other."""
+    """Different frames of a video, ``nerves`` of them with nerve, some of them consecutive."""
     wanted = {True: nerves, False: images - nerves}
     chosen: dict[int, None] = {}
     for index in _candidates(rng, max(POOL_FRAMES, 12 * images)):
         if not any(wanted.values()):
             break
         area = int(video.truth(index).sum())
-        shows = area >= LEAST_NERVE
+        shows = area >= MIN_NERVE
         if index not in chosen and wanted[shows] and (shows or area == 0):
             wanted[shows] -= 1
             chosen[index] = None
@@ -134,15 +134,15 @@ def _choose(video: PhantomVideo, rng: np.random.Generator, images: int, nerves: 
 
 
 def _candidates(rng: np.random.Generator, pool: int) -> Iterator[int]:
-    """Every frame of the pool in random order, at times followed by the next one in time."""
+    """Every frame of the pool in random order, sometimes followed by the next one in time."""
     for index in rng.permutation(pool):
         yield int(index)
-        if rng.random() < TWIN_SHARE:
+        if rng.random() < NEXT_FRAME_SHARE:
             yield int(index) + 1
 
 
 def _publish(partial: Path, out: Path) -> None:
-    """Put the finished folder in its place, in two steps that cannot be seen half done."""
+    """Put the finished folder in its place; ``train`` is whole at any moment that it exists."""
     final, replaced = out / "train", out / REPLACED
     if final.exists():
         final.rename(replaced)

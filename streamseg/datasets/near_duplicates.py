@@ -1,11 +1,11 @@
 """Finds near-identical images, which no split may divide, and those whose masks contradict each other.
 
-Two kinds are found. Frames that follow one another, or one image saved twice with some noise: their
-thumbnails correlate. And one image cut out anew, a little shifted or scaled: where thumbnails are similar, an
-image is registered to its nearest neighbour, and the pixels are compared afterwards.
+Two kinds are found. Consecutive frames, or an image saved twice with some noise: their thumbnails correlate.
+And an image cropped again, slightly shifted or scaled: if thumbnails are similar, an image is registered to
+its nearest neighbour, and the pixels are compared afterwards.
 
 Images are compared by their detail, which is what varies within a sixteenth of their side: tissue at a given
-depth is bright in every image of a probe, and the black margins of letterboxing are in all of them.
+depth is bright in every image of a probe, and all images have the black margins of letterboxing.
 """
 
 from __future__ import annotations
@@ -21,29 +21,30 @@ from streamseg.core.geometry import Letterbox
 from streamseg.core.types import Grey, Mask
 
 HEIGHT, WIDTH = 128, 160
-"""A good size, pixels, to compare images in."""
+"""The size, pixels, at which images are compared (:func:`reduced`)."""
 SIDE = 32
-"""Thumbnails are square, so many pixels wide; detail is what varies within two of them."""
+"""Side of the square thumbnails, pixels; detail is what varies within two of them."""
 SAME = 0.95
-"""Thumbnails from this correlation on are near-identical: frames 33 ms apart reach 0.97, different
+"""Thumbnails of at least this correlation are near-identical: frames 33 ms apart reach 0.97, different
 images of one volunteer at most 0.93 (measured on phantom video and the regional-anaesthesia set)."""
 SIMILAR = 0.5
-"""From here on the nearest neighbour is registered: an image of which a twentieth was cut off reaches 0.6."""
+"""Minimum correlation to register the nearest neighbour: an image cropped by a twentieth reaches 0.6."""
 COARSE, FINE = 64, 128
 """Sides, pixels, of the squares in which images are registered."""
 COARSE_SAME, FINE_SAME = 0.6, 0.9
-"""Correlation of detail after registration, at either size. On the fine one an image cut out anew reaches
-0.92 where images have 96 pixels a side and 0.98 where they have 192; different ones stay below 0.81. On the
+"""Minimum correlation of detail after registration, at either size. At the fine one an image cropped again
+reaches 0.92 if images have 96 pixels a side and 0.98 if they have 192; different ones stay below 0.81. At the
 coarse one, which only saves time, they reach 0.68."""
-LEAST_DICE = 0.5
-"""Masks of one image that overlap less contradict each other: most of what one calls nerve is not nerve to
-the other. Masks of one image by two hands have 0.78 or more in the regional-anaesthesia set."""
+MIN_DICE = 0.5
+"""Masks of one image that overlap less contradict each other: most of the nerve in one is not nerve in the
+other. Masks of one image by two annotators have 0.78 or more in the regional-anaesthesia set."""
 COMPARED = 16
-"""Each image's mask is compared with those of so many twins, the most similar: in a still video all are."""
+"""Each image's mask is compared with those of at most this many near-duplicates, the most similar: in a still
+video all frames are."""
 DARK = 4
-"""Grey levels up to here at an image's edges are margin."""
+"""Maximum grey level of the margin at an image's edges."""
 BLOCK = 512
-"""Rows of the correlation matrix that are held at once."""
+"""Rows of the correlation matrix that are held in memory at once."""
 
 Pixels = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.generic]
@@ -58,14 +59,14 @@ class NearDuplicates:
     """Two or more rows each, ascending and disjoint; each is near-identical to at least one other of them."""
     contradictions: tuple[tuple[int, int], ...]
     """Pairs of near-identical images of which one mask is empty and the other is not, or whose masks overlap
-    by a Dice below LEAST_DICE; ascending."""
+    by a Dice below MIN_DICE; ascending."""
 
 
 def find_near_duplicates(images: npt.NDArray[np.uint8], masks: Labels) -> NearDuplicates:
     """Near-identical images among ``images`` (N, H, W), 0..255, with ``masks`` (N, H, W) of 0/1.
 
-    Give images of 96 pixels a side or more: in smaller ones, images that were cut out anew are missed. Images
-    without any detail (black, saturated) are nobody's twins.
+    Images should have 96 pixels a side or more: in smaller ones, images that were cropped again are missed.
+    Images without any detail (black, saturated) have no near-duplicates.
     """
     prints = _prints(images)
     leader = np.arange(len(images))
@@ -99,7 +100,7 @@ def reduced(image: Grey, mask: Mask) -> tuple[Grey, Grey]:
 
 
 def _prints(images: npt.NDArray[np.uint8]) -> Pixels:
-    """Detail of each image's thumbnail as a vector of length 1, or of length 0 where there is none."""
+    """Detail of each image's thumbnail as a vector of length 1, or of length 0 if there is none."""
     prints = np.zeros((len(images), SIDE * SIDE), np.float32)
     for row, image in enumerate(images):
         detail = _detail(_square(image, SIDE), _inside(image, SIDE)).ravel()
@@ -136,13 +137,13 @@ def _contradict(first: Labels, second: Labels) -> bool:
     if a.any() != b.any():
         return True
     size = int(a.sum()) + int(b.sum())
-    return size > 0 and 2 * int((a & b).sum()) < LEAST_DICE * size
+    return size > 0 and 2 * int((a & b).sum()) < MIN_DICE * size
 
 
 def _contradict_where(shared: npt.NDArray[np.bool_], first: Pixels, second: Pixels, found: Pixels) -> bool:
-    """Whether masks (FINE squares of 0/1) contradict, the second laid over the first, where both images show.
+    """Whether masks (FINE squares of 0/1) contradict where both images are, the second laid over the first.
 
-    One that lies mostly where the other image has ended says nothing.
+    A mask that lies mostly outside the other image decides nothing.
     """
     a, b = (first > 0) & shared, (_moved(second, found) >= 0.5) & shared
     if 2 * a.sum() < first.sum() or 2 * b.sum() < second.sum():
@@ -151,7 +152,7 @@ def _contradict_where(shared: npt.NDArray[np.bool_], first: Pixels, second: Pixe
 
 
 def _register(first: Grey, second: Grey) -> Pixels | None:
-    """The map that lays the second image over the first, in FINE squares, or None where they differ."""
+    """The map that lays the second image over the first, in FINE squares, or None if they differ."""
     found, correlation = _align(first, second, COARSE, IDENTITY, steps=30)
     if correlation < COARSE_SAME:
         return None
@@ -161,9 +162,9 @@ def _register(first: Grey, second: Grey) -> Pixels | None:
 
 
 def _align(first: Grey, second: Grey, side: int, start: Pixels, *, steps: int) -> tuple[Pixels, float]:
-    """The affine map (2, 3) of squares that fits best, near ``start``, and how detail correlates under it.
+    """The best affine map (2, 3) of squares near ``start``, and the correlation of detail under it.
 
-    The correlation is 0 where none was found, or one under which the images hardly overlap.
+    The correlation is 0 if no map was found, or one under which the images hardly overlap.
     """
     a, b = _square(first, side), _square(second, side)
     inside_a, inside_b = _inside(first, side), _inside(second, side)
@@ -188,7 +189,7 @@ def _square(image: Grey, side: int) -> Pixels:
 
 
 def _detail(square: Pixels, inside: npt.NDArray[np.generic]) -> Pixels:
-    """What varies within two thumbnail pixels, whatever the square's size; 0 where ``inside`` is 0.
+    """What varies within two thumbnail pixels, at any size of the square; 0 where ``inside`` is 0.
 
     The mean around a pixel is taken inside only, so that a margin makes no edge.
     """
@@ -199,7 +200,7 @@ def _detail(square: Pixels, inside: npt.NDArray[np.generic]) -> Pixels:
 
 
 def _inside(image: Grey, side: int) -> npt.NDArray[np.uint8]:
-    """255 inside what letterboxing left of an image, less one pixel all around, in a square of a size."""
+    """255 inside an image's margins, less one pixel all around, in a square of the given side."""
     left, top, width, height = cv2.boundingRect((image > DARK).astype(np.uint8))
     x, y = side / image.shape[1], side / image.shape[0]
     inside = np.zeros((side, side), np.uint8)
@@ -213,12 +214,12 @@ def _inside(image: Grey, side: int) -> npt.NDArray[np.uint8]:
 def _shared(
     first: npt.NDArray[np.uint8], second: npt.NDArray[np.uint8], found: Pixels
 ) -> npt.NDArray[np.bool_]:
-    """Where both images show something, the second one laid over the first."""
+    """The area of both images, the second one laid over the first."""
     return (first > 0) & (_moved(second, found) > 254)
 
 
 def _moved(square: Pixels | npt.NDArray[np.uint8], found: Pixels) -> Pixels:
-    """A square under a map; outside it lies 0."""
+    """A square under a map; 0 outside."""
     size = (square.shape[1], square.shape[0])
     moved = cv2.warpAffine(square, found, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
     return np.asarray(moved, np.float32)

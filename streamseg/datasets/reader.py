@@ -39,12 +39,12 @@ class Sample:
     nerve: Mask
     """bool (H, W)."""
     vessel: Mask | None
-    """bool (H, W), or None where the masks tell nothing of vessels."""
+    """bool (H, W), or None if the masks do not label vessels."""
 
 
 @dataclass(frozen=True, slots=True)
 class SampleFiles:
-    """Where one sample lies."""
+    """The files of one sample."""
 
     name: str
     image: Path
@@ -79,9 +79,9 @@ class Dataset(Sequence[Sample]):
 
 
 def open_dataset(path: str | Path) -> Dataset:
-    """Open a data set folder in either layout; Kaggle's ``train`` itself will do, too.
+    """Open a data set folder in either layout, or Kaggle's ``train`` itself.
 
-    Raises UsageError where there is no such folder, DataError where it is in neither layout, is empty, or
+    Raises UsageError if there is no such folder, DataError if it is in neither layout, is empty, or
     an image has no mask or a mask no image. Reading a sample raises DataError for an unreadable file, a
     mask of another size than its image, or unexpected mask values.
     """
@@ -95,10 +95,10 @@ def open_dataset(path: str | Path) -> Dataset:
 
 
 def survey(path: str | Path) -> tuple[Dataset, tuple[str, ...]]:
-    """All images with their masks, and one line for every file that has no partner or a double.
+    """All images with their masks, and one line for every unmatched or duplicate file.
 
-    Nothing is read but names; other files than images are passed over. Raises UsageError where there is no
-    such folder, and DataError where it is in neither layout or cannot be listed.
+    Only names are read; files that are not images are ignored. Raises UsageError if there is no such folder,
+    and DataError if it is in neither layout or cannot be listed.
     """
     root = Path(path)
     if not root.is_dir():
@@ -113,7 +113,7 @@ def survey(path: str | Path) -> tuple[Dataset, tuple[str, ...]]:
     masks = {stem.removesuffix("_mask"): file for stem, file in files.items() if stem.endswith("_mask")}
     if not masks and not (root / "train").is_dir():
         raise DataError(
-            f"{root} is in no known layout; expected images/ and masks/ with files of the same name, "
+            f"unknown layout of {root}; expected images/ and masks/ with files of the same name, "
             "or train/ with <subject>_<n>.tif and <subject>_<n>_mask.tif"
         )
     images = {stem: file for stem, file in files.items() if not stem.endswith("_mask")}
@@ -127,11 +127,11 @@ def _by_stem(folder: Path, problems: list[str]) -> dict[str, Path]:
             p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")
         ]
     except OSError as error:
-        raise DataError(f"cannot look into {folder}: {error.strerror}; check its permissions") from error
+        raise DataError(f"cannot read {folder}: {error.strerror}; check its permissions") from error
     found: dict[str, Path] = {}
     for path in sorted(files, key=natural_key):
         if path.stem in found:
-            problems.append(f"two files of one name: {found[path.stem]} and {path.name}; keep one")
+            problems.append(f"two files with the same name: {found[path.stem]} and {path.name}; keep one")
         else:
             found[path.stem] = path
     return found
@@ -198,7 +198,7 @@ def _read_indices(path: Path) -> npt.NDArray[np.uint8]:
         if picture.mode == "1":
             picture = picture.convert("L")
         if picture.mode not in ("P", "L"):
-            what = "a colour picture" if picture.mode.startswith("RGB") else "no 8-bit picture"
+            what = "a colour image" if picture.mode.startswith("RGB") else "not an 8-bit image"
             raise DataError(f"mask {path} is {what} (mode {picture.mode}); expected 8-bit grey or palette")
         return np.array(picture)
 
@@ -206,17 +206,17 @@ def _read_indices(path: Path) -> npt.NDArray[np.uint8]:
 
 
 def _open(path: Path, read: Callable[[Pillow.Image], npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
-    """What ``read`` makes of an image file. The one place where Pillow's exceptions become ours."""
+    """The result of ``read`` for an image file. The one place where Pillow's exceptions become ours."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of tags that nobody needs
+            warnings.simplefilter("ignore")  # about irrelevant tags
             warnings.simplefilter("error", Pillow.DecompressionBombWarning)
             with Pillow.open(path) as picture:
                 return read(picture)
     except DataError:
         raise
     except UnidentifiedImageError as error:
-        what = "it is empty" if path.stat().st_size == 0 else "it is no image"
+        what = "it is empty" if path.stat().st_size == 0 else "it is not an image"
         raise DataError(f"cannot read the image {path}: {what}; replace or remove the file") from error
     except Exception as error:  # damaged files make Pillow's decoders raise almost anything
         what = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__

@@ -1,4 +1,4 @@
-"""Whether stated probabilities come true: calibration error and Brier score; and how well values rank."""
+"""Calibration error and Brier score of stated probabilities, and how well values rank."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Numbers = Sequence[float] | npt.NDArray[np.generic]
 
 CONFIDENCE_BINS = 10
 GOOD_DICE = 0.5
-"""An outline of this Dice or more counts as good when a confidence is asked to tell good from bad."""
+"""Minimum Dice of a good outline, which a confidence should tell from bad ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """What was stated within a range, and what came true of it."""
+    """Stated values within a range, and the observations beside them."""
 
     low: float
     high: float
@@ -30,7 +30,7 @@ class Bin:
 
 
 class Reliability:
-    """Stated values 0..1 beside what was observed, in bins of equal width; grows image by image.
+    """Stated values 0..1 beside the observed ones, in bins of equal width; grows image by image.
 
     A value on the border of two bins belongs to the upper one, 1 to the last.
     """
@@ -66,7 +66,7 @@ class Reliability:
 
     @property
     def ece(self) -> float | None:
-        """Expected calibration error, 0..1: what was stated minus what was observed, absolute, bin by bin,
+        """Expected calibration error, 0..1: the absolute difference of stated and observed mean in each bin,
         weighted by the bins' counts (Naeini et al. 2015); None without values."""
         return float(abs(self._sums[1] - self._sums[2]).sum() / self.count) if self.count else None
 
@@ -77,7 +77,7 @@ class Reliability:
 
     @property
     def bins(self) -> tuple[Bin, ...]:
-        """The bins that hold something, in order."""
+        """The bins that are not empty, in order."""
         total = self._sums.shape[1]
         return tuple(
             Bin(
@@ -89,7 +89,7 @@ class Reliability:
 
 
 def rank_correlation(a: Numbers, b: Numbers) -> float | None:
-    """Spearman's rank correlation, -1..1; ties share their mean rank. None where either does not vary."""
+    """Spearman's rank correlation, -1..1; ties share their mean rank. None if either does not vary."""
     first, second = _ranks(a), _ranks(b)
     if first.size == 0 or np.ptp(first) == 0 or np.ptp(second) == 0:
         return None
@@ -97,7 +97,7 @@ def rank_correlation(a: Numbers, b: Numbers) -> float | None:
 
 
 def auroc(scores: Numbers, good: Numbers) -> float | None:
-    """The chance that a good one scores higher than a bad one (ties count half), 0..1; None if all are alike.
+    """The chance that a good one scores higher than a bad one (ties are half), 0..1; None without both kinds.
 
     ``good`` is true or false of each score. This is the area under the ROC curve (Hanley & McNeil 1982).
     """
@@ -110,10 +110,10 @@ def auroc(scores: Numbers, good: Numbers) -> float | None:
 
 
 def judge_confidence(confidence: Numbers, dice: Numbers) -> dict[str, Any]:
-    """How far a confidence is the Dice that an outline turns out to have, as plain values for JSON.
+    """How well a confidence predicts the Dice of the outline, as plain values for JSON.
 
-    ``ece`` and ``bins`` set it beside the Dice; ``spearman`` says whether it ranks the images as their Dice
-    does, ``auroc`` whether it tells those of Dice >= 0.5 from the others; None where nothing can be told.
+    ``ece`` and ``bins`` compare it with the Dice; ``spearman`` says whether it ranks the images as their Dice
+    does, ``auroc`` whether it separates those of Dice >= 0.5 from the others; None if undefined.
     """
     reliability = Reliability(CONFIDENCE_BINS)
     reliability.add(confidence, dice)

@@ -1,4 +1,4 @@
-"""Compares what an engine finds with labels, one image at a time."""
+"""Evaluates an engine on labelled images, one image at a time."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def confusions(samples: Iterable[Sample], segmenter: Segmenter) -> Iterator[tupl
 
 @dataclass(frozen=True, slots=True)
 class ImageFigures:
-    """What an engine made of one image, in the image's own pixels."""
+    """An engine's figures for one image, in the image's own pixels."""
 
     name: str
     count: Confusion
     distances: Distances | None
-    """In pixels; None where the engine or the label has no nerve."""
+    """In pixels; None if the engine or the label has no nerve."""
     distances_mm: Distances | None
-    """In millimetres; None also where the spacing is unknown."""
+    """In millimetres; None also if the spacing is unknown."""
     confidence: float
     state: State
 
@@ -69,7 +69,7 @@ class Evaluation:
         self._spacing_mm = spacing_mm
         self._pixels = Reliability()
         self.images: list[ImageFigures] = []
-        """One of each sample, in the order they came."""
+        """One for each sample, in the order added."""
 
     def add(self, sample: Sample) -> ImageFigures:
         """Segment one sample and compare. Raises EngineError, and what the segmenter raises."""
@@ -91,12 +91,12 @@ class Evaluation:
         return figures
 
     def to_json(self) -> dict[str, Any]:
-        """Figures over all images, as plain values; what is undefined is None. Raises ValueError on no image.
+        """Figures over all images, as plain values; undefined ones are None. Raises ValueError for no images.
 
         ``dice_interval`` is the 95 % bootstrap interval of the mean (two images at least). Distances are over
         the ``outlines``, the images in which both engine and label have nerve. ``pixel_ece`` and
-        ``pixel_brier`` are of each pixel's probability, all images together, which the easy background
-        dominates. ``confidence`` is set beside the images' Dice.
+        ``pixel_brier`` are of every pixel of all images, most of which are easy background.
+        ``confidence`` is compared with the images' Dice.
         """
         summary = summarise([image.count for image in self.images])
         dice = [image.count.dice for image in self.images]
@@ -116,6 +116,6 @@ class Evaluation:
 
 
 def _distance_figures(found: DistanceSummary | None, unit: str) -> dict[str, Any]:
-    """Means and medians by name and unit, all None where nothing was measured."""
+    """Means and medians by name and unit, all None if nothing was measured."""
     names = ("hd95_mean", "hd95_median", "asd_mean", "asd_median")
     return {f"{name}_{unit}": found and getattr(found, name) for name in names}

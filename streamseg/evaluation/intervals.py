@@ -1,7 +1,7 @@
-"""How sure a mean over images is, and whether two nets differ: bootstrap intervals and a paired test.
+"""Bootstrap intervals of a mean over images, and a paired test of whether two nets differ.
 
-Both take images for independent of one another. Pictures of one volunteer are not quite, so the intervals are
-rather too narrow than too wide where a data set does not say whose picture is whose.
+Both assume independent images. Images of one volunteer are not quite independent, so the intervals are rather
+too narrow if a data set does not name its subjects.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from streamseg.core.errors import MissingExtra
 LEVEL = 0.95
 RESAMPLES = 10_000
 CHUNK = 1_000_000
-"""Drawn values held at a time: the memory needed does not grow with the data set."""
+"""Resampled values held at a time, so that memory does not grow with the data set."""
 
 Values = npt.NDArray[np.float64]
 
@@ -30,13 +30,13 @@ class Paired:
     difference: float
     """Mean of the differences."""
     low: float
-    """Lower end of its bootstrap interval; NaN for a single pair, of which nobody knows how it varies."""
+    """Lower end of its bootstrap interval; NaN for a single pair, which has no interval."""
     high: float
     """Upper end."""
     p_value: float
-    """Two-sided; 1 where all differences are zero and where there is only one pair."""
+    """Two-sided; 1 if all differences are zero or there is only one pair."""
     test: str
-    """Which test the p-value is of."""
+    """The test that gave the p-value."""
 
 
 def bootstrap_interval(
@@ -46,11 +46,11 @@ def bootstrap_interval(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """The interval that covers the mean of such values with probability ``level``: low, high.
+    """The confidence interval of the mean of the values at ``level``: low, high.
 
     Bias-corrected and accelerated bootstrap (BCa; Efron 1987), which, unlike plain percentiles, holds for
     skewed values such as Dice. The same seed gives the same interval. Equal values give an interval without
-    width. One value says nothing of how it varies: both ends are NaN. Raises ValueError for no values, ones
+    width. A single value has no interval; both ends are NaN. Raises ValueError for no values, values
     that are not finite, a level outside 0..1 (exclusive) and fewer than 100 resamples.
     """
     sample = _checked(values)
@@ -77,7 +77,7 @@ def _resampled_means(sample: Values, resamples: int, seed: int) -> Values:
 
 
 def _bca_levels(sample: Values, means: Values, level: float) -> tuple[float, float]:
-    """The quantiles of the resampled means at which the interval ends."""
+    """The quantiles of the resampled means that are the interval's ends."""
     normal, mean = NormalDist(), sample.mean()
     # Ties count half. Kept off 0 and 1, at which the normal quantile is infinite.
     below = (np.count_nonzero(means < mean) + np.count_nonzero(means <= mean)) / (2 * means.size)
@@ -101,10 +101,10 @@ def paired_test(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Paired:
-    """Compare two methods on the same images, such as two nets by their Dice: mean of a - b, and how sure.
+    """Compare two methods on the same images, such as two nets by their Dice: the mean of a - b.
 
-    The test is Wilcoxon's signed-rank test, two-sided, exact for few pairs without ties; pairs that are equal
-    (both nets right to find nothing) tell it nothing and are left out. The interval is that of
+    The test is Wilcoxon's signed-rank test, two-sided, exact for few pairs without ties; equal pairs
+    (both nets correctly find nothing) carry no information and are left out. The interval is that of
     :func:`bootstrap_interval`. Raises ValueError for no pairs, unequal numbers or values that are not finite,
     MissingExtra without scipy.
     """

@@ -70,7 +70,7 @@ class AreaThreshold:
     min_pixels: int
     images: int
     dice_before: float
-    """Mean Dice, 1 where prediction and label are both empty, without the threshold."""
+    """Mean Dice, 1 if prediction and label are both empty, without the threshold."""
     dice_after: float
     """With it, on the images that it was chosen on, so slightly optimistic."""
 
@@ -108,7 +108,7 @@ class Prediction:
 
 
 def predict(image: NumberedImage, segmenter: Segmenter) -> Prediction:
-    """Segment one test image, in its own pixels. Raises DataError where it cannot be read, EngineError."""
+    """Segment one test image, in its own pixels. Raises DataError if it cannot be read, EngineError."""
     found = segmenter.segment(Frame(read_grey(image.path), 0, 0))
     return Prediction(int(np.count_nonzero(found.mask)), encode(found.mask))
 

@@ -1,7 +1,7 @@
 """Segmentation metrics: one confusion count per image, everything else derived from it.
 
-The rule for empty masks, stated once: where prediction and reference are both empty, Dice and IoU are 1
-(as the Kaggle competition scores); where only one is empty they are 0, by their formulas.
+The rule for empty masks, stated once: if prediction and reference are both empty, Dice and IoU are 1
+(as the Kaggle competition scores); if only one is empty they are 0, by their formulas.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Confusion:
 
     @classmethod
     def count(cls, predicted: Mask, truth: Mask) -> Confusion:
-        """Count two bool masks of one shape. Raises ValueError where the shapes differ."""
+        """Count two bool masks of one shape. Raises ValueError if the shapes differ."""
         if predicted.shape != truth.shape:
             raise ValueError(f"masks differ in shape: predicted {predicted.shape}, true {truth.shape}")
         both = int(np.count_nonzero(predicted & truth))
@@ -64,13 +64,13 @@ class OverlapSummary:
     dice_median: float
     iou_mean: float
     sensitivity: float | None
-    """Share of the images with nerve in which some was found; None where there are none."""
+    """Share of the images with nerve in which some was found; None without such images."""
     specificity: float | None
-    """Share of the images without nerve in which none was found; None where there are none."""
+    """Share of the images without nerve in which none was found; None without such images."""
 
 
 def summarise(counts: Sequence[Confusion]) -> OverlapSummary:
-    """Metrics of at least one image. Raises ValueError on none."""
+    """Metrics of at least one image. Raises ValueError for none."""
     if not counts:
         raise ValueError("no images to summarise")
     with_nerve = [c.nerve_predicted for c in counts if c.nerve_present]

@@ -1,9 +1,8 @@
-"""How far two outlines lie apart: Hausdorff distance and average surface distance.
+"""Distances between two outlines: Hausdorff distance and average surface distance.
 
 The definitions are those of MONAI's ``compute_hausdorff_distance(percentile=95)`` and
-``compute_average_surface_distance(symmetric=True)``. A mask's surface is made of its pixels that have a
-neighbour (of four) outside the mask; what lies beyond the image is outside. Distances are Euclidean, between
-pixel centres.
+``compute_average_surface_distance(symmetric=True)``. A mask's surface is its pixels with one of four
+neighbours outside the mask or the image. Distances are Euclidean, between pixel centres.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ import numpy.typing as npt
 from streamseg.core.types import Mask
 
 CHUNK = 1_000_000
-"""Distances computed at a time: a mask of nothing but surface must not fill the memory."""
+"""Distances computed at a time, so that a mask with a large surface does not fill the memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +45,10 @@ class DistanceSummary:
 def surface_distances(
     predicted: Mask, truth: Mask, spacing: tuple[float, float] = (1.0, 1.0)
 ) -> Distances | None:
-    """Distances between the outlines of two bool masks (H, W); None where either is empty.
+    """Distances between the outlines of two bool masks (H, W); None if either is empty.
 
     ``spacing`` is the distance from one pixel to the next (row, column): 1 gives pixels, mm per pixel gives
-    mm. Raises ValueError where the shapes differ or a spacing is not a positive number.
+    mm. Raises ValueError if the shapes differ or a spacing is not a positive number.
     """
     if predicted.shape != truth.shape:
         raise ValueError(f"masks differ in shape: predicted {predicted.shape}, true {truth.shape}")
@@ -74,7 +73,7 @@ def _surface(mask: Mask) -> Mask:
 
 
 def _to_surface(points: Mask, surface: Mask, spacing: tuple[float, float]) -> npt.NDArray[np.float64]:
-    """Distance of each of the ``points`` to the nearest pixel of ``surface``, which has some."""
+    """Distance of each of the ``points`` to the nearest pixel of ``surface``, which is not empty."""
     # First within each column, then over the columns: exact, and never points times surface pixels.
     in_column = _squared_in_column(surface, spacing[0])
     columns = np.arange(surface.shape[1])
@@ -99,7 +98,7 @@ def _squared_in_column(surface: Mask, spacing: float) -> npt.NDArray[np.float64]
 
 
 def summarise_distances(found: Iterable[Distances | None]) -> DistanceSummary | None:
-    """Means and medians, leaving out the images without distances; None where there is nothing else."""
+    """Means and medians over the images with distances; None without such images."""
     measured = [distances for distances in found if distances is not None]
     if not measured:
         return None

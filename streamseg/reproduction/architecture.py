@@ -1,4 +1,4 @@
-"""What the nets are made of, read off the nets themselves: the paper's Table 1."""
+"""The nets' layers, read from the built nets: the paper's Table 1."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from streamseg.nets import build_net, count_parameters
 
 SIDE = 64
-"""Side of the picture sent through; it has no content, only a shape."""
+"""Side of the input sent through; it has a shape but no values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +20,9 @@ class Stage:
     """Some layers at one resolution."""
 
     part: str
-    """``encoder``, ``decoder`` or ``head``; what lies at the bottom belongs to the encoder."""
+    """``encoder``, ``decoder`` or ``head``; the bottom belongs to the encoder."""
     scale: int
-    """How many times smaller than the input its pictures are."""
+    """Factor by which its resolution is lower than the input's."""
     text: str
     """Such as ``up+merge, 2 x conv3-256``."""
     normalisations: int
@@ -37,7 +37,7 @@ class Architecture:
 
 
 def read_architecture(name: str) -> Architecture:
-    """Walk a freshly built net while a picture without content passes through; no arithmetic is done."""
+    """Send an input without values through a freshly built net and record its layers; nothing is computed."""
     with torch.device("meta"):
         net = build_net(name).eval()
         shapes: dict[str, tuple[torch.Size, torch.Size]] = {}
@@ -70,7 +70,7 @@ def _noting(shapes: dict[str, tuple[torch.Size, torch.Size]], path: str) -> Any:
 
 
 def _layers(stage: nn.Module) -> str:
-    """``2 x conv3-32 + shortcut-32``: main convolutions in order, then those beside them."""
+    """``2 x conv3-32 + shortcut-32``: main convolutions in order, then the shortcuts."""
     convs = [(path, conv) for path, conv in stage.named_modules() if isinstance(conv, nn.Conv2d)]
     main = [
         f"conv{conv.kernel_size[0]}-{conv.out_channels}" for path, conv in convs if "shortcut" not in path

@@ -1,4 +1,4 @@
-"""The paper's claims, each with what was measured and a verdict by a stated criterion."""
+"""The paper's claims, each with the measurement and a verdict by a stated criterion."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Claim:
 
 
 def judge(summary: ReplicationSummary) -> list[Claim]:
-    """All claims in the paper's order. Undecided where figures are missing."""
+    """All claims in the paper's order; undecided if figures are missing."""
     return [
         _higher(summary, LAST),
         _higher(summary, SECOND),
@@ -73,7 +73,7 @@ def _order(summary: ReplicationSummary) -> Claim:
         "Dice: improved U-Net > SegNet > U-Net",
         order if len(known) == 2 else _none_yet(),
         "Both steps (improved over SegNet, SegNet over U-Net): the paired interval is above 0; does not "
-        "replicate where one is below",
+        "replicate if one is below",
         verdict,
     )
 
@@ -93,7 +93,7 @@ def _time(summary: ReplicationSummary) -> Claim:
         "The improved U-Net trains in about 1/5 of SegNet's time",
         measured,
         f"Ratio of the median times of a step between {low:.3f} and {high:.3f} (1/5 within a factor of "
-        f"{ABOUT:g}) in every fold, of two at least; does not replicate where it is outside in every one",
+        f"{ABOUT:g}) in every fold, of two at least; does not replicate if it is outside in every one",
         verdict,
     )
 
@@ -113,7 +113,7 @@ def _loss(summary: ReplicationSummary) -> Claim:
         "The improved U-Net ends with the lowest training loss",
         ", ".join(losses) if len(known) == 2 else _none_yet(),
         "Mean loss of the last epoch's steps: the 95 % t interval of the paired difference over the folds "
-        "is below 0 against both other nets; does not replicate where it is above 0 against one",
+        "is below 0 against both other nets; does not replicate if it is above 0 against one",
         verdict,
     )
 

@@ -27,7 +27,7 @@ class ReplicationData:
 
 
 def data_name(data: str) -> str:
-    """What a data set is called in a report: its folder's name, or ``phantom-<N>``. Raises UsageError."""
+    """A data set's name in a report: its folder's name, or ``phantom-<N>``. Raises UsageError."""
     count = phantom_count(data)
     return Path(data).resolve().name if count is None else f"phantom-{count}"
 

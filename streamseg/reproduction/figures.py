@@ -1,4 +1,4 @@
-"""The report's pictures, by matplotlib: colours for the colour-blind too, lines that print in grey."""
+"""The report's figures, by matplotlib: colour-blind-safe colours, lines that print in grey."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ TRUTH = "#F0E442"
 """Outline of the reference mask."""
 LINES: dict[str, Any] = {"unet": (0, (5, 2)), "segnet": (0, (1, 1.2)), "improved_unet": "-"}
 POINTS = 400
-"""A curve is drawn with so many points at most."""
+"""Maximum points of a curve."""
 EXAMPLES = 4
-"""Folds of which Figure 6 shows the example."""
+"""Maximum folds whose example Figure 6 shows."""
 
 
 def loss_figure(results: Results) -> bytes:
-    """Figure 7 as SVG: training loss against iterations; the folds' mean in a band of their extremes."""
+    """Figure 7 as SVG: training loss against iterations, the folds' mean within a band of their extremes."""
     with _style():
         figure = Figure(figsize=(7, 3.8), layout="constrained")
         axes = figure.subplots()
@@ -66,7 +66,7 @@ def _curves(runs: list[FoldResult]) -> tuple[npt.NDArray[np.int64], Values]:
 
 
 def smoothed(losses: list[float], window: int) -> Values:
-    """Mean of the last ``window`` values up to each, of those that there are at the start. Same length."""
+    """Running mean of the last ``window`` values, of fewer at the start. Same length."""
     sums = np.concatenate([[0.0], np.cumsum(np.asarray(losses, np.float64))])
     ends = np.arange(1, len(losses) + 1)
     starts = np.maximum(ends - window, 0)
@@ -124,7 +124,7 @@ def _end(end: float | None, mean: float) -> float:
 
 
 def example_figure(results: Results, out: Path) -> bytes:
-    """Figure 6 as PNG: per fold an image, its mask, and what each net finds. Raises DataError."""
+    """Figure 6 as PNG: per fold an image, its mask, and each net's outline. Raises DataError."""
     folds = results.complete[:EXAMPLES]
     columns = 2 + len(results.nets)
     with _style():
@@ -157,17 +157,17 @@ def _overlay(axes: Any, mask: Grey, colour: str) -> None:
 
 
 def _outline(axes: Any, mask: Grey, colour: str, **style: Any) -> None:
-    if mask.any() and not mask.all():  # matplotlib warns of contours that are nowhere
+    if mask.any() and not mask.all():  # matplotlib warns of empty contours
         axes.contour(mask, levels=[127], colors=[colour], **style)
 
 
 def _read(path: Path) -> Grey:
-    picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    if picture is None:
+    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    if image is None:
         raise DataError(
             f"cannot read {path}; remove the {'run' if 'runs' in path.parts else 'report'} it is of"
         )
-    return np.asarray(picture, np.uint8)
+    return np.asarray(image, np.uint8)
 
 
 @contextmanager

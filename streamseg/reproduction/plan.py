@@ -1,4 +1,4 @@
-"""What a replication runs: nets, folds and one recipe, fixed when a report is begun."""
+"""The plan of a replication: nets, folds and one recipe, fixed at the first start."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ PLAN_FILE = "plan.json"
 
 @dataclass(frozen=True, slots=True)
 class ReplicationPlan:
-    """All that decides a replication, together with the data. Raises UsageError for what cannot be run."""
+    """The settings that, with the data, determine a replication. Raises UsageError for impossible ones."""
 
     config: TrainConfig
-    """The recipe, for every net; its ``net`` means nothing here."""
+    """The recipe, for every net; its ``net`` is not used."""
     folds: int = 4
     nets: tuple[str, ...] = tuple(NETS)
     device: str = "cpu"
-    """Where training runs: ``cpu`` or ``cuda``. Part of the plan, since times are compared."""
+    """Where training runs: ``cpu`` or ``cuda``. Part of the plan because times are compared."""
 
     def __post_init__(self) -> None:
         if self.folds < 2:
@@ -41,11 +41,11 @@ class ReplicationPlan:
         return replace(self.config, net=net, seed=self.config.seed + fold)
 
     def runs(self) -> Iterator[tuple[str, int]]:
-        """Net and fold of every run, all nets of a fold before the next: a part compares like with like."""
+        """Net and fold of every run, fold by fold, so that an unfinished one compares like with like."""
         return ((net, fold) for fold in range(self.folds) for net in self.nets)
 
     def settings(self) -> dict[str, Any]:
-        """Settings by name, those of the command line by their option's; values as JSON gives them back."""
+        """Settings by name, those of the command line by their option; values as they are read from JSON."""
         values = asdict(self.config)
         del values["net"]
         size = f"{values.pop('height')}x{values.pop('width')}"
@@ -54,12 +54,12 @@ class ReplicationPlan:
 
 
 def run_folder(out: Path, net: str, fold: int) -> Path:
-    """Where one run's state and figures lie; folds count from 1 for people."""
+    """The folder of one run's state and figures; its name counts folds from 1."""
     return out / "runs" / f"{net}-{fold + 1}"
 
 
 def read_plan(out: Path) -> dict[str, Any] | None:
-    """The plan of the report in ``out``: settings, data, open_choices; None where none was begun.
+    """The plan of the report in ``out``: settings, data, open_choices; None if none was started.
 
     Raises DataError for a damaged one, UsageError for one of another version.
     """
@@ -74,9 +74,9 @@ def read_plan(out: Path) -> dict[str, Any] | None:
 
 
 def check_settings(plan: ReplicationPlan, out: Path, data: str) -> None:
-    """Raise UsageError where the report in ``out`` was begun with other settings or data of another name.
+    """Raise UsageError if the report in ``out`` was started with other settings or data of another name.
 
-    Raises DataError where its plan is damaged. A folder without a plan takes any.
+    Raises DataError if its plan is damaged. A folder without a plan accepts any settings.
     """
     stored = read_plan(out)
     if stored is None:
@@ -86,13 +86,15 @@ def check_settings(plan: ReplicationPlan, out: Path, data: str) -> None:
         f"{key} {_text(old.get(key))} (now {_text(new[key])})" for key in new if old.get(key) != new[key]
     ]
     if changed:
-        raise UsageError(f"report {out} was begun with {', '.join(changed)}; give the same or another --out")
+        raise UsageError(
+            f"report {out} was started with {', '.join(changed)}; give the same or another --out"
+        )
 
 
 def record(plan: ReplicationPlan, out: Path, facts: Mapping[str, Any]) -> None:
-    """Write the plan and what is known of the data at the first start; later compare the data.
+    """Write the plan with the facts about the data at the first start; later compare the data.
 
-    Raises UsageError where the pictures are not those that the report was begun with, SinkError.
+    Raises UsageError if the images are not those that the report was started with, SinkError.
     """
     stored = read_plan(out)
     if stored is None:
@@ -100,12 +102,12 @@ def record(plan: ReplicationPlan, out: Path, facts: Mapping[str, Any]) -> None:
         write_json(out / PLAN_FILE, value)
     elif stored["data"].get("fingerprint") != facts["fingerprint"]:
         raise UsageError(
-            f"report {out} was begun with other pictures or masks of {facts['name']} "
+            f"report {out} was started with other images or masks of {facts['name']} "
             f"({stored['data'].get('images')}, now {facts['images']}); restore them or choose another --out"
         )
     elif stored["data"].get("split", facts["split"]) != facts["split"]:
         raise UsageError(
-            f"report {out} was begun with other folds of {facts['name']}, by another version of streamseg; "
+            f"report {out} was started with other folds of {facts['name']}, by another version of streamseg; "
             "choose another --out"
         )
 

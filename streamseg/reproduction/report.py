@@ -2,7 +2,7 @@
 
     python -m streamseg.reproduction.report REPORT [--export FOLDER]
 
-writes the report again where the data is not at hand, such as on another machine than the one that trained.
+writes the report again without the data, for example on another machine than the one that trained.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ NOTICE = (
 def write_report(out: Path, export: Path | None = None) -> dict[str, Any]:
     """Write the report in ``out`` anew from what is stored there; returns the object of its ``result.json``.
 
-    ``export`` is a folder for ``reproduce-<data>.json``, ``.md`` and ``-*.svg``, which hold no picture of the
-    data and nothing drawn from one. Raises UsageError where there is no report, or no complete fold to
+    ``export`` is a folder for ``reproduce-<data>.json``, ``.md`` and ``-*.svg``, which hold no image of the
+    data and nothing drawn from one. Raises UsageError if there is no report, or no complete fold to
     export; DataError for damaged files, SinkError.
     """
     results = read_results(out)
@@ -150,7 +150,7 @@ def _pictures(results: Results, summary: ReplicationSummary, out: Path) -> list[
 
 
 def result_object(results: Results, summary: ReplicationSummary, claims: list[Claim]) -> dict[str, Any]:
-    """All figures of a report as JSON. Holds no pictures and no paths."""
+    """All figures of a report as JSON, without images and paths."""
     value = {
         "format": FORMAT,
         "data": results.data,

@@ -1,4 +1,4 @@
-"""The stored figures of a replication, as far as it came. Reading them needs no data set."""
+"""The stored figures of a replication, finished or not. Reading them needs no data set."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class FoldResult:
 
     @property
     def step_seconds(self) -> float:
-        """Median over epochs of the time of a step, which a busy machine distorts less than the sum."""
+        """Median over epochs of the time of a step, which a busy machine distorts less than the mean."""
         return float(median(epoch["seconds"] for epoch in self.epochs)) / self.steps_per_epoch
 
     @property
@@ -71,7 +71,7 @@ class FoldResult:
 
 @dataclass(frozen=True)
 class Results:
-    """All that a report is made of."""
+    """The contents of a report."""
 
     settings: Mapping[str, Any]
     data: Mapping[str, Any]
@@ -107,14 +107,14 @@ class Results:
 
 
 def read_results(out: Path) -> Results:
-    """What is stored in a report's folder.
+    """Read a report's folder.
 
-    Raises UsageError where there is no report, DataError for a damaged file, which it names.
+    Raises UsageError if there is no report, DataError for a damaged file, which it names.
     """
     plan = read_plan(out)
     if plan is None:
         raise UsageError(
-            f"there is no report in {out} (no {PLAN_FILE}); begin one with 'streamseg reproduce'"
+            f"there is no report in {out} (no {PLAN_FILE}); start one with 'streamseg reproduce'"
         )
     try:
         nets, folds = plan["settings"]["nets"], plan["settings"]["folds"]
@@ -141,7 +141,7 @@ def _check_folds(out: Path, runs: Mapping[tuple[str, int], FoldResult]) -> None:
 
 
 def read_run(folder: Path) -> FoldResult | None:
-    """A run's figures, or None where it is not finished. Raises DataError."""
+    """A run's figures, or None if it is not finished. Raises DataError."""
     value = read_json(folder / RESULT)
     if value is None:
         return None

@@ -1,7 +1,7 @@
 """One run of a replication: trains a net on a fold, and measures it on the fold's held-back images.
 
-``result.json`` beside the training run's own files holds all figures that a report needs; where it is, the
-run is finished. ``example.png`` is what the net finds in the fold's example image (0 or 255).
+``result.json`` beside the training run's own files holds all figures that a report needs; if it exists, the
+run is finished. ``example.png`` is the net's mask of the fold's example image (0 or 255).
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ EPOCH_KEYS = ("epoch", "step", "loss", "dice", "seconds", "images_per_second")
 
 @dataclass(frozen=True, slots=True)
 class ReplicationCallbacks:
-    """Who looks on, and may ask the replication to stop."""
+    """What a replication calls on its way."""
 
     on_step: Callable[[str, int, int, int, float], None] = lambda net, fold, done, steps, loss: None
-    """Called now and then with net, fold (from 0), the run's steps done, all its steps, and the loss."""
+    """Called every few steps with net, fold (from 0), the run's steps done, all its steps, and the loss."""
     on_epoch: Callable[[str, int, dict[str, Any]], None] = lambda net, fold, line: None
     """Called with net, fold and each line of a run's log."""
     on_run: Callable[[], object] = lambda: None
@@ -61,7 +61,7 @@ def is_finished(out: Path, net: str, fold: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Replication:
-    """A plan with its data and the folder that it is done in."""
+    """A plan with its data and output folder."""
 
     plan: ReplicationPlan
     data: ReplicationData
@@ -70,9 +70,9 @@ class Replication:
     callbacks: ReplicationCallbacks
 
     def run_all(self) -> bool:
-        """Do every run that is not finished yet; False where asked to stop before the end.
+        """Do every unfinished run; False if asked to stop before the end.
 
-        May be killed at any moment: called again, it goes on where training last saved its state.
+        May be killed at any moment: called again, it resumes where training last saved its state.
         Raises StreamsegError.
         """
         for net, fold in self.plan.runs():
@@ -83,7 +83,7 @@ class Replication:
         return True
 
     def run(self, net: str, fold: int) -> bool:
-        """Train one net on one fold, measure it, and write ``result.json``; False where stopped before."""
+        """Train one net on one fold, measure it, and write ``result.json``; False if stopped before."""
         folder, callbacks = run_folder(self.out, net, fold), self.callbacks
         parts, config = self.data.folds[fold], self.plan.config_for(net, fold)
         training = TrainingCallbacks(
@@ -112,14 +112,14 @@ class Replication:
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         write_json(folder / RESULT, {**about, **_training(folder), "images": images})
-        (folder / STATE).unlink(missing_ok=True)  # 100 to 400 MB that nothing goes on from any more
+        (folder / STATE).unlink(missing_ok=True)  # 100 to 400 MB that are no longer needed
         return True
 
 
 def example_row(data: ReplicationData, fold: int) -> int:
-    """Which of a fold's held-back images is its example: that with the median nerve area.
+    """The row of a fold's example image: of the held-back ones that with the median nerve area.
 
-    The choice knows the labels only, no net's result.
+    The choice depends on the labels only, not on any net's result.
     """
     rows = list(data.folds[fold].validation)
     areas = data.cache.labels[rows, 0].sum((1, 2), dtype=torch.int64)
@@ -128,17 +128,17 @@ def example_row(data: ReplicationData, fold: int) -> int:
 
 
 def write_example(out: Path, fold: int, sample: Sample) -> None:
-    """Keep a fold's example image and mask in the report's folder, for its Figure 6."""
-    for name, picture in (("image", sample.image), ("mask", _picture(sample.nerve))):
-        _write_png(out / "examples" / f"{fold + 1}-{name}.png", picture)
+    """Write a fold's example image and mask to the report's folder, for its Figure 6."""
+    for name, pixels in (("image", sample.image), ("mask", _mask_image(sample.nerve))):
+        _write_png(out / "examples" / f"{fold + 1}-{name}.png", pixels)
 
 
 def measure(
     folder: Path, held_back: Dataset, example: int, should_stop: Callable[[], bool] = lambda: False
 ) -> list[dict[str, Any]]:
-    """Figures of each held-back image in its own pixels; keeps what is found in the example image.
+    """Figures of each held-back image in its own pixels; writes the mask of the example image.
 
-    Fewer than all where asked to stop. Raises EngineError for weights that do not load, DataError.
+    Fewer than all if asked to stop. Raises EngineError for weights that do not load, DataError.
     """
     backend = load_backend(folder / WEIGHTS)
     figures: list[dict[str, Any]] = []
@@ -150,7 +150,7 @@ def measure(
             found = segmenter.segment(Frame(sample.image, row, time.monotonic_ns())).mask
             figures.append(_figures(sample.name, Confusion.count(found, sample.nerve)))
             if row == example:
-                _write_png(folder / "example.png", _picture(found))
+                _write_png(folder / "example.png", _mask_image(found))
     finally:
         backend.close()
     return figures
@@ -167,7 +167,7 @@ def _figures(name: str, count: Confusion) -> dict[str, Any]:
 
 
 def _training(folder: Path) -> dict[str, Any]:
-    """What training logged: one object an epoch, and the loss of every step."""
+    """The training log: one object an epoch, and the loss of every step."""
     try:
         lines = (folder / LOG).read_text(encoding="utf-8").splitlines()
         epochs = [{key: line[key] for key in EPOCH_KEYS} for line in map(json.loads, lines)]
@@ -180,7 +180,7 @@ def _training(folder: Path) -> dict[str, Any]:
 
 
 def machine(device: str) -> dict[str, Any]:
-    """What a run's time was measured on, and with which versions. No name of the machine."""
+    """The hardware and versions of a run, without the machine's name."""
     name = torch.cuda.get_device_name() if device == "cuda" else _processor()
     return {
         "device": device,
@@ -201,9 +201,9 @@ def _processor() -> str:
     return next(names, "") or platform.processor() or platform.machine()
 
 
-def _picture(mask: Mask) -> Grey:
+def _mask_image(mask: Mask) -> Grey:
     return np.where(mask, 255, 0).astype(np.uint8)
 
 
-def _write_png(path: Path, picture: Grey) -> None:
-    write_whole(path, cv2.imencode(".png", picture)[1].tobytes())
+def _write_png(path: Path, image: Grey) -> None:
+    write_whole(path, cv2.imencode(".png", image)[1].tobytes())

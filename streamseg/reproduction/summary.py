@@ -1,4 +1,4 @@
-"""The figures of a report, worked out from the stored results: what the tables and claims say."""
+"""Computes the figures of the tables and claims from the stored results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A mean with the ends of its interval; these are None where a single value tells nothing of them."""
+    """A mean with the ends of its interval; these are None for a single value."""
 
     mean: float
     low: float | None
@@ -72,9 +72,9 @@ class NetComparison:
     """Over the images."""
     p_value: float
     test: str
-    """Which test the p-value is of."""
+    """The test that gave the p-value."""
     gain_percent: float | None
-    """How much higher a's mean Dice is, in percent of b's; None where b's is 0."""
+    """Gain of a's mean Dice over b's, in percent of b's; None if b's is 0."""
     loss: Interval
     """Of the final training loss, over the folds (t interval)."""
     time_ratios: list[float]
@@ -83,7 +83,7 @@ class NetComparison:
 
 @dataclass(frozen=True, slots=True)
 class ReplicationSummary:
-    """All nets compared. Empty where no fold is complete."""
+    """All nets compared. Empty if no fold is complete."""
 
     nets: dict[str, NetFigures]
     comparisons: dict[tuple[str, str], NetComparison]
@@ -91,7 +91,7 @@ class ReplicationSummary:
 
 
 def summarise(results: Results) -> ReplicationSummary:
-    """Work out the figures of the complete folds."""
+    """The figures of the complete folds."""
     if not results.complete:
         return ReplicationSummary({}, {})
     figures = {net: _figures(results, net) for net in results.nets}
@@ -129,7 +129,7 @@ def _compare(results: Results, a: NetFigures, b: NetFigures) -> NetComparison:
 
 
 def t_interval(values: Sequence[float] | Values) -> Interval:
-    """Mean of a few values and its interval by Student's t."""
+    """Mean of a few values with its interval by Student's t."""
     from scipy.stats import t
 
     sample = np.asarray(values, np.float64)

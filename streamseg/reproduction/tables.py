@@ -7,13 +7,13 @@ from itertools import combinations
 from statistics import fmean
 
 from streamseg.reporting.document import Table
+from streamseg.reporting.formatting import UNKNOWN
 from streamseg.reproduction import paper
 from streamseg.reproduction.architecture import Architecture
 from streamseg.reproduction.claims import Claim
 from streamseg.reproduction.results import Results
 from streamseg.reproduction.summary import LEVEL, ReplicationSummary
 
-NONE = "-"
 SETTING_OF = {
     "input size": "size",
     "batch": "batch",
@@ -21,7 +21,7 @@ SETTING_OF = {
     "epochs": "epochs",
     "k of the loss": "smoothing",
 }
-"""The setting that holds what was used, by the open choice's name."""
+"""The setting that holds the value used, by the open choice's name."""
 
 
 def table_1(nets: dict[str, Architecture]) -> Table:
@@ -34,7 +34,7 @@ def table_1(nets: dict[str, Architecture]) -> Table:
             part,
             "1" if scale == 1 else f"1/{scale}",
             *(
-                next((s.text for s in net.stages if (s.part, s.scale) == (part, scale)), NONE)
+                next((s.text for s in net.stages if (s.part, s.scale) == (part, scale)), UNKNOWN)
                 for net in nets.values()
             ),
         ]
@@ -47,7 +47,7 @@ def table_1(nets: dict[str, Architecture]) -> Table:
 
 
 def table_2(results: Results, summary: ReplicationSummary) -> Table:
-    """Dice of each net; folds that not all nets have finished in brackets, and not part of the means."""
+    """Dice of each net; folds that not all nets have finished are in brackets and not part of the means."""
     rows = []
     for net, found in summary.nets.items():
         with_nerve = [i["dice"] for run in results.compared(net) for i in run.images if i["nerve"]]
@@ -57,14 +57,14 @@ def table_2(results: Results, summary: ReplicationSummary) -> Table:
                 f"{found.dice.mean:.3f}",
                 found.dice.text().partition(" ")[2],
                 f"{found.dice_median:.3f}",
-                f"{fmean(with_nerve):.3f}" if with_nerve else NONE,
+                f"{fmean(with_nerve):.3f}" if with_nerve else UNKNOWN,
                 *(_fold_dice(results, net, fold) for fold in range(results.folds)),
                 f"{paper.DICE[net]:.3f}",
             ]
         )
     images = [image for run in results.compared(results.nets[0]) for image in run.images]
     empty = f"{sum(not image['nerve'] for image in images) / len(images):.3f}"
-    rows.append(["no net: every mask empty", empty, *[NONE] * (3 + results.folds), "about 0.51"])
+    rows.append(["no net: every mask empty", empty, *[UNKNOWN] * (3 + results.folds), "about 0.51"])
     folds = [f"fold {fold + 1}" for fold in range(results.folds)]
     header = ["net", "mean", f"{100 * LEVEL:.0f} % interval", "median", "with nerve", *folds, "paper"]
     caption = f"Table 2. Dice over {len(images)} held-back images pooled, in their own pixels"
@@ -76,7 +76,7 @@ def table_2(results: Results, summary: ReplicationSummary) -> Table:
 def _fold_dice(results: Results, net: str, fold: int) -> str:
     run = results.runs.get((net, fold))
     if run is None:
-        return NONE
+        return UNKNOWN
     mean = f"{fmean(run.dice):.3f}"
     return mean if fold in results.complete else f"({mean})"
 
@@ -87,7 +87,7 @@ def table_pairs(results: Results, summary: ReplicationSummary) -> Table:
     for pair in combinations(results.nets, 2):
         a, b = sorted(pair, key=lambda net: -summary.nets[net].dice.mean)
         found = summary.comparisons[a, b]
-        gain = NONE if found.gain_percent is None else f"{found.gain_percent:+.1f} %"
+        gain = UNKNOWN if found.gain_percent is None else f"{found.gain_percent:+.1f} %"
         difference, _, interval = found.dice.text("+.3f").partition(" ")
         name = f"{paper.TITLES[a]} - {paper.TITLES[b]}"
         p_value = f"{found.p_value:.3f}" if found.p_value >= 0.001 else f"{found.p_value:.1e}"
@@ -116,7 +116,7 @@ def table_4(results: Results, summary: ReplicationSummary) -> Table:
     rows = []
     for net, found in summary.nets.items():
         step = fmean(found.step_seconds)
-        ratio = NONE
+        ratio = UNKNOWN
         if "segnet" in summary.nets and net != "segnet":
             ratio = f"{fmean(summary.comparisons[net, 'segnet'].time_ratios):.2f}"
         minutes = paper.TRAINING_MINUTES
@@ -128,7 +128,7 @@ def table_4(results: Results, summary: ReplicationSummary) -> Table:
                 f"{results.settings['batch'] / step:.1f}",
                 ratio,
                 str(minutes[net]),
-                NONE if net == "segnet" else f"{minutes[net] / minutes['segnet']:.2f}",
+                UNKNOWN if net == "segnet" else f"{minutes[net] / minutes['segnet']:.2f}",
             ]
         )
     header = [
@@ -151,7 +151,7 @@ def table_claims(claims: Sequence[Claim]) -> Table:
 
 
 def table_open(results: Results) -> Table:
-    """What the paper leaves open, what was used, and the recipe's own choice with its reason."""
+    """What the paper does not state, the value used, and the recipe's choice with its reason."""
     rows = [
         [name, str(results.settings.get(SETTING_OF.get(name, ""), "as the recipe")), why]
         for name, why in results.open_choices.items()

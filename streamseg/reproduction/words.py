@@ -1,20 +1,21 @@
-"""The report's sentences: how far it came, how it was done, with which data, and what it cannot say."""
+"""The report's sentences: status, method, data and limits."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 
+from streamseg.reporting.formatting import counted
 from streamseg.reproduction import paper
 from streamseg.reproduction.claims import CONTRADICTED, REPLICATES, UNDECIDED, Claim
 from streamseg.reproduction.results import Results
 
 NAMED = 12
-"""So many images are named, of groups that may be long."""
+"""Maximum images named of a group, and maximum groups."""
 
 
 def status(results: Results) -> str:
-    """How much of the replication is there."""
+    """How much of the replication is done."""
     done, folds = len(results.complete), results.folds
     dates = sorted(run.finished[:10] for run in results.runs.values())
     when = f"; trained {dates[0]}" + (f" to {dates[-1]}" if dates[-1] != dates[0] else "") if dates else ""
@@ -39,7 +40,7 @@ def verdicts(claims: Sequence[Claim]) -> str:
 
 
 def setting_words(results: Results) -> list[str]:
-    """What was set, in one line per matter."""
+    """The settings, in one line per topic."""
     values = results.settings
     optimiser = "Adam" if not values["weight_decay"] else f"AdamW, weight decay {values['weight_decay']:g}"
     loss = {"dice": "Dice loss (equations 4 and 5)", "dice+bce": "Dice loss and binary cross-entropy"}
@@ -50,14 +51,14 @@ def setting_words(results: Results) -> list[str]:
         f"{optimiser}, learning rate {values['rate']:g} ({values['schedule']}); {loss[values['loss']]}, k = "
         f"{values['smoothing']:g} pixel.",
         f"Augmentation of strength {values['strength']:g}, average of weights {values['average']:g}, weight "
-        f"of a vessel plane {values['vessel_weight']:g}, arithmetic {values['precision']}; 0 is none.",
+        f"of a vessel plane {values['vessel_weight']:g}, arithmetic {values['precision']}; 0 means none.",
         f"{results.folds} folds, each held back once; seeds {seeds}, one for each fold and the same for all "
         "nets. The last epoch's weights are measured: none was chosen by its Dice on held-back images.",
     ]
 
 
 def machine_words(results: Results) -> list[str]:
-    """What the runs were made on; more than one line where machines differ."""
+    """The machine of the runs; several lines if machines differ."""
     found: dict[str, list[str]] = {}
     for (net, fold), run in results.runs.items():
         m = run.machine
@@ -72,10 +73,10 @@ def machine_words(results: Results) -> list[str]:
 
 
 def data_words(results: Results) -> list[str]:
-    """What is known of the data."""
+    """The facts about the data."""
     data = results.data
     images, nerve = data["images"], data["with_nerve"]
-    kind = {"phantom": "synthetic pictures drawn by streamseg", "folder": "a folder of labelled images"}
+    kind = {"phantom": "synthetic images drawn by streamseg", "folder": "a folder of labelled images"}
     split = (
         f"by subject ({data['subjects']})"
         if data["subjects"]
@@ -96,15 +97,15 @@ def _groups(what: str, groups: list[list[str]]) -> str:
         return f"No {what} were found."
     named = "; ".join(" = ".join(group[:NAMED]) for group in groups[:NAMED])
     more = f"; and {len(groups) - NAMED} more" if len(groups) > NAMED else ""
-    return f"{what.capitalize()}: {len(groups)} {'group' if len(groups) == 1 else 'groups'} ({named}{more})."
+    return f"{what.capitalize()}: {counted(len(groups), 'group')} ({named}{more})."
 
 
 def limits(results: Results) -> list[str]:
-    """What to keep in mind when reading the figures."""
+    """What to keep in mind about the figures."""
     found = [
-        "The paper's Dice is that of the competition's hidden test images, which nobody can have; ours is "
+        "The paper's Dice is that of the competition's hidden test images, which are not public; ours is "
         "of images held back from this data. The order of the nets can be compared, the values cannot.",
-        "Intervals and tests take images for independent. Pictures of one person are not, so the intervals "
+        "Intervals and tests assume independent images. Those of one person are not, so the intervals "
         "are rather too narrow. They say how far other images would change a mean, not how far other seeds "
         "would: each net is trained once per fold.",
         "The interval is of the mean difference, the Wilcoxon test of the ranks of the differences: they can "

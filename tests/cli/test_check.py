@@ -134,7 +134,7 @@ def test_long_lists_are_cut_without_json(
     ("layout", "code", "message"),
     [
         (None, 2, "no data set folder"),
-        ((), 1, "in no known layout"),
+        ((), 1, "unknown layout"),
         (("images", "masks"), 1, "holds no images"),
         (("train",), 1, "holds no images"),
     ],

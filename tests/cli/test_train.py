@@ -79,7 +79,7 @@ def test_stopping_saves_and_says_how_to_go_on(data, tmp_path):
     os.kill(process.pid, signal.SIGINT)
     process.join(timeout=120)
     assert process.exitcode == 130, said.read_text()
-    assert f"go on with --resume --out {run}" in said.read_text()
+    assert f"resume with --resume --out {run}" in said.read_text()
     assert json.loads((run / "run.json").read_text())["epoch"] >= 2
     assert (run / "weights.safetensors").exists()
     assert time.time() - (run / "last.pt").stat().st_mtime < 600

@@ -78,8 +78,8 @@ def test_the_kaggle_layout_in_natural_order(tmp_path):
     [
         (mask(0, 7), r"holds the values \[0, 7\]"),
         (np.zeros((20, 31), np.uint8), "31x20, its image 30x20"),
-        (np.dstack([mask(255), mask(0), mask(0)]), "colour picture"),
-        (np.zeros((20, 30), np.uint16), "no 8-bit picture"),
+        (np.dstack([mask(255), mask(0), mask(0)]), "colour image"),
+        (np.zeros((20, 30), np.uint16), "not an 8-bit image"),
     ],
 )
 def test_a_wrong_mask_is_named(tmp_path, pixels, message):
@@ -192,7 +192,7 @@ def test_a_file_cut_anywhere_is_named(tmp_path, which, suffix, options):
     with pytest.raises(DataError, match="it is empty"):
         open_dataset(tmp_path)[0]
     path.write_bytes(b"no image at all, whatever its name says")
-    with pytest.raises(DataError, match="it is no image"):
+    with pytest.raises(DataError, match="it is not an image"):
         open_dataset(tmp_path)[0]
 
 
@@ -224,7 +224,7 @@ def test_an_unreadable_image_is_named(tmp_path):
 def test_folders_that_are_no_data_set(tmp_path):
     with pytest.raises(UsageError, match="no data set folder"):
         open_dataset(tmp_path / "nothing")
-    with pytest.raises(DataError, match="no known layout"):
+    with pytest.raises(DataError, match="unknown layout"):
         open_dataset(tmp_path)
     (tmp_path / "images").mkdir()
     (tmp_path / "masks").mkdir()
@@ -236,7 +236,7 @@ def test_two_images_of_one_name_are_refused(tmp_path):
     write(tmp_path / "images/a.png", grey())
     write(tmp_path / "images/a.tif", grey())
     write(tmp_path / "masks/a.png", mask(0))
-    with pytest.raises(DataError, match="two files of one name"):
+    with pytest.raises(DataError, match="two files with the same name"):
         open_dataset(tmp_path)
 
 

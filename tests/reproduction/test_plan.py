@@ -74,9 +74,9 @@ def test_a_changed_setting_is_named(tmp_path, plan, data, message):
         check_settings(plan, tmp_path, data)
 
 
-def test_changed_pictures_of_the_same_name(tmp_path):
+def test_changed_images_of_the_same_name(tmp_path):
     record(plan_of(), tmp_path, FACTS)
-    with pytest.raises(UsageError, match=r"other pictures.*\(48, now 47\)"):
+    with pytest.raises(UsageError, match=r"other images.*\(48, now 47\)"):
         record(plan_of(), tmp_path, {**FACTS, "fingerprint": "f" * 64, "images": 47})
 
 
