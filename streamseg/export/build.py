@@ -20,7 +20,7 @@ from typing import Any
 
 from streamseg.backends.eager import EagerBackend
 from streamseg.backends.loading import load_folder
-from streamseg.core.errors import GateError, UsageError
+from streamseg.core.errors import GateError, MissingExtra, UsageError
 from streamseg.core.files import write_whole
 from streamseg.core.hardware import this_machine
 from streamseg.core.types import Backend
@@ -161,6 +161,7 @@ class _Work:
         )
 
     def _build(self, draft: Manifest) -> ExportResult:
+        _require_torch()
         began = time.monotonic()
         untrained = "" if draft.trained else " (UNTRAINED: random weights)"
         size = f"{draft.spec.height}x{draft.spec.width}"
@@ -236,6 +237,14 @@ class _Work:
                 f"{'; '.join(gate['reasons'])} ({gate['frames']} frames of {frames.data})"
             )
         return gate | {"data": frames.data}
+
+
+def _require_torch() -> None:
+    """Raise MissingExtra without torch, which the accuracy gate's reference runs on, before work begins."""
+    try:
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise MissingExtra("judging an engine", "torch", "export") from error
 
 
 def _lasting(source: str) -> str:

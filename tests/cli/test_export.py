@@ -1,13 +1,17 @@
 """``streamseg export``: a judged engine in the store, what is said of it, and refusals."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from streamseg.cli import main
+from streamseg.core.errors import MissingExtra
 from streamseg.engines.maintenance import leftovers
 from streamseg.engines.store import ROOT_VARIABLE, EngineStore
 from tests.export.built_engines import BuiltEngines
@@ -84,6 +88,28 @@ def test_a_broken_calibration_is_refused_and_leaves_nothing_but_words(
     assert re.search(r"Dice lost .* at most 0\.01.*--precision fp32", err)
     assert store.entries() == []
     assert not leftovers(store)
+
+
+def test_without_torch_the_extra_is_named_and_peers_start(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from streamseg.cli import main\n"
+        "print(main(['export', 'improved_unet', '--precision', 'fp32']))\n"
+        "print(main(['bench', 'peers', '--source', 'no-such-file.mp4']))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+        env={**os.environ, ROOT_VARIABLE: str(tmp_path / "engines")},
+    )
+    exported, peers = done.stderr.strip().splitlines()
+    assert exported == f"error: {MissingExtra('judging an engine', 'torch', 'export')}"
+    assert "no-such-file.mp4" in peers
+    assert done.stdout.split() == ["2", "2"]
+    assert not EngineStore(tmp_path / "engines").entries()
 
 
 @pytest.mark.parametrize(
