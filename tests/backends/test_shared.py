@@ -1,8 +1,9 @@
-"""One engine for several streams: nobody gets another's answer, nobody waits for ever, and it counts."""
+"""One engine for several streams: everybody gets their own answer in turn, and nobody waits for ever."""
 
 import random
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,77 @@ from streamseg.backends.openvino.backend import OpenVINOBackend
 from streamseg.backends.shared import Lane, SharedEngine
 from streamseg.core.errors import EngineError
 from streamseg.core.types import Backend, InputSpec, Tensor
-from tests.backends.sharing import LONG_S, SPEC, Asking, Gate, Rows, tensor, until
 from tests.backends.small_engines import info_of, small_model
+
+SPEC = InputSpec(16, 24, mean=0.0, std=1.0, threshold=0.5, min_area=0.001)
+LONG_S = 30.0
+
+
+def tensor(number: float) -> Tensor:
+    return np.full((1, 1, SPEC.height, SPEC.width), number, np.float32)
+
+
+class Rows:
+    """An engine of any batch that answers each frame with its own values, and notes what it was given."""
+
+    name, fingerprint, spec, precision, trained = "rows", "f" * 64, SPEC, "int8", False
+
+    def __init__(self, batch: int = 1, lanes: int = 1, work: Callable[[int], object] = lambda call: None):
+        self.batch, self.lanes, self.work = batch, lanes, work
+        self.given: list[list[float]] = []
+        self.closed = False
+        self._lock = threading.Lock()
+
+    def infer(self, tensor: Tensor) -> np.ndarray:
+        assert tensor.shape == (self.batch, 1, SPEC.height, SPEC.width)
+        with self._lock:
+            self.given.append([float(row[0, 0, 0]) for row in tensor])
+            call = len(self.given) - 1
+        self.work(call)
+        return (tensor[0, 0] if self.batch == 1 else tensor[:, 0]).copy()
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Asking:
+    """A thread that asks one thing of a lane."""
+
+    def __init__(self, lane: Backend, number: float) -> None:
+        self.answer: np.ndarray | None = None
+        self.error: BaseException | None = None
+        self._lane, self._number = lane, number
+        self.thread = threading.Thread(target=self._ask, daemon=True)
+        self.thread.start()
+
+    def _ask(self) -> None:
+        try:
+            self.answer = self._lane.infer(tensor(self._number))
+        except BaseException as error:
+            self.error = error
+
+    def over(self) -> "Asking":
+        self.thread.join(LONG_S)
+        assert not self.thread.is_alive(), "it hangs"
+        return self
+
+
+def until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + LONG_S
+    while not true():
+        assert time.monotonic() < end, "it never came to that"
+        time.sleep(0.001)
+
+
+class Gate:
+    """Holds an engine's call until it is opened."""
+
+    def __init__(self) -> None:
+        self.entered, self.opened = threading.Event(), threading.Event()
+
+    def __call__(self, call: int) -> None:
+        self.entered.set()
+        assert self.opened.wait(LONG_S)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -228,3 +298,88 @@ def test_a_fake_engine_shared_answers_as_it_does_alone() -> None:
     fake = FakeBackend(SPEC)
     with SharedEngine(fake) as shared:
         assert (shared.lane().infer(tensor(0)) == fake.infer(tensor(0))).all()
+
+
+class Turning(Asking):
+    """Waits for its turn before it asks."""
+
+    def __init__(self, lane: Lane, number: float) -> None:
+        self.called = threading.Event()
+        self._own = lane
+        super().__init__(lane, number)
+
+    def _ask(self) -> None:
+        self._own.wait_turn()
+        self.called.set()
+        super()._ask()
+
+
+def test_only_as_many_are_called_as_the_engine_takes_next() -> None:
+    gate = Gate()
+    engine = Rows(work=gate)
+    with SharedEngine(engine) as shared:
+        served = Asking(shared.lane(), 0)
+        assert gate.entered.wait(LONG_S)
+        turning = []
+        for number in (1, 2, 3):
+            turning.append(Turning(shared.lane(), number))
+            until(lambda: len(shared._turns) + len(shared._waiting) == len(turning))
+        assert [each.called.is_set() for each in turning] == [True, False, False]
+        gate.opened.set()
+        assert all(each.over().answer is not None for each in [served, *turning])
+        assert [given[0] for given in engine.given] == [0, 1, 2, 3]
+
+
+def test_with_turns_no_stream_gets_anothers_answer_and_nobody_starves() -> None:
+    engine = Rows(batch=2, work=lambda call: time.sleep(0.002))
+    counts = [0] * 6
+    wrong: list[float] = []
+    ended = threading.Event()
+
+    def stream(number: int, lane: Lane) -> None:
+        while not ended.is_set():
+            lane.wait_turn()
+            if not (lane.infer(tensor(number)) == number).all():
+                wrong.append(number)
+            counts[number] += 1
+
+    with SharedEngine(engine) as shared:
+        threads = [
+            threading.Thread(target=stream, args=(number, shared.lane()), daemon=True) for number in range(6)
+        ]
+        for thread in threads:
+            thread.start()
+        until(lambda: sum(counts) >= 120)
+        ended.set()
+        for thread in threads:
+            thread.join(LONG_S)
+            assert not thread.is_alive()
+    assert wrong == []
+    assert max(counts) - min(counts) <= 0.3 * max(counts) + 3
+
+
+def test_a_turn_that_is_not_used_is_anothers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamseg.backends.shared.TURN_S", 0.01)
+    with SharedEngine(Rows()) as shared:
+        for _ in range(3):
+            shared.lane().wait_turn()  # and nothing follows
+        assert (shared.lane().infer(tensor(4)) == 4).all()  # nor needs one to wait for a turn
+
+
+@pytest.mark.parametrize("whose", ["lane", "engine"])
+def test_closing_ends_the_waiting_for_a_turn(monkeypatch: pytest.MonkeyPatch, whose: str) -> None:
+    monkeypatch.setattr("streamseg.backends.shared.CLOSE_S", 0.01)
+    gate = Gate()
+    shared = SharedEngine(Rows(work=gate))
+    first, second, third = (shared.lane() for _ in range(3))
+    Asking(first, 1)
+    assert gate.entered.wait(LONG_S)
+    Asking(second, 2)
+    until(lambda: len(shared._waiting) == 1)
+    turning = Turning(third, 3)
+    until(lambda: len(shared._turns) == 1)
+    third.close() if whose == "lane" else shared.close()
+    assert isinstance(turning.over().error, EngineError)
+    third.wait_turn()  # returns
+    gate.opened.set()
+    shared.close()

@@ -1,4 +1,4 @@
-"""One contract for the three nets: counts, sizes, gradients."""
+"""One contract for the three nets: counts, sizes, gradients; their blocks, and SegNet's memory."""
 
 import pytest
 import torch
@@ -7,6 +7,8 @@ from torch.nn import functional as F
 
 from streamseg.core.errors import UsageError
 from streamseg.nets import NETS, build_net, count_parameters, width_of
+from streamseg.nets.blocks import ShortcutLayer, merge, up2
+from streamseg.nets.segnet import pool_with_memory, unpool
 from tests.nets.random_nets import NARROW
 
 TABLE_3 = {"unet": 7_848_129, "segnet": 31_819_649, "improved_unet": 8_301_441}
@@ -68,3 +70,45 @@ def test_the_width_is_a_factor_on_all_channels_but_the_ends(name):
         sides = [side if side == 1 else side // 8 for side in tensor.shape[:2]]
         assert list(narrow[key].shape) == [*sides, *tensor.shape[2:]], key
     assert (width_of(name, full), width_of(name, narrow), width_of(name, {})) == (1, NARROW, 1)
+
+
+def test_the_shortcut_factor_is_applied():
+    layer = ShortcutLayer(4, b=0.5).eval()
+    x = torch.rand(1, 4, 8, 8)
+    expected = F.relu(layer.norm(layer.conv(x)) + 0.5 * layer.shortcut_norm(layer.shortcut(x)))
+    assert torch.equal(layer(x), expected)
+    assert all(m.b == 1.0 for m in build_net("improved_unet").modules() if isinstance(m, ShortcutLayer))
+    halved = [m.b for m in build_net("improved_unet", b=0.5).modules() if isinstance(m, ShortcutLayer)]
+    assert halved == [0.5] * 9
+
+
+def test_up_repeats_each_pixel_four_times():
+    x = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
+    expected = [[1, 1, 2, 2], [1, 1, 2, 2], [3, 3, 4, 4], [3, 3, 4, 4]]
+    assert up2(x)[0, 0].tolist() == expected
+
+
+def test_merge_puts_what_comes_from_below_first():
+    below, beside = torch.zeros(1, 2, 4, 4), torch.ones(1, 1, 4, 4)
+    assert merge(below, beside)[0, :, 0, 0].tolist() == [0, 0, 1]
+    with pytest.raises(RuntimeError):
+        merge(below, torch.ones(1, 1, 3, 4))
+
+
+@pytest.mark.parametrize("values", [2, 3, 1000])
+def test_segnets_memory_is_bit_identical_to_max_unpool(values):
+    generator = torch.Generator().manual_seed(values)
+    x = torch.randint(0, values, (2, 6, 12, 10), generator=generator).float()  # few values: many ties
+    peak, memory = pool_with_memory(x)
+    expected, indices = F.max_pool2d(x, 2, return_indices=True)
+    assert torch.equal(peak, expected)
+    features = torch.randn(2, 6, 6, 5, generator=generator)
+    assert torch.equal(unpool(features, memory), F.max_unpool2d(features, indices, 2))
+
+
+def test_each_plane_of_the_memory_serves_two_channels():
+    x = torch.rand(1, 3, 4, 4)
+    _, indices = F.max_pool2d(x, 2, return_indices=True)
+    features = torch.rand(1, 6, 2, 2)
+    expected = F.max_unpool2d(features, indices.repeat_interleave(2, dim=1), 2)
+    assert torch.equal(unpool(features, pool_with_memory(x)[1]), expected)
