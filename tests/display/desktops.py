@@ -1,25 +1,24 @@
-"""A desktop of our own (Xvfb) for tests of windows: its screen, and a user's hand on its keys."""
+"""A private desktop (Xvfb) for tests of windows: reads its screen, presses keys."""
 
+import ctypes
 import os
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from typing import TypeVar
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext
 
 import cv2
 import numpy as np
 import pytest
 
-T = TypeVar("T")
+from tests.waiting import wait_for
+
 WIDTH, HEIGHT = 1280, 720
-PATIENCE_S = 60.0
 
 needs_desktop = pytest.mark.skipif(
     not all(map(shutil.which, ("Xvfb", "openbox", "xdotool", "import"))),
-    reason="needs an X server, a window manager and hands (apt-get install xvfb openbox xdotool imagemagick)",
+    reason="needs Xvfb, openbox, xdotool and import (apt-get install xvfb openbox xdotool imagemagick)",
 )
 
 
@@ -37,30 +36,72 @@ x.XSync(display, 0)
 """
 
 
+class _XImage(ctypes.Structure):
+    """The head of Xlib's XImage."""
+
+    _fields_ = (
+        *((name, ctypes.c_int) for name in ("width", "height", "xoffset", "format")),
+        ("data", ctypes.c_void_p),
+        *((name, ctypes.c_int) for name in ("byte_order", "bitmap_unit", "bitmap_bit_order", "bitmap_pad")),
+        *((name, ctypes.c_int) for name in ("depth", "bytes_per_line", "bits_per_pixel")),
+    )
+
+
+class Screen:
+    """Reads the screen of an X server over one connection, ten times faster than a process each time."""
+
+    def __init__(self, number: str) -> None:
+        x11 = self._x11 = ctypes.CDLL("libX11.so.6")
+        x11.XOpenDisplay.restype = ctypes.c_void_p
+        x11.XDefaultRootWindow.restype = ctypes.c_ulong
+        x11.XGetImage.restype = ctypes.POINTER(_XImage)
+        self._display = ctypes.c_void_p(x11.XOpenDisplay(f":{number}".encode()))
+        assert self._display
+        self._root = ctypes.c_ulong(x11.XDefaultRootWindow(self._display))
+
+    def read(self, width: int, height: int) -> np.ndarray:
+        every_plane, z_pixmap = ctypes.c_ulong(0xFFFFFFFF), 2
+        found = self._x11.XGetImage(self._display, self._root, 0, 0, width, height, every_plane, z_pixmap)
+        image = found.contents
+        assert (image.bits_per_pixel, image.byte_order) == (32, 0)
+        pixels = ctypes.string_at(image.data, image.bytes_per_line * height)
+        self._x11.XDestroyImage(found)
+        return np.frombuffer(pixels, np.uint8).reshape(height, -1, 4)[:, :width, :3].copy()
+
+    def close(self) -> None:
+        self._x11.XCloseDisplay(self._display)
+
+
 class Desktop:
     """An X server; ``environment`` makes a process use it."""
 
-    def __init__(self, number: str, server: "subprocess.Popen[bytes]") -> None:
+    def __init__(self, number: str, server: "subprocess.Popen[bytes]", size: tuple[int, int]) -> None:
         self.number, self.server = number, server
         self.environment = {**os.environ, "DISPLAY": f":{number}"}
         self.environment.pop("WAYLAND_DISPLAY", None)
+        self._size = size
+        self._screen: Screen | None = None
 
     def _run(self, *command: str) -> "subprocess.CompletedProcess[bytes]":
         return subprocess.run(command, env=self.environment, capture_output=True, timeout=60, check=False)
 
     def screen(self) -> np.ndarray:
         """What is on the screen, BGR."""
-        png = self._run("import", "-window", "root", "png:-").stdout
-        picture = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
-        assert picture is not None
-        return picture
+        if self._screen is None:
+            self._screen = Screen(self.number)
+        return self._screen.read(*self._size)
 
-    def window_picture(self) -> np.ndarray:
-        """What is in the window, BGR, wherever it stands."""
+    def close(self) -> None:
+        """End our own connection, which must not outlive the server."""
+        if self._screen is not None:
+            self._screen.close()
+
+    def window_image(self) -> np.ndarray:
+        """What is in the window, BGR, wherever it is."""
         png = self._run("import", "-window", self.window(), "png:-").stdout
-        picture = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
-        assert picture is not None
-        return picture
+        image = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
+        assert image is not None
+        return image
 
     @contextmanager
     def managed(self) -> Iterator[None]:
@@ -103,7 +144,7 @@ def open_desktop(
 ) -> Iterator[Desktop]:
     """An X server, ``managed`` by a window manager.
 
-    ``lasting``: it does not start anew, refusing clients for a moment, when the last one has left.
+    ``lasting``: it does not restart, refusing clients for a moment, when the last one has left.
     """
     reading, writing = os.pipe()
     options = (*options, "-noreset") if lasting else options
@@ -128,8 +169,8 @@ def open_desktop(
         with os.fdopen(reading) as pipe:
             number = pipe.readline().strip()
         assert number, "Xvfb did not start"
-        desktop = Desktop(number, server)
-        with desktop.managed() if managed else nullcontext():
+        desktop = Desktop(number, server, (width, height))
+        with closing(desktop), desktop.managed() if managed else nullcontext():
             yield desktop
     finally:
         server.terminate()
@@ -138,12 +179,3 @@ def open_desktop(
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
-
-
-def wait_for(found: Callable[[], T], patience_s: float = PATIENCE_S) -> T:
-    """The first true answer; the last one when patience is at its end."""
-    ends = time.monotonic() + patience_s
-    while not (answer := found()) and time.monotonic() < ends:
-        time.sleep(0.05)
-    assert answer
-    return answer

@@ -14,7 +14,8 @@ import numpy as np
 
 from streamseg.core.types import State
 from streamseg.render.symbols import state_colours
-from tests.display.desktops import HEIGHT, WIDTH, open_desktop, wait_for
+from tests.display.desktops import HEIGHT, WIDTH, open_desktop
+from tests.waiting import wait_for
 
 SOURCE = "phantom:?seed=3&frames=9000&fps=30&size=729x582&nerve=always"
 FILLING_S = 8

@@ -16,7 +16,7 @@ from streamseg.display import window as module
 from streamseg.render.live import LivePainter
 from streamseg.render.live.layout import Layout
 from streamseg.render.overlay import YELLOW
-from tests.render.live.examples import view
+from tests.render.examples import view
 
 SIZE = (640, 480)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from streamseg.display.screensaver import ScreenSaverHold
-from tests.display.desktops import wait_for
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the tools are those of Unix desktops")

@@ -5,7 +5,7 @@ import numpy as np
 
 from streamseg.display import snapshots as module
 from streamseg.display.snapshots import Snapshots
-from tests.display.desktops import wait_for
+from tests.waiting import wait_for
 
 GREY = np.arange(12_000, dtype=np.uint8).reshape(100, 120)
 COLOUR = np.random.default_rng(1).integers(0, 255, (90, 70, 3), np.uint8)

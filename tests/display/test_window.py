@@ -16,7 +16,8 @@ from streamseg.render.overlay import YELLOW
 from streamseg.render.replay_panel import BACKGROUND
 from streamseg.render.symbols import HELD, state_colours
 from tests.capture.media import write_video
-from tests.display.desktops import HEIGHT, WIDTH, Desktop, needs_desktop, open_desktop, wait_for
+from tests.display.desktops import HEIGHT, WIDTH, Desktop, needs_desktop, open_desktop
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 pytestmark = needs_desktop
@@ -86,8 +87,8 @@ def child(desktop, clip, tmp_path) -> Iterator[Child]:
             opened.end()
 
 
-def near(picture, colour):
-    return np.all(np.abs(picture.astype(int) - colour) <= 12, axis=-1)
+def near(image, colour):
+    return np.all(np.abs(image.astype(np.int16) - np.int16(colour)) <= 12, axis=-1)
 
 
 def outlined(screen) -> bool:
@@ -118,7 +119,7 @@ def test_the_outline_leaves_the_screen_when_it_expires_though_nothing_new_is_sho
 
 
 def test_freezing_holds_the_picture_without_the_outline_once_it_has_expired(child, desktop):
-    child.show("nerve", 3_000)
+    child.show("nerve", 1_000)
     desktop.press("f")
     wait_for(lambda: near(desktop.screen()[10:80], state_colours(HELD)[0]).sum() > 5000)
     wait_for(lambda: not outlined(desktop.screen()))
@@ -135,6 +136,7 @@ def test_freezing_holds_the_picture_without_the_outline_once_it_has_expired(chil
 def test_keys_for_the_outline_its_tint_and_recording(child, desktop):
     child.show("nerve", 600_000)
     image = Layout.fit((WIDTH, HEIGHT), (580, 420)).image
+    wait_for(lambda: outlined(desktop.screen()))
     plain = image.crop(desktop.screen()).astype(int)
     desktop.press("o")
     wait_for(lambda: not outlined(desktop.screen()))
@@ -180,7 +182,7 @@ def test_closing_the_window_quits_and_it_stays_closed(child, desktop):
     desktop.ask_to_close()
     assert child.hear() == "command quit"
     child.show("nerve", 1000)
-    assert not desktop.screen().any()
+    wait_for(lambda: not desktop.screen().any())
     said, complained = child.end()
     assert (said, complained) == ("closed\n", "")
 
@@ -195,7 +197,7 @@ def test_full_screen_and_back_and_another_size(child, desktop):
     desktop.resize(800, 600)
 
     def drawn_for_its_size() -> bool:
-        window = desktop.window_picture()
+        window = desktop.window_image()
         place = Layout.fit((800, 600), (580, 420)).image
         return window.shape == (600, 800, 3) and bool(near(place.crop(window), YELLOW).sum() > 200)
 
@@ -208,7 +210,7 @@ _OPEN = """
 import json, sys, threading
 from pathlib import Path
 from streamseg.display import WindowDisplay
-from tests.render.live.examples import view
+from tests.render.examples import view
 for _ in range(2):
     display = WindowDisplay("streamseg twice")
     display.show(view())

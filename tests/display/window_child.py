@@ -14,7 +14,7 @@ from streamseg.core.errors import StreamsegError
 from streamseg.core.types import Frame, State
 from streamseg.core.view import Figures, View
 from streamseg.display import WindowDisplay
-from tests.render.live.examples import view
+from tests.render.examples import view
 
 
 def tell(*words: object) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +14,7 @@ from streamseg.core.types import State
 from streamseg.core.view import RunObserver, View
 from streamseg.recording.live_records import LiveRecords
 from streamseg.sinks import read_records
+from tests.full_disk import largest_file
 from tests.recording.runs import HEADER, found_in, frame_of, view_of
 
 ROOT = Path(__file__).parents[2]
@@ -80,14 +79,16 @@ print(len(said), said[0])
 
 
 def test_a_full_disk_ends_the_file_behind_a_whole_line_and_is_said_once(tmp_path: Path) -> None:
-    def limit() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-
     path = tmp_path / "live.jsonl"
     command = [sys.executable, "-c", CHILD, str(path)]
     done = subprocess.run(
-        command, preexec_fn=limit, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False
+        command,
+        preexec_fn=largest_file(20_000),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     error, said = done.stdout.splitlines()

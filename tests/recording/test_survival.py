@@ -41,16 +41,16 @@ def test_a_disk_without_room_is_refused_and_one_that_fills_ends_the_recording(
 
 
 CHILD = """
-import resource, shutil, signal, sys
+import shutil, sys
 from pathlib import Path
 import numpy as np
 from streamseg.recording.writer import Recorder
+from tests.full_disk import largest_file
 from tests.recording.runs import HEADER, found_in, frame_of, screen, tell, wait_for
 folder, frames, limit, keep = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 recording = Recorder(folder, header=HEADER, min_free=0, segment_seconds=2.0)
 if limit:
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    largest_file(limit)()
 recording.on_result(found_in(frame_of(-1)))
 noise = np.random.default_rng(0)
 for number in range(frames):
@@ -72,7 +72,9 @@ def child(folder: Path, frames: int, limit: int = 0, keep: str = "", wrap: tuple
     return [*wrap, sys.executable, "-c", CHILD, str(folder), str(frames), str(limit), keep]
 
 
-@pytest.mark.parametrize("after", [3, 30, 130])
+@pytest.mark.parametrize(
+    "after", [pytest.param(3, marks=pytest.mark.slow), 30, pytest.param(130, marks=pytest.mark.slow)]
+)
 def test_a_killed_process_loses_less_than_two_seconds(tmp_path: Path, after: int) -> None:
     process = subprocess.Popen(child(tmp_path, 100_000), stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert process.stdout is not None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,13 +14,7 @@ from streamseg.core.view import Command, RunObserver
 from streamseg.recording import Recorder, RecorderToggle
 from tests.capture.media import read_all
 from tests.recording.runs import HEADER, found_in, frame_of, tell
-
-
-def wait_until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.005)
-    assert condition()
+from tests.waiting import wait_for
 
 
 def test_a_command_begins_a_recording_and_the_next_ends_it(tmp_path: Path) -> None:
@@ -38,7 +31,7 @@ def test_a_command_begins_a_recording_and_the_next_ends_it(tmp_path: Path) -> No
     for count in (1, 2):
         toggle.command(Command.QUIT)
         toggle.command(Command.RECORD)
-        wait_until(lambda: toggle.status() is not None)
+        wait_for(lambda: toggle.status() is not None)
         assert (toggle.status() or "").startswith("recording 0:")
         toggle.on_result(found_in(frame_of(-1)))
         for number in range(10):
@@ -80,7 +73,7 @@ def test_a_recording_that_cannot_begin_is_said_and_the_run_goes_on(tmp_path: Pat
 
     toggle = RecorderToggle(make, say=said.append)
     toggle.command(Command.RECORD)
-    wait_until(lambda: bool(said))
+    wait_for(lambda: bool(said))
     assert said == ["cannot record: no room; make some"]
     assert toggle.status() is None
     toggle.close()
@@ -105,5 +98,5 @@ def test_a_recording_that_begins_after_the_end_is_closed(
     toggle.command(Command.RECORD)  # impatient: the first is still being begun
     toggle.close()
     go_on.set()
-    wait_until(lambda: bool(made) and made[0].status().startswith("recorded"))
+    wait_for(lambda: bool(made) and made[0].status().startswith("recorded"))
     assert len(made) == 1

@@ -1,9 +1,26 @@
-"""Results with a nerve drawn by hand, for the tests of everything that shows or writes results."""
+"""Results and views with a nerve drawn by hand, for tests of everything that shows or writes them."""
+
+import time
+from dataclasses import replace
 
 import cv2
 import numpy as np
 
+from streamseg.core.latency import Percentiles
 from streamseg.core.types import Frame, Result, Roi, Segmentation, State
+from streamseg.core.view import Figures, View
+
+FIGURES = Figures(
+    offered=12345,
+    processed=11890,
+    dropped=455,
+    reconnects=2,
+    offered_fps=29.97,
+    processed_fps=28.6,
+    age=Percentiles(300, 61.0, 79.3, 110.2, 180.0),
+    stages={name: Percentiles(300, 1.0, 2.0, 3.0, 4.0) for name in ("preprocess", "infer", "postprocess")},
+)
+FOUND = (State.NERVE, State.NO_NERVE, State.LOW_CONFIDENCE, State.UNLIKE_TRAINING)
 
 
 def segmentation(state: State, shape=(200, 300), centre=(150, 90), axes=(60, 35)) -> Segmentation:
@@ -28,4 +45,42 @@ def result(shape=(200, 300), state=State.NERVE, roi=None, index=3, pts=1.25, ima
     segment = segmentation(state, (height, width), centre, axes)
     return Result(
         Frame(image, index, 0, pts), segment, roi or Roi.whole(image), {"infer": 10_000_000}, 12_000_000
+    )
+
+
+def view(
+    state: State = State.NERVE,
+    reason: str = "",
+    *,
+    shape: tuple[int, ...] = (420, 580),
+    image: np.ndarray | None = None,
+    roi: Roi | None = None,
+    number: int = 1,
+    age_ms: int = 40,
+    expires_in_ms: int = 100,
+    spacing_mm: tuple[float, float] | None = (0.07, 0.07),
+    figures: Figures = FIGURES,
+) -> View:
+    """A view decided now: dark noise unless an image is given, with an ellipse of nerve in its middle."""
+    now_ns = time.monotonic_ns()
+    if image is None:
+        image = np.random.default_rng(1).integers(20, 90, shape, np.uint8)
+    height, width = image.shape[:2]
+    frame = Frame(image, number, now_ns - age_ms * 1_000_000, None, spacing_mm)
+    found = None
+    if state in FOUND:
+        axes = max(1, width // 5), max(1, height // 6)
+        found = segmentation(state, (height, width), (width // 2, height // 2), axes)
+        if spacing_mm is not None:
+            found = replace(found, area_mm2=found.area_px * spacing_mm[0] * spacing_mm[1])
+    return View(
+        number,
+        now_ns,
+        state,
+        reason,
+        frame,
+        roi or Roi.whole(image),
+        found,
+        None if found is None else now_ns + expires_in_ms * 1_000_000,
+        figures,
     )

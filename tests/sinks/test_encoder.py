@@ -1,7 +1,8 @@
-"""The encoder that video sinks and recordings share."""
+"""The encoder shared by video sinks and recordings, and how it cuts an unfinished file."""
 
 from __future__ import annotations
 
+import struct
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import av
 import numpy as np
 import pytest
 
-from streamseg.sinks.encoder import Encoder
+from streamseg.sinks.encoder import Encoder, cut_unfinished
 from streamseg.sinks.target import Target
 
 UNIT = Fraction(1, 1_000_000)
@@ -55,3 +56,47 @@ def test_a_file_that_cannot_be_opened_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises((OSError, av.FFmpegError)):
         Encoder(target, 64, 96, UNIT, Fraction(30))
     assert not folder.exists()
+
+
+def box(kind: bytes, content: bytes, *, long: bool = False) -> bytes:
+    if long:
+        return struct.pack(">I4sQ", 1, kind, len(content) + 16) + content
+    return struct.pack(">I4s", len(content) + 8, kind) + content
+
+
+HEAD = box(b"ftyp", b"isom") + box(b"moov", b"x" * 20)
+FRAGMENT = box(b"moof", b"y" * 30) + box(b"mdat", b"z" * 50)
+
+
+@pytest.mark.parametrize(
+    ("content", "kept"),
+    [
+        (HEAD + FRAGMENT + FRAGMENT, 2),
+        (HEAD + FRAGMENT + FRAGMENT[:-1], 1),
+        (HEAD + FRAGMENT + FRAGMENT[:38], 1),  # The fragment's head is whole, its data missing.
+        (HEAD + FRAGMENT + FRAGMENT[:5], 1),
+        (HEAD + FRAGMENT[:60], 0),
+        (HEAD + FRAGMENT + box(b"moov", b"x" * 100)[:90], 1),
+    ],
+)
+def test_whole_fragments_are_kept(tmp_path, content, kept):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(content)
+    cut_unfinished(path)
+    assert path.read_bytes() == HEAD + kept * FRAGMENT
+
+
+def test_long_sizes_are_understood(tmp_path):
+    path = tmp_path / "a.mp4"
+    whole = HEAD + box(b"mdat", b"z" * 40, long=True)
+    path.write_bytes(whole + box(b"mdat", b"z" * 40, long=True)[:-3])
+    cut_unfinished(path)
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("content", [b"", b"abc", b"\0" * 64, b"not a video at all, but long enough"])
+def test_what_is_not_such_a_file_stays(tmp_path, content):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(content)
+    cut_unfinished(path)
+    assert path.read_bytes() == content

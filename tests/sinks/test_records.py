@@ -1,7 +1,5 @@
 import csv
 import json
-import resource
-import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,6 +13,7 @@ import pytest
 from streamseg.core.errors import DataError
 from streamseg.core.types import Roi, State
 from streamseg.sinks import CsvRecords, JsonRecords, read_records
+from tests.full_disk import largest_file
 from tests.render.examples import result
 
 HEADER = {
@@ -153,14 +152,16 @@ print(sink.frames)
 def test_full_disk_leaves_whole_lines(tmp_path, suffix):
     path = tmp_path / f"out{suffix}"
 
-    def limit():
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-
     command = [sys.executable, "-c", FULL_DISK, str(path)]
     root = Path(__file__).parents[2]
     done = subprocess.run(
-        command, preexec_fn=limit, capture_output=True, text=True, cwd=root, timeout=60, check=False
+        command,
+        preexec_fn=largest_file(20_000),
+        capture_output=True,
+        text=True,
+        cwd=root,
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     first, second, third, frames = done.stdout.splitlines()

@@ -1,5 +1,4 @@
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from streamseg.core.errors import SinkError
 from streamseg.core.types import Frame, Result, Roi, SourceInfo, State
 from streamseg.render import compose_plain
 from streamseg.sinks import VideoSink
+from tests.full_disk import largest_file
 from tests.render.examples import result, segmentation
 
 ROOT = Path(__file__).parents[2]
@@ -219,18 +219,21 @@ print("files closed", before - len(os.listdir("/proc/self/fd")))
 
 
 def run_endless(path, frames, mode, limit=None):
-    def prepare():
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        if limit:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
     command = [sys.executable, "-c", ENDLESS, str(path), str(frames), mode]
     return subprocess.run(
-        command, preexec_fn=prepare, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False
+        command,
+        preexec_fn=largest_file(limit),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=60,
+        check=False,
     )
 
 
-@pytest.mark.parametrize(("suffix", "lost"), [(".mp4", 8), (".mkv", 9), (".ts", 1)])
+@pytest.mark.parametrize(
+    ("suffix", "lost"), [(".mp4", 8), (".mkv", 9), pytest.param(".ts", 1, marks=pytest.mark.slow)]
+)
 def test_killed_process_leaves_what_was_finished(tmp_path, suffix, lost):
     path = tmp_path / f"a{suffix}"
     assert run_endless(path, 45, "kill").returncode == -signal.SIGKILL
@@ -240,7 +243,7 @@ def test_killed_process_leaves_what_was_finished(tmp_path, suffix, lost):
     assert [round(time * 30) for time in times] == list(range(60, 60 + len(times)))
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize("suffix", [".mp4", pytest.param(".mkv", marks=pytest.mark.slow)])
 def test_full_disk_leaves_what_was_finished(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
     done = run_endless(path, 10_000, "limit", 300_000)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import contextmanager
 
-from tests.web.feeding import PATIENCE_S
+from tests.waiting import PATIENCE_S
 
 COUNT = """(colour) => {
   const { canvas } = document.getElementById("picture").getContext("2d");

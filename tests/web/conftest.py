@@ -1,4 +1,4 @@
-"""One real browser for all tests of the page."""
+"""One browser for all tests of the page, and one server per module."""
 
 import shutil
 

@@ -1,4 +1,4 @@
-"""A display that is fed like by the live loop, and a page without a browser."""
+"""Feeds a web display as the live loop does, and reads it as a page without a browser."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -15,10 +15,8 @@ from websockets.sync.client import ClientConnection, connect
 
 from streamseg.core.types import State
 from streamseg.web import WebDisplay
+from tests.waiting import PATIENCE_S
 from tests.web.views import view
-
-PATIENCE_S = 30.0
-"""Machines are busy at times; how long something takes is no test unless it says so."""
 
 
 class Feed:
@@ -59,7 +57,7 @@ def serving(**options: Any) -> Iterator[WebDisplay]:
 
 
 class Reader:
-    """A page without a browser: reads what comes, and answers views unless told not to."""
+    """A page without a browser: reads messages, and answers views unless asked not to."""
 
     def __init__(self, port: int, *, host: str = "127.0.0.1", **options: Any) -> None:
         options = {"origin": f"http://{host}:{port}", "proxy": None, **options}
@@ -89,11 +87,11 @@ class Reader:
             self.answer(age)
 
     def answer(self, age: float | None = 12.5) -> None:
-        """Say that the last view has been drawn, so old."""
+        """Acknowledge the last view, drawn at this age."""
         self.send({"ack": self.views[-1][0]["view"], "age": age, "at": 1.0})
 
     def read_views(self, count: int, **how: Any) -> None:
-        """Read until so many more views have come."""
+        """Read until ``count`` more views have come."""
         wanted = len(self.views) + count
         while len(self.views) < wanted:
             self.read(**how)
@@ -111,7 +109,7 @@ def parse(message: bytes) -> tuple[dict[str, Any], bytes]:
 
 
 def open_and_never_read(port: int) -> socket.socket:
-    """A socket with hardly any room that asks for the stream and then reads nothing."""
+    """Open a socket with a tiny buffer that requests the stream and then reads nothing."""
     silent = socket.socket()
     silent.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
     silent.connect(("127.0.0.1", port))
@@ -120,10 +118,3 @@ def open_and_never_read(port: int) -> socket.socket:
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
     )
     return silent
-
-
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end, f"{what} did not come within {PATIENCE_S:g} s"
-        time.sleep(0.01)

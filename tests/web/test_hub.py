@@ -12,20 +12,9 @@ from streamseg.core.errors import SinkError
 from streamseg.core.types import Frame, Roi, State
 from streamseg.core.view import Command, View
 from streamseg.web import client
-from tests.web.feeding import Feed, Reader, open_and_never_read, serving, wait_for
+from tests.waiting import wait_for
+from tests.web.feeding import Feed, Reader, open_and_never_read, serving
 from tests.web.views import view
-
-
-@pytest.fixture(scope="module")
-def display():
-    with serving(record=True) as shown:
-        yield shown
-
-
-@pytest.fixture(scope="module")
-def feed(display):
-    with Feed(display) as running:
-        yield running
 
 
 def test_picture_and_metadata_come_together(feed, display):

@@ -9,6 +9,7 @@ from PIL import Image
 from streamseg.core.types import State
 from streamseg.core.view import Command
 from streamseg.render.symbols import STATE_WORDS, state_colours
+from tests.waiting import wait_for
 from tests.web.browsing import (
     COUNT,
     FITS,
@@ -22,7 +23,7 @@ from tests.web.browsing import (
     until_state,
     yellow_while_outlined,
 )
-from tests.web.feeding import Feed, open_and_never_read, serving, wait_for
+from tests.web.feeding import Feed, open_and_never_read, serving
 
 SAID = """() => {
   const parts = ["state", "words", "reason", "frame"].map((id) => document.getElementById(id));
@@ -179,6 +180,7 @@ def test_everything_fits_on_phones_and_screens(browser, feed, display):
                 assert box["x"] + box["width"] <= width, name
 
 
+@pytest.mark.slow  # test_hub.py has eight pages without a browser
 def test_eight_browser_pages_and_one_that_never_reads(browser, feed, display):
     context = browser.new_context(viewport={"width": 320, "height": 240})
     try:

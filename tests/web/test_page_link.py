@@ -6,8 +6,9 @@ so the limit for a lost link is asked of the best of several tries, and a genero
 
 from streamseg.web import WebDisplay
 from tests.rtsp_server.proxy import Proxy
+from tests.waiting import wait_for
 from tests.web.browsing import COUNT, YELLOW, events, now, opened, until, until_outline, until_state
-from tests.web.feeding import Feed, wait_for
+from tests.web.feeding import Feed
 
 LINK_LOST_MS = 300
 GENEROUS_MS = 3000
@@ -43,10 +44,10 @@ def test_stalled_link_is_said_in_time_and_recovers(browser, feed, display):
 def test_old_messages_are_no_sign_of_life(browser, feed, display):
     with Proxy(display.port) as proxy, opened(browser, f"http://127.0.0.1:{proxy.port}/") as page:
         until_outline(page)
-        proxy.delay_seconds = 1.0
+        proxy.delay_seconds = 0.6
         until(page, "document.getElementById('reason').textContent.includes('ms late')")
         began = now(page)
-        until(page, f"streamseg.link.arrived > {began + 500}")  # messages keep coming
+        until(page, f"streamseg.link.arrived > {began + 300}")  # messages keep coming
         assert page.evaluate("document.body.dataset.state") == "link lost"
         assert not events(page, "outline shown", began)
 

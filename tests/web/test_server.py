@@ -14,7 +14,8 @@ import pytest
 from streamseg.core.errors import SinkError, UsageError
 from streamseg.core.view import Display
 from streamseg.web import WebDisplay, client, server
-from tests.web.feeding import Feed, Reader, open_and_never_read, serving, wait_for
+from tests.waiting import wait_for
+from tests.web.feeding import Feed, Reader, open_and_never_read, serving
 from tests.web.views import view
 
 
@@ -163,7 +164,7 @@ def test_nothing_is_printed_or_logged(capfd, caplog):
 def test_rude_pages_leave_no_trace(capfd):
     rng = random.Random(1)
     with serving() as display, Feed(display), Reader(display.port) as reader:
-        for turn in range(40):
+        for turn in range(24):
             with open_and_never_read(display.port) as rude:
                 time.sleep(rng.random() * 0.03)
                 if turn % 2:

@@ -9,7 +9,8 @@ from streamseg.core.latency import Percentiles
 from streamseg.core.types import State
 from streamseg.core.view import View
 from streamseg.web.status import Metrics, Status
-from tests.web.feeding import Reader, serving, wait_for
+from tests.waiting import wait_for
+from tests.web.feeding import Reader, serving
 from tests.web.views import view
 
 SECOND = 1_000_000_000

@@ -13,14 +13,14 @@ from streamseg.render.live.layout import Layout
 from streamseg.render.overlay import ORANGE, YELLOW
 from streamseg.render.replay_panel import BACKGROUND
 from streamseg.render.symbols import HELD, STATE_WORDS, state_colours
-from tests.render.live.examples import FOUND, view
+from tests.render.examples import FOUND, view
 
 SIZES = [(1920, 1080), (1280, 720), (800, 600), (1080, 1920), (320, 240)]
 REGIONS = [(582, 729), (384, 512), (400, 1600), (900, 300)]
 
 
 def near(picture, colour, tolerance=12):
-    return np.all(np.abs(picture.astype(int) - colour) <= tolerance, axis=-1)
+    return np.all(np.abs(picture.astype(np.int16) - np.int16(colour)) <= tolerance, axis=-1)
 
 
 def image_of(picture, size, shape):
@@ -65,7 +65,8 @@ def test_the_image_is_the_frame_and_nothing_else(state):
 def test_natural_size_depends_on_the_region_only_and_is_even():
     for shape in [*REGIONS, (1, 1), (33, 57), (2, 900), (900, 2)]:
         subjects = [view(state, "a reason " * 5, shape=shape, spacing_mm=None) for state in State]
-        shapes = {compose_live(subject).shape for subject in (*subjects, view(shape=shape))}
+        painter = LivePainter()
+        shapes = {painter.paint(subject).shape for subject in (*subjects, view(shape=shape))}
         assert len(shapes) == 1
         height, width, _ = shapes.pop()
         assert (height % 2, width % 2) == (0, 0)
