@@ -158,7 +158,7 @@ def _row(folder: Path) -> dict[str, Any]:
     try:
         found = read_unchecked(folder)
     except EngineError as error:
-        return row | {"error": str(error), "incompatibilities": []}
+        return row | {"error": str(error), "misfits": []}
     manifest = found.manifest
     reasons = incompatibilities(manifest)
     return row | {
@@ -174,7 +174,7 @@ def _row(folder: Path) -> dict[str, Any]:
         "ms": manifest.speed.get("ms"),
         "ratio": manifest.speed.get("ratio"),
         "fits": not reasons,
-        "incompatibilities": reasons,
+        "misfits": reasons,
         "built": manifest.built.get("date"),
         "error": None if found.sealed else "its manifest was altered after it was written",
     }
@@ -202,7 +202,7 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
         console.print(table)
     print("\n".join(line.rstrip() for line in drawn.get().splitlines() if line.strip()))
     for row in rows:
-        if row["error"] or row["incompatibilities"]:
+        if row["error"] or row["misfits"]:
             print(f"{row['name']}: {row['error'] or '; '.join(row['misfits'])}")
 
 
@@ -217,7 +217,7 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
         "DAMAGED" if row["error"] else gate if row["trained"] else "UNTRAINED",
         _number(row["ms"], 1),
         _number(row["ratio"], 2),
-        "no" if row["incompatibilities"] else "yes",
+        "no" if row["misfits"] else "yes",
         size,
         str(row["built"] or ""),
     ]
@@ -241,13 +241,13 @@ def _verdict(store: EngineStore, folder: Path) -> dict[str, Any]:
 
     problems = store.verify(folder)
     reasons = [] if problems else incompatibilities(read_unchecked(folder).manifest)
-    return {"name": folder.name, "path": str(folder), "problems": problems, "incompatibilities": reasons}
+    return {"name": folder.name, "path": str(folder), "problems": problems, "misfits": reasons}
 
 
 def _print_verdict(one: Mapping[str, Any]) -> None:
     if one["problems"]:
         print(f"DAMAGED  {one['name']}: {'; '.join(one['problems'])}")
-    elif one["incompatibilities"]:
+    elif one["misfits"]:
         print(f"good     {one['name']} (but does not fit this machine: {'; '.join(one['misfits'])})")
     else:
         print(f"good     {one['name']}")

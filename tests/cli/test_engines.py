@@ -83,7 +83,7 @@ def test_the_list_says_what_each_engine_is(store: EngineStore, capsys: pytest.Ca
     rows = {row["name"]: row for row in run_json(capsys, "list")[1]["engines"]}
     assert rows[good.name]["precision_found"] == {"int8": 0.8, "fp32": 0.2}
     assert (rows[random.name]["trained"], rows[failed.name]["passed"]) == (False, False)
-    assert rows[elsewhere.name]["incompatibilities"][0].startswith("built for a processor with neon")
+    assert rows[elsewhere.name]["misfits"][0].startswith("built for a processor with neon")
     assert "damaged" in rows[broken.name]["error"]
 
 
