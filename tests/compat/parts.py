@@ -1,4 +1,4 @@
-"""The command line in this process, and the few parts of streamseg whose homes may move: imported here only."""
+"""The command line in this process, and all that these tests import of modules which may move."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Ran:
 
 
 def run(*arguments: object, expect: int | None = 0, err: io.StringIO | None = None) -> Ran:
-    """Run ``streamseg`` with these arguments; fails where its exit code is not ``expect`` (None: any is right).
+    """Run ``streamseg`` with these arguments; fails where its exit code is not ``expect`` (None: any).
 
     ``err`` receives what goes to stderr while the command runs.
     """

@@ -29,23 +29,16 @@ KEYS = Path(__file__).parent / "json_keys.json"
 ABSENT = "or absent"
 
 DATA_KEYS = {
-    "states",
-    "sizes",
-    "open_choices",
-    "nets",
-    "precision_found",
-    "run.absent",
-    "run.limits",
-    "run.limits.*.kernels",
-    "versions",
-    "files",
-    "gate.limits",
-    "calibration",
+    *("states", "sizes", "precision_found", "versions", "files", "gate.limits"),
+    *("run.absent", "run.limits", "run.limits.*.kernels", "open_choices", "nets"),
 }
-"""Objects whose keys are data: all of their values have one path."""
+"""Objects whose keys are data: all of their values have one path. The end of a path, at any level."""
 MACHINE_DECIDES = {
     *("gpu", "video_devices"),
-    *(f"run.machine.power.{key}" for key in ("boost", "clock_mhz", "governor", "gpu", "hypervisor", "supply")),
+    *(
+        f"run.machine.power.{key}"
+        for key in ("boost", "clock_mhz", "governor", "gpu", "hypervisor", "supply")
+    ),
 }
 """Values that differ from machine to machine: only the key is compared."""
 LEAVING = {"run.machine.monai"}
@@ -80,7 +73,7 @@ class Shape:
         if isinstance(value, Mapping):
             self.objects[path] += 1
             for key, item in value.items():
-                own = "*" if path in data_keys else key
+                own = "*" if _ends_in(path, data_keys) else key
                 child = f"{path}.{own}" if path else own
                 if child not in LEAVING:
                     self.holders[child] += 1
@@ -123,6 +116,10 @@ def _kind(value: object) -> str:
     return kinds[type(value)]
 
 
+def _ends_in(path: str, names: set[str]) -> bool:
+    return any(path == name or path.endswith(f".{name}") for name in names)
+
+
 def _parent(path: str) -> str:
     return path.rpartition(".")[0]
 
@@ -156,7 +153,9 @@ def _merged(shape: Shape, old: Mapping[str, str]) -> dict[str, str]:
         kinds = "|".join(sorted({*kinds.split("|"), *before.split("|")} - {""}))
         merged[path] = ", ".join([kinds, *([ABSENT] if absent or was_absent else [])])
     # What lies in a list or object that was empty this time.
-    below = {path: words for path, words in old.items() if path not in merged and not shape.objects[_parent(path)]}
+    below = {
+        path: words for path, words in old.items() if path not in merged and not shape.objects[_parent(path)]
+    }
     return dict(sorted({**merged, **{p: w for p, w in below.items() if _has_parent(p, shape)}}.items()))
 
 

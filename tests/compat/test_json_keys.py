@@ -90,13 +90,13 @@ def test_live_with_its_page_recording_and_records(tmp_path: Path) -> None:
 
 def test_live_without_a_display() -> None:
     ran = run(
-        *("live", "phantom:?size=96x72", "--engine", BRIGHT, "--display", "none", "--seconds", 0.5, "--json")
+        *("live", "phantom:?size=96x72", "--engine", BRIGHT, "--display", "none", "--seconds", 1, "--json")
     )
     check_keys("live --json", [ran.json])
 
 
 class Answers:
-    """What the page's server answers while a run lasts. A page is connected, so that its figures are there."""
+    """What the page's server answers while a run lasts, with one page connected."""
 
     def __init__(self) -> None:
         self.health: list[dict[str, Any]] = []
@@ -115,7 +115,7 @@ class Answers:
         page = f"http://127.0.0.1:{port}"
         with connect(f"ws://127.0.0.1:{port}/ws", origin=page, proxy=None) as connection:
             drawn = 0
-            while drawn < 10:
+            while drawn < 3:
                 message = connection.recv(timeout=20)
                 if isinstance(message, bytes):
                     (length,) = struct.unpack_from("<I", message)
@@ -248,7 +248,10 @@ def test_bench_pipeline(tmp_path: Path) -> None:
 
 def test_bench_nets(tmp_path: Path) -> None:
     rows = rows_of(
-        tmp_path, *("nets", "--net", "unet", "--backend", "openvino", "--precision", "fp32"), "--size", "32x32"
+        tmp_path,
+        *("nets", "--net", "unet", "--backend", "openvino", "--precision", "fp32"),
+        "--size",
+        "32x32",
     )
     check_keys("bench nets --json", rows)
     for row in rows:
@@ -258,7 +261,7 @@ def test_bench_nets(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["runtime", "pipeline"])
 def test_bench_peers(tmp_path: Path, kind: str) -> None:
-    rows = rows_of(tmp_path, "peers", "--kind", kind, "--size", "192x224")
+    rows = rows_of(tmp_path, "peers", "--kind", kind, "--size", "64x64")
     check_keys(f"bench peers --kind {kind} --json", rows)
 
 
