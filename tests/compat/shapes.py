@@ -121,7 +121,8 @@ def _ends_in(path: str, names: set[str]) -> bool:
 
 
 def _parent(path: str) -> str:
-    return path.rpartition(".")[0]
+    above = path.rpartition(".")[0]
+    return _parent(above) if above.count('"') % 2 else above  # quantile="0.5"
 
 
 def _is_item(path: str) -> bool:

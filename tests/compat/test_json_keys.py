@@ -67,15 +67,16 @@ def test_live_with_its_page_recording_and_records(tmp_path: Path) -> None:
     asking.start()
     ran = run(
         *("live", "phantom:?size=96x72", "--engine", BRIGHT, "--display", "web", "--port", 0),
-        *("--seconds", 3, "--record", tmp_path / "recordings", "--records", tmp_path / "a.jsonl", "--json"),
+        *("--seconds", 4, "--record", tmp_path / "recordings", "--records", tmp_path / "a.jsonl", "--json"),
         err=err,
     )
     asking.join(30)
-    assert answers.metrics, f"the page did not answer: {answers.error}"
+    assert answers.health, f"the page did not answer in time: {answers.error}"
     check_keys("live --json", [ran.json])
     check_keys("live: /healthz", answers.health)
-    shape = Shape()
-    shape.types.update({name: {kind} for name, kind in figures(answers.metrics).items()})
+    names = figures(answers.metrics)
+    shape = Shape.of([names])
+    shape.types.update({name: {kind} for name, kind in names.items()})
     check("live: /metrics", shape)
     records = read_lines(tmp_path / "a.jsonl")
     for kind in ("header", "frame", "state"):
@@ -114,16 +115,17 @@ class Answers:
     def _ask(self, port: int) -> None:
         page = f"http://127.0.0.1:{port}"
         with connect(f"ws://127.0.0.1:{port}/ws", origin=page, proxy=None) as connection:
-            drawn = 0
-            while drawn < 3:
+            # The loop counts for a second or so before it has figures.
+            while not all(
+                f"streamseg_{name}{{" in self.metrics for name in ("age_seconds", "web_age_seconds")
+            ):
                 message = connection.recv(timeout=20)
                 if isinstance(message, bytes):
                     (length,) = struct.unpack_from("<I", message)
                     view = json.loads(message[4 : 4 + length])["view"]
                     connection.send(json.dumps({"ack": view, "age": 12.5, "at": 1.0}))
-                    drawn += 1
+                    self.metrics = get(f"{page}/metrics").decode()
             self.health.append(json.loads(get(f"{page}/healthz")))
-            self.metrics = get(f"{page}/metrics").decode()
 
 
 def get(address: str) -> bytes:
