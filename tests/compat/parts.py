@@ -16,8 +16,20 @@ from streamseg.backends.manifest import read_manifest
 from streamseg.backends.store import engine_name
 from streamseg.cli import app, main
 from streamseg.sinks import read_records
+from tests.benchmark.small_kernels import small_kernels
 
-__all__ = ["MADE", "RESULTS", "Ran", "app", "engine_name", "identity", "read_manifest", "read_records", "run"]
+__all__ = [
+    "MADE",
+    "RESULTS",
+    "Ran",
+    "command_tree",
+    "engine_name",
+    "identity",
+    "read_manifest",
+    "read_records",
+    "run",
+    "small_kernels",
+]
 
 HERE = Path(__file__).parent
 MADE = HERE / "made_at_f5f4443"

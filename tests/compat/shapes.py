@@ -153,17 +153,12 @@ def _merged(shape: Shape, old: Mapping[str, str]) -> dict[str, str]:
         before, _, was_absent = old.get(path, "").partition(", ")
         kinds = "|".join(sorted({*kinds.split("|"), *before.split("|")} - {""}))
         merged[path] = ", ".join([kinds, *([ABSENT] if absent or was_absent else [])])
-    # What lies in a list or object that was empty this time.
-    below = {
-        path: words for path, words in old.items() if path not in merged and not shape.objects[_parent(path)]
-    }
-    return dict(sorted({**merged, **{p: w for p, w in below.items() if _has_parent(p, shape)}}.items()))
-
-
-def _has_parent(path: str, shape: Shape) -> bool:
-    """Whether what a path lies in is still a key, if only an empty one this time."""
-    above = path.removesuffix("[]").removesuffix(".*") if _is_item(path) else _parent(path)
-    return above in shape.types or (bool(above) and _has_parent(above, shape))
+    # What lies in lists and objects that were empty, or null, this time. A path sorts after what it lies in.
+    for path in sorted(old.keys() - merged.keys()):
+        holder = path[:-2] if _is_item(path) else _parent(path)
+        if holder in merged and (_is_item(path) or not shape.objects[holder]):
+            merged[path] = old[path]
+    return dict(sorted(merged.items()))
 
 
 def read_lines(path: Path) -> dict[str, list[dict[str, Any]]]:

@@ -21,8 +21,7 @@ from typing import Any
 import pytest
 from websockets.sync.client import connect
 
-from tests.benchmark.small_kernels import small_kernels
-from tests.compat.parts import MADE, RESULTS, run
+from tests.compat.parts import MADE, RESULTS, run, small_kernels
 from tests.compat.shapes import Shape, check, check_keys, read_lines
 
 __all__ = ["small_kernels"]  # the benchmarks here take no time for the machine's limits
