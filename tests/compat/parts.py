@@ -11,10 +11,10 @@ from typing import Any
 
 import typer
 
-from streamseg.backends.fit import identity
-from streamseg.backends.manifest import read_manifest
-from streamseg.backends.store import engine_name
 from streamseg.cli import app, main
+from streamseg.engines.compatibility import identity
+from streamseg.engines.manifest import read_manifest
+from streamseg.engines.store import engine_name
 from streamseg.sinks import read_records
 from tests.benchmark.small_kernels import small_kernels
 
