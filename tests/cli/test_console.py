@@ -45,7 +45,7 @@ assert signal.getsignal(number) is before
 @pytest.mark.parametrize(
     ("number", "said"), [(signal.SIGINT, "130 Ctrl-C\nout\n"), (signal.SIGTERM, "143 SIGTERM\nout\n")]
 )
-def test_the_first_signal_sets_the_event_and_the_second_gets_out(number: signal.Signals, said: str) -> None:
+def test_the_first_signal_sets_the_event_and_the_second_interrupts(number: signal.Signals, said: str) -> None:
     # In a process of its own: libraries that other tests load may have touched how signals arrive.
     done = subprocess.run(
         [sys.executable, "-c", SIGNALLED, str(int(number))],
@@ -70,7 +70,7 @@ def test_off_the_main_thread_no_handler_is_touched() -> None:
     assert seen == [False]
 
 
-def test_progress_without_a_terminal_is_a_line_now_and_then(
+def test_progress_without_a_terminal_is_a_line_every_few_seconds(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 100.0
@@ -96,7 +96,7 @@ def test_progress_of_unknown_length(
     assert capsys.readouterr().err.startswith("data: 1 images, ")
 
 
-def test_what_a_broken_run_had_done_counts_for_no_rate(capsys, monkeypatch):
+def test_work_of_an_interrupted_run_does_not_count_for_the_rate(capsys, monkeypatch):
     now = iter([0.0, 0.0, 100.0, 110.0])
     clock = SimpleNamespace(monotonic=lambda: next(now))
     monkeypatch.setattr("streamseg.cli.console.time", clock)

@@ -63,7 +63,7 @@ def test_text_has_every_section(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert names == SECTIONS
 
 
-def test_what_breaks_is_reported_and_the_rest_goes_on(
+def test_failures_are_reported_and_the_rest_continues(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def broken() -> None:

@@ -1,4 +1,4 @@
-"""The command line as a whole: help, exit codes, and how errors are told."""
+"""The command line as a whole: help, exit codes, and error messages."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"streamseg {__version__}\n"
 
 
-def test_no_command_is_a_wrong_call(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_command_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -125,7 +125,7 @@ def test_the_debug_switch_shows_the_traceback(
     assert err.endswith("error: damaged\n")
 
 
-def test_a_reader_that_leaves_is_no_error() -> None:
+def test_a_reader_that_leaves_is_not_an_error() -> None:
     command = f"{sys.executable} -m streamseg --help | true"
     done = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, timeout=60, check=False
@@ -137,7 +137,7 @@ def test_a_reader_that_leaves_is_no_error() -> None:
 @pytest.mark.parametrize(
     ("redirection", "code"), [(">&-", 0), ("2>&-", 0), (">&- 2>&-", 0), ("> /dev/full", 1)]
 )
-def test_closed_and_full_streams_are_no_surprise(redirection: str, code: int) -> None:
+def test_closed_and_full_streams_are_handled(redirection: str, code: int) -> None:
     done = subprocess.run(
         ["bash", "-c", f"{sys.executable} -m streamseg --version {redirection}"],
         capture_output=True,
@@ -150,7 +150,7 @@ def test_closed_and_full_streams_are_no_surprise(redirection: str, code: int) ->
     assert done.stderr.count("\n") == (1 if code else 0)
 
 
-def test_sigterm_unwinds_a_command_that_does_not_look_after_it() -> None:
+def test_sigterm_unwinds_a_command_that_does_not_handle_it() -> None:
     code = (
         "import sys, time; from streamseg import cli\n"
         "def invoke(*_):\n"

@@ -1,4 +1,4 @@
-"""Takes a picture of the guidance window: ``python -m tests.display.screenshot FILE.png [OPTIONS]``.
+"""Takes a screenshot of the guidance window: ``python -m tests.display.screenshot FILE.png [OPTIONS]``.
 
 Runs ``streamseg live`` on the phantom on an X server of its own (Xvfb), as a user would, and waits for the
 state NERVE. Further arguments are passed on to ``streamseg live``.

@@ -60,7 +60,7 @@ def try_window(**environment: str) -> "subprocess.CompletedProcess[str]":
         ({"WAYLAND_DISPLAY": "wayland-77"}, "WAYLAND_DISPLAY=wayland-77"),
     ],
 )
-def test_without_a_display_it_says_so_in_one_line(environment, told):
+def test_a_missing_display_is_one_line(environment, told):
     done = try_window(**environment)
     assert (done.returncode, done.stderr) == (2, "")
     assert done.stdout.startswith("no display: ")
@@ -70,14 +70,14 @@ def test_without_a_display_it_says_so_in_one_line(environment, told):
 
 
 @needs_desktop
-def test_a_wish_for_another_platform_than_opencv_has_is_passed_over():
+def test_a_qt_platform_that_opencv_lacks_is_ignored():
     with open_desktop(400, 300) as opened:
         done = try_window(DISPLAY=f":{opened.number}", QT_QPA_PLATFORM="wayland")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 @needs_desktop
-def test_a_display_that_needs_a_key_we_do_not_have(tmp_path):
+def test_a_display_that_needs_a_key_is_refused_without_it(tmp_path):
     key = tmp_path / "key"
     # One entry for every address: family 65535, empty address and number, a cookie.
     name, cookie = b"MIT-MAGIC-COOKIE-1", bytes(range(16))
@@ -93,7 +93,7 @@ def test_a_display_that_needs_a_key_we_do_not_have(tmp_path):
 
 
 @needs_desktop
-def test_a_server_that_starts_anew_whenever_its_last_client_leaves():
+def test_a_server_that_restarts_when_its_last_client_leaves():
     with open_desktop(400, 300, lasting=False, managed=False) as opened:
         for _ in range(3):
             done = try_window(DISPLAY=f":{opened.number}")
@@ -105,7 +105,7 @@ BRINGS_ITS_OWN = any(Path(cv2.__file__).parents[1].glob("opencv*.libs/libX11-xcb
 
 @needs_desktop
 @pytest.mark.skipif(not BRINGS_ITS_OWN, reason="this OpenCV uses the system's libraries throughout")
-def test_qt_takes_the_events_from_the_libx11_in_use(tmp_path):
+def test_qt_takes_its_events_from_the_libx11_in_use(tmp_path):
     """Else libX11 swallows some of them: the window stays black, or keeps its old size."""
     with open_desktop(400, 300) as opened:
         done = try_window(
@@ -138,13 +138,13 @@ def pretend_to_bring(monkeypatch, folder: Path, *names: str) -> list[str]:
         (["libQt5Core-9088e21b.so.5"], []),
     ],
 )
-def test_two_x11_libraries_from_one_place_are_used(tmp_path, monkeypatch, brought, loaded):
+def test_both_x11_libraries_come_from_one_place(tmp_path, monkeypatch, brought, loaded):
     done = pretend_to_bring(monkeypatch, tmp_path, *brought)
     desktop._load_system_xcb()
     assert done == loaded
 
 
-def test_a_system_without_the_library_is_told_to_install_it(tmp_path, monkeypatch):
+def test_a_missing_x11_library_is_named_with_its_packages(tmp_path, monkeypatch):
     pretend_to_bring(monkeypatch, tmp_path, "libX11-xcb-b482bfde.so.1.0.0")
 
     def missing(name, mode):
@@ -153,12 +153,12 @@ def test_a_system_without_the_library_is_told_to_install_it(tmp_path, monkeypatc
     monkeypatch.setattr(ctypes, "CDLL", missing)
     with pytest.raises(
         UsageError, match=r"(?s)^no window: .*libX11-xcb\.so\.1.*libx11-xcb1.*--display web"
-    ) as told:
+    ) as raised:
         desktop._load_system_xcb()
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
 
 
-def test_a_display_that_never_answers_is_given_up(monkeypatch):
+def test_a_display_that_never_answers_is_an_error(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         monkeypatch.setenv("DISPLAY", f"127.0.0.1:{port - 6000}")

@@ -1,6 +1,6 @@
-"""An outline never goes on the screen after its time, and never stays there, however slow drawing is.
+"""An outline never reaches the screen after its expiry, and never stays there, however slow drawing is.
 
-The window is a stand-in that writes down what is put on it, and when; all else is real.
+The window is a double that records what is put on it, and when; everything else is real.
 """
 
 import time
@@ -52,7 +52,7 @@ class Glass:
 
 
 class SlowPainter(LivePainter):
-    """Takes as long as told, as a busy machine does."""
+    """Takes a given time, like a busy machine."""
 
     pause_s = 0.0
 
@@ -63,7 +63,7 @@ class SlowPainter(LivePainter):
 
 
 class Clock:
-    """Time passes only where it is told to: this machine pauses whenever it likes."""
+    """A clock that advances only when asked: this machine may pause at any time."""
 
     def __init__(self):
         self.now_ns = time.monotonic_ns()
@@ -91,7 +91,7 @@ def outlined(picture) -> bool:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_whatever_the_delays(display, seed, monkeypatch):
+def test_no_outline_reaches_the_screen_after_its_expiry_whatever_the_delays(display, seed, monkeypatch):
     clock = Clock()
     monkeypatch.setattr(module, "time", clock)
     random = np.random.default_rng(seed)
@@ -116,7 +116,7 @@ def test_whatever_the_delays(display, seed, monkeypatch):
     assert seen, "the test sees outlines where there are some"
 
 
-def test_an_outline_is_taken_off_by_polling_alone(display):
+def test_polling_alone_removes_an_expired_outline(display):
     glass = display._window
     subject = view(shape=(90, 120), expires_in_ms=300)
     display.show(subject)
@@ -128,7 +128,7 @@ def test_an_outline_is_taken_off_by_polling_alone(display):
     assert display._shown[0].state is State.LAGGING
 
 
-def test_putting_that_outlasts_the_outline_is_followed_by_a_picture_without(display):
+def test_an_outline_that_expires_while_it_is_put_on_the_screen_is_removed_at_once(display):
     glass = display._window
     glass.slow_s = 0.3
     display.show(view(shape=(90, 120), expires_in_ms=200))

@@ -39,7 +39,7 @@ def threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name == "streamseg-screensaver"]
 
 
-def test_it_holds_until_it_is_closed(tools):
+def test_the_screen_saver_is_held_off_until_closing(tools):
     hold = ScreenSaverHold()
     wait_for(lambda: (tools / "pid").exists() and (tools / "resets").exists())
     assert (tools / "resets").read_text() == "reset\n"
@@ -50,7 +50,7 @@ def test_it_holds_until_it_is_closed(tools):
     assert not threads()
 
 
-def test_no_process_is_left_when_ours_is_killed(tools):
+def test_no_process_remains_if_ours_is_killed(tools):
     code = (
         "from streamseg.display.screensaver import ScreenSaverHold\n"
         "hold = ScreenSaverHold(); print('held', flush=True); input()"
@@ -65,7 +65,7 @@ def test_no_process_is_left_when_ours_is_killed(tools):
         wait_for((tools / "ended").exists)
 
 
-def test_tools_that_fail_or_hang_or_are_missing_do_no_harm(tools, monkeypatch):
+def test_tools_that_fail_hang_or_are_missing_do_no_harm(tools, monkeypatch):
     tool(tools, "systemd-inhibit", "echo Failed to connect to bus >&2; exit 1")
     tool(tools, "xdg-screensaver", "exec sleep 600")
     hold = ScreenSaverHold()

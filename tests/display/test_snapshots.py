@@ -19,7 +19,7 @@ class Noon:
         return module.datetime_class(2026, 8, 1, 12, 0, 0, 5000)
 
 
-def test_both_pictures_are_kept_as_they_are(tmp_path):
+def test_both_images_are_saved_unchanged(tmp_path):
     snapshots = Snapshots(tmp_path / "made" / "here")
     snapshots.take(GREY, COLOUR)
     told = wait_for(snapshots.news)
@@ -32,7 +32,7 @@ def test_both_pictures_are_kept_as_they_are(tmp_path):
     assert not [thread for thread in threading.enumerate() if thread.name == "streamseg-snapshots"]
 
 
-def test_nothing_is_overwritten_when_the_clock_stands_still(tmp_path, monkeypatch):
+def test_nothing_is_overwritten_if_the_clock_stands_still(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "datetime_class", module.datetime, raising=False)
     monkeypatch.setattr(module, "datetime", Noon)
     snapshots = Snapshots(tmp_path)
@@ -46,7 +46,7 @@ def test_nothing_is_overwritten_when_the_clock_stands_still(tmp_path, monkeypatc
     snapshots.close()
 
 
-def test_a_folder_that_cannot_be_written_is_told_and_ends_nothing(tmp_path):
+def test_a_folder_that_cannot_be_written_is_reported_and_ends_nothing(tmp_path):
     (tmp_path / "file").write_text("in the way")
     snapshots = Snapshots(tmp_path / "file")
     for _ in range(2):
@@ -56,7 +56,7 @@ def test_a_folder_that_cannot_be_written_is_told_and_ends_nothing(tmp_path):
     snapshots.close()
 
 
-def test_a_disk_that_is_full_leaves_no_half_file(tmp_path, monkeypatch):
+def test_a_full_disk_leaves_no_partial_file(tmp_path, monkeypatch):
     class Full:
         def __enter__(self):
             return self
@@ -92,7 +92,7 @@ def test_a_slow_disk_refuses_more_and_never_blocks(tmp_path, monkeypatch):
     snapshots.close()
 
 
-def test_closing_waits_for_what_is_to_be_written(tmp_path):
+def test_closing_waits_for_queued_snapshots(tmp_path):
     snapshots = Snapshots(tmp_path)
     snapshots.close()
     snapshots.take(GREY, COLOUR)

@@ -64,7 +64,7 @@ class Child:
         assert self.hear().startswith("shown")
 
     def end(self) -> tuple[str, str]:
-        """Close the window; what it said since, and on standard error."""
+        """Close the window; returns its further output and its standard error."""
         self.process.stdin.close()
         try:
             self.process.wait(60)
@@ -105,7 +105,7 @@ def sign(screen) -> str:
     return str(max(signs, key=lambda state: near(banner, state_colours(state)[0]).sum()))
 
 
-def test_the_outline_leaves_the_screen_when_it_expires_though_nothing_new_is_shown(child, desktop):
+def test_the_outline_leaves_the_screen_when_it_expires_although_nothing_new_is_shown(child, desktop):
     child.show("nerve", 600_000)
     wait_for(lambda: outlined(desktop.screen()))
     wait_for(lambda: sign(desktop.screen()) == State.NERVE)
@@ -118,7 +118,7 @@ def test_the_outline_leaves_the_screen_when_it_expires_though_nothing_new_is_sho
     wait_for(lambda: sign(desktop.screen()) == State.SOURCE_LOST)
 
 
-def test_freezing_holds_the_picture_without_the_outline_once_it_has_expired(child, desktop):
+def test_freezing_holds_the_image_without_the_outline_once_it_has_expired(child, desktop):
     child.show("nerve", 1_000)
     desktop.press("f")
     wait_for(lambda: near(desktop.screen()[10:80], state_colours(HELD)[0]).sum() > 5000)
@@ -154,7 +154,7 @@ def test_keys_for_the_outline_its_tint_and_recording(child, desktop):
     wait_for(lambda: near(panel.crop(desktop.screen()), (60, 60, 255)).any())
 
 
-def test_a_snapshot_is_what_is_displayed_beside_the_frame_as_it_came(child, desktop, tmp_path):
+def test_a_snapshot_saves_the_display_and_the_captured_frame(child, desktop, tmp_path):
     child.show("nerve", 600_000)
     desktop.press("s")
     desktop.press("s")
@@ -168,7 +168,7 @@ def test_a_snapshot_is_what_is_displayed_beside_the_frame_as_it_came(child, desk
 
 
 @pytest.mark.parametrize("key", ["q", "Escape"])
-def test_quitting(child, desktop, key):
+def test_keys_that_quit(child, desktop, key):
     child.show("starting")
     desktop.press(key)
     assert child.hear() == "command quit"

@@ -1,4 +1,4 @@
-"""Shows views in a real window as told on standard input, and tells what the user asked for.
+"""Shows views in a real window on commands from standard input, and prints the user's commands.
 
 A process of its own, with PyAV beside OpenCV as in a live run: Qt may abort the process it lives in.
 """

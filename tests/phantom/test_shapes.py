@@ -30,17 +30,17 @@ def test_area_of_a_turned_oval_is_that_of_the_oval():
     assert (distance < 0).sum() == pytest.approx(math.pi * 40 * 20, rel=0.01)
 
 
-def test_a_blob_outside_has_no_window(rng):
+def test_a_blob_outside_the_canvas_has_no_window(rng):
     assert Blob(-100, 50, 10, 10).window((100, 100)) is None
     assert Blob(50, 400, 10, 10).window((100, 100)) is None
 
 
-def test_overlap_is_seen():
+def test_overlap_is_detected():
     assert Blob(0, 0, 10, 5).overlaps(Blob(18, 0, 10, 5))
     assert not Blob(0, 0, 10, 5).overlaps(Blob(0, 12, 10, 5))
 
 
-def test_noise_has_unit_variance_and_the_length_asked_for(rng):
+def test_noise_has_unit_variance_and_the_requested_length(rng):
     field = noise(rng, (300, 400), across=8, down=2)
     assert field.shape == (300, 400)
     assert field.std() == pytest.approx(1, abs=0.15)

@@ -19,14 +19,14 @@ def stills():
     return [render_still(seed, height=210, width=290) for seed in SEEDS]
 
 
-def test_the_same_seed_gives_the_same_picture():
+def test_the_same_seed_gives_the_same_image():
     first, second = render_still(5), render_still(5)
     assert first.image.tobytes() == second.image.tobytes()
     assert first.nerve.tobytes() == second.nerve.tobytes()
     assert first.vessel.tobytes() == second.vessel.tobytes()
 
 
-def test_every_seed_is_another_picture(stills):
+def test_every_seed_gives_another_image(stills):
     assert len({still.image.tobytes() for still in stills}) == len(stills)
 
 
@@ -43,7 +43,7 @@ def test_less_than_half_of_the_seeds_show_a_nerve(stills):
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_the_nerve_can_be_asked_for_and_refused(seed):
+def test_a_nerve_can_be_forced_or_excluded(seed):
     shown = render_still(seed, height=210, width=290, nerve=True).nerve.mean()
     assert 0.0005 < shown < 0.3
     assert not render_still(seed, height=210, width=290, nerve=False).nerve.any()
@@ -67,7 +67,7 @@ def test_vessels_are_darker_than_what_surrounds_them(stills):
     assert np.mean(darker) > 0.9
 
 
-def test_levels_are_those_of_an_ultrasound_picture(stills):
+def test_levels_are_those_of_an_ultrasound_image(stills):
     means = np.array([still.image.mean() for still in stills])
     assert 35 < means.mean() < 70
     assert means.std() > 5
@@ -75,7 +75,7 @@ def test_levels_are_those_of_an_ultrasound_picture(stills):
     assert 120 < bright < 230
 
 
-def test_some_pictures_have_black_margins_that_hold_nothing(stills):
+def test_some_images_have_black_margins_without_content(stills):
     margins = 0
     for still in stills:
         black = (still.image == 0).all(axis=1)
@@ -98,7 +98,7 @@ def test_texture_is_longer_across_than_along_the_beam(stills):
     ("seed", "height", "width", "named"),
     [(-1, 420, 580, "-1"), (0, 32, 580, "580x32"), (0, 420, 100_000, "100000x420"), (0, 0, 0, "0x0")],
 )
-def test_impossible_pictures_are_refused(seed, height, width, named):
+def test_invalid_sizes_and_seeds_are_refused(seed, height, width, named):
     with pytest.raises(UsageError, match=named):
         render_still(seed, height=height, width=width)
 
@@ -108,7 +108,7 @@ def test_representation_holds_no_pixels():
 
 
 def content(picture):
-    """The picture without its black margins, 420 pixels high."""
+    """The image without its black margins, scaled to 420 rows."""
     seen = picture > 4
     rows, columns = (np.flatnonzero(seen.mean(axis=axis) > 0.25) for axis in (1, 0))
     inner = picture[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
@@ -117,7 +117,7 @@ def content(picture):
 
 
 def figures(pictures):
-    """Medians over pictures: mean and upper quartile of grey, correlation 2 pixels down and 4 across."""
+    """Medians over images: mean and upper quartile of grey, correlation 2 pixels down and 4 across."""
     rows = []
     for picture in map(content, pictures):
         grain = picture - cv2.GaussianBlur(picture, (0, 0), 8)
@@ -128,7 +128,7 @@ def figures(pictures):
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"no real images at {REAL}")
-def test_levels_and_grain_are_those_of_real_pictures():
+def test_levels_and_grain_are_those_of_real_images():
     files = sorted(REAL.glob("*.png"))[::14]
     real = figures([np.array(Image.open(path).convert("L")) for path in files])
     phantom = figures([render_still(seed).image for seed in range(len(files))])

@@ -17,7 +17,7 @@ def steady():
     return PhantomVideo(4, **SIZE, nerve=True)
 
 
-def test_any_frame_comes_out_the_same_in_any_order(steady):
+def test_frames_do_not_depend_on_their_order(steady):
     forward = [steady.frame(index) for index in (0, 7, 31)]
     again = PhantomVideo(4, **SIZE, nerve=True)
     backward = [again.frame(index) for index in (31, 7, 0)][::-1]
@@ -62,7 +62,7 @@ def test_the_nerve_leaves_the_view_and_comes_back(seed):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_the_nerve_stays_or_is_never_there_on_request(seed):
+def test_the_nerve_stays_or_is_absent_on_request(seed):
     always, never = (PhantomVideo(seed, **SIZE, nerve=nerve) for nerve in (True, False))
     assert all(always.truth(index).any() for index in range(0, 300, 15))
     assert not any(never.truth(index).any() for index in range(0, 300, 60))
@@ -87,7 +87,7 @@ def test_an_artery_grows_in_systole():
     assert areas.max() > 1.02 * areas.min()
 
 
-def test_the_walk_is_smooth_and_can_be_asked_anywhere():
+def test_the_random_walk_is_smooth_and_has_random_access():
     values = np.array([wander((1, 2), t) for t in np.arange(0, 20, 0.01)])
     assert np.abs(np.diff(values)).max() < 0.1
     assert wander((1, 2), 13.37) == wander((1, 2), 13.37)
@@ -103,7 +103,7 @@ def test_spacing_fits_a_nerve_block_depth():
     "arguments",
     [{"seed": -1}, {"seed": 0, "height": 10}, {"seed": 0, "width": 10**6}, {"seed": 0, "fps": 0.0}],
 )
-def test_impossible_videos_are_refused(arguments):
+def test_invalid_videos_are_refused(arguments):
     with pytest.raises(UsageError):
         PhantomVideo(**arguments)
 

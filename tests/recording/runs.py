@@ -1,4 +1,4 @@
-"""A live run without a loop: pictures that show their number, told to taps as the loop would tell them."""
+"""A live run without a loop: numbered frames, passed to observers as the loop would pass them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HEADER = {"source": "phantom-1", "engine": {"name": "net", "sha256": "ab"}, "age
 SCREEN = (120, 160)
 """Height and width of the machine's screen."""
 REGION = Roi(40, 30, 96, 64)
-"""Where the image is on it; a picture's number can be read in it."""
+"""The image's region on it; a frame's number can be read from it."""
 
 
 def screen(number: int, region: Roi = REGION, *, banner: int = 255) -> Image:
@@ -53,13 +53,15 @@ def view_of(number: int, result: Result, *, reason: str = "") -> View:
     return replace(shown, segmentation=result.segmentation, expires_ns=at_ns + 100_000_000)
 
 
-def tell(tap: RunObserver, frame: Frame, number: int = 1, *, roi: Roi = REGION, segment: bool = True) -> None:
+def tell(
+    observer: RunObserver, frame: Frame, number: int = 1, *, roi: Roi = REGION, segment: bool = True
+) -> None:
     """One frame: offered, and perhaps segmented and displayed."""
-    tap.on_frame(frame, frame.captured_ns + 1_000_000)
+    observer.on_frame(frame, frame.captured_ns + 1_000_000)
     if segment:
         result = found_in(frame, roi)
-        tap.on_result(result)
-        tap.on_view(view_of(number, result), frame.captured_ns + 12_000_000)
+        observer.on_result(result)
+        observer.on_view(view_of(number, result), frame.captured_ns + 12_000_000)
 
 
 def record(
@@ -70,7 +72,7 @@ def record(
     roi: Roi = REGION,
     **options: Any,
 ) -> tuple[Recorder, list[Frame]]:
-    """Record pictures at exact distances, with the region known before the first."""
+    """Record images at exact intervals, with the region known before the first."""
     recording = Recorder(folder, header=HEADER, min_free=0, **options)
     first = frame_of(-1, images[0], captured_ns=recording.anchor_ns)
     recording.on_result(found_in(first, roi))
@@ -85,7 +87,7 @@ def record(
 
 
 def wait_for(recording: Recorder, frames: int, timeout_s: float = 30.0) -> None:
-    """Until so many frames are recorded, so that none is left out on a busy machine."""
+    """Wait until ``frames`` frames are recorded, so that none is left out on a busy machine."""
     deadline = time.monotonic() + timeout_s
     while recording.frames + recording.left_out < frames and time.monotonic() < deadline:
         time.sleep(0.001)

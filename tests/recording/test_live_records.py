@@ -78,7 +78,7 @@ print(len(said), said[0])
 """
 
 
-def test_a_full_disk_ends_the_file_behind_a_whole_line_and_is_said_once(tmp_path: Path) -> None:
+def test_a_full_disk_ends_the_file_after_a_whole_line_and_is_reported_once(tmp_path: Path) -> None:
     path = tmp_path / "live.jsonl"
     command = [sys.executable, "-c", CHILD, str(path)]
     done = subprocess.run(

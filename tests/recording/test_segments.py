@@ -1,4 +1,4 @@
-"""What the recorded pictures are worth: nearly those that were captured, and so are the masks."""
+"""Quality of recorded frames: they and their masks are close to the captured ones."""
 
 from __future__ import annotations
 
@@ -36,13 +36,15 @@ def phantom() -> list[Frame]:
         return list(source)
 
 
-def test_pictures_are_nearly_those_that_were_captured(tmp_path: Path, phantom: list[Frame]) -> None:
+def test_recorded_frames_are_close_to_the_captured_ones(tmp_path: Path, phantom: list[Frame]) -> None:
     for before, after in zip(phantom, rewritten(phantom, tmp_path), strict=True):
         assert cv2.PSNR(before.image, after.image) > 43
         assert abs(float(before.image.mean()) - float(after.image.mean())) < 0.5
 
 
-def test_the_masks_are_nearly_those_of_the_captured_pictures(tmp_path: Path, phantom: list[Frame]) -> None:
+def test_masks_of_recorded_frames_are_close_to_those_of_captured_ones(
+    tmp_path: Path, phantom: list[Frame]
+) -> None:
     backend = load_backend(None)
     segmenter = Segmenter(backend)
     both = zip(phantom[::3], rewritten(phantom, tmp_path)[::3], strict=True)

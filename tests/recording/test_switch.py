@@ -48,7 +48,7 @@ def test_a_command_begins_a_recording_and_the_next_ends_it(tmp_path: Path) -> No
         assert len(frames) == 10
 
 
-def test_ending_waits_for_no_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ending_does_not_wait_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     go_on = threading.Event()
     toggle = RecorderToggle(lambda: Recorder(tmp_path, header=HEADER, min_free=0), say=print)
     toggle.start()
@@ -65,7 +65,7 @@ def test_ending_waits_for_no_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert recorder.status().startswith("recorded")
 
 
-def test_a_recording_that_cannot_begin_is_said_and_the_run_goes_on(tmp_path: Path) -> None:
+def test_a_recording_that_cannot_start_is_reported_and_the_run_continues(tmp_path: Path) -> None:
     said: list[str] = []
 
     def make() -> Recorder:
@@ -81,7 +81,7 @@ def test_a_recording_that_cannot_begin_is_said_and_the_run_goes_on(tmp_path: Pat
         toggle.start()
 
 
-def test_a_recording_that_begins_after_the_end_is_closed(
+def test_a_recording_that_starts_after_the_end_is_closed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go_on = threading.Event()

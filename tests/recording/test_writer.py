@@ -90,7 +90,7 @@ def test_the_header_says_what_was_recorded_and_when(tmp_path: Path) -> None:
     assert frames[1]["polygons"] == [[[88, 62], [95, 62], [95, 69], [88, 69]]]
 
 
-def test_two_recordings_of_one_second_have_a_folder_each(tmp_path: Path) -> None:
+def test_recordings_of_the_same_second_have_a_folder_each(tmp_path: Path) -> None:
     made = [Recorder(tmp_path, header=HEADER, min_free=0) for _ in range(3)]
     for recording in made:
         recording.close()
@@ -115,7 +115,7 @@ def test_only_the_region_is_ever_recorded(tmp_path: Path) -> None:
     assert max(int(picture.max()) for picture in pictures) < 40
 
 
-def test_the_whole_screen_is_recorded_where_asked(tmp_path: Path) -> None:
+def test_the_whole_screen_is_recorded_if_requested(tmp_path: Path) -> None:
     recording, _ = record(tmp_path, [screen(number) for number in range(3)], full_frame=True)
     frames, error = read_all(recording.path)
     assert error is None
@@ -138,7 +138,7 @@ def test_grey_and_odd_sizes_come_back_as_they_were(tmp_path: Path) -> None:
         assert cv2.PSNR(frame.image, np.ascontiguousarray(roi.crop(image))) > 35
 
 
-def test_another_size_or_region_begins_another_file(tmp_path: Path) -> None:
+def test_a_new_size_or_region_starts_a_new_file(tmp_path: Path) -> None:
     recording = Recorder(tmp_path, header=HEADER, min_free=0)
     large, moved = Roi(10, 20, 192, 128), Roi(0, 0, 96, 64)
     number = 0
@@ -160,7 +160,7 @@ def test_another_size_or_region_begins_another_file(tmp_path: Path) -> None:
     assert [frame.image.shape[:2] for frame in frames] == [(64, 96)] * 3 + [(128, 192)] * 3 + [(64, 96)] * 3
 
 
-def test_what_was_displayed_is_recorded_where_asked(tmp_path: Path) -> None:
+def test_the_display_is_recorded_if_requested(tmp_path: Path) -> None:
     def compose(view: View) -> Any:
         return np.full((50, 71, 3), 200, np.uint8)
 
@@ -178,7 +178,7 @@ def test_what_was_displayed_is_recorded_where_asked(tmp_path: Path) -> None:
     assert pictures_in(recording.path / "annotated-0001.mp4")[0].shape == (50, 72, 3)
 
 
-def test_times_that_are_no_numbers_do_not_end_a_recording(tmp_path: Path) -> None:
+def test_times_that_are_nan_do_not_end_a_recording(tmp_path: Path) -> None:
     recording = Recorder(tmp_path, header={**HEADER, "rate": float("inf")}, min_free=0)
     recording.on_result(found_in(frame_of(-1)))
     tell(recording, replace(frame_of(0), pts_seconds=float("nan")))
@@ -209,7 +209,7 @@ def test_states_are_listed_when_they_change(tmp_path: Path) -> None:
     assert views[2]["reason"] == "limit 150 ms"
 
 
-def test_a_slow_encoder_costs_pictures_but_no_lines_and_nobody_waits(
+def test_a_slow_encoder_loses_frames_but_no_lines_and_blocks_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "QUEUE_BYTES", 3 * screen(0).nbytes)
@@ -242,7 +242,7 @@ def test_a_slow_encoder_costs_pictures_but_no_lines_and_nobody_waits(
     assert [number_of(frame.image) for frame in frames] == kept
 
 
-def test_a_composer_that_fails_ends_the_recording_and_nothing_else(tmp_path: Path) -> None:
+def test_a_drawing_function_that_fails_ends_only_the_recording(tmp_path: Path) -> None:
     def compose(view: View) -> Any:
         raise ValueError("no such font")
 
@@ -267,7 +267,7 @@ def test_the_status_counts_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert recording.status() == "recorded 1:12"
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SinkError, match="cannot write"):
         Recorder(tmp_path / "file" / "x", header=HEADER)

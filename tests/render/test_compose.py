@@ -28,7 +28,7 @@ STAGES = {
         (50, 4000),
     ],
 )
-def test_every_size_gives_an_even_picture_of_constant_size(shape):
+def test_every_size_gives_an_even_frame_of_constant_size(shape):
     pictures = [
         compose(result(shape, state, pts=pts), stages=stages, fps=fps, full_frame=False)
         for state, stages, fps, pts in (
@@ -60,7 +60,7 @@ def test_the_image_is_never_covered(shape):
     assert (picture.shape[1] == shape[1]) is not beside
 
 
-def test_only_the_region_is_shown_unless_the_whole_frame_is_asked_for():
+def test_only_the_region_is_shown_unless_the_whole_frame_is_requested():
     image = np.full((700, 900), 255, np.uint8)
     roi = Roi(100, 80, 640, 560)
     roi.crop(image)[:] = 40
@@ -82,7 +82,7 @@ def test_outline_moves_with_the_region():
     assert (ys_cut.mean() + 100, xs_cut.mean() + 150) == pytest.approx((ys.mean(), xs.mean()), abs=0.5)
 
 
-def test_plain_picture_keeps_its_size_made_even():
+def test_a_plain_frame_keeps_its_size_made_even():
     subject = result((201, 301), State.NO_NERVE)
     picture = compose_plain(subject, full_frame=False)
     assert picture.shape == (202, 302, 3)
@@ -90,7 +90,7 @@ def test_plain_picture_keeps_its_size_made_even():
     assert not picture[201:].any()
 
 
-def test_the_frame_is_never_drawn_upon():
+def test_the_input_frame_is_not_modified():
     subject = result((600, 700, 3))
     before = subject.frame.image.copy()
     compose(subject, stages=STAGES, fps=1.0, full_frame=True)
@@ -128,7 +128,7 @@ def test_states_differ_without_colour_and_words_are_large():
         assert np.mean(np.abs(greys[one] - greys[other]) > 30) > 0.05
 
 
-def test_disclaimer_is_there():
+def test_the_disclaimer_is_shown():
     assert DISCLAIMER == "Research software - not a medical device"
     for beside in (True, False):
         bottom = panel(result(), beside)[-45 if beside else -38 :]

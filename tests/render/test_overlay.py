@@ -57,7 +57,7 @@ def test_nothing_is_drawn_without_a_nerve(state):
 @pytest.mark.parametrize(
     "points", [[[0, 0]], [[5, 5], [6, 5]], [[0, 0], [9, 0], [9, 9], [0, 9]], [[3, 3], [3, 3], [3, 3], [3, 3]]]
 )
-def test_degenerate_outlines(state, points):
+def test_degenerate_outlines_are_drawn_too(state, points):
     outline = np.array(points, np.int32)
     segment = Segmentation(np.ones((10, 10), bool), (outline,), 1, None, (0.0, 0.0), 0.5, state)
     assert draw_overlay(np.zeros((10, 10), np.uint8), segment).any()

@@ -20,7 +20,7 @@ def test_text_stands_on_its_baseline_and_returns_its_end():
     assert columns.max() <= end == 10 + text_width("HEN", 30)
 
 
-def test_figures_keep_their_width():
+def test_digits_have_one_width():
     assert text_width("111.11", 20) == text_width("888.88", 20)
     left, right = canvas(), canvas()
     assert put_text(left, "1", 150, 40, 20, colour=WHITE, background=BLACK, right=True) == 150
@@ -30,11 +30,11 @@ def test_figures_keep_their_width():
 
 
 @pytest.mark.parametrize(("x", "baseline"), [(-5, 40), (190, 40), (50, 3), (50, 70), (-900, 30), (900, 900)])
-def test_what_reaches_outside_is_cut_off(x, baseline):
+def test_text_outside_the_canvas_is_cut_off(x, baseline):
     put_text(canvas(), "Wide text", x, baseline, 30, colour=WHITE, background=BLACK)
 
 
-def test_bold_is_heavier_and_fits_are_found():
+def test_bold_is_heavier_and_fit_size_finds_the_largest_size():
     thin, bold = canvas(), canvas()
     put_text(thin, "NERVE", 0, 40, 40, colour=WHITE, background=BLACK)
     put_text(bold, "NERVE", 0, 40, 40, colour=WHITE, background=BLACK, bold=True)

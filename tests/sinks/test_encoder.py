@@ -86,7 +86,7 @@ def test_whole_fragments_are_kept(tmp_path, content, kept):
     assert path.read_bytes() == HEAD + kept * FRAGMENT
 
 
-def test_long_sizes_are_understood(tmp_path):
+def test_64_bit_box_sizes_are_read(tmp_path):
     path = tmp_path / "a.mp4"
     whole = HEAD + box(b"mdat", b"z" * 40, long=True)
     path.write_bytes(whole + box(b"mdat", b"z" * 40, long=True)[:-3])
@@ -95,7 +95,7 @@ def test_long_sizes_are_understood(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"abc", b"\0" * 64, b"not a video at all, but long enough"])
-def test_what_is_not_such_a_file_stays(tmp_path, content):
+def test_other_files_are_not_changed(tmp_path, content):
     path = tmp_path / "a.mp4"
     path.write_bytes(content)
     cut_unfinished(path)

@@ -30,7 +30,7 @@ def test_every_sink_keeps_the_contract(tmp_path, suffix):
         sink.write(result())
 
 
-def test_null_counts_and_keeps_nothing():
+def test_the_null_sink_only_counts():
     sink = open_sink("null:", INFO, header={})
     assert isinstance(sink, NullSink)
     sink.write(result())
@@ -77,7 +77,7 @@ def test_video_without_frames_leaves_the_old_file(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".jsonl", ".csv"])
-def test_places_that_cannot_be_written(tmp_path, suffix):
+def test_paths_that_cannot_be_written_are_refused(tmp_path, suffix):
     (tmp_path / f"folder{suffix}").mkdir()
     with pytest.raises(UsageError, match="not a regular file"):
         open_sink(tmp_path / f"folder{suffix}", INFO, header={}, force=True)

@@ -87,7 +87,7 @@ def test_lines_are_there_as_soon_as_they_are_written(tmp_path):
     sink.close()
 
 
-def test_cut_last_line_is_left_out_and_damage_is_told(tmp_path):
+def test_an_incomplete_last_line_is_skipped_and_damage_is_an_error(tmp_path):
     path = tmp_path / "out.jsonl"
     write_all(path, [result(index=index) for index in range(3)])
     whole = path.read_bytes()
@@ -109,7 +109,7 @@ def test_cut_last_line_is_left_out_and_damage_is_told(tmp_path):
         read_records(tmp_path / "absent.jsonl")
 
 
-def test_csv_holds_the_same(tmp_path):
+def test_csv_holds_the_same_values(tmp_path):
     path = tmp_path / "out.csv"
     sink = CsvRecords(path)
     subjects = [result(index=0, pts=0.5), result(state=State.NO_NERVE, index=1, pts=None)]

@@ -69,7 +69,7 @@ def test_times_survive_exactly(tmp_path, suffix, ticks, time_base):
 
 
 @pytest.mark.parametrize(("suffix", "unit"), [(".mkv", Fraction(1, 1000)), (".ts", Fraction(1, 90_000))])
-def test_containers_with_a_unit_of_their_own_round_to_it(tmp_path, suffix, unit):
+def test_containers_with_their_own_time_unit_round_to_it(tmp_path, suffix, unit):
     path = tmp_path / f"out{suffix}"
     write_video(path, VARIABLE)
     assert read_times(path) == [round(tick * BASE / unit) * unit for tick in VARIABLE]
@@ -87,7 +87,7 @@ def test_unknown_time_base_keeps_microseconds(tmp_path):
 @pytest.mark.parametrize(
     ("rate", "step"), [(Fraction(30_000, 1001), Fraction(1001, 30_000)), (None, Fraction(1, 25))]
 )
-def test_source_without_times_gets_its_rate(tmp_path, rate, step):
+def test_a_source_without_times_is_written_at_its_rate(tmp_path, rate, step):
     path = tmp_path / "a.mp4"
     write_video(path, [None] * 4, info(rate, None))
     assert read_times(path) == [index * step for index in range(4)]
@@ -105,7 +105,7 @@ def test_frames_are_never_reordered_nor_dropped(tmp_path):
 
 
 @pytest.mark.parametrize("time_base", [Fraction(1, 90_000), Fraction(1, 1000), Fraction(1001, 30_000)])
-def test_gaps_that_mp4_cannot_hold_are_told(tmp_path, time_base):
+def test_gaps_that_mp4_cannot_hold_are_an_error(tmp_path, time_base):
     hours = [0, round(5 * 3600 / time_base), round(300 * 3600 / time_base)]
     write_video(tmp_path / "a.mkv", hours, info(time_base=time_base))
     assert read_times(tmp_path / "a.mkv") == pytest.approx([0, 5 * 3600, 300 * 3600], abs=1)
@@ -130,7 +130,7 @@ def test_a_keyframe_comes_every_second(tmp_path):
     assert keys == [0, 1, 2, 3]
 
 
-def test_pictures_are_what_was_drawn(tmp_path):
+def test_the_video_shows_what_was_drawn(tmp_path):
     image = np.full((200, 300, 3), 60, np.uint8)
     subject = result(image=image, pts=0.0)
     sink = VideoSink(tmp_path / "a.mp4", info(), hud=False)
@@ -148,7 +148,7 @@ def test_every_size_can_be_encoded(tmp_path, shape, hud):
     assert read_times(tmp_path / "a.mp4") == [0, 1000 * BASE]
 
 
-def test_other_sizes_are_fitted_into_the_first(tmp_path):
+def test_frames_of_other_sizes_are_fitted_into_the_first(tmp_path):
     sink = VideoSink(tmp_path / "a.mp4", info(), hud=False)
     for index, shape in enumerate([(100, 200), (200, 100, 3), (50, 60)]):
         image = np.full(shape, 200, np.uint8)
@@ -178,7 +178,7 @@ def test_only_the_region_is_recorded(tmp_path):
     assert sizes == {False: ((80, 100), False), True: ((200, 300), True)}
 
 
-def test_unwritable_after_opening_is_told_and_close_is_quiet(tmp_path):
+def test_a_folder_that_disappears_is_an_error_and_closing_is_silent(tmp_path):
     folder = tmp_path / "gone"
     sink = VideoSink(folder / "a.mp4", info(), hud=False)
     folder.rmdir()

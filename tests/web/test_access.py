@@ -55,7 +55,7 @@ def test_every_file_of_the_page_is_served_and_nothing_else(local):
         assert get(local, path)[0] == 404
 
 
-def test_headers_of_safety(local):
+def test_security_headers(local):
     _, headers, _ = get(local, "/")
     assert headers["content-security-policy"].startswith("default-src 'self';")
     assert headers["x-content-type-options"] == "nosniff"
@@ -64,7 +64,7 @@ def test_headers_of_safety(local):
     assert "server" not in headers
 
 
-def test_page_asks_nobody_else():
+def test_the_page_loads_nothing_from_other_hosts():
     from importlib import resources
 
     for name in FILES:
@@ -73,7 +73,7 @@ def test_page_asks_nobody_else():
         assert not outside, name
 
 
-def test_only_reading_is_allowed(local):
+def test_only_get_is_allowed(local):
     for method in ("POST", "PUT", "DELETE"):
         assert get(local, "/", method=method, body="x")[0] == 405
 
@@ -100,7 +100,7 @@ def test_pages_of_another_origin_get_no_socket(local, origin):
         pass
 
 
-def test_programs_without_an_origin_get_one(local):
+def test_programs_without_an_origin_get_a_socket(local):
     with Reader(local.port, origin=None) as reader:
         reader.read()
         assert reader.texts[0]["hello"]
@@ -156,7 +156,7 @@ def test_origin_is_checked_with_a_token_too(guarded):
         pass
 
 
-def test_token_is_made_where_none_is_given():
+def test_a_token_is_generated_if_none_is_given():
     with serving(host="0.0.0.0") as first, serving(host="0.0.0.0") as second:
         tokens = [display.url.partition("?token=")[2] for display in (first, second)]
         assert all(len(token) >= 32 for token in tokens)
@@ -166,7 +166,7 @@ def test_token_is_made_where_none_is_given():
         assert get(first, f"/?token={tokens[1]}")[0] == 401
 
 
-def test_token_holds_on_loopback_where_it_is_given():
+def test_a_given_token_is_required_on_loopback_too():
     with serving(token=TOKEN) as display:
         assert get(display, "/")[0] == 401
         assert get(display, f"/?token={TOKEN}")[0] == 200
@@ -177,9 +177,9 @@ def test_token_holds_on_loopback_where_it_is_given():
     "token", ["short", "", "with blank in it", "with&ampersand", "ümlaut-in-token", "x" * 201]
 )
 def test_weak_tokens_are_refused_without_being_shown(token):
-    with pytest.raises(UsageError, match="give 12 to 200") as told:
+    with pytest.raises(UsageError, match="give 12 to 200") as raised:
         WebDisplay(port=0, token=token)
-    assert not token or token not in str(told.value)
+    assert not token or token not in str(raised.value)
 
 
 def test_token_never_reaches_a_log(caplog, capfd, guarded):

@@ -17,7 +17,7 @@ from tests.web.feeding import Feed, Reader, open_and_never_read, serving
 from tests.web.views import view
 
 
-def test_picture_and_metadata_come_together(feed, display):
+def test_image_and_metadata_come_together(feed, display):
     with Reader(display.port) as reader:
         reader.read_views(5)
         assert reader.texts[0]["hello"]
@@ -31,7 +31,7 @@ def test_picture_and_metadata_come_together(feed, display):
         assert numbers == sorted(set(numbers))
 
 
-def test_nothing_more_before_the_answer(feed, display):
+def test_nothing_is_sent_before_the_answer(feed, display):
     with Reader(display.port) as reader:
         reader.read_views(1, answer=False)
         reader.read_for(0.4, answer=False)
@@ -43,7 +43,7 @@ def test_nothing_more_before_the_answer(feed, display):
         assert reader.views[1][0]["view"] >= shown  # the newest, not the next
 
 
-def test_picture_that_did_not_change_is_sent_once():
+def test_an_unchanged_image_is_sent_once():
     with serving() as display, Reader(display.port) as reader:
         first = view(1, State.NO_NERVE)
         display.show(first)
@@ -58,7 +58,7 @@ def test_picture_that_did_not_change_is_sent_once():
         assert pictures == [(1, True), (1, False), (0, False), (2, True)]
 
 
-def test_second_page_gets_the_picture_that_the_first_has():
+def test_a_second_page_gets_the_image_that_the_first_has():
     with serving() as display, Reader(display.port) as one:
         display.show(view(1))
         one.read_views(1)
@@ -74,7 +74,7 @@ def test_rate_is_limited():
         assert time.monotonic() - began > 0.9  # five intervals of 0.2 s, after what comes at once
 
 
-def test_quiet_source_still_gives_signs_of_life():
+def test_heartbeats_are_sent_without_views():
     with serving() as display, Reader(display.port) as reader:
         reader.read_for(1.0)
         beats = [text["beat"] for text in reader.texts if "beat" in text]
@@ -83,7 +83,7 @@ def test_quiet_source_still_gives_signs_of_life():
         assert [text for text in reader.texts if "beat" in text][-1]["quiet"] > 0
 
 
-def test_server_tells_its_time(display):
+def test_the_server_answers_pings_with_its_time(display):
     with Reader(display.port) as reader:
         before = time.monotonic_ns() / 1e6
         reader.send({"ping": 17.25})
@@ -94,7 +94,7 @@ def test_server_tells_its_time(display):
         assert before <= pong["now"] <= time.monotonic_ns() / 1e6
 
 
-def test_pages_may_ask_for_recording_only_where_it_is_offered(display):
+def test_pages_may_request_recording_only_if_it_is_offered(display):
     display.poll()
     with Reader(display.port) as reader:
         reader.send({"command": "record"})
@@ -132,7 +132,7 @@ def test_pages_may_ask_for_recording_only_where_it_is_offered(display):
         '{"a": "\ud83d\ude00"}'.encode("utf-16", "surrogatepass"),
     ],
 )
-def test_nonsense_ends_that_page_only(feed, display, message):
+def test_invalid_messages_end_that_page_only(feed, display, message):
     with Reader(display.port) as good, Reader(display.port) as bad:
         bad.read_views(1, answer=False)
         bad.connection.send(message)
@@ -160,16 +160,16 @@ def test_too_many_messages_end_the_page(display):
         flood(reader)
 
 
-def test_more_pages_than_places():
+def test_pages_beyond_the_limit_are_refused():
     with serving(clients=2) as display, ExitStack() as open_pages:
         display.show(view(1))
         pages = [open_pages.enter_context(Reader(display.port)) for _ in range(2)]
         for page in pages:
             page.read_views(1)
-        with Reader(display.port) as third, pytest.raises(ConnectionClosed) as told:
+        with Reader(display.port) as third, pytest.raises(ConnectionClosed) as raised:
             third.read()
-        assert told.value.rcvd.code == 1013
-        assert "all 2 places" in told.value.rcvd.reason
+        assert raised.value.rcvd.code == 1013
+        assert "all 2 places" in raised.value.rcvd.reason
         pages[0].connection.close()
         wait_for(lambda: display.clients == 1, "the place")
         with Reader(display.port) as fourth:
@@ -180,9 +180,9 @@ def test_page_that_never_answers_is_dropped(monkeypatch):
     monkeypatch.setattr(client, "ACK_S", 0.3)
     with serving() as display, Feed(display), Reader(display.port) as reader:
         reader.read_views(1, answer=False)
-        with pytest.raises(ConnectionClosed) as told:
+        with pytest.raises(ConnectionClosed) as raised:
             reader.read_for(20, answer=False)
-        assert "no answer" in told.value.rcvd.reason
+        assert "no answer" in raised.value.rcvd.reason
 
 
 def test_eight_pages_and_one_that_never_reads(monkeypatch):
@@ -209,7 +209,7 @@ def test_eight_pages_and_one_that_never_reads(monkeypatch):
         assert received.startswith(b"HTTP/1.1 101")
 
 
-def test_slow_page_lowers_its_own_rate_only():
+def test_a_slow_page_lowers_only_its_own_rate():
     with serving() as display, Feed(display), Reader(display.port) as quick, Reader(display.port) as slow:
         quick.read_views(1)
         slow.read_views(1, answer=False)
@@ -222,7 +222,7 @@ def test_slow_page_lowers_its_own_rate_only():
         assert last - first >= 3 * 7  # it saw a few of many, each time the newest
 
 
-def test_nothing_is_encoded_while_nobody_looks(monkeypatch):
+def test_nothing_is_encoded_without_a_page(monkeypatch):
     from streamseg.web import hub
 
     made = []
@@ -236,7 +236,7 @@ def test_nothing_is_encoded_while_nobody_looks(monkeypatch):
         assert 3 <= len(made) <= feed.number
 
 
-def test_picture_that_cannot_be_shown_ends_the_run():
+def test_a_frame_that_cannot_be_shown_ends_the_run():
     import numpy as np
 
     image = np.zeros((1, 70_000), np.uint8)

@@ -35,7 +35,7 @@ def test_only_the_region_is_encoded():
     assert np.abs(whole[2, 2].astype(int) - FORBIDDEN).max() < 8
 
 
-def test_colour_stays_where_there_is_some():
+def test_colour_images_stay_colour():
     image = np.full((64, 80, 3), 100, np.uint8)
     image[10:14, 10:40] = (30, 120, 230)
     assert decode(encode_jpeg(image, Roi.whole(image), 90)).ndim == 3
@@ -43,7 +43,7 @@ def test_colour_stays_where_there_is_some():
     assert decode(encode_jpeg(nearly, Roi.whole(nearly), 90)).ndim == 2
 
 
-def test_picture_that_no_jpeg_holds_is_told():
+def test_an_image_too_large_for_a_jpeg_is_an_error():
     image = np.zeros((1, 70_000), np.uint8)
     with pytest.raises(SinkError, match="70000x1 pixels; choose a smaller region"):
         encode_jpeg(image, Roi.whole(image), 85)
@@ -62,7 +62,7 @@ def test_outline_is_in_pixels_of_the_region():
     assert jpeg == b"JPEG"
 
 
-def test_times_say_how_long_the_outline_lives():
+def test_times_give_the_remaining_life_of_the_outline():
     shown = view(3, age_s=0.04, budget_s=0.15)
     values, _ = message(shown, after_ms=10)
     assert values["sent"] == pytest.approx(shown.at_ns / 1e6 + 10, abs=0.01)
@@ -71,7 +71,7 @@ def test_times_say_how_long_the_outline_lives():
     assert values["expires"] - values["sent"] == pytest.approx(100, abs=0.01)
 
 
-def test_no_outline_leaves_after_its_time():
+def test_no_outline_is_sent_after_its_expiry():
     shown = view(4)
     packet = Packet(shown, 1, b"")
     before, _ = parse(packet.message(shown.expires_ns - 1, 0))
@@ -83,13 +83,13 @@ def test_no_outline_leaves_after_its_time():
     assert not {"outline", "expires", "confidence", "area_px"} & set(after)
 
 
-def test_known_picture_is_not_sent_again():
+def test_a_known_image_is_not_sent_again():
     shown = view(5)
     assert message(shown, known=7)[1] == b""
     assert message(shown, known=6)[1] == b"JPEG"
 
 
-def test_view_without_a_picture():
+def test_a_view_without_an_image():
     values, jpeg = parse(Packet(View(1, 10**9, State.STARTING, "opening"), 0, b"").message(10**9, 3))
     assert (values["state"], values["reason"], values["picture"], values["age"]) == (
         "starting",

@@ -38,7 +38,7 @@ SAID = """() => {
 }"""
 
 
-def test_outline_is_drawn_on_its_picture(browser, feed, display):
+def test_the_outline_is_drawn_on_its_own_image(browser, feed, display):
     complaints = []
     requests = []
     with opened(browser, display.url, complaints=complaints) as page:
@@ -62,7 +62,7 @@ def test_outline_is_drawn_on_its_picture(browser, feed, display):
     assert [text for text in complaints if "willReadFrequently" not in text] == []
 
 
-def test_no_outline_without_its_state(browser, feed, display):
+def test_other_states_show_no_outline(browser, feed, display):
     feed.state = State.NO_NERVE
     with opened(browser, display.url) as page:
         for state in State:
@@ -121,7 +121,7 @@ def test_controls_by_keyboard_and_mouse(browser, feed, display):
         assert pixels.shape[0] > 2 * 420
 
 
-def test_frozen_display_keeps_its_picture_without_the_outline(browser, feed, display):
+def test_a_frozen_display_keeps_its_image_without_the_outline(browser, feed, display):
     with opened(browser, display.url) as page:
         until_outline(page)
         page.keyboard.press("f")
@@ -138,7 +138,7 @@ def test_frozen_display_keeps_its_picture_without_the_outline(browser, feed, dis
         assert page.evaluate("streamseg.kept.view.view") > shown
 
 
-def test_age_is_that_of_pictures_with_what_was_found(browser, feed, display):
+def test_only_segmented_frames_count_for_the_age(browser, feed, display):
     feed.state = State.LAGGING  # pictures pass through, nothing is known about them
     with opened(browser, display.url) as page:
         until_state(page, "segmentation lagging")
@@ -148,7 +148,7 @@ def test_age_is_that_of_pictures_with_what_was_found(browser, feed, display):
         until(page, "streamseg.ages.length > 0")
 
 
-def test_token_opens_the_page_and_leaves_the_address(browser):
+def test_a_token_opens_the_page_and_disappears_from_the_address(browser):
     with serving(host="0.0.0.0") as display, Feed(display):
         token = display.url.partition("?token=")[2]
         address = f"http://127.0.0.1:{display.port}/"

@@ -1,4 +1,4 @@
-"""The page in a real browser when something stalls: the outline leaves in time, and comes back by itself.
+"""The page in a real browser when something stalls: the outline leaves in time, and returns automatically.
 
 Times are read from the page's own record of events. A busy machine wakes a page late, whatever it promises:
 so the limit for a lost link is asked of the best of several tries, and a generous one of all.
@@ -14,7 +14,7 @@ LINK_LOST_MS = 300
 GENEROUS_MS = 3000
 
 
-def test_stalled_link_is_said_in_time_and_recovers(browser, feed, display):
+def test_a_stalled_link_is_reported_in_time_and_recovers(browser, feed, display):
     tries = []
     with Proxy(display.port) as proxy, opened(browser, f"http://127.0.0.1:{proxy.port}/") as page:
         for _ in range(5):
@@ -41,7 +41,7 @@ def test_stalled_link_is_said_in_time_and_recovers(browser, feed, display):
         until_state(page, "nerve")
 
 
-def test_old_messages_are_no_sign_of_life(browser, feed, display):
+def test_old_messages_do_not_keep_the_link_alive(browser, feed, display):
     with Proxy(display.port) as proxy, opened(browser, f"http://127.0.0.1:{proxy.port}/") as page:
         until_outline(page)
         proxy.delay_seconds = 0.6
@@ -52,7 +52,7 @@ def test_old_messages_are_no_sign_of_life(browser, feed, display):
         assert not events(page, "outline shown", began)
 
 
-def test_server_may_be_started_again(browser):
+def test_the_page_reconnects_to_a_restarted_server(browser):
     display = WebDisplay(port=0)
     try:
         with Feed(display), opened(browser, display.url) as page:
@@ -69,7 +69,7 @@ def test_server_may_be_started_again(browser):
         display.close()
 
 
-def test_outline_leaves_when_its_time_is_over(browser, feed, display):
+def test_the_outline_leaves_when_it_expires(browser, feed, display):
     with opened(browser, display.url) as page:
         until_outline(page)
         feed.paused = True  # the server goes on with its signs of life, the loop has nothing new

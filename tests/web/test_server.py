@@ -46,13 +46,13 @@ def test_address_in_use():
         ({"clients": 0}, "clients is 0; give 1 to 256"),
     ],
 )
-def test_what_cannot_work_is_told(options, text):
-    with pytest.raises(UsageError, match=text) as told:
+def test_invalid_options_are_refused(options, text):
+    with pytest.raises(UsageError, match=text) as raised:
         WebDisplay(**{"port": 0, **options})
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
 
 
-def test_end_with_pages_and_one_that_never_reads(monkeypatch):
+def test_closing_with_pages_and_one_that_never_reads(monkeypatch):
     monkeypatch.setattr(client, "ACK_S", 60.0)
     monkeypatch.setattr(client, "SEND_S", 60.0)
     monkeypatch.setattr(server, "_CLOSE_S", 60.0)
@@ -90,7 +90,7 @@ def test_server_that_died_ends_the_run():
             display.show(view(1))
 
 
-def test_request_that_comes_drop_by_drop_is_cut_off(monkeypatch):
+def test_a_request_that_trickles_in_is_cut_off(monkeypatch):
     monkeypatch.setattr(server, "HTTP_S", 0.5)
     with serving() as display, socket.create_connection(("127.0.0.1", display.port)) as slow:
         slow.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n")
@@ -108,7 +108,7 @@ def test_request_that_comes_drop_by_drop_is_cut_off(monkeypatch):
         wait_for(ended, "the cut")
 
 
-def test_socket_outlives_the_limit_of_requests(monkeypatch):
+def test_a_websocket_outlives_the_limit_of_requests(monkeypatch):
     monkeypatch.setattr(server, "HTTP_S", 0.2)
     with serving() as display, Feed(display), Reader(display.port) as reader:
         reader.read_for(0.6)
@@ -161,7 +161,7 @@ def test_nothing_is_printed_or_logged(capfd, caplog):
     assert not [record for record in caplog.records if record.name.startswith("uvicorn")]
 
 
-def test_rude_pages_leave_no_trace(capfd):
+def test_pages_that_break_off_leave_no_trace(capfd):
     rng = random.Random(1)
     with serving() as display, Feed(display), Reader(display.port) as reader:
         for turn in range(24):
@@ -177,7 +177,7 @@ def test_rude_pages_leave_no_trace(capfd):
     assert "".join(capfd.readouterr()) == ""
 
 
-def test_live_path_stays_light():
+def test_the_web_page_imports_nothing_heavy():
     code = (
         "import sys, streamseg.web\n"
         "assert not {'torch', 'streamseg.training', 'streamseg.datasets', 'openvino'} & set(sys.modules)"

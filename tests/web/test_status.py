@@ -110,7 +110,7 @@ def test_metrics_of_a_view():
     assert 0.039 < found["streamseg_frame_age_seconds",] < 0.1
 
 
-def test_metrics_over_http_tell_what_pages_measured():
+def test_metrics_over_http_include_what_pages_measured():
     with serving() as display, Reader(display.port) as reader:
         for number in range(1, 4):
             display.show(view(number))

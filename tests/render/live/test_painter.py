@@ -24,7 +24,7 @@ def near(picture, colour, tolerance=12):
 
 
 def image_of(picture, size, shape):
-    """The part of a picture that shows the image, as the layout has it."""
+    """The part of a painted display that shows the image."""
     return Layout.fit(size, (shape[1], shape[0])).image.crop(picture)
 
 
@@ -100,7 +100,7 @@ def test_the_outline_is_there_until_it_expires_and_never_after():
 
 
 @pytest.mark.parametrize("state", State)
-def test_what_lapses_claims_nothing(state):
+def test_an_expired_view_claims_nothing(state):
     subject = view(state, "why")
     assert without_expired_outline(subject, subject.at_ns) is subject
     later = without_expired_outline(subject, time.monotonic_ns() + 10**12)
@@ -116,7 +116,7 @@ def test_uncertain_outlines_are_dashed_and_orange():
     assert not near(picture, YELLOW).any()
 
 
-def test_an_outline_that_is_switched_off_is_not_drawn_and_the_picture_says_so():
+def test_an_outline_that_is_switched_off_is_not_drawn_and_the_display_says_so():
     size = (1280, 720)
     subject = view()
     on, off = (compose_live(subject, size, LiveStyle(overlay=overlay)) for overlay in (True, False))
@@ -136,7 +136,7 @@ def test_the_tint_follows_the_opacity():
 @pytest.mark.parametrize(
     ("state", "held"), [(State.SOURCE_LOST, None), (State.FROZEN, None), (State.NERVE, 12)]
 )
-def test_pictures_that_are_not_live_stand_in_a_hatched_band(state, held):
+def test_frames_that_are_not_live_have_a_hatched_band(state, held):
     size = (1280, 720)
     sign = HELD if held else state
     picture = compose_live(view(state, "why"), size, LiveStyle(held_s=held))
@@ -171,7 +171,7 @@ def test_the_state_is_legible_from_two_metres():
 
 
 @pytest.mark.parametrize("shape", [(582, 729), (400, 1600)])
-def test_every_figure_reaches_the_picture(shape):
+def test_every_figure_reaches_the_display(shape):
     size = (1280, 720)
     base = view(State.NO_NERVE, shape=shape)
     figures = base.figures
@@ -208,7 +208,7 @@ def test_every_figure_reaches_the_picture(shape):
     assert near(pictures["recording"], (60, 60, 255)).any()
 
 
-def test_figures_of_the_run_are_drawn_at_most_four_times_a_second_those_of_the_frame_at_once():
+def test_figures_of_the_run_are_drawn_at_most_four_times_a_second_and_those_of_the_frame_at_once():
     painter = LivePainter()
     first = view(State.NO_NERVE)
     layout = Layout.fit((1280, 720), (580, 420))
@@ -230,7 +230,7 @@ def test_figures_of_the_run_are_drawn_at_most_four_times_a_second_those_of_the_f
     assert near(quick, (60, 60, 255)).any()
 
 
-def test_a_notice_takes_the_place_of_the_keys():
+def test_a_notice_replaces_the_keys():
     size = (1280, 720)
     painter = LivePainter()
     keys, notice = LiveStyle(keys="q quit"), LiveStyle(keys="q quit", notice="saved snapshot.png")
@@ -253,7 +253,7 @@ def test_the_ruler_has_a_tick_every_millimetre_of_the_right_length():
     assert np.all(bare[layout.image.y : layout.image.y + 800, : layout.image.x - layout.frame] == BACKGROUND)
 
 
-def test_odd_values_are_drawn_as_dashes():
+def test_invalid_values_are_drawn_as_dashes():
     odd = Figures(
         offered_fps=float("nan"), processed_fps=float("inf"), recording="recording stopped: " + "x" * 300
     )
