@@ -1,4 +1,4 @@
-"""The tables at the end of a run: latencies per stage, and what was written. For people, on stderr."""
+"""Prints the human-readable figures at the end of a run: latencies per stage and written files, on stderr."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def show_run(run: ClipReport) -> None:
-    """Print one clip's figures. Nothing for a clip that broke before its first frame."""
+    """Print one clip's figures; nothing for a clip that failed before its first frame."""
     if run.stages:
         stages = {**run.stages, **({"age": run.age} if run.age else {})}
         show_latencies(f"{run.source}: milliseconds per frame", stages)
@@ -25,7 +25,7 @@ def show_run(run: ClipReport) -> None:
         say(f"wrote {output.path} ({output.frames} frames, {_size(output.size)})")
     for path, sink in run.sinks:
         if moved := getattr(sink, "retimed", 0):
-            say(f"{path}: {moved} frames were moved on, since their times in the source do not increase")
+            say(f"{path}: {moved} frames got later times, since their times in the source do not increase")
 
 
 def show_latencies(title: str, stages: Mapping[str, Percentiles]) -> None:

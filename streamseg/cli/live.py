@@ -20,11 +20,11 @@ def live(
         ),
     ] = None,
     display: Annotated[
-        str | None, typer.Option(metavar="window|web|none", help="Where it is shown. Default: window.")
+        str | None, typer.Option(metavar="window|web|none", help="Kind of display. Default: window.")
     ] = None,
     record: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Record into a folder in DIR: the image, what was shown, records."),
+        typer.Option(metavar="DIR", help="Record into a new folder in DIR: image, display and records."),
     ] = None,
     records: Annotated[
         Path | None, typer.Option(metavar="FILE.jsonl", help="Records of the segmented frames.")
@@ -38,54 +38,63 @@ def live(
         ),
     ] = None,
     seconds: Annotated[float | None, typer.Option(min=0.1, metavar="N", help="End after N seconds.")] = None,
-    profile: Annotated[str | None, typer.Option(metavar="NAME", help="Use a saved set-up.")] = None,
+    profile: Annotated[str | None, typer.Option(metavar="NAME", help="Use saved settings.")] = None,
     save_profile: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Save this set-up under a name, then run.")
+        str | None, typer.Option(metavar="NAME", help="Save these settings under a name, then run.")
     ] = None,
     roi: Annotated[
         str | None,
-        typer.Option(
-            metavar="auto|none|x,y,w,h", help="Where the ultrasound image is in the frame. Default: auto."
-        ),
+        typer.Option(metavar="auto|none|x,y,w,h", help="The ultrasound image in the frame. Default: auto."),
     ] = None,
     mm_per_pixel: Annotated[
-        float | None, typer.Option(metavar="MM", help="As measured on the machine's ruler; for areas in mm².")
+        float | None,
+        typer.Option(metavar="MM", help="Scale as measured on the machine's ruler, for areas in mm²."),
     ] = None,
     engine: EngineOption = None,
     pace: Annotated[
         bool | None,
-        typer.Option("--pace/--no-pace", help="Recordings at their own speed (default), or all they give."),
+        typer.Option(
+            "--pace/--no-pace", help="Recordings at their own speed (default), or as fast as possible."
+        ),
     ] = None,
-    transport: Annotated[str | None, typer.Option(metavar="tcp|udp", help="How RTSP comes.")] = None,
-    size: Annotated[str | None, typer.Option(metavar="WxH", help="Of a frame grabber's picture.")] = None,
-    rate: Annotated[str | None, typer.Option(metavar="FPS", help="Of a frame grabber.")] = None,
+    transport: Annotated[str | None, typer.Option(metavar="tcp|udp", help="Transport of RTSP.")] = None,
+    size: Annotated[str | None, typer.Option(metavar="WxH", help="Frame size of a frame grabber.")] = None,
+    rate: Annotated[str | None, typer.Option(metavar="FPS", help="Frame rate of a frame grabber.")] = None,
     pixel_format: Annotated[
-        str | None, typer.Option(metavar="yuyv|mjpeg|nv12|grey", help="Of a frame grabber.")
+        str | None, typer.Option(metavar="yuyv|mjpeg|nv12|grey", help="Pixel format of a frame grabber.")
     ] = None,
     full_screen: Annotated[bool | None, typer.Option("--full-screen", help="Fill the screen.")] = None,
-    opacity: Annotated[float | None, typer.Option(metavar="0..1", help="Of the outline's fill.")] = None,
+    opacity: Annotated[
+        float | None, typer.Option(metavar="0..1", help="Opacity of the outline's fill.")
+    ] = None,
     full_frame: Annotated[
         bool | None,
         typer.Option("--full-frame", help="Show and record the whole screen; it may name the patient."),
     ] = None,
-    host: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Where the web page listens.")] = None,
-    port: Annotated[int | None, typer.Option(metavar="PORT", help="Of the web page. Default: 8765.")] = None,
+    host: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Address on which the web page listens.")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(metavar="PORT", help="Port of the web page. Default: 8765.")
+    ] = None,
     token: Annotated[
         str | None,
         typer.Option(
             envvar="STREAMSEG_TOKEN",
             metavar="TOKEN",
-            help="Password of the web page; made up for addresses but 127.0.0.1.",
+            help="Password of the web page; generated for addresses other than 127.0.0.1.",
         ),
     ] = None,
-    snapshots: Annotated[Path, typer.Option(metavar="DIR", help="Where the window's key s saves.")] = Path(),
+    snapshots: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder in which the window's key s saves.")
+    ] = Path(),
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show the nerve's outline in live video, on time or not at all.
 
-    Always the newest frame; an outline is only ever shown on the frame that it was computed from, and no
-    longer than the age budget. Research software, not a medical device.
+    Always shows the newest frame; an outline only on the frame that it was computed from, and no longer than
+    the age budget. Research software, not a medical device.
     """
     from streamseg.cli.live_run import RunRequest, configure, run
 

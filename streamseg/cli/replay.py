@@ -41,13 +41,13 @@ def replay(
         str,
         typer.Option(
             metavar="auto|none|x,y,w,h",
-            help="Where the ultrasound image is: found, the whole frame, or a rectangle in pixels.",
+            help="The ultrasound image: found automatically, the whole frame, or a rectangle in pixels.",
         ),
     ] = "auto",
     max_frames: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Stop after N frames of each clip.")
     ] = None,
-    start: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="Begin at this time.")] = 0.0,
+    start: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="Start at this time.")] = 0.0,
     full_frame: Annotated[
         bool,
         typer.Option(
@@ -58,7 +58,7 @@ def replay(
         bool,
         typer.Option(
             "--as-recorded",
-            help="A recorded live run once more through the live loop, its frames when they came then.",
+            help="Send a recorded live run through the live loop again, its frames at their times.",
         ),
     ] = False,
     force: ForceOption = False,
@@ -66,8 +66,8 @@ def replay(
 ) -> None:
     """Segment every frame of a recorded clip.
 
-    Every frame is kept, with its own time. Without --out and --records only the latencies are shown. In a
-    folder of clips one clip follows another, each into files of its own name.
+    No frame is dropped, and each keeps its own time. Without --out and --records only the latencies are
+    shown. In a folder of clips one clip follows another, each into files of its own name.
 
     With --as-recorded a recorded live run is repeated: drops and states, then and now, side by side.
     """
@@ -110,7 +110,7 @@ def replay(
 def _run_all(
     clips: list[str], plan: list[list[Path]], backend: Backend, options: ReplayOptions, stop: Stop
 ) -> list[ClipReport]:
-    """Replay clip after clip; one that fails is reported and does not keep the others from their turn."""
+    """Replay clip after clip; one that fails is reported, and the others go on."""
     from streamseg.cli.latency_table import show_run
     from streamseg.cli.replay_clip import run_clip
 
@@ -127,7 +127,7 @@ def _run_all(
 
 
 def _summary(source: str, runs: list[ClipReport]) -> dict[str, Any]:
-    """One object for a folder of clips: the sums, and each clip's own object."""
+    """One object for a folder of clips: the sums, and an object for each clip."""
     frames, seconds = sum(run.frames for run in runs), sum(run.seconds for run in runs)
     failed = [run.source for run in runs if run.error is not None]
     clips = [run.to_json() for run in runs]
@@ -142,7 +142,7 @@ def _summary(source: str, runs: list[ClipReport]) -> dict[str, Any]:
 
 
 def _conclude(runs: list[ClipReport], folder: bool, stop: Stop) -> None:
-    """Leave with the exit code that fits: of the error, else of the signal, else 0."""
+    """Exit with the code of the error, else of the signal, else return."""
     from streamseg.core.errors import StreamsegError
 
     errors = [run.error for run in runs if run.error is not None]

@@ -1,4 +1,4 @@
-"""``streamseg replay DIR --as-recorded``: a recorded live run once more, frame by frame when they came."""
+"""``streamseg replay DIR --as-recorded``: repeats a recorded live run, each frame at its recorded time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _USUAL_BUDGET_MS = 150.0
 def check_options(
     *, out: Path | None, records: Sequence[Path] | None, roi: str, max_frames: int | None, full_frame: bool
 ) -> None:
-    """Raise UsageError for options that only a replay of every frame has."""
+    """Raise UsageError for options of a normal replay only."""
     given = {
         "--out": out is not None,
         "--records": bool(records),
@@ -35,15 +35,16 @@ def check_options(
     }
     if wrong := [name for name, is_given in given.items() if is_given]:
         raise UsageError(
-            f"--as-recorded repeats a live run as it was, it knows no {wrong[0]}; "
+            f"--as-recorded repeats a live run as it was, without {wrong[0]}; "
             "leave it out, or replay without --as-recorded"
         )
 
 
 def repeat(uri: str, *, engine: str | None, start_seconds: float, as_json: bool) -> None:
-    """Run the live loop on a recording, with no display, and print what it did then and now.
+    """Run the live loop on a recording, without a display, and print its figures of then and now.
 
-    Raises UsageError for what is no recording, and whatever ended the run; typer.Exit after a signal.
+    Raises UsageError for a source that is not a recording, and whatever ended the run; typer.Exit after a
+    signal.
     """
     from streamseg.cli.console import limit_opencv_threads
     from streamseg.cli.live_run import leave
@@ -77,7 +78,7 @@ def _open(uri: str, start_seconds: float) -> RecordingSource:
     if isinstance(source, RecordingSource):
         return source
     source.close()
-    raise UsageError(f"{uri} is no recorded live run; give a folder that 'streamseg live --record' made")
+    raise UsageError(f"{uri} is not a recorded live run; give a folder that 'streamseg live --record' made")
 
 
 def _budget_ms(header: Mapping[str, Any]) -> float:
@@ -88,12 +89,12 @@ def _budget_ms(header: Mapping[str, Any]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class _RecordedRun:
-    """What the recorded run did while the frames came that are offered again."""
+    """The figures of the recorded run over the time of the frames that are offered again."""
 
     offered: int
     processed: int
     absent: int
-    """Frames offered then of which no picture was kept."""
+    """Frames offered then of which no image was recorded."""
     seconds: float
     states: Mapping[str, float]
 
@@ -123,7 +124,7 @@ class _RecordedRun:
 
 
 def _show(report: LiveReport, then: _RecordedRun) -> None:
-    """Then and now side by side, for people, on stderr."""
+    """Print a human-readable table of then and now, on stderr."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -138,4 +139,4 @@ def _show(report: LiveReport, then: _RecordedRun) -> None:
     table.add_row("dropped", str(then.offered - then.processed), str(report.dropped))
     stderr_console().print(table)
     if then.absent:
-        say(f"{then.absent} of the frames offered then have no picture, so they could not be offered again")
+        say(f"{then.absent} of the frames offered then have no image, so they could not be offered again")

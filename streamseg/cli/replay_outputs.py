@@ -1,7 +1,4 @@
-"""Where replay writes.
-
-Planned and checked as a whole before any work begins, so that a wrong call costs nothing.
-"""
+"""Plans the output files of a replay, and checks them all before any work begins."""
 
 from __future__ import annotations
 
@@ -48,19 +45,19 @@ def _folder_and_suffix(path: Path, suffixes: tuple[str, ...]) -> tuple[Path, str
 
 
 def _clip_names(clips: Sequence[str]) -> list[str]:
-    """A file name, without suffix, for each clip: its stem, or its whole name where stems repeat."""
+    """A file name, without suffix, for each clip: its stem, or its whole name if stems repeat."""
     stems = Counter(Path(clip).stem for clip in clips)
     return [Path(clip).stem if stems[Path(clip).stem] == 1 else Path(clip).name for clip in clips]
 
 
 def check_outputs(paths: Sequence[Path], clips: Sequence[str], *, force: bool) -> None:
-    """Raise UsageError unless every file may be written: none twice, none a source, none there already."""
+    """Raise UsageError unless every file may be written: none twice, none a source, none that exists."""
     sources = {Path(clip).resolve() for clip in clips}
     seen: set[Path] = set()
     for path in paths:
         real = path.resolve()
         if real in seen:
-            raise UsageError(f"{path} is named twice as an output; give each output a file of its own")
+            raise UsageError(f"{path} is given twice as an output; give each output a file of its own")
         seen.add(real)
         if real in sources:
             raise UsageError(f"{path} is the source itself; write to another file")
@@ -78,10 +75,10 @@ def _check_folder(path: Path) -> None:
     if not folder.is_dir():
         raise UsageError(f"cannot write {path}: {folder} is a file, not a folder; choose another place")
     try:
-        # Only creating a file tells: root may write where a read-only or special file system does not let it.
+        # Only creating a file tells: root has permission, but a read-only or special file system may refuse.
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise UsageError(
-            f"cannot write {path}: no file can be made in {folder} ({error.strerror}); choose another folder"
+            f"cannot write {path}: cannot create a file in {folder} ({error.strerror}); choose another folder"
         ) from error

@@ -9,8 +9,8 @@
     |   `-- SourceCut         it ended in the middle; every frame before the cut was delivered
     |-- DataError             a data set is inconsistent (mask without image, wrong size, ...)
     |-- EngineError           an engine is damaged, does not fit, or fails
-    |   |-- EngineMisfit      it was built for another machine or by other versions; building it again helps
-    |   |-- GateError         it does not do what its weights do, and stays out of the store
+    |   |-- EngineMisfit      it was built for another machine or by other versions; rebuilding helps
+    |   |-- GateError         its masks differ from those of its weights; it stays out of the store
     |   `-- StallError        it gave no answer in time, and was left behind
     `-- SinkError             an output cannot be written (disk full, no permission, ...)
 
@@ -76,11 +76,11 @@ class EngineMisfit(EngineError):
 
 
 class StallError(EngineError):
-    """What was being measured gave no answer in time; it may still hang in a thread of its own."""
+    """A measured call gave no answer in time; it may still hang in a thread of its own."""
 
 
 class GateError(EngineError):
-    """An engine failed the accuracy gate: its masks are not those of its weights in FP32."""
+    """An engine failed the accuracy gate: its masks differ from those of its weights in FP32."""
 
 
 class SinkError(StreamsegError):

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, so that a reader, or a run that goes on, never meets half of one."""
+"""Writes files whole or not at all, so that no reader and no resumed run meets half a file; strict JSON."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write an object, a key a line, short lists on one. Raises SinkError, and ValueError for NaN."""
+    """Write an object, one key per line. Raises SinkError, and ValueError for NaN."""
     lines = (f" {json.dumps(key)}: {json.dumps(item, allow_nan=False)}" for key, item in value.items())
     write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The object in a file, or None where there is none. Raises DataError for a damaged one."""
+    """The object in a file, or None if there is no file. Raises DataError for a damaged one."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise DataError(f"cannot read {path}: {error}; remove it, and what it held is made again") from error
+        raise DataError(f"cannot read {path}: {error}; remove it, so that it is made again") from error
     if not isinstance(value, dict):
-        raise DataError(f"{path} holds no JSON object; remove it, and what it held is made again")
+        raise DataError(f"{path} holds no JSON object; remove it, so that it is made again")
     return value
 
 
 def finite(value: Any) -> Any:
-    """The value with every number that is not finite made None, keys made text, and tuples made lists."""
+    """The value as strict JSON: numbers that are not finite become None, keys text, and tuples lists."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
@@ -50,7 +50,7 @@ def finite(value: Any) -> Any:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write beside the target, then rename over it; makes its folder. Raises SinkError."""
+    """Write a temporary file beside the target, then rename it; makes the folder. Raises SinkError."""
     partial: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

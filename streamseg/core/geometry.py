@@ -1,7 +1,7 @@
-"""Letterboxing and its exact inverse. The one owner of the mapping between frame and tensor pixels.
+"""Letterboxing and its exact inverse: the only owner of the mapping between frame and tensor pixels.
 
 A pixel's centre lies at its index, so a resize by ``s`` maps ``x`` to ``(x + 0.5) * s - 0.5``, as
-``cv2.resize`` does. Content is placed in the middle; what is left over is filled.
+``cv2.resize`` does. The content is placed in the middle; the rest is padding.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Letterbox:
 
     @property
     def content(self) -> tuple[int, int, int, int]:
-        """Where the source lies in the target: left, top, width, height in whole target pixels."""
+        """The source's rectangle in the target: left, top, width, height in whole target pixels."""
         scale = min(self.height / self.source_height, self.width / self.source_width)
         inner_height = min(self.height, max(1, round(self.source_height * scale)))
         inner_width = min(self.width, max(1, round(self.source_width * scale)))

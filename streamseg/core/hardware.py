@@ -1,4 +1,4 @@
-"""What decides whether an engine fits: the processor's features, the GPU, and versions of libraries."""
+"""The processor's features, the GPU, versions of libraries and the thread count of inference."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from typing import Any
 from streamseg.core.errors import UsageError
 
 THREADS_VARIABLE = "STREAMSEG_THREADS"
-"""Environment variable with the number of threads used for inference; unset is the library's choice."""
+"""Environment variable with the number of threads for inference; unset: the library's choice."""
 
 
 def thread_count(threads: int | None) -> int | None:
     """The number of threads, or None for the library's choice. ``threads`` None follows the environment.
 
-    Raises UsageError for a number that makes no sense.
+    Raises UsageError for a number below 1, or text that is not a number.
     """
     text = os.environ.get(THREADS_VARIABLE, "")
     if threads is None and text:
@@ -30,7 +30,7 @@ def thread_count(threads: int | None) -> int | None:
             threads = int(text)
         except ValueError:
             raise UsageError(
-                f"{THREADS_VARIABLE} is a number of threads, received {text!r}; unset it"
+                f"{THREADS_VARIABLE} must be a number of threads, received {text!r}; correct or unset it"
             ) from None
     if threads is not None and threads < 1:
         raise UsageError(f"inference needs at least 1 thread, received {threads}")
@@ -49,7 +49,7 @@ CPU_FEATURES = (
     "asimd",
     "i8mm",
 )
-"""Those that decide which arithmetic inference uses, and how fast it is."""
+"""The processor features that decide which arithmetic inference uses, and its speed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +57,9 @@ class Machine:
     """A machine, as far as engines depend on it."""
 
     processor: str
-    """Model name, for people."""
+    """Human-readable model name."""
     features: tuple[str, ...]
-    """Of CPU_FEATURES, those that the processor has."""
+    """The processor's features out of CPU_FEATURES."""
     gpu: str = ""
     """Model name of the first NVIDIA GPU; empty without one."""
     compute_capability: str = ""
@@ -89,7 +89,7 @@ class Machine:
 
 @lru_cache(maxsize=1)
 def this_processor() -> Machine:
-    """The machine that this runs on, without a look at its GPU."""
+    """This machine without its GPU."""
     fields = _cpu_fields()
     flags = set((fields.get("flags") or fields.get("Features") or "").split())
     model = fields.get("model name") or platform.processor() or platform.machine()
@@ -98,7 +98,7 @@ def this_processor() -> Machine:
 
 @lru_cache(maxsize=1)
 def this_machine() -> Machine:
-    """The machine that this runs on. A GPU's description takes a call of nvidia-smi, once."""
+    """This machine. Calls nvidia-smi once."""
     found = nvidia_gpus()
     gpu = found[0] if found else {}
     return replace(
@@ -110,7 +110,7 @@ def this_machine() -> Machine:
 
 
 def nvidia_gpus() -> list[dict[str, str]]:
-    """Per GPU what nvidia-smi says: name, memory.total, driver_version, compute_cap. Empty without any."""
+    """Name, memory.total, driver_version and compute_cap of each GPU, as given by nvidia-smi."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return []
@@ -129,7 +129,7 @@ def nvidia_gpus() -> list[dict[str, str]]:
 
 
 def versions_of(packages: Iterable[str]) -> dict[str, str]:
-    """Versions of those of the packages that are installed; imports none of them."""
+    """Versions of the packages, of those that are installed; imports none of them."""
     found = {}
     for package in packages:
         try:
@@ -140,7 +140,7 @@ def versions_of(packages: Iterable[str]) -> dict[str, str]:
 
 
 def _cpu_fields() -> dict[str, str]:
-    """First value of each line of /proc/cpuinfo; empty where there is none."""
+    """First value of each key of /proc/cpuinfo; empty if there is no such file."""
     info = Path("/proc/cpuinfo")
     fields: dict[str, str] = {}
     if info.is_file():

@@ -3,7 +3,7 @@
 A :class:`StageClock` belongs to one frame and collects nanoseconds per stage. A
 :class:`LatencyRecorder` collects the frames: percentiles per stage (linear interpolation between the
 order statistics, as numpy does) and the rate, (n - 1) / span of n completion times. Nothing is
-clipped, no outlier is removed, no warm-up is left out: who wants that starts a recorder later.
+clipped, no outlier is removed, no warm-up is left out: to leave one out, start a recorder later.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 REFRESH_NS = 250_000_000
-"""A windowed recorder computes its percentiles again when the last ones are older than this."""
+"""A windowed recorder recomputes its percentiles when the last ones are older than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Percentiles:
     """Distribution of one stage's times, milliseconds."""
 
     count: int
-    """Frames that the numbers were taken from; 0 leaves the others NaN."""
+    """Number of frames; 0 leaves the others NaN."""
     p50_ms: float
     p95_ms: float
     p99_ms: float
@@ -56,7 +56,7 @@ class StageClock:
         self.stage_ns: dict[str, int] = {}
         """Nanoseconds per stage, in the order in which the stages first ran."""
         self.began_ns: dict[str, int] = {}
-        """Monotonic nanoseconds at which each stage first began; not of those measured elsewhere."""
+        """Monotonic nanoseconds at which each stage first began; without stages measured elsewhere."""
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -76,9 +76,9 @@ class StageClock:
 class LatencyRecorder:
     """Stage times of many frames. Safe to use from several threads.
 
-    With ``window=None`` every frame counts and every call of :meth:`stages` computes afresh: for the
-    final table. With a window only the newest frames count and :meth:`stages` answers from a copy at
-    most ``REFRESH_NS`` old: for a display that asks on every frame.
+    With ``window=None`` every frame counts and every call of :meth:`stages` recomputes: for the final
+    table. With a window only the newest frames count and :meth:`stages` answers from a copy at most
+    ``REFRESH_NS`` old: for a display that asks on every frame.
     """
 
     def __init__(self, window: int | None = None) -> None:
@@ -128,5 +128,5 @@ class LatencyRecorder:
 
     @property
     def count(self) -> int:
-        """Frames added in all, also those that have left the window."""
+        """Number of frames added, including those that have left the window."""
         return self._count

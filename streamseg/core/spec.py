@@ -1,4 +1,4 @@
-"""What a net expects and what its numbers mean: values that travel with its weights."""
+"""A net's input specification and output calibration: values that travel with its weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from streamseg.core.errors import EngineError
 
 @dataclass(frozen=True, slots=True)
 class OutputCalibration:
-    """What a net's numbers were found to mean, on pictures that it did not learn from."""
+    """What a net's outputs mean, as measured on images that it was not trained on."""
 
     slope: float
     """Expected Dice of an outline: ``sigmoid(slope * logit(p) + intercept)``, p its mean probability."""
@@ -23,11 +23,11 @@ class OutputCalibration:
     doubt: float
     """An outline whose expected Dice is below this has the state LOW_CONFIDENCE, 0..1."""
     presence: float = 0.0
-    """A picture shows nerve where its presence score (see postprocess) reaches this, 0..1; 0: the threshold
+    """An image shows a nerve if its presence score (see postprocess) reaches this, 0..1; 0: the threshold
     decides."""
     familiar: str = ""
-    """Ellipsoid of pictures like the training data, as text: n numbers of its centre, then the
-    n (n + 1) / 2 of a lower triangular matrix, row by row (see novelty). Empty: every picture is familiar."""
+    """Ellipsoid of images like the training data, as text: n numbers of its centre, then the n (n + 1) / 2
+    of a lower triangular matrix, row by row (see ood_detector). Empty: every image is familiar."""
 
     def __post_init__(self) -> None:
         try:
@@ -44,13 +44,13 @@ class OutputCalibration:
             good = False
         if not good:
             raise EngineError(
-                f"judgement makes no sense: {str(self)[:200]}; the weights or manifest are damaged"
+                f"invalid output calibration: {str(self)[:200]}; the weights or manifest are damaged"
             )
 
 
 @dataclass(frozen=True, slots=True)
 class InputSpec:
-    """What a net expects, and where it draws the line. The net owns it; it travels with the weights."""
+    """A net's input and decision threshold. The net owns it; it travels with the weights."""
 
     height: int
     """Rows of the input tensor."""
@@ -61,20 +61,18 @@ class InputSpec:
     std: float
     """Divided by, after the mean was subtracted."""
     threshold: float
-    """A pixel is nerve where its probability reaches this, 0..1."""
+    """A pixel is nerve if its probability reaches this, 0..1."""
     min_area: float = 0.0
-    """Smallest nerve area kept, as a fraction of the image region's area, 0..1."""
+    """Minimum nerve area, as a fraction of the image region's area, 0..1."""
     judgement: OutputCalibration | None = None
-    """What the net's numbers mean; None where that was never measured."""
+    """What the net's outputs mean; None if that was never measured."""
 
     def __post_init__(self) -> None:
         if self.height < 16 or self.width < 16 or self.std <= 0 or not 0 < self.threshold < 1:
-            raise EngineError(
-                f"input specification makes no sense: {self}; the weights or manifest are damaged"
-            )
+            raise EngineError(f"invalid input specification: {self}; the weights or manifest are damaged")
 
     def to_json(self) -> dict[str, Any]:
-        """Values for JSON; without a judgement it is left out, as in files from before there was one."""
+        """Values for JSON; a missing calibration is left out, as in older files."""
         values = asdict(self)
         if self.judgement is None:
             del values["judgement"]

@@ -2,7 +2,7 @@
 
 Images are numpy arrays indexed (row, column); points are (x, y) in pixels with x to the right and
 y down, the centre of the top-left pixel at (0, 0). Durations are nanoseconds of the monotonic clock.
-This module imports nothing of ours but the errors and the net's specification.
+This module imports nothing of ours except the errors and the net's specification.
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ class State(StrEnum):
     NO_NERVE = "no nerve"
     LOW_CONFIDENCE = "low confidence"
     UNLIKE_TRAINING = "unlike the training data"
-    """The picture is of another kind than those that the net learnt from: an outline would mean nothing."""
+    """The image is of another kind than those that the net was trained on: an outline would mean nothing."""
     LAGGING = "segmentation lagging"
     """Live: frames arrive, but the newest outline is older than the age budget."""
     FROZEN = "scanner frozen"
-    """Live: frames arrive, but what they show has not changed for a while."""
+    """Live: frames arrive, but their content has not changed for a while."""
     SOURCE_LOST = "source lost"
     """Live: no frame arrives."""
     STARTING = "starting"
@@ -122,24 +122,24 @@ class SourceInfo:
     """What is known about a source before its first frame."""
 
     name: str
-    """For people and file names; never holds credentials."""
+    """Human-readable, also for file names; never holds credentials."""
     height: int
     width: int
     frame_count: int | None = None
-    """Frames in all, or None where only reading tells. For progress only; never trusted."""
+    """Number of frames, or None if only reading tells. For progress only; never trusted."""
     rate: Fraction | None = None
     """Nominal frames per second, exact, or None."""
     time_base: Fraction | None = None
     """Unit of the source's time stamps in seconds: every ``pts_seconds`` is a whole multiple of it."""
     region: Roi | None = None
-    """Where the source itself (DICOM) says the ultrasound image is."""
+    """The ultrasound image, if the source itself (DICOM) reports it."""
     clock: str = "arrival"
-    """What a frame's ``captured_ns`` is: ``driver`` (the grabber's time stamp) or ``arrival``."""
+    """The meaning of ``captured_ns``: ``driver`` (the grabber's time stamp) or ``arrival``."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Frame:
-    """One picture of a source. The source makes it and never reuses its buffer."""
+    """One image of a source. The source makes it and never reuses its buffer."""
 
     image: Image
     """uint8, (height, width) grey or (height, width, 3) BGR; read-only."""
@@ -150,7 +150,7 @@ class Frame:
     pts_seconds: float | None = None
     """Presentation time in the source's own time, seconds."""
     spacing_mm: tuple[float, float] | None = None
-    """Millimetres per pixel (row, column), or None where unknown."""
+    """Millimetres per pixel (row, column), or None if unknown."""
 
     def __post_init__(self) -> None:
         if self.image.dtype != np.uint8 or not (
@@ -176,11 +176,11 @@ class Segmentation:
     area_px: int
     """Nerve pixels."""
     area_mm2: float | None
-    """Nerve area in square millimetres, or None where the pixel spacing is unknown."""
+    """Nerve area in square millimetres, or None if the pixel spacing is unknown."""
     centroid: tuple[float, float] | None
     """Mean (x, y) of the mask's pixels, or None without nerve."""
     confidence: float
-    """0..1; see :mod:`streamseg.segmentation.postprocess` for what it means."""
+    """0..1; :mod:`streamseg.segmentation.postprocess` defines it."""
     state: State
     """Never UNLIKE_TRAINING with an outline: such a frame has an empty mask and confidence 0."""
     probability: npt.NDArray[np.float32] | None = None
@@ -192,7 +192,7 @@ class Segmentation:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Result:
-    """One frame with what was found in it. Sinks only read it."""
+    """One frame with its segmentation. Sinks only read it."""
 
     frame: Frame
     segmentation: Segmentation
@@ -202,7 +202,7 @@ class Result:
     age_ns: int = 0
     """Nanoseconds from capture (for files: from the decoded frame) to this result."""
     began_ns: Mapping[str, int] = field(default_factory=dict)
-    """Monotonic nanoseconds at which stages began, where that is known: what lies between them is waiting."""
+    """Monotonic nanoseconds at which stages began, if known: the gaps between them are waiting."""
 
     @property
     def state(self) -> State:
@@ -216,9 +216,9 @@ class Result:
 class Source(Protocol):
     """Frames in order. Iterate once; close (or leave the ``with`` block) to release.
 
-    A live source is open once it is built, and waits for nothing without a limit: it raises SourceError when
-    it cannot be opened, and from its iterator when frames stop coming, whatever the reason; it never makes
-    up a picture for one that was damaged or lost. ``close`` may be called from any thread, also in a read.
+    A live source is open once it is built, and every wait has a limit: it raises SourceError if it cannot be
+    opened, and from its iterator when frames stop coming, for whatever reason; it never invents a frame for
+    one that was damaged or lost. ``close`` may be called from any thread, also during a read.
     """
 
     info: SourceInfo

@@ -1,4 +1,4 @@
-"""What a live display shows at one moment. The loop decides it; displays and recordings only read it."""
+"""What a live display shows at one moment: the loop decides it, displays and recorders only read it."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _CLAIMS = (State.NERVE, State.NO_NERVE, State.LOW_CONFIDENCE, State.UNLIKE_TRAIN
 
 
 class Command(StrEnum):
-    """What a user of a display can ask the loop for."""
+    """A request to the loop from the user of a display."""
 
     QUIT = "quit"
     RECORD = "record"
-    """Begin a recording, or end the one that runs."""
+    """Start a recording, or end the running one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Counts since the start; rates and times of the last seconds."""
+    """Counts since the start, and rates and times of the last seconds."""
 
     offered: int = 0
     """Frames that the source delivered."""
@@ -37,38 +37,38 @@ class Figures:
     offered_fps: float | None = None
     processed_fps: float | None = None
     age: Percentiles | None = None
-    """From a frame's capture until it was displayed with what was found in it."""
+    """From a frame's capture until it was displayed with its outline."""
     stages: Mapping[str, Percentiles] = field(default_factory=dict)
     """Times per segmented frame: preprocess, infer, postprocess."""
     recording: str | None = None
-    """None while nothing is recorded; else what is to be said: ``recording`` or why it stopped."""
+    """None while nothing is recorded; else the text to show: ``recording``, or why it stopped."""
     clock: str = "arrival"
-    """What ages count from, as in SourceInfo: ``driver`` (the grabber's time stamp) or ``arrival``."""
+    """The start of ages, as in SourceInfo: ``driver`` (the grabber's time stamp) or ``arrival``."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class View:
-    """What is to be displayed from ``at_ns`` on, until the next view.
+    """The content of a display from ``at_ns`` on, until the next view.
 
-    An outline is only ever that of this very frame, and has to be gone at ``expires_ns``, whatever else
-    happens: a display that cannot promise that draws none.
+    An outline always belongs to this very frame, and must be gone at ``expires_ns``, whatever else happens: a
+    display that cannot promise that draws none.
     """
 
     number: int
     """1, 2, 3, ...; a view with a known number is the same view."""
     at_ns: int
-    """Monotonic nanoseconds for which the view was decided."""
+    """Monotonic nanoseconds of the decision."""
     state: State
     reason: str = ""
     """One line that says why there is no outline: ``no frame for 0.8 s; next try in 2 s``. Empty with one."""
     frame: Frame | None = None
-    """The picture; None before the first. Where the state is SOURCE_LOST it is an old one: say so."""
+    """None before the first frame. With the state SOURCE_LOST it is an old one, which a display must say."""
     roi: Roi | None = None
-    """The ultrasound image in the frame; None where that is not known yet: then no part of it is shown."""
+    """The ultrasound image in the frame; None if not known yet: then no part of the frame is shown."""
     segmentation: Segmentation | None = None
-    """What was found in this frame; None where that is unknown, or too old to be shown."""
+    """The segmentation of this frame; None if unknown, or too old to be shown."""
     expires_ns: int | None = None
-    """Monotonic nanoseconds from which on the outline may not be displayed; None without segmentation."""
+    """Monotonic nanoseconds from which on the outline must not be displayed; None without segmentation."""
     figures: Figures = field(default_factory=Figures)
 
     def __post_init__(self) -> None:
@@ -100,16 +100,16 @@ def without_expired_outline(view: View, now_ns: int) -> View:
 
 @runtime_checkable
 class Display(Protocol):
-    """Shows views. Called from one thread, that in which it was built."""
+    """Shows views. Called from one thread, the one in which it was built."""
 
     name: str
 
     def show(self, view: View) -> None:
-        """Display a view, at once; returns when it is displayed, or handed to whoever does it."""
+        """Display a view at once; returns when it is displayed, or handed over for that."""
         ...
 
     def poll(self) -> list[Command]:
-        """What the user asked for since the last call. Called at least 30 times a second; never waits."""
+        """The user's commands since the last call. Called at least 30 times a second; never waits."""
         ...
 
     def close(self) -> None: ...
@@ -117,18 +117,18 @@ class Display(Protocol):
 
 @runtime_checkable
 class RunObserver(Protocol):
-    """Listens to a live run, to record it. No method waits or raises: a tap has its own bounded queue."""
+    """Observes a live run, to record it. No method waits or raises: an observer has a bounded queue."""
 
     def on_frame(self, frame: Frame, arrived_ns: int) -> None:
-        """Every frame that the source delivered, as it arrives; called from the reader's thread."""
+        """A frame arrived from the source; called from the reader's thread."""
         ...
 
     def on_result(self, result: Result) -> None:
-        """Every frame that was segmented, in order."""
+        """A frame was segmented; called in order."""
         ...
 
     def on_view(self, view: View, shown_ns: int) -> None:
-        """Every view, after it was displayed at ``shown_ns``."""
+        """A view was displayed, at ``shown_ns``."""
         ...
 
     def close(self) -> None: ...

@@ -1,4 +1,4 @@
-"""Live guidance: the newest frame, segmented, shown on time or not at all."""
+"""Live guidance: the newest frame with its outline, on time or not at all."""
 
 from streamseg.live.loop import LiveLoop, LiveOptions
 from streamseg.live.report import LiveReport

@@ -1,8 +1,8 @@
-"""The newest frame of a source that may vanish: one reader thread, one slot, counted overwrites.
+"""Reads the newest frame of a source that may vanish: one reader thread, one slot, counted overwrites.
 
-The reader always drains the source, so that no frame grows old in a queue. Whoever is slower than the source
-misses frames, and nobody gets a frame twice. A live source that cannot be opened or stops is opened again,
-after waits that grow along :data:`RETRY_DELAYS_S` and begin anew after a good run.
+The reader always drains the source, so that no frame grows old in a queue. A consumer that is slower than the
+source misses frames, and never gets a frame twice. A live source that cannot be opened or stops is opened
+again, after delays that grow along :data:`RETRY_DELAYS_S` and start over after a good run.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from streamseg.core.types import Frame, Source
 
 RETRY_DELAYS_S = (0.2, 0.5, 1.0)
 """Seconds before the first, second, ... attempt to open a lost source again; the last one repeats. It stays
-short: somebody with a needle waits for the picture."""
+short: somebody with a needle waits for the image."""
 GOOD_RUN_S = 3.0
-"""A source that delivered for so long begins the ladder anew when it is lost."""
+"""After a loss, the delays start over if the source had delivered frames for this time."""
 LAST_PART = 0.25
-"""Of the interval between two frames: a frame that is due within it is worth waiting for, being fresher by
-three times as much as the wait may cost."""
+"""Share of the interval between two frames: a frame that is due within it is worth waiting for, because it is
+fresher by three times as much as the wait may cost."""
 SLOW_NS = 25_000_000
-"""Faster sources than one frame in this time have fresh frames anyway."""
+"""Sources with a shorter interval between frames have fresh frames anyway."""
 CLOSE_S = 1.0
 """How long closing waits for the reader; one that hangs is left behind."""
 
@@ -34,31 +34,31 @@ OnFrame = Callable[[Frame, int], None]
 
 
 class Phase(StrEnum):
-    """Where a source stands."""
+    """The state of the connection to a source."""
 
     OPENING = "opening"
     OPEN = "open"
     WAITING = "waiting"
-    """Lost; the next attempt comes."""
+    """Lost; the next attempt is scheduled."""
     ENDED = "ended"
     """A recorded source was read to its end."""
     FAILED = "failed"
-    """It will not be tried again."""
+    """It will not be opened again."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceStatus:
-    """What is known about the connection to a source."""
+    """The connection to a source, as far as it is known."""
 
     phase: Phase = Phase.OPENING
     reason: str = ""
-    """Why it is not open, one line."""
+    """One line that says why it is not open."""
     retry_ns: int | None = None
     """Monotonic time of the next attempt, while waiting."""
     reconnects: int = 0
     """Times that it was opened again after it had delivered frames."""
     name: str = ""
-    """The source's own name, once it was open."""
+    """The source's own name; empty before it was opened."""
     clock: str = "arrival"
     """What the frames' ``captured_ns`` is: ``driver`` or ``arrival``."""
 
@@ -78,16 +78,16 @@ class LatestFrameReader:
     ) -> None:
         """``reconnect``: open the source again when it cannot be opened, fails or ends.
 
-        ``prepare`` may replace a frame by one with more known about it; ``on_frame`` gets every frame and its
-        arrival; ``on_change`` is called after the status changed. All in the reader's thread; what they raise
-        ends the reading, as :attr:`error`.
+        ``prepare`` may add to a frame by replacing it; ``on_frame`` gets every frame and its arrival;
+        ``on_change`` is called after the status changed. All run in the reader's thread; what they raise ends
+        the reading, as :attr:`error`.
         """
         self.error: BaseException | None = None
-        """What ended the reading for good."""
+        """The cause of the end of the reading, if it was an error."""
         self.offered = 0
         """Frames that the source delivered; also the index of the next one."""
         self.dropped = 0
-        """Frames that a newer one replaced before anybody took them."""
+        """Frames that a newer one replaced before they were taken."""
         self._opener, self._reconnect, self._delays_s = opener, reconnect, retry_delays_s
         self._prepare, self._on_frame, self._on_change = prepare, on_frame, on_change
         self._changed = threading.Condition()
@@ -105,19 +105,19 @@ class LatestFrameReader:
 
     @property
     def over(self) -> bool:
-        """No frame will come any more, and none waits."""
+        """Whether no frame waits and none will come."""
         with self._changed:
             return self._slot is None and self._status.phase in (Phase.ENDED, Phase.FAILED)
 
     def start(self) -> None:
-        """Begin to read."""
+        """Start reading."""
         self._thread.start()
 
     def take(self, timeout_s: float) -> Frame | None:
-        """The newest frame that nobody took yet; None when none came within the time.
+        """The newest frame that was not taken yet; None if none came within the time.
 
-        Waits a little for the next one where it is about to come: a net that takes two intervals would else
-        always get frames that are one interval old.
+        Waits a little for the next one if it is about to arrive: otherwise a net that takes two intervals
+        would always get frames that are one interval old.
         """
         with self._changed:
             if self._slot is None:
@@ -128,7 +128,7 @@ class LatestFrameReader:
             return frame
 
     def newer(self, frame: Frame) -> Frame:
-        """The newest frame, in the stead of one that was taken and is dropped; that one where none came."""
+        """The newest frame, in place of a taken one that is then dropped; that one if none came since."""
         with self._changed:
             if self._slot is not None:
                 frame, self._slot = self._slot, None
@@ -136,7 +136,7 @@ class LatestFrameReader:
             return frame
 
     def close(self) -> None:
-        """End the reading and release the source; a reader that hangs in it is left behind."""
+        """Stop reading and release the source; a reader that hangs in it is left behind."""
         self._stop.set()
         with self._changed:
             self._changed.notify_all()
@@ -168,12 +168,12 @@ class LatestFrameReader:
                     retry_ns=time.monotonic_ns() + round(wait_s * 1e9),
                 )
                 self._stop.wait(wait_s)
-        except BaseException as error:  # handed to the loop, which raises it where people see it
+        except BaseException as error:  # for the loop, which reports it
             self.error = error
             self._set(phase=Phase.FAILED, reason=str(error))
 
     def _read_once(self) -> tuple[float, str]:
-        """Open and read until it breaks: seconds for which frames came, and why no more do."""
+        """Open and read until it breaks; the seconds for which frames came, and why no more do."""
         self._set(phase=Phase.OPENING, retry_ns=None)
         started = last = time.monotonic()
         try:
@@ -184,7 +184,7 @@ class LatestFrameReader:
                     if self._stop.is_set():
                         break
                     self._put(frame)
-                    if source.info.clock != self._status.clock:  # some drivers tell with the first frame
+                    if source.info.clock != self._status.clock:  # some drivers reveal it with the first frame
                         self._set(clock=source.info.clock)
                     last = time.monotonic()
         except UsageError:
@@ -210,7 +210,7 @@ class LatestFrameReader:
         self._on_frame(frame, arrived_ns)
         with self._changed:
             interval_ns = arrived_ns - self._arrived_ns
-            # Smoothed: no wait may be planned upon one frame that came early.
+            # Smoothed: one frame that came early must not plan a wait.
             self._interval_ns += round(0.2 * (min(interval_ns, 10 * SLOW_NS) - self._interval_ns))
             self._arrived_ns = arrived_ns
             self.offered += 1
@@ -226,7 +226,7 @@ class LatestFrameReader:
 
 
 def worth_waiting_ns(age_ns: int, interval_ns: int) -> int:
-    """How long to wait for the next frame where the newest arrived ``age_ns`` ago; 0: take that one."""
+    """How long to wait for the next frame if the newest arrived ``age_ns`` ago; 0: take that one."""
     rest_ns = interval_ns - age_ns
     if interval_ns < SLOW_NS or not 0 < rest_ns <= LAST_PART * interval_ns:
         return 0

@@ -1,13 +1,13 @@
-"""Decides what is shown at a moment. No other place does, so that its rules can be read, and tested, in one.
+"""Decides what is shown at a moment. No other place does, so that its rules can be read and tested in one.
 
 1. An outline is shown on the frame that it was computed from and on no other.
-2. From ``captured_ns + budget`` on it is not shown. What is shown then is the newest frame without an
-   outline, and the state says why: LAGGING where the segmentation is behind, SOURCE_LOST without frames.
-3. Where nothing is known to be live (FROZEN, SOURCE_LOST, STARTING) there is no outline at all, and none of a
-   frame from before comes back afterwards.
-4. Back from LAGGING only with an outline that has some of its life left, or it would flicker.
-5. Time never runs backwards on the display, but for one step from a frame without an outline to an outline,
-   and then by less than the budget.
+2. From ``captured_ns + budget`` on it is not shown. Instead, the newest frame is shown without an outline,
+   and the state says why: LAGGING if the segmentation is behind, SOURCE_LOST without frames.
+3. While nothing is known to be live (FROZEN, SOURCE_LOST, STARTING) there is no outline at all, and none of
+   an earlier frame comes back afterwards.
+4. LAGGING ends only with an outline that has some of its life left, or it would flicker.
+5. Time never runs backwards on the display, except for one step from a frame without an outline to an
+   outline, and then by less than the budget.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ RETURN_SHARE = 0.8
 TICK_NS = 100_000_000
 """Texts that hold a duration change no more often than this."""
 FROZEN_AFTER_NS = 1_000_000_000
-"""A picture that has not changed for so long is that of a frozen scanner."""
+"""An image that has not changed for this time is that of a frozen scanner."""
 FIRST_OUTLINE_NS = 5_000_000_000
-"""A net that has given nothing by then does not start, it lags."""
+"""A net without a result after this time is not starting, it lags."""
 FIRST_SILENCE_NS = 500_000_000
-"""A source whose pace is not known yet may be silent for so long."""
-LONGEST_INTERVAL_NS = 1_000_000_000
-"""No source is so slow that a silence of three times this long would be normal."""
+"""A source whose pace is not known yet may be silent for this time."""
+MAX_INTERVAL_NS = 1_000_000_000
+"""No source is slower: a silence of three times this interval is never normal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class _Decision:
 
 
 class Presenter:
-    """Told what happens by several threads, answers the display's thread. All times are monotonic ns."""
+    """Collects events from several threads and gives the display's thread its views. All times are ns."""
 
     def __init__(self, budget_ns: int) -> None:
         self.budget_ns = budget_ns
@@ -67,7 +67,7 @@ class Presenter:
         self._figures = Figures()
         self._view = View(0, 0, State.STARTING)
 
-    # Told by the reader and the segmentation.
+    # Called by the reader and the segmentation.
 
     def on_frame(self, frame: Frame, roi: Roi | None, arrived_ns: int, *, frozen: bool) -> None:
         """A frame arrived; ``roi`` if it is known; ``frozen``: its content has not changed for a while."""
@@ -92,7 +92,7 @@ class Presenter:
             self._wake()
 
     def on_search(self, progress: str) -> None:
-        """The image is being looked for in the screen."""
+        """The ultrasound image is being searched for in the frame."""
         with self._changed:
             self._searching = progress
             self._wake()
@@ -111,20 +111,20 @@ class Presenter:
         self._news += 1
         self._changed.notify_all()
 
-    # Asked by the display's thread.
+    # Called by the display's thread.
 
     def figures(self, figures: Figures) -> None:
-        """The counts and times for the views to come."""
+        """Set the counts and times of the following views."""
         self._figures = figures
 
     def wait(self, timeout_s: float) -> None:
-        """Wait until something was told since the last view, or for the time."""
+        """Wait until something has happened since the last view, or for the time."""
         with self._changed:
             if self._news == 0:
                 self._changed.wait(timeout_s)
 
     def view(self, now_ns: int | None = None) -> View:
-        """What is to be shown now; the same object as the last time where nothing has changed."""
+        """The view to show now; the same object as the last time if nothing has changed."""
         with self._changed:
             self._news = 0
             now_ns = time.monotonic_ns() if now_ns is None else now_ns
@@ -158,13 +158,13 @@ class Presenter:
             return _Decision(State.SOURCE_LOST, lost, newest, roi)
         if self._frozen_since_ns is not None:
             lasted = _seconds(now_ns - self._frozen_since_ns)
-            return _Decision(State.FROZEN, f"the picture has not changed for {lasted}", newest, roi)
+            return _Decision(State.FROZEN, f"the image has not changed for {lasted}", newest, roi)
         if newest is None or result is None or result.frame.index < self._alive_from or self._searching:
             overdue = not self._searching and 0 < self._alive_ns < now_ns - FIRST_OUTLINE_NS
             return _Decision(State.LAGGING if overdue else State.STARTING, self._why_not_yet(), newest, roi)
         age_ns = now_ns - result.frame.captured_ns
         limit_ns = round(self.budget_ns * RETURN_SHARE) if self._lagging else self.budget_ns
-        # What is on the display already stays until it expires.
+        # An outline that is on the display already stays until it expires.
         shown = self._view.segmentation is not None and self._view.frame is result.frame
         if age_ns < (self.budget_ns if shown else limit_ns):
             return _Decision(result.state, "", result.frame, result.roi, result)
@@ -192,22 +192,22 @@ class Presenter:
         return f"no frame for {_seconds(silence_ns)}" if silence_ns >= self._patience_ns() else None
 
     def _patience_ns(self) -> int:
-        """Silence after which frames are missing.
+        """Silence after which the source counts as lost.
 
-        That is three usual intervals of a slow source. For others it is the budget, less what the newest
-        frame had used of it when it arrived: when its outline expires, it is the silence that is to be said.
+        For a slow source, three usual intervals. For others, the budget less what the newest frame had used
+        of it when it arrived: when its outline expires, the silence is the reason to give.
         """
         times = list(self._arrivals)
         if len(times) < 3 or self._newest is None:
             return max(self.budget_ns, FIRST_SILENCE_NS)
         usual_ns = statistics.median(b - a for a, b in itertools.pairwise(times))
         spent_ns = self._arrived_ns - self._newest.captured_ns
-        return max(self.budget_ns - max(0, spent_ns), round(3 * min(usual_ns, LONGEST_INTERVAL_NS)))
+        return max(self.budget_ns - max(0, spent_ns), round(3 * min(usual_ns, MAX_INTERVAL_NS)))
 
     def _why_late(self, result: Result, newest: Frame, now_ns: int) -> str:
         limit = f"limit {self.budget_ns / 1e6:.0f} ms"
         if (late_ns := self._arrived_ns - newest.captured_ns) > self.budget_ns:
-            return f"the newest picture came {late_ns / 1e6:.0f} ms late; {limit}"
+            return f"the newest frame came {late_ns / 1e6:.0f} ms late; {limit}"
         if newest.index == result.frame.index:
             return f"no newer frame yet; {limit}"
         if result.age_ns > RETURN_SHARE * self.budget_ns:

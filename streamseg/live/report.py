@@ -1,4 +1,4 @@
-"""What a live run did: counts, ages and seconds per state."""
+"""The figures of a live run: counts, ages and seconds per state."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from streamseg.core.view import Figures, View
 FIGURES_EVERY_NS = 250_000_000
 """How often the figures on the display change."""
 WINDOW = 120
-"""Frames that the figures on the display are taken from."""
+"""Number of newest frames that the figures on the display are computed from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,21 +30,21 @@ class LiveReport:
     processed: int
     """Frames that were segmented."""
     dropped: int
-    """Frames that were not: a newer one came first, or the run ended."""
+    """Frames that were not segmented: a newer one came first, or the run ended."""
     reconnects: int
     """Times that the source was opened again after it had delivered frames."""
     seconds: float
     age: Percentiles
-    """Per segmented frame, from its capture until it was displayed; where it came too late for that, until
-    its outline was known."""
+    """Per segmented frame, from its capture until it was displayed; if it came too late for that, until its
+    outline was known."""
     stages: Mapping[str, Percentiles]
     """wait (from the capture until the net was free for it), preprocess, infer, postprocess."""
     states: Mapping[State, float]
     """Seconds for which each state was displayed."""
     stopped: bool
-    """True when ``stop`` ended the run, not the end of the source or of the time asked for."""
+    """True if ``stop`` ended the run, not the end of the source or of the requested time."""
     error: BaseException | None = None
-    """What ended the run, unless it ended as it should."""
+    """The cause of a premature end, else None."""
 
     def to_json(self) -> dict[str, Any]:
         """Strings, numbers and dicts; times in milliseconds, unknown ones null."""
@@ -67,7 +67,7 @@ class LiveReport:
 
 
 class LiveStatistics:
-    """Counts while the run goes on. ``segmented`` is called by one thread, the rest by the display's."""
+    """Counts during a run. ``on_result`` is called by one thread, the rest by the display's."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -81,12 +81,12 @@ class LiveStatistics:
         self._states: Counter[State] = Counter()
         self._state: tuple[State, int] | None = None
         self._waiting: tuple[int, int] | None = None
-        """Index and age of the newest segmented frame that was not displayed yet."""
+        """Index and age of the newest segmented frame that is not displayed yet."""
 
     def on_result(self, result: Result, now_ns: int) -> None:
         """A frame was segmented."""
         with self._lock:
-            self._settle()
+            self._count_waiting()
             self._waiting = result.frame.index, now_ns - result.frame.captured_ns
         self._stages.add(result.stage_ns, now_ns)
         self._recent.add(result.stage_ns, now_ns)
@@ -101,9 +101,9 @@ class LiveStatistics:
                 return
             if self._waiting[0] == view.frame.index:
                 self._waiting = view.frame.index, shown_ns - view.frame.captured_ns
-                self._settle()
+                self._count_waiting()
 
-    def _settle(self) -> None:
+    def _count_waiting(self) -> None:
         if self._waiting is not None:
             self._ages.append(self._waiting[1])
             self._recent_ages.add({"age": self._waiting[1]})
@@ -112,7 +112,7 @@ class LiveStatistics:
     def figures(
         self, offered: int, dropped: int, reconnects: int, *, clock: str, recording: str | None
     ) -> Figures:
-        """What the display says now."""
+        """The figures for the display."""
         now_ns = time.monotonic_ns()
         processed = self._stages.count
         self._counts = [*self._counts, (now_ns, offered, processed)][-9:]
@@ -135,13 +135,13 @@ class LiveStatistics:
     def report(
         self, offered: int, reconnects: int, *, stopped: bool, error: BaseException | None
     ) -> LiveReport:
-        """The whole run."""
+        """The figures of the whole run."""
         now_ns = time.monotonic_ns()
         if self._state is not None:
             self._states[self._state[0]] += now_ns - self._state[1]
             self._state = None
         with self._lock:
-            self._settle()
+            self._count_waiting()
         processed = self._stages.count
         return LiveReport(
             offered=offered,

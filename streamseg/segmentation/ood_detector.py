@@ -1,14 +1,14 @@
-"""Tells pictures unlike the training data: another kind of picture, black, saturated, turned, coloured.
+"""Detects images unlike the training data: another kind of image, black, saturated, turned, coloured.
 
-A net outlines something in any picture, also in a photograph, and its own probabilities do not give that
-away. So the picture itself is looked at, as it enters the net: 26 figures of its grey levels, its texture at
-four scales, the direction of its structures, its brightness over depth and the shape of its lit area.
-Training pictures, with machine settings varied, fill an ellipsoid in the space of these figures; what lies
-outside is unlike them. (Mahalanobis distance; as a detector: arXiv:1807.03888, there on a net's features.)
-Where the limit lies was chosen for a stated share of false alarms (:mod:`streamseg.training.ood_reference`).
+A net outlines something in any image, also in a photograph, and its probabilities do not reveal that. The
+detector therefore checks the image itself, as it enters the net: 26 features of its grey levels, its texture
+at four scales, the direction of its structures, its brightness over depth and the shape of its lit area.
+Training images, with machine settings varied, fill an ellipsoid in feature space; images outside it are out
+of distribution. (Mahalanobis distance; as a detector: arXiv:1807.03888, there on a net's features.) The limit
+was chosen for a stated share of false alarms (:mod:`streamseg.training.ood_reference`).
 
-Colour never reaches the net, which is why it is looked at here: colour Doppler paints over the tissue. A
-picture tinted as a whole, as some machines show B-mode, is not meant: only colours off the one tint count.
+Colour never reaches the net, so it is checked separately: colour Doppler paints over the tissue. An image
+tinted as a whole, as some machines show B-mode, is accepted: only colours off the one tint count.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ FEATURES = (
     *(f"depth_{band}" for band in range(6)),
     *("lit_sides", "lit_top_corners", "lit_bottom_corners"),
 )
-"""Names of the figures, in their order."""
-SMALLEST = 16
-"""A picture with a side shorter than this, in pixels of the net's input, holds too little to tell."""
+"""Names of the features, in their order."""
+MIN_SIDE = 16
+"""An image with a side shorter than this, in pixels of the net's input, holds too little to decide."""
 DARK = 8
-"""Grey levels below this are black: no echo, or no picture."""
+"""Grey levels below this are black: no echo, or outside the image."""
 COLOURED_SHARE = 0.002
-"""A picture with a larger part off its tint is coloured. Of 204 real greyscale grabs none exceeds 0.001."""
+"""An image with a larger share off its tint is coloured. Of 204 real greyscale grabs none exceeds 0.001."""
 _OFF_TINT = 60
-"""Grey levels by which a colour channel departs from the tint."""
+"""Grey levels by which a colour channel must differ from the tint to count."""
 _COLOUR_SAMPLES = 128
-"""Pixels along a side, at most, that are looked at for colour."""
+"""Maximum number of pixels along a side that are checked for colour."""
 
 Vector = npt.NDArray[np.float64]
 
 
 def features(content: Grey) -> Vector:
-    """The figures of a picture, float64 (26,), in the order of :data:`FEATURES`; all finite.
+    """The features of an image, float64 (26,), in the order of :data:`FEATURES`; all finite.
 
     ``content`` is uint8 (H, W) at the net's resolution without the letterbox's padding, each side at least
-    :data:`SMALLEST`.
+    :data:`MIN_SIDE`.
     """
     mean = float(cv2.mean(content)[0])
     greys = _grey_levels(content)
@@ -82,7 +82,7 @@ def _grey_levels(content: Grey) -> list[float]:
 
 
 def _texture(content: Grey) -> tuple[list[float], list[float], list[float], float]:
-    """Differences of neighbours at four scales, each half as fine as the one before.
+    """Differences of neighbours at four scales, each half as fine as the previous one.
 
     Per scale: log of their mean; log of vertical over horizontal; log of their peakedness (speckle has
     little, letters and edges much). And the share of lit pixels that equal a neighbour.
@@ -108,7 +108,7 @@ def _texture(content: Grey) -> tuple[list[float], list[float], list[float], floa
 
 
 def _shape(content: Grey) -> list[float]:
-    """How much more of the sides, the top corners and the bottom corners is lit than of what lies between."""
+    """How much more of the sides, the top corners and the bottom corners is lit than of the middle."""
     lit = cv2.threshold(content, DARK - 1, 255, cv2.THRESH_BINARY)[1]
     grid = cv2.resize(lit, (6, 6), interpolation=cv2.INTER_AREA) / 255
     outside, inside = grid[:, [0, 5]].mean(axis=1), grid[:, 2:4].mean(axis=1)
@@ -117,12 +117,12 @@ def _shape(content: Grey) -> list[float]:
 
 
 def distance(content: Grey, familiar: str) -> float:
-    """How far a picture lies from the training data: 1 is the limit of what is familiar.
+    """Distance of an image from the training data: 1 is the limit of the distribution.
 
     ``content`` as for :func:`features`; ``familiar`` as in :class:`streamseg.core.spec.OutputCalibration`.
-    Infinite for an image too small to tell.
+    Infinite for an image that is too small to decide.
     """
-    if min(content.shape) < SMALLEST:
+    if min(content.shape) < MIN_SIDE:
         return float("inf")
     centre, factor = read_reference(familiar)
     return float(np.linalg.norm((features(content) - centre) @ factor))
@@ -132,13 +132,13 @@ def distance(content: Grey, familiar: str) -> float:
 def read_reference(familiar: str) -> tuple[Vector, Vector]:
     """Centre (n,) and factor (n, n) of the ellipsoid: ``|(x - centre) @ factor|`` is the distance.
 
-    Raises EngineError for a text that was made from other figures.
+    Raises EngineError for a text that was made from other features.
     """
     numbers = np.array(familiar.split(), np.float64)
     n = len(FEATURES)
     if len(numbers) != n * (n + 3) // 2:
         raise EngineError(
-            f"the engine's judgement of pictures holds {len(numbers)} numbers, this version reads "
+            f"the engine's reference of familiar images holds {len(numbers)} numbers, this version reads "
             f"{n * (n + 3) // 2}; export it again with this version"
         )
     factor = np.zeros((n, n))
@@ -152,9 +152,9 @@ def write_reference(centre: Vector, factor: Vector) -> str:
 
 
 def colour_share(image: Image) -> float:
-    """Share of a picture's pixels whose colour departs from the tint, 0..1; 0 where hardly any has colour.
+    """Share of an image's pixels whose colour differs from the tint, 0..1; 0 if hardly any has colour.
 
-    The tint is each channel as a linear function of grey, so that a picture in shades of one colour has none.
+    The tint is each channel as a linear function of grey, so that an image in shades of one colour has none.
     """
     if image.ndim == 2:
         return 0.0
@@ -174,5 +174,5 @@ def colour_share(image: Image) -> float:
 
 
 def is_out_of_distribution(image: Image, content: Grey, familiar: str) -> bool:
-    """Whether a picture, uint8 (H, W) or (H, W, 3) BGR with its ``content``, is unlike the training data."""
+    """Whether an image, uint8 (H, W) or (H, W, 3) BGR with its ``content``, is unlike the training data."""
     return distance(content, familiar) > 1 or colour_share(image) > COLOURED_SHARE

@@ -1,26 +1,25 @@
-"""From the net's probabilities to the nerve in a frame's own pixels.
+"""Turns the net's probabilities into the nerve's outline in a frame's own pixels.
 
-The probability, not the mask, is brought to frame pixels, linearly, so that the outline is as smooth as
+The probability map, not the mask, is resized to frame pixels, linearly, so that the outline is as smooth as
 the frame; then it is cut at the threshold. Holes are filled, because a nerve's cross-section has none.
 Parts (8-connected, counted with their holes) smaller than ``spec.min_area`` of the image region are
-dropped. What is left is the nerve; nothing left means "no nerve".
+dropped. The rest is the nerve; without a rest the state is "no nerve".
 
-Where the net comes with a judgement (:class:`streamseg.core.types.OutputCalibration`), :func:`presence`
-decides whether there is nerve at all, and the threshold only where: above ``judgement.presence`` a map that
-stays below the threshold is cut at half its highest value; below it there is no nerve, whatever single
-pixels say.
+If the net has an output calibration (``spec.judgement``), :func:`presence` decides whether there is a nerve,
+and the threshold only where it is: above ``judgement.presence`` a map that stays below the threshold is cut
+at half its highest value; below it there is no nerve, whatever single pixels say.
 
 Confidence, 0..1:
 
-* Nerve, with a judgement: the Dice that the outline can expect. The mean probability inside the outline is
-  turned into the Dice that outlines of that value reached on pictures that the net had not learnt. Below
-  ``judgement.doubt`` the state says so.
-* Nerve, without one: the Dice to expect if each probability is the chance that its pixel is nerve, ``2 *
-  sum(p inside) / (mask pixels + sum(p anywhere))``. Nets trained with a Dice loss are too sure of themselves,
-  so this ranks frames better than it predicts their Dice. (On the held-back images the mean probability
-  inside ranks better still: docs/log.md.) Below :data:`LOW_CONFIDENCE` the state says so.
+* Nerve, calibrated: the expected Dice of the outline. The mean probability inside the outline is mapped to
+  the Dice that such outlines reached on images that the net was not trained on. Below ``judgement.doubt``
+  the state is LOW_CONFIDENCE.
+* Nerve, not calibrated: the expected Dice if each probability is the chance that its pixel is nerve, ``2 *
+  sum(p inside) / (mask pixels + sum(p anywhere))``. Nets trained with a Dice loss are overconfident, so this
+  ranks frames better than it predicts their Dice. (On the held-back images the mean probability inside
+  ranks better still: docs/log.md.) Below :data:`LOW_CONFIDENCE` the state is LOW_CONFIDENCE.
 * No nerve: 1 minus the highest level at which an area as large as the smallest nerve would be reached, that
-  is, how far the threshold is from seeing a nerve after all.
+  is, how far the map is from showing a nerve.
 """
 
 from __future__ import annotations
@@ -35,10 +34,10 @@ from streamseg.core.types import Grey, InputSpec, Mask, OutputCalibration, Segme
 from streamseg.segmentation.preprocess import Prepared
 
 LOW_CONFIDENCE = 0.85
-"""A nerve whose confidence is below this has the state LOW_CONFIDENCE, where no judgement says otherwise."""
+"""Limit of the confidence for the state LOW_CONFIDENCE, for nets without output calibration."""
 
-_NEVER_SURE = 1e-4
-"""Probabilities this near to 0 or 1 count as no nearer: their logit would be infinite."""
+_CLIP = 1e-4
+"""Probabilities are clipped to this distance from 0 and 1, because the logit of these is infinite."""
 
 Probability = npt.NDArray[np.float32]
 Contour = npt.NDArray[np.int32]
@@ -51,7 +50,7 @@ def postprocess(prepared: Prepared, probability: Probability, spec: InputSpec) -
     mask = np.zeros(prepared.frame.image.shape[:2], np.bool_)
     contours: list[Contour] = []
     known = spec.judgement
-    # Linear interpolation makes nothing larger: where no sample reaches the threshold, no pixel does.
+    # Linear interpolation increases nothing: if no sample reaches the threshold, no pixel does.
     highest = float(content.max())
     level = _cut_level(content, highest, spec)
     if highest >= level:
@@ -78,7 +77,7 @@ def postprocess(prepared: Prepared, probability: Probability, spec: InputSpec) -
 
 
 def _cut_level(content: Probability, highest: float, spec: InputSpec) -> float:
-    """The probability at which a map is cut; infinite where its presence score says that there is none."""
+    """The probability at which a map is cut; infinite if its presence score says that there is no nerve."""
     limit = 0.0 if spec.judgement is None else spec.judgement.presence
     if limit > 0 and presence(content) < limit:
         return math.inf
@@ -95,8 +94,8 @@ def presence(content: Probability) -> float:
 
 
 def expected_dice(raw: float, judgement: OutputCalibration) -> float:
-    """The Dice, 0..1, that an outline can expect whose mean probability inside is ``raw``."""
-    bounded = min(1 - _NEVER_SURE, max(_NEVER_SURE, raw))
+    """Expected Dice, 0..1, of an outline whose mean probability inside is ``raw``."""
+    bounded = min(1 - _CLIP, max(_CLIP, raw))
     score = judgement.slope * math.log(bounded / (1 - bounded)) + judgement.intercept
     # tanh, because exp overflows
     return 0.5 + 0.5 * math.tanh(score / 2)
@@ -109,7 +108,7 @@ def unlike_training(prepared: Prepared, probability: Probability) -> Segmentatio
 
 
 def _fill_parts(out: Grey, reached: Mask, min_area: float) -> list[Contour]:
-    """Draw the large enough parts, their holes filled, into ``out``; their outlines, largest part first."""
+    """Draw the parts that are large enough, holes filled, into ``out``; their outlines, largest first."""
     outlines, _ = cv2.findContours(reached.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     kept: list[tuple[int, Contour]] = []
     for outline in outlines:

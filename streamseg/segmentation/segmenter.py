@@ -1,4 +1,4 @@
-"""Frame in, segmentation out: preprocessing, a back end and postprocessing, composed."""
+"""Segments frames: preprocessing, inference and postprocessing, composed."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ class Segmenter:
     ) -> None:
         """``roi`` is the ultrasound image inside the frame; None is the whole frame.
 
-        ``withhold`` leaves out the outline of a frame that is unlike the training data, as everything that is
-        shown to people must. Without it the state still says so: for measuring nets on labelled images.
-        ``steady`` takes the flicker out of live outlines; None judges each frame alone, as measuring must.
-        Raises UsageError for a back end that takes several frames at a time, and EngineError for one whose
-        judgement this version cannot read.
+        ``withhold`` leaves out the outline of a frame unlike the training data, as every display must;
+        without it only the state says so, for measuring nets on labelled images. ``steady`` removes the
+        flicker of live outlines; None segments each frame independently, for measuring. Raises UsageError for
+        a back end that takes several frames at a time, and EngineError for one whose reference of familiar
+        images this version cannot read.
         """
         info = EngineInfo.of(backend)
         if info.batch != 1:
@@ -76,8 +76,8 @@ class Segmenter:
         return EngineInfo.of(self.backend).lanes
 
     def wait_turn(self) -> bool:
-        """Wait until a back end that serves others as well is about to come to us: the newest frame then is
-        newer than the one before. False, at once, for a back end of our own."""
+        """Wait until a shared back end is about to serve this stream: there may be a newer frame by then.
+        False, at once, for a back end that is not shared."""
         wait = getattr(self.backend, "wait_turn", None)
         if wait is None:
             return False
@@ -109,8 +109,7 @@ class Segmenter:
                 f"engine {self.backend.name} gave a map {probability.shape}, its specification says "
                 f"{(spec.height, spec.width)}; export it again"
             )
-        # Not a number passes every threshold as "no nerve": a broken engine must not
-        # look like an empty image.
+        # NaN passes every threshold as "no nerve": a broken engine must not look like an empty image.
         low, high = float(probability.min()), float(probability.max())
         if not (low >= -0.01 and high <= 1.01):
             raise EngineError(

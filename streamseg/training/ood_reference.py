@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from streamseg.core.errors import DataError
 from streamseg.core.types import Grey, Image, InputSpec
-from streamseg.segmentation.ood_detector import FEATURES, SMALLEST, features, write_reference
+from streamseg.segmentation.ood_detector import FEATURES, MIN_SIDE, features, write_reference
 from streamseg.segmentation.preprocess import unpadded
 
 FALSE_ALARMS = 0.015
@@ -52,7 +52,7 @@ def feature_rows(images: Iterable[Image], spec: InputSpec, copies: int, seed: in
     rows = []
     for image in images:
         content = unpadded(image, spec)
-        if min(content.shape) >= SMALLEST:
+        if min(content.shape) >= MIN_SIDE:
             rows.append([features(content), *(features(vary(content, rng)) for _ in range(copies))])
     return np.array(rows).reshape(len(rows), 1 + copies, len(FEATURES))
 

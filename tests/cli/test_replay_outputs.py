@@ -56,7 +56,7 @@ def test_check_refuses_what_would_lose_a_file(tmp_path: Path) -> None:
     check_outputs([there], ["clip.mp4"], force=True)
     with pytest.raises(UsageError, match="is the source itself"):
         check_outputs([tmp_path / "x" / ".." / "there.mp4"], [str(there)], force=True)
-    with pytest.raises(UsageError, match="named twice"):
+    with pytest.raises(UsageError, match="given twice"):
         check_outputs([tmp_path / "a.csv", tmp_path / "a.csv"], ["clip.mp4"], force=True)
     assert there.read_bytes() == b"precious"
 

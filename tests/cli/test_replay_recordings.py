@@ -155,7 +155,7 @@ def test_frames_without_picture_are_said_to_be_absent(
     code, answer, err = replay([str(recording.path), "--engine", str(engine), "--as-recorded"], capsys)
     assert code == 0
     assert (answer["offered"], answer["recorded"]["offered"], answer["recorded"]["absent"]) == (2, 3, 1)
-    assert "1 of the frames offered then have no picture" in err
+    assert "1 of the frames offered then have no image" in err
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_options_of_a_full_replay_do_not_fit_a_repetition(
     option: list[str], recorded: Path, engine: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["replay", str(recorded), "--engine", str(engine), "--as-recorded", *option]) == 2
-    assert f"knows no {option[0]}" in capsys.readouterr().err
+    assert f"without {option[0]}" in capsys.readouterr().err
 
 
 def test_only_recorded_runs_can_be_repeated(
@@ -173,4 +173,4 @@ def test_only_recorded_runs_can_be_repeated(
 ) -> None:
     clip = write_clip(tmp_path / "clip.mp4", 3)
     assert main(["replay", str(clip), "--engine", str(engine), "--as-recorded"]) == 2
-    assert "is no recorded live run" in capsys.readouterr().err
+    assert "is not a recorded live run" in capsys.readouterr().err

@@ -156,7 +156,7 @@ def test_a_frozen_scanner_has_no_outline() -> None:
     desk.result(frozen, 40)
     view = desk.at(45)
     assert (view.state, view.segmentation, view.frame) == (State.FROZEN, None, frozen)
-    assert view.reason == "the picture has not changed for 1.0 s"
+    assert view.reason == "the image has not changed for 1.0 s"
     moving = desk.frame(2, 66)
     after = desk.at(67)
     assert (after.state, after.segmentation) == (State.STARTING, None), "the frozen picture's outline is old"
@@ -186,7 +186,7 @@ def test_pictures_that_a_network_held_back_are_late_not_fresh() -> None:
     desk.result(held, 920)
     view = desk.at(920)
     assert (view.state, view.segmentation) == (State.LAGGING, None)
-    assert view.reason == "the newest picture came 735 ms late; limit 150 ms"
+    assert view.reason == "the newest frame came 735 ms late; limit 150 ms"
 
 
 def test_while_the_image_is_looked_for_it_is_starting() -> None:

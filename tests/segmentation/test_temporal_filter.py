@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from streamseg.core.types import State
-from streamseg.segmentation.temporal_filter import LONGEST_GAP_NS, TemporalFilter
+from streamseg.segmentation.temporal_filter import MAX_GAP_NS, TemporalFilter
 
 SHAPE = (48, 64)
 STEP = 33_000_000
@@ -112,7 +112,7 @@ def test_nothing_of_the_past_remains(change: str) -> None:
     if change == "reset":
         steady.reset()
     elif change == "pause":
-        time = 3 * STEP + LONGEST_GAP_NS + 1
+        time = 3 * STEP + MAX_GAP_NS + 1
     elif change == "time goes back":
         time = STEP
     elif change == "another scene":
@@ -180,5 +180,5 @@ def test_unlike_the_training_data_begins_at_once_and_ends_with_the_second_frame(
             assert k == 0 or np.array_equal(out, blob(20 + 2 * k))
     assert said == [False, True, True, True, True, False, False]
     steady.update(blob(), live(8, speckle()), 7 * STEP, unlike=True)
-    steady.update(blob(), live(9, speckle()), 7 * STEP + LONGEST_GAP_NS + 1)
+    steady.update(blob(), live(9, speckle()), 7 * STEP + MAX_GAP_NS + 1)
     assert not steady.unlike

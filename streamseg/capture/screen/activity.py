@@ -1,4 +1,4 @@
-"""Where on a screen there is activity: the pixels that look like ultrasound, and boxes around them.
+"""Measures activity on a screen: the pixels that look like ultrasound, and boxes around them.
 
 Part of :mod:`streamseg.capture.screen.find`, which explains the method.
 """
@@ -20,9 +20,9 @@ Binary = npt.NDArray[np.uint8]
 Profile = npt.NDArray[np.float64]
 """One number per row or column."""
 
-_MOST_FRAMES = 30
-_SMALLEST_SHARE = 0.03  # of the frame that an image covers at least
-_LOUDEST_STILL = 24  # grey levels: no interface flickers by more
+_MAX_FRAMES = 30
+_MIN_SHARE = 0.03  # of the frame that an image covers at least
+_MAX_STILL = 24  # grey levels: no interface flickers by more
 _FLAT_SHARE = 0.03  # of a digital grab that is exactly flat, at least
 _DENSE = 0.5  # share of active pixels in a window of an image
 
@@ -50,7 +50,7 @@ class Sides:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What the frames show, pixel by pixel."""
+    """Per pixel, how the frames vary."""
 
     activity: Grey
     """Range of grey values in each pixel's 3x3 neighbourhood over all frames, (height, width)."""
@@ -61,7 +61,7 @@ class Evidence:
     still: int
     """Largest activity of the flat interface, grey levels."""
     text: int
-    """Height of a line of text at most, pixels; odd."""
+    """Maximum height of a line of text, pixels; odd."""
 
     @property
     def active(self) -> Mask:
@@ -78,13 +78,13 @@ def gather(frames: Sequence[Image], text: int) -> Evidence:
 
 
 def as_grey(image: Any) -> Grey:
-    """The same array, typed as what it is: OpenCV keeps uint8, but does not say so."""
+    """The same array, typed as uint8: OpenCV returns that, but its types do not say so."""
     return np.asarray(image, np.uint8)
 
 
 def _extremes(frames: Sequence[Image]) -> tuple[Grey, Grey]:
     """Smallest and largest grey value of every pixel over (at most 30 of) the frames."""
-    step = -(-len(frames) // _MOST_FRAMES)
+    step = -(-len(frames) // _MAX_FRAMES)
     low = high = _grey(frames[0])
     for frame in frames[step::step]:
         grey = _grey(frame)
@@ -101,7 +101,7 @@ def _stillness(activity: Grey) -> int:
     counts = np.bincount(activity[::2, ::2].ravel(), minlength=256) / activity[::2, ::2].size
     if counts[:2].sum() > _FLAT_SHARE:
         return 1
-    peak = int(np.argmax(counts[:_LOUDEST_STILL]))
+    peak = int(np.argmax(counts[:_MAX_STILL]))
     narrow = counts[peak // 2 : 2 * peak].sum() > 3 * counts[2 * peak : 4 * peak].sum()
     return 2 * peak if narrow else 1
 
@@ -124,7 +124,7 @@ def active_area(seen: Evidence) -> Binary | None:
     near = as_grey(cv2.dilate(textured, np.ones((seen.text, seen.text), np.uint8)))
     elsewhere = seen.motion[near == 0]
     flicker = float(np.percentile(elsewhere[::3], 98)) if elsewhere.size > 100 else 0.0
-    moved = seen.motion > min(max(flicker, seen.still + 1), _LOUDEST_STILL)
+    moved = seen.motion > min(max(flicker, seen.still + 1), _MAX_STILL)
     moving = _largest(_solid(moved, seen.text) & textured)
     if moving is not None and moving.sum() > 0.5 * textured.sum():
         return moving
@@ -137,7 +137,7 @@ def _largest(mask: Binary) -> Binary | None:
     if count < 2:
         return None
     best = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
-    if stats[best, cv2.CC_STAT_AREA] < _SMALLEST_SHARE * mask.size:
+    if stats[best, cv2.CC_STAT_AREA] < _MIN_SHARE * mask.size:
         return None
     outlines, _ = cv2.findContours(
         (labels == best).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE

@@ -34,15 +34,15 @@ from streamseg.capture.screen.activity import (
 )
 from streamseg.core.types import Grey, Image, Mask, Roi
 
-_SMALLEST_SIDE = 32  # of a frame, pixels; nothing can be told from less
-_DIGITAL = 1  # largest activity of a flat interface on a digital grab, grey levels
+_MIN_SIDE = 32  # of a frame, pixels; nothing can be told from less
+_DIGITAL = 1  # maximum activity of a flat interface on a digital grab, grey levels
 _TEXT_SHARE = 0.045  # of the frame's shorter side: taller than a line of text or a thick ruler
 _FAINT = 0.12  # share of active pixels in a row of an image that has gone almost dark
 _GRADUAL = 0.45  # coverage past a side, as a share of that before it, where the image fades
 _STEP = 12  # grey levels: an image that goes dark does so by smaller steps
 _MOSTLY = 0.8  # of a row's pixels
 _OF_TYPICAL = 0.2  # of an image's median activity: more than a codec leaks over its edge
-_MOST_RAYS = 1000
+_MAX_RAYS = 1000
 _RECTANGULAR = 0.85  # width near the top of a rectangle, as a share of its whole width
 
 
@@ -50,16 +50,16 @@ def find_region(frames: Sequence[Image]) -> Roi | None:
     """Rectangle of the ultrasound image (of a fan: its bounding box), or None where none is found.
 
     ``frames`` are uint8 (height, width) or (height, width, 3) BGR, all of one size, spread over a clip;
-    one is enough, more (up to 30 are looked at) tell moving speckle from the still interface.
-    A frame that is image all over gives the whole frame. Does not raise on such frames.
+    one is enough; with more (up to 30 are used) moving speckle stands out from the still interface.
+    A frame that is entirely image gives the whole frame. Does not raise on such frames.
     """
-    if not len(frames) or min(frames[0].shape[:2]) < _SMALLEST_SIDE:
+    if not len(frames) or min(frames[0].shape[:2]) < _MIN_SIDE:
         return None
     height, width = frames[0].shape[:2]
     seen = gather(frames, max(5, round(_TEXT_SHARE * min(height, width)) | 1))
     area = active_area(seen)
     if area is None and seen.still > _DIGITAL:
-        # What looked like a grabber's noise was speckle all over the frame.
+        # What seemed to be a grabber's noise was speckle all over the frame.
         seen = replace(seen, still=_DIGITAL)
         area = active_area(seen)
     if area is None:
@@ -69,7 +69,7 @@ def find_region(frames: Sequence[Image]) -> Roi | None:
     if whole is not None:
         grown = bounds(whole)
         wedge_of_whole, whole_is_rectangular = _shape(whole, grown)
-        # An image is bright at the top: black that goes beyond its upper corners is a panel behind it.
+        # An image is bright at the top: black beyond its upper corners is a panel, not image.
         if whole_is_rectangular == rectangular and (wedge_of_whole or _keeps_top(sides, grown, seen.text)):
             sides, area, wedge = grown, whole, wedge_of_whole
     if wedge is not None:
@@ -90,14 +90,14 @@ def _shape(area: Binary, sides: Sides) -> tuple[_Wedge | None, bool]:
 
 
 def _keeps_top(one: Sides, other: Sides, text: int) -> bool:
-    """Whether the other box reaches beyond the one's left, top and right by little or not at all."""
+    """Whether the other box extends beyond the first one's left, top and right by little or not at all."""
     return max(one.left - other.left, one.top - other.top, other.right - one.right) < text
 
 
 def _rectangle(sides: Sides, seen: Evidence, gap: int = 3) -> Sides:
     """The sides of a linear probe's image, to the pixel, followed down into the dark.
 
-    The interface is looked for ``gap`` pixels to the left and right of the image.
+    The interface is expected ``gap`` pixels to the left and right of the image.
     """
     box = slice(sides.top, sides.bottom), slice(sides.left, sides.right)
     strong = seen.activity > max(seen.still, _OF_TYPICAL * float(np.median(seen.activity[box])))
@@ -162,7 +162,7 @@ def _end_of_dark(inside: Grey, beside: Sequence[Grey], bottom: int) -> int:
 
 
 def _lasts(goes_on: Mask) -> int:
-    """How many rows it goes on for; two rows without (grey levels cross beside a text) do not end it."""
+    """Number of rows until three in a row are False (grey levels cross beside a text, for a row or two)."""
     ends = np.flatnonzero(np.convolve(goes_on, np.ones(3), mode="full")[2:] == 0)
     return int(ends[0]) if len(ends) else len(goes_on)
 
@@ -184,7 +184,7 @@ class _Wedge:
 
 
 def _wedge(area: Binary, sides: Sides, needed: float) -> _Wedge | None:
-    """The straight, symmetric, diverging sides that most of the area's left and right outline lies on.
+    """The straight, symmetric, diverging sides on which most of the area's left and right outline lies.
 
     None where less than ``needed`` (a share of the area's rows) lies on any, or more on upright sides.
     """
@@ -210,10 +210,10 @@ def _wedge(area: Binary, sides: Sides, needed: float) -> _Wedge | None:
 
 
 def _fan(wedge: _Wedge, area: Binary, sides: Sides, seen: Evidence) -> Sides:
-    """The bounding box of a fan, which is a rectangle in polar coordinates: dark corners are drawn in."""
+    """The bounding box of a fan, a rectangle in polar coordinates: includes its dark corners."""
     height, width = area.shape
     radii = np.arange(max(0.0, 0.6 * (sides.top - wedge.y)), height - wedge.y)
-    count = min(_MOST_RAYS, max(64, round(2 * wedge.half * (sides.bottom - wedge.y))))
+    count = min(_MAX_RAYS, max(64, round(2 * wedge.half * (sides.bottom - wedge.y))))
     angles = np.linspace(-1.4, 1.4, count) * wedge.half
     middle = angles[np.abs(angles) < 0.7 * wedge.half]
     lit = wedge.polar(area, radii, middle, outside=cv2.BORDER_CONSTANT)
@@ -237,7 +237,7 @@ def _fan(wedge: _Wedge, area: Binary, sides: Sides, seen: Evidence) -> Sides:
 
 
 def _around(wedge: _Wedge, near: float, far: float, sides: Sides, text: int) -> Sides:
-    """The box around a fan, kept to ``sides`` where it would stay short of what was seen by much."""
+    """The box around a fan; ``sides`` replace those of its sides that fall far short of them."""
     across = far * float(np.sin(wedge.half))
     left, right = wedge.x - across, wedge.x + across + 1
     top, bottom = wedge.y + near * float(np.cos(wedge.half)), wedge.y + far
