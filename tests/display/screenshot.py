@@ -36,7 +36,7 @@ def main() -> None:
         "--seconds",
         "120",
     ]
-    with open_desktop(WIDTH, HEIGHT) as desktop:
+    with open_desktop(WIDTH, HEIGHT, managed=False) as desktop:
         run = subprocess.Popen([*command, *options], env=desktop.environment)
 
         try:
