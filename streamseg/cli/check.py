@@ -27,10 +27,10 @@ def check(
     ],
     as_json: JsonOption = False,
 ) -> None:
-    """Read a whole data set and report what is in it: every bad file, and near-identical images.
+    """Check a data set: bad files, near-identical images.
 
-    Images that are near-identical must not be split between training and validation; those whose masks
-    contradict each other are listed. The exit code is 1 if there are bad files.
+    Reads every file. Images that are near-identical must not be split between training and validation; those
+    whose masks contradict each other are listed. The exit code is 1 if there are bad files.
     """
     from streamseg.datasets.reader import survey
 

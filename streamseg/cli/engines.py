@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 engines = typer.Typer(
     name="engines",
-    help="List, verify and prune the engines that were built here. They lie in engines/ of a checkout, else "
-    "in the user's cache folder; STREAMSEG_ENGINES names another one.",
+    help="List, verify and prune the engines that were built here. They are in engines/ of a checkout, else "
+    "in the user's cache folder, or in the folder given by STREAMSEG_ENGINES.",
     rich_markup_mode=None,
 )
 
 
 @engines.command("list")
 def list_engines(as_json: JsonOption = False) -> None:
-    """Show the engines, and which one runs by itself.
+    """List the engines and mark the one that runs by default.
 
-    Reads the manifests only; verify reads the engines. Times were measured when they were built: milliseconds
-    per call, and the ratio to the shipped engine's.
+    Reads only the manifests; verify reads the engines. Times were measured at build time: milliseconds per
+    call, and the ratio to the shipped engine.
     """
     from streamseg.engines.store import EngineStore
 
@@ -49,14 +49,14 @@ def list_engines(as_json: JsonOption = False) -> None:
 def verify(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME]...", help="Engines; all, and the shipped one, if none."),
+        typer.Argument(metavar="[NAME]...", help="Engines to verify. Default: all, and the shipped one."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Read every file of the engines: are they whole?
+    """Verify that all files of the engines are intact.
 
-    Exit code 1 where one is damaged or not what it is called. That an engine does not fit this machine is
-    said, and is no damage.
+    The exit code is 1 if an engine is damaged or does not match its name. An engine that does not fit this
+    machine is reported, but is not damaged.
     """
     from streamseg.backends.loading import DEFAULT, WEIGHTS
     from streamseg.core.errors import EngineError
@@ -84,15 +84,14 @@ def verify(
 
 @engines.command()
 def prune(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be removed.")] = False,
     everything: Annotated[bool, typer.Option("--all", help="Remove every engine of the store.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove what is damaged or does not fit here.
+    """Remove engines that are damaged or do not fit this machine.
 
-    That is engines that are damaged or do not fit this machine, and what killed builds left behind. Whatever
-    else lies in the store's folder is left alone, and so are engines that hold other files, that are links,
-    or that no export gave their name.
+    Also removes what killed builds left behind. Everything else in the store's folder stays, including
+    engines that hold other files, that are links, or that were not named by export.
     """
     from streamseg.engines.maintenance import findings, remove
     from streamseg.engines.store import EngineStore

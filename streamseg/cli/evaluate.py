@@ -23,20 +23,23 @@ def evaluate(
     spacing: Annotated[
         str | None,
         typer.Option(
-            metavar="MM", help="Millimetres per pixel, one number or ROW,COLUMN: distances in mm too."
+            metavar="MM", help="Millimetres per pixel, one number or ROW,COLUMN; gives distances in mm too."
         ),
     ] = None,
-    per_image: Annotated[bool, typer.Option("--per-image", help="Also give each image's figures.")] = False,
+    per_image: Annotated[
+        bool, typer.Option("--per-image", help="Also print the figures of each image.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Compare an engine's outlines with labelled images.
 
-    The whole image is segmented, as replay does with --roi none; Dice and IoU are those of the image's own
-    pixels, and 1 where neither the engine nor the label has nerve. Sensitivity and specificity are of "there
-    is nerve in this image", null if the data has no such images. Distances (Hausdorff 95 %, average
-    surface) are over the images in which both have nerve, their number is "outlines". Calibration: of each
-    pixel's probability (pixel_ece, pixel_brier) and of the confidence beside the image's Dice. Images unlike
-    the training data, whose outlines a display withholds, count by their outlines; "states" says how many.
+    Whole images are segmented, as by replay with --roi none. Dice and IoU are computed at the image's own
+    size, and are 1 if neither the engine nor the label has nerve. Sensitivity and specificity refer to "there
+    is nerve in this image", and are null if the data has no such images. Distances (Hausdorff 95 %, average
+    surface) are over the images in which both have nerve; their number is "outlines". Calibration is given
+    for each pixel's probability (pixel_ece, pixel_brier) and for the confidence against the image's Dice.
+    Images unlike the training data, whose outlines a display withholds, count with their outlines; "states"
+    gives their number.
     """
     from streamseg.core.engine_info import EngineInfo
     from streamseg.datasets import open_dataset

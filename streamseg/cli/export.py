@@ -32,15 +32,18 @@ def export(
         str,
         typer.Argument(
             metavar="NET_OR_CHECKPOINT",
-            help="unet, segnet or improved_unet (shipped weights, else random ones, marked as untrained), a "
+            help="unet, segnet or improved_unet (shipped weights, or random ones marked as untrained), a "
             ".safetensors checkpoint, or a run folder.",
         ),
     ],
     backend: Annotated[
-        str, typer.Option("--backend", metavar="openvino|tensorrt|compiled|onnx", help="What will run it.")
+        str,
+        typer.Option(
+            "--backend", metavar="openvino|tensorrt|compiled|onnx", help="Back end that runs the engine."
+        ),
     ] = "openvino",
     precision: Annotated[
-        str, typer.Option("--precision", metavar="fp32|fp16|bf16|int8", help="What it computes in.")
+        str, typer.Option("--precision", metavar="fp32|fp16|bf16|int8", help="Precision of the computation.")
     ] = "fp32",
     size: Annotated[
         str | None, typer.Option("--size", metavar="HxW", help="Input size. Default: the weights' own.")
@@ -51,30 +54,32 @@ def export(
         typer.Option(
             "--data",
             metavar="DIR",
-            help="Labelled images to calibrate and to judge on. Default: phantoms, and the manifest says so.",
+            help="Labelled images for calibration and the accuracy gate. Default: phantom images, which the "
+            "manifest notes.",
         ),
     ] = None,
     recipe: Annotated[
         Path | None,
         typer.Option(
-            "--recipe", metavar="FILE", help="Which of them. Default: calibration/, else a new one."
+            "--recipe",
+            metavar="FILE",
+            help="Recipe that selects the images. Default: the one in calibration/, else a new one.",
         ),
     ] = None,
     better: Annotated[
-        bool, typer.Option("--better", help="Take the next better precision where the gate refuses this one.")
+        bool,
+        typer.Option("--better", help="Use the next better precision if the accuracy gate refuses this one."),
     ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Build also where the store has this engine.")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Build even if the store has this engine.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Build an engine into the store.
+    """Build an engine and add it to the engine store.
 
-    It enters only after its masks were compared with those of its weights in FP32: FP32 and FP16 must give
-    the same masks (mean Dice 0.998), INT8 and BF16 may lose 0.01 of Dice against the labels; what is refused
-    ends with exit code 1. live and replay then take the fastest engine of the shipped weights by themselves,
-    any other by --engine. The store is engines/ of a checkout, else the user's cache folder;
-    STREAMSEG_ENGINES overrides.
+    It is added only if it passes the accuracy gate: FP32 and FP16 must give the same masks as the weights in
+    FP32 (mean Dice 0.998), INT8 and BF16 may lose 0.01 of Dice against the labels; otherwise the exit code is
+    1. By default live and replay then use the fastest engine built from the shipped weights; --engine selects
+    any other. The store is engines/ in a checkout, else the user's cache folder, or the folder given by
+    STREAMSEG_ENGINES.
     """
     from streamseg.cli.train import parse_height_width
     from streamseg.engines.store import EngineStore

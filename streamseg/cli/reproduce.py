@@ -22,27 +22,35 @@ def reproduce(
         ),
     ],
     out: Annotated[Path, typer.Option(metavar="REPORT", help="Folder of the report and its runs.")],
-    folds: Annotated[int, typer.Option(metavar="K", help="Parts of the data, each held back once.")] = 4,
+    folds: Annotated[int, typer.Option(metavar="K", help="Number of folds.")] = 4,
     size: Annotated[str | None, typer.Option(metavar="HxW", help="Input size, multiples of 16.")] = None,
-    epochs: Annotated[int | None, typer.Option(metavar="N", help="Default: the recipe's.")] = None,
-    batch: Annotated[int | None, typer.Option(metavar="N", help="Images a step.")] = None,
+    epochs: Annotated[int | None, typer.Option(metavar="N", help="Epochs. Default: the recipe's.")] = None,
+    batch: Annotated[int | None, typer.Option(metavar="N", help="Images per step.")] = None,
     rate: Annotated[float | None, typer.Option(metavar="R", help="Learning rate.")] = None,
     recipe: Annotated[
-        str, typer.Option(help="paper: what it states, no more. best: what we found.")
+        str, typer.Option(help="paper: only what the paper states. best: our best settings.")
     ] = "paper",
-    nets: Annotated[str, typer.Option(help="Which nets, with commas.")] = "unet,segnet,improved_unet",
-    seed: Annotated[int, typer.Option(metavar="S", help="Of the first fold; the others count on.")] = 0,
+    nets: Annotated[str, typer.Option(help="Nets, separated by commas.")] = "unet,segnet,improved_unet",
+    seed: Annotated[
+        int,
+        typer.Option(
+            metavar="S", help="Random seed of the first fold; the following folds use S + 1, S + 2, ..."
+        ),
+    ] = 0,
     device: Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu or gpu.")] = "auto",
     export: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Also write all but images of the data here."),
+        typer.Option(
+            metavar="FOLDER", help="Also write a copy of the report here that shows no images of the data."
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train the paper's three nets under one recipe, k-fold, and report which of its claims replicate.
+    """Train the paper's three nets and report which claims replicate.
 
-    Writes report.html, report.md and result.json. Stopped or killed at any moment, the same call resumes, and
-    finished runs are not repeated. The report is written anew after every run and says what is missing.
+    All nets are trained with one recipe and k-fold cross-validation. Writes report.html, report.md and
+    result.json. Stopped or killed at any moment, the same call resumes, and finished runs are not repeated.
+    The report is written anew after every run and says what is missing.
     """
     from streamseg.cli.train import parse_height_width
     from streamseg.core.errors import UsageError

@@ -31,7 +31,7 @@ def submit(
             "--engine",
             "--weights",
             metavar="NAME_OR_PATH",
-            help="A shipped engine's name, an engine folder, or a run's weights.safetensors.",
+            help="Name of a shipped engine, an engine folder, or a run's weights.safetensors.",
         ),
     ] = None,
     validation: Annotated[
@@ -43,19 +43,20 @@ def submit(
         typer.Option(
             "--validation-last",
             metavar="SHARE",
-            help="Only the last block of DATA: 0.2, as train holds back.",
+            help="Use only the last block of DATA; train holds out 0.2.",
         ),
     ] = None,
     min_pixels: Annotated[
-        int | None, typer.Option(min=0, metavar="N", help="The area threshold, set by hand.")
+        int | None, typer.Option(min=0, metavar="N", help="Area threshold in pixels.")
     ] = None,
     force: ForceOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Write the competition's submission file: a line "img,pixels" for each test image, in numeric order.
+    """Write the competition's submission file for a folder of test images.
 
-    Outlines smaller than the area threshold become empty: it is chosen on --validation for the highest mean
-    Dice (images that the net was not trained on, of the test images' size), or set by --min-pixels.
+    It holds a line "img,pixels" for each test image, in numeric order. Outlines smaller than the area
+    threshold become empty: it is chosen on --validation for the highest mean Dice (images that the net was
+    not trained on, of the test images' size), or set by --min-pixels.
 
     Finished images are stored in CSV.progress: after Ctrl-C, a crash, or once an unreadable image is replaced
     the same command resumes. CSV itself appears when all images are done.

@@ -26,30 +26,37 @@ def train(
     ],
     net: Annotated[str, typer.Option(help="unet, segnet or improved_unet.")] = "improved_unet",
     recipe: Annotated[
-        str, typer.Option(help="paper: what it states, no more. best: what we found.")
+        str, typer.Option(help="paper: only what the paper states. best: our best settings.")
     ] = "best",
-    out: Annotated[Path | None, typer.Option(help="Run folder; default runs/<net>-<recipe>-<seed>.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder. Default: runs/<net>-<recipe>-<seed>.")] = None,
     size: Annotated[str | None, typer.Option(metavar="HxW", help="Input size, multiples of 16.")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1)] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Labelled images a step, over all GPUs.")] = None,
-    rate: Annotated[float | None, typer.Option(help="Largest learning rate.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs. Default: the recipe's.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Labelled images per step, over all GPUs.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Maximum learning rate.")] = None,
     phantom: Annotated[int, typer.Option(min=0, help="Phantom images to mix in.")] = 0,
     phantom_batch: Annotated[int, typer.Option(min=1, help="Phantom images added to each step.")] = 3,
-    phantom_strength: Annotated[float | None, typer.Option(min=0, help="Of their augmentation.")] = None,
-    validation: Annotated[float, typer.Option(help="Share held back: the last block of subjects.")] = 0.2,
-    strength: Annotated[float | None, typer.Option(min=0, help="Strength of the augmentation.")] = None,
-    seed: Annotated[int, typer.Option()] = 0,
+    phantom_strength: Annotated[
+        float | None, typer.Option(min=0, help="Augmentation strength of the phantom images.")
+    ] = None,
+    validation: Annotated[
+        float, typer.Option(help="Share held out for validation: the last block of subjects.")
+    ] = 0.2,
+    strength: Annotated[float | None, typer.Option(min=0, help="Augmentation strength.")] = None,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or gpu; several under torchrun.")] = "auto",
     precision: Annotated[str, typer.Option(help="32-true, bf16-mixed or 16-mixed.")] = "32-true",
-    deterministic: Annotated[bool, typer.Option("--deterministic", help="Repeatable on a GPU too.")] = False,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="Give repeatable results on a GPU too.")
+    ] = False,
     start: Annotated[Path | None, typer.Option(help="Weights (safetensors) to start from.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume the run in --out.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a net on labelled images; killed at any moment, it resumes with --resume.
+    """Train a net on labelled images; --resume continues a run.
 
-    The run folder holds the log (log.jsonl, TensorBoard), the state to resume from, and weights.safetensors,
-    which replay and evaluate take as --engine.
+    A run can be stopped or killed at any moment and continued with --resume. The run folder holds the log
+    (log.jsonl, TensorBoard), the state to resume from, and weights.safetensors, which replay and evaluate
+    take as --engine.
     """
     from streamseg.core.errors import UsageError
     from streamseg.training.config import recipe as take_recipe
