@@ -1,11 +1,11 @@
-"""Our nets against MONAI's, and what each part of the recipe ``best`` gains: one split, one budget.
+"""Compares our nets with MONAI's, and measures the gain of each part of the recipe ``best``.
 
     python benchmarks/yardsticks.py ladder ../shared/data/usgra-seg --out /tmp/ladder
     python benchmarks/yardsticks.py nets ../shared/data/usgra-seg --out /tmp/nets
 
-Every run sees the same split (the last block held back), the same epochs, seed and input size, and no
-pretrained weights; ``ladder`` adds one part of the recipe after the other to the paper's, ``nets`` trains
-each net by the recipe ``best``. Runs resume; the result is rewritten after each. Dice is measured in the
+All runs have the same split (the last block held back), epochs, seed and input size, and no pretrained
+weights; ``ladder`` adds the parts of the recipe ``best`` to the paper's one by one, ``nets`` trains each net
+by the recipe ``best``. Runs resume; the result is rewritten after each. Dice is measured in the
 images' own pixels at threshold 0.5, with a bootstrap interval over images, paired against the first run.
 """
 
@@ -41,7 +41,7 @@ from streamseg.training.devices import make_fabric
 from streamseg.training.run_folder import TrainingCallbacks, TrainingOutcome
 from streamseg.training.trainer import PHANTOM_SEED, fit
 
-PARTS = ("loss", "strength", "vessel_weight", "average", "phantom_batch")
+LADDER = ("loss", "strength", "vessel_weight", "average", "phantom_batch")
 """Parts of the recipe ``best`` in the order in which they are added."""
 
 
@@ -95,7 +95,7 @@ def ladder(base: dict[str, Any]) -> dict[str, TrainConfig]:
     best = {**RECIPES["best"], "phantom_batch": 2}
     changes = {**base, **{name: best[name] for name in ("learning_rate", "schedule", "weight_decay")}}
     steps = {"paper": recipe("paper", **base), "best's rate": recipe("paper", **changes)}
-    for name in PARTS:
+    for name in LADDER:
         changes[name] = best[name]
         steps[f"+ {name} {best[name]}"] = recipe("paper", **changes)
     return steps
@@ -104,7 +104,7 @@ def ladder(base: dict[str, Any]) -> dict[str, TrainConfig]:
 def run(
     name: str, config: TrainConfig, make: Callable[[int], nn.Module] | None, data: Dataset, options: Any
 ) -> dict[str, Any]:
-    """Train one net, or go on with it, and measure it on the held-back images."""
+    """Train one net, or resume its run, and measure it on the held-back images."""
     fold = last_block(data, 0.2)
     cache = cache_samples(data, config.spec)
     phantom = None
@@ -136,7 +136,7 @@ def run(
 
 
 def compared(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each run's paired difference in Dice from the first one's."""
+    """Add each run's paired difference in Dice from the first run."""
     for row in rows[1:]:
         test = paired_test(row["per_image"], rows[0]["per_image"])
         row["against_first"] = {

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from PIL import Image as Pillow
 from PIL import UnidentifiedImageError
 
-from streamseg.core.errors import DataError, UsageError
+from streamseg.core.errors import DataError, UsageError, one_line
 from streamseg.core.files import natural_key
 from streamseg.core.types import Grey, Mask
 
@@ -219,5 +219,6 @@ def _open(path: Path, read: Callable[[Pillow.Image], npt.NDArray[np.uint8]]) -> 
         what = "it is empty" if path.stat().st_size == 0 else "it is not an image"
         raise DataError(f"cannot read the image {path}: {what}; replace or remove the file") from error
     except Exception as error:  # damaged files make Pillow's decoders raise almost anything
-        what = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"cannot read the image {path}: {what}; replace or remove the file") from error
+        raise DataError(
+            f"cannot read the image {path}: {one_line(error)}; replace or remove the file"
+        ) from error

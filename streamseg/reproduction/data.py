@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from streamseg.core.types import Say
 from streamseg.datasets import Dataset
 from streamseg.datasets.phantoms import open_or_draw, phantom_count
 from streamseg.datasets.split import Fold, folds
@@ -33,7 +34,7 @@ def data_name(data: str) -> str:
 
 
 def gather(
-    data: str, plan: ReplicationPlan, out: Path, *, say: Callable[[str], None], advance: Callable[[], None]
+    data: str, plan: ReplicationPlan, out: Path, *, say: Say, advance: Callable[[], None]
 ) -> ReplicationData:
     """Read the data and split it. ``advance`` is called for every image read.
 

@@ -26,6 +26,7 @@ from streamseg import __version__
 from streamseg.backends import load_backend
 from streamseg.core.errors import DataError
 from streamseg.core.files import write_json, write_whole
+from streamseg.core.hardware import this_processor
 from streamseg.core.types import Frame, Grey, Mask
 from streamseg.datasets import Dataset, Sample
 from streamseg.evaluation.overlap import Confusion
@@ -181,7 +182,7 @@ def _training(folder: Path) -> dict[str, Any]:
 
 def machine(device: str) -> dict[str, Any]:
     """The hardware and versions of a run, without the machine's name."""
-    name = torch.cuda.get_device_name() if device == "cuda" else _processor()
+    name = torch.cuda.get_device_name() if device == "cuda" else this_processor().processor
     return {
         "device": device,
         "name": name,
@@ -192,13 +193,6 @@ def machine(device: str) -> dict[str, Any]:
         "torch": torch.__version__,
         "streamseg": __version__,
     }
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, "") or platform.processor() or platform.machine()
 
 
 def _mask_image(mask: Mask) -> Grey:
