@@ -12,14 +12,13 @@ import pytest
 
 from streamseg.cli import main
 from tests.cli.conftest import HEIGHT, WIDTH
+from tests.datasets.files import write_dataset
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """Five images of the engine's own size: found exactly, half found, missed, rightly and wrongly empty."""
-    root = tmp_path / "data"
-    (root / "images").mkdir(parents=True)
-    (root / "masks").mkdir()
+    samples = {}
     square, half, nothing = (slice(16, 32), slice(16, 48)), (slice(16, 32), slice(16, 32)), slice(0)
     for name, bright, label in (
         ("exact", square, square),
@@ -31,9 +30,8 @@ def data(tmp_path: Path) -> Path:
         image, mask = np.full((HEIGHT, WIDTH), 20, np.uint8), np.zeros((HEIGHT, WIDTH), np.uint8)
         image[bright] = 235
         mask[label] = 255
-        cv2.imwrite(str(root / "images" / f"{name}.png"), image)
-        cv2.imwrite(str(root / "masks" / f"{name}.png"), mask)
-    return root
+        samples[name] = image, mask
+    return write_dataset(tmp_path / "data", samples)
 
 
 def evaluate(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:

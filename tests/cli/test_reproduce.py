@@ -12,7 +12,8 @@ import pytest
 
 from streamseg.cli import main
 from streamseg.reproduction.runs import is_finished
-from tests.reproduction.labelled import write_labelled
+from tests.datasets.files import write_labelled
+from tests.training.runs import narrow_nets
 
 OPTIONS = [
     "--size",
@@ -29,6 +30,12 @@ OPTIONS = [
     "cpu",
 ]
 NETS = ["--nets", "unet,improved_unet"]  # SegNet is four times as large, and no other code runs for it
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _narrow_nets():
+    with narrow_nets():
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -5,29 +5,26 @@ import os
 import signal
 import time
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from streamseg.cli import main
 from streamseg.datasets.kaggle_writer import write_kaggle
 from streamseg.engines.checkpoint import read_checkpoint
+from tests.datasets.files import write_labelled
 from tests.forked import fork
-from tests.training.runs import train_interruptibly
+from tests.training.runs import narrow_nets, train_interruptibly
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _narrow_nets():
+    with narrow_nets():
+        yield
 
 
 @pytest.fixture
 def data(tmp_path):
-    for folder in ("images", "masks"):
-        (tmp_path / "data" / folder).mkdir(parents=True)
-    generator = np.random.default_rng(0)
-    for number in range(6):
-        image = generator.integers(0, 256, (40, 60), dtype=np.uint8)
-        Image.fromarray(image).save(tmp_path / f"data/images/{number}.png")
-        Image.fromarray(np.where(image > 128, 255, 0).astype(np.uint8)).save(
-            tmp_path / f"data/masks/{number}.png"
-        )
-    return tmp_path / "data"
+    return write_labelled(tmp_path / "data")
 
 
 SMALL = ["--size", "32x48", "--epochs", "1", "--batch", "2", "--validation", "0.34", "--device", "cpu"]

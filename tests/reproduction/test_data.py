@@ -8,7 +8,7 @@ from streamseg.datasets.kaggle_writer import write_kaggle
 from streamseg.reproduction.data import data_name, gather
 from streamseg.reproduction.plan import ReplicationPlan
 from streamseg.training.config import recipe
-from tests.reproduction.labelled import write_labelled
+from tests.datasets.files import write_labelled
 
 PLAN = ReplicationPlan(recipe("paper", height=64, width=64), 3)
 

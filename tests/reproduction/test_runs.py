@@ -16,9 +16,16 @@ from streamseg.reproduction.results import RESULT, read_run
 from streamseg.reproduction.runs import Replication, ReplicationCallbacks, example_row, is_finished
 from streamseg.training.config import recipe
 from streamseg.training.devices import make_fabric
-from tests.reproduction.labelled import write_labelled
+from tests.datasets.files import write_labelled
+from tests.training.runs import narrow_nets
 
 PLAN = ReplicationPlan(recipe("paper", height=32, width=32, epochs=2, batch=2), 2, ("unet",))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _narrow_nets():
+    with narrow_nets():
+        yield
 
 
 @pytest.fixture(scope="module")

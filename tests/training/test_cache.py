@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from streamseg.core.errors import DataError, SinkError
 from streamseg.core.types import InputSpec
@@ -23,6 +22,7 @@ from streamseg.segmentation.preprocess import to_tensor
 from streamseg.training import cache as cache_module
 from streamseg.training.cache import ABANDONED_S, cache_samples, prepare_dataset
 from streamseg.training.data import take
+from tests.datasets.files import write_dataset
 from tests.training.runs import SPEC as NOISE_SPEC
 from tests.training.runs import noise, sample
 
@@ -33,15 +33,12 @@ COUNT = 5
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     generator = np.random.default_rng(0)
-    for folder in ("images", "masks"):
-        (tmp_path / "data" / folder).mkdir(parents=True)
+    samples = {}
     for number in range(COUNT):
-        image = generator.integers(0, 256, (40, 60), dtype=np.uint8)
         mask = np.zeros((40, 60), np.uint8)
         mask[5:20, number * 5 : number * 5 + 20] = 255 if number % 2 else 1
-        Image.fromarray(image).save(tmp_path / f"data/images/{number}.png")
-        Image.fromarray(mask).save(tmp_path / f"data/masks/{number}.png")
-    return tmp_path / "data"
+        samples[str(number)] = generator.integers(0, 256, (40, 60), dtype=np.uint8), mask
+    return write_dataset(tmp_path / "data", samples)
 
 
 def make(root, folder, spec=SPEC):
@@ -225,12 +222,9 @@ def test_no_samples_are_refused():
 
 def write_stills(root: Path) -> Path:
     """Four phantom stills, of which two are the same."""
-    for number, seed in enumerate((1, 2, 3, 2)):
-        still = render_still(seed)
-        for folder, pixels in (("images", still.image), ("masks", still.nerve * np.uint8(255))):
-            (root / folder).mkdir(parents=True, exist_ok=True)
-            Image.fromarray(pixels).save(root / folder / f"{number}.png")
-    return root
+    stills = {seed: render_still(seed) for seed in (1, 2, 3)}
+    shown = {str(number): stills[seed] for number, seed in enumerate((1, 2, 3, 2))}
+    return write_dataset(root, {name: (s.image, s.nerve * np.uint8(255)) for name, s in shown.items()})
 
 
 @pytest.mark.parametrize("kept", [False, True])

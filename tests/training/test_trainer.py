@@ -11,7 +11,6 @@ import torch
 
 from streamseg.core.errors import StreamsegError, UsageError
 from streamseg.engines.checkpoint import read_checkpoint
-from streamseg.nets import build_net
 from streamseg.training import trainer
 from streamseg.training.config import recipe
 from streamseg.training.run_folder import TrainingCallbacks
@@ -20,11 +19,19 @@ from tests.forked import fork
 from tests.training.runs import (
     CAREFUL,
     CONFIG,
+    NARROW,
+    narrow_nets,
     same,
     train_alone,
     train_together,
     training_data,
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _narrow_nets():
+    with narrow_nets():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +85,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(tmp_path, mixed, aft
     assert whole.history.losses == resumed.history.losses
 
 
+@pytest.mark.slow  # three more processes; what is stopped and resumed in one is tested above
 def test_a_run_killed_at_any_moment_goes_on_to_the_same_weights(tmp_path):
     """SIGKILL at arbitrary moments, so also while files are written, until the run gets through."""
     folder, held, said = tmp_path / "killed", tmp_path / "held", tmp_path / "said"
@@ -123,6 +131,7 @@ def test_a_finished_run_is_left_alone(tmp_path, data):
     assert same(first.net.state_dict(), again.net.state_dict())
 
 
+@pytest.mark.slow  # two more processes
 def test_two_processes_over_gloo_end_with_one_process_s_weights(tmp_path, mixed):
     """The same global batches and the same augmentation of each image; BatchNorm's statistics are frozen.
 
@@ -139,7 +148,7 @@ def test_two_processes_over_gloo_end_with_one_process_s_weights(tmp_path, mixed)
         process.join(timeout=250)
     assert [process.exitcode for process in processes] == [0, 0], said.read_text()
     one, two = (read_checkpoint(tmp_path / n / "weights.safetensors").weights for n in "12")
-    start = build_net("improved_unet", outputs=2).state_dict()
+    start = NARROW("improved_unet", outputs=2).state_dict()
     apart = {k: float(abs(one[k] - two[k]).max()) for k in one}
     assert max(apart.values()) < 1e-5, max(apart, key=apart.__getitem__)
     assert max(abs(one[k] - start[k].numpy()[: len(one[k])]).max() for k in one) > 5e-5
@@ -169,7 +178,7 @@ def test_frozen_statistics_stay_as_they_are(tmp_path, data):
 
 
 def test_it_learns_by_the_paper_s_recipe(tmp_path, data):
-    config = recipe("paper", height=32, width=48, batch=2, epochs=14, learning_rate=3e-3)
+    config = recipe("paper", height=32, width=48, batch=2, epochs=24, learning_rate=1e-2)
     lines = fit(config, data, tmp_path).history.epochs
     assert lines[-1]["loss"] < 0.6 * lines[0]["loss"]
     assert lines[-1]["dice"] > 0.6
