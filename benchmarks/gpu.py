@@ -33,7 +33,7 @@ from typing import Any
 
 from benchmarks.gpu_table import claims, lines
 from streamseg.benchmark.provenance import ROOT, machine_name, provenance
-from streamseg.benchmark.results import read_result, write_result
+from streamseg.benchmark.rows.run import read_result, write_result
 
 NETS = ("improved_unet", "unet", "segnet")
 SMALL, MIDDLE, LARGE = (192, 256), (256, 320), (416, 576)

@@ -19,42 +19,44 @@ import textwrap
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from streamseg.benchmark.provenance import ROOT
-from streamseg.benchmark.report.origin import remarks
-from streamseg.benchmark.report.reading import (
-    budget_of,
-    by_net,
-    engine_of,
-    machine,
-    number,
-    size,
-    spread,
-    text,
-    variant,
-)
-from streamseg.benchmark.report.tables import (
-    KINDS,
+from streamseg.benchmark.rows.nets import NetRow
+from streamseg.benchmark.rows.peers import PeerRow
+from streamseg.benchmark.rows.pipeline import PipelineRow
+from streamseg.benchmark.rows.reading import CLASSES, read_rows
+from streamseg.benchmark.rows.run import Row
+from streamseg.benchmark.rows.streams import StreamsRow
+from streamseg.benchmark.tables import (
+    LIVE,
+    NET_CONTENT,
+    NET_SPEED,
+    PEERS,
+    PIPELINE,
+    README,
+    SHORT,
+    STREAMS,
     by_kind,
-    exact,
+    by_net,
+    engines_of,
+    kind_title,
     make_table,
-    peer,
-    per_stream,
     reasons,
-    yes_or_no,
+    size,
 )
-from streamseg.benchmark.rows import BENCHES, Row, read_rows
 from streamseg.core.errors import DataError, StreamsegError, UsageError
 from streamseg.core.files import write_whole
 from streamseg.reporting.document import Table
-from streamseg.reporting.formatting import UNKNOWN, count, figure, percent, table
+from streamseg.reporting.formatting import count, table
 
 BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
 PLACE = re.compile(r"<!-- bench ?(\w*) -->\n.*?<!-- /bench -->", re.DOTALL)
 DOCUMENTS = ("README.md", "docs/results.md")
-NAME = re.compile(rf"(\d{{4}}-\d\d-\d\d)-(.+)-bench-({'|'.join(BENCHES)})\.json")
+NAME = re.compile(rf"(\d{{4}}-\d\d-\d\d)-(.+)-bench-({'|'.join(CLASSES)})\.json")
 ORDER = ("nets", "peers", "pipeline", "streams")
-Rows = Sequence[Row]
+Rows = Sequence[Any]
+"""Rows of one benchmark."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -124,7 +126,7 @@ def lines(results: Path, selection: str, folder: Path) -> list[str]:
         {bench: (path, read_rows(path)) for bench, path in paths.items()}
         for paths in newest(results).values()
     ]
-    machines.sort(key=lambda found: not any(has_gpu(rows) for _, rows in found.values()))
+    machines.sort(key=lambda found: not any(rows[0].run.gpu for _, rows in found.values()))
     text_lines: list[str] = []
     for found in machines:
         for benches, part in SELECTIONS[selection]:
@@ -135,21 +137,13 @@ def lines(results: Path, selection: str, folder: Path) -> list[str]:
     return text_lines[:-1]
 
 
-def has_gpu(rows: Rows) -> bool:
-    """Whether the machine has a GPU that we know."""
-    return bool(text(rows[0]["run"], "machine", "gpu"))
-
-
-def origin(path: Path, rows: Rows, folder: Path) -> list[str]:
+def origin(path: Path, rows: Sequence[Row], folder: Path) -> list[str]:
     """Where a table is from: command, machine, commit and file."""
-    run = rows[0]["run"]
-    command = " ".join(text(run, "command").split()[:3])
+    run = rows[0].run
+    command = " ".join(run.command.split()[:3])
     name = Path(os.path.relpath(path, folder)).as_posix()
-    words = (
-        f"(`{command}` on {machine(run)}, {text(run, 'date')}, commit {text(run, 'machine', 'commit')}; "
-        f"[figures]({name}).)"
-    )
-    return prose(" ".join([words, *(f"**Not for publication: {remark}**" for remark in remarks([rows]))]))
+    words = f"(`{command}` on {run.hardware}, {run.date}, commit {run.commit}; [figures]({name}).)"
+    return prose(" ".join([words, *(f"**Not for publication: {remark}**" for remark in run.remarks)]))
 
 
 def prose(words: str) -> list[str]:
@@ -162,26 +156,13 @@ def as_lines(found: Table) -> list[str]:
     return table(found.header, found.rows)
 
 
-def nets_lines(rows: Rows) -> list[str]:
-    """A row per net and variant, at the size that most rows have."""
-    point = Counter(map(size, rows)).most_common(1)[0][0]
-    shown = [row for row in rows if size(row) == point]
-    first = {own[0]["key"]: net for net, own in by_net(shown)}
-    columns = [
-        ("variant", lambda row: variant(row).removeprefix("torch ")),
-        ("engine, frames/s", lambda row: figure(number(row, "engine_fps"))),
-        ("end to end", lambda row: figure(number(row, "end_to_end_fps"))),
-        ("p50 / p99, ms", quantiles("latency_ms")),
-        ("x eager", lambda row: figure(number(row, "ratio_to_eager", "median"))),
-        ("of the limit", lambda row: percent(number(row, "limit_share"))),
-        ("Dice", lambda row: exact(number(row, "dice"))),
-        ("like FP32", lambda row: exact(number(row, "mask_agreement"))),
-    ]
-    made = make_table("", f"net, {point}", shown, lambda row: first.get(row["key"], ""), columns)
-    judged = dict.fromkeys(words for row in shown if (words := text(row, "dice_data")))
-    dice = f" Dice is of {', '.join(judged)}." if judged and "Dice" in made.header else ""
+def nets_lines(rows: Sequence[NetRow]) -> list[str]:
+    """A line per net and variant, at the size that most rows have."""
+    found = nets_table(at_one_size(rows), README)
+    judged = dict.fromkeys(row.dice_data for row in at_one_size(rows) if row.dice_data)
+    dice = f" Dice is of {', '.join(judged)}." if judged and "Dice" in found.header else ""
     return [
-        *as_lines(made),
+        *as_lines(found),
         "",
         *prose(
             "Every variant in turn in every round. End to end: from the encoded file to the drawn outline. "
@@ -192,118 +173,72 @@ def nets_lines(rows: Rows) -> list[str]:
     ]
 
 
-def quantiles(name: str) -> Callable[[Row], str]:
-    """A column of a distribution's p50 and p99."""
-
-    def column(row: Row) -> str:
-        p50, p99 = number(row, name, "p50"), number(row, name, "p99")
-        return UNKNOWN if p50 is None else f"{figure(p50)} / {figure(p99)}"
-
-    return column
+def at_one_size(rows: Sequence[NetRow]) -> list[NetRow]:
+    """The rows of the size that most have."""
+    point = Counter(map(size, rows)).most_common(1)[0][0]
+    return [row for row in rows if size(row) == point]
 
 
-def peers_lines(rows: Rows) -> list[str]:
-    """A row per peer, the fastest of each kind first, and why, where it is known."""
-    kinds = dict(by_kind(rows))
-    first = {id(own[0]): caption for caption, own in kinds.items()}
-    columns = [
-        ("what", lambda row: f"**{peer(row)}**" if row.get("ours") is True else peer(row)),
-        ("precision", lambda row: text(row, "precision") or UNKNOWN),
-        ("frames/s", lambda row: figure(number(row, "fps"))),
-        ("p50 / p99, ms", quantiles("latency_ms")),
-        ("ours is x times as fast", lambda row: "" if row.get("ours") is True else spread(row, "ratio")),
-    ]
-    shown = [row for own in kinds.values() for row in own]
-    names = {key: SHORT.get(caption, caption) for key, caption in first.items()}
-    found = as_lines(make_table("", "other programs", shown, lambda row: names.get(id(row), ""), columns))
-    why = reasons([row for row in shown if (number(row, "ratio", "median") or 1.0) < 1])
-    return (
-        [*found, "", "Faster than ours, and what is known of why:", *(f"- {item}" for item in why)]
-        if why
-        else found
+def nets_table(rows: Sequence[NetRow], place: str) -> Table:
+    """The table of nets of one size; each net is named in its first line."""
+    first = {own[0].key: net for net, own in by_net(rows)}
+    columns = (*NET_SPEED, *NET_CONTENT)
+    return make_table(
+        "", f"net, {size(rows[0])}", rows, lambda row: first.get(row.key, ""), columns, place=place
     )
 
 
-SHORT: Mapping[str, str] = dict(
-    zip(KINDS.values(), ("same weights", "file to drawn outline", "other nets"), strict=True)
-)
-"""Of the kinds' titles."""
+def peers_lines(rows: Sequence[PeerRow]) -> list[str]:
+    """A line per peer, the fastest of each kind first, and why, if it is known."""
+    kinds = by_kind(rows)
+    first = {own[0].key: kind_title(kind, short=True) for kind, own in kinds}
+    shown = [row for _, own in kinds for row in own]
+    made = make_table("", "other programs", shown, lambda row: first.get(row.key, ""), PEERS, place=README)
+    why = reasons([row for row in shown if (row.ratio.median or 1.0) < 1])
+    said = ["", "Faster than ours, and what is known of why:", *(f"- {item}" for item in why)]
+    return [*as_lines(made), *(said if why else [])]
 
 
-def pipeline_lines(rows: Rows) -> list[str]:
-    """A row per mode."""
-    columns = [
-        ("pace, frames/s", lambda row: count(number(row, "source_fps"))),
-        ("offered", lambda row: count(number(row, "offered"))),
-        ("processed", lambda row: count(number(row, "processed"))),
-        ("dropped", lambda row: count(number(row, "dropped"))),
-        ("frames/s", lambda row: figure(number(row, "fps"))),
-        ("age p50 / p99, ms", quantiles("age_ms")),
-        ("within the budget", lambda row: percent(number(row, "within_budget"), 1)),
-    ]
-    made = as_lines(make_table("", "pipeline", rows, lambda row: text(row, "key"), columns))
-    return [*made, *engine_lines(rows)]
+def pipeline_lines(rows: Sequence[PipelineRow]) -> list[str]:
+    """A line per mode."""
+    made = make_table("", "pipeline", rows, lambda row: row.key, PIPELINE, place=README)
+    return [*as_lines(made), *engine_lines(rows)]
 
 
-def engine_lines(rows: Rows) -> list[str]:
+def streams_lines(rows: Sequence[StreamsRow]) -> list[str]:
+    """A line per number of streams."""
+    name = f"streams of {count(rows[0].source_fps)} fps"
+    made = make_table("", name, rows, lambda row: count(row.streams), STREAMS, place=README)
+    return [*as_lines(made), *engine_lines(rows)]
+
+
+def engine_lines(rows: Sequence[PipelineRow] | Sequence[StreamsRow]) -> list[str]:
     """The engine that ran, and the age budget."""
-    budget = f"The age budget is {budget_of(rows[0]['run']):g} ms."
-    return ["", *prose(f"Engine: {engine_of(rows)}. {budget}" if engine_of(rows) else budget)]
-
-
-def streams_lines(rows: Rows) -> list[str]:
-    """A row per number of streams."""
-    pace = count(number(rows[0], "source_fps"))
-    columns = [
-        ("each, frames/s", lambda row: figure(per_stream(row))),
-        ("age p50 / p99, ms", quantiles("age_ms")),
-        ("in the budget, worst", lambda row: percent(number(row, "within_budget"), 1)),
-        ("processor", lambda row: percent(number(row, "processor_share"))),
-        ("holds budget", lambda row: yes_or_no(row.get("holds_budget"))),
-        ("every frame", lambda row: yes_or_no(row.get("holds_every_frame"))),
-    ]
-    name = f"streams of {pace} fps"
-    made = as_lines(make_table("", name, rows, lambda row: count(number(row, "streams")), columns))
-    return [*made, *engine_lines(rows)]
+    budget = f"The age budget is {rows[0].run.budget_ms:g} ms."
+    engines = engines_of(rows)
+    return ["", *prose(f"Engine: {engines}. {budget}" if engines else budget)]
 
 
 def short_nets_lines(found: Mapping[str, Rows]) -> list[str]:
     """Every variant of the first net, and of the others the one as trained and the fastest."""
-    rows = found["nets"]
-    point = Counter(map(size, rows)).most_common(1)[0][0]
-    shown: list[Row] = []
-    for at, (_, own) in enumerate(by_net([row for row in rows if size(row) == point])):
-        fastest = max(own, key=lambda row: number(row, "engine_fps") or 0)
+    shown: list[NetRow] = []
+    for at, (_, own) in enumerate(by_net(at_one_size(found["nets"]))):
+        fastest = max(own, key=lambda row: row.engine_fps or 0.0)
         shown += own if at == 0 else [own[0]] + [fastest] * (fastest is not own[0])
-    first = {own[0]["key"]: net for net, own in by_net(shown)}
-    columns = [
-        ("variant", lambda row: variant(row).removeprefix("torch ")),
-        ("engine, frames/s", lambda row: figure(number(row, "engine_fps"))),
-        ("file to outline", lambda row: figure(number(row, "end_to_end_fps"))),
-        ("p50 / p99, ms", quantiles("latency_ms")),
-        ("x eager", lambda row: figure(number(row, "ratio_to_eager", "median"))),
-        ("Dice", lambda row: exact(number(row, "dice"))),
-    ]
-    return as_lines(make_table("", f"net, {point}", shown, lambda row: first.get(row["key"], ""), columns))
+    return as_lines(nets_table(shown, SHORT))
 
 
 def short_live_lines(found: Mapping[str, Rows]) -> list[str]:
-    """Replay, live runs and several streams, a row each."""
-    several = [row for row in found.get("streams", ()) if (number(row, "streams") or 0) > 1]
-    rows = [*found.get("pipeline", ()), *several]
+    """Replay, live runs and several streams, a line each."""
+    several = [row for row in found.get("streams", ()) if (row.streams or 0) > 1]
+    rows: list[PipelineRow | StreamsRow] = [*found.get("pipeline", ()), *several]
 
-    def name(row: Row) -> str:
-        if row in several:
-            return f"{count(number(row, 'streams'))} streams of {count(number(row, 'source_fps'))} fps"
-        return "replay" if text(row, "key").startswith("replay ") else text(row, "key")
+    def name(row: PipelineRow | StreamsRow) -> str:
+        if isinstance(row, StreamsRow):
+            return f"{count(row.streams)} streams of {count(row.source_fps)} fps"
+        return "replay" if row.mode == "replay" else row.key
 
-    columns = [
-        ("frames/s, each", lambda row: figure(per_stream(row) if row in several else number(row, "fps"))),
-        ("dropped", lambda row: count(number(row, "dropped"))),
-        ("age p50 / p99, ms", quantiles("age_ms")),
-        ("within the budget", lambda row: percent(number(row, "within_budget"), 1)),
-    ]
-    return as_lines(make_table("", "pipeline", rows, name, columns))
+    return as_lines(make_table("", "pipeline", rows, name, LIVE, place=SHORT))
 
 
 PARTS: Mapping[str, Callable[[Rows], list[str]]] = {

@@ -40,7 +40,7 @@ import cv2
 
 from streamseg.backends.loading import RUNNERS
 from streamseg.benchmark.provenance import ROOT, OtherLoad, machine_name, provenance
-from streamseg.benchmark.results import write_result
+from streamseg.benchmark.rows.run import write_result
 from streamseg.benchmark.timing import Spread
 from streamseg.phantom import render_still
 from streamseg.reporting.formatting import table

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import cv2
+import matplotlib as mpl
+import matplotlib.colors
 import numpy as np
 import numpy.typing as npt
+from matplotlib.figure import Figure
 
-from streamseg.core.errors import DataError, MissingExtra
+from streamseg.core.errors import DataError
 from streamseg.core.types import Grey
+from streamseg.reporting.charts import png, style, svg
 from streamseg.reproduction import paper
 from streamseg.reproduction.plan import run_folder
 from streamseg.reproduction.results import FoldResult, Results, Values
 from streamseg.reproduction.summary import ReplicationSummary
-
-try:
-    import matplotlib as mpl
-    import matplotlib.colors
-    from matplotlib.figure import Figure
-except ImportError as error:  # pragma: no cover - the extra is installed wherever tests run
-    raise MissingExtra("the report", "matplotlib", "train") from error
 
 COLOURS = {"unet": "#0072B2", "segnet": "#D55E00", "improved_unet": "#009E73"}
 """Of Okabe and Ito's palette."""
@@ -40,7 +34,7 @@ EXAMPLES = 4
 
 def loss_figure(results: Results) -> bytes:
     """Figure 7 as SVG: training loss against iterations, the folds' mean within a band of their extremes."""
-    with _style():
+    with style():
         figure = Figure(figsize=(7, 3.8), layout="constrained")
         axes = figure.subplots()
         for net in results.nets:
@@ -55,7 +49,7 @@ def loss_figure(results: Results) -> bytes:
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
         figure.legend(frameon=False, loc="outside upper center", ncols=3)
-        return _svg(figure)
+        return svg(figure)
 
 
 def _curves(runs: list[FoldResult]) -> tuple[npt.NDArray[np.int64], Values]:
@@ -75,7 +69,7 @@ def smoothed(losses: list[float], window: int) -> Values:
 
 def dice_figure(summary: ReplicationSummary) -> bytes:
     """Table 2 as SVG: each net's mean with its interval, its folds, and the paper's value."""
-    with _style():
+    with style():
         figure = Figure(figsize=(7, 1.1 + 0.5 * len(summary.nets)), layout="constrained")
         axes = figure.subplots()
         for row, (net, found) in enumerate(summary.nets.items()):
@@ -116,7 +110,7 @@ def dice_figure(summary: ReplicationSummary) -> bytes:
         axes.set_xlabel("Dice")
         axes.grid(axis="x", alpha=0.3)
         figure.legend(frameon=False, loc="outside upper center", ncols=3)
-        return _svg(figure)
+        return svg(figure)
 
 
 def _end(end: float | None, mean: float) -> float:
@@ -127,7 +121,7 @@ def example_figure(results: Results, out: Path) -> bytes:
     """Figure 6 as PNG: per fold an image, its mask, and each net's outline. Raises DataError."""
     folds = results.complete[:EXAMPLES]
     columns = 2 + len(results.nets)
-    with _style():
+    with style():
         figure = Figure(figsize=(2.4 * columns, 2.1 * len(folds)), layout="constrained", dpi=110)
         grid = figure.subplots(len(folds), columns, squeeze=False)
         for axes in grid.flat:
@@ -145,7 +139,7 @@ def example_figure(results: Results, out: Path) -> bytes:
                 axes.set_title(f"{paper.TITLES[net]}, Dice {dice:.2f}")
                 _overlay(axes, _read(run_folder(out, net, fold) / "example.png"), COLOURS[net])
                 _outline(axes, truth, TRUTH, linewidths=0.9, linestyles="dashed")
-        return _save(figure, "png")
+        return png(figure)
 
 
 def _overlay(axes: Any, mask: Grey, colour: str) -> None:
@@ -168,20 +162,3 @@ def _read(path: Path) -> Grey:
             f"cannot read {path}; remove the {'run' if 'runs' in path.parts else 'report'} it is of"
         )
     return np.asarray(image, np.uint8)
-
-
-@contextmanager
-def _style() -> Iterator[None]:
-    # the salt makes the same figure the same bytes, so that a report written again changes nothing
-    with mpl.rc_context({"font.size": 9, "axes.titlesize": 9, "svg.hashsalt": "streamseg"}):
-        yield
-
-
-def _svg(figure: Figure) -> bytes:
-    return _save(figure, "svg")
-
-
-def _save(figure: Figure, kind: str) -> bytes:
-    target = io.BytesIO()
-    figure.savefig(target, format=kind, metadata={"Date": None} if kind == "svg" else None)
-    return target.getvalue()

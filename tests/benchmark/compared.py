@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from streamseg.benchmark.rows.reading import typed
+from streamseg.benchmark.rows.run import Row, RunInfo, decode
+
 RUN = {
     "command": "streamseg bench nets",
     "quick": False,
@@ -28,10 +31,10 @@ RUN = {
 }
 
 
-def run(**changes: Any) -> dict[str, Any]:
-    """A run, with some of it otherwise; ``machine`` changes within the machine."""
-    machine = {**RUN["machine"], **changes.pop("machine", {})}
-    return {**RUN, "machine": machine, **changes}
+def run(**changes: Any) -> RunInfo:
+    """A run with some of it changed; ``machine`` changes within the machine."""
+    machine = {**RUN["machine"], **changes.pop("machine", {})}  # type: ignore[dict-item]
+    return decode(RunInfo, {**RUN, "machine": machine, **changes})
 
 
 def row(
@@ -39,12 +42,12 @@ def row(
     ms: Sequence[float | None] = (10.0, 10.1, 9.9, 10.05, 9.95),
     *,
     bench: str = "nets",
-    of: dict[str, Any] | None = None,
+    of: RunInfo | None = None,
     **figures: Any,
-) -> dict[str, Any]:
-    """A row with one figure by round, and others as given."""
-    rounds = {"engine_ms": list(ms)}
-    return {"bench": bench, "key": key, "run": of or run(), "rounds": rounds, "notes": [], **figures}
+) -> Row:
+    """A row with one figure by round, and the given keys."""
+    made = {"rounds": {"engine_ms": list(ms)}, "notes": [], **figures}
+    return typed({"bench": bench, "key": key, "run": (of or run()).to_json(), **made})
 
 
 def slower(times: float, ms: Sequence[float] = (10.0, 10.1, 9.9, 10.05, 9.95)) -> list[float]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from benchmarks.readme import BEGIN, DOCUMENTS, END, SELECTIONS, main
 from streamseg.benchmark.provenance import ROOT
-from streamseg.benchmark.rows import write_rows
+from streamseg.benchmark.rows.run import Row, write_rows
 from tests.benchmark.sample_rows import (
     make_run,
     nets_rows,
@@ -29,7 +30,7 @@ class Checkout:
         self.results.mkdir(parents=True)
         self.readme.write_text(f"# A title\n\n{BEGIN}\n{END}\n\nMore.\n", encoding="utf-8")
 
-    def add(self, name: str, rows: object) -> None:
+    def add(self, name: str, rows: Sequence[Row]) -> None:
         write_rows(self.results / f"{name}.json", rows)
 
     def run(self, *arguments: str) -> int:
@@ -134,8 +135,8 @@ def test_another_result_of_the_machine_replaces_an_older_one(checkout: Checkout)
 
 
 def test_a_machine_with_a_gpu_comes_first(checkout: Checkout) -> None:
-    run = copy.deepcopy(make_run("bench nets"))
-    run["machine"] |= {"gpu": "NVIDIA H200", "processor": "AMD EPYC", "cores": 16}
+    run = make_run("bench nets")
+    run = replace(run, machine=run.machine | {"gpu": "NVIDIA H200", "processor": "AMD EPYC", "cores": 16})
     checkout.add("2026-11-20-nvidia-h200-bench-nets", nets_rows(run))
     checkout.run()
     assert checkout.text.index("NVIDIA H200, AMD EPYC, 16 cores") < checkout.text.index("Xeon")
@@ -153,7 +154,7 @@ def test_other_files_in_the_folder_are_left_alone(checkout: Checkout) -> None:
 def test_what_cannot_be_is_one_line(checkout: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
     (checkout.results / "2026-11-24-xeon-2-cores-bench-nets.json").write_text("{}")
     assert checkout.run() == 1
-    assert "no result of a benchmark" in capsys.readouterr().err
+    assert "not a benchmark result" in capsys.readouterr().err
     for path in checkout.results.iterdir():
         path.unlink()
     assert checkout.run() == 1

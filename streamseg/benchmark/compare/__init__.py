@@ -1,1 +1,1 @@
-"""Two results, or two commits: what got slower or worse."""
+"""Compares two results: what got slower or worse."""

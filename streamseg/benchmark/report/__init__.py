@@ -1,1 +1,1 @@
-"""Results as a document: tables, charts, what is wrong, where they are from."""
+"""Reports of benchmark results, with tables and charts."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -10,59 +10,80 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from streamseg.benchmark.frame_trace import in_order
-from streamseg.benchmark.report.charts import (
+from streamseg.benchmark.rows.pipeline import PipelineRow
+from streamseg.benchmark.rows.run import Latency
+from streamseg.benchmark.rows.streams import StreamsRow
+from streamseg.reporting.charts import (
+    ALARM,
     DARK,
+    GREEN,
     LIGHT,
     blank,
-    budget_line,
     decades,
     rows_of,
     short,
-    stage_colours,
     style,
     svg,
 )
-from streamseg.benchmark.report.reading import budget_of, items, mapping, number, numbers, text
-from streamseg.benchmark.report.tables import mode, per_stream
-from streamseg.benchmark.rows import Row
 from streamseg.reporting.document import Picture
-from streamseg.reporting.formatting import figure
+from streamseg.reporting.formatting import count, figure
 
-Rows = Sequence[Row]
-Interval = tuple[str, float, float]
-"""A stage of one frame's life: name, begin and end, in milliseconds since the frame was captured."""
+STAGES = {
+    "decode": "#CC79A7",
+    "wait": "#DDDDDD",
+    "queue": "#BBBBBB",
+    "preprocess": "#56B4E9",
+    "infer": DARK,
+    "postprocess": GREEN,
+    "overlay": LIGHT,
+    "display": LIGHT,
+}
+OTHERS = ("#F0E442", "#D55E00", "#888888", "#000000")
+"""Colours of stages that have none of their own, in turn."""
 Look = tuple[str, str, str | None]
-"""Of a curve: its colour, its marker and line, and what the legend calls it."""
+"""A curve's colour, its marker and line, and its name in the legend."""
 BEFORE = "decode"
 """The stage that is over when a frame's age begins."""
 QUANTILES = ("p50", "p99")
 
 
-def pipeline_pictures(rows: Rows, stem: str) -> list[Picture]:
+def stage_colours(names: Sequence[str]) -> dict[str, str]:
+    """A colour for each stage; waiting is grey."""
+    unknown = [name for name in names if name not in STAGES]
+    extra = {name: OTHERS[turn % len(OTHERS)] for turn, name in enumerate(unknown)}
+    return {name: STAGES.get(name) or extra[name] for name in names}
+
+
+def budget_line(axes: Axes, budget_ms: float) -> None:
+    """Draw a horizontal line at the age budget."""
+    axes.axhline(budget_ms, color=ALARM, ls="--", lw=1.2, label=f"age budget, {figure(budget_ms)} ms")
+
+
+def pipeline_pictures(rows: Sequence[PipelineRow], stem: str) -> list[Picture]:
     """The charts of a run's modes; ``stem`` begins their names."""
     drawn = (age_by_stage(rows, stem), age_over_time(rows, stem), waterfalls(rows, stem))
     return [picture for picture in drawn if picture is not None]
 
 
-def age_by_stage(rows: Rows, stem: str) -> Picture | None:
+def age_by_stage(rows: Sequence[PipelineRow], stem: str) -> Picture | None:
     """A bar per mode of its stages' medians, one behind another, and its age's p50 and p99."""
-    known = [row for row in rows if any(number(times, "p50") for times in mapping(row, "stages_ms").values())]
+    known = [row for row in rows if any(times.p50 for times in row.stages_ms.values())]
     if not known:
         return None
-    names = in_order({name for row in known for name in mapping(row, "stages_ms")})
+    names = in_order({name for row in known for name in row.stages_ms})
     colours = stage_colours(names)
     with style():
         drawing = blank(1.2 + 0.5 * len(known))
         axes = drawing.subplots()
-        rows_of(axes, [mode(row) for row in known])
+        rows_of(axes, [row.key for row in known])
         for place, row in enumerate(known):
-            left = -(number(row, "stages_ms", BEFORE, "p50") or 0.0)
+            left = -_median(row, BEFORE)
             for name in names:
-                width = number(row, "stages_ms", name, "p50") or 0.0
+                width = _median(row, name)
                 axes.barh(place, width, 0.6, left=left, color=colours[name], edgecolor="white", lw=0.5)
                 left += width
-            for quantile, mark in (("p50", "|"), ("p99", "d")):
-                if (age := number(row, "age_ms", quantile)) is not None:
+            for age, mark in ((row.age_ms.p50, "|"), (row.age_ms.p99, "d")):
+                if age is not None:
                     axes.plot(age, place, mark, color="black", ms=14 if mark == "|" else 5, mew=1.5)
         axes.axvline(0, color="black", lw=0.8)
         axes.set_xlabel("milliseconds since captured")
@@ -80,17 +101,22 @@ def age_by_stage(rows: Rows, stem: str) -> Picture | None:
     return Picture(f"{stem}-stages.svg", data, caption, "Stacked bars of the stages' medians, a bar per mode")
 
 
-def age_over_time(rows: Rows, stem: str) -> Picture | None:
+def _median(row: PipelineRow, stage: str) -> float:
+    """Milliseconds of a stage; 0 for one that the mode does not have."""
+    return row.stages_ms.get(stage, Latency()).p50 or 0.0
+
+
+def age_over_time(rows: Sequence[PipelineRow], stem: str) -> Picture | None:
     """The age as the run went on, a panel per mode, and the budget."""
-    known = [(row, line) for row in rows if (line := points(row))]
+    known = [(row, line) for row in rows if (line := [point for point in row.age_over_time if point[1] > 0])]
     if not known:
         return None
-    budget = budget_of(known[0][0].get("run"))
+    budget = known[0][0].run.budget_ms
     with style():
         drawing = blank(0.8 + 1.15 * len(known))
         grid = drawing.subplots(len(known), 1, sharey=True, squeeze=False)[:, 0]
         for axes, (row, line) in zip(grid, known, strict=True):
-            axes.set_title(short(mode(row), 60) + ("" if live(row) else " (no budget: every frame counts)"))
+            axes.set_title(short(row.key, 60) + ("" if live(row) else " (no budget: every frame counts)"))
             axes.plot(*zip(*line, strict=True), color=DARK, lw=1)
             axes.set(xlim=(0, max(1e-3, *(seconds for seconds, _ in line))), yscale="log")
             if live(row):
@@ -111,20 +137,17 @@ def age_over_time(rows: Rows, stem: str) -> Picture | None:
     return Picture(f"{stem}-age.svg", data, caption, "Lines of the age over time, a panel per mode")
 
 
-def live(row: Row) -> bool:
+def live(row: PipelineRow) -> bool:
     """Whether the mode has an age budget."""
-    return text(row, "mode") != "replay"
+    return row.mode != "replay"
 
 
-def points(row: Row) -> list[tuple[float, float]]:
-    """Seconds and milliseconds of the age over time; what is no pair of numbers is left out."""
-    pairs = [numbers(item) for item in items(row, "age_over_time") if isinstance(item, list | tuple)]
-    return [(pair[0], pair[1]) for pair in pairs if len(pair) == 2 and pair[1] > 0]
-
-
-def waterfalls(rows: Rows, stem: str) -> Picture | None:
+def waterfalls(rows: Sequence[PipelineRow], stem: str) -> Picture | None:
     """One frame's life at p50 and at p99 of the age, a line of panels per mode."""
-    known = [(row, lives) for row in rows if (lives := lives_of(row))]
+    lives_of = {
+        row.key: {q: life for q in QUANTILES if (life := (row.waterfall or {}).get(q))} for row in rows
+    }
+    known = [(row, lives_of[row.key]) for row in rows if lives_of[row.key]]
     if not known:
         return None
     names = [
@@ -141,7 +164,7 @@ def waterfalls(rows: Rows, stem: str) -> Picture | None:
             for axes, quantile in zip(line, QUANTILES, strict=True):
                 life = lives.get(quantile, [])
                 total = f": {figure(max(end for _, _, end in life))} ms" if life else ": unknown"
-                title = mode(row) if live(row) else "replay"  # a clip's name is too long for half a line
+                title = row.key if live(row) else "replay"  # a clip's name is too long for half a line
                 axes.set_title(f"{short(title, 30)}, {quantile}{total}")
                 for name, begin, end in life:
                     axes.barh(own.index(name), end - begin, 0.7, left=begin, color=colours[name])
@@ -155,44 +178,35 @@ def waterfalls(rows: Rows, stem: str) -> Picture | None:
     return Picture(f"{stem}-life.svg", data, caption, "Bars of the stages of one frame, from begin to end")
 
 
-def lives_of(row: Row) -> Mapping[str, list[Interval]]:
-    """The frames' lives by quantile, as far as they are known."""
-    found = {}
-    for quantile in QUANTILES:
-        life = [
-            (str(item[0]), span[0], span[1])
-            for item in items(row, "waterfall", quantile)
-            if isinstance(item, list | tuple) and len(span := numbers(list(item)[1:])) == 2
-        ]
-        if life:
-            found[quantile] = life
-    return found
+def _lives(row: PipelineRow) -> dict[str, list[tuple[str, float, float]]]:
+    """The stages of a frame by quantile, as far as they are known."""
+    found = row.waterfall or {}
+    return {quantile: found[quantile] for quantile in QUANTILES if found.get(quantile)}
 
 
-def streams_pictures(rows: Rows, stem: str) -> list[Picture]:
+def streams_pictures(rows: Sequence[StreamsRow], stem: str) -> list[Picture]:
     """Frames per second, age and processor share against the number of streams."""
-    known = [row for row in rows if (number(row, "streams") or 0.0) > 0]
-    known.sort(key=lambda row: number(row, "streams") or 0.0)
+    known = sorted((row for row in rows if (row.streams or 0) > 0), key=lambda row: row.streams or 0)
     if not known:
         return []
     with style():
         drawing = blank(6.2)
         rate, age, busy = drawing.subplots(3, 1, sharex=True)
-        curve(rate, known, lambda row: number(row, "processed_fps"), (DARK, "o-", "in all"))
-        curve(rate, known, per_stream, (LIGHT, "s-", "each stream"))
-        if (pace := number(known[0], "source_fps")) is not None:
+        curve(rate, known, lambda row: row.processed_fps, (DARK, "o-", "in all"))
+        curve(rate, known, lambda row: row.each_fps, (LIGHT, "s-", "each stream"))
+        if (pace := known[0].source_fps) is not None:
             rate.axhline(pace, color="black", ls=":", lw=1, label=f"offered to each: {figure(pace)}")
         rate.set(ylabel="frames per second")
         rate.set_ylim(bottom=0, top=1.1 * max(rate.get_ylim()[1], 1e-9))
-        curve(age, known, lambda row: number(row, "age_ms", "p99"), (DARK, "o-", "p99"))
-        curve(age, known, lambda row: number(row, "age_ms", "p50"), (LIGHT, "s-", "p50"))
-        budget_line(age, budget_of(known[0].get("run")))
+        curve(age, known, lambda row: row.age_ms.p99, (DARK, "o-", "p99"))
+        curve(age, known, lambda row: row.age_ms.p50, (LIGHT, "s-", "p50"))
+        budget_line(age, known[0].run.budget_ms)
         age.set(yscale="log", ylabel="age, ms (logarithmic)")
         decades(age.yaxis)
-        curve(busy, known, share_of, (DARK, "o-", None))
+        curve(busy, known, lambda row: 100 * (row.processor_share or 0.0), (DARK, "o-", None))
         busy.set(ylim=(0, 105), ylabel="processor, %", xlabel="streams side by side", xscale="log")
-        counts = [number(row, "streams") or 1 for row in known]
-        busy.set_xticks(counts, [figure_of_streams(value) for value in counts])
+        counts = [row.streams or 1 for row in known]
+        busy.set_xticks(counts, [count(value) for value in counts])
         busy.minorticks_off()
         for axes in (rate, age, busy):
             axes.grid(alpha=0.3)
@@ -203,20 +217,11 @@ def streams_pictures(rows: Rows, stem: str) -> list[Picture]:
     return [Picture(f"{stem}-streams.svg", data, caption, "Curves against the number of streams")]
 
 
-def figure_of_streams(value: float) -> str:
-    """A number of streams on the axis."""
-    return f"{value:.0f}"
-
-
-def share_of(row: Row) -> float | None:
-    """Share of all cores, percent."""
-    share = number(row, "processor_share")
-    return None if share is None else 100 * share
-
-
-def curve(axes: Axes, rows: Rows, of: Callable[[Row], float | None], look: Look) -> None:
+def curve(
+    axes: Axes, rows: Sequence[StreamsRow], of: Callable[[StreamsRow], float | None], look: Look
+) -> None:
     """A curve against the number of streams; what is unknown or below 0 is left out."""
     colour, form, label = look
-    found = [(number(row, "streams") or 0.0, value) for row in rows if (value := of(row) or 0.0) > 0]
+    found = [(row.streams or 0, value) for row in rows if (value := of(row) or 0.0) > 0]
     if found:
         axes.plot(*zip(*found, strict=True), form, color=colour, label=label, ms=5)

@@ -7,7 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.patches import Patch
 
-from streamseg.benchmark.report.charts import (
+from streamseg.benchmark.rows.nets import NetRow
+from streamseg.benchmark.rows.peers import PeerRow
+from streamseg.benchmark.tables import by_kind, by_net, by_size, kind_title, title, variant
+from streamseg.reporting.charts import (
     ALARM,
     DARK,
     GREY,
@@ -20,20 +23,16 @@ from streamseg.benchmark.report.charts import (
     svg,
     write_beside,
 )
-from streamseg.benchmark.report.reading import at, by_net, by_size, number, numbers, text, title, variant
-from streamseg.benchmark.report.tables import by_kind
-from streamseg.benchmark.rows import Row
 from streamseg.reporting.document import Picture
 from streamseg.reporting.formatting import figure, percent
 
-Rows = Sequence[Row]
 RATES = (("engine_fps", -0.2, DARK), ("end_to_end_fps", 0.2, LIGHT))
-"""A figure, where its bar is beside its row's place, and the bar's colour."""
+"""A figure, the shift of its bar from its row's place, and the bar's colour."""
 BINS = 70
 """Of a latency histogram, over all variants of a net."""
 
 
-def overview(rows: Rows, stem: str) -> list[Picture]:
+def overview(rows: Sequence[NetRow], stem: str) -> list[Picture]:
     """The charts of all nets, size by size; ``stem`` begins their names."""
     pictures = []
     for point, own in by_size(rows):
@@ -42,7 +41,7 @@ def overview(rows: Rows, stem: str) -> list[Picture]:
     return [picture for picture in pictures if picture is not None]
 
 
-def histograms(rows: Rows, net: str, stem: str) -> list[Picture]:
+def histograms(rows: Sequence[NetRow], net: str, stem: str) -> list[Picture]:
     """One net's latencies, size by size."""
     pictures = [
         latency_histograms(own, f"{net} at {point}", f"{stem}-{point.replace(', batch ', '-b')}")
@@ -51,9 +50,9 @@ def histograms(rows: Rows, net: str, stem: str) -> list[Picture]:
     return [picture for picture in pictures if picture is not None]
 
 
-def rates(rows: Rows, point: str, stem: str) -> Picture | None:
+def rates(rows: Sequence[NetRow], point: str, stem: str) -> Picture | None:
     """Bars of the engine's and the end-to-end frames per second, a panel per net on one axis."""
-    known = [row for row in rows if number(row, "engine_fps") is not None]
+    known = [row for row in rows if row.engine_fps is not None]
     if not known:
         return None
     nets = by_net(known)
@@ -68,12 +67,12 @@ def rates(rows: Rows, point: str, stem: str) -> Picture | None:
             rows_of(axes, [variant(row) for row in own])
             for name, shift, colour in RATES:
                 found = [
-                    (rate, place + shift) for place, row in enumerate(own) if (rate := number(row, name))
+                    (rate, place + shift) for place, row in enumerate(own) if (rate := getattr(row, name))
                 ]
                 lengths, places = [rate for rate, _ in found], [place for _, place in found]
                 axes.barh(places, lengths, 0.38, color=colour)
                 write_beside(axes, lengths, places, [figure(rate) for rate in lengths])
-        longest = max(number(row, name) or 0.0 for row in known for name, _, _ in RATES)
+        longest = max(getattr(row, name) or 0.0 for row in known for name, _, _ in RATES)
         grid[-1, 0].set(xlabel="frames per second", xlim=(0, 1.12 * longest if longest > 0 else 1.0))
         bars = [
             Patch(color=DARK, label="engine alone"),
@@ -81,30 +80,30 @@ def rates(rows: Rows, point: str, stem: str) -> Picture | None:
         ]
         drawing.legend(handles=bars, frameon=False, loc="outside upper center", ncols=2)
         data = svg(drawing)
-    best = max(known, key=lambda row: number(row, "engine_fps") or 0.0)
-    top = f"{figure(number(best, 'engine_fps'))} frames/s"
-    alt = f"Bars; the longest: {title(text(best, 'net'))} in {variant(best)}, {top}"
+    best = max(known, key=lambda row: row.engine_fps or 0.0)
+    top = f"{figure(best.engine_fps)} frames/s"
+    alt = f"Bars; the longest: {title(best.net)} in {variant(best)}, {top}"
     return Picture(f"{stem}-rates.svg", data, f"Frames per second at {point}, one axis for all nets.", alt)
 
 
-def limit_shares(rows: Rows, point: str, stem: str) -> Picture | None:
+def limit_shares(rows: Sequence[NetRow], point: str, stem: str) -> Picture | None:
     """Each variant's share of the machine's limit in its precision, with the spread over rounds."""
-    known = [row for row in rows if number(row, "limit_share") is not None]
+    known = [row for row in rows if row.limit_share is not None]
     if not known:
         return None
     with style():
         drawing = blank(0.8 + 0.27 * len(known))
         axes = drawing.subplots()
-        rows_of(axes, [f"{title(text(row, 'net'))}, {variant(row)}" for row in known])
-        values = [100 * (number(row, "limit_share") or 0.0) for row in known]
+        rows_of(axes, [f"{title(row.net)}, {variant(row)}" for row in known])
+        values = [100 * (row.limit_share or 0.0) for row in known]
         axes.barh(range(len(known)), values, 0.62, color=DARK)
         ends = list(values)
         for place, row in enumerate(known):
-            least, most = (number(row, "limit_share_spread", name) for name in ("min", "max"))
+            least, most = row.limit_share_spread.min, row.limit_share_spread.max
             if least is not None and most is not None:
                 axes.plot([100 * least, 100 * most], [place, place], color="black", lw=1.2, marker="|", ms=5)
                 ends[place] = max(values[place], 100 * most)
-        write_beside(axes, ends, range(len(known)), [percent(number(row, "limit_share")) for row in known])
+        write_beside(axes, ends, range(len(known)), [percent(row.limit_share) for row in known])
         axes.set_xlim(0, max(110.0, axes.get_xlim()[1]))
         axes.axvline(100, color=ALARM, ls="--", lw=1.2, zorder=1.5)
         axes.set_xlabel("% of the machine's limit")
@@ -116,9 +115,9 @@ def limit_shares(rows: Rows, point: str, stem: str) -> Picture | None:
     return Picture(f"{stem}-limit.svg", data, caption, "Bars of each variant's share of the machine's limit")
 
 
-def latency_histograms(rows: Rows, name: str, stem: str) -> Picture | None:
+def latency_histograms(rows: Sequence[NetRow], name: str, stem: str) -> Picture | None:
     """Histograms of every engine call, a panel per variant on one logarithmic axis."""
-    known = [(row, calls) for row in rows if (calls := [ms for ms in numbers(row, "durations_ms") if ms > 0])]
+    known = [(row, calls) for row in rows if (calls := _calls(row))]
     if not known:
         return None
     least, most = (pick(pick(calls) for _, calls in known) for pick in (min, max))
@@ -150,45 +149,46 @@ def latency_histograms(rows: Rows, name: str, stem: str) -> Picture | None:
     return Picture(f"{stem}-latency.svg", data, caption, f"Histograms of the latency of {name}")
 
 
-def peers_pictures(rows: Rows, stem: str) -> list[Picture]:
+def _calls(row: NetRow) -> list[float]:
+    """Milliseconds of every call."""
+    return [ms for block in row.durations_ms for ms in block if ms > 0]
+
+
+def peers_pictures(rows: Sequence[PeerRow], stem: str) -> list[Picture]:
     """Frames per second of ours and of peers, a panel per kind on an axis of its own."""
-    kinds = [(title, [row for row in own if number(row, "fps") is not None]) for title, own in by_kind(rows)]
-    kinds = [(title, own) for title, own in kinds if own]
+    found = [(kind, [row for row in own if row.fps is not None]) for kind, own in by_kind(rows)]
+    kinds = [(kind, own) for kind, own in found if own]
     if not kinds:
         return []
     heights = [len(own) for _, own in kinds]
     with style():
         drawing = blank(0.4 + 0.27 * sum(heights) + 0.6 * len(kinds))
         grid = drawing.subplots(len(kinds), 1, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
-        for axes, (title, own) in zip(grid, kinds, strict=True):
-            values = [number(row, "fps") or 0.0 for row in own]
-            colours = [DARK if at(row, "ours") is True else GREY for row in own]
-            axes.set_title(short(title, 80))
+        for axes, (kind, own) in zip(grid, kinds, strict=True):
+            values = [row.fps or 0.0 for row in own]
+            colours = [DARK if row.ours else GREY for row in own]
+            axes.set_title(short(kind_title(kind), 80))
             axes.barh(range(len(own)), values, 0.66, color=colours)
             rows_of(axes, [name_of(row) for row in own])
             write_beside(axes, values, range(len(own)), [beside(row) for row in own])
         grid[-1].set_xlabel("frames per second")
         data = svg(drawing)
     caption = (
-        "Ours (dark) and others (grey) in one interleaved run, each panel on its own axis; behind a peer's "
+        "Ours (dark) and others (grey) in one interleaved run, each panel on its own axis; after a peer's "
         "frames per second: how many times as fast ours is."
     )
     return [Picture(f"{stem}-peers.svg", data, caption, "Bars of the frames per second of ours and of peers")]
 
 
-def name_of(row: Row) -> str:
-    """A peer's name, with its precision where the name does not say it."""
-    name, precision = text(row, "name") or text(row, "key"), text(row, "precision")
-    return name if precision.lower() in name.lower() else f"{name} {precision.upper()}"
+def name_of(row: PeerRow) -> str:
+    """A peer's name, with its precision if the name does not have it."""
+    name = row.name or row.key
+    return name if row.precision.lower() in name.lower() else f"{name} {row.precision.upper()}"
 
 
-def beside(row: Row) -> str:
-    """A peer's figure, and how many times as fast ours is."""
-    rate, ratio = figure(number(row, "fps")), number(row, "ratio", "median")
-    return (
-        f"{rate} (ours)"
-        if at(row, "ours") is True
-        else rate
-        if ratio is None
-        else f"{rate}, x {figure(ratio)}"
-    )
+def beside(row: PeerRow) -> str:
+    """A peer's rate, and how many times as fast ours is."""
+    if row.ours:
+        return f"{figure(row.fps)} (ours)"
+    ratio = row.ratio.median
+    return figure(row.fps) if ratio is None else f"{figure(row.fps)}, x {figure(ratio)}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from streamseg.benchmark.rows.figures import Figure, rates, times
 from streamseg.benchmark.rows.run import Latency, Row, Spread
 
 
@@ -51,3 +53,7 @@ class PeerRow(Row):
     """Mean Dice of its masks and the reference's (runtimes) or ours (pipelines)."""
     ready_s: float | None = None
     """From the weights to the first answer."""
+
+    def figures(self) -> Iterator[Figure]:
+        yield from rates(self, "fps")
+        yield from times("latency_ms", self.latency_ms)

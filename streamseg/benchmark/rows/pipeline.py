@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from streamseg.benchmark.rows.figures import Figure, dropped, in_time, rates, times
 from streamseg.benchmark.rows.run import EngineRef, Latency, Row
 
 
@@ -36,6 +38,11 @@ class PipelineRow(Row):
     waterfall: dict[str, list[tuple[str, float, float]]] | None = None
     """By ``p50`` and ``p99`` of the age, the stages of one such frame: name, begin and end in milliseconds
     since its capture."""
+
+    def figures(self) -> Iterator[Figure]:
+        yield from rates(self, "fps")
+        yield from times("age_ms", self.age_ms)
+        yield from (*dropped("", self), *in_time("", self))
 
     @property
     def engine_sha256(self) -> str | None:

@@ -37,6 +37,11 @@ def typed(row: Mapping[str, Any]) -> Row:
     return decode(CLASSES.get(str(row.get("bench")), Row), row)
 
 
+def as_rows(rows: Sequence[Row | Mapping[str, Any]]) -> list[Row]:
+    """Rows of which some may still be mappings."""
+    return [row if isinstance(row, Row) else typed(row) for row in rows]
+
+
 def read_rows(path: Path) -> list[Row]:
     """Read a result that a benchmark has written. Raises DataError for anything else."""
     found = _read_list(path)
@@ -93,9 +98,9 @@ def _complete(row: object, index: int, path: Path) -> Row:
         made["notes"] = [note]
     if (milliseconds := number(row.get("latency_ms"))) is not None:
         made["latency_ms"] = {"p50": milliseconds}
-    found = str(row.get("precision_found")).lower()
-    if found in PRECISIONS:  # one name instead of shares
-        made["precision_found"] = {found: 1.0}
+    if isinstance(found := row.get("precision_found"), str):  # one name instead of shares
+        del made["precision_found"]
+        made |= {"precision_found": {found.lower(): 1.0}} if found.lower() in PRECISIONS else {}
     if calls := _numbers(row.get("durations_ms")):  # not by round
         made["durations_ms"] = [calls]
     if not isinstance(row.get("rounds"), dict) or not row["rounds"]:

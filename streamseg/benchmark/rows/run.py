@@ -10,21 +10,25 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from types import NoneType
 from typing import Any, Self, TypeVar, cast, get_args, get_origin, get_type_hints
 
+from streamseg.benchmark.rows.figures import Figure
 from streamseg.core.errors import DataError
 from streamseg.core.files import finite, write_whole
 from streamseg.core.latency import Percentiles
+from streamseg.reporting.formatting import percent
 
 NOT_A_KEY = {"key": False}
 """Metadata of fields that are not part of the JSON."""
 MAX_NUMBER = 1e15
 """Larger than any byte, nanosecond or operation count that a row holds; charts have no room for more."""
+BUSY = 0.1
+"""Share of the processor time that other processes may take."""
 BUDGET_MS = 150.0
 """Age budget of runs that do not give theirs."""
 
@@ -165,6 +169,26 @@ class RunInfo(Record):
         """Age at which an outline is no longer displayed."""
         return number(self.regime.get("budget_ms")) or BUDGET_MS
 
+    @property
+    def remarks(self) -> list[str]:
+        """Reasons against publishing its figures; empty if there are none."""
+        found = ["A quick run: few repeats."] if self.quick else []
+        if self.commit.endswith("-dirty"):
+            found.append(f"Measured with changes that are not committed ({self.commit}).")
+        elif not self.commit:
+            found.append("Not measured from a commit.")
+        if self.is_busy:
+            found.append(
+                f"Other processes took {percent(self.others_share)} of the processor meanwhile; "
+                f"at most {percent(BUSY)} is quiet."
+            )
+        return found
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether other processes took so much that the figures are not of this program alone."""
+        return (self.others_share or 0.0) > BUSY
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row(Record):
@@ -181,6 +205,10 @@ class Row(Record):
     """What is wrong with the row or may mislead; empty if nothing is."""
     numbered: bool = field(default=False, metadata=NOT_A_KEY)
     """Its key was given by the reader, as others of the file had the same."""
+
+    def figures(self) -> Iterator[Figure]:
+        """The figures of one value that ``bench compare`` judges, besides those that are given by round."""
+        return iter(())
 
     @property
     def engine_sha256(self) -> str | None:

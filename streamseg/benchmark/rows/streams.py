@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from streamseg.benchmark.rows.figures import Figure, dropped, in_time, rates, times
 from streamseg.benchmark.rows.run import EngineRef, Latency, Record, Row
 
 
@@ -56,6 +58,14 @@ class StreamsRow(Row):
     """Share of all cores' time, 0..1, that this process took."""
     batch_fill: float | None = None
     """Mean number of frames in a call."""
+
+    def figures(self) -> Iterator[Figure]:
+        yield from rates(self, "processed_fps")
+        yield from times("age_ms", self.age_ms)
+        yield from (*dropped("", self), *in_time("", self))
+        for name in ("holds_budget", "holds_every_frame"):
+            if (held := getattr(self, name)) is not None:
+                yield Figure(name, float(held), "frames")
 
     @property
     def engine_sha256(self) -> str | None:

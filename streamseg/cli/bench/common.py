@@ -1,30 +1,30 @@
-"""What every benchmark's command does at its end: table, JSON, report."""
+"""Options, outputs and the end of every command that measures."""
 
 from __future__ import annotations
 
+import atexit
+import inspect
 import json
+import os
 import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec
 
 import typer
 
-from streamseg.cli.console import say
+from streamseg.cli.console import limit_opencv_threads, say
 from streamseg.core.errors import UsageError
-from streamseg.core.files import finite
 
 if TYPE_CHECKING:
-    from streamseg.benchmark.rows import Row
+    from streamseg.benchmark.rows.run import Row
 
-import atexit
-import os
-import threading
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
-from typing import Annotated
-
+P = ParamSpec("P")
 JsonFileOption = Annotated[
     Path | None,
     typer.Option("--json", metavar="FILE", help="Write the rows there; - is stdout. Overwrites."),
@@ -48,10 +48,73 @@ SourceOption = Annotated[
         help="Recorded clip whose frames are used. Default: a phantom clip, encoded and decoded.",
     ),
 ]
+RoundsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--rounds",
+        min=1,
+        metavar="N",
+        help="Rounds, in each of which all take their turn. Default: 3 to 7, by command; --quick: fewer.",
+    ),
+]
 ThreadsOption = Annotated[
     int | None,
     typer.Option("--threads", min=1, max=256, metavar="N", help="Threads of a net. Default: every core."),
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class Common:
+    """What the common options of a command say."""
+
+    source: str | None
+    """A recorded clip; None is a phantom clip."""
+    rounds: int | None
+    quick: bool
+    arguments: tuple[str, ...]
+    """The command line, without the program's name."""
+
+
+def measures(
+    measure: Callable[Concatenate[Common, P], Sequence[Row | Mapping[str, Any]]],
+) -> Callable[..., None]:
+    """Make a command of a function that measures and returns rows.
+
+    The command has the function's options and the common ones. It checks the outputs before anything is
+    measured, and then writes rows, tables and report.
+    """
+
+    def command(
+        *,
+        source: SourceOption = None,
+        rounds: RoundsOption = None,
+        quick: QuickOption = False,
+        json_file: JsonFileOption = None,
+        report: ReportOption = None,
+        **own: Any,
+    ) -> None:
+        check_outputs(json_file, report)
+        limit_opencv_threads()
+        stop_as_by_ctrl_c()
+        with exit_without_hanging_threads():
+            common = Common(source, rounds, quick, tuple(sys.argv[1:]))
+            write_outputs(measure(common, **own), json_file, report)  # type: ignore[call-arg]
+
+    return _with_options(command, measure)
+
+
+def _with_options(command: Callable[..., None], measure: Callable[..., object]) -> Callable[..., None]:
+    """Give a command the options of both functions: the command line is read from its signature."""
+    common = inspect.signature(command, eval_str=True).parameters.values()
+    own = list(inspect.signature(measure, eval_str=True).parameters.values())[1:]
+    options = [
+        *(option.replace(kind=option.KEYWORD_ONLY) for option in own),
+        *(option for option in common if option.kind is option.KEYWORD_ONLY),
+    ]
+    named = wraps(measure)(command)
+    named.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+    named.__annotations__ = {option.name: option.annotation for option in options}
+    return named
 
 
 def cores() -> int:
@@ -60,10 +123,9 @@ def cores() -> int:
 
 
 def listed(option: str, given: Sequence[str] | None, choices: str) -> tuple[str, ...]:
-    """Parts of an option that was given several times, or with commas between, in their order.
+    """Parts of an option that may be repeated or hold several with commas, in their order; none by default.
 
-    Blanks around a part do not count; an option that was not given has no parts. Raises UsageError, with
-    the words for what can be chosen, for a part that is empty or comes twice.
+    Raises UsageError, which names the choices, for a part that is empty or comes twice.
     """
     parts = tuple(part.strip() for text in given or () for part in text.split(","))
     wrong = next((part for at, part in enumerate(parts) if not part or part in parts[:at]), None)
@@ -75,11 +137,11 @@ def listed(option: str, given: Sequence[str] | None, choices: str) -> tuple[str,
 
 @contextmanager
 def exit_without_hanging_threads() -> Iterator[None]:
-    """Where the block leaves threads behind that still work when the program ends, it ends without them.
+    """End the program at once if threads that the block started are still running when it ends.
 
     Nothing can end a thread that hangs or computes in a library, as after Ctrl-C while a net is compiled. A
-    library that comes back from computing while the interpreter goes away finds none, and aborts the process:
-    exit code 134 instead of 130, whatever was written before.
+    library that returns from computing while the interpreter shuts down aborts the process: exit code 134
+    instead of 130, whatever was written before.
     """
     before = set(threading.enumerate())
     code = 0
@@ -93,12 +155,12 @@ def exit_without_hanging_threads() -> Iterator[None]:
         raise
     finally:
         if left := set(threading.enumerate()) - before:
-            # What is registered last is called first: before libraries that would wait for their threads.
+            # The last one registered is called first: before libraries that would wait for their threads.
             atexit.register(_leave, code, left)
 
 
 def _leave(code: int, left: Collection[threading.Thread]) -> None:
-    """End the process with this exit code, unless all of these threads are over by now."""
+    """End the process with this exit code, unless all of these threads have ended by now."""
     if any(thread.is_alive() for thread in left):
         for stream in (sys.stdout, sys.stderr):
             with suppress(AttributeError, OSError, ValueError):  # none, a reader that left, closed
@@ -106,9 +168,11 @@ def _leave(code: int, left: Collection[threading.Thread]) -> None:
         os._exit(code)
 
 
-def check(json_file: Path | None, report: Path | None) -> None:
-    """Raise UsageError for outputs that cannot be written, before anything is measured; MissingExtra for a
-    report without what draws it."""
+def check_outputs(json_file: Path | None, report: Path | None) -> None:
+    """Check the outputs before anything is measured.
+
+    Raises UsageError for those that cannot be written, and MissingExtra without what draws a report's charts.
+    """
     for option, path in (("--json", json_file), ("--report", report)):
         if path is None or str(path) == "-":
             continue
@@ -126,7 +190,7 @@ def check(json_file: Path | None, report: Path | None) -> None:
 
 
 def _try_to_write(option: str, path: Path) -> None:
-    """A file system has many reasons to refuse. What is there stays as it is; pipes wait for the rows."""
+    """Raise UsageError if the file cannot be opened. What is there stays as it is; a pipe is not opened."""
     existed = path.exists()
     if existed and not path.is_file():
         return
@@ -141,31 +205,36 @@ def _try_to_write(option: str, path: Path) -> None:
         ) from error
 
 
-def write(rows: Sequence[Row], lines: Sequence[str], json_file: Path | None, report: Path | None) -> None:
-    """Write the rows, print the lines of the tables, and write the report. Raises SinkError.
+def write_outputs(
+    rows: Sequence[Row | Mapping[str, Any]], json_file: Path | None, report: Path | None
+) -> None:
+    """Write the rows, print the tables, and write the report. Raises SinkError.
 
-    The rows go first: what was measured is not lost where something fails later. The tables go to stdout
-    unless the rows do. Raises typer.Exit where the run was stopped before its end.
+    The rows go first: what was measured is not lost if something fails later. The tables go to stdout unless
+    the rows do. Raises typer.Exit if the run was stopped before its end.
     """
-    from streamseg.benchmark.rows import write_rows
+    from streamseg.benchmark.rows.reading import as_rows
+    from streamseg.benchmark.rows.run import write_rows
+    from streamseg.benchmark.terminal import lines
 
+    found = as_rows(rows)
     to_stdout = str(json_file) == "-"
     if to_stdout:
-        print(json.dumps([finite(row) for row in rows], allow_nan=False), flush=True)
+        print(json.dumps([row.to_json() for row in found], allow_nan=False), flush=True)
     elif json_file is not None:
-        write_rows(json_file, rows)
-        say(f"wrote {json_file} ({len(rows)} rows)")
-    print("\n".join(lines), file=sys.stderr if to_stdout else sys.stdout, flush=True)
+        write_rows(json_file, found)
+        say(f"wrote {json_file} ({len(found)} rows)")
+    print("\n".join(lines(found)), file=sys.stderr if to_stdout else sys.stdout, flush=True)
     if report is not None:
         from streamseg.benchmark.report.write import write_report
 
-        write_report(rows, report)
+        write_report(found, report)
         say(f"wrote {report} and {report.with_suffix('.md')}")
-    if rows and rows[0]["run"].get("stopped"):
+    if found and found[0].run.stopped:
         say("stopped before its end; the rows are of what was finished")
         raise typer.Exit(130)
 
 
 def stop_as_by_ctrl_c() -> None:
-    """Let SIGTERM do what Ctrl-C does: benchmarks that keep what is finished then keep it."""
+    """Handle SIGTERM like Ctrl-C, so that benchmarks keep what is finished."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import re
-import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from streamseg.cli.bench.common import (
-    JsonFileOption,
-    QuickOption,
-    ReportOption,
-    SourceOption,
-    ThreadsOption,
-    cores,
-    exit_without_hanging_threads,
-    listed,
-)
+from streamseg.cli.bench.common import Common, ThreadsOption, cores, listed, measures
 from streamseg.cli.console import say
 from streamseg.core.errors import UsageError
 
 
-@exit_without_hanging_threads()
+@measures
 def nets(
+    common: Common,
     net: Annotated[
         list[str] | None,
         typer.Option("--net", metavar="NET", help="improved_unet, unet, segnet. Default: all three."),
@@ -53,7 +45,6 @@ def nets(
     batch: Annotated[
         list[str] | None, typer.Option("--batch", metavar="N", help="Frames per call. Default: 1.")
     ] = None,
-    source: SourceOption = None,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -68,15 +59,8 @@ def nets(
             help="Only their last share: 0.2 is what the shipped weights have not seen.",
         ),
     ] = None,
-    rounds: Annotated[
-        int | None,
-        typer.Option("--rounds", min=1, metavar="N", help="Rounds of the interleaved measurement."),
-    ] = None,
-    quick: QuickOption = False,
-    json_file: JsonFileOption = None,
-    report: ReportOption = None,
     threads: ThreadsOption = None,
-) -> None:
+) -> Sequence[Mapping[str, Any]]:
     """Measure the three nets by every back end, at every precision.
 
     Frames per second of the engine alone and from the decoded file to the drawn outline, latency, Dice and
@@ -86,15 +70,11 @@ def nets(
     and thrown away. Without --quick it takes about five minutes on two cores.
     """
     from streamseg.benchmark.nets.bench import NetsOptions, measure_nets
-    from streamseg.benchmark.nets.table import lines
     from streamseg.benchmark.nets.variants import OFFERED
-    from streamseg.cli.bench import common as outputs
-    from streamseg.cli.console import limit_opencv_threads
     from streamseg.cli.train import parse_height_width
     from streamseg.engines.checkpoint import NETS
     from streamseg.engines.manifest import PRECISIONS
 
-    outputs.check(json_file, report)
     options = NetsOptions(
         threads=threads or cores(),
         nets=listed("--net", net, ", ".join(NETS)),
@@ -104,17 +84,14 @@ def nets(
             parse_height_width(text) for text in listed("--size", size, "sizes such as 192x224,256x320")
         ),
         batches=tuple(map(parse_batch, listed("--batch", batch, "numbers of frames such as 1,8"))) or (1,),
-        source=source,
+        source=common.source,
         data=data,
         last=last,
-        rounds=rounds,
-        quick=quick,
-        arguments=tuple(sys.argv[1:]),
+        rounds=common.rounds,
+        quick=common.quick,
+        arguments=common.arguments,
     )
-    limit_opencv_threads()
-    outputs.stop_as_by_ctrl_c()
-    rows = measure_nets(options, say)
-    outputs.write(rows, lines(rows), json_file, report)
+    return measure_nets(options, say)
 
 
 def parse_batch(text: str) -> int:

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 import typer
 
-from streamseg.cli.bench import common as outputs
-from streamseg.cli.bench.common import (
-    JsonFileOption,
-    QuickOption,
-    ReportOption,
-    SourceOption,
-    cores,
-    exit_without_hanging_threads,
-    listed,
-)
+from streamseg.cli.bench.common import Common, cores, listed, measures
 from streamseg.cli.console import say
 from streamseg.cli.options import EngineOption
 from streamseg.core.errors import UsageError
@@ -24,9 +15,9 @@ from streamseg.core.errors import UsageError
 RATES = "30,60 or other frames per second"
 
 
-@exit_without_hanging_threads()
+@measures
 def pipeline(
-    source: SourceOption = None,
+    common: Common,
     engine: EngineOption = None,
     fps: Annotated[
         list[str] | None,
@@ -37,40 +28,28 @@ def pipeline(
     ] = None,
     seconds: Annotated[
         float | None,
-        typer.Option(min=0.1, metavar="S", help="Of each mode in each round. Default: 6; 3 if --quick."),
+        typer.Option(min=0.1, metavar="S", help="Of each mode in each round. Default: 6; 3 with --quick."),
     ] = None,
-    rounds: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Turns of each mode. Default: 3; 2 if --quick.")
-    ] = None,
-    quick: QuickOption = False,
-    json_file: JsonFileOption = None,
-    report: ReportOption = None,
-) -> None:
+) -> Sequence[Mapping[str, Any]]:
     """Measure the whole pipeline: offered, processed and dropped frames, and their age by stage.
 
     Replay as fast as it goes, live at each --fps, and live at twice what the engine can do. The outlines are
-    drawn and the pictures thrown away: no encoder, window or network is part of it.
+    drawn and the frames thrown away: no encoder, window or network is part of it.
     """
-    outputs.check(json_file, report)
     from streamseg.benchmark.pipeline.bench import PipelineOptions, measure_pipeline
-    from streamseg.benchmark.pipeline.words import tables
-    from streamseg.cli.console import limit_opencv_threads
     from streamseg.cli.engine import load_engine
 
     options = PipelineOptions(
         load=lambda many: load_engine(engine, throughput=many),
-        source=source,
+        source=common.source,
         paces=paces_of(fps),
-        seconds=seconds or (3.0 if quick else 6.0),
-        rounds=rounds or (2 if quick else 3),
-        quick=quick,
+        seconds=seconds or (3.0 if common.quick else 6.0),
+        rounds=common.rounds or (2 if common.quick else 3),
+        quick=common.quick,
         threads=cores(),
-        arguments=tuple(sys.argv[1:]),
+        arguments=common.arguments,
     )
-    limit_opencv_threads()
-    outputs.stop_as_by_ctrl_c()
-    rows = measure_pipeline(options, say)
-    outputs.write(rows, tables(rows), json_file, report)
+    return measure_pipeline(options, say)
 
 
 def paces_of(given: list[str] | None) -> tuple[float, ...]:
@@ -79,4 +58,4 @@ def paces_of(given: list[str] | None) -> tuple[float, ...]:
     try:
         return tuple(float(word) for word in words) or (30.0, 60.0)
     except ValueError:
-        raise UsageError(f"--fps {','.join(words)} is no list of rates; give some of {RATES}") from None
+        raise UsageError(f"--fps {','.join(words)} is not a list of rates; give some of {RATES}") from None

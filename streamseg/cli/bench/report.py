@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from streamseg.cli.bench import common as outputs
+from streamseg.cli.bench.common import check_outputs
 from streamseg.cli.console import say
 
 
@@ -30,9 +30,9 @@ def report(
 
     Results of several benchmarks, runs and machines go into one report.
     """
-    outputs.check(None, out)
-    from streamseg.benchmark.bare import read_results
+    check_outputs(None, out)
     from streamseg.benchmark.report.write import write_report
+    from streamseg.benchmark.rows.reading import read_results
 
     write_report([row for path in results for row in read_results(path)], out)
     say(f"wrote {out} and {out.with_suffix('.md')}")

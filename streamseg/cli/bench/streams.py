@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 import re
-import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streamseg.cli.bench import common as outputs
-from streamseg.cli.bench.common import (
-    JsonFileOption,
-    QuickOption,
-    ReportOption,
-    SourceOption,
-    ThreadsOption,
-    cores,
-    exit_without_hanging_threads,
-    listed,
-)
+from streamseg.cli.bench.common import Common, ThreadsOption, cores, listed, measures
 from streamseg.cli.console import say
 from streamseg.cli.options import EngineOption
 from streamseg.core.errors import UsageError
@@ -41,7 +31,7 @@ BatchOption = Annotated[
     typer.Option(
         min=1,
         metavar="N",
-        help="Take an engine that segments so many streams' frames in one call, from the store.",
+        help="Take an engine from the store that segments the frames of this number of streams in one call.",
     ),
 ]
 ThroughputOption = Annotated[
@@ -55,13 +45,13 @@ ThroughputOption = Annotated[
 ]
 DrawOption = Annotated[
     bool,
-    typer.Option("--draw/--no-draw", help="Draw each stream's picture as its window would, or nothing."),
+    typer.Option("--draw/--no-draw", help="Draw each stream's frames as its window would, or nothing."),
 ]
 
 
-@exit_without_hanging_threads()
+@measures
 def streams(
-    source: SourceOption = None,
+    common: Common,
     engine: EngineOption = None,
     numbers: StreamsOption = None,
     batch: BatchOption = None,
@@ -69,65 +59,53 @@ def streams(
     draw: DrawOption = True,
     fps: Annotated[float, typer.Option(metavar="N", help="Frames per second of each stream.")] = 30.0,
     budget: Annotated[
-        float, typer.Option(metavar="MS", help="An outline is displayed before it is so old.")
+        float, typer.Option(metavar="MS", help="Age at which an outline is no longer displayed.")
     ] = 150.0,
     seconds: Annotated[
-        float | None, typer.Option(metavar="S", help="Of each round. Default: 5; 3 if --quick.")
-    ] = None,
-    rounds: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Turns of each number. Default: 3; 2 if --quick.")
+        float | None, typer.Option(metavar="S", help="Of each round. Default: 5; 3 with --quick.")
     ] = None,
     threads: ThreadsOption = None,
-    quick: QuickOption = False,
-    json_file: JsonFileOption = None,
-    report: ReportOption = None,
-) -> None:
+) -> Sequence[Mapping[str, Any]]:
     """Measure how many live streams this machine holds, and what each number of them costs.
 
     Every stream is a live loop of its own with a display; all share one engine. A number of streams is held
-    where in each 99 % of the outlines are within the budget, and 5 or more of them a second on display.
+    if in each 99 % of the outlines are within the budget, and 5 or more of them a second on display.
     """
-    outputs.check(json_file, report)
     from streamseg.benchmark.streams.bench import StreamsOptions, measure_streams
     from streamseg.benchmark.streams.run import Offer
-    from streamseg.benchmark.streams.words import streams_lines
-    from streamseg.cli.console import limit_opencv_threads
 
     options = StreamsOptions(
         load=lambda many: load(
             engine, batch, threads=threads, throughput=many if throughput is None else throughput
         ),
-        source=source,
+        source=common.source,
         counts=counts_of(numbers),
         offer=Offer(
             fps=fps,
-            seconds=(3.0 if quick else 5.0) if seconds is None else seconds,
+            seconds=(3.0 if common.quick else 5.0) if seconds is None else seconds,
             budget_s=budget / 1e3,
             draw=draw,
         ),
-        rounds=rounds or (2 if quick else 3),
-        quick=quick,
+        rounds=common.rounds or (2 if common.quick else 3),
+        quick=common.quick,
         threads=threads or cores(),
-        arguments=tuple(sys.argv[1:]),
+        arguments=common.arguments,
     )
-    limit_opencv_threads()
-    outputs.stop_as_by_ctrl_c()
-    rows = measure_streams(options, say)
-    outputs.write(rows, streams_lines(rows), json_file, report)
+    return measure_streams(options, say)
 
 
 def counts_of(given: list[str] | None) -> tuple[int, ...]:
     """Numbers of streams from ``--streams``. Raises UsageError."""
     words = listed("--streams", given, COUNTS)
     if wrong := [word for word in words if not re.fullmatch(r"[0-9]{1,9}", word)]:
-        raise UsageError(f"--streams {wrong[0]} is no number of streams; give some of {COUNTS}")
+        raise UsageError(f"--streams {wrong[0]} is not a number of streams; give some of {COUNTS}")
     return tuple(int(word) for word in words) or (1, 2, 4, 8)
 
 
 def load(engine: str | None, batch: int | None, *, threads: int | None, throughput: bool) -> Backend:
-    """The engine that is named, of this batch where one is given; says which it is.
+    """The engine that is named, of this batch if one is given; says which it is.
 
-    Raises what :func:`streamseg.backends.load_backend` raises, and UsageError where none has the batch.
+    Raises what :func:`streamseg.backends.load_backend` raises, and UsageError if none has the batch.
     """
     from streamseg.backends import load_backend
     from streamseg.core.engine_info import EngineInfo

@@ -19,9 +19,9 @@ from streamseg.benchmark.clip import open_clip
 from streamseg.benchmark.limits import Kernel
 from streamseg.benchmark.nets.bench import Make, NetsOptions, measure_nets
 from streamseg.benchmark.nets.measure import NetMeasurement
-from streamseg.benchmark.nets.table import lines
 from streamseg.benchmark.nets.variants import InputShape, Variant
 from streamseg.benchmark.rows import COMMON, Row, read_rows, write_rows
+from streamseg.benchmark.terminal import lines
 from streamseg.core.errors import EngineError
 from tests.benchmark.fake_subjects import SHORT, SPEC, Fake, eager, subject
 
@@ -112,7 +112,7 @@ def test_a_row_has_all_its_figures(measure: Measure, tmp_path: Path) -> None:
     assert run["limits"]["fp32"]["kernel"] == "product"
     assert run["stopped"] is False
     text = "\n".join(lines(rows))
-    assert "| eager fp32 as trained |" in text
+    assert "| torch eager FP32, as trained |" in text
     assert "on 2 phantoms" in text
     json.dumps(rows)
 
@@ -296,7 +296,7 @@ def test_random_weights_are_judged_by_nothing_but_fp32(measure: Measure) -> None
         assert row["trained"] is False
         assert row["dice"] is row["mask_agreement"] is None
     assert rows[1]["probability_difference"] > 0.1
-    assert "UNTRAINED" in "\n".join(lines(rows))
+    assert "(random weights)" in "\n".join(lines(rows))
 
 
 def test_ctrl_c_keeps_what_is_finished(measure: Measure) -> None:

@@ -12,8 +12,8 @@ from streamseg.benchmark.peers.bench import KINDS, PeersOptions, measure_peers
 from streamseg.benchmark.peers.peer import Peer
 from streamseg.benchmark.peers.pipelines import OURS_DRAWN
 from streamseg.benchmark.peers.rows import PeersSchedule
-from streamseg.benchmark.peers.table import peers_lines
 from streamseg.benchmark.rows import read_rows, write_rows
+from streamseg.benchmark.terminal import lines
 from streamseg.core.errors import EngineError, UsageError
 from tests.benchmark.small_clip import write_clip
 
@@ -99,14 +99,14 @@ def test_the_table_has_every_row_ours_marked_and_the_fastest_first(
     rows = measure_peers(PeersOptions(source=clip, size=SIZE, quick=True))
     rows[0] |= {"fps": 1.0, "notes": ["it was slow"]}
     rows[0]["run"]["absent"]["runtime gone"] = "no such package"
-    lines = peers_lines(rows)
-    own = next(number for number, line in enumerate(lines) if "**our runtime** (ours)" in line)
-    other = next(number for number, line in enumerate(lines) if "their runtime" in line)
+    text = lines(rows)
+    own = next(number for number, line in enumerate(text) if "| our runtime (ours) |" in line)
+    other = next(number for number, line in enumerate(text) if "their runtime" in line)
     assert other < own
-    assert "- our runtime: it was slow" in lines
-    assert "- absent: runtime gone (no such package)" in lines
-    assert sum(line.startswith("|---") for line in lines) == 2
-    assert peers_lines([]) == []
+    assert "Note: runtime our runtime: it was slow" in text
+    assert "Absent: runtime gone: no such package" in text
+    assert sum(line.startswith("|---") for line in text) == 2
+    assert lines([]) == []
 
 
 def test_bad_options_are_refused_before_anything_is_made(clip: str) -> None:

@@ -16,8 +16,8 @@ from streamseg.benchmark.pipeline.bench import (
     engine_rate,
     measure_pipeline,
 )
-from streamseg.benchmark.pipeline.words import tables
 from streamseg.benchmark.rows import COMMON, read_rows, write_rows
+from streamseg.benchmark.terminal import lines
 from streamseg.benchmark.timing import STOPPED
 from streamseg.core.errors import EngineError, StreamsegError, UsageError
 from streamseg.core.types import InputSpec, Tensor
@@ -101,8 +101,8 @@ def test_rows_are_strict_json_and_readable_again(measured, tmp_path: Path) -> No
 
 def test_tables_have_a_line_per_mode(measured) -> None:
     rows = measured[0]
-    text = "\n".join(tables([{**row, "run": {**row["run"], "others_share": 0.31}} for row in rows]))
-    assert "- others took 31% of the processors meanwhile" in text
+    text = "\n".join(lines([{**row, "run": {**row["run"], "others_share": 0.31}} for row in rows]))
+    assert "Other processes took 31 % of the processor meanwhile." in text
     for row in rows:
         assert text.count(f"| {row['key']} |") == 2
     assert "| mode | decode | wait | preprocess | infer | postprocess | overlay | display | queue |" in text
@@ -158,7 +158,7 @@ def test_ctrl_c_keeps_the_rounds_that_are_finished(tmp_path: Path) -> None:
     assert run["stopped"] is True
     assert run["absent"] == {"live 20 fps": STOPPED, OVERLOAD_KEY: STOPPED}
     assert {len(values) for values in rows[0]["rounds"].values()} == {1}
-    assert "- live 20 fps is absent: " + STOPPED in tables(rows)
+    assert "Absent: live 20 fps: " + STOPPED in lines(rows)
     said.clear()
     with pytest.raises(KeyboardInterrupt):
         measure_pipeline(options, stopped_after(1))

@@ -4,7 +4,7 @@ from streamseg.backends import FakeBackend
 from streamseg.benchmark.pipeline.rows import mode_row
 from streamseg.benchmark.pipeline.run import EndToEnd
 from streamseg.benchmark.pipeline.turns import Mode, Turns
-from streamseg.benchmark.pipeline.words import tables
+from streamseg.benchmark.terminal import lines
 from tests.benchmark.pipeline.outcomes import SPEC, outcome
 
 
@@ -42,4 +42,4 @@ def test_a_mode_that_fails_loses_no_other() -> None:
     assert turns.absent == {"bad": "the driver has gone"}
     assert said[0] == "bad is left out: the driver has gone"
     row = mode_row(good, outcomes, {"absent": turns.absent})
-    assert "- bad is absent: the driver has gone" in tables([row])
+    assert "Absent: bad: the driver has gone" in lines([row])

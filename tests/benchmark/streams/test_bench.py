@@ -13,7 +13,7 @@ from streamseg.benchmark.rows import COMMON, read_rows, write_rows
 from streamseg.benchmark.streams import bench as streams
 from streamseg.benchmark.streams.bench import measure_streams
 from streamseg.benchmark.streams.run import Offer, StreamCount, StreamsRun
-from streamseg.benchmark.streams.words import streams_lines
+from streamseg.benchmark.terminal import lines
 from streamseg.benchmark.timing import STOPPED
 from streamseg.core.errors import EngineError, StallError, UsageError
 from streamseg.core.types import Tensor
@@ -51,7 +51,7 @@ def test_a_row_per_number_of_streams_with_all_that_a_row_has(tmp_path: Path) -> 
     assert len(told) == 5
     write_rows(tmp_path / "rows.json", rows)
     assert read_rows(tmp_path / "rows.json") == json.loads(json.dumps(rows))
-    assert "This machine holds" in streams_lines(rows)[-1]
+    assert "This machine holds" in lines(rows)[-1]
 
 
 def test_numbers_of_streams_take_turns_every_other_round_backwards(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +77,7 @@ def test_what_is_held(monkeypatch: pytest.MonkeyPatch, each: StreamCount, budget
     row = measure_streams(options(counts=(2,)))[0]
     assert (row["holds_budget"], row["holds_every_frame"]) == (budget, every)
     json.dumps(row, allow_nan=False)
-    assert streams_lines([row])
+    assert lines([row])
 
 
 def test_one_stream_that_starves_is_not_hidden_by_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +104,7 @@ def test_a_number_of_streams_that_fails_does_not_lose_the_others(monkeypatch: py
     assert [row["streams"] for row in rows] == [1, 4]
     assert rows[0]["run"]["absent"] == {"2 streams": "it broke"}
     assert asked == [1, 2, 4, 4, 1]
-    assert any("2 streams absent: it broke" in line for line in streams_lines(rows))
+    assert "Absent: 2 streams: it broke" in lines(rows)
 
 
 def test_an_engine_that_hangs_ends_it_with_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +122,7 @@ def test_ctrl_c_keeps_the_runs_that_are_finished(monkeypatch: pytest.MonkeyPatch
     run = rows[0]["run"]
     assert run["stopped"] is True
     assert run["absent"] == {"4 streams": STOPPED}
-    assert "- 4 streams absent: " + STOPPED in streams_lines(rows)
+    assert "Absent: 4 streams: " + STOPPED in lines(rows)
     scripted(monkeypatch, lambda count, call: KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         measure_streams(options())

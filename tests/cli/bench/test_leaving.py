@@ -27,7 +27,7 @@ from openvino import opset13 as ops
 
 from streamseg.benchmark.peers import bench
 from streamseg.cli import main
-from tests.benchmark.sample_rows import peers_rows
+from tests.benchmark.sample_rows import make_run, peers_rows
 
 x = ops.parameter([512, 512], np.float32)
 product = ops.matmul(x, ops.constant(np.ones((512, 512), np.float32)), False, False)
@@ -46,9 +46,8 @@ def measure(options, say):
     computes.wait()
     if ENDS == "interrupted":
         raise KeyboardInterrupt
-    rows = [row for row in peers_rows() if row["kind"] == "net"]
-    rows[0]["run"]["stopped"] = ENDS == "stopped"
-    return [{**row, "run": rows[0]["run"]} for row in rows]
+    run = make_run("bench peers", stopped=ENDS == "stopped")
+    return [row for row in peers_rows(run) if row.kind == "net"]
 
 
 ENDS = sys.argv[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,30 +11,19 @@ import pytest
 from typer.testing import CliRunner
 
 from streamseg.benchmark.nets.bench import NetsOptions
-from streamseg.benchmark.nets.table import lines
-from streamseg.benchmark.rows import Row, read_rows
+from streamseg.benchmark.rows.nets import NetRow
+from streamseg.benchmark.rows.reading import read_rows
 from streamseg.cli import app
 from streamseg.cli.bench.nets import parse_batch
 from streamseg.core.errors import UsageError
+from tests.benchmark.sample_rows import make_run, nets_rows
 
 
-def row(**values: Any) -> Row:
-    made = {
-        "bench": "nets", "key": "unet openvino int8 32x48 b1", "notes": ["odd"],
-        "rounds": {"engine_ms": [1.0]},
-        "run": {
-            "stopped": False, "absent": {"unet onnx int8 32x48 b1": "gone"}, "threads": 2,
-            "others_share": 0.1,
-            "source": {"name": "phantom.mp4"}, "regime": {"rounds": 2, "warmup_calls": 2},
-        },
-        "net": "unet", "backend": "openvino", "precision": "int8", "precision_found": {"int8": 0.9},
-        "trained": False, "folded": True, "height": 32, "width": 48, "batch": 1, "engine_fps": 100.0,
-        "end_to_end_fps": None, "latency_ms": {"p50": 10.0, "p95": 11.0, "p99": 12.0, "max": 13.0},
-        "ratio_to_eager": {"median": 8.0, "min": 7.0, "max": 9.0}, "limit_share": 0.5, "dice": None,
-        "dice_data": "8 phantoms", "mask_agreement": None, "model_bytes": 8_000_000, "peak_host_bytes": None,
-        "start_s": {"warm": None, "build": 1.0, "cold": None},
-    }  # fmt: skip
-    return {**made, **values}
+def row(*, stopped: bool = False) -> NetRow:
+    run = make_run("bench nets", absent={"unet onnx int8 32x48 b1": "gone"}, stopped=stopped)
+    return replace(
+        nets_rows(run, nets=("unet",))[3], key="unet openvino int8 32x48 b1", notes=["odd"], engine_fps=100.0
+    )
 
 
 @pytest.fixture
@@ -41,7 +31,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[NetsOptions]:
     """What the command asks for; nothing is measured."""
     given: list[NetsOptions] = []
 
-    def measure(options: NetsOptions, say: object) -> list[Row]:
+    def measure(options: NetsOptions, say: object) -> list[NetRow]:
         given.append(options)
         return [row()]
 
@@ -69,17 +59,10 @@ def test_options_may_be_given_again_or_with_commas(asked: list[NetsOptions], tmp
     assert options.batches == (1, 8)
     assert (options.rounds, options.threads, options.quick, options.last) == (3, 2, True, 0.2)
     assert (options.source, options.data) == ("clip.mp4", tmp_path)
-    assert read_rows(tmp_path / "a.json")[0]["net"] == "unet"
-    assert "| openvino int8 | 100 | - | 10.0 |" in found.stdout
+    assert [one.to_json() for one in read_rows(tmp_path / "a.json")] == [row().to_json()]
+    assert "| OpenVINO INT8 | 100 | " in found.stdout
     assert "Note: unet openvino int8 32x48 b1: odd" in found.stdout
     assert "Absent: unet onnx int8 32x48 b1: gone" in found.stdout
-
-
-def test_what_is_odd_of_many_rows_is_said_once() -> None:
-    rows = [row(key=key, notes=["late", key]) for key in "ab"]
-    assert [line for line in lines(rows) if line.startswith("Note")] == [
-        "Note: 2 of 2 rows: late", "Note: a: a", "Note: b: b",
-    ]  # fmt: skip
 
 
 def test_rows_on_stdout_are_all_that_is_there(asked: list[NetsOptions]) -> None:
@@ -90,12 +73,11 @@ def test_rows_on_stdout_are_all_that_is_there(asked: list[NetsOptions]) -> None:
 
 
 def test_a_stopped_run_says_so_by_its_exit_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    stopped = {**row()["run"], "stopped": True}
-    monkeypatch.setattr("streamseg.benchmark.nets.bench.measure_nets", lambda *_: [row(run=stopped)])
+    monkeypatch.setattr("streamseg.benchmark.nets.bench.measure_nets", lambda *_: [row(stopped=True)])
     monkeypatch.setattr("signal.signal", lambda *_: None)
     found = call("--json", str(tmp_path / "a.json"))
     assert found.exit_code == 130
-    assert read_rows(tmp_path / "a.json")[0]["run"]["stopped"] is True
+    assert read_rows(tmp_path / "a.json")[0].run.stopped
 
 
 @pytest.mark.parametrize(
@@ -135,12 +117,12 @@ def test_a_small_net_for_real(tmp_path: Path) -> None:
     path = tmp_path / "rows.json"
     found = call("--quick", "--net", "unet", "--size", "32x48", "--precision", "fp32", "--json", str(path))
     assert found.exit_code == 0, found.output
-    rows = read_rows(path)
-    assert [(one["backend"], one["folded"]) for one in rows] == [
+    rows = [one for one in read_rows(path) if isinstance(one, NetRow)]
+    assert [(one.backend, one.folded) for one in rows] == [
         ("eager", False), ("eager", True), ("openvino", True),
     ]  # fmt: skip
     for one in rows:
-        assert one["precision_found"] == {"fp32": 1.0}
-        assert one["end_to_end"]["dropped"] == 0
-        assert one["limit_share"] > 0
-        assert one["probability_difference"] < 1e-3
+        assert one.precision_found == {"fp32": 1.0}
+        assert one.end_to_end.dropped == 0
+        assert (one.limit_share or 0) > 0
+        assert (one.probability_difference or 0) < 1e-3

@@ -35,11 +35,11 @@ def clip(tmp_path: Path) -> Path:
     return write_clip(tmp_path / "small.mp4")
 
 
-def test_tables_for_people_and_rows_for_machines(run: Run, clip: Path, tmp_path: Path) -> None:
+def test_tables_and_rows(run: Run, clip: Path, tmp_path: Path) -> None:
     file = tmp_path / "rows.json"
     result = run("--source", clip, "--quick", "--size", "64x80", "--threads", 1, "--json", file)
     assert result.exit_code == 0, result.output
-    assert "**pipeline** (ours)" in result.stdout
+    assert "| pipeline (ours) |" in result.stdout
     rows = json.loads(file.read_text())
     assert [row["kind"] for row in rows] == ["runtime", "pipeline"]
     assert rows[0]["run"]["threads"] == 1

@@ -27,7 +27,7 @@ def clip(tmp_path: Path) -> Path:
 SHORT = ("--seconds", 0.3, "--rounds", 1, "--fps", 20)
 
 
-def test_tables_for_people_and_rows_for_machines(run, engine: Path, clip: Path, tmp_path: Path) -> None:
+def test_tables_and_rows(run, engine: Path, clip: Path, tmp_path: Path) -> None:
     result = run("--engine", engine, "--source", clip, *SHORT, "--json", tmp_path / "rows.json")
     assert result.exit_code == 0, result.output
     assert result.stdout.count("| live 20 fps |") == 2
@@ -49,7 +49,7 @@ def test_rates_may_be_given_again_or_with_commas() -> None:
         (("--source", "no-such.mp4"), UsageError, "no-such.mp4"),
         (("--source", "rtsp://host/1"), UsageError, "rtsp"),
         (("--fps", "30,"), UsageError, "--fps has an empty part"),
-        (("--fps", "30,fast"), UsageError, "--fps 30,fast is no list of rates"),
+        (("--fps", "30,fast"), UsageError, "--fps 30,fast is not a list of rates"),
         (("--fps", "nan"), UsageError, "nan frames per second"),
         (("--fps", "0"), UsageError, "0 frames per second"),
         (("--engine", "no-such-engine"), UsageError, "no-such-engine"),
@@ -68,6 +68,6 @@ def test_a_wrong_call_is_refused_in_one_line_before_any_work(
     assert "\n" not in str(error)
 
 
-def test_a_file_that_is_no_clip_is_told(run, engine: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_clip_is_refused(run, engine: Path, tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("no video")
     assert isinstance(run("--engine", engine, "--source", tmp_path / "text.mp4").exception, SourceError)

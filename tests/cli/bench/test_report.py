@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from streamseg.benchmark.rows import write_rows
+from streamseg.benchmark.rows.run import write_rows
 from streamseg.cli import app
 from streamseg.core.errors import DataError, UsageError
 from tests.benchmark.sample_rows import peers_rows, streams_rows

@@ -37,7 +37,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EngineStore:
     return EngineStore()
 
 
-def test_tables_for_people_and_rows_for_machines(run: Run, engine: Path, clip: Path, tmp_path: Path) -> None:
+def test_tables_and_rows(run: Run, engine: Path, clip: Path, tmp_path: Path) -> None:
     file = tmp_path / "rows.json"
     result = run("--engine", engine, "--source", clip, "--streams", "1,3", *SHORT, "--json", file)
     assert result.exit_code == 0, result.output
@@ -94,9 +94,9 @@ def test_numbers_of_streams() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--streams", "1,two"), "--streams two is no number"),
+        (("--streams", "1,two"), "--streams two is not a number"),
         (("--streams", "1,,2"), "has an empty part"),
-        (("--streams", "2,-1"), "--streams -1 is no number"),
+        (("--streams", "2,-1"), "--streams -1 is not a number"),
         (("--streams", "0"), "cannot be measured"),
         (("--fps", "0"), "0 frames per second"),
         (("--seconds", "nan"), "cannot be measured"),

@@ -1,9 +1,10 @@
-"""Rows as dataclasses: committed results come back as they are, and values of another kind do no harm."""
+"""Rows as dataclasses: committed results come back equal, and values of another kind do no harm."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,18 @@ from streamseg.benchmark.provenance import ROOT
 from streamseg.benchmark.rows.nets import NetRow
 from streamseg.benchmark.rows.pipeline import PipelineRow
 from streamseg.benchmark.rows.reading import CLASSES, read_results, read_rows, typed
-from streamseg.benchmark.rows.run import Latency, Row, RunInfo, Spread, decode, number, write_rows
+from streamseg.benchmark.rows.run import (
+    Latency,
+    Row,
+    RunInfo,
+    Spread,
+    decode,
+    number,
+    read_result,
+    write_result,
+    write_rows,
+)
+from streamseg.core.errors import DataError
 from streamseg.core.latency import Percentiles
 
 RESULTS = sorted(
@@ -104,3 +116,34 @@ def test_what_a_run_says_of_its_machine() -> None:
     assert (run.hardware, run.gpu, run.commit) == ("NVIDIA H200, AMD EPYC, 16 cores", "NVIDIA H200", "abc")
     assert (RunInfo().hardware, RunInfo().gpu, RunInfo().commit) == ("an unnamed processor", "", "")
     assert (RunInfo(regime={"budget_ms": 80}).budget_ms, RunInfo().budget_ms) == (80, 150.0)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"quick": True}, "quick run"),
+        ({"others_share": 0.23}, "took 23 %"),
+        ({"machine": {"commit": "0123abc-dirty"}}, "0123abc-dirty"),
+        ({"machine": {"commit": ""}}, "not measured from a commit"),
+    ],
+)
+def test_reasons_against_publishing_a_run(given: dict[str, Any], words: str) -> None:
+    quiet = {"machine": {"commit": "0123abc"}, "others_share": 0.02}
+    assert RunInfo(**quiet).remarks == []
+    (remark,) = RunInfo(**{**quiet, **given}).remarks
+    assert words in remark.lower()
+
+
+def test_a_result_is_read_as_it_was_written(tmp_path: Path) -> None:
+    json_path, text_path = write_result(tmp_path / "new" / "2026-11-22-x-engines", {"rows": [1]}, ["a", "b"])
+    assert read_result(json_path) == {"rows": [1]}
+    assert text_path.read_text() == "a\nb\n"
+    assert read_result(tmp_path / "none.json") == {}
+
+
+@pytest.mark.parametrize("text", ["{", "[1]"])
+def test_a_damaged_result_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "result.json"
+    path.write_text(text)
+    with pytest.raises(DataError, match="move it away"):
+        read_result(path)

@@ -1,5 +1,5 @@
-"""What the charts of a benchmark's report have in common: one style, colours for the colour-blind that print
-in grey too, bars with their figures, and SVG of which the same rows give the same bytes."""
+"""Charts by matplotlib: one style, colours for the colour-blind that also print in grey, bars labelled with
+their figures, and SVG that is the same bytes for the same data."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from streamseg.core.errors import MissingExtra
-from streamseg.reporting.formatting import figure as figure_text
 
 try:
     import matplotlib as mpl
@@ -18,36 +17,17 @@ try:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
     from matplotlib.transforms import Bbox
 except ImportError as error:  # pragma: no cover - the extra is installed wherever tests run
-    raise MissingExtra("a report with charts", "matplotlib", "bench") from error
+    raise MissingExtra("a chart", "matplotlib", "bench") from error
 
 WIDTH = 6.6
 """Inches, at 72 points each: fits the report's column."""
 DARK, LIGHT, GREY, ALARM, GREEN = "#0072B2", "#E69F00", "#BBBBBB", "#D55E00", "#009E73"
 """Of Okabe and Ito's palette, but for the grey."""
-STAGES = {
-    "decode": "#CC79A7",
-    "wait": "#DDDDDD",
-    "queue": "#BBBBBB",
-    "preprocess": "#56B4E9",
-    "infer": DARK,
-    "postprocess": GREEN,
-    "overlay": LIGHT,
-    "display": LIGHT,
-}
-OTHERS = ("#F0E442", "#D55E00", "#888888", "#000000")
-"""Of stages that have no colour of their own, in turn."""
-
-
-def stage_colours(names: Sequence[str]) -> dict[str, str]:
-    """A colour for each stage; waiting is grey."""
-    unknown = [name for name in names if name not in STAGES]
-    extra = {name: OTHERS[turn % len(OTHERS)] for turn, name in enumerate(unknown)}
-    return {name: STAGES.get(name) or extra[name] for name in names}
 
 
 @contextmanager
 def style() -> Iterator[None]:
-    """The report's style. Text stays text, so that it can be read, searched and kept small."""
+    """The style of a chart, which holds while it is drawn and saved. Text stays text: readable and small."""
     settings = {
         "font.size": 9,
         "axes.titlesize": 9,
@@ -57,7 +37,7 @@ def style() -> Iterator[None]:
         "axes.axisbelow": True,
         "svg.fonttype": "none",
         "text.parse_math": False,  # a clip's name may hold dollars
-        "svg.hashsalt": "streamseg",
+        "svg.hashsalt": "streamseg",  # the same figure is the same bytes
     }
     with mpl.rc_context(settings):  # type: ignore[arg-type]
         yield
@@ -69,18 +49,27 @@ def blank(height: float) -> Figure:
 
 
 def svg(figure: Figure) -> bytes:
-    """The figure as SVG, without a date."""
+    """The figure as SVG; the same bytes whenever it is drawn."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     for axes in figure.axes:  # the layout's solver differs in the last bits, and names in the SVG with them
         axes.set_position(Bbox(axes.get_position().get_points().round(5)))
+    return _save(figure, "svg", {"Date": None})
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as PNG, for photographs."""
+    return _save(figure, "png", None)
+
+
+def _save(figure: Figure, kind: str, metadata: dict[str, None] | None) -> bytes:
     target = io.BytesIO()
-    figure.savefig(target, format="svg", metadata={"Date": None})
+    figure.savefig(target, format=kind, metadata=metadata)
     return target.getvalue()
 
 
 def write_beside(axes: Axes, values: Sequence[float], places: Sequence[float], words: Sequence[str]) -> None:
-    """Put each horizontal bar's figure at its end, and make room for the longest."""
+    """Write a word at the end of each horizontal bar, and make room for the longest."""
     top = max(values, default=0.0)
     paper = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
     for value, place, word in zip(values, places, words, strict=True):
@@ -98,10 +87,10 @@ def rows_of(axes: Axes, names: Sequence[str]) -> None:
     axes.tick_params(axis="y", length=0)
 
 
-def short(name: str, most: int = 44) -> str:
-    """A name that leaves room for what it names: the middle of a long one is left out."""
-    half = (most - 1) // 2
-    return name if len(name) <= most else f"{name[:half]}…{name[-half:]}"
+def short(name: str, length: int = 44) -> str:
+    """A name of at most this length: the middle of a longer one is left out."""
+    half = (length - 1) // 2
+    return name if len(name) <= length else f"{name[:half]}…{name[-half:]}"
 
 
 def decades(axis: Axis, steps: Sequence[float] = (1.0, 2.0, 5.0)) -> None:
@@ -109,8 +98,3 @@ def decades(axis: Axis, steps: Sequence[float] = (1.0, 2.0, 5.0)) -> None:
     axis.set_major_locator(LogLocator(subs=steps))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-
-
-def budget_line(axes: Axes, budget_ms: float) -> None:
-    """A horizontal line at the age budget."""
-    axes.axhline(budget_ms, color=ALARM, ls="--", lw=1.2, label=f"age budget, {figure_text(budget_ms)} ms")
