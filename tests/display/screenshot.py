@@ -15,6 +15,7 @@ import numpy as np
 from streamseg.core.types import State
 from streamseg.render.symbols import state_colours
 from tests.display.desktops import HEIGHT, WIDTH, open_desktop
+from tests.render.examples import near
 from tests.waiting import wait_for
 
 SOURCE = "phantom:?seed=3&frames=9000&fps=30&size=729x582&nerve=always"
@@ -55,10 +56,6 @@ def main() -> None:
         finally:
             run.terminate()
             run.wait(30)
-
-
-def near(picture: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
-    return np.all(np.abs(picture.astype(int) - colour) < 12, axis=-1)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from streamseg.render.replay_panel import BACKGROUND
 from streamseg.render.symbols import HELD, state_colours
 from tests.capture.media import write_video
 from tests.display.desktops import HEIGHT, WIDTH, Desktop, needs_desktop, open_desktop
+from tests.render.examples import near
 from tests.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -85,10 +86,6 @@ def child(desktop, clip, tmp_path) -> Iterator[Child]:
     finally:
         if not opened.process.stdin.closed:
             opened.end()
-
-
-def near(image, colour):
-    return np.all(np.abs(image.astype(np.int16) - np.int16(colour)) <= 12, axis=-1)
 
 
 def outlined(screen) -> bool:

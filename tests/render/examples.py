@@ -84,3 +84,8 @@ def view(
         None if found is None else now_ns + expires_in_ms * 1_000_000,
         figures,
     )
+
+
+def near(image: np.ndarray, colour: tuple[int, int, int], tolerance: int = 12) -> np.ndarray:
+    """True where a BGR image has about this colour, bool (height, width)."""
+    return np.all(np.abs(image.astype(np.int16) - np.int16(colour)) <= tolerance, axis=-1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import socket
 import struct
@@ -100,6 +101,20 @@ class Reader:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             self.read(**how)
+
+
+def get(
+    display: WebDisplay, path: str, *, method: str = "GET", body: str | None = None, **headers: str
+) -> tuple[int, dict[str, str], str]:
+    """Status, headers and text of the answer to a plain request."""
+    connection = http.client.HTTPConnection("127.0.0.1", display.port, timeout=30)
+    try:
+        names = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request(method, path, body, headers=names)
+        answer = connection.getresponse()
+        return answer.status, dict(answer.getheaders()), answer.read().decode()
+    finally:
+        connection.close()
 
 
 def parse(message: bytes) -> tuple[dict[str, Any], bytes]:

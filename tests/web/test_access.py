@@ -1,6 +1,5 @@
 """Who may see the page: tokens, hosts and origins, over real connections."""
 
-import http.client
 import re
 import socket
 
@@ -10,7 +9,7 @@ from websockets.exceptions import InvalidStatus
 from streamseg.core.errors import UsageError
 from streamseg.web import WebDisplay
 from streamseg.web.server import FILES
-from tests.web.feeding import Reader, serving
+from tests.web.feeding import Reader, get, serving
 
 TOKEN = "a-token-for-tests"
 
@@ -25,17 +24,6 @@ def local():
 def guarded():
     with serving(host="0.0.0.0", token=TOKEN) as display:
         yield display
-
-
-def get(display, path, *, method="GET", body=None, **headers):
-    connection = http.client.HTTPConnection("127.0.0.1", display.port, timeout=30)
-    try:
-        names = {name.replace("_", "-"): value for name, value in headers.items()}
-        connection.request(method, path, body, headers=names)
-        answer = connection.getresponse()
-        return answer.status, dict(answer.getheaders()), answer.read().decode()
-    finally:
-        connection.close()
 
 
 def test_every_file_of_the_page_is_served_and_nothing_else(local):

@@ -1,6 +1,5 @@
 """Health and figures for machines."""
 
-import http.client
 import json
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -10,20 +9,10 @@ from streamseg.core.types import State
 from streamseg.core.view import View
 from streamseg.web.status import Metrics, Status
 from tests.waiting import wait_for
-from tests.web.feeding import Reader, serving
+from tests.web.feeding import Reader, get, serving
 from tests.web.views import view
 
 SECOND = 1_000_000_000
-
-
-def fetch(display, path):
-    connection = http.client.HTTPConnection("127.0.0.1", display.port, timeout=30)
-    try:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        return answer.status, answer.read().decode()
-    finally:
-        connection.close()
 
 
 def samples(text):
@@ -74,12 +63,12 @@ def test_loop_that_hangs_is_unhealthy():
 def test_health_over_http():
     with serving() as display:
         display.show(view(1, age_s=2.0, outline=False))
-        code, text = fetch(display, "/healthz")
+        code, _, text = get(display, "/healthz")
         health = json.loads(text)
         assert (code, health["ok"], health["state"]) == (200, True, "nerve")
         assert health["seconds_since_frame"] >= 2
         display.show(view(2, State.SOURCE_LOST))
-        code, text = fetch(display, "/healthz")
+        code, _, text = get(display, "/healthz")
         assert (code, json.loads(text)["ok"]) == (503, False)
 
 
@@ -117,11 +106,11 @@ def test_metrics_over_http_include_what_pages_measured():
             reader.read_views(1, age=40.0 + number)
         wait_for(
             lambda: (
-                samples(fetch(display, "/metrics")[1]).get(
+                samples(get(display, "/metrics")[2]).get(
                     ("streamseg_web_age_seconds", ("client", "0"), ("quantile", "0.5"))
                 )
                 == 0.042
             ),
             "the page's ages",
         )
-        assert samples(fetch(display, "/metrics")[1])["streamseg_web_clients",] == 1
+        assert samples(get(display, "/metrics")[2])["streamseg_web_clients",] == 1

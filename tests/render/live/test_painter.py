@@ -13,14 +13,10 @@ from streamseg.render.live.layout import Layout
 from streamseg.render.overlay import ORANGE, YELLOW
 from streamseg.render.replay_panel import BACKGROUND
 from streamseg.render.symbols import HELD, STATE_WORDS, state_colours
-from tests.render.examples import FOUND, view
+from tests.render.examples import FOUND, near, view
 
 SIZES = [(1920, 1080), (1280, 720), (800, 600), (1080, 1920), (320, 240)]
 REGIONS = [(582, 729), (384, 512), (400, 1600), (900, 300)]
-
-
-def near(picture, colour, tolerance=12):
-    return np.all(np.abs(picture.astype(np.int16) - np.int16(colour)) <= tolerance, axis=-1)
 
 
 def image_of(picture, size, shape):
