@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -20,10 +21,17 @@ def answer(status: str = "200 OK", body: str = "", **headers: str) -> bytes:
 class Scripted:
     """Listens on :attr:`url`. Use as a context manager; :attr:`requests` is what was asked, in order."""
 
+    CLOSE = b"close"
+    """An answer that closes the connection."""
+
     def __init__(self, script: dict[str, bytes] | None = None, *, after_play: bytes = b"") -> None:
         """``script``: by method what is sent back; ``b""`` is silence. What is left out is answered well."""
         self.requests: list[str] = []
-        self._script = {
+        self.flood: tuple[bytes, threading.Event] | None = None
+        """What is sent over and over after OPTIONS was answered, until the event is set."""
+        self.close_after: float | None = None
+        """Seconds after PLAY at which the connection is closed."""
+        self.script = {
             "DESCRIBE": answer(body=SDP, Content_Type="application/sdp"),
             "SETUP": answer(Session="77;timeout=60", Transport="RTP/AVP/TCP;unicast;interleaved=0-1"),
         } | (script or {})
@@ -54,8 +62,10 @@ class Scripted:
                     self._serve(connection)
 
     def _serve(self, connection: socket.socket) -> None:
-        buffer = b""
+        buffer, ends = b"", None
         while not self._closed.is_set():
+            if ends is not None and time.monotonic() > ends:
+                return
             try:
                 data = connection.recv(4096)
             except TimeoutError:
@@ -69,7 +79,21 @@ class Scripted:
                 self.requests.append(text)
                 method = text.split()[0]
                 number = int(next(line for line in text.split("\r\n") if line.startswith("CSeq:"))[5:])
-                reply = self._script.get(method, answer())
+                reply = self.script.get(method, answer())
+                if reply == self.CLOSE:
+                    return
                 connection.sendall(reply.replace(b"%d", str(number).encode()))
                 if method == "PLAY":
                     connection.sendall(self._after_play)
+                    ends = None if self.close_after is None else time.monotonic() + self.close_after
+                if self.flood is not None and method in ("DESCRIBE", "PLAY"):
+                    threading.Thread(target=self._send_on, args=(connection.dup(),), daemon=True).start()
+
+    def _send_on(self, connection: socket.socket) -> None:
+        assert self.flood is not None
+        data, stop = self.flood
+        with connection, suppress(OSError):
+            connection.settimeout(0.5)
+            while not stop.is_set():
+                with suppress(TimeoutError):
+                    connection.sendall(data)

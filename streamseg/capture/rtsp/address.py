@@ -1,19 +1,23 @@
-"""Addresses of live sources: what they hold, and how to show them without their passwords."""
+"""Addresses of live sources: parsing them, and showing them without their passwords."""
 
 from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import quote, unquote
 
 from streamseg.core.errors import UsageError
 
 USER_VARIABLE = "STREAMSEG_RTSP_USER"
 PASSWORD_VARIABLE = "STREAMSEG_RTSP_PASSWORD"
+FINGERPRINT_VARIABLE = "STREAMSEG_RTSP_FINGERPRINT"
+"""SHA-256 fingerprint, in hexadecimal, of the only certificate that is accepted of an ``rtsps://`` server."""
+
+_MAX_LENGTH = 8192
 
 _SECRET_WORDS = re.compile("user|usr|login|pass|pwd|pw|pin|token|key|secret|auth|cred|sig|code|session", re.I)
-_LOGIN = re.compile(r"([a-z][a-z0-9+.-]{0,15}://)[^\s'\"<>]*@", re.IGNORECASE)
+_WORD = re.compile(r"[^\s'\"<>]+")
 _WHOLE_LOGIN = re.compile(r"^\s*([a-z][a-z0-9+.-]*://).*@", re.IGNORECASE | re.DOTALL)
 _VALUE = re.compile(r"(?<![\w-])([\w-]+)=([^&;\s'\"<>]*)")
 _RTSP = re.compile(
@@ -26,12 +30,18 @@ _RTSP = re.compile(
 def masked(address: str) -> str:
     """An address, or any text with addresses in it, without users, passwords and tokens.
 
-    What stands before an ``@`` is left out, and so are the values of keys that sound secret, wherever
-    they are: ``rtsp://u:p@host/live?token=x`` becomes ``rtsp://host/live?token=***``. It rather hides
-    too much than too little.
+    Whatever precedes an ``@`` is left out, and so are the values of keys that sound secret, wherever they
+    are: ``rtsp://u:p@host/live?token=x`` becomes ``rtsp://host/live?token=***``. It hides too much rather
+    than too little.
     """
-    without_login = _LOGIN.sub(r"\1", _WHOLE_LOGIN.sub(r"\1", address))
-    return _VALUE.sub(_hide, without_login)
+    return _VALUE.sub(_hide, _WORD.sub(_hide_login, _WHOLE_LOGIN.sub(r"\1", address)))
+
+
+def _hide_login(found: re.Match[str]) -> str:
+    """A word of the text without what stands between ``://`` and the last ``@``."""
+    word = found[0]
+    start, end = word.find("://"), word.rfind("@")
+    return word[: start + 3] + word[end + 1 :] if 0 < start < end else word
 
 
 def _hide(found: re.Match[str]) -> str:
@@ -39,18 +49,18 @@ def _hide(found: re.Match[str]) -> str:
 
 
 def without_credentials(address: str) -> str:
-    """An address as it can be saved: without user and password, all else as it is."""
+    """An address as it can be saved: without user and password, otherwise unchanged."""
     return _WHOLE_LOGIN.sub(r"\1", address)
 
 
 @dataclass(frozen=True, slots=True)
 class RtspAddress:
-    """Where an RTSP stream is, and who asks for it. Its ``repr`` holds no credentials."""
+    """The address of an RTSP stream, with its login. Its ``repr`` holds no credentials."""
 
     host: str
     port: int
     path: str = field(repr=False)
-    """From the first slash on, with the query, in ASCII; may hold secrets of its own."""
+    """From the first slash on, with the query, in ASCII; may hold secrets itself."""
     tls: bool = False
     user: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
@@ -59,39 +69,70 @@ class RtspAddress:
     def parse(cls, address: str) -> RtspAddress:
         """Read ``rtsp://[user[:password]@]host[:port]/path`` or ``rtsps://``.
 
-        A user and password that the address does not give come from STREAMSEG_RTSP_USER and
-        STREAMSEG_RTSP_PASSWORD. Raises UsageError, which never repeats the address.
+        Blanks around it do not count. If it gives no user and password, they come from STREAMSEG_RTSP_USER
+        and STREAMSEG_RTSP_PASSWORD. Raises UsageError, which never repeats the address.
         """
-        found = _RTSP.fullmatch(address)
+        parsed = cls._parse(address.strip())
+        if parsed.user is not None or not (user := os.environ.get(USER_VARIABLE)):
+            return parsed
+        return replace(parsed, user=user, password=os.environ.get(PASSWORD_VARIABLE, ""))
+
+    @classmethod
+    def _parse(cls, address: str) -> RtspAddress:
+        """As :meth:`parse`, but the environment is not asked."""
+        found = _RTSP.fullmatch(address) if len(address) <= _MAX_LENGTH else None
         if found is None or not address.isprintable() or " " in address:
             raise UsageError(
-                "this is no RTSP address; write rtsp://host:port/path, or rtsp://user:password@host/path "
+                "this is not an RTSP address; write rtsp://host:port/path, or rtsp://user:password@host/path "
                 "with every special character of the password percent-encoded (/ as %2F, @ as %40)"
             )
         path = found["path"] or "/"
         if "@" in path:
-            # It may as well be a password with a slash in it, of which parts would be shown as the host.
+            # It may be a password with a slash in it, of which parts would be shown as the host.
             raise UsageError(
-                "the RTSP address has an @ behind the host; "
+                "the RTSP address has an @ after the host; "
                 "write a / in a password as %2F, and an @ in a path as %40"
             )
         tls = found["scheme"].lower() == "rtsps"
         port = int(found["port"] or (322 if tls else 554))
         if not 0 < port < 65536:
             raise UsageError(f"the RTSP address has port {port}; give one from 1 to 65535")
-        user, password = _login(found["login"])
+        login = found["login"]
+        user, password = (None, None) if login is None else map(unquote, login.partition(":")[::2])
         ascii_path = quote(path if path.startswith("/") else f"/{path}", safe="/%?&=;:+$,!*'()~-._[]|")
         return cls(found["host"].strip("[]"), port, ascii_path, tls, user, password)
 
+    def redirected(self, location: str) -> RtspAddress:
+        """Where a server sends us instead; ``location`` may be relative to this address.
+
+        The user and password go along only to the same host, and not from an encrypted connection to a plain
+        one. Raises UsageError if that is not an RTSP address.
+        """
+        location = location.strip()
+        if not re.match(r"[a-z][a-z0-9+.-]*:", location, re.IGNORECASE):
+            if not location.startswith(("/", "?")):
+                location = self.path.partition("?")[0].rpartition("/")[0] + "/" + location
+            elif location.startswith("?"):
+                location = self.path.partition("?")[0] + location
+            place = "" if location.startswith("//") else f"//{self._authority}"
+            location = f"{'rtsps' if self.tls else 'rtsp'}:{place}{location}"
+        target = self._parse(location)
+        if target.user is None and target.host.lower() == self.host.lower() and target.tls >= self.tls:
+            return replace(target, user=self.user, password=self.password)
+        return target
+
     @property
     def url(self) -> str:
-        """The address for the server: without user and password, but with the query. Not for people."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'rtsps' if self.tls else 'rtsp'}://{host}:{self.port}{self.path}"
+        """The address for the server: without user and password, but with the query. Never to be shown."""
+        return f"{'rtsps' if self.tls else 'rtsp'}://{self._authority}{self.path}"
+
+    @property
+    def _authority(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
     def label(self) -> str:
-        """The address for people: without credentials and query."""
+        """The address to show: without credentials and query."""
         return masked(self.url).partition("?")[0]
 
     @property
@@ -101,16 +142,7 @@ class RtspAddress:
 
     @property
     def name(self) -> str:
-        """For people and file names, such as ``192.168.1.5-554-live``; neither query nor credentials."""
+        """To show and for file names, such as ``192.168.1.5-554-live``; neither query nor credentials."""
         path = re.split(r"[?;&]", masked(self.path))[0]
         parts = [part for part in path.split("/") if part and "=" not in part]
         return re.sub(r"[^\w.-]+", "-", "-".join([self.host, str(self.port), *parts])).strip("-")
-
-
-def _login(text: str | None) -> tuple[str | None, str | None]:
-    """User and password from an address, percent-encoded, or else from the environment."""
-    if text is None:
-        user = os.environ.get(USER_VARIABLE)
-        return user, os.environ.get(PASSWORD_VARIABLE, "") if user else None
-    user, _, password = text.partition(":")
-    return unquote(user), unquote(password)

@@ -1,25 +1,51 @@
-"""The connection to an RTSP server: opened, asked and read, with a limit on every wait."""
+"""The connection to an RTSP server: requests, answers and media over one socket; every wait has a limit."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import os
 import queue
+import re
+import secrets
 import select
 import socket
 import ssl
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from streamseg.capture.rtsp.address import PASSWORD_VARIABLE, USER_VARIABLE, RtspAddress
+from streamseg.capture.rtsp.address import (
+    FINGERPRINT_VARIABLE,
+    PASSWORD_VARIABLE,
+    USER_VARIABLE,
+    RtspAddress,
+)
 from streamseg.capture.rtsp.auth import Login
 from streamseg.capture.rtsp.messages import Answer, Interleaved, MessageParser
 from streamseg.core.errors import SourceError
 
 _CHUNK = 1 << 18
+_MAX_CHUNKS = 8
+"""Read at one go: a server that sends faster than we parse must not keep a thread in one call."""
+_MAX_EARLY = 4096
 _SEND_SECONDS = 0.5
 _AGENT = "streamseg"
+
+
+_OTHER_NAME = (62, 64)
+"""OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH."""
+
+
+class Redirected(Exception):  # noqa: N818  # what happened, and no error unless it goes on
+    """The server sends us to another address."""
+
+    def __init__(self, status: int, location: str) -> None:
+        self.status = status
+        self.location = location
+        super().__init__(str(status))
 
 
 class Connection:
@@ -33,8 +59,10 @@ class Connection:
         self._parser = MessageParser()
         self._number = 0
         self._session = ""
-        self.early: list[Interleaved] = []
-        """Packets that came while an answer was awaited."""
+        self.early: deque[Interleaved] = deque(maxlen=_MAX_EARLY)
+        """The latest packets that came while an answer was awaited."""
+        self.more = False
+        """Whether :meth:`read` left something behind, which no poll of the socket may show."""
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -58,7 +86,10 @@ class Connection:
         self._session = identifier
 
     def ask(self, method: str, url: str, deadline: float, **headers: str) -> Answer:
-        """Send a request and wait for its answer; log in where the server asks for it. Raises SourceError."""
+        """Send a request and wait for its answer; log in if the server asks for it.
+
+        Raises SourceError, and Redirected if the server sends us elsewhere.
+        """
         answer = self._ask_once(method, url, deadline, headers)
         if (
             answer.status == 401
@@ -66,6 +97,8 @@ class Connection:
             and self.login.challenge(answer.headers.get("www-authenticate", []))
         ):
             answer = self._ask_once(method, url, deadline, headers)
+        if 300 <= answer.status < 400 and (location := answer.header("location")):
+            raise Redirected(answer.status, location)
         if answer.status != 200:
             raise self._refusal(answer)
         return answer
@@ -73,7 +106,8 @@ class Connection:
     def _ask_once(self, method: str, url: str, deadline: float, headers: dict[str, str]) -> Answer:
         self.send_request(method, url, headers)
         while True:
-            if not wait_readable(self._socket, deadline):
+            # Looked at in each turn: a server may send media for ever, and no answer.
+            if time.monotonic() >= deadline or not (self.more or wait_readable(self._socket, deadline)):
                 raise SourceError(f"{self._address.place} does not answer; check that the server runs")
             for message in self.read():
                 if isinstance(message, Interleaved):
@@ -82,7 +116,7 @@ class Connection:
                     return message
 
     def send_request(self, method: str, url: str, headers: dict[str, str] | None = None) -> None:
-        """Send a request, and wait for no answer."""
+        """Send a request without waiting for its answer."""
         self._number += 1
         lines = {"CSeq": str(self._number), "User-Agent": _AGENT}
         if self._session:
@@ -103,26 +137,27 @@ class Connection:
             except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
                 left = deadline - time.monotonic()
                 if left <= 0 or not select.select([], [self._socket], [], left)[1]:
-                    raise SourceError(f"{self._address.place} takes nothing any more") from None
+                    raise SourceError(
+                        f"{self._address.place} no longer takes anything; check the server"
+                    ) from None
             except OSError as error:
                 raise self._lost() from error
 
     def read(self) -> Iterator[Answer | Interleaved]:
-        """What has arrived, without waiting. Raises SourceError when the connection has ended."""
-        ended = False
-        while not ended:
+        """What has arrived, without waiting, up to 2 MiB. Raises SourceError if the connection has ended."""
+        self.more = False
+        for _ in range(_MAX_CHUNKS):
             try:
                 data = self._socket.recv(_CHUNK)
             except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                break
+                return
             except OSError as error:
                 raise self._lost() from error
-            ended = not data
+            if not data:
+                raise self._lost()
             self._parser.feed(data)
-            # What came before the end counts.
             yield from self._parser.messages()
-        if ended:
-            raise self._lost()
+        self.more = True
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
@@ -146,13 +181,13 @@ class Connection:
         if status == 461:
             return SourceError("the server does not send over this transport (461); try tcp or udp")
         if 300 <= status < 400:
-            return SourceError(f"the server sends us to another address ({status}); give that one")
+            return SourceError(f"the server sends us to another address ({status}), but gives none")
         # The server's own words may repeat the request, and with it secrets of the query.
         return SourceError(f"the server refused with status {status}; look into its own log")
 
 
 def wait_readable(waiting: socket.socket, deadline: float) -> bool:
-    """Wait until there is something to read; False when the deadline passed."""
+    """Wait until there is something to read; False if the deadline passed."""
     pending = getattr(waiting, "pending", None)
     if pending is not None and pending():
         return True
@@ -173,13 +208,66 @@ def _connect(address: RtspAddress, deadline: float) -> socket.socket:
             found.connect(target)
             found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if address.tls:
-                found = ssl.create_default_context().wrap_socket(found, server_hostname=address.host)
+                found = _secure(found, address, deadline)
             found.settimeout(0)
             return found
         except OSError as error:
             found.close()
             failure = error
+        except SourceError:
+            found.close()
+            raise
     raise _why_no_connection(address, failure) from failure
+
+
+def _secure(plain: socket.socket, address: RtspAddress, deadline: float) -> ssl.SSLSocket:
+    """The encrypted connection; only to a server whose certificate is trusted, or is the one that was pinned.
+
+    Scanners and cameras often bring a certificate that they made themselves, or one for another name.
+    """
+    pinned = re.sub(r"[^0-9a-f]", "", os.environ.get(FINGERPRINT_VARIABLE, "").lower().removeprefix("sha256"))
+    context = ssl.create_default_context()
+    if pinned:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        secured = context.wrap_socket(plain, server_hostname=address.host)
+    except ssl.SSLCertVerificationError as error:
+        raise _why_not_trusted(address, error, deadline) from error
+    if pinned and not secrets.compare_digest(pinned, _fingerprint(secured)):
+        shown = _fingerprint(secured)
+        secured.close()
+        raise SourceError(
+            f"the certificate of {address.place} is not the pinned one (its SHA-256 fingerprint is {shown}); "
+            f"check who answers there, or correct {FINGERPRINT_VARIABLE}"
+        )
+    return secured
+
+
+def _fingerprint(secured: ssl.SSLSocket) -> str:
+    return hashlib.sha256(secured.getpeercert(binary_form=True) or b"").hexdigest()
+
+
+def _why_not_trusted(
+    address: RtspAddress, error: ssl.SSLCertVerificationError, deadline: float
+) -> SourceError:
+    """Tells a certificate for another name from one that nobody known has signed, and how to pin it."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    shown = "unknown"
+    with contextlib.suppress(OSError):
+        left = max(0.1, deadline - time.monotonic())
+        plain = socket.create_connection((address.host, address.port), left)
+        with context.wrap_socket(plain, server_hostname=address.host) as secured:
+            shown = _fingerprint(secured)
+    pin = f"or, if its SHA-256 fingerprint {shown} is the device's own, set {FINGERPRINT_VARIABLE} to that"
+    if error.verify_code in _OTHER_NAME:
+        return SourceError(
+            f"the certificate of {address.place} is for another name; use that name in the address, {pin}"
+        )
+    return SourceError(
+        f"the certificate of {address.place} is not trusted ({error.verify_message}); "
+        f"name the authority that signed it in SSL_CERT_FILE, {pin}"
+    )
 
 
 def _resolve(address: RtspAddress, deadline: float) -> list[tuple[Any, ...]]:
@@ -208,11 +296,6 @@ def _why_no_connection(address: RtspAddress, failure: OSError | None) -> SourceE
         return SourceError(f"{place} does not answer; check host, port and network")
     if isinstance(failure, ConnectionRefusedError):
         return SourceError(f"nothing listens at {place} (connection refused); check that the server runs")
-    if isinstance(failure, ssl.SSLCertVerificationError):
-        return SourceError(
-            f"the certificate of {place} is not trusted ({failure.verify_message}); "
-            f"name the authority that signed it in SSL_CERT_FILE"
-        )
     if isinstance(failure, ssl.SSLError):
         return SourceError(f"{place} does not speak TLS; try rtsp:// instead of rtsps://")
     reason = failure.strerror or type(failure).__name__

@@ -1,4 +1,4 @@
-"""Decodes live pictures without delay, and holds back every one that is not whole."""
+"""Decodes live frames without delay, and holds back every one that is not whole."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from av.codec.context import Flags
 
 from streamseg.capture.rtsp.nal import CodedPicture
 from streamseg.core.errors import SourceError
+from streamseg.core.types import MAX_PIXELS
 
 _START = b"\0\0\0\1"
 # As strict as the decoder can be. Not "explode" for H.264: it would leave the concealment of a damaged
 # picture half done, and the next key picture would show the rest of it.
 _STRICT = {"h264": "crccheck+aggressive", "hevc": "crccheck+explode", "mjpeg": "explode"}
 _PATIENCE = 3
-"""Key pictures that fail before any has succeeded, until the encoder is taken for a sloppy one."""
+"""Key frames that fail before any has succeeded, until the encoder counts as a sloppy one."""
 _REMEMBERED = 64
 
 
 class PictureDecoder:
-    """Pictures out of coded pictures: each as soon as it is there, none made up.
+    """Decodes each picture as soon as it is there, and makes none up.
 
     FFmpeg conceals what is missing from a picture, and every later one that refers to it looks right while
-    it is wrong. So where anything is missing or does not decode, nothing is let through until the next
-    key picture.
+    it is wrong. So if anything is missing or does not decode, nothing passes until the next key frame.
     """
 
     def __init__(self, codec: str, parameter_sets: tuple[bytes, ...] = ()) -> None:
-        """``codec`` is FFmpeg's name. Raises SourceError where it cannot decode that."""
+        """``codec`` is FFmpeg's name. Raises SourceError if it cannot be decoded here."""
         self._codec = codec
         self._context = self._open(_STRICT[codec])
         self._given = self._sets = b"".join(_START + unit for unit in parameter_sets)
@@ -40,20 +40,20 @@ class PictureDecoder:
         self._started = False
         self._failed = 0
         self.waiting = True
-        """Whether a key picture is awaited."""
+        """Whether a key frame is awaited."""
         self.damaged = 0
-        """Pictures that were left out because they, or others that they need, are damaged or lost."""
+        """Frames that were left out because they, or others that they need, are damaged or lost."""
 
     @property
     def rate(self) -> Fraction | None:
-        """Frames per second as the stream itself tells, where it does."""
+        """Frames per second as the stream itself gives them, if it does."""
         rate = self._context.framerate
         return Fraction(rate) if rate and 1 <= rate <= 1000 else None
 
     def decode(self, coded: CodedPicture, pts: int) -> list[tuple[av.VideoFrame, int]]:
-        """Pictures that are complete now, each with the time at which it arrived; mostly one."""
+        """Frames that are complete now, each with the time at which it arrived; mostly one."""
         if coded.broken or (self.waiting and not coded.key):
-            # Before the first key picture nothing is damaged, we only came in the middle.
+            # Before the first key frame nothing is damaged, we only came in the middle.
             self.damaged += self._started
             self._lose()
             return []
@@ -78,24 +78,24 @@ class PictureDecoder:
         try:
             context = av.CodecContext.create(self._codec, "r")
         except av.FFmpegError as error:
-            raise SourceError(f"pictures of {self._codec} cannot be decoded here; send H.264") from error
+            raise SourceError(f"{self._codec} cannot be decoded here; send H.264") from error
         assert isinstance(context, av.VideoCodecContext)
-        # With several threads a picture comes out several frames late, or its damage is not marked.
+        # With several threads a frame comes out several frames late, or its damage is not marked.
         context.thread_count = 1
         context.thread_type = "NONE"
         context.flags |= Flags.low_delay
-        context.options = {"err_detect": recognition}
+        context.options = {"err_detect": recognition, "max_pixels": str(MAX_PIXELS)}
         return context
 
     def _doubt(self) -> None:
-        """Some encoders bend the rules in every picture: theirs are decoded as well as can be."""
+        """Some encoders bend the rules in every picture: theirs are decoded as well as possible."""
         self._failed += not self._started
         if self._failed == _PATIENCE:
             self._context = self._open("crccheck")
             self._sets = self._given
 
     def _lose(self) -> None:
-        """Forget all pictures, so that nothing can refer to a damaged one."""
+        """Forget all pictures, so that none can refer to a damaged one."""
         if self._arrivals:
             self._context.flush_buffers()
             self._arrivals.clear()

@@ -1,4 +1,4 @@
-"""Takes the bytes of an RTSP connection apart: answers, and RTP packets interleaved with them (RFC 2326)."""
+"""Parses the bytes of an RTSP connection: answers, and RTP packets interleaved with them (RFC 2326)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from streamseg.core.errors import SourceError
+from streamseg.core.numbers import read_integer
 
 _MAX_HEAD = 65536
 _MAX_BODY = 1 << 20
@@ -16,7 +17,7 @@ _REQUEST = re.compile(rb"[A-Z_]+ \S+ RTSP/\d\.\d")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the server said to a request."""
+    """The server's answer to a request."""
 
     status: int
     reason: str
@@ -25,7 +26,7 @@ class Answer:
     body: bytes = field(repr=False)
 
     def header(self, name: str) -> str:
-        """The first header of this lower-case name; empty where there is none."""
+        """The first header of this lower-case name; empty if there is none."""
         return self.headers.get(name, [""])[0]
 
 
@@ -38,7 +39,7 @@ class Interleaved:
 
 
 class MessageParser:
-    """Collects bytes; gives what is complete. Requests of the server are read and left out."""
+    """Collects bytes and yields complete messages. Requests of the server are read and left out."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -47,7 +48,7 @@ class MessageParser:
         self._buffer += data
 
     def messages(self) -> Iterator[Answer | Interleaved]:
-        """What is complete so far. Raises SourceError where the bytes cannot be RTSP."""
+        """Messages that are complete so far. Raises SourceError if the bytes cannot be RTSP."""
         buffer, start = self._buffer, 0
         try:
             while start < len(buffer):
@@ -89,10 +90,10 @@ class MessageParser:
         if not _is_first_line(first):
             raise _garbage()
         headers = _headers(lines)
-        length = headers.get("content-length", ["0"])[0]
-        if not length.isascii() or not length.isdigit() or int(length[:9]) > _MAX_BODY:
+        length = read_integer(headers.get("content-length", ["0"])[0], 0, _MAX_BODY)
+        if length is None:
             raise _garbage()
-        stop = end + 4 + int(length)
+        stop = end + 4 + length
         if len(buffer) < stop:
             return None
         status = _STATUS.fullmatch(first)
@@ -116,4 +117,4 @@ def _headers(lines: list[bytes]) -> dict[str, list[str]]:
 
 
 def _garbage() -> SourceError:
-    return SourceError("what arrives is no RTSP, or was damaged on its way; check host and port")
+    return SourceError("what arrives is not RTSP, or was damaged on its way; check host and port")

@@ -1,4 +1,4 @@
-"""Takes packets off the network as they come, in a thread of its own, so that arrival times are true."""
+"""Takes packets off the network as they arrive, in a thread of its own, so that arrival times are true."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from streamseg.core.errors import SourceError
 
 _WAIT_SECONDS = 0.5
 _BACKLOG_NS = 1_000_000_000
-"""Pictures that wait longer than this for the decoder are given up: it cannot keep up, or nobody reads."""
+"""Frames that wait longer than this for the decoder are dropped: it cannot keep up, or nobody reads."""
+_BACKLOG_BYTES = 64 << 20
 _KEY_PAUSE_NS = 500_000_000
 _END_SECONDS = 1.0
 
 
 class Receiver:
-    """Coded pictures of a session that plays. Owns the session from now on."""
+    """Queues the coded pictures of a session that plays. Owns the session from now on."""
 
     def __init__(self, session: RtspSession, *, reorder: bool) -> None:
         """Begin to receive; ``reorder`` for a transport that can change the order of packets."""
@@ -29,6 +30,7 @@ class Receiver:
         self._sequencer = Sequencer(reorder=reorder)
         self._assembler = _assembler(session.track)
         self._pictures: deque[CodedPicture] = deque()
+        self._waiting_bytes = 0
         self._changed = threading.Condition()
         self._failure: SourceError | None = None
         self._closed = False
@@ -36,16 +38,21 @@ class Receiver:
         self._key_asked_ns = 0
         self._sender = 0
         self.overrun = 0
-        """Pictures that were given up because nobody took them in time."""
+        """Frames that were dropped because nobody took them in time."""
         self.heard = False
         """Whether any packet of the stream has arrived."""
         self._thread = threading.Thread(target=self._run, name="streamseg-rtsp", daemon=True)
         self._thread.start()
 
-    def get(self, deadline: float) -> CodedPicture | None:
-        """The next picture; None when ``deadline`` (``time.monotonic()``) passed or this was closed.
+    @property
+    def strangers(self) -> str:
+        """An address that sent UDP packets to us, but is not the server's; empty if there was none."""
+        return self._session.strangers
 
-        Raises SourceError where the stream has ended, after its last picture.
+    def get(self, deadline: float) -> CodedPicture | None:
+        """The next picture; None if ``deadline`` (``time.monotonic()``) passed or this was closed.
+
+        Raises SourceError if the stream has ended, after its last picture.
         """
         with self._changed:
             while not self._pictures and not self._closed:
@@ -55,10 +62,14 @@ class Receiver:
                 if left <= 0:
                     return None
                 self._changed.wait(left)
-            return None if self._closed else self._pictures.popleft()
+            if self._closed:
+                return None
+            picture = self._pictures.popleft()
+            self._waiting_bytes -= len(picture.data)
+            return picture
 
     def want_key(self) -> None:
-        """Have the sender asked for a key picture, if it was not just asked."""
+        """Have the sender asked for a key frame, if it was not just asked."""
         if time.monotonic_ns() - self._key_asked_ns >= _KEY_PAUSE_NS:
             self._key_asked_ns = time.monotonic_ns()
             self._key_wanted = True
@@ -92,6 +103,10 @@ class Receiver:
             packet = parse_rtp(data)
             if packet is None or packet.payload_type != self._session.track.payload_type:
                 continue  # if it was one of ours, its number will be missed
+            if self._session.sender not in (None, packet.sender):
+                continue  # the server has announced another sender
+            if self._closed:
+                return
             self._sender, self.heard = packet.sender, True
             for arrival in self._sequencer.push(packet, arrived_ns):
                 for picture in self._assembler.push(arrival):
@@ -99,9 +114,12 @@ class Receiver:
 
     def _put(self, picture: CodedPicture) -> None:
         with self._changed:
-            if self._pictures and picture.arrived_ns - self._pictures[0].arrived_ns > _BACKLOG_NS:
+            self._waiting_bytes += len(picture.data)
+            oldest = self._pictures[0].arrived_ns if self._pictures else picture.arrived_ns
+            if picture.arrived_ns - oldest > _BACKLOG_NS or self._waiting_bytes > _BACKLOG_BYTES:
                 self.overrun += len(self._pictures)
                 self._pictures.clear()
+                self._waiting_bytes = len(picture.data)
                 self._pictures.append(
                     CodedPicture(b"", picture.timestamp, picture.arrived_ns, False, broken=True)
                 )
@@ -116,5 +134,5 @@ class Receiver:
 
 def _assembler(track: VideoTrack) -> Assembler:
     if track.codec == "mjpeg":
-        return JpegAssembler()
+        return JpegAssembler(track.size)
     return NalAssembler(hevc=track.codec == "hevc", parameter_sets=track.parameter_sets)

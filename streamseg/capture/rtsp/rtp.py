@@ -1,36 +1,8 @@
-"""RTP packets: read, put in order, and told whether one is missing (RFC 3550)."""
+"""RTP packets: parsed, put in order, missing ones noticed; their time stamps on one line (RFC 3550)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-
-FORGIVEN = 0.01
-"""Sender's and our clock may drift apart by this much: encoders that count pictures at their nominal rate do.
-A delay that never ends is forgotten at the same pace, 10 ms a second."""
-JUMP_NS = 1_000_000_000
-"""Time stamps that fall back by more begin anew; smaller steps back are pictures out of display order."""
-
-
-class LatenessEstimator:
-    """Knows how promptly pictures can come, and so how late each one is."""
-
-    def __init__(self) -> None:
-        self._base_ns: float | None = None
-        self._last: tuple[int, int] = 0, 0
-
-    def captured_ns(self, sent_ns: int, arrived_ns: int) -> int:
-        """When a picture would have arrived, had it come as promptly as the promptest: monotonic ns.
-
-        ``sent_ns`` is its time in the sender's clock, from any origin. Never later than ``arrived_ns``.
-        """
-        delay_ns = arrived_ns - sent_ns
-        last_sent_ns, last_arrived_ns = self._last
-        if self._base_ns is None or sent_ns < last_sent_ns - JUMP_NS:
-            self._base_ns = delay_ns
-        self._base_ns = min(delay_ns, self._base_ns + FORGIVEN * max(0, arrived_ns - last_arrived_ns))
-        self._last = sent_ns, arrived_ns
-        return arrived_ns - round(delay_ns - self._base_ns)
-
 
 _WINDOW = 100
 """A packet at most this many behind is a late or doubled one; farther off, the numbering began anew."""

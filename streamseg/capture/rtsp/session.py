@@ -3,59 +3,97 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import re
 import secrets
 import select
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from streamseg.capture.rtsp.address import RtspAddress
-from streamseg.capture.rtsp.connection import Connection
+from streamseg.capture.rtsp.connection import Connection, Redirected
 from streamseg.capture.rtsp.messages import Answer, Interleaved
 from streamseg.capture.rtsp.sdp import VideoTrack, find_video
-from streamseg.core.errors import SourceError
+from streamseg.core.errors import SourceError, UsageError
+from streamseg.core.numbers import read_integer
 
 _RECEIVE_BUFFER = 4 << 20
 _DATAGRAM = 65536
 _BYE = 203
 _KEEP_ALIVE_SECONDS = 60
 _CHANNELS = (0, 1)
+_MAX_DATAGRAMS = 512
+_MAX_REDIRECTS = 5
+_SIGNS = ("GET_PARAMETER", "OPTIONS")
+_UNSUPPORTED = (400, 404, 405, 451, 501, 551)
+_unfit_signs: dict[str, set[str]] = {}
+"""By host and port the requests that did not keep a session alive there, or ended it."""
 
 Packet = tuple[bytes, int]
 """An RTP packet, and the monotonic nanoseconds at which it arrived."""
 
 
 class RtspSession:
-    """A stream that plays from the constructor on. Not for two threads at once, but for :meth:`wake`."""
+    """A stream that plays from the constructor on. Not for two threads at once, except :meth:`wake`."""
 
     def __init__(self, address: RtspAddress, transport: str, deadline: float) -> None:
         """Connect, log in and play before ``deadline`` (``time.monotonic()``).
 
-        ``transport`` is ``tcp`` or ``udp``. Raises SourceError with the reason alone.
+        ``transport`` is ``tcp`` or ``udp``. Redirects are followed, up to five. Raises SourceError with the
+        reason alone.
         """
         self._sockets: list[socket.socket] = []
+        self.sender: int | None = None
+        """The synchronisation source that the server announced for UDP, if it did."""
+        self.strangers = ""
+        """An address that sent UDP packets to us, but is not the server's."""
+        self._sign_pending = 0.0
+        self._played: float | None = None
+        self._heard = 0.0
         self._own_number = secrets.token_bytes(4)
         self._server_ports: tuple[int, int] | None = None
         self._wake_reader, self._wake_writer = socket.socketpair()
         self._wake_reader.setblocking(False)
         self._wake_writer.setblocking(False)
         try:
-            self._connection = Connection(address, deadline)
+            self._connect(address, transport, deadline)
         except BaseException:
             self._wake_reader.close()
             self._wake_writer.close()
             raise
-        try:
-            self._play(address, transport, deadline)
-        except BaseException:
-            self.close()
-            raise
-        self._next_sign = time.monotonic() + self._sign_seconds
+        self._played = self._heard = time.monotonic()
+        self._next_sign = self._played + self._sign_seconds
+
+    def _connect(self, address: RtspAddress, transport: str, deadline: float) -> None:
+        """Connect and play, at another address if the server says so."""
+        for _ in range(_MAX_REDIRECTS + 1):
+            self._connection = Connection(address, deadline)
+            self._place = address.place
+            try:
+                self._play(address, transport, deadline)
+            except Redirected as redirected:
+                self._connection.close()
+                try:
+                    target = address.redirected(redirected.location)
+                except UsageError as error:
+                    raise SourceError(
+                        f"the server sends us to another address ({redirected.status}), which is not RTSP"
+                    ) from error
+                if address.tls and not target.tls:
+                    raise SourceError("the server sends us to an address that is not encrypted") from None
+                address = target
+            except BaseException:
+                self.close()
+                raise
+            else:
+                return
+        raise SourceError(f"the server sent us on more than {_MAX_REDIRECTS} times; check its redirects")
 
     def _play(self, address: RtspAddress, transport: str, deadline: float) -> None:
         options = self._connection.ask("OPTIONS", address.url, deadline)
-        self._sign = "GET_PARAMETER" if "GET_PARAMETER" in options.header("public").upper() else "OPTIONS"
+        offered = "GET_PARAMETER" in options.header("public").upper()
+        self._choose_sign(_SIGNS if offered else _SIGNS[::-1])
         described = self._connection.ask("DESCRIBE", address.url, deadline, Accept="application/sdp")
         base = described.header("content-base") or described.header("content-location") or address.url
         self.track: VideoTrack = find_video(described.body, base)
@@ -66,19 +104,24 @@ class RtspSession:
 
     def _read_setup(self, answer: Answer, transport: str) -> None:
         identifier, _, parameters = answer.header("session").partition(";")
-        timeout = re.search(r"timeout=(\d{1,5})", parameters)
+        timeout = re.search(r"timeout\s*=\s*([0-9]{1,5})", parameters)
+        self._timeout = float(timeout[1]) if timeout and int(timeout[1]) else _KEEP_ALIVE_SECONDS
         # Two signs within the server's patience.
-        self._sign_seconds = max(1.0, (int(timeout[1]) if timeout else _KEEP_ALIVE_SECONDS) / 2.5)
+        self._sign_seconds = max(1.0, self._timeout / 2.5)
         self._connection.join_session(identifier.strip())
         given = answer.header("transport")
-        pattern = (
-            r"interleaved=(\d{1,3})-(\d{1,3})" if transport == "tcp" else r"server_port=(\d{1,5})-(\d{1,5})"
-        )
-        ports = re.search(pattern, given)
         if transport == "tcp":
-            self._channels = (int(ports[1]), int(ports[2])) if ports else _CHANNELS
-        elif ports:
-            self._server_ports = int(ports[1]), int(ports[2])
+            self._channels = _pair(given, "interleaved", 255) or _CHANNELS
+            return
+        self._server_ports = _pair(given, "server_port", 65535)
+        self._source = self._connection.peer
+        if source := re.search(r"source=([0-9a-fA-F.:\[\]]{2,45})", given):
+            # Some servers send media from another address than they answer on.
+            with contextlib.suppress(ValueError):
+                self._source = str(ipaddress.ip_address(source[1].strip("[]")))
+        if sender := re.search(r"ssrc=\s*([0-9a-fA-F]{1,8})(?![0-9a-fA-F])", given):
+            self.sender = int(sender[1], 16)
+        if self._server_ports:
             self._pierce()
 
     def _open_ports(self) -> str:
@@ -99,7 +142,7 @@ class RtspSession:
             control.close()
         else:
             raise SourceError("no two neighbouring UDP ports are free; use tcp")
-        # A key picture arrives as a burst of many packets.
+        # A key frame arrives as a burst of many packets.
         data.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
         self._sockets = [data, control]
         for opened in self._sockets:
@@ -110,21 +153,31 @@ class RtspSession:
         """Open the way through firewalls that let only answers in."""
         if self._server_ports:
             with contextlib.suppress(OSError):
-                self._sockets[0].sendto(
-                    b"\x80\0\0\0" + bytes(8), (self._connection.peer, self._server_ports[0])
-                )
+                self._sockets[0].sendto(b"\x80\0\0\0" + bytes(8), (self._source, self._server_ports[0]))
             self._send_control(b"\x80\xc9\0\1" + self._own_number)
 
     def receive(self, seconds: float) -> list[Packet]:
-        """Packets that arrived, after waiting at most so long for the first; none after :meth:`wake`.
+        """Packets that arrived, after waiting at most this long for the first; none after :meth:`wake`.
 
         Raises SourceError when the connection or the stream has ended.
         """
-        packets = list(self._sort(self._connection.early, time.monotonic_ns()))
-        self._connection.early = []
+        try:
+            packets = self._receive(seconds)
+        except SourceError:
+            self._blame_sign(time.monotonic())
+            raise
+        if packets:
+            self._heard = time.monotonic()
+        return packets
+
+    def _receive(self, seconds: float) -> list[Packet]:
+        packets = list(self._sort(list(self._connection.early), time.monotonic_ns()))
+        self._connection.early.clear()
         self._keep_alive()
         if packets:
             return packets
+        if self._connection.more:
+            seconds = 0.0
         poll = select.poll()
         sockets = (self._wake_reader, *self._sockets)
         for number in (self._connection.fileno(), *(opened.fileno() for opened in sockets)):
@@ -136,7 +189,7 @@ class RtspSession:
         for opened in self._sockets:
             if opened.fileno() in ready:
                 packets += self._datagrams(opened, now)
-        if self._connection.fileno() in ready:
+        if self._connection.fileno() in ready or self._connection.more:
             messages: list[Answer | Interleaved] = []
             try:
                 messages.extend(self._connection.read())
@@ -144,7 +197,7 @@ class RtspSession:
                 packets += self._sort(messages, now)
         return packets
 
-    def _sort(self, messages: list[Answer | Interleaved] | list[Interleaved], now: int) -> Iterator[Packet]:
+    def _sort(self, messages: Sequence[Answer | Interleaved], now: int) -> Iterator[Packet]:
         for message in messages:
             if isinstance(message, Answer):
                 self._heed(message)
@@ -154,20 +207,25 @@ class RtspSession:
                 _check_control(message.payload)
 
     def _datagrams(self, opened: socket.socket, now: int) -> Iterator[Packet]:
-        peer = self._connection.peer
+        media = opened is self._sockets[0]
+        ports = self._server_ports
         with contextlib.suppress(BlockingIOError, ConnectionError):
-            while True:
+            for _ in range(_MAX_DATAGRAMS):
                 data, sender = opened.recvfrom(_DATAGRAM)
-                if sender[0] != peer:
+                if sender[0] != self._source or (ports and sender[1] != ports[0 if media else 1]):
+                    self.strangers = f"{sender[0]}:{sender[1]}"
                     continue  # anyone can send here
-                if opened is self._sockets[0]:
+                if media:
                     yield data, now
                 else:
                     _check_control(data)
 
     def _heed(self, answer: Answer) -> None:
         """An answer to a sign of life: a login may have expired, or the session."""
+        self._sign_pending = 0.0
         login = self._connection.login
+        if answer.status in _UNSUPPORTED:
+            self._refuse_sign()
         if answer.status == 401 and login and login.challenge(answer.headers.get("www-authenticate", [])):
             self._next_sign = min(self._next_sign, time.monotonic() + 1)
         elif answer.status == 454:
@@ -176,10 +234,37 @@ class RtspSession:
     def _keep_alive(self) -> None:
         if time.monotonic() >= self._next_sign:
             self._next_sign = time.monotonic() + self._sign_seconds
+            self._sign_pending = time.monotonic()
             self._connection.send_request(self._sign, self.track.session_url)
 
+    def _choose_sign(self, preferred: Sequence[str]) -> None:
+        unfit = _unfit_signs.get(self._place, set())
+        self._sign = next((sign for sign in preferred if sign not in unfit), preferred[0])
+
+    def _refuse_sign(self) -> None:
+        """Take another request from now on: this one is not supported, or does not do what it should."""
+        unfit = _unfit_signs.setdefault(self._place, set())
+        unfit.add(self._sign)
+        if unfit >= set(_SIGNS):
+            unfit.clear()
+        self._choose_sign(_SIGNS)
+
+    def _blame_sign(self, ended: float) -> None:
+        """Find out whether the stream ended, at this time, because of how it was kept alive.
+
+        Some servers accept OPTIONS, and end the session after its time all the same; others close the
+        connection when they are asked for GET_PARAMETER.
+        """
+        if self._played is None:
+            return
+        killed = self._sign_pending and time.monotonic() - self._sign_pending < 3.0
+        forgotten = 0.8 * self._timeout < ended - self._played < 1.5 * self._timeout
+        if killed or forgotten:
+            self._refuse_sign()
+        self._played = None  # found out once
+
     def ask_for_key(self, sender: int) -> None:
-        """Ask the stream's sender for a key picture at once (RFC 4585, PLI). Not every server heeds it."""
+        """Ask the stream's sender for a key frame at once (RFC 4585, PLI). Not every server does it."""
         target = sender.to_bytes(4)
         self._send_control(b"\x80\xc9\0\1" + self._own_number + b"\x81\xce\0\2" + self._own_number + target)
 
@@ -189,7 +274,7 @@ class RtspSession:
             self._connection.send(head + data)
         elif self._server_ports:
             with contextlib.suppress(OSError):
-                self._sockets[1].sendto(data, (self._connection.peer, self._server_ports[1]))
+                self._sockets[1].sendto(data, (self._source, self._server_ports[1]))
 
     def wake(self) -> None:
         """End the wait of :meth:`receive`; from any thread."""
@@ -198,6 +283,8 @@ class RtspSession:
 
     def close(self) -> None:
         """Tell the server, without waiting for its answer, and close all sockets."""
+        if time.monotonic() - self._heard > 1.0:
+            self._blame_sign(self._heard)  # the media stopped, and the connection did not
         with contextlib.suppress(SourceError, AttributeError):
             self._connection.send_request("TEARDOWN", self.track.session_url)
         self._connection.close()
@@ -206,9 +293,21 @@ class RtspSession:
 
 
 def _check_control(data: bytes) -> None:
-    """Raise SourceError where the stream's sender says goodbye (RTCP, one or more packets in one)."""
+    """Raise SourceError if the stream's sender says goodbye (RTCP, one or more packets in one)."""
     place = 0
     while place + 4 <= len(data) and data[place] >> 6 == 2:
         if data[place + 1] == _BYE:
             raise SourceError("the server ended the stream")
         place += 4 + 4 * int.from_bytes(data[place + 2 : place + 4])
+
+
+def _pair(text: str, key: str, maximum: int) -> tuple[int, int] | None:
+    """Two numbers of a Transport header, such as ``interleaved=0-1``; some servers give only the first."""
+    found = re.search(rf"{key}=([0-9]{{1,5}})(?:-([0-9]{{1,5}}))?", text)
+    if found is None:
+        return None
+    first = read_integer(found[1], 0, maximum)
+    second = read_integer(found[2], 0, maximum) if found[2] else None if first is None else first + 1
+    if first is None or second is None or second > maximum:
+        raise SourceError(f"the server answers with {key}={found[1]}, which makes no sense; try tcp or udp")
+    return first, second

@@ -1,8 +1,8 @@
 """Live video from a network camera, encoder or ultrasound machine: ``rtsp://`` and ``rtsps://``.
 
-FFmpeg's own RTSP reader is not used: it takes a picture for complete only when the next one begins, which
-makes every H.264 picture one frame interval older (33 ms at 30 fps), and it passes pictures on with parts
-missing when packets are lost.
+FFmpeg's own RTSP reader is not used: it takes a frame for complete only when the next one begins, which
+makes every H.264 frame one interval older (33 ms at 30 fps), and it passes frames on with parts missing when
+packets are lost.
 """
 
 from __future__ import annotations
@@ -24,34 +24,47 @@ import av
 
 from streamseg.capture.rtsp.address import RtspAddress
 from streamseg.capture.rtsp.decoder import PictureDecoder
+from streamseg.capture.rtsp.lateness import LatenessEstimator
 from streamseg.capture.rtsp.receiver import Receiver
-from streamseg.capture.rtsp.rtp import LatenessEstimator, Timeline
+from streamseg.capture.rtsp.rtp import Timeline
 from streamseg.capture.rtsp.session import RtspSession
 from streamseg.capture.video.deinterlace import deinterlace
 from streamseg.capture.video.pixels import FrameConverter
 from streamseg.core.errors import SourceError, UsageError
-from streamseg.core.types import Frame, SourceInfo
+from streamseg.core.types import Frame, Say, SourceInfo
+
+_KEY_SECONDS = 60.0
+"""Key frames are no farther apart than this."""
 
 Picture = tuple[av.VideoFrame, int]
-"""A decoded picture, and the monotonic nanoseconds at which it counts as captured."""
+"""A decoded frame, and the monotonic nanoseconds at which it counts as captured."""
 
 
 class RtspSource:
     """Frames of an RTSP stream as they arrive. Implements :class:`streamseg.core.types.Source`.
 
-    ``captured_ns`` is the arrival of the picture's first packet, before it was decoded; earlier where the
-    sender's time stamps tell that it came late (see :mod:`streamseg.capture.rtsp.rtp`). Pictures that are
+    ``captured_ns`` is the arrival of the frame's first packet, before it was decoded; earlier if the
+    sender's time stamps show that it came late (see :mod:`streamseg.capture.rtsp.lateness`). Frames that are
     damaged, or need one that is, are left out and counted in ``damaged``. Frames may change their size.
     """
 
     live = True
 
     def __init__(
-        self, url: str, *, transport: str = "tcp", open_seconds: float = 5.0, read_seconds: float = 2.0
+        self,
+        url: str,
+        *,
+        transport: str = "tcp",
+        open_seconds: float = 5.0,
+        read_seconds: float = 2.0,
+        on_wait: Say = lambda _: None,
     ) -> None:
-        """Connect, log in, play, and decode the first picture, in ``open_seconds`` altogether.
+        """Connect, log in, play, and decode the first frame, in ``open_seconds`` altogether.
 
-        ``transport`` is ``tcp`` or ``udp``. Iterating raises SourceError when no intact picture comes for
+        While data arrives but no key frame, it goes on waiting, for a minute at most: relays send key frames
+        10 to 30 s apart. ``on_wait`` is called then, about once a second, with what is awaited.
+
+        ``transport`` is ``tcp`` or ``udp``. Iterating raises SourceError if no intact frame comes for
         ``read_seconds``. Raises UsageError (the address or an option is wrong) and SourceError (which
         says what is wrong: no such host, refused, no answer, login, path, no video, ...).
         """
@@ -60,9 +73,12 @@ class RtspSource:
         if not (open_seconds > 0 and read_seconds > 0):
             raise UsageError(f"time limits are {open_seconds} s and {read_seconds} s; give more than 0")
         address = RtspAddress.parse(url)
+        if address.tls and transport == "udp":
+            raise UsageError("rtsps:// with UDP would send the video unencrypted; use --transport tcp")
         self._label = address.label
         self._transport = transport
         self._read_seconds = read_seconds
+        self._on_wait = on_wait
         self._delivered = 0
         self._closed = threading.Event()
         deadline = time.monotonic() + open_seconds
@@ -77,15 +93,14 @@ class RtspSource:
             raise
 
     def _open(self, session: RtspSession, name: str, deadline: float, open_seconds: float) -> None:
-        """Wait for the first picture, which tells the size."""
+        """Wait for the first frame, which has the size."""
         track = session.track
         self._decoder = PictureDecoder(track.codec, track.parameter_sets)
         self._converter = FrameConverter()
-        self._timeline, self._promptness = Timeline(), LatenessEstimator()
+        self._timeline, self._lateness = Timeline(), LatenessEstimator()
         self._clock = track.clock
-        self._blind_seconds = max(open_seconds, self._read_seconds)
         self._pictures: deque[Picture] = deque()
-        if not self._await(deadline, deadline):
+        if not self._await(deadline):
             raise SourceError(self._why_no_start(open_seconds))
         first = self._convert(*self._pictures.popleft())
         self._first: Frame | None = first
@@ -101,7 +116,7 @@ class RtspSource:
 
     @property
     def damaged(self) -> int:
-        """Pictures that were left out so far, since they were damaged, incomplete or came too fast."""
+        """Frames left out so far because they were damaged, incomplete or came too fast."""
         return self._decoder.damaged + self._receiver.overrun
 
     def __iter__(self) -> Iterator[Frame]:
@@ -115,49 +130,58 @@ class RtspSource:
             return first
         with self._named():
             now = time.monotonic()
-            if not self._pictures and not self._await(now + self._read_seconds, now + self._blind_seconds):
+            if not self._pictures and not self._await(now + self._read_seconds):
                 if self._closed.is_set():
                     raise StopIteration
                 raise SourceError(self._why_nothing(time.monotonic() - now))
             return self._convert(*self._pictures.popleft())
 
-    def _await(self, quiet: float, blind: float) -> bool:
-        """Decode until there is a picture. False: closed, or none came in time.
+    def _await(self, limit: float) -> bool:
+        """Decode until there is a frame. False: closed, or none came before ``limit``.
 
-        While data comes but a key picture is awaited the limit is ``blind``, else ``quiet``.
+        While data arrives but a key frame is awaited, the limit moves on, for a minute at most.
         """
-        limit = quiet
+        blind, said = max(limit, time.monotonic() + _KEY_SECONDS), time.monotonic()
         while not self._pictures:
             coded = self._receiver.get(limit)
             if coded is None:
                 return False
             units = self._timeline.place(coded.timestamp)
-            captured_ns = self._promptness.captured_ns(units * 1_000_000_000 // self._clock, coded.arrived_ns)
+            captured_ns = self._lateness.captured_ns(units * 1_000_000_000 // self._clock, coded.arrived_ns)
             self._pictures.extend(self._decoder.decode(replace(coded, arrived_ns=captured_ns), units))
             if self._decoder.waiting:
                 self._receiver.want_key()
-                limit = min(blind, max(quiet, time.monotonic() + self._read_seconds))
+                now = time.monotonic()
+                limit = min(blind, max(limit, now + self._read_seconds))
+                if now - said >= 1:
+                    said = now
+                    self._on_wait("the stream runs; waiting for its next key frame")
         return True
 
     def _why_no_start(self, seconds: float) -> str:
         if self._receiver.heard:
             return (
-                f"the server plays, but no picture that can be decoded came within {seconds:g} s; "
-                f"check its encoder, and whether it sends key pictures often enough"
+                f"the server plays, but no frame that can be decoded came within {seconds:g} s; "
+                f"check its encoder, and whether it sends key frames often enough"
+            )
+        if stranger := self._receiver.strangers:
+            return (
+                f"the server plays, but UDP packets come from {stranger}, which it has not announced; "
+                "make it send from the address that it answers on, or try tcp"
             )
         hint = "a firewall may hold UDP back, try tcp" if self._transport == "udp" else "check its encoder"
         return f"the server plays, but nothing arrived within {seconds:g} s; {hint}"
 
     def _why_nothing(self, seconds: float) -> str:
         if self._decoder.waiting:
-            return f"no intact picture for {seconds:.1f} s; check the network for losses"
+            return f"no intact frame for {seconds:.1f} s; check the network for losses"
         return f"no frame for {seconds:.1f} s"
 
     def _convert(self, picture: av.VideoFrame, arrived_ns: int) -> Frame:
         try:
             image = self._converter.convert(picture)
         except (av.FFmpegError, ValueError, MemoryError) as error:
-            raise SourceError(f"a picture cannot be converted ({type(error).__name__})") from error
+            raise SourceError(f"a frame cannot be converted ({type(error).__name__})") from error
         if picture.interlaced_frame:
             image = deinterlace(image)
         index, self._delivered = self._delivered, self._delivered + 1
@@ -165,7 +189,7 @@ class RtspSource:
         return Frame(image, index=index, captured_ns=arrived_ns, pts_seconds=seconds)
 
     def close(self) -> None:
-        """Leave the stream; from any thread, also while another waits for a frame."""
+        """Leave the stream; from any thread, even while another waits for a frame."""
         self._closed.set()
         self._receiver.close()
 
@@ -177,7 +201,7 @@ class RtspSource:
 
     @contextmanager
     def _named(self) -> Iterator[None]:
-        """Put the address, without credentials, before what went wrong."""
+        """Prefix errors with the address, without credentials."""
         try:
             yield
         except SourceError as error:

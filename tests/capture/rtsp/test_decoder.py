@@ -8,6 +8,7 @@ from functools import cache
 import numpy as np
 import pytest
 
+from streamseg.capture.rtsp import decoder as decoder_module
 from streamseg.capture.rtsp.decoder import PictureDecoder
 from streamseg.capture.rtsp.nal import CodedPicture
 from streamseg.capture.video.pixels import FrameConverter
@@ -135,3 +136,13 @@ def test_garbage_is_damage_and_nothing_else(codec: str) -> None:
         assert give(decoder, number, noise.bytes(300), True) == []
     for number, (data, key) in enumerate(coded(codec, 25)):
         assert give(decoder, number, data, key) == [number]
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc", "mjpeg"])
+def test_frames_above_the_limit_are_refused_before_memory_is_taken(
+    codec: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoder_module, "MAX_PIXELS", 320 * 240 - 1)
+    decoder = PictureDecoder(codec)
+    for number, (data, key) in enumerate(coded(codec, 25)[:3]):
+        assert give(decoder, number, data, key) == []

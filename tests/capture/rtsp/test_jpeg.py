@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamseg.capture.rtsp.decoder import PictureDecoder
 from streamseg.capture.rtsp.jpeg import JpegAssembler
 from streamseg.capture.rtsp.nal import CodedPicture
 from streamseg.capture.rtsp.rtp import Arrival, RtpPacket
+from streamseg.capture.video.pixels import FrameConverter
 from tests.rtsp_server.barcode import draw, read
 
 
@@ -82,3 +84,45 @@ def test_no_packets_break_it(contents: list[tuple[bytes, bool, int]]) -> None:
     for number, (payload, marker, stamp) in enumerate(contents):
         for found in assembler.push(Arrival(RtpPacket(26, marker, number, stamp, 1, payload), 0, False)):
             assert found.broken == (not found.data)
+
+
+def wide_packets(tables: bytes, scan: bytes, sides: tuple[int, int]) -> list[RtpPacket]:
+    head = bytes(1) + (0).to_bytes(3) + bytes((1, 255, *sides)) + b"\0\0" + len(tables).to_bytes(2) + tables
+    return [RtpPacket(26, True, 0, 9, 1, head + scan)]
+
+
+def decoded(picture: CodedPicture) -> np.ndarray:
+    (frame,) = [found for found, _ in PictureDecoder("mjpeg").decode(picture, 0)]
+    return FrameConverter().convert(frame)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_any_usual_number_of_tables_is_taken(count: int) -> None:
+    """A Logitech c922 sends three, and others four: a table for each component, or more."""
+    tables, scan = taken_apart(60)
+    several = (tables[:64] + tables[64:] * 3)[: 64 * count]
+    (picture,) = assemble(wide_packets(several, scan, (40, 30)))
+    assert not picture.broken
+    assert read(decoded(picture)) == 5
+
+
+@pytest.mark.parametrize("length", [65, 191, 320, 0])
+def test_tables_of_another_length_are_not_believed(length: int) -> None:
+    _, scan = taken_apart(60)
+    (picture,) = assemble(wide_packets(bytes(range(1, 256))[:length].ljust(length, b"\1"), scan, (40, 30)))
+    assert picture.broken
+
+
+def test_a_size_that_no_packet_can_say_comes_from_the_description() -> None:
+    tables, scan = taken_apart(60)
+    assert assemble(wide_packets(tables, scan, (0, 0)))[0].broken
+    assembler = JpegAssembler((320, 240))
+    (picture,) = assembler.push(Arrival(wide_packets(tables, scan, (0, 0))[0], 0, False))
+    assert read(decoded(picture)) == 5
+
+
+def test_a_whole_jpeg_in_the_packets_is_taken_as_it_is() -> None:
+    colour = cv2.cvtColor(draw(5), cv2.COLOR_GRAY2BGR)
+    data = cv2.imencode(".jpg", colour)[1].tobytes()
+    (picture,) = assemble(wide_packets(b"", data, (0, 0)))
+    assert read(decoded(picture)) == 5

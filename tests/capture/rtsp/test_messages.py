@@ -44,13 +44,15 @@ def test_messages_survive_any_division(cuts: list[int]) -> None:
         b"SSH-2.0-OpenSSH_9.6\r\n\r\n",
         b"RTSP/1.0 200 OK\r\nContent-Length: 99999999\r\n\r\n",
         b"RTSP/1.0 200 OK\r\nContent-Length: -1\r\n\r\n",
+        b"RTSP/1.0 200 OK\r\nContent-Length: " + b"1" * 5000 + b"\r\n\r\n",
+        "RTSP/1.0 200 OK\r\nContent-Length: ²\r\n\r\n".encode(),
         b"RTSP/1.0 200 OK\r\n" + b"A" * 70000,
     ],
 )
 def test_what_is_no_rtsp_is_told(data: bytes) -> None:
     parser = MessageParser()
     parser.feed(data)
-    with pytest.raises(SourceError, match="no RTSP"):
+    with pytest.raises(SourceError, match="not RTSP"):
         list(parser.messages())
 
 

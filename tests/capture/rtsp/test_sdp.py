@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from fractions import Fraction
 
@@ -74,3 +75,74 @@ def test_no_description_breaks_it(extra: str, cut: int) -> None:
     text = (HEAD + AUDIO + VIDEO)[:cut] + extra + VIDEO[cut // 2 :]
     with suppress(SourceError):
         find_video(text.encode("utf-8", "replace"), BASE)
+
+
+@pytest.mark.parametrize(
+    "text", ["1e99999999", "1e-99999999", "9" * 5000, "²5", "nan", "inf", "-25", "0", "1/0", "25/1/1", "x"]
+)
+def test_a_rate_that_makes_no_sense_is_not_believed(text: str) -> None:
+    began = time.process_time()
+    assert find_video((HEAD + VIDEO.replace("29.97", text)).encode(), BASE).rate is None
+    assert time.process_time() - began < 0.5
+
+
+def test_a_rate_may_be_a_fraction() -> None:
+    text = HEAD + VIDEO.replace("29.97", "30000/1001")
+    assert find_video(text.encode(), BASE).rate == Fraction(30000, 1001)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        VIDEO.replace("VP 96", "VP ²").replace(":96", ":²"),
+        VIDEO.replace("VP 96", f"VP {'9' * 5000}"),
+        VIDEO.replace("H264/90000", "H264/²"),
+        VIDEO.replace("H264/90000", f"H264/{'9' * 5000}"),
+    ],
+)
+def test_odd_numbers_in_a_description_break_nothing(odd: str) -> None:
+    with suppress(SourceError):
+        assert find_video((HEAD + odd).encode(), BASE).clock == 90000
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "\n" * 10**6,
+        "m=video 0 RTP/AVP" + " 96" * 300_000,
+        ("m=video 0 RTP/AVP " + " 97" * 100 + "\r\n" + "a=rtpmap:98 X/1\r\n" * 200) * 200,
+        "a=control:" + "/" * 10**6,
+        VIDEO.replace("Z0LAFQ==", "Z0LAFQ==," * 100_000),
+    ],
+)
+def test_a_huge_description_is_refused_at_once(hostile: str) -> None:
+    began = time.process_time()
+    with pytest.raises(SourceError):
+        find_video((HEAD + hostile).encode(), BASE)
+    assert time.process_time() - began < 0.5
+
+
+@pytest.mark.parametrize(
+    "sets", ["Z0LAFQ,aM48gA", "Z0LAFQ== , aM48gA==,", ",Z0LAFQ==,, aM48gA=", "Z0 LAFQ,aM48gA=="]
+)
+def test_parameter_sets_that_are_written_carelessly_are_read(sets: str) -> None:
+    text = HEAD + VIDEO.replace("Z0LAFQ==,aM48gA==", sets)
+    assert find_video(text.encode(), BASE).parameter_sets == (
+        bytes.fromhex("6742c015"),
+        bytes.fromhex("68ce3c80"),
+    )
+
+
+@pytest.mark.parametrize(
+    "line", ["a=x-dimensions:3840,2160", "a=x-dimensions: 3840 , 2160", "a=framesize:26 3840-2160"]
+)
+def test_the_size_of_a_large_jpeg_is_in_the_description(line: str) -> None:
+    text = HEAD + f"m=video 0 RTP/AVP 26\r\n{line}\r\n"
+    assert find_video(text.encode(), BASE).size == (3840, 2160)
+
+
+@pytest.mark.parametrize(
+    "line", ["a=x-dimensions:0,0", f"a=x-dimensions:{'9' * 5000},1", "a=framesize:96 1-1", "a=x-dimensions:1"]
+)
+def test_a_size_that_makes_no_sense_is_not_believed(line: str) -> None:
+    assert find_video((HEAD + f"m=video 0 RTP/AVP 26\r\n{line}\r\n").encode(), BASE).size is None

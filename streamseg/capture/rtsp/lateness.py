@@ -1,0 +1,135 @@
+"""Estimates when a frame was sent from its time stamp: an old one that arrives late must not pass as new.
+
+After a stall of the network or the server the frames of the meantime arrive all at once. Their arrival says
+nothing of their age, but the sender's own times do: a frame that came 900 ms later than its time stamp lets
+expect, measured by those that came most promptly, is 900 ms old. How old the promptest are is unknown.
+
+The sender's clock is no better than the sender, so three things are told apart:
+
+* **A pace that differs** from the beginning of a stream, and steadily, is the clock's fault: encoders that
+  stamp at their nominal rate and deliver fewer frames, PAL played 4 % faster, stamps that stand still,
+  servers that count milliseconds. It is measured, and taken out.
+* **A jump without silence**: stamps leap while frames go on arriving at their rate. That is a step of the
+  clock, or one bad stamp, and says nothing of the frames' age.
+* **Silence, then frames with stamps from the time of the silence**: a real backlog. It stays old.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from statistics import median
+
+FORGIVEN = 0.01
+"""The sender's clock may drift from ours by this much unnoticed. A delay that never ends is forgotten at the
+same pace, 10 ms a second."""
+BLOCK_NS = 400_000_000
+"""The pace is measured over blocks of at least this time, and of four intervals."""
+MIN_BLOCKS, MAX_BLOCKS = 3, 60
+SETTLING_NS = 10_000_000_000
+"""Within this time of a stream's beginning a different pace is believed quickly, and frames that it made late
+count as prompt. Later it takes :data:`LATER_BLOCKS`, and what is late stays late: a network that becomes too
+slow for the stream looks the same."""
+LATER_BLOCKS = 50
+AGREEMENT = 0.06
+"""Paces of blocks that agree differ from their median by no more than this part of it."""
+JITTER_NS = 30_000_000
+"""Arrivals vary by this much, so a pace is known to within this time in parts of the measured span."""
+_STANDS_STILL = 1e-3
+_RECENT = 31
+
+
+@dataclass(slots=True)
+class _Block:
+    """Intervals between frames, summed; those with silence or jumps left out."""
+
+    late_ns: float
+    """How late the frame before it was."""
+    arrived_ns: int = 0
+    sent_ns: int = 0
+    intervals: int = 0
+
+
+class LatenessEstimator:
+    """Estimates each frame's delay relative to the fastest frames seen so far."""
+
+    def __init__(self) -> None:
+        self.note = ""
+        """What was found out about the sender's clock, one line; empty while it keeps time."""
+        self._last: tuple[int, int] | None = None
+        self._began_ns = 0
+        self._late_ns = 0.0
+        self._pace = 1.0
+        """Our time per unit of the sender's; 0 if the stamps stand still and mean nothing."""
+        self._gaps: deque[int] = deque(maxlen=_RECENT)
+        self._block = _Block(0.0)
+        self._blocks: deque[_Block] = deque(maxlen=MAX_BLOCKS)
+
+    def captured_ns(self, sent_ns: int, arrived_ns: int) -> int:
+        """When a frame would have arrived if it had come as promptly as the promptest: monotonic ns.
+
+        ``sent_ns`` is its time in the sender's clock, from any origin. Never later than ``arrived_ns``.
+        """
+        if self._last is None:
+            self._began_ns = arrived_ns
+        else:
+            self._advance(sent_ns - self._last[0], max(0, arrived_ns - self._last[1]), arrived_ns)
+        self._last = sent_ns, arrived_ns
+        return arrived_ns - round(self._late_ns)
+
+    def _advance(self, sent_ns: int, gap_ns: int, now_ns: int) -> None:
+        """Take the time between two frames in the sender's clock and in ours."""
+        usual_ns = median(self._gaps) if len(self._gaps) > 3 else 100_000_000
+        self._gaps.append(gap_ns)
+        # More than frames out of display order, or the jitter of a network, would make it.
+        leap_ns = max(4 * usual_ns, 80_000_000)
+        expected_ns = sent_ns * self._pace
+        growth_ns = gap_ns - expected_ns if self._pace else 0.0
+        silent = gap_ns > leap_ns
+        back = expected_ns < -leap_ns
+        ahead = growth_ns < -(self._late_ns + leap_ns)
+        if back or ahead:
+            self.note = "the sender's time stamps jumped; ages go on as before"
+            growth_ns = -self._late_ns if ahead and not silent and self._late_ns > leap_ns else 0.0
+        elif not silent:
+            self._block.arrived_ns += gap_ns
+            self._block.sent_ns += sent_ns
+            self._block.intervals += 1
+        self._late_ns = max(0.0, self._late_ns + growth_ns - FORGIVEN * gap_ns)
+        if self._block.arrived_ns >= BLOCK_NS and self._block.intervals >= 4:
+            self._blocks.append(self._block)
+            self._block = _Block(self._late_ns)
+            self._measure_pace(now_ns)
+
+    def _measure_pace(self, now_ns: int) -> None:
+        """Take another pace than the present one if the latest blocks agree on it."""
+        blocks = self._agreeing()
+        settling = now_ns - self._began_ns < SETTLING_NS
+        if len(blocks) < (MIN_BLOCKS if settling else LATER_BLOCKS):
+            return
+        arrived_ns, sent_ns = sum(b.arrived_ns for b in blocks), sum(b.sent_ns for b in blocks)
+        pace = 0.0 if sent_ns < _STANDS_STILL * arrived_ns else arrived_ns / sent_ns
+        uncertain = 0.8 * FORGIVEN + JITTER_NS / arrived_ns
+        if pace and self._pace and abs(pace / self._pace - 1) <= uncertain:
+            return
+        if pace and self._pace > pace and blocks[0].late_ns > JITTER_NS:
+            return  # frames come faster than they were sent: a backlog that is being worked off
+        self._pace = pace
+        if settling:
+            self._late_ns = min(self._late_ns, blocks[0].late_ns)
+        if pace:
+            self.note = f"the sender's clock runs {1 / pace:.3g} times as fast as ours; ages allow for it"
+        else:
+            self.note = "the sender's time stamps stand still; ages count from arrival"
+
+    def _agreeing(self) -> list[_Block]:
+        """The latest blocks whose paces agree, oldest first."""
+        found: list[_Block] = []
+        for block in reversed(self._blocks):
+            together = [*found, block]
+            paces = [b.sent_ns / b.arrived_ns for b in together]
+            middle = median(paces)
+            if any(abs(pace - middle) > AGREEMENT * abs(middle) + _STANDS_STILL for pace in paces):
+                break
+            found = together
+        return found[::-1]

@@ -1,0 +1,167 @@
+"""Old frames that come late, and clocks that only seem to make them late."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from streamseg.capture.rtsp.lateness import LatenessEstimator
+
+MS = 1_000_000
+JUMP_NS = 1000 * MS
+START = 77_000 * MS
+
+
+def test_prompt_frames_count_from_their_arrival() -> None:
+    estimator = LatenessEstimator()
+    for k in range(100):
+        assert estimator.captured_ns(33 * k * MS, START + 33 * k * MS) == START + 33 * k * MS
+
+
+def test_what_a_stall_held_back_is_as_old_as_its_time_stamp_says() -> None:
+    estimator = LatenessEstimator()
+    for k in range(30):
+        estimator.captured_ns(33 * k * MS, START + 33 * k * MS)
+    back = START + (33 * 29 + 1000) * MS
+    for k in range(30, 59):
+        found = estimator.captured_ns(33 * k * MS, back)
+        assert abs(found - (START + 33 * k * MS)) <= 10 * MS + 1, "one per cent of the stall is forgiven"
+    k = 60
+    assert estimator.captured_ns(33 * k * MS, START + 33 * k * MS) == START + 33 * k * MS
+
+
+def test_no_frame_is_newer_than_its_arrival_whatever_the_time_stamps() -> None:
+    chance = random.Random(1)
+    estimator, arrived = LatenessEstimator(), START
+    for _ in range(2000):
+        arrived += chance.randrange(50 * MS)
+        assert estimator.captured_ns(chance.randrange(10**12), arrived) <= arrived
+
+
+def test_a_sender_s_clock_that_runs_slow_or_fast_is_forgiven() -> None:
+    for pace in (0.992, 1.0, 1.008):
+        estimator = LatenessEstimator()
+        for k in range(3000):
+            arrived = START + 33 * k * MS
+            late = arrived - estimator.captured_ns(round(33 * k * MS * pace), arrived)
+            assert late < MS
+
+
+def test_time_stamps_that_begin_anew_are_no_delay() -> None:
+    estimator = LatenessEstimator()
+    estimator.captured_ns(10 * JUMP_NS, START)
+    assert estimator.captured_ns(0, START + 33 * MS) == START + 33 * MS
+    assert estimator.captured_ns(33 * MS, START + 66 * MS) == START + 66 * MS
+
+
+def test_a_jump_ahead_is_no_delay_either() -> None:
+    estimator = LatenessEstimator()
+    estimator.captured_ns(0, START)
+    assert estimator.captured_ns(10 * JUMP_NS, START + 33 * MS) == START + 33 * MS
+    after = estimator.captured_ns(10 * JUMP_NS + 33 * MS, START + 66 * MS)
+    assert after == START + 66 * MS
+
+
+def test_frames_out_of_display_order_do_not_begin_anew() -> None:
+    estimator = LatenessEstimator()
+    for k, sent in enumerate([0, 99, 33, 66, 198, 132, 165]):
+        estimator.captured_ns(sent * MS, START + 33 * k * MS)
+    late = estimator.captured_ns(231 * MS, START + (231 + 500) * MS)
+    assert START + (231 + 500) * MS - late > 400 * MS
+
+
+Times = list[tuple[float, float]]
+"""Of each frame: its time stamp and its arrival, milliseconds."""
+
+
+def steady(count: int, stamped_ms: float, delivered_ms: float, jitter_ms: float = 3.0) -> Times:
+    chance = random.Random(1)
+    return [(k * stamped_ms, k * delivered_ms + abs(chance.gauss(0, jitter_ms))) for k in range(count)]
+
+
+def late(times: Times) -> tuple[LatenessEstimator, list[float]]:
+    """How late each frame is taken to be, milliseconds."""
+    estimator = LatenessEstimator()
+    found = []
+    for stamp, arrival in times:
+        arrived_ns = START + round(arrival * MS)
+        found.append((arrived_ns - estimator.captured_ns(round(stamp * MS), arrived_ns)) / MS)
+    return estimator, found
+
+
+@pytest.mark.parametrize("jitter_ms", [0.0, 3.0, 10.0])
+@pytest.mark.parametrize(
+    ("stamped_ms", "delivered_ms"),
+    [
+        (33.33, 40.0),  # an encoder that stamps 30 a second and delivers 25
+        (40.0, 33.33),
+        (40.0, 41.7),  # PAL at the speed of film
+        (40.0, 38.4),
+        (33.3, 34.0),
+        (0.0, 33.3),  # all stamps the same
+        (33.3 / 90, 33.3),  # a server that counts milliseconds in a clock of 90 kHz
+        (16.67, 20.0),
+        (100.0, 120.0),
+    ],
+)
+def test_a_pace_that_differs_from_the_beginning_is_the_clock_s(
+    stamped_ms: float, delivered_ms: float, jitter_ms: float
+) -> None:
+    times = steady(1500, stamped_ms, delivered_ms, jitter_ms)
+    estimator, found = late(times)
+    after = [value for (_, arrival), value in zip(times, found, strict=True) if arrival > 2000]
+    assert max(after) < 60
+    assert estimator.note.startswith("the sender's")
+
+
+@pytest.mark.parametrize("jitter_ms", [0.0, 3.0, 10.0])
+@pytest.mark.parametrize("leap_ms", [300, 900, -300, -900, -5000, 5000])
+@pytest.mark.parametrize("only_one", [True, False])
+def test_a_jump_of_stamps_without_silence_makes_no_frame_old(
+    leap_ms: int, only_one: bool, jitter_ms: float
+) -> None:
+    times = steady(1500, 33.33, 33.33, jitter_ms)
+    shifted = range(700, 701 if only_one else 1500)
+    estimator, found = late([(s + leap_ms * (k in shifted), a) for k, (s, a) in enumerate(times)])
+    assert max(found) < 60
+    assert "jumped" in estimator.note
+
+
+@pytest.mark.parametrize("jitter_ms", [0.0, 3.0, 10.0])
+def test_a_backlog_stays_old(jitter_ms: float) -> None:
+    times = steady(3000, 33.33, 33.33, jitter_ms)
+    delayed = [(s, a + 1000 * (k >= 1500)) for k, (s, a) in enumerate(times)]
+    _, found = late(delayed)
+    for k in range(1500, 3000):
+        forgotten = 10 * (delayed[k][1] - delayed[1499][1]) / 1000
+        assert found[k] > 1000 - forgotten - 50
+    # Drained a tenth faster than it grows, it is gone when it has been drained, and not before.
+    times = steady(3000, 33.33, 33.33, 0)
+    drained, arrival = [], 0.0
+    for k, (stamp, prompt) in enumerate(times):
+        arrival = prompt + 1000 * (k == 1500) if k <= 1500 else max(prompt, arrival + 30)
+        drained.append((stamp, arrival))
+    _, found = late(drained)
+    for (stamp, arrival), value in zip(drained, found, strict=True):
+        assert abs(value - (arrival - stamp)) < 120
+
+
+def test_a_network_that_becomes_too_slow_makes_frames_old() -> None:
+    arrival, times = 0.0, []
+    for k, (stamp, prompt) in enumerate(steady(3000, 33.33, 33.33, 1)):
+        arrival = prompt if k < 1500 else arrival + 40
+        times.append((stamp, arrival))
+    _, found = late(times)
+    assert min(found[1600:]) > 150
+
+
+def test_frames_that_were_dropped_are_no_backlog() -> None:
+    times = steady(3000, 33.33, 33.33)
+    _, found = late(times[:1500] + times[1560:])
+    assert max(found) < 60
+    # A backlog that the sender throws away is over at once.
+    flushed = [(s, a + 1000 * (1500 <= k < 1800)) for k, (s, a) in enumerate(times) if not 1800 <= k < 1830]
+    _, found = late(flushed)
+    assert min(found[1500:1800]) > 800
+    assert max(found[1801:]) < 60
