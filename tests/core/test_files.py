@@ -1,12 +1,13 @@
-"""Files appear whole or not at all."""
+"""Files appear whole or not at all, and JSON is strict."""
 
 import errno
+import json
 from pathlib import Path
 
 import pytest
 
-from streamseg.core.errors import SinkError
-from streamseg.core.files import write_whole
+from streamseg.core.errors import DataError, SinkError
+from streamseg.core.files import finite, read_json, write_json, write_text, write_whole
 
 
 def test_a_file_and_its_folder_appear(tmp_path):
@@ -29,7 +30,40 @@ def test_a_failed_write_leaves_what_was_there_and_nothing_else(tmp_path, monkeyp
     assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]
 
 
-def test_a_folder_that_cannot_be_is_named(tmp_path):
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(SinkError, match="cannot write"):
         write_whole(tmp_path / "file" / "a.bin", b"")
+    with pytest.raises(SinkError, match="cannot write"):
+        write_text(tmp_path / "file" / "report.md", "text")
+
+
+def test_json_comes_back_and_has_a_key_per_line(tmp_path):
+    path = tmp_path / "new" / "a.json"
+    write_json(path, {"a": [1, 2.5], "b": {"c": None}})
+    assert read_json(path) == {"a": [1, 2.5], "b": {"c": None}}
+    assert len(path.read_text().splitlines()) == 4
+    assert [p.name for p in path.parent.iterdir()] == ["a.json"]
+
+
+def test_nan_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "a.json", {"a": float("nan")})
+
+
+def test_a_missing_json_file_reads_as_none(tmp_path):
+    assert read_json(tmp_path / "nothing.json") is None
+
+
+@pytest.mark.parametrize("text", ['{"a": ', json.dumps([1]), ""])
+def test_a_damaged_json_file_is_named(tmp_path, text):
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    with pytest.raises(DataError, match=r"a\.json.*remove it"):
+        read_json(path)
+
+
+def test_numbers_that_are_not_finite_become_null_at_any_depth():
+    value = {"a": (1.5, float("nan")), 2: {"b": [float("inf"), "x", None, True]}}
+    assert finite(value) == {"a": [1.5, None], "2": {"b": [None, "x", None, True]}}
+    json.dumps(finite(value), allow_nan=False)

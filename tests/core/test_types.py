@@ -31,7 +31,7 @@ def test_roi_text_survives_the_round_trip(x: int, y: int, width: int, height: in
 
 
 @pytest.mark.parametrize("text", ["", "1,2,3", "1,2,3,4,5", "a,b,c,d", "1.5,2,3,4", "1,2,3,0", "-1,2,3,4"])
-def test_roi_text_that_is_none_is_a_usage_error(text: str) -> None:
+def test_text_that_is_not_a_roi_is_a_usage_error(text: str) -> None:
     with pytest.raises(UsageError):
         Roi.parse(text)
 
@@ -41,6 +41,8 @@ def test_roi_crops_and_checks() -> None:
     assert Roi.whole(image) == Roi(0, 0, 5, 4)
     assert Roi(1, 2, 3, 1).crop(image).tolist() == [[11, 12, 13]]
     Roi(1, 2, 4, 2).check_inside(4, 5)
+    assert Roi(1, 2, 4, 2).fits_into(4, 5)
+    assert not Roi(1, 2, 4, 2).fits_into(3, 5)
     with pytest.raises(UsageError, match="0,0,5,4"):
         Roi(1, 2, 5, 2).check_inside(4, 5)
 
@@ -48,7 +50,7 @@ def test_roi_crops_and_checks() -> None:
 JUDGED = replace(SPEC, judgement=OutputCalibration(1.5, -2.0, 0.5, presence=0.2, familiar="0.5 1e-3 2 3 4"))
 
 
-def test_judgement_travels_with_the_spec_and_is_left_out_where_there_is_none() -> None:
+def test_a_calibration_travels_with_the_spec_and_is_left_out_if_missing() -> None:
     assert InputSpec.from_json(json.dumps(JUDGED.to_json())) == JUDGED
     assert InputSpec.from_json(JUDGED.to_json() | {"judgement": None}) == SPEC
     assert "judgement" not in SPEC.to_json()
@@ -70,7 +72,7 @@ def test_judgement_travels_with_the_spec_and_is_left_out_where_there_is_none() -
         {"unknown": 1},
     ],
 )
-def test_damaged_judgement_is_an_engine_error(change: dict[str, object]) -> None:
+def test_a_damaged_calibration_is_an_engine_error(change: dict[str, object]) -> None:
     values = JUDGED.to_json()
     with pytest.raises(EngineError):
         InputSpec.from_json(values | {"judgement": values["judgement"] | change})

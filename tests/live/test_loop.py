@@ -52,12 +52,12 @@ def test_a_slow_engine_drops_and_counts_but_stays_new() -> None:
     assert set(report.stages) == {"wait", "preprocess", "infer", "postprocess"}
 
 
-def test_an_engine_slower_than_the_budget_shows_pictures_without_outlines() -> None:
+def test_an_engine_slower_than_the_budget_shows_frames_without_outlines() -> None:
     report, display = run_live(Script([Act(0.01)] * 50), backend=Numbered([0.08]), age_budget_s=0.04)
     assert display.states[:2] == ["starting", "segmentation lagging"]
     assert all(view.segmentation is None for view, _ in display.shown)
     assert len({view.frame.index for view, _ in display.shown if view.frame}) > report.processed, (
-        "the picture goes on"
+        "the video goes on"
     )
     assert report.age.p50_ms >= 80, "what came too late counts"
 
@@ -173,7 +173,8 @@ def test_millimetres_given_by_the_user_reach_the_results() -> None:
     assert area.area_mm2 == pytest.approx(area.area_px * 0.04)
 
 
-def test_a_net_that_hangs_is_left_behind() -> None:
+def test_a_net_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamseg.live.loop.JOIN_S", 0.2)
     release = threading.Event()
 
     class Hanging(Numbered):

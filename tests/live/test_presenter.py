@@ -46,7 +46,7 @@ class Desk:
         return self.presenter.view(round(ms * MS))
 
 
-def test_starts_without_a_picture() -> None:
+def test_starts_without_a_frame() -> None:
     presenter = Presenter(150 * MS)
     view = presenter.view(0)
     assert (view.state, view.reason, view.frame) == (State.STARTING, "opening the source", None)
@@ -78,7 +78,7 @@ def test_an_outline_is_shown_until_the_budget_and_not_longer() -> None:
     late = desk.at(150)
     assert (late.state, late.segmentation) == (State.LAGGING, None)
     assert late.frame is not None
-    assert late.frame.index == 4, "the newest picture is shown without an outline"
+    assert late.frame.index == 4, "the newest frame is shown without an outline"
     assert late.reason == "no outline of a frame of the last 0.1 s; limit 150 ms"
 
 
@@ -159,7 +159,7 @@ def test_a_frozen_scanner_has_no_outline() -> None:
     assert view.reason == "the image has not changed for 1.0 s"
     moving = desk.frame(2, 66)
     after = desk.at(67)
-    assert (after.state, after.segmentation) == (State.STARTING, None), "the frozen picture's outline is old"
+    assert (after.state, after.segmentation) == (State.STARTING, None), "the frozen frame's outline is old"
     desk.result(moving, 80)
     assert desk.at(80).state is State.NERVE
 
@@ -177,7 +177,7 @@ def test_after_a_return_no_outline_from_before_is_shown() -> None:
     assert desk.at(160).state is State.NERVE
 
 
-def test_pictures_that_a_network_held_back_are_late_not_fresh() -> None:
+def test_frames_that_a_network_held_back_are_late_not_fresh() -> None:
     desk = Desk()
     for index in range(5):
         desk.result(desk.frame(index, 33 * index), 33 * index + 20)

@@ -1,4 +1,4 @@
-"""Whatever the source and the engine do: what is displayed is true."""
+"""Whatever the source and the engine do, the display is true."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_every_view_is_true(plays: list[list[Act]], delays: list[float], pause: 
         display=display,
         age_budget_s=BUDGET_S,
         reconnect=True,
-        seconds=0.35,
+        seconds=0.25,
     )
     shown = display.shown
     assert shown
@@ -68,7 +68,7 @@ def test_every_view_is_true(plays: list[list[Act]], delays: list[float], pause: 
 
 
 def test_an_outline_is_taken_off_though_nothing_new_comes() -> None:
-    """The source hangs after a picture with an outline: the run goes on until that has left the display."""
+    """The source hangs after a frame with an outline: the run goes on until that has left the display."""
     display, left = Memory(), threading.Event()
 
     class Watcher(Notes):
@@ -78,5 +78,5 @@ def test_an_outline_is_taken_off_though_nothing_new_comes() -> None:
                 left.set()
 
     source = Script([Act(0.01)] * 50 + [Act(600.0)])
-    run_live(source, display=display, observers=[Watcher()], stop=left, age_budget_s=2.0, seconds=60.0)
+    run_live(source, display=display, observers=[Watcher()], stop=left, age_budget_s=1.0, seconds=60.0)
     assert left.is_set(), "an outline that nobody took off"

@@ -80,7 +80,7 @@ def test_a_sink_that_cannot_be_finished_is_reported_and_the_rest_closed() -> Non
     assert after.indices == [0, 1, 2]
 
 
-def test_a_failing_callback_ends_the_run_replay() -> None:
+def test_a_failing_callback_ends_the_run() -> None:
     sink = Collector()
 
     def fail(result: Result) -> None:
@@ -116,7 +116,7 @@ def test_keyboard_interrupt_finishes_the_outputs() -> None:
 
 
 def test_a_source_that_no_longer_answers_is_named_and_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "GRACE_S", 2.0)
+    monkeypatch.setattr(pipeline, "GRACE_S", 0.5)
     silent = threading.Event()
 
     def pause() -> float:
@@ -138,7 +138,7 @@ def test_a_source_that_no_longer_answers_is_named_and_left(monkeypatch: pytest.M
 
 
 def test_a_sink_that_hangs_is_named_and_the_others_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "GRACE_S", 2.0)
+    monkeypatch.setattr(pipeline, "GRACE_S", 0.5)
     silent, stop = threading.Event(), threading.Event()
 
     def pause() -> float:

@@ -1,4 +1,4 @@
-"""What tells pictures apart: the figures hold whatever comes, and each catches what it is there for."""
+"""The OOD detector: its features are finite for any image, and each catches what it is there for."""
 
 import cv2
 import numpy as np
@@ -24,7 +24,7 @@ def still() -> np.ndarray:
 
 @given(st.integers(16, 40), st.integers(16, 40), st.integers(0, 255), st.integers(0, 255), st.integers(0, 9))
 @settings(max_examples=50, deadline=None)
-def test_figures_are_finite_for_every_picture(height, width, low, high, seed):
+def test_features_are_finite_for_every_image(height, width, low, high, seed):
     low, high = sorted((low, high))
     picture = np.random.default_rng(seed).integers(low, high + 1, (height, width)).astype(np.uint8)
     found = novelty.features(picture)

@@ -1,4 +1,4 @@
-"""The composed segmenter: the three steps, the region, and engines that misbehave."""
+"""The segmenter: its three steps, the region, and faulty engines."""
 
 import time
 from dataclasses import replace
@@ -39,7 +39,7 @@ def test_a_bright_square_is_found_where_it_is(channels: tuple[int, ...]) -> None
     assert found.area_mm2 == found.area_px / 4
 
 
-def test_only_the_region_is_looked_at() -> None:
+def test_only_the_region_is_segmented() -> None:
     image = np.full((120, 160), 255, np.uint8)
     roi = Roi(30, 20, 96, 64)
     roi.crop(image)[:] = 0
@@ -73,7 +73,7 @@ def test_a_region_outside_the_frame_names_the_largest_that_fits() -> None:
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -1.0, 7.0])
-def test_an_engine_that_gives_no_probabilities_is_not_an_empty_image(bad: float) -> None:
+def test_values_that_are_no_probabilities_are_an_engine_error(bad: float) -> None:
     answer = np.zeros((32, 48), np.float32)
     answer[3, 4] = bad
     segmenter = Segmenter(FakeBackend(SPEC, answer))
@@ -88,13 +88,13 @@ def test_an_engine_with_an_answer_of_another_size_is_refused() -> None:
 
 
 def judged(image: np.ndarray) -> InputSpec:
-    """A specification to which only pictures like this one are familiar."""
+    """A specification to which only images like this one are familiar."""
     centre = features(unpadded(image, SPEC))
     familiar = write_reference(centre, np.diag(np.full(len(FEATURES), 1.0)))
     return replace(SPEC, judgement=OutputCalibration(1.0, 0.0, 0.5, familiar=familiar))
 
 
-def test_a_picture_unlike_the_training_data_gets_no_outline() -> None:
+def test_a_frame_unlike_the_training_data_gets_no_outline() -> None:
     speckle = np.random.default_rng(0).rayleigh(30, (90, 140)).clip(0, 255).astype(np.uint8)
     spec = judged(speckle)
     segmenter = Segmenter(FakeBackend(spec, 1.0))
@@ -108,7 +108,7 @@ def test_a_picture_unlike_the_training_data_gets_no_outline() -> None:
         assert found.probability is not None
 
 
-def test_for_measuring_the_outline_of_an_unlike_picture_stays_and_its_state_says_so() -> None:
+def test_without_withholding_a_frame_unlike_the_training_data_keeps_its_outline() -> None:
     speckle = np.random.default_rng(0).rayleigh(30, (90, 140)).clip(0, 255).astype(np.uint8)
     segmenter = Segmenter(FakeBackend(judged(speckle), 1.0), withhold=False)
     found = segmenter.segment(frame_of(255 - speckle))
@@ -117,7 +117,7 @@ def test_for_measuring_the_outline_of_an_unlike_picture_stays_and_its_state_says
     assert found.contours
 
 
-def test_only_the_region_and_its_colours_are_judged() -> None:
+def test_only_the_region_and_its_colours_are_checked() -> None:
     speckle = np.random.default_rng(0).rayleigh(30, (90, 140)).clip(0, 255).astype(np.uint8)
     screen = np.full((200, 300, 3), (250, 40, 40), np.uint8)
     roi = Roi(50, 60, 140, 90)
@@ -166,7 +166,7 @@ def test_a_frame_unlike_the_training_data_has_no_outline_whatever_came_before() 
     assert all(one.mask.any() != (one.state == State.UNLIKE_TRAINING) for one in found)
 
 
-def test_another_place_in_the_picture_has_no_past() -> None:
+def test_another_region_of_the_frame_has_no_history() -> None:
     answers = iter([0.0, 0.0, 1.0, 0.0, 1.0])
     backend = FakeBackend(SPEC, lambda tensor: np.full((32, 48), next(answers), np.float32))
     segmenter = Segmenter(backend, Roi(0, 0, 120, 80), steady=TemporalFilter())
@@ -177,7 +177,7 @@ def test_another_place_in_the_picture_has_no_past() -> None:
     assert [state == State.NERVE for state in seen] == [False, False, True, False, False]
 
 
-def test_without_steady_each_frame_is_judged_alone() -> None:
+def test_without_steady_each_frame_is_segmented_alone() -> None:
     answers = iter([0.0, 1.0, 0.0])
     backend = FakeBackend(SPEC, lambda tensor: np.full((32, 48), next(answers), np.float32))
     segmenter = Segmenter(backend)

@@ -18,16 +18,16 @@ MAPS = hnp.arrays(np.float32, SHAPE, elements=st.floats(0, 1, width=32))
 
 
 def speckle(seed: int = 0, shape: tuple[int, int] = SHAPE) -> np.ndarray:
-    """A textured picture with large structures, as tissue has."""
+    """A textured image with large structures, as tissue has."""
     rng = np.random.default_rng(seed)
     large = cv2.resize(rng.uniform(20, 200, (6, 8)).astype(np.float32), shape[::-1])
     return np.clip(large * rng.uniform(0.7, 1.3, shape), 0, 255).astype(np.uint8)
 
 
-def live(seed: int, picture: np.ndarray) -> np.ndarray:
+def live(seed: int, image: np.ndarray) -> np.ndarray:
     """The same tissue in another frame: its speckle has changed a little."""
-    noise = np.random.default_rng((seed, 1)).integers(-3, 4, picture.shape)
-    return np.clip(picture.astype(int) + noise, 0, 255).astype(np.uint8)
+    noise = np.random.default_rng((seed, 1)).integers(-3, 4, image.shape)
+    return np.clip(image.astype(int) + noise, 0, 255).astype(np.uint8)
 
 
 def blob(x: int = 32, y: int = 24, peak: float = 1.0) -> np.ndarray:
@@ -87,13 +87,13 @@ def test_an_outline_that_wavers_at_rest_stands_still() -> None:
     assert wavering(play(maps)) < 0.6 * wavering(maps)
 
 
-def test_the_past_moves_with_the_picture() -> None:
+def test_the_history_moves_with_the_image() -> None:
     wide = speckle(3, (48, 128))
     steady = TemporalFilter()
     for k in range(6):
-        picture = np.ascontiguousarray(wide[:, 4 * k : 4 * k + 64])
+        image = np.ascontiguousarray(wide[:, 4 * k : 4 * k + 64])
         now = blob(x=50 - 4 * k)
-        out = steady.update(now, picture, k * STEP)
+        out = steady.update(now, image, k * STEP)
         mask = now >= 0.5
         assert ((out >= 0.5) & mask).sum() / ((out >= 0.5) | mask).sum() > 0.9
     # Without evidence in this frame nothing follows the movement.
@@ -108,7 +108,7 @@ def test_nothing_of_the_past_remains(change: str) -> None:
     steady = TemporalFilter()
     for k in range(4):
         steady.update(blob(20), live(k, speckle()), k * STEP)
-    picture, now, time = live(9, speckle()), blob(44), 4 * STEP
+    image, now, time = live(9, speckle()), blob(44), 4 * STEP
     if change == "reset":
         steady.reset()
     elif change == "pause":
@@ -116,15 +116,15 @@ def test_nothing_of_the_past_remains(change: str) -> None:
     elif change == "time goes back":
         time = STEP
     elif change == "another scene":
-        picture = speckle(77)
+        image = speckle(77)
     elif change == "black":
-        picture = np.zeros(SHAPE, np.uint8)
+        image = np.zeros(SHAPE, np.uint8)
     elif change == "another size":
-        picture = speckle(0, (40, 64))
+        image = speckle(0, (40, 64))
     else:
         now = np.zeros((64, 64), np.float32)
         now[20:30, 20:30] = 1
-    assert np.array_equal(steady.update(now, picture, time), now)
+    assert np.array_equal(steady.update(now, image, time), now)
 
 
 def test_arguments_stay_as_they_are_and_padding_too() -> None:
@@ -139,12 +139,12 @@ def test_arguments_stay_as_they_are_and_padding_too() -> None:
     assert not np.array_equal(out[8:56], maps[1][8:56])
 
 
-def test_a_repeated_picture_is_no_second_opinion() -> None:
+def test_a_repeated_frame_adds_no_evidence() -> None:
     nothing, nerve, steady = np.zeros(SHAPE, np.float32), blob(), TemporalFilter()
-    pictures = [live(k, speckle()) for k in range(3)]
+    images = [live(k, speckle()) for k in range(3)]
     seen = []
-    for k, (one, picture) in enumerate([(nothing, 0), (nerve, 1), (nerve, 1), (nerve, 1), (nerve, 2)]):
-        seen.append(steady.update(one, pictures[picture], k * STEP).max() >= 0.5)
+    for k, (one, image) in enumerate([(nothing, 0), (nerve, 1), (nerve, 1), (nerve, 1), (nerve, 2)]):
+        seen.append(steady.update(one, images[image], k * STEP).max() >= 0.5)
         assert steady.filter_state(State.NERVE if k < 2 else State.LOW_CONFIDENCE) == State.NERVE
     assert seen == [False, False, False, False, True]
 

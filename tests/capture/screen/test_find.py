@@ -17,7 +17,7 @@ DATA = Path(__file__).parents[3].parent / "shared" / "data"
 CLIPS = sorted((DATA / "clips").glob("*.mp4"))
 PICTURES = sorted((DATA / "usgra-seg" / "images").glob("*.png"))
 needs_clips = pytest.mark.skipif(not CLIPS, reason=f"the real clips are not at {DATA / 'clips'}")
-needs_pictures = pytest.mark.skipif(not PICTURES, reason=f"the real pictures are not at {DATA / 'usgra-seg'}")
+needs_images = pytest.mark.skipif(not PICTURES, reason=f"the real images are not at {DATA / 'usgra-seg'}")
 
 # Marked by eye on enlarged frames, exact to about a pixel.
 CLIP_BOX = Roi(210, 43, 727, 579)
@@ -74,8 +74,8 @@ def test_finds_the_fan_of_a_real_cine() -> None:
     assert min(singles) >= 0.7, singles
 
 
-@needs_pictures
-def test_crops_real_pictures_to_their_content() -> None:
+@needs_images
+def test_crops_real_images_to_their_content() -> None:
     scores = []
     for path in PICTURES[::10]:
         picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
@@ -85,7 +85,7 @@ def test_crops_real_pictures_to_their_content() -> None:
     assert min(scores) >= 0.8, scores
 
 
-@needs_pictures
+@needs_images
 def test_finds_real_pictures_in_drawn_interfaces() -> None:
     scores = {}
     for seed, path in enumerate(PICTURES[3::25]):
