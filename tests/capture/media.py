@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
+from PIL import Image as Pillow
 
 # isort: split
 import av
@@ -47,6 +49,7 @@ def write_video(
     pts: Sequence[int] | None = None,
     base: Fraction = Fraction(1, 25),
     rotation: int = 0,
+    aspect: Fraction | None = None,
     b_frames: int = 2,
     options: dict[str, str] | None = None,
 ) -> Path:
@@ -56,6 +59,8 @@ def write_video(
         stream.width, stream.height = size
         stream.pix_fmt = pixels
         stream.codec_context.gop_size = 10
+        if aspect is not None:
+            stream.codec_context.sample_aspect_ratio = aspect
         if codec == "libx265":
             stream.options = {"x265-params": "log-level=none"}
         if codec == "libx264":
@@ -81,3 +86,30 @@ def read_all(uri: str | Path, *, start_seconds: float = 0.0) -> tuple[list[Frame
     except StreamsegError as error:
         return frames, error
     return frames, None
+
+
+def jpeg_with_exif(image: Image, orientation: int = 1, *, thumbnail: bool = False) -> bytes:
+    """A JPEG with an EXIF block, as many webcams and scanners write."""
+    exif = Pillow.Exif()
+    exif[0x010F], exif[0x0112] = "Camera", orientation
+    buffer = io.BytesIO()
+    small = io.BytesIO()
+    Pillow.fromarray(image[::2, ::2, ::-1]).save(small, "JPEG")
+    block = exif.tobytes() + (small.getvalue() if thumbnail else b"")
+    Pillow.fromarray(image[..., ::-1]).save(buffer, "JPEG", quality=95, exif=block)
+    return buffer.getvalue()
+
+
+def write_mjpeg(path: Path, frames: Sequence[bytes], size: tuple[int, int] = (WIDTH, HEIGHT)) -> Path:
+    """Write JPEG data as it is, 25 frames a second."""
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("mjpeg", rate=25)
+        stream.width, stream.height = size
+        stream.pix_fmt = "yuvj420p"
+        for number, data in enumerate(frames):
+            packet = av.Packet(data)
+            packet.pts = packet.dts = number
+            packet.time_base, packet.stream = Fraction(1, 25), stream
+            packet.is_keyframe = True
+            output.mux(packet)
+    return path

@@ -50,6 +50,11 @@ class PictureDecoder:
         rate = self._context.framerate
         return Fraction(rate) if rate and 1 <= rate <= 1000 else None
 
+    @property
+    def aspect(self) -> Fraction | None:
+        """Width of a pixel divided by its height, as the stream itself says, or None."""
+        return self._context.sample_aspect_ratio
+
     def decode(self, coded: CodedPicture, pts: int) -> list[tuple[av.VideoFrame, int]]:
         """Frames that are complete now, each with the time at which it arrived; mostly one."""
         if coded.broken or (self.waiting and not coded.key):

@@ -22,6 +22,7 @@ import cv2  # noqa: F401
 # isort: split
 import av
 
+from streamseg.capture.geometry import square_pixels
 from streamseg.capture.rtsp.address import RtspAddress
 from streamseg.capture.rtsp.decoder import PictureDecoder
 from streamseg.capture.rtsp.lateness import LatenessEstimator
@@ -184,6 +185,7 @@ class RtspSource:
             raise SourceError(f"a frame cannot be converted ({type(error).__name__})") from error
         if picture.interlaced_frame:
             image = deinterlace(image)
+        image = square_pixels(image, self._decoder.aspect)
         index, self._delivered = self._delivered, self._delivered + 1
         seconds = None if picture.pts is None else picture.pts / self._clock
         return Frame(image, index=index, captured_ns=arrived_ns, pts_seconds=seconds)

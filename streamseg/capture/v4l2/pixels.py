@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
 
 # OpenCV comes before PyAV: the other order hangs its window.
@@ -13,6 +14,7 @@ import cv2
 import av
 import numpy as np
 
+from streamseg.capture.geometry import MAX_FRAME_PIXELS, square_pixels
 from streamseg.capture.video.deinterlace import deinterlace, deinterlace_sequential
 from streamseg.capture.video.pixels import FrameConverter
 from streamseg.core.errors import SourceError
@@ -43,6 +45,8 @@ class Layout:
     """Interlacing, ``enum v4l2_field``."""
     full_range: bool = False
     """Whether luma has the range 0..255, in formats whose default is 16..235."""
+    aspect: Fraction | None = None
+    """Width of a pixel divided by its height; None if unknown."""
 
     def __post_init__(self) -> None:
         size = f"{self.name} {self.width}x{self.height}"
@@ -77,6 +81,7 @@ _TO_BGR = {
     "nv12": cv2.COLOR_YUV2BGR_NV12,
 }
 _JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
+_FRAMES_WITHOUT_END = 5
 _LUMA = np.rint(16 + np.arange(256) * 219 / 255).astype(np.uint8)
 _CHROMA = np.rint(128 + (np.arange(256) - 128.0) * 224 / 255).astype(np.uint8)
 
@@ -99,7 +104,7 @@ class BufferConverter:
         if image is None or image.shape[:2] != (self._layout.height, self._layout.width):
             return None
         newer = _NEWER_FIELD.get(self._layout.field)
-        return image if newer is None else newer(image)
+        return square_pixels(image if newer is None else newer(image), self._layout.aspect)
 
     def _plain(self, data: Grey) -> Image:
         layout = self._layout
@@ -130,22 +135,34 @@ class _JpegDecoder:
     """Decodes MJPEG with FFmpeg: OpenCV fills missing parts with grey, and only reports it on stderr.
 
     A truncated frame lacks its end marker. Lost or changed bytes inside are detected only if the rest is not
-    valid JPEG: the format has no checksum.
+    valid JPEG: the format has no checksum. Some grabbers never send the end marker: after
+    ``_FRAMES_WITHOUT_END`` frames that decode without one it is no longer required, until one comes.
     """
 
     def __init__(self) -> None:
         self._context = av.CodecContext.create("mjpeg", "r")
         self._context.thread_count = 1
-        self._context.options = {"err_detect": "explode"}
+        self._context.options = {"err_detect": "explode", "max_pixels": str(MAX_FRAME_PIXELS)}
         self._converter = FrameConverter()
+        self._without_end = 0
 
     def decode(self, data: Grey) -> Image | None:
         packed = data.tobytes()
-        if packed.rfind(_JPEG_END) < packed.find(_JPEG_SCAN):
+        scan = packed.rfind(_JPEG_SCAN)  # the last one: a thumbnail in EXIF has scan and end of its own
+        if scan < 0:
             return None
+        ends = packed.rfind(_JPEG_END) > scan
+        if ends:
+            self._without_end = 0
         try:
-            frames = self._context.decode(av.Packet(packed))
-        except av.FFmpegError:
+            frames = self._context.decode(av.Packet(packed if ends else packed + _JPEG_END))
+        except (av.FFmpegError, ValueError):
             return None
+        if not ends:
+            self._without_end += 1
+            if self._without_end <= _FRAMES_WITHOUT_END:
+                return None
         whole = [frame for frame in frames if isinstance(frame, av.VideoFrame) and not frame.is_corrupt]
-        return self._converter.convert(whole[-1]) if whole else None
+        # Not turned by an EXIF orientation: the driver has told the size, and the grabber is not held like a
+        # phone.
+        return self._converter.convert(whole[-1], upright=False) if whole else None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+from fractions import Fraction
+from typing import Any, cast
 
 # OpenCV comes first: the other order hangs its window.
 import cv2
@@ -14,9 +16,22 @@ import numpy.typing as npt
 from av.sidedata.sidedata import Type
 from av.video.reformatter import ColorRange, VideoReformatter
 
+from streamseg.capture.geometry import check_pixels, square_pixels
 from streamseg.core.types import Image
 
 _GREY_PREFIXES = ("gray", "ya8", "ya16", "mono")
+# PyAV 18.1 has no name for the EXIF side data (31) that FFmpeg attaches to a JPEG frame, and then refuses all
+# of the frame's side data: webcams and scanners write EXIF into their MJPEG. Types without a name get one.
+
+
+def _name_side_data(cls: type[Type], value: object) -> Type:
+    member: Any = object.__new__(cls)
+    member._name_, member._value_ = f"UNKNOWN_{value}", value
+    return cast(Type, member)
+
+
+Type._missing_ = classmethod(_name_side_data)  # type: ignore[method-assign,assignment]
+
 _LIMITED_TO_FULL = np.clip((np.arange(256) - 16) * 255 / 219 + 0.5, 0, 255).astype(np.uint8)
 
 
@@ -26,18 +41,22 @@ class FrameConverter:
     def __init__(self) -> None:
         self._reformatter = VideoReformatter()
 
-    def convert(self, frame: av.VideoFrame) -> Image:
-        """Image of a frame: (H, W) for grey formats, (H, W, 3) BGR for all others, upright.
+    def convert(self, frame: av.VideoFrame, aspect: Fraction | None = None, *, upright: bool = True) -> Image:
+        """Image of a frame: (H, W) for grey formats, (H, W, 3) BGR for all others, with square pixels.
 
-        More than 8 bits are reduced to 8, limited range is expanded, transparency is dropped.
+        More than 8 bits are reduced to 8, limited range is expanded, transparency is dropped. ``aspect`` is
+        the width of a pixel divided by its height. ``upright`` applies the display matrix. Raises SourceError
+        for a frame that is too large.
         """
+        check_pixels("the stream", frame.width, frame.height)
         grey = frame.format.name.startswith(_GREY_PREFIXES)
         # One scaler thread: more take processor time from inference.
         converted = self._reformatter.reformat(frame, format="gray" if grey else "bgr24", threads=1)
         image: npt.NDArray[np.uint8] = converted.to_ndarray().astype(np.uint8, copy=False)
         if grey and frame.color_range == ColorRange.MPEG:
             image = cv2.LUT(image, _LIMITED_TO_FULL).astype(np.uint8, copy=False)
-        return _upright(image, frame)
+        image = square_pixels(image, aspect)
+        return _upright(image, frame) if upright else image
 
 
 def _upright(image: Image, frame: av.VideoFrame) -> Image:

@@ -15,14 +15,16 @@ import cv2  # noqa: F401
 import av
 from av.stream import Disposition
 
-from streamseg.capture.video.truncation import has_broken_structure, is_cut
+from streamseg.capture.geometry import MAX_FRAME_PIXELS
+from streamseg.capture.video.truncation import has_broken_structure, is_cut, is_joined
 from streamseg.core.errors import SourceError
 
 _READ_ATTEMPTS = 64
 """Consecutive failed reads after which the rest of a damaged file is abandoned."""
+_AROUND_JOINT = 3
 _TEXT_CODECS = frozenset(("ansi", "bintext", "xbin", "idf"))
 _JOINED_ANYWHERE = frozenset(("mpegts", "mpeg", "mpegvideo", "h264", "hevc"))
-_TIMED_FORMATS = frozenset(("mov", "matroska", "mpegts", "flv"))
+_TIMED_FORMATS = frozenset(("mov", "matroska", "flv"))
 _LIST_FORMATS = frozenset(("hls", "dash", "concat", "sdp", "imf"))
 
 TimedFrame = tuple[av.VideoFrame, int | None]
@@ -36,12 +38,13 @@ class VideoReader:
         # A title that is not UTF-8 must not keep a file from opening, and a file that names others must not
         # make us open network addresses.
         self._container = av.open(
-            str(path.absolute()), metadata_errors="replace", options={"protocol_whitelist": "file"}
+            str(path.absolute()),
+            metadata_errors="replace",
+            options={"protocol_whitelist": "file", "max_pixels": str(MAX_FRAME_PIXELS)},
         )
         self._path = path
         self.damaged = 0
         self._last_read_failed = False
-        self._reached = 0
         # A recording of a stream may begin between key frames: what precedes the first one cannot be
         # decoded, and is not damaged.
         self._tuned_in = self._kind not in _JOINED_ANYWHERE
@@ -50,6 +53,8 @@ class VideoReader:
             # One thread takes a third less processor time than several, which inference needs more; and
             # only then is it certain which packet an error belongs to.
             self.stream.thread_type = "NONE"
+            self.stream.codec_context.options = {"max_pixels": str(MAX_FRAME_PIXELS)}
+            self._first_aspect = self.stream.codec_context.sample_aspect_ratio
             self.cut: bool | None = is_cut(path, self._container.format.name)
         except BaseException:
             self._container.close()
@@ -61,6 +66,11 @@ class VideoReader:
         # AVI stores no presentation times; FFmpeg reports decoding times in their place.
         self._reorder_times = self._kind == "avi"
         self._times: list[int] = []
+        self._clock = ContinuousTime(self.stream)
+        self._previous_dts: int | None = None
+        self._number = 0
+        self._marked_number: int | None = None
+        """Number of the latest packet that FFmpeg marked as corrupt and that decoded without an error."""
 
     @property
     def _kind(self) -> str:
@@ -74,10 +84,17 @@ class VideoReader:
         """Go to the last key frame at or before a time. Call before :meth:`frames`.
 
         Stays at the beginning in formats that do not store a time for every frame (such as AVI and MPEG
-        program streams): the times that FFmpeg computes after a jump may be a frame off.
+        program streams): the times that FFmpeg computes after a jump may be a frame off. So it does in
+        transport streams and joined files, whose times may begin again in the middle.
         """
-        if self._kind in _TIMED_FORMATS:
+        if self._kind in _TIMED_FORMATS and not is_joined(self._path, self._container.format.name):
             self._container.seek(pts, stream=self.stream)
+
+    @property
+    def aspect(self) -> Fraction | None:
+        """Width of a pixel divided by its height: the container's, until that of the codec changes."""
+        now = self.stream.codec_context.sample_aspect_ratio
+        return now if now != self._first_aspect else self.stream.sample_aspect_ratio
 
     def estimate_frames(self, rate: Fraction | None, start_seconds: float) -> int | None:
         stream, container = self.stream, self._container
@@ -101,7 +118,7 @@ class VideoReader:
             last, packet = packet, following
         if last is not None:
             yield from self._flush(last)
-        if self._last_read_failed or self._end_is_missing():
+        if self._last_read_failed:
             self.cut = True
         if not self.damaged and not self.cut:
             self.damaged += has_broken_structure(self._path, self._container.format.name)
@@ -127,23 +144,38 @@ class VideoReader:
         if self._reorder_times and packet.dts is not None:
             heapq.heappush(self._times, packet.dts)
         self._tuned_in = self._tuned_in or packet.is_keyframe
-        if packet.dts is not None:
-            self._reached = max(self._reached, max(packet.dts, packet.pts or 0) + (packet.duration or 0))
+        self._forgive_joint(packet)
         incomplete = packet.is_corrupt or self._last_is_incomplete
         if incomplete and self._ends_here(is_last):
             return
-        damaged = packet.is_corrupt
+        marked = damaged = packet.is_corrupt
         try:
             decoded = self.stream.codec_context.decode(packet)
         except av.FFmpegError:
             decoded = []
-            damaged = not self._ends_here(is_last)
+            marked, damaged = False, not self._ends_here(is_last)
         for frame in decoded:
             if frame.is_corrupt and self._ends_here(is_last and frame.pts == packet.pts):
                 continue
             damaged = damaged or frame.is_corrupt
             yield frame, self._time_of(frame)
-        self.damaged += damaged and self._tuned_in
+        if damaged and self._tuned_in:
+            self.damaged += 1
+            if marked and not any(frame.is_corrupt for frame in decoded):
+                self._marked_number = self._number
+
+    def _forgive_joint(self, packet: av.Packet[av.VideoStream]) -> None:
+        """Count no damage where two transport streams were joined by `cat`.
+
+        The counter of packets jumps there, so FFmpeg marks one of the last packets before the joint as
+        corrupt, though nothing is missing.
+        """
+        self._number += 1
+        previous, self._previous_dts = self._previous_dts, packet.dts
+        if previous is None or packet.dts is None or packet.dts >= previous or self._marked_number is None:
+            return
+        self.damaged -= self._number - self._marked_number <= _AROUND_JOINT
+        self._marked_number = None
 
     def _flush(self, last: av.Packet[av.VideoStream]) -> Iterator[TimedFrame]:
         try:
@@ -157,10 +189,6 @@ class VideoReader:
             self.damaged += frame.is_corrupt
             yield frame, self._time_of(frame)
 
-    def _end_is_missing(self) -> bool:
-        """Whether an AVI file ends before the duration in its header."""
-        return self._kind == "avi" and self._reached < (self.stream.duration or 0)
-
     def _ends_here(self, is_last: bool) -> bool:
         """Whether damage is the cut itself: an incomplete last frame is dropped."""
         if not is_last or self.cut is False:
@@ -171,7 +199,33 @@ class VideoReader:
     def _time_of(self, frame: av.VideoFrame) -> int | None:
         if self._reorder_times:
             return heapq.heappop(self._times) if self._times else None
-        return frame.pts
+        return self._clock.continued(frame.pts)
+
+
+class ContinuousTime:
+    """Continues the times of joined recordings (`cat a.ts b.ts`), whose stamps begin again in the middle."""
+
+    def __init__(self, stream: av.VideoStream) -> None:
+        rate, base = stream.average_rate or stream.guessed_rate, stream.time_base
+        self._step = max(1, round(1 / (rate * base))) if rate and base else 1
+        self._offset = 0
+        self._last: int | None = None
+        self._before: int | None = None
+
+    def continued(self, pts: int | None) -> int | None:
+        """The frame's time, moved after those before it if the stamps began again."""
+        if pts is None:
+            return None
+        time = pts + self._offset
+        if self._last is not None and time < self._last:
+            if self._before is not None and self._before < time:
+                return time  # the stamp before was wrong, not this one
+            self._offset += self._last + self._step - time
+            time = self._last + self._step
+        elif self._last is not None and self._last < time < self._last + 10 * self._step:
+            self._step = time - self._last
+        self._before, self._last = self._last, time
+        return time
 
 
 def _choose_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:

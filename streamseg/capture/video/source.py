@@ -5,7 +5,8 @@ not begin at zero; frames without a time have None. Frames may change size in th
 stay as they are. Of several video streams the first that is not cover art is read.
 
 Damage in the middle is skipped and counted; a file that ends in the middle is detected, though FFmpeg
-usually reads it as a shorter file (see :mod:`streamseg.capture.video.truncation`).
+usually reads it as a shorter file (see :mod:`streamseg.capture.video.truncation`). If the times of joined
+recordings begin again in the middle, the second part continues after the first.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class VideoSource(RecordedSource):
     def _describe(self, frame: av.VideoFrame, start_seconds: float) -> SourceInfo:
         stream = self._reader.stream
         # The display matrix may swap width and height, so the size is that of a converted frame.
-        height, width = self._converter.convert(frame).shape[:2]
+        height, width = self._converter.convert(frame, self._reader.aspect).shape[:2]
         rate = stream.average_rate or stream.guessed_rate or None
         return SourceInfo(
             name=self._path.name,
@@ -84,7 +85,7 @@ class VideoSource(RecordedSource):
                 if found is None:
                     break
                 frame, pts = found
-                image = self._converter.convert(frame)
+                image = self._converter.convert(frame, self._reader.aspect)
             # One true division of whole numbers: the float nearest to pts * base.
             seconds = None if pts is None or base is None else pts * base.numerator / base.denominator
             yield Frame(image, index=delivered, captured_ns=time.monotonic_ns(), pts_seconds=seconds)

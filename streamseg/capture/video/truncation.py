@@ -16,6 +16,7 @@ from typing import BinaryIO
 import numpy as np
 
 _MAX_ELEMENTS = 2_000_000
+_MAX_TOP_LEVEL = 64
 _SEGMENT, _CLUSTER = 0x18538067, 0x1F43B675
 _SEGMENT_PARTS = (0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1C53BB6B, 0x1941A469, 0x1043A770, 0x1254C367)
 _CLUSTER_PARTS = (0xE7, 0xA3, 0xA0, 0xAB, 0xA7, 0x5854, 0xAF)
@@ -23,6 +24,7 @@ _EBML_HEADER, _VOID, _CHECKSUM = 0x1A45DFA3, 0xEC, 0xBF
 _MATROSKA_ELEMENTS = frozenset(
     (_EBML_HEADER, _SEGMENT, *_SEGMENT_PARTS, _CLUSTER, *_CLUSTER_PARTS, _VOID, _CHECKSUM)
 )
+_AVI_HEADER = 1 << 16
 _TS_SEARCH, _TS_MARK = 4096, 0x47
 _TS_PACKET_LENGTHS = (188, 192, 204)
 _PACK, _PROGRAM_END = b"\0\0\1\xba", b"\0\0\1\xb9"
@@ -77,8 +79,42 @@ def _avi_is_cut(file: BinaryIO, size: int) -> bool:
         if head[:4] != b"RIFF" or length in (0, 0xFFFFFFFF):  # the recorder never filled it in
             return False
         position += 8 + length
-    # Chunks are padded to even sizes, and some writers omit the last padding byte.
-    return position > size + 1
+    # Chunks are padded to even sizes, and some writers omit the last padding byte. The number of frames in
+    # the header is no evidence: grabbers that repeat frames as empty chunks, and recorders that fill in what
+    # they expected, count more frames than there are.
+    return position > size + 1 or _avi_index_points_beyond(file, size)
+
+
+def _avi_index_points_beyond(file: BinaryIO, size: int) -> bool:
+    """Whether an OpenDML index lists parts after the end of the file: a cut between two RIFFs."""
+    file.seek(0)
+    head = file.read(_AVI_HEADER)
+    at = head.find(b"indx")
+    if at < 0 or head[at + 11 : at + 12] != b"\0":  # not an index of indexes
+        return False
+    count = int.from_bytes(head[at + 12 : at + 16], "little")
+    for entry in range(at + 32, min(at + 32 + 16 * count, len(head) - 15), 16):
+        offset, length = (int.from_bytes(head[entry + a : entry + b], "little") for a, b in ((0, 8), (8, 12)))
+        if offset + length > size + 1:
+            return True
+    return False
+
+
+def is_joined(path: Path, format_name: str) -> bool:
+    """Whether a Matroska file holds several segments, as files joined by `cat` do. Raises OSError."""
+    if "matroska" not in format_name:
+        return False
+    with path.open("rb") as file:
+        size, position = os.fstat(file.fileno()).st_size, 0
+        for _ in range(_MAX_TOP_LEVEL):
+            file.seek(position)
+            element = _ebml_element(file)
+            if position >= size or element is None or element[1] is None:
+                return False
+            if position and element[0] == _EBML_HEADER:
+                return True
+            position += element[2] + element[1]
+    return False
 
 
 def has_broken_structure(path: Path, format_name: str) -> bool:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import cv2
 import numpy as np
 import pytest
 
 from streamseg.capture.v4l2.pixels import BufferConverter, Layout
 from streamseg.core.errors import SourceError
-from tests.capture.media import picture
+from tests.capture.media import jpeg_with_exif, number_of, picture
 from tests.capture.v4l2.device import Mode, encode
 
 CODES = {"yuyv": "YUYV", "uyvy": "UYVY", "nv12": "NV12", "grey": "GREY", "mjpeg": "MJPG"}
@@ -127,3 +129,42 @@ def test_a_jpeg_without_huffman_tables_uses_the_standard_ones() -> None:
 def test_unsupported_layouts_are_refused(name: str, changes: dict[str, int], message: str) -> None:
     with pytest.raises(SourceError, match=message):
         layout(name, **changes)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("thumbnail", [False, True])
+def test_jpeg_with_exif_is_read_as_the_driver_describes_it(orientation: int, thumbnail: bool) -> None:
+    data = jpeg_with_exif(picture(9, HEIGHT, WIDTH), orientation, thumbnail=thumbnail)
+    image = BufferConverter(layout("mjpeg")).convert(np.frombuffer(data, np.uint8))
+    assert image is not None
+    assert number_of(image) == 9
+    cut = np.frombuffer(data[: len(data) * 3 // 4], np.uint8)
+    assert BufferConverter(layout("mjpeg")).convert(cut) is None
+
+
+def test_a_grabber_that_never_sends_the_end_mark_is_read_after_a_few_frames() -> None:
+    converter = BufferConverter(layout("mjpeg"))
+    data = sent("mjpeg")[:-2]
+    seen = [converter.convert(data) is not None for _ in range(8)]
+    assert seen == [False] * 5 + [True] * 3
+    assert converter.convert(data[: len(data) // 2]) is None
+    assert converter.convert(np.pad(data, (0, 100))) is not None  # a buffer of fixed size
+    assert converter.convert(sent("mjpeg")) is not None
+    assert converter.convert(data) is None  # it does send it
+
+
+@pytest.mark.parametrize("name", CODES)
+def test_pixels_become_square(name: str) -> None:
+    image = BufferConverter(layout(name, aspect=Fraction(4, 3))).convert(sent(name))
+    assert image is not None
+    assert image.shape[:2] == (64, 128)
+
+
+def test_fields_are_separated_before_pixels_become_square() -> None:
+    fields = np.full((HEIGHT, WIDTH), 60, np.uint8)
+    fields[1::2] = 180
+    converter = BufferConverter(layout("grey", field=8, aspect=Fraction(2, 3)))
+    image = converter.convert(fields.ravel())
+    assert image is not None
+    assert image.shape == (96, 96)
+    assert (image == 180).all()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
-import cv2  # noqa: F401  # before av
+import cv2
 import numpy as np
 import pytest
 
@@ -13,7 +14,16 @@ import av
 
 from streamseg.capture import open_source
 from streamseg.capture.video.deinterlace import deinterlace, deinterlace_sequential
-from tests.capture.media import HEIGHT, WIDTH, number_of, picture, read_all, write_video
+from tests.capture.media import (
+    HEIGHT,
+    WIDTH,
+    jpeg_with_exif,
+    number_of,
+    picture,
+    read_all,
+    write_mjpeg,
+    write_video,
+)
 
 
 @pytest.mark.parametrize("pixels", ["gray", "gray10le", "gray16le"])
@@ -99,3 +109,55 @@ def test_fields_one_above_the_other(odd: bool) -> None:
     older, newer = woven[int(not odd) :: 2], woven[int(odd) :: 2]
     stacked = np.concatenate([older, newer])
     assert np.array_equal(deinterlace_sequential(stacked, odd=odd), deinterlace(woven, odd=odd))
+
+
+@pytest.mark.parametrize("thumbnail", [False, True])
+@pytest.mark.parametrize("file", ["exif.avi", "exif.mov"])
+def test_mjpeg_with_exif_is_read_and_turned_upright(file: str, thumbnail: bool, tmp_path: Path) -> None:
+    """FFmpeg attaches the EXIF block as side data 31, for which PyAV 18.1 has no name."""
+    undo = {
+        1: lambda image: image,
+        2: lambda image: image[:, ::-1],
+        3: lambda image: np.rot90(image, 2),
+        6: np.rot90,
+    }
+    for orientation, back in undo.items():
+        coded = [jpeg_with_exif(picture(n), orientation, thumbnail=thumbnail) for n in range(4)]
+        frames, error = read_all(write_mjpeg(tmp_path / file, coded))
+        assert error is None
+        assert [number_of(back(frame.image)) for frame in frames] == [0, 1, 2, 3], orientation
+
+
+PAL = Fraction(16, 15)
+
+
+@pytest.mark.parametrize(
+    ("aspect", "size"),
+    [
+        (PAL, (768, 576)),
+        (Fraction(64, 45), (1024, 576)),
+        (Fraction(8, 9), (720, 648)),
+        (Fraction(1), (720, 576)),
+        (Fraction(1279, 1280), (720, 576)),  # an encoder's rounding
+        (Fraction(1, 1000), (720, 576)),  # damage
+        (Fraction(1000), (720, 576)),
+    ],
+)
+@pytest.mark.parametrize("file", ["pal.mp4", "pal.mkv", "pal.ts", "pal.mpg"])
+def test_pixels_become_square(file: str, aspect: Fraction, size: tuple[int, int], tmp_path: Path) -> None:
+    if file == "pal.mpg" and aspect != 1:
+        aspect, size = PAL, (768, 576)  # MPEG-2 knows few aspects, of the display
+    codec = "mpeg2video" if file == "pal.mpg" else "libx264"
+    path = write_video(tmp_path / file, 3, codec=codec, size=(720, 576), aspect=aspect)
+    with open_source(path) as source:
+        frames = list(source)
+    assert (source.info.width, source.info.height) == size
+    assert {frame.image.shape[:2] for frame in frames} == {size[::-1]}
+    narrow = cv2.resize(frames[2].image, (720, 576))
+    assert number_of(narrow) == 2
+
+
+def test_square_pixels_are_made_before_the_frame_is_turned(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "turned.mov", 2, size=(96, 64), aspect=Fraction(3, 2), rotation=90)
+    frames, _ = read_all(path)
+    assert frames[0].image.shape[:2] == (144, 64)

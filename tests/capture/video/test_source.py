@@ -6,6 +6,7 @@ import threading
 import time
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 import av
 
 from streamseg.capture import open_source
+from streamseg.capture.video.reader import ContinuousTime
 from streamseg.capture.video.source import VideoSource
 from streamseg.core.errors import SourceCut, SourceError, UsageError
 from streamseg.core.types import Frame
@@ -209,3 +211,31 @@ def test_real_clip_is_complete() -> None:
     assert [round(61000 * (frame.pts_seconds or 0)) for frame in frames] == expected
     assert frames[0].image.shape == (624, 1148, 3)
     assert cv2.cvtColor(frames[0].image, cv2.COLOR_BGR2GRAY).std() > 10
+
+
+@pytest.mark.parametrize("file", ["clip.ts", "clip.mkv", "clip.mpg", "clip.webm", "clip.h264"])
+def test_joined_recordings_continue_in_time(file: str, tmp_path: Path) -> None:
+    """`cat a.ts b.ts`: the time stamps begin again in the middle."""
+    codec = {"clip.mpg": "mpeg2video", "clip.webm": "libvpx-vp9"}.get(file, "libx264")
+    one = write_video(tmp_path / file, 30, codec=codec)
+    path = one.rename(tmp_path / f"joined{one.suffix}")
+    path.write_bytes(path.read_bytes() * 2)
+    frames, error = read_all(path)
+    assert error is None
+    assert [number_of(frame.image) for frame in frames] == list(range(30)) * 2
+    if file == "clip.h264":
+        return
+    times = [frame.pts_seconds or 0.0 for frame in frames]
+    assert np.diff(times) == pytest.approx(np.full(59, 0.04), abs=0.002)
+    later, error = read_all(path, start_seconds=1.6)
+    assert error is None
+    assert [number_of(frame.image) for frame in later] == list(range(10, 30))
+
+
+def test_one_wrong_time_stamp_moves_no_other() -> None:
+    stamps = [40 * n for n in range(12)]
+    stamps[5] = 5000
+    stream = SimpleNamespace(average_rate=Fraction(25), guessed_rate=None, time_base=Fraction(1, 1000))
+    clock = ContinuousTime(stream)  # type: ignore[arg-type]
+    assert [clock.continued(stamp) for stamp in stamps] == stamps
+    assert clock.continued(None) is None

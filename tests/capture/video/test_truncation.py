@@ -117,3 +117,60 @@ def test_a_killed_recorder_leaves_a_readable_matroska_file(tmp_path: Path) -> No
     assert is_cut(path, "matroska,webm") is False
     frames, error = read_all(path)
     assert (len(frames), error) == (10, None)
+
+
+def test_an_avi_whose_header_counts_too_many_frames_is_complete(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.avi", 10, codec="mjpeg", pixels="yuvj420p")
+    data = bytearray(path.read_bytes())
+    for mark, offset in ((b"strh", 40), (b"avih", 24)):
+        at = data.index(mark) + offset
+        assert int.from_bytes(data[at : at + 4], "little") == 10
+        data[at : at + 4] = (500).to_bytes(4, "little")
+    path.write_bytes(data)
+    frames, error = read_all(path)
+    assert (len(frames), error) == (10, None)
+
+
+@pytest.mark.parametrize("empty", [1, 30])
+def test_an_avi_that_ends_with_repeated_frames_is_complete(empty: int, tmp_path: Path) -> None:
+    """Recorders store a repeated frame as an empty chunk."""
+    path = write_video(tmp_path / "clip.avi", 10, codec="mjpeg", pixels="yuvj420p")
+    path.write_bytes(with_empty_chunks(path.read_bytes(), empty))
+    frames, error = read_all(path)
+    assert (len(frames), error) == (10, None)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    frames, error = read_all(path)
+    assert isinstance(error, SourceCut)
+
+
+def with_empty_chunks(data: bytes, count: int) -> bytes:
+    """An AVI file with so many empty frames after the last one, in its data, its index and its counts."""
+    index = data.index(b"idx1")
+    movi = data.index(b"movi") - 8
+    entry = b"00dc" + bytes(4) + (index - movi - 8).to_bytes(4, "little") + bytes(4)
+    grown = bytearray(data[:index] + (b"00dc" + bytes(4)) * count + data[index:] + entry * count)
+    for at, more in (
+        (4, 24 * count),
+        (movi + 4, 8 * count),
+        (index + 8 * count + 4, 16 * count),
+        (data.index(b"strh") + 40, count),
+        (data.index(b"avih") + 24, count),
+    ):
+        grown[at : at + 4] = (int.from_bytes(grown[at : at + 4], "little") + more).to_bytes(4, "little")
+    return bytes(grown)
+
+
+def test_an_opendml_file_cut_between_its_parts_is_cut(tmp_path: Path) -> None:
+    """Its first part is complete; only the index of indexes tells that more followed."""
+    path = write_video(tmp_path / "clip.avi", 10, codec="mjpeg", pixels="yuvj420p")
+    data = bytearray(path.read_bytes())
+    junk = data.index(b"JUNK")
+    entries = b"".join(
+        offset.to_bytes(8, "little") + (100).to_bytes(4, "little") + (5).to_bytes(4, "little")
+        for offset in (200, 10 * len(data))
+    )
+    table = (4).to_bytes(2, "little") + bytes(2) + (2).to_bytes(4, "little") + b"00dc" + bytes(12) + entries
+    data[junk : junk + 8 + len(table)] = b"indx" + data[junk + 4 : junk + 8] + table
+    path.write_bytes(data)
+    assert is_cut(path, "avi")
