@@ -101,14 +101,6 @@ class LiveConfig:
         )
 
 
-def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _wrong(name: str, value: object, allowed: str) -> UsageError:
-    return UsageError(f"{name.replace('_', '-')} is {value!r}; give {allowed}")
-
-
 def profile_path(name: str) -> Path:
     """The file of the profile of this name. Raises UsageError for a name that cannot be one."""
     if not _NAME.fullmatch(name):
@@ -162,8 +154,14 @@ def save_profile(name: str, config: LiveConfig) -> Path:
 
     path = profile_path(name)
     default = asdict(LiveConfig())
-    kept = {
-        key: value for key, value in asdict(config).items() if value is not None and value != default[key]
-    }
-    write_whole(path, tomli_w.dumps(kept).encode())
+    changed = {key: value for key, value in asdict(config).items() if value != default[key]}
+    write_whole(path, tomli_w.dumps(_without_none(changed)).encode())
     return path
+
+
+def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _wrong(name: str, value: object, allowed: str) -> UsageError:
+    return UsageError(f"{name.replace('_', '-')} is {value!r}; give {allowed}")

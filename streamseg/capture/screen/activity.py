@@ -117,7 +117,7 @@ def _solid(active: Mask, text: int) -> Binary:
 
 
 def active_area(seen: Evidence) -> Binary | None:
-    """The largest solid active region, of motion alone where the image moves; None where there is none."""
+    """The largest solid active region, of motion alone where the image moves; None if there is none."""
     textured = _largest(_solid(seen.active, seen.text))
     if textured is None:
         return None
@@ -132,7 +132,7 @@ def active_area(seen: Evidence) -> Binary | None:
 
 
 def _largest(mask: Binary) -> Binary | None:
-    """The largest connected part of a mask with what it encloses, or None where it is too small."""
+    """The largest connected part of a mask with what it encloses, or None if it is too small."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask)
     if count < 2:
         return None
@@ -167,7 +167,7 @@ def with_black(area: Binary, seen: Evidence) -> Binary | None:
 
 
 def bounds(mask: Binary) -> Sides:
-    """Bounding box of the mask, each side cut where the coverage jumps."""
+    """Bounding box of the mask, each side cut at the jump of the coverage."""
     # Rows of an image may well begin faintly and then jump (a fascia, a bone); columns may not.
     left, right = _span(mask.sum(axis=0, dtype=np.int64), before=0.6)
     top, bottom = _span(mask.sum(axis=1, dtype=np.int64), before=0.3)
@@ -181,7 +181,7 @@ def _span(counts: npt.NDArray[np.int64], before: float) -> tuple[int, int]:
 
 
 def _edge(share: Profile, before: float) -> int:
-    """Where a profile begins: where it jumps by a third from less than ``before``, else where it is not 0."""
+    """Start of a profile: its first jump by a third from below ``before``, else its first value above 0."""
     start = int(np.argmax(share > 0))
     part = np.concatenate([np.zeros(3), share[start : start + max(4, len(share) // 4)]])
     jump = part[3:] - part[:-3]

@@ -10,7 +10,7 @@ itself over time, to which no text contributes. From there on:
 2. Near the probe an image is bright, so there its sides are certain: parallel (linear probe) or
    diverging straight lines (sector, curved). Sides found there are continued into the depth.
 3. Where depth has gone dark, the image is followed down along its sides (in polar coordinates for a
-   fan) for as long as its black is told apart from what lies beside it.
+   fan) for as long as its black can be distinguished from its surroundings.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from streamseg.capture.screen.activity import (
 )
 from streamseg.core.types import Grey, Image, Mask, Roi
 
-_MIN_SIDE = 32  # of a frame, pixels; nothing can be told from less
+_MIN_SIDE = 32  # of a frame, pixels; smaller ones show too little
 _DIGITAL = 1  # maximum activity of a flat interface on a digital grab, grey levels
 _TEXT_SHARE = 0.045  # of the frame's shorter side: taller than a line of text or a thick ruler
 _FAINT = 0.12  # share of active pixels in a row of an image that has gone almost dark
@@ -47,7 +47,7 @@ _RECTANGULAR = 0.85  # width near the top of a rectangle, as a share of its whol
 
 
 def find_region(frames: Sequence[Image]) -> Roi | None:
-    """Rectangle of the ultrasound image (of a fan: its bounding box), or None where none is found.
+    """Rectangle of the ultrasound image (of a fan: its bounding box), or None if none is found.
 
     ``frames`` are uint8 (height, width) or (height, width, 3) BGR, all of one size, spread over a clip;
     one is enough; with more (up to 30 are used) moving speckle stands out from the still interface.

@@ -77,7 +77,7 @@ class ImageRegion:
 
         ``given`` must fit into every frame. Without it, the source's own region or, if ``search`` is set, the
         one found in a second opening of the source holds for frames of the size that it was found in; others
-        are taken whole. Raises UsageError for a given region outside the frame, as :meth:`locate` does.
+        are taken whole. Raises UsageError for a given region outside the frame.
         """
         region = cls(given, say=say)
         region._must_fit = True
@@ -102,7 +102,8 @@ class ImageRegion:
         return self._known.get(frame.image.shape[:2])
 
     def locate(self, frame: Frame) -> Roi | None:
-        """The region of this frame; None while the search goes on. Raises UsageError, see of_recording."""
+        """The region of this frame; None while the search goes on. Raises UsageError for a given region of a
+        recording that reaches outside this frame."""
         size = frame.image.shape[:2]
         known = self._known.get(size)
         if known is None and (known := self._decide(frame, *size)) is not None:
@@ -110,7 +111,6 @@ class ImageRegion:
         return known
 
     def _decide(self, frame: Frame, height: int, width: int) -> Roi | None:
-        whole = Roi.whole(frame.image)
         if self.roi is not None and self._only_size in (None, (height, width)):
             if self._must_fit:
                 self.roi.check_inside(height, width)
@@ -126,7 +126,7 @@ class ImageRegion:
         if self._only_size is not None and self.roi not in (None, Roi(0, 0, *self._only_size[::-1])):
             self._say_once(f"frame {frame.index} is {width}x{height}; frames of another size are taken whole")
         self.origin = Origin.WHOLE_FRAME
-        return whole
+        return Roi.whole(frame.image)
 
     def _say_once(self, message: str) -> None:
         if not self._warned:
@@ -146,8 +146,9 @@ class ImageRegion:
             return None
         samples, self._samples = self._samples, []
         self._attempts += 1
-        found = self._find(samples, give_up=self._attempts >= LIVE_ATTEMPTS)
-        return Roi.whole(frame.image) if found is None and self._attempts >= LIVE_ATTEMPTS else found
+        give_up = self._attempts >= LIVE_ATTEMPTS
+        found = self._find(samples, give_up=give_up)
+        return Roi.whole(frame.image) if found is None and give_up else found
 
     def _find(self, samples: list[Image], *, give_up: bool = True) -> Roi | None:
         """Search samples of one size, and say the outcome; of a failure only when it is the last."""
@@ -164,7 +165,7 @@ class ImageRegion:
 def sample_frames(frames: Iterable[Frame]) -> list[Image]:
     """Images from the first few seconds of a recording, those of the first one's size.
 
-    A source that breaks off ends the sampling: whoever reads it for good meets the error at the same place.
+    A source that breaks off ends the sampling without an error: its replay meets that at the same place.
     """
     images: list[Image] = []
     try:
