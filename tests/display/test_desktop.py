@@ -60,13 +60,21 @@ def try_window(**environment: str) -> "subprocess.CompletedProcess[str]":
         ({"WAYLAND_DISPLAY": "wayland-77"}, "WAYLAND_DISPLAY=wayland-77"),
     ],
 )
-def test_a_missing_display_is_one_line(environment, told):
-    done = try_window(**environment)
-    assert (done.returncode, done.stderr) == (2, "")
-    assert done.stdout.startswith("no display: ")
-    assert told in done.stdout
-    assert done.stdout.endswith(f"; {REMEDY}\n")
-    assert done.stdout.count("\n") == 1
+def test_a_missing_display_is_one_line(environment, told, monkeypatch, capfd):
+    # Only the process that tries a window meets Qt, so this one can ask itself.
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM", "QT_QPA_FONTDIR", "QT_LOGGING_RULES"):
+        monkeypatch.setenv(name, "")  # whatever is set from here on is undone
+        monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError) as raised, desktop.usable_desktop():
+        pass
+    assert (raised.value.exit_code, *capfd.readouterr()) == (2, "", "")
+    message = str(raised.value)
+    assert message.startswith("no display: ")
+    assert told in message
+    assert message.endswith(f"; {REMEDY}")
+    assert "\n" not in message
 
 
 @needs_desktop
@@ -95,7 +103,7 @@ def test_a_display_that_needs_a_key_is_refused_without_it(tmp_path):
 @needs_desktop
 def test_a_server_that_restarts_when_its_last_client_leaves():
     with open_desktop(400, 300, lasting=False, managed=False) as opened:
-        for _ in range(3):
+        for _ in range(2):
             done = try_window(DISPLAY=f":{opened.number}")
             assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 

@@ -27,8 +27,9 @@ def image_of(picture, size, shape):
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("shape", REGIONS)
 def test_every_state_fits_every_size(size, shape):
+    painter = LivePainter()
     for state in State:
-        picture = compose_live(view(state, "no frame for 0.8 s; next try in 2 s", shape=shape), size)
+        picture = painter.paint(view(state, "no frame for 0.8 s; next try in 2 s", shape=shape), size)
         assert picture.shape == (size[1], size[0], 3)
         assert picture.dtype == np.uint8
 
