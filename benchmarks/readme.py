@@ -109,7 +109,7 @@ def update(document: Path, results: Path, *, check: bool = False) -> int:
 
 
 def newest(results: Path) -> dict[str, dict[str, Path]]:
-    """By machine's name, each benchmark's newest result. Raises DataError where there is none."""
+    """By machine's name, each benchmark's newest result. Raises DataError if there is none."""
     found: dict[str, dict[str, Path]] = {}
     for path in sorted(results.glob("*-bench-*.json")):  # by date
         if match := NAME.fullmatch(path.name):

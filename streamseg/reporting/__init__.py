@@ -1,1 +1,1 @@
-"""Text, tables and charts for people."""
+"""Human-readable text, tables and charts."""

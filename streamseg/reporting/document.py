@@ -1,4 +1,4 @@
-"""A report as a list of blocks, and its two forms: HTML with the pictures inside, Markdown beside them."""
+"""A report as a list of blocks, written as one HTML page or as Markdown that refers to image files."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class Bullets:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Text in rows; the first column names the row."""
+    """Rows of text, each named by its first column."""
 
     caption: str
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     numbers: bool = True
-    """Whether all columns but the first hold numbers, and so are set to the right."""
+    """Whether all columns but the first hold numbers, which are aligned to the right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +44,9 @@ class Picture:
     data: bytes
     caption: str
     alt: str
-    """What the picture shows, for those who cannot see it."""
+    """Alternative text: what it shows."""
     shows_data: bool = False
-    """True where it shows pictures of the data set, or something drawn from them; never exported."""
+    """Whether it shows images of the data set or something drawn from them, and so is never exported."""
 
 
 Block = Heading | Paragraph | Bullets | Table | Picture
@@ -127,7 +127,7 @@ def _html_table(table: Table) -> str:
 
 
 def to_markdown(title: str, blocks: Sequence[Block], folder: str = "") -> str:
-    """The same as Markdown; pictures are referred to by name, in ``folder`` (empty or ending in a slash)."""
+    """Markdown that refers to images by their names in ``folder`` (empty or ending in a slash)."""
     return "\n\n".join([f"# {title}", *(_markdown(block, folder) for block in blocks)]) + "\n"
 
 
@@ -149,7 +149,7 @@ def _markdown(block: Block, folder: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that Markdown leaves as it is."""
+    """Escapes the signs that Markdown would interpret."""
     for sign in "\\|*_<`[":
         text = text.replace(sign, f"\\{sign}")
     return text

@@ -1,15 +1,15 @@
-"""Numbers, counts and Markdown tables as text, each formatted in one way."""
+"""Formats numbers, counts and Markdown tables."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 UNKNOWN = "-"
-"""Stands for a figure that was not measured."""
+"""Shown for a figure that was not measured."""
 
 
 def figure(value: float | None) -> str:
-    """Three significant digits; all digits before the point, and powers of ten below a thousandth."""
+    """A number with three significant digits, all integer digits, and a power of ten below a thousandth."""
     if value is None:
         return UNKNOWN
     if value == 0:
@@ -26,7 +26,7 @@ def count(value: float | None) -> str:
 
 
 def percent(share: float | None, digits: int = 0) -> str:
-    """A share as percent. What is not all of it never reads as 100 %, and what is something never as 0 %."""
+    """A share as percent. Less than all never reads as 100 %, and more than nothing never as 0 %."""
     if share is None:
         return UNKNOWN
     if share in (0, 1):
@@ -50,8 +50,7 @@ def counted(number: int, what: str) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
-    """Lines of a Markdown table. None is a dash; floats get three significant digits, large ones none after
-    the point."""
+    """Lines of a Markdown table. None is a dash; floats get three significant digits, or no decimals."""
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     return lines + ["| " + " | ".join(_cell(cell) for cell in row) + " |" for row in rows]
 

@@ -52,7 +52,7 @@ class Finding:
     key: str
     figure: str
     a: float | None
-    """Median of its rounds, or its one value; None where it was not measured."""
+    """Median of its rounds, or its one value; None if it was not measured."""
     b: float | None
     rounds: tuple[int, int] | None
     """Number of values in A and B; None for one without rounds."""

@@ -59,14 +59,14 @@ def budget_line(axes: Axes, budget_ms: float) -> None:
     axes.axhline(budget_ms, color=ALARM, ls="--", lw=1.2, label=f"age budget, {figure(budget_ms)} ms")
 
 
-def pipeline_pictures(rows: Sequence[PipelineRow], stem: str) -> list[Picture]:
-    """The charts of a run's modes; ``stem`` begins their names."""
+def pipeline_charts(rows: Sequence[PipelineRow], stem: str) -> list[Picture]:
+    """The charts of a run's modes, whose names begin with ``stem``."""
     drawn = (age_by_stage(rows, stem), age_over_time(rows, stem), waterfalls(rows, stem))
-    return [picture for picture in drawn if picture is not None]
+    return [chart for chart in drawn if chart is not None]
 
 
 def age_by_stage(rows: Sequence[PipelineRow], stem: str) -> Picture | None:
-    """A bar per mode of its stages' medians, one behind another, and its age's p50 and p99."""
+    """A bar per mode of its stages' medians, one after another, and its age's p50 and p99."""
     known = [row for row in rows if any(times.p50 for times in row.stages_ms.values())]
     if not known:
         return None
@@ -131,9 +131,7 @@ def age_over_time(rows: Sequence[PipelineRow], stem: str) -> Picture | None:
             *grid[-1].get_legend_handles_labels(), frameon=False, loc="outside upper right", ncols=2
         )
         data = svg(drawing)
-    caption = (
-        "Age over time; where there are more frames than points, each point is the largest age of its span."
-    )
+    caption = "Age over time; with more frames than points, each point is the largest age of its span."
     return Picture(f"{stem}-age.svg", data, caption, "Lines of the age over time, a panel per mode")
 
 
@@ -184,7 +182,7 @@ def _lives(row: PipelineRow) -> dict[str, list[tuple[str, float, float]]]:
     return {quantile: found[quantile] for quantile in QUANTILES if found.get(quantile)}
 
 
-def streams_pictures(rows: Sequence[StreamsRow], stem: str) -> list[Picture]:
+def streams_charts(rows: Sequence[StreamsRow], stem: str) -> list[Picture]:
     """Frames per second, age and processor share against the number of streams."""
     known = sorted((row for row in rows if (row.streams or 0) > 0), key=lambda row: row.streams or 0)
     if not known:

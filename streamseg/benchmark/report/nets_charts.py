@@ -33,21 +33,21 @@ BINS = 70
 
 
 def overview(rows: Sequence[NetRow], stem: str) -> list[Picture]:
-    """The charts of all nets, size by size; ``stem`` begins their names."""
-    pictures = []
+    """The charts of all nets, size by size, whose names begin with ``stem``."""
+    charts = []
     for point, own in by_size(rows):
         place = f"{stem}-{point.replace(', batch ', '-b')}"
-        pictures += [rates(own, point, place), limit_shares(own, point, place)]
-    return [picture for picture in pictures if picture is not None]
+        charts += [rates(own, point, place), limit_shares(own, point, place)]
+    return [chart for chart in charts if chart is not None]
 
 
 def histograms(rows: Sequence[NetRow], net: str, stem: str) -> list[Picture]:
     """One net's latencies, size by size."""
-    pictures = [
+    charts = [
         latency_histograms(own, f"{net} at {point}", f"{stem}-{point.replace(', batch ', '-b')}")
         for point, own in by_size(rows)
     ]
-    return [picture for picture in pictures if picture is not None]
+    return [chart for chart in charts if chart is not None]
 
 
 def rates(rows: Sequence[NetRow], point: str, stem: str) -> Picture | None:
@@ -110,7 +110,7 @@ def limit_shares(rows: Sequence[NetRow], point: str, stem: str) -> Picture | Non
         data = svg(drawing)
     caption = (
         f"Share of the machine's limit at {point}, measured in the same rounds: the net's own arithmetic per "
-        "second against the fastest kernel's. It may exceed 100 % where arithmetic is spared."
+        "second against the fastest kernel's. It may exceed 100 % if arithmetic is spared."
     )
     return Picture(f"{stem}-limit.svg", data, caption, "Bars of each variant's share of the machine's limit")
 
@@ -154,7 +154,7 @@ def _calls(row: NetRow) -> list[float]:
     return [ms for block in row.durations_ms for ms in block if ms > 0]
 
 
-def peers_pictures(rows: Sequence[PeerRow], stem: str) -> list[Picture]:
+def peers_charts(rows: Sequence[PeerRow], stem: str) -> list[Picture]:
     """Frames per second of ours and of peers, a panel per kind on an axis of its own."""
     found = [(kind, [row for row in own if row.fps is not None]) for kind, own in by_kind(rows)]
     kinds = [(kind, own) for kind, own in found if own]

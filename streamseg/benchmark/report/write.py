@@ -175,13 +175,13 @@ def contents(rows: Sequence[Row], stem: str) -> list[Block]:
         return blocks
     if pipeline := [row for row in rows if isinstance(row, PipelineRow)]:
         tables = pipeline_tables(pipeline)
-        return [*engine(pipeline), *tables, *live_charts.pipeline_pictures(pipeline, stem)]
+        return [*engine(pipeline), *tables, *live_charts.pipeline_charts(pipeline, stem)]
     if streams := [row for row in rows if isinstance(row, StreamsRow)]:
-        return [*engine(streams), streams_table(streams), *live_charts.streams_pictures(streams, stem)]
+        return [*engine(streams), streams_table(streams), *live_charts.streams_charts(streams, stem)]
     if peers := [row for row in rows if isinstance(row, PeerRow)]:
         why = reasons(peers)
-        told: list[Block] = [Paragraph("Why, where it is known:"), Bullets(why)] if why else []
-        return [*nets_charts.peers_pictures(peers, stem), *peers_tables(peers), *told]
+        known: list[Block] = [Paragraph("Why, as far as it is known:"), Bullets(why)] if why else []
+        return [*nets_charts.peers_charts(peers, stem), *peers_tables(peers), *known]
     return [Bullets([row.key for row in rows])]
 
 

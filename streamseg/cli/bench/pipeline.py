@@ -1,4 +1,4 @@
-"""``streamseg bench pipeline``: what becomes of frames, and where their age comes from."""
+"""``streamseg bench pipeline``: counts frames, and measures their age by stage."""
 
 from __future__ import annotations
 

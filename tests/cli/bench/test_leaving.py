@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import typer
 
-from streamseg.cli.bench import common as leaving
+from streamseg.cli.bench import common
 from streamseg.cli.bench.common import exit_without_hanging_threads
 from streamseg.core.errors import EngineError
 
@@ -56,7 +56,14 @@ sys.exit(main(["bench", "peers", "--json", sys.argv[2]]))
 """
 
 
-@pytest.mark.parametrize(("ends", "code"), [("stopped", 130), ("interrupted", 130), ("done", 0)])
+@pytest.mark.parametrize(
+    ("ends", "code"),
+    [
+        ("stopped", 130),
+        pytest.param("interrupted", 130, marks=pytest.mark.slow),
+        pytest.param("done", 0, marks=pytest.mark.slow),
+    ],
+)
 def test_a_library_that_computes_on_does_not_abort_the_program(tmp_path: Path, ends: str, code: int) -> None:
     script, rows = tmp_path / "bench.py", tmp_path / "rows.json"
     script.write_text(BENCH)
@@ -85,7 +92,7 @@ def test_it_leaves_with_the_code_that_it_would_have(
     registered: list[tuple[Any, ...]] = []
     exits: list[int] = []
     monkeypatch.setattr(atexit, "register", lambda *call: registered.append(call))
-    monkeypatch.setattr(leaving.os, "_exit", exits.append)
+    monkeypatch.setattr(common.os, "_exit", exits.append)
     free = threading.Event()
     thread = threading.Thread(target=free.wait, args=(60,), daemon=True)
 
@@ -109,7 +116,7 @@ def test_it_leaves_with_the_code_that_it_would_have(
     assert exits == [code]
 
 
-def test_nothing_is_done_where_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(atexit, "register", lambda *call: pytest.fail("there was nothing to leave"))
+def test_nothing_is_done_if_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(atexit, "register", lambda *call: pytest.fail("no thread was left"))
     with exit_without_hanging_threads():
         pass

@@ -57,12 +57,13 @@ def test_rates_may_be_given_again_or_with_commas() -> None:
     ],
 )
 def test_a_wrong_call_is_refused_in_one_line_before_any_work(
-    run, arguments, kind, words: str, monkeypatch: pytest.MonkeyPatch
+    run, engine: Path, arguments, kind, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         "streamseg.benchmark.clip.PhantomVideo", lambda *_, **__: pytest.fail("a clip was rendered")
     )
-    error = run(*arguments).exception
+    given = () if "--engine" in arguments else ("--engine", engine)
+    error = run(*arguments, *given).exception
     assert isinstance(error, kind)
     assert words in str(error)
     assert "\n" not in str(error)

@@ -106,12 +106,13 @@ def test_numbers_of_streams() -> None:
     ],
 )
 def test_a_wrong_call_is_refused_in_one_line_before_any_work(
-    run: Run, arguments: tuple[str, ...], words: str, monkeypatch: pytest.MonkeyPatch
+    run: Run, engine: Path, arguments: tuple[str, ...], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         "streamseg.benchmark.clip.PhantomVideo", lambda *_, **__: pytest.fail("a clip was rendered")
     )
-    error = run(*arguments).exception
+    given = () if "--engine" in arguments else ("--engine", engine)
+    error = run(*arguments, *given).exception
     assert isinstance(error, UsageError)
     assert words in str(error)
     assert "\n" not in str(error)
