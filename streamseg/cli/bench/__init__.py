@@ -13,7 +13,7 @@ from streamseg.cli.bench.streams import streams
 
 bench = typer.Typer(
     name="bench",
-    help="Measure: the three nets, the pipeline, streams side by side, other programs, and two results.",
+    help="Measure nets, pipeline and parallel streams; compare results.",
     no_args_is_help=False,
     rich_markup_mode=None,
 )

@@ -24,25 +24,29 @@ def compare(
         bool,
         typer.Option(
             "--strict",
-            help="Exit code 1 if anything is slower, worse, or no longer measured; unclear is 0.",
+            help="Exit with code 1 if anything is slower, worse or no longer measured, but not if unclear.",
         ),
     ] = False,
     json_file: Annotated[
         Path | None,
-        typer.Option("--json", metavar="FILE", help="Write the comparison there; - is stdout. Overwrites."),
+        typer.Option(
+            "--json",
+            metavar="FILE",
+            help="Write the comparison to FILE, or to stdout if FILE is -. Overwrites.",
+        ),
     ] = None,
 ) -> None:
-    """Say what got slower or worse from A to B.
+    """Report what got slower or worse from A to B.
 
-    A figure with rounds is slower if the interval of its change, from the spread of both runs' rounds, is all
-    on that side, and the change is more than runs of the same program differ by: 10 %, or 5 % both with and
-    without the machine's own change set off, if both measured its limits. What may be chance is unclear.
-    Fewer than three rounds show a change of 25 %, on a busy machine of 100 %; rows without rounds are
-    compared by their values: 10 %, p95 and p99 25 %. Dice is worse by more than 0.005, the share computed in
-    the precision by 0.01.
+    A figure measured in rounds is slower if the interval of its change (from the spread of both runs' rounds)
+    is entirely on that side, and the change exceeds what runs of the same program differ by: 10 %, or, if
+    both measured the machine's limits, 5 % both with and without correction for the machine's own change.
+    What may be chance is unclear. With fewer than three rounds a change must exceed 25 %, on a busy machine
+    100 %; rows without rounds are compared by value: 10 %, p95 and p99 25 %. Dice is worse if it drops by
+    more than 0.005, the share computed in the precision if it drops by 0.01.
 
-    Exit code: 0 once compared, whatever was found; with --strict 1 if anything is slower, worse or no longer
-    measured; 2 for files that are not results and for wrong calls.
+    The exit code is 0 after comparing, whatever was found; 1 with --strict if anything is slower, worse or no
+    longer measured; 2 for files that are not results and for wrong usage.
     """
     check_outputs(json_file, None)
     if len(results) != 2:

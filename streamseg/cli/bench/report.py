@@ -26,7 +26,7 @@ def report(
         ),
     ],
 ) -> None:
-    """Write a report with tables and charts from results of the other commands.
+    """Write a report with tables and charts from results.
 
     Results of several benchmarks, runs and machines go into one report.
     """
