@@ -82,8 +82,8 @@ def test_strict_fails_where_a_row_is_gone(results: Path) -> None:
 def test_help_says_what_the_exit_codes_mean(capsys: pytest.CaptureFixture[str]) -> None:
     assert compare("--help") == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert "Exit code: 0 once compared" in text
-    assert "with --strict 1 if anything is slower, worse or no longer measured; 2 for files" in text
+    assert "The exit code is 0 after comparing" in text
+    assert "1 with --strict if anything is slower, worse or no longer measured; 2 for files" in text
 
 
 def test_another_machine_is_warned_of(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
