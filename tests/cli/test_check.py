@@ -22,7 +22,7 @@ def write(path: Path, pixels: Any) -> None:
 
 @pytest.fixture(scope="session")
 def stills() -> list[Any]:
-    """Pictures of three people, of which the first two show nerve."""
+    """Images of three people, of which the first two show nerve."""
     return [render_still(seed, nerve=seed < 2) for seed in range(3)]
 
 

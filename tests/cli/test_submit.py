@@ -24,7 +24,7 @@ NUMBERS = (1, 2, 9, 10, 21)
 
 
 def bright(path: Path, side: int, mask: Path | None = None, *, nerve: bool = True) -> None:
-    """A picture with a bright square, which the engine calls nerve; and its mask."""
+    """An image with a bright square, which the engine calls nerve; and its mask."""
     picture, label = np.full((HEIGHT, WIDTH), 20, np.uint8), np.zeros((HEIGHT, WIDTH), np.uint8)
     picture[8 : 8 + side, 8 : 8 + side] = 235
     label[8 : 8 + side, 8 : 8 + side] = 255 if nerve else 0
@@ -236,7 +236,7 @@ def test_a_wrong_call_is_one_line(
     assert not list(tmp_path.glob("s.csv*"))
 
 
-def test_a_colour_picture_is_taken_as_grey(
+def test_a_colour_image_is_taken_as_grey(
     kaggle: Path, engine: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = kaggle / "test" / "9.tif"

@@ -11,9 +11,10 @@ from PIL import Image
 from streamseg.cli import main
 from streamseg.datasets.kaggle_writer import write_kaggle
 from streamseg.engines.checkpoint import read_checkpoint
+from streamseg.training import trainer
+from streamseg.training.validate import validation_dice
 from tests.datasets.files import write_labelled
-from tests.forked import fork
-from tests.training.runs import narrow_nets, train_interruptibly
+from tests.training.runs import narrow_nets
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -65,18 +66,21 @@ def test_phantoms_serve_where_there_is_no_data(tmp_path, capsys):
     assert read_checkpoint(capsys.readouterr().out.strip()).trained
 
 
-def test_stopping_saves_and_says_how_to_go_on(data, tmp_path):
+def test_stopping_saves_and_says_how_to_go_on(data, tmp_path, capsys, monkeypatch):
     run = tmp_path / "run"
-    options = ["--out", str(run), *SMALL, "--epochs", "100000", "--validation", "0.34"]
-    said = tmp_path / "said"
-    process = fork(train_interruptibly, [str(data), *options], said=said)
-    while not said.exists() or "epoch 2/" not in said.read_text():
-        assert process.is_alive(), said.read_text()
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGINT)
-    process.join(timeout=120)
-    assert process.exitcode == 130, said.read_text()
-    assert f"resume with --resume --out {run}" in said.read_text()
+    validated = []
+
+    def stop_in_the_second_epoch(*arguments):
+        validated.append(1)
+        if len(validated) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return validation_dice(*arguments)
+
+    monkeypatch.setattr(trainer, "validation_dice", stop_in_the_second_epoch)
+    assert main(["train", str(data), "--out", str(run), *SMALL, "--epochs", "100000"]) == 130
+    said = capsys.readouterr().err
+    assert "epoch 2/" in said
+    assert f"stopped by Ctrl-C in epoch 3; resume with --resume --out {run}" in said
     assert json.loads((run / "run.json").read_text())["epoch"] >= 2
     assert (run / "weights.safetensors").exists()
     assert time.time() - (run / "last.pt").stat().st_mtime < 600

@@ -105,7 +105,7 @@ def test_masks_of_an_image_cut_out_anew_are_compared_where_both_show(frames, lef
         assert (found.groups, found.contradictions) == (((0, 1),), ())
 
 
-def test_images_without_detail_are_nobodys_twins(frames):
+def test_images_without_detail_are_nobodys_near_duplicates(frames):
     flat = [np.full((252, 348), level, np.uint8) for level in (0, 0, 255, 255, 90, 90)]
     assert twins([*flat, frames[0]]).groups == ()
 

@@ -1,4 +1,4 @@
-"""A report as it is stored, made by hand: plan, runs and example pictures, without any training."""
+"""A report as it is stored, made by hand: plan, runs and example images, without any training."""
 
 from __future__ import annotations
 

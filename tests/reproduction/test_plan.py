@@ -80,7 +80,7 @@ def test_changed_images_of_the_same_name(tmp_path):
         record(plan_of(), tmp_path, {**FACTS, "fingerprint": "f" * 64, "images": 47})
 
 
-def test_other_folds_of_the_same_pictures(tmp_path):
+def test_other_folds_of_the_same_images(tmp_path):
     record(plan_of(), tmp_path, FACTS)
     with pytest.raises(UsageError, match="other folds"):
         record(plan_of(), tmp_path, {**FACTS, "split": "0" * 64})

@@ -1,34 +1,56 @@
-"""The whole report, from stored results."""
+"""The whole report from stored results, and its figures."""
 
+import io
 import json
 import re
+import xml.etree.ElementTree as ET
 from functools import cache
 
+import cv2
+import numpy as np
 import pytest
+from PIL import Image
 
 from streamseg.core.errors import DataError, UsageError
 from streamseg.reproduction import report
 from streamseg.reproduction.architecture import read_architecture
+from streamseg.reproduction.figures import dice_figure, example_figure, loss_figure, smoothed
 from streamseg.reproduction.report import main, write_report
+from streamseg.reproduction.results import read_results
+from streamseg.reproduction.summary import summarise
 from tests.reproduction.stored import write_stored
 
 
-@pytest.fixture(autouse=True)
-def _nets_read_once(monkeypatch):
+@pytest.fixture(scope="module", autouse=True)
+def _nets_read_once():
     """Reading the three nets takes longer than all the rest of a report; they are always the same."""
-    monkeypatch.setattr(report, "read_architecture", read_once)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "read_architecture", cache(read_architecture))
+        yield
 
 
-read_once = cache(read_architecture)
+@pytest.fixture(scope="module")
+def complete(tmp_path_factory):
+    """A complete report's folder, that of its export, and its result."""
+    root = tmp_path_factory.mktemp("complete")
+    out, public = write_stored(root / "report"), root / "public"
+    return out, public, write_report(out, public)
 
 
-def test_a_complete_report(tmp_path):
-    result = write_report(write_stored(tmp_path))
-    assert json.loads((tmp_path / "result.json").read_text()) == result
+@pytest.fixture
+def no_figures(monkeypatch):
+    """What is drawn does not matter."""
+    for name in ("dice_figure", "loss_figure", "example_figure"):
+        monkeypatch.setattr(report, name, lambda *_: b"<svg/>")
+
+
+def test_a_complete_report(complete):
+    out, _, result = complete
+    assert json.loads((out / "result.json").read_text()) == result
     assert [claim["verdict"] for claim in result["claims"]] == ["replicates"] * 5
     assert result["missing"] == []
-    assert "Of 5 claims: replicates 5, does not replicate 0" in (tmp_path / "report.md").read_text()
-    text = (tmp_path / "report.md").read_text()
+    text = (out / "report.md").read_text()
+    assert "Of 5 claims: replicates 5, does not replicate 0" in text
     for words in (
         "Table 1.",
         "Table 2.",
@@ -41,16 +63,16 @@ def test_a_complete_report(tmp_path):
         assert words in text
     referred = set(re.findall(r"\]\((pictures/[^)]+)\)", text))
     assert referred == {f"pictures/{name}" for name in ("dice.svg", "loss.svg", "examples.png")}
-    assert all((tmp_path / name).stat().st_size for name in referred)
-    assert (tmp_path / "report.html").read_text().count("data:image/") == 3
+    assert all((out / name).stat().st_size for name in referred)
+    assert (out / "report.html").read_text().count("data:image/") == 3
 
 
-def test_written_again_it_is_the_same(tmp_path):
-    write_report(write_stored(tmp_path, folds=2))
+def test_written_again_it_is_the_same(complete):
+    out, _, _ = complete
     names = ["report.html", "report.md", "result.json"]
-    before = [(tmp_path / name).read_bytes() for name in names]
-    write_report(tmp_path)
-    assert [(tmp_path / name).read_bytes() for name in names] == before
+    before = [(out / name).read_bytes() for name in names]
+    write_report(out)
+    assert [(out / name).read_bytes() for name in names] == before
 
 
 def test_without_a_complete_fold_there_are_no_figures(tmp_path):
@@ -62,9 +84,8 @@ def test_without_a_complete_fold_there_are_no_figures(tmp_path):
     assert "Table 2." not in text
 
 
-def test_what_is_exported_holds_no_picture_of_the_data(tmp_path):
-    out, public = write_stored(tmp_path / "report"), tmp_path / "public"
-    result = write_report(out, public)
+def test_what_is_exported_holds_no_image_of_the_data(complete):
+    _, public, result = complete
     names = {path.name for path in public.iterdir()}
     assert names == {f"reproduce-some-data{end}" for end in (".json", ".md", "-loss.svg", "-dice.svg")}
     text = (public / "reproduce-some-data.md").read_text()
@@ -74,7 +95,7 @@ def test_what_is_exported_holds_no_picture_of_the_data(tmp_path):
     assert "Figure 6" not in text
     assert json.loads((public / "reproduce-some-data.json").read_text()) == result
     assert not any(b"<image" in (public / name).read_bytes() for name in names)
-    assert not any(str(tmp_path).encode() in (public / name).read_bytes() for name in names)
+    assert not any(str(public.parent).encode() in (public / name).read_bytes() for name in names)
 
 
 def test_nothing_to_export_before_a_fold_is_complete(tmp_path):
@@ -94,7 +115,7 @@ def test_some_nets_only(tmp_path):
     assert list(result["nets"]) == ["unet"]
 
 
-def test_as_a_module_without_the_data(tmp_path, monkeypatch, capsys):
+def test_as_a_module_without_the_data(tmp_path, monkeypatch, capsys, no_figures):
     out = write_stored(tmp_path / "report", folds=2)
     monkeypatch.setattr("sys.argv", ["report", str(out), "--export", str(tmp_path / "public")])
     main()
@@ -111,3 +132,36 @@ def test_a_damaged_run_is_named(tmp_path):
     (write_stored(tmp_path, folds=2) / "runs/segnet-1/result.json").write_text("{")
     with pytest.raises(DataError, match="segnet-1"):
         write_report(tmp_path)
+
+
+@pytest.mark.parametrize("folds", [1, 4])
+def test_curves_are_svg_and_the_same_each_time(tmp_path, folds):
+    missing = [(net, fold) for net in ("unet", "segnet", "improved_unet") for fold in range(folds, 4)]
+    results = read_results(write_stored(tmp_path, missing=missing))
+    for draw in (lambda: loss_figure(results), lambda: dice_figure(summarise(results))):
+        drawn = draw()
+        assert ET.fromstring(drawn).tag.endswith("svg")
+        assert b"<image" not in drawn
+        assert draw() == drawn
+
+
+def test_smoothing_starts_with_what_there_is():
+    assert smoothed([4.0, 2.0, 0.0, 0.0], 2) == pytest.approx([4, 3, 1, 0])
+    assert smoothed([1.0, 2.0], 9) == pytest.approx([1, 1.5])
+
+
+@pytest.mark.parametrize("found", [0, 255])
+def test_examples_of_nets_that_find_nothing_or_everything(tmp_path, found):
+    results = read_results(write_stored(tmp_path, folds=2))
+    cv2.imwrite(str(tmp_path / "runs/unet-1/example.png"), np.full((42, 58), found, np.uint8))
+    cv2.imwrite(str(tmp_path / "examples/1-mask.png"), np.full((42, 58), found, np.uint8))
+    picture = Image.open(io.BytesIO(example_figure(results, tmp_path)))
+    assert picture.format == "PNG"
+    assert picture.width > 2 * picture.height  # five columns, two rows
+
+
+def test_a_missing_example_is_named(tmp_path):
+    results = read_results(write_stored(tmp_path, folds=2))
+    (tmp_path / "runs/segnet-2/example.png").unlink()
+    with pytest.raises(DataError, match=r"segnet-2.*remove the run"):
+        example_figure(results, tmp_path)

@@ -1,13 +1,17 @@
-"""Stored figures, read back."""
+"""Stored results, the figures computed from them, and verdicts on the paper's claims."""
 
 import json
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from streamseg.core.errors import DataError, UsageError
+from streamseg.reproduction.claims import CONTRADICTED, REPLICATES, UNDECIDED, judge
 from streamseg.reproduction.plan import PLAN_FILE, run_folder
 from streamseg.reproduction.results import RESULT, read_results
-from tests.reproduction.stored import IMAGES, STEPS, write_stored
+from streamseg.reproduction.summary import Interval, ReplicationSummary, summarise, t_interval
+from tests.reproduction.stored import DICE, IMAGES, LOSS, STEP_SECONDS, STEPS, write_stored
 
 
 def test_a_run_s_figures(tmp_path):
@@ -54,3 +58,92 @@ def test_a_damaged_plan_is_named(tmp_path):
     (tmp_path / PLAN_FILE).write_text('{"format": 1}')
     with pytest.raises(DataError, match=PLAN_FILE):
         read_results(tmp_path)
+
+
+def test_figures_of_a_net(tmp_path):
+    results = read_results(write_stored(tmp_path))
+    found = summarise(results).nets["improved_unet"]
+    dice = results.dice("improved_unet")
+    assert found.dice.mean == pytest.approx(dice.mean())
+    assert found.dice.low < found.dice.mean < found.dice.high
+    assert found.dice_median == pytest.approx(np.median(dice))
+    assert found.dice_folds == pytest.approx([dice[i : i + 12].mean() for i in range(0, 48, 12)])
+    assert found.step_seconds == pytest.approx([1.0] * 4)
+
+
+def test_pairs_are_compared_both_ways(tmp_path):
+    comparisons = summarise(read_results(write_stored(tmp_path))).comparisons
+    assert len(comparisons) == 6
+    there, back = comparisons["improved_unet", "segnet"], comparisons["segnet", "improved_unet"]
+    assert there.dice.mean == pytest.approx(0.075)  # 0.1 on the three quarters with nerve
+    assert back.dice.mean == pytest.approx(-0.075)
+    assert there.p_value < 0.001
+    assert there.time_ratios == pytest.approx([0.2] * 4)
+    assert there.gain_percent == pytest.approx(100 * 0.075 / (0.25 + 0.75 * 0.6), abs=0.1)
+
+
+def test_nothing_without_a_complete_fold(tmp_path):
+    summary = summarise(read_results(write_stored(tmp_path, folds=2, missing=[("unet", 0), ("segnet", 1)])))
+    assert (summary.nets, summary.comparisons) == ({}, {})
+
+
+def test_t_interval_is_that_of_scipy():
+    values = [0.1, 0.3, -0.05, 0.2]
+    low, high = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
+    found = t_interval(values)
+    assert (found.low, found.high) == pytest.approx((low, high))
+
+
+def test_one_value_says_nothing_of_how_it_varies():
+    assert t_interval([0.3]) == Interval(0.3, None, None)
+    assert Interval.of(0.3, float("nan"), float("nan")).text() == "0.300 [unknown]"
+    assert Interval(0.3, 0.1, 0.5).text("+.2f") == "+0.30 [+0.10, +0.50]"
+    assert not Interval(0.3, None, None).above_zero
+    assert not Interval(-0.3, None, None).below_zero
+
+
+def verdicts(tmp_path, **changes):
+    return [claim.verdict for claim in judge(summarise(read_results(write_stored(tmp_path, **changes))))]
+
+
+def test_all_replicate(tmp_path):
+    assert verdicts(tmp_path) == [REPLICATES] * 5
+
+
+def test_none_replicates(tmp_path):
+    swapped = {"unet": "improved_unet", "improved_unet": "unet", "segnet": "segnet"}
+    changes = {
+        name: {net: values[swapped[net]] for net in values}
+        for name, values in (("dice", DICE), ("loss", LOSS))
+    }
+    assert verdicts(tmp_path, **changes, seconds={**STEP_SECONDS, "improved_unet": 4.0}) == [CONTRADICTED] * 5
+
+
+def test_equal_nets_decide_nothing(tmp_path):
+    same = dict.fromkeys(DICE, 0.6)
+    assert verdicts(tmp_path, dice=same, loss=same)[:3] == [UNDECIDED] * 3
+    assert verdicts(tmp_path / "other", dice=same, loss=same)[4] == UNDECIDED
+
+
+def test_one_step_of_the_order_is_not_the_order(tmp_path):
+    found = verdicts(tmp_path, dice={**DICE, "segnet": 0.5})
+    assert found[:3] == [REPLICATES, REPLICATES, UNDECIDED]
+
+
+def test_one_fold_decides_neither_time_nor_loss(tmp_path):
+    others = [(net, fold) for net in DICE for fold in (1, 2, 3)]
+    assert verdicts(tmp_path, missing=others)[3:] == [UNDECIDED] * 2
+
+
+def test_undecided_without_figures():
+    claims = judge(ReplicationSummary({}, {}))
+    assert [claim.verdict for claim in claims] == [UNDECIDED] * 5
+    assert all("no fold is complete" in claim.measured for claim in claims)
+
+
+@pytest.mark.parametrize(
+    ("dice", "words"), [({**DICE, "unet": 0.6}, "the paper's +14 % lies"), (DICE, "lies outside")]
+)
+def test_the_paper_s_gain_is_put_beside_ours(tmp_path, dice, words):
+    claims = judge(summarise(read_results(write_stored(tmp_path, dice=dice))))
+    assert words in claims[0].measured

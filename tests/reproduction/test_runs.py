@@ -1,4 +1,4 @@
-"""Training, measuring, stopping and going on, with real nets on very small pictures."""
+"""Training, measuring, stopping and going on, with real nets on very small images."""
 
 import json
 import shutil

@@ -1,11 +1,47 @@
-"""The report's tables."""
+"""The report's tables and sentences, and the layers read from the nets."""
+
+import pytest
 
 from streamseg.nets import NETS
-from streamseg.reproduction import tables
+from streamseg.reproduction import paper, tables, words
 from streamseg.reproduction.architecture import read_architecture
 from streamseg.reproduction.results import read_results
 from streamseg.reproduction.summary import summarise
 from tests.reproduction.stored import write_stored
+
+TABLE_1 = {
+    "unet": [
+        *(f"2 x conv3-{width}" for width in (32, 64, 128, 256, 512)),
+        *(f"up+merge, 2 x conv3-{width}" for width in (256, 128, 64, 32)),
+    ],
+    "segnet": [
+        *("2 x conv3-64", "2 x conv3-128", "3 x conv3-256", "3 x conv3-512", "3 x conv3-512"),
+        *("up, 3 x conv3-512", "up, 3 x conv3-512", "up, 3 x conv3-256", "up, 2 x conv3-128"),
+        "up, 2 x conv3-64",
+    ],
+    "improved_unet": [
+        *(f"2 x conv3-{width} + shortcut-{width}" for width in (32, 64, 128, 256, 512)),
+        *(f"up+merge, 2 x conv3-{width} + shortcut-{width}" for width in (256, 128, 64, 32)),
+    ],
+}
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_stages_and_parameters_are_the_paper_s(net):
+    found = read_architecture(net)
+    assert [stage.text for stage in found.stages] == [*TABLE_1[net], "conv1-1"]
+    assert found.parameters == paper.PARAMETERS[net]
+
+
+@pytest.mark.parametrize(
+    ("net", "scales", "normalisations"),
+    [("unet", [1, 2, 4, 8, 16, 8, 4, 2, 1, 1], 1), ("segnet", [1, 2, 4, 8, 16, 16, 8, 4, 2, 1, 1], 26)],
+)
+def test_where_the_stages_lie(net, scales, normalisations):
+    stages = read_architecture(net).stages
+    assert [stage.scale for stage in stages] == scales
+    assert [stage.part for stage in stages] == ["encoder"] * 5 + ["decoder"] * (len(stages) - 6) + ["head"]
+    assert sum(stage.normalisations for stage in stages) == normalisations
 
 
 def stored(tmp_path, **changes):
@@ -82,3 +118,49 @@ def test_open_choices_say_what_was_used(tmp_path):
     assert row(table, "input size")["used here"] == "32x64"
     assert row(table, "epochs")["used here"] == "4"
     assert row(table, "threshold")["used here"] == "as the recipe"
+
+
+def test_status_says_what_is_missing(tmp_path):
+    assert words.status(read_results(write_stored(tmp_path / "all"))).startswith("Complete: all 4 folds")
+    some = read_results(write_stored(tmp_path / "some", missing=[("segnet", 2), ("unet", 3)]))
+    text = words.status(some)
+    assert text.startswith("Not complete: 2 of 4 folds; trained 2026-11-22;")
+    assert text.endswith("Missing: SegNet on fold 3, U-Net on fold 4.")
+    none = [(net, fold) for net in ("unet", "segnet", "improved_unet") for fold in range(4)]
+    text = words.status(read_results(write_stored(tmp_path / "none", missing=none)))
+    assert text.startswith("Not complete: 0 of 4 folds; there are no figures")
+
+
+def test_data_s_near_duplicates_and_contradictions_are_named(tmp_path):
+    text = " ".join(words.data_words(read_results(write_stored(tmp_path))))
+    assert "48 images, 36 with nerve and 12 without" in text
+    assert "Near-identical images: 1 group (3 = 9)." in text
+    assert "contiguous blocks" in text
+
+
+def test_long_lists_are_cut(tmp_path):
+    results = read_results(write_stored(tmp_path))
+    groups = [[f"a{i}", f"b{i}"] for i in range(30)]
+    results.data.update(twins=groups, contradictions=[], subjects=7)
+    text = " ".join(words.data_words(results))
+    assert "30 groups" in text
+    assert "a11 = b11; and 18 more" in text
+    assert "No near-identical images whose masks contradict one another were found." in text
+    assert "by subject (7)" in text
+
+
+def test_machines_that_differ_are_told_apart(tmp_path):
+    results = read_results(write_stored(tmp_path, folds=2))
+    assert len(words.machine_words(results)) == 1
+    results.runs["unet", 1].machine.update(name="Another processor")
+    told = words.machine_words(results)
+    assert len(told) == 2
+    assert told[1].endswith("unet-2")
+    assert "several machines" in words.limits(results)[-1]
+
+
+@pytest.mark.parametrize(("decay", "expected"), [(0.0, "Adam,"), (1e-4, "AdamW, weight decay 0.0001,")])
+def test_settings_name_the_optimiser(tmp_path, decay, expected):
+    results = read_results(write_stored(tmp_path))
+    results.settings.update(weight_decay=decay)
+    assert any(text.startswith(expected) for text in words.setting_words(results))

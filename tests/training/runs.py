@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 
-from streamseg.cli import main
 from streamseg.core.types import InputSpec
 from streamseg.datasets.phantoms import phantom_samples
 from streamseg.datasets.reader import Sample
@@ -121,11 +118,3 @@ def train_together(folder: Path) -> None:
     with narrow_nets():
         trainer.fit(replace(CONFIG, **CAREFUL), training_data(), folder, fabric=fabric)
     torch.distributed.destroy_process_group()
-
-
-def train_interruptibly(arguments: list[str]) -> None:
-    """``streamseg train`` that SIGINT reaches, also below a program that ignores it; ends with its code."""
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    with narrow_nets():
-        sys.exit(main(["train", *arguments]))

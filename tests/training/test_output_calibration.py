@@ -1,15 +1,20 @@
-"""What a net's numbers mean: fitted where the truth is known, and on a small net that sees brightness."""
+"""Output calibration and the reference of the OOD detector."""
 
 import cv2
 import numpy as np
 import pytest
 
 from streamseg.backends import FakeBackend
+from streamseg.core.errors import DataError
 from streamseg.core.types import Frame, InputSpec, OutputCalibration, State
 from streamseg.datasets import Sample
 from streamseg.phantom import render_still
+from streamseg.segmentation.ood_detector import FEATURES, is_out_of_distribution
 from streamseg.segmentation.postprocess import expected_dice
+from streamseg.segmentation.preprocess import unpadded
 from streamseg.segmentation.segmenter import Segmenter
+from streamseg.training.ood_examples import out_of_distribution_images
+from streamseg.training.ood_reference import feature_rows, fit_ood_reference, vary
 from streamseg.training.output_calibration import (
     MIN_PRESENCE,
     Observation,
@@ -62,7 +67,7 @@ def test_the_confidence_fit_finds_what_made_the_data():
     ("raw", "dice"),
     [([], []), ([0.9], [1.0]), ([1.0, 1.0], [0.0, 0.0]), ([0.2, 0.9], [1.0, 0.0]), ([0.0, 1.0], [0.0, 1.0])],
 )
-def test_few_or_perfect_outlines_still_give_a_judgement(raw, dice):
+def test_few_or_perfect_outlines_still_give_a_calibration(raw, dice):
     raw, dice = np.array(raw, np.float64), np.array(dice, np.float64)
     slope, intercept = fit_confidence(raw, dice, np.full(len(raw), 50.0))
     OutputCalibration(slope, intercept, choose_low_confidence_limit(raw, dice, np.ones_like(raw)))
@@ -97,10 +102,10 @@ def test_observations_hold_what_the_net_shows():
     assert (nothing.found, nothing.presence) == (False, 0.0)
 
 
-def test_a_judgement_is_fitted_reported_and_used():
+def test_a_calibration_is_fitted_reported_and_used():
     backend = FakeBackend(SPEC, bright)
     known, unknown = samples(24, 500), samples(12, 600)
-    judgement, report = fit_output_calibration(
+    calibration, report = fit_output_calibration(
         backend, [one.image for one in known], unknown, phantoms=16, videos=1, say=lambda _: None
     )
     assert set(report) == {"presence", "confidence", "familiar"}
@@ -108,9 +113,56 @@ def test_a_judgement_is_fitted_reported_and_used():
     assert abs(outlines["judged_mean"] - outlines["dice_mean"]) < abs(
         outlines["raw_mean"] - outlines["dice_mean"]
     )
-    spec = InputSpec.from_json(InputSpec(64, 80, 0.25, 0.25, 0.5, 0.001, judgement).to_json())
+    spec = InputSpec.from_json(InputSpec(64, 80, 0.25, 0.25, 0.5, 0.001, calibration).to_json())
     judged = Segmenter(FakeBackend(spec, bright))
     black = judged.segment(Frame(np.zeros((96, 120), np.uint8), 0, 0))
     assert (black.state, black.confidence, black.contours) == (State.UNLIKE_TRAINING, 0.0, ())
     states = [judged.segment(Frame(one.image, 0, 0)).state for one in unknown]
     assert states.count(State.UNLIKE_TRAINING) <= 3
+
+
+@pytest.fixture(scope="module")
+def images():
+    return [render_still(seed, height=96, width=120).image for seed in range(300, 380)]
+
+
+@pytest.fixture(scope="module")
+def reference(images):
+    return fit_ood_reference([feature_rows(images[:40], SPEC, 2), feature_rows(images[40:], SPEC, 2)])
+
+
+def test_what_was_learnt_from_and_its_like_are_familiar(images, reference):
+    unseen = [render_still(seed, height=96, width=120).image for seed in range(400, 430)]
+    for group, share in ((images, 0.03), (unseen, 0.15)):
+        flags = [is_out_of_distribution(image, unpadded(image, SPEC), reference.text) for image in group]
+        assert np.mean(flags) <= share
+    assert all(0 <= alarms <= 0.1 for alarms in reference.alarms)
+
+
+def test_what_is_unlike_is_told_apart(images, reference):
+    kinds = out_of_distribution_images(images[:6])
+    caught = {
+        kind: np.mean([is_out_of_distribution(one, unpadded(one, SPEC), reference.text) for one in group])
+        for kind, group in kinds.items()
+    }
+    for kind in ("black", "white", "grey", "noise", "ramps", "text", "negative"):
+        assert caught[kind] == 1, kind
+    assert caught["turned 90"] >= 0.5
+    assert caught["colour Doppler"] >= 0.8
+
+
+def test_settings_change_an_image_but_not_its_size(images):
+    content = unpadded(images[0], SPEC)
+    rng = np.random.default_rng(0)
+    varied = [vary(content, rng) for _ in range(8)]
+    assert {(one.shape, one.dtype) for one in varied} == {(content.shape, np.dtype(np.uint8))}
+    assert all(2 < np.abs(one.astype(int) - content).mean() < 80 for one in varied)
+    again = [vary(content, rng) for rng in [np.random.default_rng(0)] for _ in range(8)]
+    assert all(np.array_equal(one, two) for one, two in zip(varied, again, strict=True))
+
+
+def test_images_too_small_are_left_out_and_too_few_are_refused(images):
+    found = feature_rows([images[0], images[1][:4]], SPEC, 1)
+    assert found.shape == (1, 2, len(FEATURES))
+    with pytest.raises(DataError, match="at least 8"):
+        fit_ood_reference([found])

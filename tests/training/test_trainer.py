@@ -1,4 +1,4 @@
-"""A tiny run learns, goes on bit for bit after a kill, is one with several processes, stops on nonsense."""
+"""A tiny run learns, resumes bit for bit after a kill, and is the same with several processes."""
 
 import json
 import signal
@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from streamseg.core.errors import StreamsegError, UsageError
+from streamseg.core.errors import EngineError, StreamsegError, UsageError
 from streamseg.engines.checkpoint import read_checkpoint
+from streamseg.nets import build_net
 from streamseg.training import trainer
 from streamseg.training.config import recipe
+from streamseg.training.devices import flushed_denormals, make_fabric
 from streamseg.training.run_folder import TrainingCallbacks
 from streamseg.training.trainer import TrainingJob, fit, run
-from tests.forked import fork
+from streamseg.training.weights import running_average, take_weights, write_weights
+from tests.training.forked import fork
 from tests.training.runs import (
     CAREFUL,
     CONFIG,
@@ -253,3 +256,83 @@ def test_a_job_runs_without_the_command_line(tmp_path):
 def test_a_job_for_an_unknown_net_is_refused(tmp_path):
     with pytest.raises(UsageError, match="no net is called 'resnet'"):
         TrainingJob(replace(CONFIG, net="resnet"), "phantom:6", tmp_path)
+
+
+def test_the_nerve_plane_is_kept_and_can_be_taken_up_again(tmp_path):
+    net = build_net("improved_unet", outputs=2)
+    write_weights(tmp_path / "w.safetensors", net, CONFIG)
+    checkpoint = read_checkpoint(tmp_path / "w.safetensors")
+    assert checkpoint.weights["head.weight"].shape == (1, 32, 1, 1)
+    build_net("improved_unet").load_state_dict(
+        {name: torch.from_numpy(array) for name, array in checkpoint.weights.items()}, strict=False
+    )
+    other = build_net("improved_unet", outputs=2)
+    vessel = other.state_dict()["head.weight"][1].clone()
+    take_weights(other, checkpoint.weights)
+    state = other.state_dict()
+    assert all(np.array_equal(state[k].numpy()[: len(a)], a) for k, a in checkpoint.weights.items())
+    assert torch.equal(state["head.weight"][1], vessel)
+
+
+def test_weights_of_another_net_are_refused():
+    net = build_net("improved_unet")
+    with pytest.raises(UsageError, match="do not fit the net: nothing"):
+        take_weights(net, {"nothing": np.zeros(3)})
+
+
+def test_weights_that_are_not_finite_leave_the_file_as_it_was(tmp_path):
+    net = build_net("improved_unet")
+    write_weights(tmp_path / "w.safetensors", net, CONFIG)
+    before = (tmp_path / "w.safetensors").read_bytes()
+    with torch.no_grad():
+        net.head.bias.fill_(float("inf"))
+    with pytest.raises(EngineError, match="not finite"):
+        write_weights(tmp_path / "w.safetensors", net, CONFIG)
+    assert (tmp_path / "w.safetensors").read_bytes() == before
+
+
+def test_the_running_average_forgets_the_start_and_then_keeps_its_decay():
+    old, new, number = [torch.zeros(3), torch.tensor(0)], [torch.ones(3), torch.tensor(7)], 0
+    running_average(0.99)(old, new, number)
+    assert old[0][0].item() == pytest.approx(0.9)
+    assert old[1].item() == 7
+    old[0].zero_()
+    running_average(0.99)(old, new, 10_000)
+    assert old[0][0].item() == pytest.approx(0.01, abs=1e-6)
+
+
+def test_one_process_on_the_processor():
+    fabric = make_fabric("cpu")
+    assert (fabric.device.type, fabric.world_size, fabric.global_rank) == ("cpu", 1, 0)
+
+
+def test_bf16_is_used_where_asked_for():
+    fabric = make_fabric("cpu", "bf16-mixed")
+    with fabric.autocast():
+        assert torch.nn.Linear(2, 2)(torch.ones(1, 2)).dtype == torch.bfloat16
+
+
+def test_deterministic_algorithms_are_asked_for():
+    before = torch.are_deterministic_algorithms_enabled()
+    try:
+        make_fabric("cpu", deterministic=True)
+        assert torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+def test_a_device_that_is_not_there_is_named(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UsageError, match="no GPU that torch can use"):
+        make_fabric("gpu")
+    with pytest.raises(UsageError, match="no device is called 'tpu'"):
+        make_fabric("tpu")
+
+
+def test_denormal_numbers_are_flushed_within_the_block_only():
+    tiny = torch.full((4,), 1e-30) * torch.tensor(1e-10)
+    assert (tiny != 0).all()
+    with flushed_denormals():
+        make_fabric("cpu")
+        assert (torch.full((4,), 1e-30) * torch.tensor(1e-10) == 0).all()
+    assert (torch.full((4,), 1e-30) * torch.tensor(1e-10) != 0).all()
