@@ -7,11 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from streamseg.benchmark.rows.nets import Pace
+    from streamseg.benchmark.rows.pipeline import PipelineRow
     from streamseg.benchmark.rows.run import Latency, Row, Spread
+    from streamseg.benchmark.rows.streams import StreamsRow
 
+Judged = Literal["ratio", "value", "frames"]
+"""``ratio``: a rate or a time, only for rows without rounds. ``value``: by a difference. ``frames``: a share
+of frames, which depends on their number and on the machine's speed."""
 RATE, TAIL = 0.10, 0.25
 """Relative differences of rates and medians, and of p95 and p99, between runs of the same program."""
 
@@ -23,9 +29,7 @@ class Figure:
     name: str
     value: float | None
     """None if it was not measured."""
-    judged: Literal["ratio", "value", "frames"] = "value"
-    """``ratio``: a rate or a time, only for rows without rounds. ``value``: by a difference. ``frames``: a
-    share of frames, which depends on their number and on the machine's speed."""
+    judged: Judged = "value"
     tolerance: float = 0.0
     """The largest difference that does not count; of ratios relative."""
     relative: bool = False
@@ -37,61 +41,37 @@ class Figure:
     """Least and most of the rounds, if known."""
 
 
-class Counted(Protocol):
-    """A record of frames that were offered."""
-
-    @property
-    def offered(self) -> int | None: ...
-    @property
-    def processed(self) -> int | None: ...
-    @property
-    def dropped(self) -> int | None: ...
-    def has(self, key: str) -> bool: ...
-
-
-class Timed(Counted, Protocol):
-    """A record of frames that have an age budget."""
-
-    @property
-    def within_budget(self) -> float | None: ...
-
-
-def rates(row: Row, *names: str) -> Iterator[Figure]:
-    """Frames per second."""
-    return (Figure(name, getattr(row, name), "ratio", RATE) for name in names if row.has(name))
+def values(
+    row: Row,
+    *names: str,
+    tolerance: float,
+    judged: Judged = "value",
+    relative: bool = False,
+    less_is_better: bool = False,
+) -> Iterator[Figure]:
+    """Figures that are judged in the same way, as far as the row has them."""
+    for name in names:
+        if row.has(name):
+            yield Figure(name, getattr(row, name), judged, tolerance, relative, less_is_better)
 
 
 def times(name: str, found: Latency) -> Iterator[Figure]:
-    """Quantiles of times; more is worse."""
+    """Quantiles of times."""
     for quantile, tolerance in (("p50", RATE), ("p95", TAIL), ("p99", TAIL)):
         if found.has(quantile):
             value = getattr(found, quantile)
             yield Figure(f"{name} {quantile}", value, "ratio", tolerance, less_is_better=True)
 
 
-def values(row: Row, *names: str, tolerance: float) -> Iterator[Figure]:
-    """Values of which more is better."""
-    return (Figure(name, getattr(row, name), tolerance=tolerance) for name in names if row.has(name))
-
-
-def sizes(row: Row, *names: str, tolerance: float) -> Iterator[Figure]:
-    """Sizes in bytes, with a relative tolerance."""
-    return (
-        Figure(name, getattr(row, name), tolerance=tolerance, relative=True, less_is_better=True)
-        for name in names
-        if row.has(name)
-    )
-
-
-def dropped(prefix: str, found: Counted) -> Iterator[Figure]:
+def lost(prefix: str, dropped: int | None, offered: int | None) -> Iterator[Figure]:
     """The share of the offered frames that were dropped."""
-    if found.offered and found.dropped is not None:
-        share = found.dropped / found.offered
-        yield Figure(f"{prefix}dropped", share, "frames", less_is_better=True, count=found.offered)
+    if offered and dropped is not None:
+        yield Figure(f"{prefix}dropped", dropped / offered, "frames", less_is_better=True, count=offered)
 
 
-def in_time(prefix: str, found: Timed) -> Iterator[Figure]:
-    """The share of the processed frames that were displayed within the budget."""
+def frames(prefix: str, found: Pace | PipelineRow | StreamsRow) -> Iterator[Figure]:
+    """The shares of frames that were dropped, and of processed ones that were displayed in time."""
+    yield from lost(prefix, found.dropped, found.offered)
     if found.has("within_budget"):
         count = found.processed or None
         yield Figure(f"{prefix}within_budget", found.within_budget, "frames", count=count)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from streamseg.benchmark.rows.figures import Figure, dropped, in_time, rates, sizes, times, values
+from streamseg.benchmark.rows.figures import RATE, Figure, frames, lost, times, values
 from streamseg.benchmark.rows.run import Latency, Record, Row, Spread
 
 
@@ -135,27 +135,21 @@ class NetRow(Row):
     """Null: energy is not measured."""
 
     def figures(self) -> Iterator[Figure]:
-        yield from rates(self, "engine_fps", "end_to_end_fps")
+        yield from values(self, "engine_fps", "end_to_end_fps", judged="ratio", tolerance=RATE)
         yield from times("latency_ms", self.latency_ms)
         yield from values(self, "dice", "mask_agreement", tolerance=0.005)
-        yield from sizes(self, "model_bytes", "peak_host_bytes", "peak_gpu_bytes", tolerance=0.05)
+        sizes = "model_bytes", "peak_host_bytes", "peak_gpu_bytes"
+        yield from values(self, *sizes, tolerance=0.05, relative=True, less_is_better=True)
         if self.has("precision_found") and self.precision:
-            share = self.precision_found.get(self.precision.lower(), 0.0)
-            yield Figure(f"computes in {self.precision}", share, tolerance=0.01)
+            found = self.precision_found.get(self.precision.lower(), 0.0)
+            yield Figure(f"computes in {self.precision}", found, tolerance=0.01)
         if self.has("limit_share"):
-            rounds = max(map(len, self.rounds.values()), default=None)
-            yield Figure(
-                "limit_share",
-                self.limit_share,
-                tolerance=0.10,
-                relative=True,
-                count=rounds,
-                spread=self.limit_share_spread,
-            )
-        yield from dropped("end to end ", self.end_to_end)
+            rounds, spread = max(map(len, self.rounds.values()), default=None), self.limit_share_spread
+            share = self.limit_share
+            yield Figure("limit_share", share, tolerance=0.1, relative=True, count=rounds, spread=spread)
+        yield from lost("end to end ", self.end_to_end.dropped, self.end_to_end.offered)
         for pace in self.paced:
-            prefix = f"at {pace.fps} fps "
-            yield from (*dropped(prefix, pace), *in_time(prefix, pace))
+            yield from frames(f"at {pace.fps} fps ", pace)
 
     @property
     def engine_sha256(self) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from streamseg.benchmark.rows.figures import Figure, rates, times
+from streamseg.benchmark.rows.figures import RATE, Figure, times, values
 from streamseg.benchmark.rows.run import Latency, Row, Spread
 
 
@@ -55,5 +55,5 @@ class PeerRow(Row):
     """From the weights to the first answer."""
 
     def figures(self) -> Iterator[Figure]:
-        yield from rates(self, "fps")
+        yield from values(self, "fps", judged="ratio", tolerance=RATE)
         yield from times("latency_ms", self.latency_ms)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from streamseg.benchmark.rows.figures import Figure, dropped, in_time, rates, times
+from streamseg.benchmark.rows.figures import RATE, Figure, frames, times, values
 from streamseg.benchmark.rows.run import EngineRef, Latency, Row
 
 
@@ -40,9 +40,9 @@ class PipelineRow(Row):
     since its capture."""
 
     def figures(self) -> Iterator[Figure]:
-        yield from rates(self, "fps")
+        yield from values(self, "fps", judged="ratio", tolerance=RATE)
         yield from times("age_ms", self.age_ms)
-        yield from (*dropped("", self), *in_time("", self))
+        yield from frames("", self)
 
     @property
     def engine_sha256(self) -> str | None:

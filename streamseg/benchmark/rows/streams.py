@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from streamseg.benchmark.rows.figures import Figure, dropped, in_time, rates, times
+from streamseg.benchmark.rows.figures import RATE, Figure, frames, times, values
 from streamseg.benchmark.rows.run import EngineRef, Latency, Record, Row
 
 
@@ -60,9 +60,9 @@ class StreamsRow(Row):
     """Mean number of frames in a call."""
 
     def figures(self) -> Iterator[Figure]:
-        yield from rates(self, "processed_fps")
+        yield from values(self, "processed_fps", judged="ratio", tolerance=RATE)
         yield from times("age_ms", self.age_ms)
-        yield from (*dropped("", self), *in_time("", self))
+        yield from frames("", self)
         for name in ("holds_budget", "holds_every_frame"):
             if (held := getattr(self, name)) is not None:
                 yield Figure(name, float(held), "frames")
