@@ -52,7 +52,7 @@ def submit(
     force: ForceOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Write the competition's submission file for a folder of test images.
+    """Write the Kaggle submission file for a folder of test images.
 
     It holds a line "img,pixels" for each test image, in numeric order. Outlines smaller than the area
     threshold become empty: it is chosen on --validation for the highest mean Dice (images that the net was

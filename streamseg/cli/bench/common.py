@@ -27,25 +27,27 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 JsonFileOption = Annotated[
     Path | None,
-    typer.Option("--json", metavar="FILE", help="Write the rows there; - is stdout. Overwrites."),
+    typer.Option(
+        "--json", metavar="FILE", help="Write the rows to FILE, or to stdout if FILE is -. Overwrites."
+    ),
 ]
 ReportOption = Annotated[
     Path | None,
     typer.Option(
         "--report",
         metavar="FILE.html",
-        help="Write a report with charts in one file, and the same as .md beside it. Overwrites.",
+        help="Write a report with charts to one file, and the same as .md next to it. Overwrites.",
     ),
 ]
 QuickOption = Annotated[
-    bool, typer.Option("--quick", help="A first look in at most 90 s on two cores: fewer repeats.")
+    bool, typer.Option("--quick", help="Quick run with fewer repeats: at most 90 s on two cores.")
 ]
 SourceOption = Annotated[
     str | None,
     typer.Option(
         "--source",
         metavar="CLIP",
-        help="Recorded clip whose frames are used. Default: a phantom clip, encoded and decoded.",
+        help="Recorded clip that gives the frames. Default: a phantom clip, encoded and decoded.",
     ),
 ]
 RoundsOption = Annotated[
@@ -54,12 +56,12 @@ RoundsOption = Annotated[
         "--rounds",
         min=1,
         metavar="N",
-        help="Rounds, in each of which all take their turn. Default: 3 to 7, by command; --quick: fewer.",
+        help="Number of rounds, in which all variants take turns. Default: 3 to 7, fewer with --quick.",
     ),
 ]
 ThreadsOption = Annotated[
     int | None,
-    typer.Option("--threads", min=1, max=256, metavar="N", help="Threads of a net. Default: every core."),
+    typer.Option("--threads", min=1, max=256, metavar="N", help="Threads per net. Default: all cores."),
 ]
 
 

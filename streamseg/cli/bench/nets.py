@@ -26,8 +26,8 @@ def nets(
         typer.Option(
             "--backend",
             metavar="NAME",
-            help="eager, openvino, onnx, compiled (minutes to build), eager-cuda, tensorrt. Default: what is "
-            "installed and this machine can run, but for compiled; --quick: eager and openvino.",
+            help="eager, openvino, onnx, compiled (minutes to build), eager-cuda, tensorrt. Default: all "
+            "that are installed and run on this machine, except compiled; with --quick eager and openvino.",
         ),
     ] = None,
     precision: Annotated[
@@ -35,7 +35,7 @@ def nets(
         typer.Option(
             "--precision",
             metavar="NAME",
-            help="fp32, fp16, bf16, int8. Default: fp32 and int8, on a GPU fp16 too.",
+            help="fp32, fp16, bf16, int8. Default: fp32 and int8, on a GPU also fp16.",
         ),
     ] = None,
     size: Annotated[
@@ -48,7 +48,7 @@ def nets(
     data: Annotated[
         Path | None,
         typer.Option(
-            "--data", metavar="DIR", help="Labelled images that Dice is measured on. Default: phantoms."
+            "--data", metavar="DIR", help="Labelled images for measuring Dice. Default: phantom images."
         ),
     ] = None,
     last: Annotated[
@@ -56,18 +56,18 @@ def nets(
         typer.Option(
             "--last",
             metavar="SHARE",
-            help="Only their last share: 0.2 is what the shipped weights have not seen.",
+            help="Use only their last share; 0.2 is what the shipped weights were not trained on.",
         ),
     ] = None,
     threads: ThreadsOption = None,
 ) -> Sequence[Mapping[str, Any]]:
-    """Measure the three nets by every back end, at every precision.
+    """Measure the three nets on every back end at every precision.
 
-    Frames per second of the engine alone and from the decoded file to the drawn outline, latency, Dice and
-    agreement with FP32's masks, model size, memory, warm start, share of the machine's limit. Options with a
-    name can be given more than once, or with commas between. All ways to run a net are called in turn, on
-    real frames; no call is left out. Engines are the shipped ones, or the store's, or built for the occasion
-    and thrown away. Without --quick it takes about five minutes on two cores.
+    Gives frames per second of the engine alone and from the decoded file to the drawn outline, latency, Dice
+    and agreement with the masks of FP32, model size, memory, warm start, and the share of the machine's
+    limit. Options can be repeated, or their values separated by commas. All variants are called in turn on
+    real frames, and every call counts. Engines are the shipped ones, those of the store, or built for this
+    run and discarded. Without --quick it takes about five minutes on two cores.
     """
     from streamseg.benchmark.nets.bench import NetsOptions, measure_nets
     from streamseg.benchmark.nets.variants import OFFERED

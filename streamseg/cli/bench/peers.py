@@ -18,15 +18,15 @@ def peers(
         list[str] | None,
         typer.Option(
             metavar="runtime|pipeline",
-            help="What is compared; may be repeated, or several with commas. Default: both.",
+            help="What to compare; repeat it or separate with commas. Default: both.",
         ),
     ] = None,
     size: Annotated[
-        str, typer.Option(metavar="HxW", help="Input of the nets. INT8 is shipped for 192x224 only.")
+        str, typer.Option(metavar="HxW", help="Input size of the nets. INT8 is shipped only for 192x224.")
     ] = "192x224",
     threads: ThreadsOption = None,
 ) -> Sequence[Mapping[str, Any]]:
-    """Measure other programs beside ours: runtimes and video pipelines.
+    """Compare with other runtimes and video pipelines.
 
     runtime: the same weights in torch, torch.compile, ONNX Runtime, OpenCV and OpenVINO. pipeline: a plain
     OpenCV loop and supervision, with the same engine. Needs the extra bench.

@@ -23,18 +23,18 @@ def pipeline(
         list[str] | None,
         typer.Option(
             metavar="N",
-            help="Frames per second of a live run; may be repeated, or several with commas. Default: 30,60.",
+            help="Frames per second of a live run; repeat it or separate with commas. Default: 30,60.",
         ),
     ] = None,
     seconds: Annotated[
         float | None,
-        typer.Option(min=0.1, metavar="S", help="Of each mode in each round. Default: 6; 3 with --quick."),
+        typer.Option(min=0.1, metavar="S", help="Seconds per mode and round. Default: 6, with --quick 3."),
     ] = None,
 ) -> Sequence[Mapping[str, Any]]:
-    """Measure the whole pipeline: offered, processed and dropped frames, and their age by stage.
+    """Measure the whole pipeline: dropped frames, age by stage.
 
-    Replay as fast as it goes, live at each --fps, and live at twice what the engine can do. The outlines are
-    drawn and the frames thrown away: no encoder, window or network is part of it.
+    Runs a replay as fast as possible, live at each --fps, and live at twice the engine's rate. Outlines are
+    drawn and frames discarded: no encoder, window or network is included.
     """
     from streamseg.benchmark.pipeline.bench import PipelineOptions, measure_pipeline
     from streamseg.cli.engine import load_engine

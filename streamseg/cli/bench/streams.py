@@ -23,7 +23,7 @@ StreamsOption = Annotated[
     typer.Option(
         "--streams",
         metavar="N",
-        help="Streams at a time; may be repeated, or several with commas. Default: 1,2,4,8.",
+        help="Number of parallel streams; repeat it or separate with commas. Default: 1,2,4,8.",
     ),
 ]
 BatchOption = Annotated[
@@ -31,21 +31,21 @@ BatchOption = Annotated[
     typer.Option(
         min=1,
         metavar="N",
-        help="Take an engine from the store that segments the frames of this number of streams in one call.",
+        help="Use an engine of the store that segments the frames of this number of streams in one call.",
     ),
 ]
 ThroughputOption = Annotated[
     bool | None,
     typer.Option(
         "--throughput/--latency",
-        help="Divide the cores among frames, or let all work on one. Default: the first for as many "
-        "streams as there are parts.",
+        help="Split the cores between frames, or use all cores for each frame. Default: --throughput if "
+        "there are enough streams to use all parts.",
         show_default=False,
     ),
 ]
 DrawOption = Annotated[
     bool,
-    typer.Option("--draw/--no-draw", help="Draw each stream's frames as its window would, or nothing."),
+    typer.Option("--draw/--no-draw", help="Draw each stream's frames like a window, or draw nothing."),
 ]
 
 
@@ -59,17 +59,17 @@ def streams(
     draw: DrawOption = True,
     fps: Annotated[float, typer.Option(metavar="N", help="Frames per second of each stream.")] = 30.0,
     budget: Annotated[
-        float, typer.Option(metavar="MS", help="Age at which an outline is no longer displayed.")
+        float, typer.Option(metavar="MS", help="Age budget: an older outline is not displayed.")
     ] = 150.0,
     seconds: Annotated[
-        float | None, typer.Option(metavar="S", help="Of each round. Default: 5; 3 with --quick.")
+        float | None, typer.Option(metavar="S", help="Seconds per round. Default: 5, with --quick 3.")
     ] = None,
     threads: ThreadsOption = None,
 ) -> Sequence[Mapping[str, Any]]:
-    """Measure how many live streams this machine holds, and what each number of them costs.
+    """Measure how many live streams this machine can handle.
 
-    Every stream is a live loop of its own with a display; all share one engine. A number of streams is held
-    if in each 99 % of the outlines are within the budget, and 5 or more of them a second on display.
+    Every stream has its own live loop and display; all share one engine. A number of streams is handled if in
+    each stream 99 % of the outlines are within the budget, and at least 5 a second are displayed.
     """
     from streamseg.benchmark.streams.bench import StreamsOptions, measure_streams
     from streamseg.benchmark.streams.run import Offer
