@@ -110,7 +110,7 @@ def _explain(error: BaseException) -> tuple[str, int]:
         return "stopped by SIGTERM", 143
     if isinstance(error, OSError) and error.strerror:
         where = f" ({error.filename})" if error.filename else ""
-        return f"the system says: {error.strerror}{where}; {DEBUG_SWITCH}=1 shows where it happened", 1
+        return f"system error: {error.strerror}{where}; {DEBUG_SWITCH}=1 shows where it happened", 1
     what = f"{type(error).__name__}: {one_line(str(error))}".removesuffix(": ")
     return f"unexpected {what}; {DEBUG_SWITCH}=1 shows where, please report it", 1
 

@@ -38,7 +38,7 @@ QUEUE_BYTES = 64 << 20
 """Bytes of frames that may wait for the encoder: half a second of 1080p at 20 fps."""
 
 ANNOTATED_NS = 1_000_000_000 // 15
-"""Minimum distance of two annotated frames, unless the state changes: drawing and encoding one takes 8 ms
+"""Minimum time between two annotated frames, unless the state changes: drawing and encoding one takes 8 ms
 of a core that the inference needs."""
 
 Compose = Callable[[View], Image]
@@ -236,7 +236,7 @@ class Recorder:
 
     def _stop(self, reason: str) -> None:
         self._stopped = reason
-        self._say(f"recording stopped: {reason}; {self.path} holds what came before")
+        self._say(f"recording stopped: {reason}; {self.path} holds what was recorded before")
 
 
 def _new_folder(parent: Path, name: str) -> Path:

@@ -25,14 +25,14 @@ from streamseg.core.types import Image
 from streamseg.sinks.target import Target
 
 KEYFRAME_SECONDS = 1.0
-"""Longest distance of keyframes."""
+"""Longest time between keyframes."""
 FRAGMENT_SECONDS = 0.25
 """Most that a killed process or a full disk loses in MP4, MOV and Matroska."""
 DISPLAY_CRF = 20
 """x264's constant rate factor for videos that people watch."""
 _FRAGMENTED = frozenset({".mp4", ".mov"})
 _MAX_GAP = 2**31 - 1
-"""Largest distance of two frames in units that MP4 and MOV can hold."""
+"""Largest time between two frames in units that MP4 and MOV can hold."""
 _FULL_TO_LIMITED = np.round(16 + np.arange(256) * 219 / 255).astype(np.uint8)
 # One thread and the fastest preset: 4 ms of one core for a frame of 1066x580, where "veryfast" takes 13 ms
 # for half the file size; the cores belong to the inference. No B-frames: frames are stored in time order.

@@ -1,4 +1,4 @@
-"""The web page: shows what the live loop decided on any screen in the network."""
+"""The web page: shows what the live loop decided, on any screen in the network."""
 
 from streamseg.web.display import WebDisplay
 

@@ -98,7 +98,7 @@ class Metrics:
             state.add_metric([known.value.replace(" ", "_")], float(shown))
         yield state
         health = self._status.health(self._now_ns)
-        yield GaugeMetricFamily("streamseg_healthy", "1 where /healthz says ok", float(health["ok"]))
+        yield GaugeMetricFamily("streamseg_healthy", "1 if /healthz reports ok", float(health["ok"]))
         if health["seconds_since_frame"] is not None:
             name, text = "streamseg_frame_age_seconds", "From the displayed frame's capture until now"
             yield GaugeMetricFamily(name, text, health["seconds_since_frame"])
@@ -119,7 +119,7 @@ def _counters(figures: Figures) -> Iterable[Metric]:
         ("frames_offered", "Frames that the source delivered", figures.offered),
         ("frames_processed", "Frames that were segmented", figures.processed),
         ("frames_dropped", "Frames that a newer one replaced", figures.dropped),
-        ("reconnects", "Times that the source was opened again", figures.reconnects),
+        ("reconnects", "Times that the source was reopened", figures.reconnects),
     ):
         yield CounterMetricFamily(f"streamseg_{name}", text, value)
     recording = float(figures.recording == "recording")

@@ -94,7 +94,7 @@ def test_a_wrong_call_is_one_line(
         (
             OSError(28, "No space left on device"),
             1,
-            "error: the system says: No space left on device; STREAMSEG_DEBUG=1 shows where it happened\n",
+            "error: system error: No space left on device; STREAMSEG_DEBUG=1 shows where it happened\n",
         ),
         (
             ZeroDivisionError("division by zero"),

@@ -43,7 +43,7 @@ def draw_banner(canvas: Image, layout: Layout, view: View, style: LiveStyle) -> 
 
 def _reason(view: View, style: LiveStyle) -> str:
     if style.held_s is not None:
-        text = f"for {style.held_s} s; press f to go on"
+        text = f"for {style.held_s} s; press f to continue"
         return f"{text}. Live now: {style.live_now}" if style.live_now else text
     if not style.overlay and view.state in (State.NERVE, State.LOW_CONFIDENCE):
         return "outline switched off"
