@@ -13,8 +13,8 @@ from streamseg.segmentation import ood_detector as novelty
 N = len(novelty.FEATURES)
 
 
-def figures(picture: np.ndarray) -> dict[str, float]:
-    return dict(zip(novelty.FEATURES, novelty.features(picture), strict=True))
+def figures(image: np.ndarray) -> dict[str, float]:
+    return dict(zip(novelty.FEATURES, novelty.features(image), strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +26,8 @@ def still() -> np.ndarray:
 @settings(max_examples=50, deadline=None)
 def test_features_are_finite_for_every_image(height, width, low, high, seed):
     low, high = sorted((low, high))
-    picture = np.random.default_rng(seed).integers(low, high + 1, (height, width)).astype(np.uint8)
-    found = novelty.features(picture)
+    image = np.random.default_rng(seed).integers(low, high + 1, (height, width)).astype(np.uint8)
+    found = novelty.features(image)
     assert found.shape == (N,)
     assert np.isfinite(found).all()
 

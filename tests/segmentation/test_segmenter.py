@@ -138,8 +138,8 @@ def test_a_judgement_of_another_version_is_refused_before_the_first_frame() -> N
 def tissue(k: int) -> np.ndarray:
     """Frame k of tissue at rest: the same structures, a little other speckle."""
     rng = np.random.default_rng(0)
-    picture = rng.rayleigh(30, (90, 140)) + np.random.default_rng((1, k)).integers(-2, 3, (90, 140))
-    return picture.clip(0, 255).astype(np.uint8)
+    image = rng.rayleigh(30, (90, 140)) + np.random.default_rng((1, k)).integers(-2, 3, (90, 140))
+    return image.clip(0, 255).astype(np.uint8)
 
 
 def moments(images: list[np.ndarray]) -> list[Frame]:

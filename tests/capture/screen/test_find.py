@@ -44,9 +44,9 @@ def read_clip(path: Path, count: int, step: int) -> list[Image]:
     return frames
 
 
-def content_box(picture: Grey) -> Roi:
-    """What is not the black padding of a picture, small texts in the padding left out."""
-    solid = cv2.morphologyEx((picture > 0).astype(np.uint8), cv2.MORPH_OPEN, np.ones((25, 25), np.uint8))
+def content_box(image: Grey) -> Roi:
+    """What is not the black padding of a image, small texts in the padding left out."""
+    solid = cv2.morphologyEx((image > 0).astype(np.uint8), cv2.MORPH_OPEN, np.ones((25, 25), np.uint8))
     solid = cv2.morphologyEx(solid, cv2.MORPH_CLOSE, np.ones((9, 9), np.uint8))
     _, _, stats, _ = cv2.connectedComponentsWithStats(solid)
     left, top, width, height, _ = (int(v) for v in stats[1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))])
@@ -78,9 +78,9 @@ def test_finds_the_fan_of_a_real_cine() -> None:
 def test_crops_real_images_to_their_content() -> None:
     scores = []
     for path in PICTURES[::10]:
-        picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-        assert picture is not None
-        scores.append(iou(find_region([picture]), content_box(picture)))  # type: ignore[arg-type]
+        image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        assert image is not None
+        scores.append(iou(find_region([image]), content_box(image)))  # type: ignore[arg-type]
     assert np.mean(scores) >= 0.96, scores
     assert min(scores) >= 0.8, scores
 
@@ -89,8 +89,8 @@ def test_crops_real_images_to_their_content() -> None:
 def test_finds_real_pictures_in_drawn_interfaces() -> None:
     scores = {}
     for seed, path in enumerate(PICTURES[3::25]):
-        picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-        inner = content_box(picture).crop(picture)  # type: ignore[arg-type]
+        image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        inner = content_box(image).crop(image)  # type: ignore[arg-type]
         screen = make_screen(1000 + seed, content=[inner], count=1)
         scores[screen.about] = iou(find_region(screen.frames), screen.box)
     assert np.mean(list(scores.values())) >= 0.9, scores
