@@ -2,7 +2,8 @@
 
 import resource
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 
 def largest_file(size: int | None) -> Callable[[], None]:
@@ -14,3 +15,16 @@ def largest_file(size: int | None) -> Callable[[], None]:
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
     return limit
+
+
+@contextmanager
+def small_files(size: int) -> Iterator[None]:
+    """Make this process's writes beyond ``size`` bytes of a file fail within the block."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)

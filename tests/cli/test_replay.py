@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from streamseg.cli import main
 from streamseg.sinks import read_records
 from tests.cli.conftest import RATE, ClipWriter, count_frames
+from tests.full_disk import largest_file
 
 STREAMSEG = [sys.executable, "-m", "streamseg"]
 
@@ -297,10 +297,6 @@ def test_a_signal_finishes_the_files(number: signal.Signals, code: int, tmp_path
 
 
 def test_a_full_disk_leaves_what_was_written(tmp_path: Path, engine: Path) -> None:
-    def limit() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-
     lines = tmp_path / "o.jsonl"
     done = subprocess.run(
         [
@@ -311,7 +307,7 @@ def test_a_full_disk_leaves_what_was_written(tmp_path: Path, engine: Path) -> No
         text=True,
         timeout=60,
         check=False,
-        preexec_fn=limit,
+        preexec_fn=largest_file(20_000),
     )
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith(f"error: cannot write {lines}: ")

@@ -1,7 +1,6 @@
 """Phantoms as a data set, in place of a folder and in the layout of the Kaggle competition."""
 
 import re
-import resource
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from streamseg.core.errors import SinkError, UsageError
 from streamseg.datasets import open_dataset
 from streamseg.datasets.kaggle_writer import write_kaggle
 from streamseg.datasets.phantoms import open_or_draw, phantom_count, phantom_samples
+from tests.full_disk import small_files
 
 
 def test_phantoms_are_drawn_once_and_missing_ones_again(tmp_path):
@@ -154,12 +154,7 @@ def test_a_file_as_output_is_refused(tmp_path):
 
 
 def test_a_full_disk_gives_one_line_and_leaves_nothing_half_done(tmp_path):
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
-    try:
-        with pytest.raises(SinkError) as caught:
-            write_kaggle(tmp_path, images=2, subjects=1, seed=0)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with small_files(100_000), pytest.raises(SinkError) as caught:
+        write_kaggle(tmp_path, images=2, subjects=1, seed=0)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from streamseg.engines.maintenance import findings, leftovers, remove
 from streamseg.engines.manifest import read_manifest
 from streamseg.engines.store import EngineStore
 from tests.backends.small_engines import store_engine
+from tests.waiting import wait_for
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -216,13 +216,6 @@ def test_killed_at_any_moment_no_half_engine_is_left(store: EngineStore) -> None
             load_folder(entry.path)
     folder = store_engine(store)  # and it goes on as if nothing had been
     assert store.verify(folder) == []
-
-
-def wait_for(done: Callable[[], bool]) -> None:
-    end = time.monotonic() + 120
-    while not done():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_who_reads_while_another_replaces_gets_one_of_the_two(store: EngineStore) -> None:

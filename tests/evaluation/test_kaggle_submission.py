@@ -1,7 +1,5 @@
 """The parts of the submission file: which images, which threshold, what is kept, what is written."""
 
-import resource
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -21,6 +19,7 @@ from streamseg.evaluation.kaggle_submission import (
 from streamseg.evaluation.overlap import Confusion
 from streamseg.segmentation.segmenter import Segmenter
 from tests.datasets.rle import decode
+from tests.full_disk import small_files
 
 KEY = {"engine": "a" * 64}
 
@@ -183,17 +182,13 @@ def test_the_file_has_a_line_an_image(tmp_path):
 def test_a_full_disk_leaves_nothing_half_written(tmp_path):
     one = NumberedImage(1, image(tmp_path / "1.tif"))
     long = Prediction(9, "1 1 " * 30_000)
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
-    try:
+    with small_files(50_000):
         with pytest.raises(SinkError, match=r"s\.csv"):
             write_submission(tmp_path / "s.csv", {1: long}, 0, force=False)
         with ProgressFile(tmp_path / "s.csv", KEY) as finished:
             finished.add(one, Prediction(1, "1 1"))
             with pytest.raises(SinkError, match=r"s\.csv\.progress"):
                 finished.add(one, long)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1.tif", "s.csv.progress"]
     with ProgressFile(tmp_path / "s.csv", KEY) as finished:
         assert finished.find(one) == Prediction(1, "1 1")

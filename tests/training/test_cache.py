@@ -4,8 +4,6 @@ import hashlib
 import json
 import multiprocessing
 import os
-import resource
-import signal
 import time
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from streamseg.training import cache as cache_module
 from streamseg.training.cache import ABANDONED_S, cache_samples, prepare_dataset
 from streamseg.training.data import take
 from tests.datasets.files import write_dataset
+from tests.full_disk import small_files
 from tests.training.runs import SPEC as NOISE_SPEC
 from tests.training.runs import noise, sample
 
@@ -163,16 +162,8 @@ def test_a_folder_that_cannot_be_written_is_named(root, tmp_path):
 
 
 def test_a_full_disk_is_an_error_and_leaves_nothing(root, tmp_path):
-    """The limit on a file's size stands for the disk's end."""
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limit[1]))
-    try:
-        with pytest.raises(SinkError, match="free space or choose another folder"):
-            make(root, tmp_path / "kept")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-        signal.signal(signal.SIGXFSZ, handler)
+    with small_files(4096), pytest.raises(SinkError, match="free space or choose another folder"):
+        make(root, tmp_path / "kept")
     assert list((tmp_path / "kept").iterdir()) == []
 
 
