@@ -52,8 +52,8 @@ WORDS = {
         "slower for all. Engine: calls of the engine alone, one after another. End to end: from the encoded "
         "file through decoding and segmentation to the drawn outline. x eager: how many times as fast as "
         "torch eager FP32 as trained, within a round (median, least and most). Of the limit: against the "
-        "fastest arithmetic in that precision that was measured on the machine in the same rounds. Like "
-        "FP32: Dice of the masks with those of FP32. No call was left out."
+        "fastest arithmetic in that precision that was measured on the machine in the same rounds. No call "
+        "was left out."
     ),
     "pipeline": (
         "Replay takes every frame of a file as fast as it can; live takes the newest frame of a source that "
