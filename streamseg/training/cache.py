@@ -50,7 +50,7 @@ class Cache:
     labels: Tensor
     """uint8 (N, 2, H, W) of 0/1: nerve, vessel."""
     vessel_known: Tensor
-    """bool (N,): whether the vessel plane means anything."""
+    """bool (N,): whether vessels are labelled."""
     names: tuple[str, ...]
     """Names of the N samples."""
 

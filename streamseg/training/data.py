@@ -32,7 +32,7 @@ class TrainingData:
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits of images, labels and split: a run goes on only with the same data."""
+        """16 hex digits of images, labels and split: a run resumes only with the same data."""
         fold, phantom = self.fold, self.phantom.fingerprint if self.phantom else ""
         parts = f"{self.cache.fingerprint}/{fold.train}/{fold.validation}/{phantom}"
         return f"{sample_seed(parts):016x}"
@@ -47,7 +47,7 @@ class Batch:
     labels: Tensor
     """float32 (N, 2, H, W) of 0/1: nerve, vessel."""
     vessel_known: Tensor
-    """bool (N,): whether the vessel plane means anything."""
+    """bool (N,): whether vessels are labelled."""
     rows: Tensor
     """int64 (N,): the samples' rows in their cache."""
 

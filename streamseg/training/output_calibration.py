@@ -91,8 +91,8 @@ def fit_presence(real: Sequence[Observation], phantoms: Sequence[Observation]) -
     """The limit on the presence score, 0..1, by the rule in the module's docstring."""
     scores = np.array([one.presence if one.found else 0.0 for one in phantoms])
     nerve = np.array([one.nerve for one in phantoms], np.bool_)
-    kept = [one.presence for one in real if one.found and one.dice > 0]
-    highest = min(kept, default=1.0)
+    overlapping = [one.presence for one in real if one.found and one.dice > 0]
+    highest = min(overlapping, default=1.0)
     steps = np.unique(np.concatenate([scores, [0.0, 1.0]]))
     limits = np.unique(np.clip((steps[1:] + steps[:-1]) / 2, min(MIN_PRESENCE, highest), highest))
     shares = np.array([(_share(scores[nerve] >= limit), _share(scores[~nerve] < limit)) for limit in limits])
