@@ -4,6 +4,7 @@
 #   make bench   the benchmark's tables of the README, without a GPU, in under 10 minutes: three nets, other
 #                programs beside ours, the pipeline, streams side by side; writes benchmarks/results/
 #   make test    the tests                  make check   lint, types and import rules
+#   make test-slow   the tests marked slow: rare paths at a high price
 #   make docs    the documentation site, docs/_build/html/index.html; warnings are errors
 #   make gpu     on a machine with an NVIDIA GPU: parity, precision and speed of the engines in under 8 minutes
 #                (called again it goes on with what is missing), then the README's table of the three nets there
@@ -32,7 +33,7 @@ GPU_SETUP := $(if $(filter $(BIN)/python,$(GPU_PYTHON)),setup)
 PIECE ?= all
 PIECES := $(if $(filter all,$(PIECE)),1/6 2/6 3/6 4/6 5/6 6/6,$(PIECE))
 
-.PHONY: setup demo bench test check docs format gpu gpu-full gpu-train clean
+.PHONY: setup demo bench test test-slow check docs format gpu gpu-full gpu-train clean
 
 setup: $(VENV)/.ready
 
@@ -61,7 +62,10 @@ bench: setup
 
 # One thread of torch's in each process: more would only wait for one another, which costs a fifth of the time.
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 3 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 3 --dist worksteal
+
+test-slow: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m slow
 
 check: setup
 	$(BIN)/ruff check .
