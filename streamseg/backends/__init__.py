@@ -1,4 +1,4 @@
-"""Back ends: a compiled net behind one small protocol, :class:`streamseg.core.types.Backend`.
+"""Back ends run compiled nets; all implement one small protocol, :class:`streamseg.core.types.Backend`.
 
 Importing this package loads neither OpenVINO nor torch; loading an engine does.
 """

@@ -1,8 +1,8 @@
-"""torch.compile: for NVIDIA GPUs where TensorRT is missing, and as a comparison. Also runs on the processor.
+"""torch.compile, for NVIDIA GPUs without TensorRT and as a comparison. It also runs on the processor.
 
-An engine holds the folded weights and what torch's compiler found out when it was built: its kernels and its
-measured choices. A warm start traces the net again, finds all of them, and tunes nothing. (A package of
-AOTInductor would start sooner, but building one takes CUDA's headers, which torch's own wheels lack.)
+An engine holds the folded weights and the compiler's cache: kernels and measured choices. A warm start traces
+the net again, finds all of them in the cache, and tunes nothing. (A package of AOTInductor would start
+sooner, but building one takes CUDA's headers, which torch's wheels lack.)
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from streamseg.backends.cuda.runner import Forward
 
 WEIGHTS, CACHE, OPTIONS = "weights.safetensors", "compiler-cache.bin", "options.json"
-"""An engine's files: the folded weights, torch's cache artefacts, and the device that it was built for."""
+"""An engine's files: the folded weights, torch's cache artefacts, and the device it was built for."""
 PRECISIONS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 """torch's type of each precision that this back end computes in."""
 
 
 class CompiledBackend(CudaBackend):
-    """A net compiled by torch. Its layers' types are those of their results in the compiled graph."""
+    """A net compiled by torch. The types of its layers are those of their results in the compiled graph."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class CompiledBackend(CudaBackend):
     ) -> None:
         """Compile a net and run it once, on ``info.device``, ``cuda`` or ``cpu``, in ``info.precision``.
 
-        Raises EngineError if that fails. Takes seconds where torch's caches know the net, else minutes.
+        Raises EngineError if that fails. Takes seconds if torch's caches know the net, else minutes.
         """
         import torch
 
@@ -71,10 +71,10 @@ def load(
 ) -> CompiledBackend:
     """Load an engine folder whose manifest fits this machine.
 
-    ``threads`` (None follows STREAMSEG_THREADS) is torch's number of threads, for the whole process, where
-    the engine runs on the processor; ``throughput`` changes nothing: a frame has the whole device either
-    way. Raises EngineError when it is damaged, does not fit or there is no GPU, UsageError for a number of
-    threads that makes no sense, and MissingExtra without torch.
+    ``threads`` (None follows STREAMSEG_THREADS) sets torch's number of threads, for the whole process, if the
+    engine runs on the processor; ``throughput`` changes nothing, since a frame has the whole device either
+    way. Raises EngineError if it is damaged, does not fit or there is no GPU, UsageError for an invalid
+    number of threads, and MissingExtra without torch.
     """
     files = {name: read_verified(folder, manifest, name) for name in (WEIGHTS, CACHE, OPTIONS)}
     torch = import_torch()
@@ -104,7 +104,7 @@ def load(
 def compile_net(
     checkpoint: Checkpoint, dtype: torch.dtype, batch: int, device: str
 ) -> tuple[Forward, dict[str, float]]:
-    """A net as a function that compiles itself when it is first called, and its layers' share by type."""
+    """The net as a function that compiles itself in its first call, and the shares of its layers by type."""
     import torch
 
     from streamseg.nets.inference import inference_net
@@ -114,11 +114,11 @@ def compile_net(
     example = torch.zeros(
         (batch, 1, checkpoint.spec.height, checkpoint.spec.width), dtype=dtype, device=device
     )
-    # A graph of its own: torch would otherwise take engines of one process for variants of one function,
-    # and give up after a handful.
+    # Each engine has a graph of its own: torch would otherwise take the engines of a process for variants of
+    # one function, and give up after a few.
     with torch.no_grad():
         program = torch.export.export(net, (example,))
-    # Its own CUDA graphs stay off: the runner's has the upload and the download in it as well.
+    # Its own CUDA graphs stay off: the runner's graph includes upload and download.
     options: dict[str, Any] = {"max_autotune": True, "triton.cudagraphs": False}
     if device == "cpu":
         options["compile_threads"] = 1  # a pool of processes would outlive the build
@@ -129,7 +129,7 @@ def compile_net(
 
 
 def type_shares(graph: torch.fx.Graph) -> dict[str, float]:
-    """Share of a graph's operators that give real numbers, 0..1, by their type."""
+    """Share of a graph's operators, 0..1, by the type of their results; only real numbers count."""
     import torch
 
     names = {getattr(torch, kind): precision for precision, kind in PRECISIONS.items()}
@@ -140,7 +140,7 @@ def type_shares(graph: torch.fx.Graph) -> dict[str, float]:
 
 
 def import_torch() -> Any:
-    """The module torch. Raises MissingExtra."""
+    """Import torch. Raises MissingExtra."""
     try:
         import torch
     except ImportError as error:
@@ -150,7 +150,7 @@ def import_torch() -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """torch's compiler without its tables and the warnings about its own code."""
+    """Silences the tables of torch's compiler and the warnings about its own code."""
     from torch._inductor import select_algorithm
 
     before = select_algorithm.PRINT_AUTOTUNE

@@ -1,4 +1,4 @@
-"""A back end whose answers, delays and failures are known: for tests and for measuring the loop."""
+"""A back end with known answers, delays and failures, for tests and for measuring the loop."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class FakeBackend(Described):
         with self._lock:
             call, self.calls = self.calls, self.calls + 1
         if call == self._fail_at:
-            raise EngineError(f"engine {self.name} failed at call {call}, as it was told to")
+            raise EngineError(f"engine {self.name} failed at call {call}, as requested")
         if self._delay_s:
             time.sleep(self._delay_s)
         return self._answer(tensor)

@@ -1,14 +1,13 @@
-"""Finding an engine by name or path, and loading it by the back end that it is for."""
+"""Finds an engine by name or path, and loads it with its back end."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
 from streamseg.core.errors import EngineError, EngineMisfit, StreamsegError, UsageError
-from streamseg.core.types import Backend
+from streamseg.core.types import Backend, Say
 from streamseg.engines.checkpoint import Checkpoint, read_checkpoint
 from streamseg.engines.compatibility import export_command, incompatibilities
 from streamseg.engines.manifest import FILE_NAME, Manifest, ReadManifest, altered, read_unchecked
@@ -25,7 +24,7 @@ SHIPPED: dict[str, tuple[str, str]] = {
 }
 """Back end and file or folder inside WEIGHTS, by engine name."""
 BACKENDS = ("openvino", "eager")
-"""Those that run a checkpoint as it is."""
+"""Back ends that run a checkpoint directly."""
 RUNNERS = {
     "openvino": "streamseg.backends.openvino.backend",
     "onnx": "streamseg.backends.onnx",
@@ -33,11 +32,10 @@ RUNNERS = {
     "compiled": "streamseg.backends.compiled",
 }
 """Module of each back end that runs engine folders; its function ``load`` is a :class:`Loader`."""
-Say = Callable[[str], None]
 
 
 class Loader(Protocol):
-    """Loads an engine folder whose manifest was found to be whole and to fit this machine.
+    """Loads an engine folder whose manifest is intact and fits this machine.
 
     It hashes every file before anything parses it. Raises EngineError, MissingExtra.
     """
@@ -71,12 +69,12 @@ def load_backend(
 
     ``engine`` is a name of :func:`engine_names`, the name of an engine in the store or the beginning of one,
     an engine folder (or ``manifest.json`` or the model in it), or a ``.safetensors`` checkpoint. None is the
-    default: the shipped engine, or the fastest of the store's that may stand in for it
-    (:mod:`streamseg.engines.selection`). ``backend`` (openvino or eager) chooses what runs a checkpoint: by
-    itself that is openvino for a folded one, and eager, which needs torch, for one as trained.
+    default: the shipped engine, or the fastest of the store's engines that may replace it
+    (:mod:`streamseg.engines.selection`). ``backend`` (openvino or eager) chooses what runs a checkpoint; the
+    default is openvino for a folded one, and eager, which needs torch, for an unfolded one.
     ``threads`` None follows the environment variable STREAMSEG_THREADS. ``throughput`` is for recordings:
     several frames at a time at the highest rate (openvino), instead of one at a time at the lowest latency.
-    ``store`` None is the default one. ``say`` is told, a line each, what one should know about the engine.
+    ``store`` None is the default one. ``say`` receives lines about the engine, such as that it is untrained.
 
     Raises EngineError (missing, damaged), EngineMisfit (built for another machine; its ``command`` builds
     it for this one), UsageError (unknown name), MissingExtra.
@@ -109,8 +107,8 @@ def load_folder(
 ) -> Backend:
     """Load an engine folder; see :func:`load_backend`.
 
-    The manifest is compared with this machine, then its seal is checked, then each file's hash: what does not
-    fit or was altered is never deserialised.
+    The manifest is compared with this machine, then its seal is checked, then each file's hash: an engine
+    that does not fit or was altered is never deserialised.
     """
     found = read_unchecked(folder)
     while True:
@@ -123,7 +121,7 @@ def load_folder(
             now = read_unchecked(folder)
             if now.sha256 == found.sha256:
                 raise
-            found = now  # another process has put a new engine in its place while this one was read
+            found = now  # another process replaced the engine while it was read
     if not found.manifest.trained:
         say(f"engine {found.manifest.name} is UNTRAINED: its random weights only serve to measure speed")
     elif not found.manifest.passed and not found.manifest.portable:
@@ -134,8 +132,8 @@ def load_folder(
 def locate(engine: str | Path, store: EngineStore | None = None) -> Path:
     """The engine folder or ``.safetensors`` file that a name or path leads to.
 
-    Raises UsageError where there is none, or a name leads to several, and EngineError for an engine in the
-    store whose folder holds another one.
+    Raises UsageError if there is none, or a name leads to several, and EngineError for an engine in the store
+    whose folder holds another one.
     """
     path = Path(engine)
     if str(engine) in SHIPPED:
@@ -165,7 +163,7 @@ def locate(engine: str | Path, store: EngineStore | None = None) -> Path:
 
 
 def _fastest(store: EngineStore, threads: int | None, throughput: bool, say: Say) -> Backend:
-    """The first candidate that loads, else the shipped engine: a live display must start all the same."""
+    """The first candidate that loads, else the shipped engine, so that a live display always starts."""
     shipped = WEIGHTS / DEFAULT
     for entry in candidates(store, read_unchecked(shipped).manifest, say=say):
         try:
@@ -214,7 +212,7 @@ def _load_checkpoint(
 
 
 def _choose(checkpoint: Checkpoint, kind: str | None, name: str) -> str:
-    """The back end that runs a checkpoint. Raises EngineError where the wanted one cannot."""
+    """The back end that runs a checkpoint. Raises EngineError if the one asked for cannot."""
     if kind == "openvino" and not checkpoint.folded:
         raise EngineError(
             f"openvino takes folded checkpoints, {name} is an unfolded one of {checkpoint.net}; "

@@ -1,4 +1,4 @@
-"""ONNX files run by onnxruntime on the processor: a second opinion on what OpenVINO and TensorRT compute."""
+"""Runs ONNX files by onnxruntime on the processor, as a check of what OpenVINO and TensorRT compute."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 FILE_NAME = "model.onnx"
 PROVIDERS = ["CPUExecutionProvider"]
 _ERRORS_ONLY = 3
-"""onnxruntime's log level; below it reports on every node that it cannot improve."""
+"""onnxruntime's log level; at lower ones it reports every node that it cannot optimise."""
 
 TYPES = {"FLOAT": "fp32", "FLOAT16": "fp16", "BFLOAT16": "bf16", "INT8": "int8", "UINT8": "int8"}
 """Names of precisions by ONNX's names of element types."""
@@ -40,7 +40,7 @@ NO_ARITHMETIC = (
     "Transpose",
     "Unsqueeze",
 )
-"""Operators that bring values into another form, and compute nothing."""
+"""Operators that convert values and compute nothing."""
 
 
 class OnnxBackend(Described):
@@ -89,17 +89,17 @@ class OnnxBackend(Described):
     def precision_found(self) -> dict[str, float]:
         """Share of the layers, 0..1, by the type that they compute in.
 
-        Read off the graph that onnxruntime makes of the file for this processor, by the type of what each
-        operator reads; what only brings values into another form is left out. Where the processor has no
-        kernels for half precision, onnxruntime computes in float32, and an fp16 file is found to be fp32.
-        Raises EngineError when closed.
+        Read from the graph that onnxruntime makes of the file for this processor, by the type of each
+        operator's input; operators that only convert values are left out. If the processor has no kernels for
+        half precision, onnxruntime computes in float32, and an fp16 file is reported as fp32. Raises
+        EngineError after :meth:`close`.
         """
         if self._session is None:
             raise EngineError(f"engine {self.name} is closed; load it again")
         try:
             import onnx
         except ImportError as error:
-            raise MissingExtra("looking into an ONNX engine", "onnx", "export") from error
+            raise MissingExtra("inspecting an ONNX engine", "onnx", "export") from error
         with tempfile.TemporaryDirectory(prefix="streamseg-") as folder:
             path = Path(folder) / "optimised.onnx"
             self._session_of(self._model, path)
@@ -111,7 +111,7 @@ class OnnxBackend(Described):
         self._model = b""
 
     def _session_of(self, model: bytes, optimised: Path | None = None) -> Any:
-        """A session; ``optimised`` is written with the graph that it runs."""
+        """A session; the graph that it runs is written to ``optimised``."""
         try:
             import onnxruntime  # type: ignore[import-untyped]
         except ImportError as error:
@@ -125,7 +125,7 @@ class OnnxBackend(Described):
             options.optimized_model_filepath = str(optimised)
         try:
             return onnxruntime.InferenceSession(model, options, providers=PROVIDERS)
-        # Its exceptions have no base of their own but Exception.
+        # Its exceptions have no common base but Exception.
         except Exception as error:
             raise EngineError(
                 f"onnxruntime {onnxruntime.__version__} cannot run engine {self.name}: {_line(error)}; "
@@ -152,11 +152,10 @@ def load(
 
 
 def layer_shares(model: onnx.ModelProto) -> dict[str, float]:
-    """Share of a graph's operators, 0..1, by the precision of what they read; those that compute nothing
-    are left out.
+    """Share of a graph's computing operators, 0..1, by the precision of their inputs.
 
     onnxruntime's own operators defeat type inference, so types are followed through the graph, whose nodes
-    stand in the order in which they run.
+    are in the order of execution.
     """
     graph = model.graph
     types = {value.name: _type(value.type.tensor_type.elem_type) for value in graph.input}
@@ -171,7 +170,7 @@ def layer_shares(model: onnx.ModelProto) -> dict[str, float]:
 
 
 def _written(node: onnx.NodeProto, read: str, types: dict[str, str]) -> str:
-    """The type that a node writes, of what it reads."""
+    """The type of a node's output, given the type of its input."""
     if node.op_type == "Cast":
         return next(_type(entry.i) for entry in node.attribute if entry.name == "to")
     if node.op_type == "QuantizeLinear":
@@ -190,7 +189,7 @@ def _type(element: int) -> str:
 
 
 def _ports(session: Any, shape: tuple[int, ...], name: str) -> tuple[str, str]:
-    """Names of the one input and output. Raises EngineError where they are others."""
+    """Names of the input and the output. Raises EngineError unless there is one of each, of this shape."""
     names = []
     for what, ports in (("input", session.get_inputs()), ("output", session.get_outputs())):
         found = [f"{port.type} {port.shape}" for port in ports]

@@ -1,12 +1,12 @@
 """One engine for several streams of one process.
 
-Each stream gets a lane, which is a back end of its own to it. What the lanes ask for waits in one queue,
-first come first served, so that no stream starves: one that waits has one request there. An engine that takes
-several frames at a time gets whatever waits when it is free. It never waits for a batch to fill, since frames
-grow old meanwhile; what is missing is filled by repeating, and thrown away.
+Each stream gets a lane, which it uses as a back end of its own. Requests of all lanes wait in one queue,
+first come first served, so that no stream starves: each waiting stream has one request there. An engine that
+takes several frames at a time gets the waiting requests when it is free. It never waits for a full batch,
+since frames would age meanwhile; empty places repeat other frames, and their answers are dropped.
 
-With many streams a frame would grow old in that queue. So a live loop first waits for its turn, and then asks
-with the newest frame that it has: only as many wait as the engine takes next.
+With many streams a frame would age in that queue. So a live loop first waits for its turn and then asks with
+its newest frame: only as many requests wait as the engine takes next.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from streamseg.core.types import Backend, Tensor
 Probability = npt.NDArray[np.float32]
 
 TURN_S = 0.05
-"""A lane whose turn it is asks within this time, or another's turn comes."""
+"""Seconds that a lane has for its request when its turn has come; then the next lane's turn comes."""
 CLOSE_S = 2.0
-"""How long closing waits for an engine that is working; one that hangs is left behind."""
+"""Seconds that closing waits for a running call; an engine that hangs is abandoned."""
 
 
 class _Request:
-    """A frame that waits for its answer."""
+    """A frame and, later, its answer."""
 
     __slots__ = ("answer", "done", "error", "lane", "tensor")
 
@@ -45,7 +45,7 @@ class _Request:
         self.error: BaseException | str | None = None
 
     def settle(self, answer: Probability | None, error: BaseException | str | None = None) -> None:
-        """Give it what it waits for; the first answer counts."""
+        """Set the answer or the error; the first one counts."""
         if not self.done.is_set():
             self.answer, self.error = answer, error
             self.done.set()
@@ -54,12 +54,12 @@ class _Request:
 class SharedEngine:
     """Serves the requests of any number of lanes with one back end, which it does not own.
 
-    As many threads as the back end has ``lanes`` call it. Close it, or leave the ``with`` block: whoever
-    waits gets an EngineError. The back end stays open.
+    It calls the back end from as many threads as that has lanes. Close it, or leave the ``with`` block:
+    waiting requests then raise EngineError. The back end stays open.
     """
 
     def __init__(self, backend: Backend) -> None:
-        """``backend`` may take one frame at a time or, as its ``batch`` says, several."""
+        """``backend`` may take one frame per call or several."""
         self.backend = backend
         self.info = EngineInfo.of(backend)
         self.batch = self.info.batch
@@ -67,11 +67,11 @@ class SharedEngine:
         self._changed = threading.Condition()
         self._waiting: deque[_Request] = deque()
         self._turns: deque[Lane] = deque()
-        """Lanes that wait for their turn."""
+        """Lanes waiting for their turn."""
         self._called: dict[Lane, float] = {}
-        """Those whose turn it is, and until when, monotonic seconds."""
+        """Lanes whose turn it is, and until when, monotonic seconds."""
         self._served: set[_Request] = set()
-        """Those that the engine works on."""
+        """Requests in the running calls."""
         self._closed = False
         self._threads = [
             threading.Thread(target=self._serve, name=f"streamseg-shared-{number}", daemon=True)
@@ -82,12 +82,12 @@ class SharedEngine:
 
     @property
     def calls(self) -> int:
-        """Calls of the engine that are over."""
+        """Finished calls of the engine."""
         return self._calls
 
     @property
     def requests(self) -> int:
-        """Frames that were in those calls, padding not counted."""
+        """Frames in those calls, without padding."""
         return self._requests
 
     @property
@@ -98,7 +98,7 @@ class SharedEngine:
 
     @property
     def hangs(self) -> bool:
-        """Whether it was closed while the engine worked, and the engine has given no answer since."""
+        """Whether it was closed during a call that has not returned since."""
         return self._closed and any(thread.is_alive() for thread in self._threads)
 
     def lane(self) -> Lane:
@@ -106,10 +106,10 @@ class SharedEngine:
         return Lane(self)
 
     def infer(self, lane: Lane, tensor: Tensor) -> Probability:
-        """The answer to one lane's tensor (1, 1, H, W), once it is there; see :meth:`Lane.infer`."""
+        """Wait for the answer to one lane's tensor (1, 1, H, W); see :meth:`Lane.infer`."""
         spec = self.backend.spec
         expected = (1, 1, spec.height, spec.width)
-        if tensor.shape != expected or tensor.dtype != np.float32:  # here, or it would spoil others' batch
+        if tensor.shape != expected or tensor.dtype != np.float32:  # or it would spoil others' batch
             raise EngineError(
                 f"engine {self.backend.name} takes a tensor float32 {expected}, "
                 f"received {tensor.dtype} {tensor.shape}"
@@ -127,11 +127,10 @@ class SharedEngine:
             if isinstance(cause, BaseException):
                 raise EngineError(self._failed_words(cause)) from cause
             raise EngineError(cause or self._closed_words())
-        return request.answer if self.batch == 1 else np.array(request.answer)  # no one else's memory
+        return request.answer if self.batch == 1 else np.array(request.answer)  # the batch is shared
 
     def wait_turn(self, lane: Lane) -> None:
-        """Wait until the engine takes this lane's request next, should it come soon; see
-        :meth:`Lane.wait_turn`."""
+        """Wait until the engine would take this lane's request next; see :meth:`Lane.wait_turn`."""
         with self._changed:
             if self._closed or lane.closed:
                 return
@@ -154,7 +153,7 @@ class SharedEngine:
             lane.called.set()
 
     def wake(self, lane: Lane) -> None:
-        """End the waiting of a lane that was closed."""
+        """End the waiting of a closed lane."""
         with self._changed:
             for request in [*self._waiting, *self._served]:
                 if request.lane is lane:
@@ -166,7 +165,7 @@ class SharedEngine:
             self._call()
 
     def close(self) -> None:
-        """End the waiting of all. May be called twice, from any thread."""
+        """End the waiting of all lanes. May be called twice, from any thread."""
         with self._changed:
             self._closed = True
             for request in [*self._waiting, *self._served]:
@@ -193,7 +192,7 @@ class SharedEngine:
             answers: Probability | None = None
             try:
                 answers = self._answers([request.tensor for request in taken])
-            except BaseException as raised:  # raised where it concerns: this thread has to go on
+            except BaseException as raised:  # raised in the caller's thread; this one goes on
                 error = raised
             with self._changed:
                 self._calls += 1
@@ -203,7 +202,7 @@ class SharedEngine:
                     request.settle(None if answers is None else answers[row], error)
 
     def _take(self) -> list[_Request]:
-        """Wait for requests: those that waited longest, as many as the engine takes; none: closed."""
+        """Wait for requests and take the oldest, as many as the engine takes; none if closed."""
         with self._changed:
             while not (self._waiting or self._closed):
                 self._changed.wait()
@@ -213,7 +212,7 @@ class SharedEngine:
             return taken
 
     def _answers(self, tensors: list[Tensor]) -> Probability:
-        """Probability (n, H, W) or more rows, of n tensors."""
+        """Probability (n, H, W), or of more rows, for n tensors."""
         spec = self.backend.spec
         if self.batch == 1:
             return self.backend.infer(tensors[0])[None]
@@ -236,7 +235,7 @@ class SharedEngine:
 
 
 class Lane(Described):
-    """One stream's way to a shared engine: a :class:`streamseg.core.types.Backend` of one frame at a time."""
+    """One stream's access to a shared engine: a :class:`streamseg.core.types.Backend` for single frames."""
 
     def __init__(self, shared: SharedEngine) -> None:
         """Made by :meth:`SharedEngine.lane`."""
@@ -247,21 +246,21 @@ class Lane(Described):
         self._shared = shared
 
     def infer(self, tensor: Tensor) -> Probability:
-        """Probability, float32 (H, W), of a tensor (1, 1, H, W), once the engine came to it.
+        """Probability, float32 (H, W), of a tensor (1, 1, H, W); waits for its turn.
 
-        The caller may keep it. Raises EngineError: the engine failed, or this lane or the engine was closed
-        meanwhile.
+        The caller may keep it. Raises EngineError if the engine fails, or if this lane or the engine is
+        closed meanwhile.
         """
         return self._shared.infer(self, tensor)
 
     def wait_turn(self) -> None:
-        """Wait until the engine is about to come to this stream: a request that follows at once does not wait
-        for others, so that its frame is as new as can be. It may also be left out, or no request may follow.
-        Returns at once when this lane or the engine is closed.
+        """Wait until the engine will take this stream's next request at once, so that its frame is as new as
+        possible. The call is optional, and no request needs to follow. Returns at once if this lane or the
+        engine is closed.
         """
         self._shared.wait_turn(self)
 
     def close(self) -> None:
-        """End this stream's waiting; the engine serves the others. May be called twice, from any thread."""
+        """End this stream's waiting; the other streams go on. May be called twice, from any thread."""
         self.closed = True
         self._shared.wake(self)

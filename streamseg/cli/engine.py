@@ -1,4 +1,4 @@
-"""The engine of a command: loaded, built again where it does not fit this machine, and named to the user."""
+"""Loads the engine of a command, and builds it again if it does not fit this machine."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 def load_engine(engine: str | None, *, throughput: bool = False) -> Backend:
-    """The engine of ``--engine``, or the default one; says which it is where nobody named it.
+    """The engine of ``--engine``, or the default one, whose name is then printed.
 
     An engine that was built for another machine, or by other versions, is built again into the store. Raises
-    what :func:`streamseg.backends.load_backend` raises, EngineError where that fails, and UsageError for an
-    engine that takes several frames at a time.
+    what :func:`streamseg.backends.load_backend` raises, EngineError if that build fails, and UsageError for
+    an engine that takes several frames at a time.
     """
     from streamseg.backends import DEFAULT, load_backend
     from streamseg.core.engine_info import EngineInfo
@@ -41,7 +41,7 @@ def load_engine(engine: str | None, *, throughput: bool = False) -> Backend:
 
 
 def _built_again(engine: str, misfit: EngineMisfit, throughput: bool) -> Backend:
-    """The same engine for this machine. Raises EngineError with the refusal, and why building failed."""
+    """Build the engine for this machine. Raises EngineError with the misfit and the reason of the failure."""
     from streamseg.backends.loading import load_folder, locate
     from streamseg.core.errors import EngineError, StreamsegError, one_line
     from streamseg.engines.manifest import read_unchecked

@@ -1,4 +1,4 @@
-"""``streamseg engines``: what is in the engine store, whether it is whole, and what may go."""
+"""``streamseg engines``: lists, verifies and prunes the engine store."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def prune(
 
 
 def taken_by_default(store: EngineStore) -> str:
-    """Name of the engine that runs where none is named, as far as the manifests tell."""
+    """Name of the engine that runs when none is named, as far as the manifests say."""
     from streamseg.backends.loading import DEFAULT, WEIGHTS
     from streamseg.engines.manifest import read_unchecked
     from streamseg.engines.selection import candidates
@@ -147,7 +147,7 @@ def _named(store: EngineStore, name: str) -> Path:
 
 
 def _row(folder: Path) -> dict[str, Any]:
-    """What the list says of an engine; of one whose manifest cannot be read its name and why."""
+    """The list's values of an engine; if its manifest cannot be read, its name and the error."""
     from streamseg.core.errors import EngineError
     from streamseg.engines.compatibility import incompatibilities
     from streamseg.engines.maintenance import folder_bytes
@@ -195,7 +195,7 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     table.add_column("built")
     for row in rows:
         table.add_row(*_cells(row))
-    # Into a file or pipe a line is a line, however long.
+    # In a file or pipe lines are not wrapped.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
     with console.capture() as drawn:
         console.print(table)

@@ -14,8 +14,8 @@ from streamseg.cli.options import JsonOption
 T = TypeVar("T")
 
 
-class Reporter:
-    """Shows how a build comes along, on stderr."""
+class ConsoleReporter:
+    """Shows the progress of a build on stderr."""
 
     def say(self, line: str) -> None:
         say(line)
@@ -84,24 +84,24 @@ def export(
     from streamseg.cli.train import parse_height_width
     from streamseg.engines.store import EngineStore
     from streamseg.export.build import export as build
-    from streamseg.export.contract import Request
+    from streamseg.export.contract import ExportRequest
 
     shape = None if size is None else parse_height_width(size)
-    request = Request(source, backend, precision, shape, batch, data, recipe, better, force)
-    found = build(request, EngineStore(), Reporter())
+    request = ExportRequest(source, backend, precision, shape, batch, data, recipe, better, force)
+    found = build(request, EngineStore(), ConsoleReporter())
     manifest = found.manifest
     if as_json:
         print_json({"folder": str(found.folder), "fresh": found.fresh, **manifest.to_json()})
         return
     if not found.fresh:
-        say("the store has this engine already, whole and fit for this machine; --force builds it again")
+        say("the store has this engine already, and it fits this machine; --force builds it again")
     for line in _lines(manifest.to_json()):
         print(line)
     print(f"folder:     {found.folder}")
 
 
 def _lines(values: Mapping[str, Any]) -> Iterator[str]:
-    """The manifest for people."""
+    """The manifest as human-readable lines."""
     gate, speed = values["gate"], values["speed"]
     spec = values["spec"]
     yield f"engine:     {values['name']}" + ("" if values["trained"] else "  UNTRAINED")
@@ -120,7 +120,7 @@ def _verdict(gate: Mapping[str, Any]) -> str:
     if gate["kind"] == "probabilities":
         return (
             f"probabilities within {gate['probability_difference_max']:.2g} of FP32's on {gate['frames']} "
-            "frames; random weights, so nothing else can be judged"
+            "frames; random weights, so that nothing else can be judged"
         )
     return (
         f"passed on {gate['frames']} frames ({gate['data']}): mean Dice to FP32's masks "

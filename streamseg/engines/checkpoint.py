@@ -1,10 +1,10 @@
-"""Weights on disk: one safetensors file, readable without torch and without running anybody's code.
+"""Weights on disk: one safetensors file, readable without torch and without running code from the file.
 
 The file's metadata (text values) hold what is needed to use the weights::
 
     format   "streamseg-checkpoint-1"
     net      "unet", "segnet" or "improved_unet"
-    folded   "true" when BatchNorm is folded away; weights are then stored as float16
+    folded   "true" if BatchNorm is folded away; weights are then stored as float16
     trained  "false" for random weights, which only serve to measure speed
     spec     JSON of the InputSpec
 
@@ -38,7 +38,7 @@ Weights = dict[str, npt.NDArray[Any]]
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Checkpoint:
-    """A net's weights and all that is needed to use them."""
+    """A net's weights with everything needed to use them."""
 
     net: str
     """Name for ``build_net``: unet, segnet or improved_unet."""
@@ -72,7 +72,7 @@ class Checkpoint:
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a checkpoint. Raises EngineError when it is missing, damaged or of another kind."""
+    """Read a checkpoint. Raises EngineError if it is missing, damaged or of another kind."""
     path = Path(path)
     try:
         data = path.read_bytes()
@@ -97,7 +97,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def _metadata(data: bytes, path: Path) -> dict[str, str]:
-    """The text values in a safetensors file's header, checked to be ours and complete."""
+    """The text values in the file's header. Raises EngineError unless they are ours and complete."""
     try:
         size = int.from_bytes(data[:8], "little")
         header = json.loads(data[8 : 8 + size])
@@ -133,10 +133,10 @@ def write_checkpoint(
     trained: bool,
     spec: InputSpec,
 ) -> str:
-    """Write a checkpoint so that the file is either whole or, on any failure, as it was before.
+    """Write a checkpoint whole or not at all: after any failure the file is as it was before.
 
     Folded weights are rounded to float16, others are stored as they are. Returns the file's sha256.
-    Raises EngineError for weights that cannot be stored, SinkError when writing fails.
+    Raises EngineError for weights that cannot be stored, SinkError if writing fails.
     """
     path = Path(path)
     if net not in NETS:
@@ -155,9 +155,9 @@ def write_checkpoint(
 
 
 def _ordered(data: bytes) -> bytes:
-    """The same file with its metadata sorted, so that equal weights have equal hashes.
+    """The file's bytes with the metadata sorted, so that equal weights have equal hashes.
 
-    safetensors writes them in an order that changes from run to run.
+    safetensors writes metadata in an order that changes from run to run.
     """
     size = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + size])

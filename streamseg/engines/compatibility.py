@@ -1,8 +1,8 @@
-"""Whether an engine fits the running machine: found out from its manifest, before anything is deserialised.
+"""Checks from its manifest whether an engine fits this machine, before anything is deserialised.
 
-Engines for the processor are judged on one set of CPU features, because these choose the kernels, and with
-them how INT8 saturates: elsewhere the accuracy gate's verdict would mean nothing. Engines for a GPU are
-compiled for one compute capability. Both depend on the very versions of what runs them.
+The accuracy gate judges an engine for the processor on one set of CPU features, because these choose the
+kernels, and with them how INT8 saturates; on other features its verdict would mean nothing. An engine for a
+GPU is compiled for one compute capability. Both kinds depend on the exact versions of what runs them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from streamseg.core.hardware import Machine, this_machine, this_processor, versi
 from streamseg.engines.manifest import Manifest
 
 RUN_BY = {"openvino": ("openvino",), "onnx": ("onnxruntime",), "compiled": ("torch", "triton")}
-"""Packages that run a back end's engines, by back end; TensorRT's are those that the manifest names."""
+"""Packages that run a back end's engines, by back end; for TensorRT the manifest names them."""
 EXTRAS = {"onnx": "export", "compiled": "tensorrt", "tensorrt": "tensorrt"}
 """The extra that installs what runs a back end's engines, by back end."""
 
@@ -23,20 +23,20 @@ EXTRAS = {"onnx": "export", "compiled": "tensorrt", "tensorrt": "tensorrt"}
 def incompatibilities(
     manifest: Manifest, machine: Machine | None = None, versions: Mapping[str, str] | None = None
 ) -> list[str]:
-    """Why an engine does not fit a machine, each reason a phrase for people; empty where it fits.
+    """Reasons why an engine does not fit a machine, each a human-readable phrase; empty if it fits.
 
-    ``machine`` None is this one, ``versions`` (by package) None those that are installed. Portable engines
-    fit everywhere.
+    ``machine`` None is this one; ``versions`` (by package) None are the installed ones. Portable engines fit
+    everywhere.
     """
     if manifest.portable:
         return []
     if manifest.machine is None:
         return ["its manifest does not say what machine it was built for"]
     if machine is None:
-        # Only a GPU's engines are worth the call of nvidia-smi.
+        # Calling nvidia-smi takes time, so only engines for a GPU ask for it.
         machine = this_machine() if on_gpu(manifest) else this_processor()
-    compare = _gpu_misfits if on_gpu(manifest) else _processor_misfits
-    return compare(manifest.machine, machine) + _version_misfits(manifest, versions)
+    compare = _gpu_reasons if on_gpu(manifest) else _processor_reasons
+    return compare(manifest.machine, machine) + _version_reasons(manifest, versions)
 
 
 def on_gpu(manifest: Manifest) -> bool:
@@ -47,7 +47,7 @@ def on_gpu(manifest: Manifest) -> bool:
 
 
 def run_by(manifest: Manifest) -> tuple[str, ...]:
-    """Packages whose versions must be those that the engine was built with."""
+    """Packages that must have the versions that the engine was built with."""
     if manifest.backend == "tensorrt":
         return tuple(sorted(name for name in manifest.versions if name.startswith("tensorrt")))
     names = RUN_BY.get(manifest.backend, ())
@@ -55,7 +55,7 @@ def run_by(manifest: Manifest) -> tuple[str, ...]:
 
 
 def identity(manifest: Manifest) -> dict[str, Any]:
-    """What of machine and versions makes it another engine: part of its key in the store."""
+    """The values of machine and versions that distinguish engines: part of the key in the store."""
     if manifest.portable:
         return {}
     built_on = manifest.machine
@@ -66,7 +66,7 @@ def identity(manifest: Manifest) -> dict[str, Any]:
 
 
 def command_for(manifest: Manifest) -> list[str]:
-    """The command, word by word, that builds such an engine for the machine that it runs on."""
+    """The command, word by word, that builds the engine again on the machine where it is called."""
     size = f"{manifest.spec.height}x{manifest.spec.width}"
     words = ["streamseg", "export", manifest.source or manifest.net, "--backend", manifest.backend]
     words += ["--precision", manifest.precision, "--size", size]
@@ -77,11 +77,11 @@ def command_for(manifest: Manifest) -> list[str]:
 
 
 def export_command(manifest: Manifest) -> str:
-    """The same command as text for a shell."""
+    """The command as text for a shell."""
     return shlex.join(command_for(manifest))
 
 
-def _gpu_misfits(built: Machine, here: Machine) -> list[str]:
+def _gpu_reasons(built: Machine, here: Machine) -> list[str]:
     if not here.compute_capability:
         return [f"built for compute capability {built.compute_capability}, this machine has no NVIDIA GPU"]
     reasons = []
@@ -96,7 +96,7 @@ def _gpu_misfits(built: Machine, here: Machine) -> list[str]:
     return reasons
 
 
-def _processor_misfits(built: Machine, here: Machine) -> list[str]:
+def _processor_reasons(built: Machine, here: Machine) -> list[str]:
     missing = sorted(set(built.features) - set(here.features))
     more = sorted(set(here.features) - set(built.features))
     reasons = []
@@ -107,7 +107,7 @@ def _processor_misfits(built: Machine, here: Machine) -> list[str]:
     return reasons
 
 
-def _version_misfits(manifest: Manifest, versions: Mapping[str, str] | None) -> list[str]:
+def _version_reasons(manifest: Manifest, versions: Mapping[str, str] | None) -> list[str]:
     packages = run_by(manifest)
     if not packages:
         return [f"its manifest does not say which version of {manifest.backend} it was built with"]
@@ -127,7 +127,7 @@ def _version_misfits(manifest: Manifest, versions: Mapping[str, str] | None) -> 
 
 
 def _release(version: str) -> str:
-    """A version without the build's number, which OpenVINO adds when it is asked itself."""
+    """A version without the build number, which OpenVINO's own version string has."""
     return version.partition("-")[0]
 
 

@@ -1,4 +1,4 @@
-"""What tells an engine's folder from a damaged one: its name, its seal, and the hash of every file."""
+"""Integrity of engine folders: name, seal, and the hash of every file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NAME = re.compile(r"[a-z_]+-[a-z]+-[a-z0-9]+-\d+x\d+-b\d+-[0-9a-f]{8}")
 
 
 def engine_name(manifest: Manifest) -> str:
-    """The name of an engine's folder: what people tell it by, and a key of all that makes it another one."""
+    """The name of an engine's folder: its main properties, and a key of everything that distinguishes it."""
     values = {
         "checkpoint": manifest.checkpoint_sha256,
         "net": manifest.net,
@@ -38,12 +38,12 @@ def engine_name(manifest: Manifest) -> str:
 
 
 def is_engine_name(name: str) -> bool:
-    """Whether a name is of the form that :func:`engine_name` gives."""
+    """Whether a name has the form that :func:`engine_name` gives."""
     return _NAME.fullmatch(name) is not None
 
 
 def problems(folder: Path) -> list[str]:
-    """What is wrong with an engine's folder, each a phrase for people; empty where it is as it was built.
+    """Problems of an engine's folder, each a human-readable phrase; empty if it is as it was built.
 
     Reads every file. A portable engine may have any name.
     """

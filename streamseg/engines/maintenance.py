@@ -1,4 +1,4 @@
-"""Keeping the engine store clean: what may go, and why."""
+"""Cleaning the engine store: which engines may be removed, and why."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from streamseg.core.hardware import Machine
 from streamseg.engines.compatibility import incompatibilities
 from streamseg.engines.integrity import is_engine_name
 from streamseg.engines.manifest import FILE_NAME
-from streamseg.engines.store import BUILDING, EngineStore, Entry, os_lock, try_lock
+from streamseg.engines.store import BUILDING, EngineStore, StoredEngine, os_lock, try_lock
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """Something in the store that is no good engine for this machine."""
+class StoreFinding:
+    """Something in the store that is not a good engine for this machine."""
 
     path: Path
     reason: str
     bytes: int
-    """Space that its files take."""
+    """Size of its files together."""
     removable: bool
-    """False for what may not be ours, and is left alone."""
+    """False for what may not be ours and is left alone."""
 
 
 def findings(
@@ -32,12 +32,12 @@ def findings(
     everything: bool = False,
     machine: Machine | None = None,
     versions: Mapping[str, str] | None = None,
-) -> Iterator[Finding]:
-    """Damaged engines, those that do not fit the machine, and what killed builds left; ``everything``: all.
+) -> Iterator[StoreFinding]:
+    """Damaged engines, engines that do not fit the machine, remains of killed builds; ``everything``: all.
 
-    Only folders that have the name of an engine are removable, and only where nothing else was put into them.
-    What is neither is not reported, unless it calls itself an engine. Raises EngineError for a store that
-    cannot be read, SinkError for one whose locks cannot be taken.
+    A folder is removable only if it has the name of an engine and nothing else was put into it. Other
+    folders are not reported unless they hold a manifest. Raises EngineError for a store that cannot be read,
+    SinkError for one whose locks cannot be taken.
     """
     for entry in store.entries():
         reason = _reason(store, entry, everything, machine, versions)
@@ -46,13 +46,13 @@ def findings(
         foreign = _foreign(entry)
         if foreign:
             reason = f"{reason}; left alone, since {foreign}"
-        yield Finding(entry.path, reason, folder_bytes(entry.path), not foreign)
+        yield StoreFinding(entry.path, reason, folder_bytes(entry.path), not foreign)
     for folder in leftovers(store):
-        yield Finding(folder, "left behind by a build that was killed", folder_bytes(folder), True)
+        yield StoreFinding(folder, "left behind by a build that was killed", folder_bytes(folder), True)
 
 
-def remove(store: EngineStore, finding: Finding) -> bool:
-    """Remove a finding; False where a process builds in its place. Raises SinkError."""
+def remove(store: EngineStore, finding: StoreFinding) -> bool:
+    """Remove a finding; False if another process is building there. Raises SinkError."""
     if finding.path.parent != store.root / BUILDING:
         return store.remove(finding.path)
     if not _abandoned(store, finding.path):
@@ -64,7 +64,7 @@ def remove(store: EngineStore, finding: Finding) -> bool:
 
 
 def leftovers(store: EngineStore) -> list[Path]:
-    """Folders that builds left behind that were killed; those of running builds are not among them."""
+    """Folders that killed builds left in the store; not those of running builds."""
     building = store.root / BUILDING
     if not building.is_dir():
         return []
@@ -86,7 +86,7 @@ def _lock_file(folder: Path) -> Path:
 
 
 def folder_bytes(folder: Path) -> int:
-    """Sum of a folder's files; those that vanish meanwhile do not count."""
+    """Size of a folder's files together; files that vanish meanwhile do not count."""
     total = 0
     for path in folder.rglob("*"):
         try:
@@ -98,7 +98,7 @@ def folder_bytes(folder: Path) -> int:
 
 def _reason(
     store: EngineStore,
-    entry: Entry,
+    entry: StoredEngine,
     everything: bool,
     machine: Machine | None,
     versions: Mapping[str, str] | None,
@@ -111,8 +111,8 @@ def _reason(
     return f"does not fit this machine: {'; '.join(reasons)}" if reasons else None
 
 
-def _foreign(entry: Entry) -> str:
-    """Why a folder may not be ours to remove; empty where it is."""
+def _foreign(entry: StoredEngine) -> str:
+    """Why a folder may not be ours to remove; empty if it is."""
     if entry.path.is_symlink():
         return "it is a link"
     if not is_engine_name(entry.name):

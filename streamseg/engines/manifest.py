@@ -1,8 +1,8 @@
-"""What an engine folder says about itself: ``manifest.json`` beside the engine's files.
+"""The manifest of an engine folder: ``manifest.json`` beside the engine's files.
 
-The manifest names the sha256 of every file, and its own, so that nothing in the folder can be swapped or
-altered unnoticed. Files are hashed before anything parses them, and what was hashed is what is used. The
-sha256 of ``manifest.json`` identifies the engine.
+It names the sha256 of every file and of its own values, so that nothing in the folder can be swapped or
+altered unnoticed. Files are hashed before anything parses them, and the bytes that were hashed are the ones
+used. The sha256 of ``manifest.json`` identifies the engine.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FORMAT = "streamseg-engine-2"
 FILE_NAME = "manifest.json"
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 SEAL = "manifest_sha256"
-"""Key of the manifest's own hash: of its other values as JSON with sorted keys and no blanks."""
+"""Key of the manifest's own hash, made of its other values as JSON with sorted keys and without spaces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Manifest:
     backend: str
     """What runs it: openvino, onnx, tensorrt or compiled."""
     precision: str
-    """What was asked for, one of PRECISIONS."""
+    """The precision asked for, one of PRECISIONS."""
     folded: bool
     trained: bool
     """False for random weights, which only serve to measure speed."""
@@ -50,31 +50,31 @@ class Manifest:
     batch: int = 1
     """Frames per call: the input is (batch, 1, height, width)."""
     precision_found: Mapping[str, float] = field(default_factory=dict)
-    """Share of the engine's layers, 0..1, by the type that they compute in, read off the loaded engine."""
+    """Share of the engine's layers, 0..1, by the type that they compute in, read from the loaded engine."""
     portable: bool = False
-    """True for the engines that ship with the package: they run on any machine that the back end runs on."""
+    """True for the engines that ship with the package: they run wherever the back end runs."""
     machine: Machine | None = None
-    """What it was built and judged on; None only for portable engines."""
+    """The machine that it was built and judged on; None only for portable engines."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Versions of the libraries that built it and run it, by package."""
     source: str = ""
-    """NET_OR_CHECKPOINT of the export: a net's name, or the checkpoint's path. For building it again."""
+    """NET_OR_CHECKPOINT of the export, for building it again: a net's name or a checkpoint's path."""
     calibration: Mapping[str, Any] = field(default_factory=dict)
-    """INT8: ``recipe`` (name), ``sha256`` (of the recipe), ``data`` (what the frames were), ``frames`` (their
+    """INT8: ``recipe`` (name), ``sha256`` (of the recipe), ``data`` (origin of the frames), ``frames`` (their
     number), ``preset``. Empty for other precisions."""
     gate: Mapping[str, Any] = field(default_factory=dict)
     """The accuracy gate's result: ``passed`` (bool), ``kind`` (masks or probabilities), figures, limits."""
     speed: Mapping[str, Any] = field(default_factory=dict)
-    """Measured when it was built: ``ms`` (median per call) and, where it can be compared, ``ratio`` of its
-    time to the shipped engine's, measured interleaved with it."""
+    """Measured when it was built: ``ms`` (median per call) and, if they are comparable, ``ratio`` of its time
+    to the shipped engine's, the two measured interleaved."""
     built: Mapping[str, Any] = field(default_factory=dict)
-    """``date`` (UTC), ``seconds`` that building took, ``bytes`` of all files."""
+    """``date`` (UTC), ``seconds`` that the build took, ``bytes`` of all files."""
     accuracy: Mapping[str, Any] = field(default_factory=dict)
-    """Further figures measured at export, for people."""
+    """Further figures measured at export, for human readers."""
 
     @property
     def passed(self) -> bool:
-        """Whether the engine went through the accuracy gate."""
+        """Whether the engine passed the accuracy gate."""
         return self.gate.get("passed") is True
 
     def info(self, fingerprint: str, *, device: str = "cpu") -> EngineInfo:
@@ -91,11 +91,11 @@ class Manifest:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The JSON file's values, sealed."""
+        """The JSON file's values with their seal."""
         values: dict[str, Any] = {"format": FORMAT} | {name: getattr(self, name) for name in self.__slots__}
         values["spec"] = self.spec.to_json()
         values["machine"] = None if self.machine is None else self.machine.to_json()
-        # As it will be read again: the seal must not depend on what JSON does not tell apart.
+        # As it will be read again: the seal must not depend on what JSON cannot distinguish.
         values = json.loads(json.dumps(values))
         return values | {SEAL: seal_of(values)}
 
@@ -106,17 +106,17 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class ReadManifest:
-    """A manifest as found on disk."""
+    """A manifest read from disk."""
 
     manifest: Manifest
     sha256: str
     """Of the file: the engine's fingerprint."""
     sealed: bool
-    """False where the file was altered after it was written."""
+    """False if the file was altered after it was written."""
 
 
 def read_unchecked(folder: Path) -> ReadManifest:
-    """The manifest of an engine folder, its seal looked at but not insisted on. Raises EngineError."""
+    """Read a manifest and check its seal without insisting on it. Raises EngineError."""
     path = folder / FILE_NAME
     data = _bytes(path, "an engine is a folder with manifest.json and the engine's files")
     try:
@@ -139,7 +139,7 @@ def read_unchecked(folder: Path) -> ReadManifest:
 
 
 def read_manifest(folder: Path) -> tuple[Manifest, str]:
-    """Manifest of an engine folder and the sha256 of its file. Raises EngineError, also for altered ones."""
+    """Read a manifest and the sha256 of its file. Raises EngineError, also for an altered one."""
     found = read_unchecked(folder)
     if not found.sealed:
         raise altered(folder)
@@ -147,14 +147,14 @@ def read_manifest(folder: Path) -> tuple[Manifest, str]:
 
 
 def altered(folder: Path) -> EngineError:
-    """The error for a manifest whose seal does not hold."""
+    """The error for a manifest whose seal is broken."""
     return EngineError(
         f"manifest {folder / FILE_NAME} was altered after it was written; copy or export the engine again"
     )
 
 
 def seal_of(values: Mapping[str, Any]) -> str:
-    """sha256 of a manifest's values, its own seal left out."""
+    """sha256 of a manifest's values without its seal."""
     text = json.dumps({k: v for k, v in values.items() if k != SEAL}, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -171,13 +171,13 @@ def _check(manifest: Manifest) -> None:
     if any(Path(name).name != name or name == ".." for name in manifest.files):
         raise ValueError("a file lies outside the folder")
     if manifest.precision not in PRECISIONS:
-        raise ValueError(f"precision {manifest.precision!r} is none of {', '.join(PRECISIONS)}")
+        raise ValueError(f"precision {manifest.precision!r} is not one of {', '.join(PRECISIONS)}")
     if type(manifest.batch) is not int or manifest.batch < 1:
-        raise ValueError(f"batch {manifest.batch!r} is no number of frames")
+        raise ValueError(f"batch {manifest.batch!r} is not a number of frames")
     if not all(isinstance(flag, bool) for flag in (manifest.folded, manifest.trained, manifest.portable)):
         raise ValueError("a flag is neither true nor false")
     if not all(isinstance(share, int | float) for share in manifest.precision_found.values()):
-        raise ValueError("a share of layers is no number")
+        raise ValueError("a share of layers is not a number")
     for mapping in (
         manifest.calibration,
         manifest.gate,
@@ -189,7 +189,7 @@ def _check(manifest: Manifest) -> None:
 
 
 def read_verified(folder: Path, manifest: Manifest, name: str) -> bytes:
-    """Contents of one of the engine's files, its sha256 checked against the manifest. Raises EngineError."""
+    """Read one of the engine's files and check its sha256 against the manifest. Raises EngineError."""
     data = _bytes(folder / name, "copy or export the engine again")
     expected = manifest.files.get(name)
     found = hashlib.sha256(data).hexdigest()

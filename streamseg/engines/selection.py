@@ -1,4 +1,4 @@
-"""Which engine runs when none is named: the shipped one, or a faster one of the store that may stand in."""
+"""Selects the engine that runs when none is named: the shipped one, or a faster one of the store."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from streamseg.core.errors import EngineError
 from streamseg.core.hardware import Machine
 from streamseg.engines.compatibility import export_command, incompatibilities
 from streamseg.engines.manifest import Manifest
-from streamseg.engines.store import EngineStore, Entry, engine_name
+from streamseg.engines.store import EngineStore, StoredEngine, engine_name
 
-WORTH = 0.97
-"""An engine stands in for the shipped one where it takes at most this share of its time."""
+MAX_RATIO = 0.97
+"""An engine replaces the shipped one only if it takes at most this share of its time."""
 
 
 def candidates(
@@ -22,13 +22,13 @@ def candidates(
     machine: Machine | None = None,
     versions: Mapping[str, str] | None = None,
     say: Callable[[str], None] = lambda _: None,
-) -> list[Entry]:
-    """The store's engines that may stand in for the shipped one, the fastest first; often none.
+) -> list[StoredEngine]:
+    """The store's engines that may replace the shipped one, fastest first; often none.
 
     They have its weights and specification, take one frame at a time, fit the machine (None is this one),
-    passed the accuracy gate, and were measured to be faster. Only manifests are read: files are hashed when
-    an engine is loaded. ``say`` is told of damaged ones and of faster ones that do not fit, which are passed
-    over, and of a store that cannot be read, which counts as empty.
+    passed the accuracy gate, and were measured to be faster. Only manifests are read; files are hashed when
+    an engine is loaded. ``say`` receives a line for each damaged engine and each faster one that does not
+    fit, which are skipped, and for a store that cannot be read, which counts as empty.
     """
     try:
         entries = store.entries()
@@ -62,12 +62,12 @@ def _stands_in(manifest: Manifest, shipped: Manifest) -> bool:
         and manifest.net == shipped.net
         and manifest.checkpoint_sha256 == shipped.checkpoint_sha256
         and manifest.spec == shipped.spec
-        and _ratio(manifest) <= WORTH
+        and _ratio(manifest) <= MAX_RATIO
     )
 
 
 def _ratio(manifest: Manifest) -> float:
-    """Its time by the shipped engine's, measured interleaved; infinite where that was not measured."""
+    """Its time divided by the shipped engine's, measured interleaved; infinite if not measured."""
     ratio = manifest.speed.get("ratio")
     if isinstance(ratio, int | float) and math.isfinite(ratio) and ratio > 0:
         return float(ratio)

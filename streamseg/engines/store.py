@@ -5,7 +5,7 @@
     engines/
       improved_unet-openvino-int8-192x256-b1-0a1b2c3d/   manifest.json and the files that it vouches for
       .building/                                         engines being built, moved into place when finished
-      .locks/                                            a file per engine; whoever builds it holds the lock
+      .locks/                                            a file per engine, locked by whoever builds it
 
 Locks are the operating system's: those of a killed process are free again. What a killed process left in
 ``.building`` is never listed or loaded, and ``streamseg engines prune`` removes it.
@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-# At the top, though only builders lock: it hooks into forks, and importing OpenVINO forks in a thread.
+# Imported here, though only builders lock: it hooks into forks, and importing OpenVINO forks in a thread.
 from filelock import BaseFileLock, FileLock, Timeout
 
 from streamseg.core.errors import EngineError, SinkError, UsageError
@@ -31,31 +31,16 @@ from streamseg.engines.compatibility import incompatibilities
 from streamseg.engines.integrity import engine_name, is_engine_name, problems
 from streamseg.engines.manifest import FILE_NAME, Manifest, altered, read_unchecked
 
-
-def os_lock(path: Path, *, shared: bool = False) -> BaseFileLock:
-    """The lock of a file, as yet not taken. ``shared``: within a thread, who has it may take it again."""
-    return FileLock(path, is_singleton=shared)
-
-
-def try_lock(lock: BaseFileLock) -> bool:
-    """Take a lock; False where another has it. Raises OSError where the file cannot be written."""
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return False
-    return True
-
-
-__all__ = ["EngineStore", "Entry", "default_root", "engine_name"]
+__all__ = ["EngineStore", "StoredEngine", "default_root", "engine_name"]
 
 ROOT_VARIABLE = "STREAMSEG_ENGINES"
-"""Environment variable with the store's folder."""
+"""Environment variable that names the store's folder."""
 BUILDING, LOCKS = ".building", ".locks"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def default_root() -> Path:
-    """STREAMSEG_ENGINES, else ``engines/`` of the checkout that this lies in, else a user's cache folder."""
+    """STREAMSEG_ENGINES, else ``engines/`` of this checkout, else a folder in the user's cache."""
     chosen = os.environ.get(ROOT_VARIABLE)
     if chosen:
         return Path(chosen).expanduser()
@@ -68,16 +53,16 @@ def default_root() -> Path:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """A folder of the store, with what its manifest says."""
+class StoredEngine:
+    """A folder of the store and its manifest."""
 
     path: Path
     manifest: Manifest | None
-    """None where it cannot be read."""
+    """None if it cannot be read."""
     sealed: bool
-    """False where the manifest was altered after it was written, or cannot be read."""
+    """False if the manifest was altered after it was written, or cannot be read."""
     error: str | None
-    """Why the engine cannot be trusted, as far as its manifest shows; its files are not looked at."""
+    """Why the engine cannot be trusted, as far as its manifest shows; its files are not checked."""
 
     @property
     def name(self) -> str:
@@ -92,8 +77,8 @@ class EngineStore:
         """``root`` None is :func:`default_root`."""
         self.root = default_root() if root is None else Path(root)
 
-    def entries(self) -> list[Entry]:
-        """All engines, by name; damaged ones too. Raises EngineError for a store that cannot be read."""
+    def entries(self) -> list[StoredEngine]:
+        """All engines by name, damaged ones too. Raises EngineError for a store that cannot be read."""
         if not self.root.exists():
             return []
         try:
@@ -105,11 +90,11 @@ class EngineStore:
             ) from error
         return [_entry(folder) for folder in folders]
 
-    def find(self, name: str, machine: Machine | None = None) -> Entry | None:
-        """The engine of a name, or of the beginning of one (without key, or without batch and key).
+    def find(self, name: str, machine: Machine | None = None) -> StoredEngine | None:
+        """The engine of this name, or whose name begins like this (without key, or without batch and key).
 
-        Of several those that fit the machine (None is this one) are preferred, then those for one frame at a
-        time. None where there is none of that name; raises UsageError where several are left.
+        Of several, those that fit the machine (None is this one) are preferred, then those for one frame at a
+        time. None if there is no such engine; raises UsageError if several are left.
         """
         found = [entry for entry in self.entries() if _matches(entry.name, name)]
         exact = [entry for entry in found if entry.name == name]
@@ -123,9 +108,9 @@ class EngineStore:
         return found[0] if found else None
 
     def verify(self, folder: Path) -> list[str]:
-        """What is wrong with an engine's folder, each a phrase for people; empty where it is as it was built.
+        """Problems of an engine's folder, each a human-readable phrase; empty if it is as it was built.
 
-        Reads every file. That an engine does not fit this machine is no damage, see
+        Reads every file. Not fitting this machine is not damage, see
         :func:`streamseg.engines.compatibility.incompatibilities`.
         """
         return problems(folder)
@@ -134,7 +119,7 @@ class EngineStore:
     def lock(self, name: str, *, waiting: Callable[[str], None] = lambda _: None) -> Iterator[None]:
         """Within the block no other process builds, replaces or removes the engine of this name.
 
-        ``waiting`` is told, once, when another one has to be waited for. Raises SinkError where the store
+        ``waiting`` receives one line if another process has to be waited for. Raises SinkError if the store
         cannot be written.
         """
         with self.writing():
@@ -152,13 +137,13 @@ class EngineStore:
     def staging(self) -> Iterator[Path]:
         """An empty folder on the store's file system to build an engine in, removed after the block.
 
-        :meth:`publish` moves it into place. Raises SinkError where the store cannot be written, or is full.
+        :meth:`publish` moves it into place. Raises SinkError if the store cannot be written or is full.
         """
         token = secrets.token_hex(8)
         with self.writing():
             folder = self._hidden(BUILDING) / token
             lock = os_lock(folder.with_suffix(".lock"))
-            try_lock(lock)  # tells prune that somebody is at work here
+            try_lock(lock)  # tells prune that a build is running here
             folder.mkdir()
         try:
             with self.writing(only=_FULL):
@@ -169,16 +154,16 @@ class EngineStore:
             lock.release()
 
     def publish(self, staged: Path, name: str) -> Path:
-        """Move a finished engine out of :meth:`staging` into place, in the stead of one of the same name.
+        """Move a finished engine out of :meth:`staging` into place, replacing one of the same name.
 
         Whatever happens, the store has the old engine, or the new one, or neither, never half of one. Raises
-        SinkError where it cannot be written, and UsageError where something else has the name.
+        SinkError if it cannot be written, and UsageError if something else has the name.
         """
         target = self.root / name
         with self.lock(name), self.writing():
             _sync(staged)
             if target.is_symlink() or (target.exists() and not target.is_dir()):
-                raise UsageError(f"{target} is no engine folder; move it away, the new engine goes there")
+                raise UsageError(f"{target} is not an engine folder; move it away, the new engine goes there")
             with self.staging() as aside:
                 if target.exists():
                     target.rename(aside / "old")
@@ -192,9 +177,9 @@ class EngineStore:
         return target
 
     def remove(self, folder: Path) -> bool:
-        """Remove an engine at one stroke: a kill in the middle leaves no half of it.
+        """Remove an engine atomically: a kill in the middle leaves no half of it.
 
-        False where another process builds or replaces it. Raises SinkError.
+        False if another process is building or replacing it. Raises SinkError.
         """
         with self.writing():
             lock = os_lock(self._hidden(LOCKS) / f"{folder.name}.lock", shared=True)
@@ -214,7 +199,7 @@ class EngineStore:
 
     @contextmanager
     def writing(self, only: tuple[int, ...] = ()) -> Iterator[None]:
-        """Within the block the system's errors become SinkError; ``only`` those of these numbers."""
+        """Within the block OSError becomes SinkError; with ``only``, those of these error numbers."""
         try:
             yield
         except OSError as error:
@@ -226,36 +211,50 @@ class EngineStore:
             ) from error
 
 
+def os_lock(path: Path, *, shared: bool = False) -> BaseFileLock:
+    """A file's lock, not yet taken. With ``shared`` the thread that holds it may take it again."""
+    return FileLock(path, is_singleton=shared)
+
+
+def try_lock(lock: BaseFileLock) -> bool:
+    """Take a lock; False if another process has it. Raises OSError if the file cannot be written."""
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    return True
+
+
 def _is_engine(path: Path) -> bool:
     if path.name.startswith(".") or not path.is_dir():
         return False
     return (path / FILE_NAME).exists() or (is_engine_name(path.name) and not path.is_symlink())
 
 
-def _entry(folder: Path) -> Entry:
+def _entry(folder: Path) -> StoredEngine:
     try:
         found = read_unchecked(folder)
     except EngineError as error:
-        return Entry(folder, None, False, str(error))
-    return Entry(folder, found.manifest, found.sealed, None if found.sealed else str(altered(folder)))
+        return StoredEngine(folder, None, False, str(error))
+    return StoredEngine(folder, found.manifest, found.sealed, None if found.sealed else str(altered(folder)))
 
 
 def _matches(name: str, wanted: str) -> bool:
-    """Whether ``wanted`` is a name, or all of one up to some of its parts or of its key's digits."""
+    """Whether ``wanted`` is the name, or its beginning up to a whole part or some digits of its key."""
     key_begun = wanted.count("-") == 5
     return name == wanted or name.startswith(f"{wanted}-") or (key_begun and name.startswith(wanted))
 
 
-def _fits(machine: Machine | None) -> Callable[[Entry], bool]:
+def _fits(machine: Machine | None) -> Callable[[StoredEngine], bool]:
     return lambda entry: entry.manifest is not None and not incompatibilities(entry.manifest, machine)
 
 
-def _single(entry: Entry) -> bool:
+def _single(entry: StoredEngine) -> bool:
     return entry.manifest is not None and entry.manifest.batch == 1
 
 
 def _sync(folder: Path) -> None:
-    """Bring a folder's files onto the disk, before a name makes them an engine."""
+    """Flush a folder's files to the disk before a name makes them an engine."""
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             with path.open("rb") as file:
@@ -266,7 +265,7 @@ def _sync(folder: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # folders cannot be opened there
+    if os.name == "nt":  # which cannot open folders
         return
     handle = os.open(folder, os.O_RDONLY)
     try:

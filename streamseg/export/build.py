@@ -1,8 +1,8 @@
 """Builds engines: weights in, a judged engine in the store out.
 
-The steps of :func:`export`: find the weights and the recipe's frames, let the back end's builder write the
-files, load them as any program would, read off what the engine computes in, put it through the accuracy gate,
-measure it, and publish it. What fails on the way leaves the store as it was.
+:func:`export` finds the weights and the recipe's frames, lets the back end's builder write the files, loads
+them as any program would, reads what the engine computes in, passes it through the accuracy gate, measures
+its speed, and publishes it. A failure on the way leaves the store as it was.
 """
 
 from __future__ import annotations
@@ -33,32 +33,32 @@ from streamseg.export.contract import (
     BUILDERS,
     BuildOrder,
     BuildResult,
+    ExportRequest,
     ExportResult,
-    Lines,
+    LineReporter,
     Reporter,
-    Request,
 )
 from streamseg.export.gate import judge, measure_speed
-from streamseg.export.recipe import Frames, Recipe, gather, make_recipe, phantom_recipe, read_recipe
+from streamseg.export.recipe import Recipe, RecipeFrames, gather, make_recipe, phantom_recipe, read_recipe
 from streamseg.export.source import is_shipped, resolve
 
 BETTER = {"int8": "fp16", "bf16": "fp32", "fp16": "fp32"}
-"""The next better precision; on the processor, which gains nothing by FP16, INT8's is FP32."""
+"""The next better precision; for OpenVINO, which gains nothing from FP16, INT8's is FP32."""
 RECIPES = Path(__file__).resolve().parents[2] / "calibration"
-"""Where a checkout keeps its recipes."""
+"""Folder of a checkout's recipes."""
 UNTRAINED_FRAMES = 8
-"""Frames whose probabilities are compared where there are no trained weights."""
+"""Frames whose probabilities are compared for random weights."""
 RECIPE_FILE = "recipe.json"
-"""The recipe in an engine's folder, from which it can be built again."""
+"""The recipe in an engine's folder, for building it again."""
 SCALES_FILE = "scales.json"
-"""INT8: the activations' ranges that came out."""
+"""INT8: the measured ranges of the activations."""
 
 
-def export(request: Request, store: EngineStore, report: Reporter) -> ExportResult:
+def export(request: ExportRequest, store: EngineStore, report: Reporter) -> ExportResult:
     """Build an engine into the store, or find it there.
 
-    Raises UsageError for what makes no sense, MissingExtra, DataError for a recipe without its images,
-    EngineError where it cannot be built or run here, and GateError where it does not do what its weights do.
+    Raises UsageError for an invalid request, MissingExtra, DataError for a recipe without its images,
+    EngineError if it cannot be built or run here, and GateError if the accuracy gate refuses it.
     """
     request.check()
     checkpoint = resolve(request.source, request.size)
@@ -77,16 +77,16 @@ def export(request: Request, store: EngineStore, report: Reporter) -> ExportResu
                 raise
             if not request.better:
                 raise GateError(
-                    f"{error}; try --precision {better}, or --better to fall back by itself"
+                    f"{error}; try --precision {better}, or --better to fall back automatically"
                 ) from None
             report.say(f"{error}; taking {better} instead")
             request = replace(request, precision=better)
 
 
 def rebuild(manifest: Manifest, store: EngineStore, *, say: Callable[[str], None]) -> Path:
-    """Build a store's engine again for this machine, from the same weights and recipe; its new folder.
+    """Build an engine of the store again for this machine, from the same weights and recipe; its new folder.
 
-    Raises what :func:`export` raises, and UsageError where the weights are no longer those of the engine.
+    Raises what :func:`export` raises, and UsageError if the weights are no longer those of the engine.
     """
     if not manifest.source:
         raise UsageError(f"engine {manifest.name} does not say what it was built from; export it again")
@@ -97,29 +97,29 @@ def rebuild(manifest: Manifest, store: EngineStore, *, say: Callable[[str], None
             f"{manifest.source} no longer holds the weights of engine {manifest.name} (sha256 "
             f"{checkpoint.sha256[:12]}..., it was {manifest.checkpoint_sha256[:12]}...); export it again"
         )
-    kept = store.root / manifest.name / RECIPE_FILE
+    stored = store.root / manifest.name / RECIPE_FILE
     folder = Path(str(manifest.calibration.get("folder") or ""))
-    request = Request(
+    request = ExportRequest(
         manifest.source,
         manifest.backend,
         manifest.precision,
         size,
         manifest.batch,
         data=folder if str(folder) != "." and folder.is_dir() else None,
-        recipe=kept if kept.is_file() else None,
+        recipe=stored if stored.is_file() else None,
     )
-    return export(request, store, Lines(say)).folder
+    return export(request, store, LineReporter(say)).folder
 
 
-def _recipe(request: Request, checkpoint: Checkpoint) -> tuple[Recipe, Dataset | None]:
-    """The recipe, and the data set that its images are in; None where phantoms serve."""
+def _recipe(request: ExportRequest, checkpoint: Checkpoint) -> tuple[Recipe, Dataset | None]:
+    """The recipe and the data set of its images, which is None if phantoms are used."""
     data = None if request.data is None else open_dataset(request.data)
     name = checkpoint.net
     if request.recipe is not None:
         return read_recipe(request.recipe), data
-    kept = RECIPES / f"{name}.json"
-    if is_shipped(request.source) and kept.is_file():
-        return read_recipe(kept), data
+    shipped = RECIPES / f"{name}.json"
+    if is_shipped(request.source) and shipped.is_file():
+        return read_recipe(shipped), data
     if data is not None and request.data is not None:
         return make_recipe(name, data, data_name=request.data.resolve().name), data
     return phantom_recipe(name), None
@@ -127,14 +127,14 @@ def _recipe(request: Request, checkpoint: Checkpoint) -> tuple[Recipe, Dataset |
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """One build, of one precision."""
+    """One build in one precision."""
 
-    request: Request
+    request: ExportRequest
     store: EngineStore
     report: Reporter
     checkpoint: Checkpoint
     recipe: Recipe
-    frames: Frames
+    frames: RecipeFrames
 
     def run(self) -> ExportResult:
         draft = self._draft()
@@ -143,7 +143,7 @@ class _Work:
             return self._build(draft) if there is None else there
 
     def _draft(self) -> Manifest:
-        """The manifest as far as it is known before anything is built."""
+        """The manifest as far as it is known before the build."""
         return Manifest(
             name="",
             net=self.checkpoint.net,
@@ -187,7 +187,7 @@ class _Work:
             return ExportResult(self.store.publish(folder, finished.name), finished, fresh=True)
 
     def _files(self, folder: Path) -> BuildResult:
-        """Let the builder write the engine; INT8 comes with its recipe and the scales that came out."""
+        """Let the builder write the engine, for INT8 with its recipe and the measured scales."""
         int8 = self.request.precision == "int8"
         order = BuildOrder(
             self.checkpoint,
@@ -197,7 +197,7 @@ class _Work:
             self.recipe.preset,
             self.report.say,
         )
-        with redirect_stdout(sys.stderr):  # results go to stdout; compilers tell their progress there too
+        with redirect_stdout(sys.stderr):  # compilers print their progress to stdout, where results go
             built: BuildResult = import_module(BUILDERS[self.request.backend]).build(order, folder)
         if int8:
             self.recipe.write(folder / RECIPE_FILE)
@@ -205,7 +205,7 @@ class _Work:
         return built
 
     def _judged(self, folder: Path, draft: Manifest) -> Manifest:
-        """The manifest with what the loaded engine is found to be. Raises GateError."""
+        """Load the engine and judge it: the manifest with the findings. Raises GateError."""
         engine = load_folder(folder)
         try:
             found: Mapping[str, float] = engine.precision_found()  # type: ignore[attr-defined]
@@ -248,11 +248,11 @@ def _require_torch() -> None:
 
 
 def _lasting(source: str) -> str:
-    """A source that means the same from another working folder."""
+    """The source as a name or absolute path, which means the same in another working folder."""
     return str(Path(source).resolve()) if Path(source).exists() else source
 
 
-def _calibration(request: Request, recipe: Recipe, frames: Frames) -> dict[str, Any]:
+def _calibration(request: ExportRequest, recipe: Recipe, frames: RecipeFrames) -> dict[str, Any]:
     if request.precision != "int8":
         return {}
     identity = json.dumps([recipe.digest, frames.data])
@@ -267,7 +267,7 @@ def _calibration(request: Request, recipe: Recipe, frames: Frames) -> dict[str, 
 
 
 def _there(store: EngineStore, draft: Manifest) -> ExportResult | None:
-    """The engine that is wanted, if the store has it whole and it fits this machine."""
+    """The wanted engine, if the store has it undamaged and it fits this machine."""
     same = ("net", "backend", "precision", "trained", "spec", "checkpoint_sha256", "batch")
     for entry in store.entries():
         found = entry.manifest

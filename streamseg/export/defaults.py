@@ -3,12 +3,11 @@
     python -m streamseg.export.defaults --data DATA RUN [RUN ...]
     python -m streamseg.export.defaults --data DATA                 only the engine, from the shipped weights
 
-averages and folds the runs, finds out what the net's numbers mean
-(:mod:`streamseg.training.output_calibration`), and
-writes ``streamseg/weights/`` (float16 checkpoint, INT8 engine) and ``calibration/`` (the recipe, and the INT8
-scales that came out); ``--out`` and ``--recipes`` choose other folders. It prints how the judgement was
-fitted and, measured on both, accuracy, calibration and the share of pictures called unlike the training data;
-the engine's manifest keeps these figures. The model card is written by hand from them.
+averages and folds the runs, fits the output calibration (:mod:`streamseg.training.output_calibration`), and
+writes ``streamseg/weights/`` (float16 checkpoint, INT8 engine) and ``calibration/`` (the recipe, and the
+measured INT8 scales); ``--out`` and ``--recipes`` choose other folders. It prints the fit and, measured for
+FP32 and INT8, accuracy, calibration error and the share of images called unlike the training data; the
+engine's manifest keeps these figures. The model card is written by hand from them.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ from streamseg.engines.store import EngineStore
 from streamseg.evaluation.calibration_error import judge_confidence
 from streamseg.evaluation.overlap import Confusion, summarise
 from streamseg.export.build import SCALES_FILE, export
-from streamseg.export.contract import ExportResult, Lines, Request
+from streamseg.export.contract import ExportRequest, ExportResult, LineReporter
 from streamseg.export.recipe import HELD_BACK, VALIDATION_SEED, make_recipe
 from streamseg.nets import build_net, fold
 from streamseg.segmentation.ood_detector import is_out_of_distribution
@@ -56,7 +55,7 @@ NET = "improved_unet"
 def average(runs: Sequence[Path]) -> Checkpoint:
     """The mean of several runs' weights, with the last one's specification.
 
-    The runs must have gone on from one another: only then do their weights lie close enough to be averaged
+    Each run must have continued from the one before: only then are their weights close enough to be averaged
     (model soups, arXiv:2203.05482).
     """
     checkpoints = [read_checkpoint(run / "weights.safetensors") for run in runs]
@@ -71,7 +70,7 @@ def average(runs: Sequence[Path]) -> Checkpoint:
 def write_weights(
     path: Path, runs: Sequence[Path], threshold: float, min_area: float, size: tuple[int, int] | None = None
 ) -> Checkpoint:
-    """Average runs and fold the result into the shipped checkpoint, as yet without a judgement.
+    """Average runs and fold the result into the shipped checkpoint, still without an output calibration.
 
     ``size`` (height, width) is the input size to ship; None is that of the last run.
     """
@@ -97,7 +96,7 @@ def write_weights(
 
 
 def add_judgement(path: Path, checkpoint: Checkpoint, judgement: OutputCalibration) -> Checkpoint:
-    """Write a checkpoint again, with what its net's numbers mean."""
+    """Write a checkpoint again with its output calibration."""
     write_checkpoint(
         path,
         checkpoint.weights,
@@ -131,12 +130,12 @@ def _found(samples: Iterable[Sample], backend: Backend) -> list[tuple[Confusion,
         empty = np.zeros((0, 0), np.bool_)
         found.append(
             (count, replace(answer, mask=empty, probability=None))
-        )  # a mask each is too much to keep
+        )  # masks would take too much memory
     return found
 
 
 def _figures(found: Sequence[tuple[Confusion, Segmentation]]) -> dict[str, Any]:
-    """Accuracy, the states' shares, and how far the outlines' confidence is their Dice."""
+    """Accuracy, the states' shares, and the calibration error of the outlines' confidence."""
     outlines = [(answer.confidence, count.dice) for count, answer in found if count.nerve_predicted]
     values: dict[str, Any] = asdict(summarise([count for count, _ in found]))
     for state in (State.LOW_CONFIDENCE, State.UNLIKE_TRAINING):
@@ -154,14 +153,14 @@ def _figures(found: Sequence[tuple[Confusion, Segmentation]]) -> dict[str, Any]:
 
 
 def unlike_shares(spec: InputSpec, validation: Sequence[Sample], videos: int = 20) -> dict[str, float]:
-    """Share of pictures called unlike the training data, by kind: phantom video, and made to be unlike."""
+    """Share of images called unlike the training data, by kind: phantom video, and generated ones."""
     assert spec.judgement is not None
     familiar = spec.judgement.familiar
     kinds: dict[str, Iterable[Image]] = {"phantom video": video_frames(videos, VALIDATION_SEED)}
     kinds |= out_of_distribution_images([sample.image for sample in validation])
     shares = {}
-    for kind, pictures in kinds.items():
-        hits = [is_out_of_distribution(picture, unpadded(picture, spec), familiar) for picture in pictures]
+    for kind, images in kinds.items():
+        hits = [is_out_of_distribution(image, unpadded(image, spec), familiar) for image in images]
         shares[kind] = round(sum(hits) / len(hits), 4)
     return shares
 
@@ -178,7 +177,7 @@ def main() -> None:
     parser.add_argument("--recipes", type=Path, default=Path("calibration"))
     parser.add_argument("--phantoms", type=int, default=400, help="phantoms measured on")
     parser.add_argument(
-        "--fit-phantoms", type=int, default=300, help="phantoms that the judgement is fitted on"
+        "--fit-phantoms", type=int, default=300, help="phantoms that the output calibration is fitted on"
     )
     make(parser.parse_args())
 
@@ -200,8 +199,8 @@ def make(options: argparse.Namespace) -> dict[str, Any]:
         "fp32": accuracy(load_backend(path), validation, options.phantoms),
     }
     with tempfile.TemporaryDirectory() as scratch:
-        request = Request(str(path), "openvino", "int8", data=options.data, recipe=recipe)
-        built = export(request, EngineStore(scratch), Lines(partial(print, file=sys.stderr)))
+        request = ExportRequest(str(path), "openvino", "int8", data=options.data, recipe=recipe)
+        built = export(request, EngineStore(scratch), LineReporter(partial(print, file=sys.stderr)))
         figures["int8"] = accuracy(load_backend(built.folder), validation, options.phantoms)
         ship(built, options.out / DEFAULT, figures)
         scales = (built.folder / SCALES_FILE).read_bytes()
@@ -213,7 +212,7 @@ def make(options: argparse.Namespace) -> dict[str, Any]:
 def make_weights(
     path: Path, options: argparse.Namespace, training: Dataset, validation: Dataset
 ) -> dict[str, Any]:
-    """Average and fold the runs into the checkpoint ``path``, with its judgement; how that was fitted."""
+    """Average and fold the runs into the checkpoint ``path``, calibrated; the figures of that fit."""
     with tempfile.TemporaryDirectory() as scratch:
         plain = write_weights(
             Path(scratch) / "plain.safetensors",
@@ -234,10 +233,10 @@ def make_weights(
 
 
 def ship(built: ExportResult, folder: Path, figures: Mapping[str, Any]) -> None:
-    """Put an engine of the store into the package, so that the folder is either whole or as it was before.
+    """Put an engine of the store into the package; after any failure the folder is as it was before.
 
-    It becomes portable: OpenVINO compiles it for whatever processor it finds. What was measured where it was
-    built is kept as such, but for the speed.
+    It becomes portable, because OpenVINO compiles it for the processor that it finds. The figures measured on
+    the machine that built it are kept, except for the speed.
     """
     files = {name: digest for name, digest in built.manifest.files.items() if name.startswith("model.")}
     manifest = replace(

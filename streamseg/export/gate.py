@@ -1,9 +1,9 @@
 """The accuracy gate: no engine enters the store before its masks were compared with those of FP32.
 
-Trained weights: the masks, in the image's own pixels, of engine and FP32 reference on the recipe's validation
-frames. FP32 and FP16 must give the same masks but for rounding (mean Dice between them); INT8 and BF16 may
-differ, but not be worse (Dice against the labels). Random weights find nothing that a label could judge:
-their probabilities are compared.
+For trained weights it compares the masks of engine and FP32 reference, in the image's own pixels, on the
+recipe's validation frames. FP32 and FP16 must give the same masks up to rounding (mean Dice between them);
+INT8 and BF16 may differ but not be worse (Dice against the labels). Random weights find nothing that a label
+could judge, so their probabilities are compared. An engine's speed is measured here as well.
 """
 
 from __future__ import annotations
@@ -27,61 +27,23 @@ from streamseg.phantom import render_still
 from streamseg.segmentation.preprocess import to_tensor
 from streamseg.segmentation.segmenter import Segmenter
 
-WARM_UP, ROUNDS = 3, 25
-
-
-def measure_speed(engine: Backend) -> dict[str, Any]:
-    """Values for the manifest's ``speed``: ``ms``, the median of a call on a phantom frame.
-
-    Where it takes the same input as the shipped engine, the two are called in turn, and ``ratio`` is the
-    median of the engine's time in parts of the shipped one's, ``shipped_ms`` the median of that: a ratio of
-    neighbours holds on a busy machine too. Takes about a second on two cores.
-    """
-    batch = EngineInfo.of(engine).batch
-    image = to_tensor(render_still(1, nerve=True).image, engine.spec)
-    tensor = np.ascontiguousarray(np.repeat(image, batch, axis=0))
-    if batch > 1 or read_manifest(WEIGHTS / DEFAULT)[0].spec != engine.spec:
-        return {"ms": round(median(_times([(engine, tensor)])[0]), 3), "calls": ROUNDS}
-    shipped = load_backend(DEFAULT)
-    try:
-        own, others = _times([(engine, tensor), (shipped, tensor)])
-    finally:
-        shipped.close()
-    return {
-        "ms": round(median(own), 3),
-        "calls": ROUNDS,
-        "shipped_ms": round(median(others), 3),
-        "ratio": round(median(a / b for a, b in zip(own, others, strict=True)), 4),
-    }
-
-
-def _times(engines: list[tuple[Backend, Tensor]]) -> list[list[float]]:
-    """Milliseconds of each engine's counted calls, the engines taking turns."""
-    times: list[list[float]] = [[] for _ in engines]
-    for number in range(WARM_UP + ROUNDS):
-        for (engine, tensor), taken in zip(engines, times, strict=True):
-            began = time.monotonic_ns()
-            engine.infer(tensor)
-            if number >= WARM_UP:
-                taken.append((time.monotonic_ns() - began) / 1e6)
-    return times
-
-
-MASK_DICE = 0.998
-"""FP32, FP16: least mean Dice between the engine's masks and the reference's."""
-DICE_LOST = 0.01
-"""INT8, BF16: most Dice against the labels that the engine may lose, in the mean."""
-ROUGH_MASK_DICE = 0.85
-"""INT8, BF16: least mean Dice to the reference's masks. An engine that finds nothing loses little Dice, or
-even gains some, where labels are mostly empty and the weights' own outlines poor."""
-PROBABILITY = {"fp32": 1e-3, "fp16": 2e-2, "bf16": 1e-1, "int8": 1e-1}
-"""Random weights: largest mean difference of the probabilities in a frame."""
+MIN_MASK_DICE = 0.998
+"""FP32, FP16: mean Dice between the engine's masks and the reference's."""
+MAX_DICE_LOST = 0.01
+"""INT8, BF16: mean Dice against the labels that the engine may lose."""
+MIN_ROUGH_MASK_DICE = 0.85
+"""INT8, BF16: mean Dice to the reference's masks. An engine that finds nothing would lose little Dice, or
+even gain some, if labels are mostly empty and the weights' own outlines poor."""
+MAX_PROBABILITY_DIFFERENCE = {"fp32": 1e-3, "fp16": 2e-2, "bf16": 1e-1, "int8": 1e-1}
+"""Random weights: mean difference of the probabilities in a frame."""
 
 WORDS = {
     "mask_dice_mean": "mean Dice between its masks and FP32's",
     "dice_lost": "Dice lost against the labels",
     "probability_difference_mean": "mean difference of a frame's probabilities",
 }
+WARM_UP, ROUNDS = 3, 25
+"""Untimed and timed calls of each engine."""
 
 Track = Callable[[Sequence[Sample]], Iterable[Sample]]
 
@@ -99,10 +61,10 @@ def judge(
     """Compare an engine with its FP32 reference; values for the manifest's ``gate``.
 
     The first ``real`` samples are real images, the others phantoms; ``track`` may show progress. ``passed``
-    is the verdict, ``reasons`` says why it is no. Raises EngineError when either of them fails to run, and
-    for numbers that are no probabilities.
+    is the verdict, ``reasons`` explains a refusal. Raises EngineError if either of them fails to run or
+    gives numbers that are not probabilities.
     """
-    found = _Comparison(
+    found = _GateFigures(
         Segmenter(SingleFrameAdapter(engine), withhold=False), Segmenter(reference, withhold=False)
     )
     for sample in track(samples):
@@ -121,25 +83,25 @@ def judge(
 
 
 def _limits(precision: str, trained: bool) -> dict[str, tuple[str, float]]:
-    """Per figure ``least`` or ``most`` and the limit."""
+    """The limits by figure: ``least`` or ``most``, and the value."""
     if not trained:
-        return {"probability_difference_mean": ("most", PROBABILITY[precision])}
+        return {"probability_difference_mean": ("most", MAX_PROBABILITY_DIFFERENCE[precision])}
     if precision in ("fp32", "fp16"):
-        return {"mask_dice_mean": ("least", MASK_DICE)}
-    return {"dice_lost": ("most", DICE_LOST), "mask_dice_mean": ("least", ROUGH_MASK_DICE)}
+        return {"mask_dice_mean": ("least", MIN_MASK_DICE)}
+    return {"dice_lost": ("most", MAX_DICE_LOST), "mask_dice_mean": ("least", MIN_ROUGH_MASK_DICE)}
 
 
 def _objections(figures: dict[str, float], precision: str, trained: bool) -> list[str]:
     reasons = []
     for name, (side, limit) in _limits(precision, trained).items():
         value = figures[name]
-        if not (value >= limit if side == "least" else value <= limit):  # also for what is no number
+        if not (value >= limit if side == "least" else value <= limit):  # true for NaN as well
             reasons.append(f"{WORDS[name]} is {value:.4f}, it must be at {side} {limit}")
     return reasons
 
 
 class SingleFrameAdapter(Described):
-    """An engine that may take several frames per call, given one at a time."""
+    """Wraps an engine that may take several frames per call, so that it can be given one at a time."""
 
     def __init__(self, engine: Backend) -> None:
         info = EngineInfo.of(engine)
@@ -149,7 +111,7 @@ class SingleFrameAdapter(Described):
     def infer(self, tensor: Tensor) -> npt.NDArray[np.float32]:
         if self._batch == 1:
             return self._engine.infer(tensor)
-        # Every place in the batch has its turn; the others hold something else.
+        # Every place in the batch is used in turn; the others hold something else.
         place = self._calls % self._batch
         self._calls += 1
         frames = np.repeat(tensor[..., ::-1], self._batch, axis=0)
@@ -157,11 +119,11 @@ class SingleFrameAdapter(Described):
         return np.asarray(self._engine.infer(frames)[place])
 
     def close(self) -> None:
-        """The engine belongs to somebody else."""
+        """Does nothing: the caller owns the engine."""
 
 
-class _Comparison:
-    """Grows sample by sample."""
+class _GateFigures:
+    """Collects the gate's figures sample by sample."""
 
     def __init__(self, engine: Segmenter, reference: Segmenter) -> None:
         self._segmenters = (engine, reference)
@@ -205,3 +167,40 @@ class _Comparison:
 def _probability(found: Segmentation) -> npt.NDArray[np.float32]:
     assert found.probability is not None
     return found.probability
+
+
+def measure_speed(engine: Backend) -> dict[str, Any]:
+    """Values for the manifest's ``speed``: ``ms``, the median of a call on a phantom frame.
+
+    If the engine takes the same input as the shipped one, the two are called in turn: ``shipped_ms`` is the
+    shipped engine's median, ``ratio`` the median of the two times' ratio, which holds on a busy machine too
+    because neighbouring calls are compared. Takes about a second on two cores.
+    """
+    batch = EngineInfo.of(engine).batch
+    image = to_tensor(render_still(1, nerve=True).image, engine.spec)
+    tensor = np.ascontiguousarray(np.repeat(image, batch, axis=0))
+    if batch > 1 or read_manifest(WEIGHTS / DEFAULT)[0].spec != engine.spec:
+        return {"ms": round(median(_times([(engine, tensor)])[0]), 3), "calls": ROUNDS}
+    shipped = load_backend(DEFAULT)
+    try:
+        own, others = _times([(engine, tensor), (shipped, tensor)])
+    finally:
+        shipped.close()
+    return {
+        "ms": round(median(own), 3),
+        "calls": ROUNDS,
+        "shipped_ms": round(median(others), 3),
+        "ratio": round(median(a / b for a, b in zip(own, others, strict=True)), 4),
+    }
+
+
+def _times(engines: list[tuple[Backend, Tensor]]) -> list[list[float]]:
+    """Milliseconds of each engine's counted calls, the engines taking turns."""
+    times: list[list[float]] = [[] for _ in engines]
+    for number in range(WARM_UP + ROUNDS):
+        for (engine, tensor), taken in zip(engines, times, strict=True):
+            began = time.monotonic_ns()
+            engine.infer(tensor)
+            if number >= WARM_UP:
+                taken.append((time.monotonic_ns() - began) / 1e6)
+    return times

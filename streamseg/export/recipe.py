@@ -1,4 +1,4 @@
-"""Which frames an INT8 engine's scales are measured on, and which frames judge an engine: a recipe.
+"""Recipes: the frames that INT8 scales are measured on, and the frames that engines are judged on.
 
 A recipe names real images by the hash of their pixels and phantoms by their seeds, and never holds a pixel.
 The same recipe, weights and versions give the same engine.
@@ -22,11 +22,11 @@ from streamseg.datasets.phantoms import phantom_samples
 
 FORMAT = "streamseg-recipe-1"
 PRESETS = ("mixed", "performance")
-"""Asymmetric activations where that helps; symmetric ones everywhere."""
+"""Asymmetric activations if that helps; symmetric ones everywhere."""
 CALIBRATION_SEED, VALIDATION_SEED = 0, 50_000_000
-"""First phantom seeds; training's lie between them."""
+"""Seeds of the first phantoms; those of training lie between them."""
 HELD_BACK = 0.2
-"""Share of a data set that training holds back, and that engines are judged on."""
+"""Share of a data set that training holds back; engines are judged on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,20 +36,20 @@ class Draw:
     frames: tuple[str, ...]
     """sha256 of each real image (:func:`frame_hash`), in order."""
     phantoms: int
-    """Number of phantoms after them."""
+    """Number of phantoms after the real images."""
     phantom_seed: int
-    """Of the first phantom; each further one has the next."""
+    """Seed of the first phantom; each further one has the next."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What an engine's scales are measured on, and what it is judged on."""
+    """The frames that an engine's scales are measured on, and those that it is judged on."""
 
     name: str
     data: str
-    """Name of the data set that the real images are from; ``phantom`` where there are none."""
+    """Name of the real images' data set; ``phantom`` if there are none."""
     seed: int
-    """Of the choice of real images for calibration."""
+    """Seed of the choice of real images for calibration."""
     preset: str
     """One of PRESETS."""
     calibration: Draw
@@ -57,7 +57,7 @@ class Recipe:
 
     @property
     def digest(self) -> str:
-        """sha256 of all that decides; the name does not."""
+        """sha256 of all values but the name."""
         values = {key: value for key, value in asdict(self).items() if key != "name"}
         return sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
@@ -67,15 +67,15 @@ class Recipe:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Frames:
+class RecipeFrames:
     """A recipe's frames."""
 
     calibration: list[Grey]
     validation: list[Sample]
     real: int
-    """How many samples of the validation are real images; they come first."""
+    """Number of real images in the validation; they come first."""
     data: str
-    """What they are, for the manifest: the data set's name, and what stood in for it."""
+    """Origin of the frames, for the manifest: the data set's name, or what replaced it."""
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -101,7 +101,7 @@ def _draw(values: dict[str, Any]) -> Draw:
     if not all(isinstance(frame, str) for frame in draw.frames):
         raise ValueError("a frame is named by its hash")
     if not all(isinstance(number, int) and number >= 0 for number in (draw.phantoms, draw.phantom_seed)):
-        raise ValueError("phantoms are counted by whole numbers")
+        raise ValueError("numbers of phantoms and seeds are whole numbers")
     return draw
 
 
@@ -113,9 +113,9 @@ def frame_hash(image: Grey) -> str:
 def make_recipe(
     name: str, data: Dataset, *, data_name: str, count: int = 100, phantoms: int = 50, seed: int = 0
 ) -> Recipe:
-    """A recipe from a data set: a seeded choice of what training sees, judged on what it holds back.
+    """A recipe from a data set: a seeded choice of the training images, judged on the held-back ones.
 
-    Raises DataError for a data set that is too small to be divided.
+    Raises DataError for a data set that is too small to be split.
     """
     training, validation = split_last(data, HELD_BACK)
     chosen = sorted(Random(seed).sample(range(len(training)), min(count, len(training))))
@@ -134,7 +134,7 @@ def make_recipe(
 
 
 def phantom_recipe(name: str, *, calibration: int = 100, validation: int = 120) -> Recipe:
-    """A recipe for where there is no data set."""
+    """A recipe of phantoms alone, for use without a data set."""
     return Recipe(
         name=name,
         data="phantom",
@@ -145,11 +145,11 @@ def phantom_recipe(name: str, *, calibration: int = 100, validation: int = 120) 
     )
 
 
-def gather(recipe: Recipe, data: Dataset | None, *, calibrate: bool = True) -> Frames:
-    """A recipe's frames. Without the data set a phantom stands in for each real image, and ``data`` says so.
-    ``calibrate`` False leaves the calibration's frames out, which only INT8 needs.
+def gather(recipe: Recipe, data: Dataset | None, *, calibrate: bool = True) -> RecipeFrames:
+    """A recipe's frames. Without the data set a phantom replaces each real image, and ``data`` says so.
+    ``calibrate`` False leaves out the calibration's frames, which only INT8 needs.
 
-    Raises DataError where a given data set lacks images of the recipe.
+    Raises DataError if a given data set lacks images of the recipe.
     """
     found: dict[str, Sample] = {}
     if data is not None:
@@ -159,7 +159,7 @@ def gather(recipe: Recipe, data: Dataset | None, *, calibrate: bool = True) -> F
         name = f"phantom, because {recipe.data} was not at hand"
     elif recipe.data != "phantom" and (recipe.calibration.phantoms or recipe.validation.phantoms):
         name = f"{recipe.data} and phantom"
-    return Frames(
+    return RecipeFrames(
         calibration=[s.image for s in _samples(recipe.calibration, found)] if calibrate else [],
         validation=_samples(recipe.validation, found),
         real=len(recipe.validation.frames) if found else 0,

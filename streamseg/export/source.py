@@ -1,4 +1,4 @@
-"""NET_OR_CHECKPOINT of the export: the folded weights that an engine is built from."""
+"""Resolves NET_OR_CHECKPOINT of the export to the folded weights that an engine is built from."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from streamseg.core.types import InputSpec
 from streamseg.engines.checkpoint import NETS, Checkpoint, read_checkpoint, write_checkpoint
 
 SEED = 0
-"""Of the random weights of nets that no weights are shipped for."""
+"""Seed of the random weights of nets without shipped ones."""
 DEFAULT_SIZE = (192, 224)
-"""Height and width of such nets where no size was asked for."""
+"""Default height and width of nets without shipped weights."""
 MULTIPLES = {"unet": 16, "improved_unet": 16, "segnet": 32}
-"""Sides of the input are multiples of this: each pooling halves them."""
+"""The sides of the input are multiples of this, because each pooling halves them."""
 
 
 def resolve(source: str, size: tuple[int, int] | None = None) -> Checkpoint:
@@ -26,8 +26,8 @@ def resolve(source: str, size: tuple[int, int] | None = None) -> Checkpoint:
 
     A net's name means its shipped weights; a net without any gets seeded random ones, marked as not trained.
     A path is a ``.safetensors`` file or a run folder that holds ``weights.safetensors``. The hash stays that
-    of the file. Another size than the weights were judged at takes their judgement away, since what a net's
-    numbers mean was found at that size. Raises UsageError, EngineError, MissingExtra.
+    of the file. At another size than the weights' own the output calibration is dropped, because it was
+    measured at that size. Raises UsageError, EngineError, MissingExtra.
     """
     shipped = WEIGHTS / f"{source}.safetensors"
     if source in NETS:

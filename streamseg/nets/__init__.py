@@ -1,6 +1,6 @@
 """The three nets of the paper. Needs torch (extra ``train``).
 
-``build_net(name)`` makes one, ``count_parameters`` counts as the paper's Table 3 does, ``fold`` gives the
+``build_net(name)`` makes one, ``count_parameters`` counts like the paper's Table 3, ``fold`` makes the
 inference form.
 """
 
@@ -56,6 +56,6 @@ def width_of(name: str, weights: Mapping[str, Any]) -> float:
 
 
 def count_parameters(net: nn.Module) -> int:
-    """Parameters as the paper's Table 3 counts them: trainable ones plus BatchNorm's running statistics."""
+    """Number of parameters as in the paper's Table 3: trainable ones plus BatchNorm's running statistics."""
     statistics = (b for name, b in net.named_buffers() if name.endswith(("running_mean", "running_var")))
     return sum(p.numel() for p in net.parameters()) + sum(b.numel() for b in statistics)

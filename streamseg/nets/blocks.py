@@ -30,8 +30,8 @@ class ConvLayer(nn.Module):
 class ShortcutLayer(nn.Module):
     """``relu(bn(conv3(a)) + b * bn(conv1(a)))``: the improved net's second convolution with its shortcut.
 
-    Both branches read the same tensor and are linear up to the ReLU, so that at inference the layer
-    is one conv3 (:mod:`streamseg.nets.fold`). ``b`` is the shortcut's factor (paper 3.2: 1).
+    Both branches read the same tensor and are linear up to the ReLU, so that at inference the layer is one
+    conv3 (:mod:`streamseg.nets.fold`). ``b`` is the shortcut's factor (paper 3.2: 1).
     """
 
     def __init__(self, channels: int, *, b: float) -> None:
@@ -47,13 +47,13 @@ class ShortcutLayer(nn.Module):
 
 
 class PooledNet(nn.Module, ABC):
-    """A net that halves its input several times: pads any size to a multiple, and crops back.
+    """A net that halves its input several times; it pads any size to a multiple and crops the result.
 
     ``forward`` takes (N, 1, H, W) and returns logits (N, outputs, H, W); a probability is their sigmoid.
     """
 
     multiple: int
-    """Inputs of a multiple of this need no padding."""
+    """Inputs whose sides are multiples of this need no padding."""
     head_channels: ClassVar[int]
     """Channels that the head reads at width 1."""
 
@@ -70,7 +70,7 @@ class PooledNet(nn.Module, ABC):
         return self.logits(F.pad(x, (0, right, 0, bottom), mode="replicate"))[..., :height, :width]
 
     def check_size(self, height: int, width: int) -> None:
-        """Raise ValueError for a size that leaves nothing at the bottom of the net."""
+        """Raise ValueError for a size that leaves no pixel at the bottom of the net."""
         if height < self.multiple or width < self.multiple:
             good = (max(height, self.multiple), max(width, self.multiple))
             raise ValueError(

@@ -20,7 +20,7 @@ Net = TypeVar("Net", bound=nn.Module)
 
 
 def _folded(conv: nn.Conv2d, norm: nn.Module) -> tuple[Tensor, Tensor]:
-    """Weight and bias, in float64, of a convolution with the normalisation after it folded in."""
+    """Weight and bias, float64, of a convolution with the normalisation after it folded in."""
     weight, bias = conv.weight.double(), _of(conv.bias).double()
     if isinstance(norm, nn.Identity):
         return weight, bias
@@ -59,8 +59,8 @@ def _fold_layer(layer: nn.Module) -> ConvLayer:
 def fold(net: Net) -> Net:
     """A copy of a net in its inference form: eval mode, no BatchNorm, no shortcut, same outputs.
 
-    Exact up to rounding. The sums are done in float64 and stored in the net's own type. Folding a folded
-    net gives an equal one.
+    Exact up to rounding. Sums are computed in float64 and stored in the net's own type. Folding a folded net
+    gives an equal one.
     """
     folded = copy.deepcopy(net).eval()
     for module in list(folded.modules()):

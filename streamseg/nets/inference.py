@@ -1,4 +1,4 @@
-"""Nets as engines run them: weights of a checkpoint, folded, ending in the probability."""
+"""Nets as engines run them: with a checkpoint's weights, folded, giving the probability."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 class InferenceNet(nn.Module):
-    """(N, 1, H, W) to the probability of nerve, of the same shape; H and W are multiples of ``net.multiple``.
+    """From (N, 1, H, W) to the probability of nerve, same shape; H and W are multiples of ``net.multiple``.
 
-    Has no branch on the size and pads nothing: compilers see a straight line of operators.
+    It does not branch on the size and pads nothing, so that compilers see a straight line of operators.
     """
 
     def __init__(self, net: PooledNet) -> None:
@@ -32,7 +32,7 @@ class InferenceNet(nn.Module):
 
 
 class Float16Net(nn.Module):
-    """A net that computes in float16 between float32 input and output. Changes the net that it is given."""
+    """A net that computes in float16 between float32 input and output; changes the net passed to it."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -46,17 +46,17 @@ class Float16Net(nn.Module):
 def inference_net(checkpoint: Checkpoint, *, light: Form | None = None) -> InferenceNet:
     """The net that engines are compiled from: float32, on the processor, eval mode, without gradients.
 
-    ``light`` spares arithmetic in the decoders of U-Net and improved U-Net (:func:`merge_upsampling`).
+    ``light`` saves arithmetic in the decoders of U-Net and improved U-Net (:func:`merge_upsampling`).
     Raises EngineError for weights that do not fit their net, and for an input size (the checkpoint's
-    ``spec``) that is no multiple of what the net pools down by.
+    ``spec``) that is not a multiple of ``net.multiple``.
     """
     net = load_net(checkpoint)
     height, width = checkpoint.spec.height, checkpoint.spec.width
     good = [max(1, (side + net.multiple // 2) // net.multiple) * net.multiple for side in (height, width)]
     if [height, width] != good:
         raise EngineError(
-            f"input {height}x{width} is no multiple of {net.multiple}, which {checkpoint.net} pools down by; "
-            f"the nearest size is {good[0]}x{good[1]}"
+            f"input {height}x{width} is not a multiple of {net.multiple}, which {checkpoint.net} pools down "
+            f"by; the nearest size is {good[0]}x{good[1]}"
         )
     return InferenceNet(net if light is None else merge_upsampling(net, light)).eval().requires_grad_(False)
 
@@ -64,10 +64,10 @@ def inference_net(checkpoint: Checkpoint, *, light: Form | None = None) -> Infer
 def load_net(checkpoint: Checkpoint, *, folding: bool = True) -> PooledNet:
     """The net of a checkpoint with its weights, giving logits: float32, eval mode, without gradients.
 
-    ``folding`` brings an unfolded checkpoint into its inference form; False leaves it as trained.
+    ``folding`` folds an unfolded checkpoint into its inference form; False leaves it as trained.
     Raises EngineError for weights that do not fit their net.
     """
-    with torch.device("meta"):  # no time for random weights that go at once
+    with torch.device("meta"):  # saves the time of random weights that would be replaced
         net = build_net(checkpoint.net, width=width_of(checkpoint.net, checkpoint.weights))
         net = fold(net) if checkpoint.folded else net
     try:

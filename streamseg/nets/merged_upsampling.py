@@ -1,10 +1,10 @@
-"""Less arithmetic, exactly: nearest up-sampling and the conv3 after it as one convolution of half the size.
+"""Merges nearest up-sampling and the conv3 after it into one convolution of half the size, exactly.
 
-Of the nine taps of a conv3 over a picture of doubled pixels, at most two by two differ in what they read: for
-one row with weights ``(a, b, c)``, outputs ``2 i`` and ``2 i + 1`` are ``a x[i-1] + (b + c) x[i]`` and
+The nine taps of a conv3 over an image of doubled pixels read at most two by two different pixels: for one row
+with weights ``(a, b, c)``, outputs ``2 i`` and ``2 i + 1`` are ``a x[i-1] + (b + c) x[i]`` and
 ``(a + b) x[i] + c x[i+1]``. Four 2x2 convolutions, one per output parity, thus replace nine taps by four: 4/9
-of the work on the up-sampled half of the decoders' first layers. Zeros outside the picture stay zeros, so
-the edges agree as well.
+of the work on the up-sampled half of the decoders' first layers. Zeros outside the image stay zeros, so the
+edges agree as well.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from streamseg.nets.unet import EncoderDecoder
 
 Form = Literal["transposed", "shuffled"]
 """``transposed``: one transposed convolution, 4x4 with stride 2. ``shuffled``: one 2x2 convolution with
-four times the channels, and ``pixel_shuffle``. The same sums; which is faster depends on the compiler."""
+four times the channels, and ``pixel_shuffle``. Both compute the same sums; the compiler decides which is
+faster."""
 
 TAPS = ((0.0, 0.0, 1.0), (0.0, 1.0, 1.0), (1.0, 1.0, 0.0), (1.0, 0.0, 0.0))
-"""A row of a conv3 over doubled pixels as that of a transposed convolution, stride 2 and padding 1."""
+"""Rows of a conv3 over doubled pixels as rows of a transposed convolution, stride 2 and padding 1."""
 
 
 class UpConvLayer(nn.Module):
@@ -105,10 +106,10 @@ class LightEncoderDecoder(PooledNet):
 
 @torch.no_grad()
 def merge_upsampling(net: PooledNet, form: Form = "transposed") -> PooledNet:
-    """A copy of a folded net with the same logits up to rounding, and less work where there is some to spare.
+    """A copy of a folded net with the same logits up to rounding, and less work if possible.
 
-    U-Net and improved U-Net save about 19 % of their multiplications. SegNet never up-samples by repetition:
-    its copy is the net itself.
+    U-Net and improved U-Net save about 19 % of their multiplications. SegNet does not up-sample by
+    repetition, so its copy is unchanged.
     """
     same = copy.deepcopy(net)
     light = LightEncoderDecoder(same, form) if isinstance(same, EncoderDecoder) else same

@@ -1,4 +1,4 @@
-"""SegNet, with its pooling memory written as comparisons that every compiler takes."""
+"""SegNet, with its pooling memory written as comparisons that every compiler accepts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DECODER = ((512, 3), (512, 3), (256, 3), (128, 2), (64, 2))
 
 
 def pool_with_memory(x: Tensor) -> tuple[Tensor, Tensor]:
-    """2x2 max-pooling and where each maximum was.
+    """2x2 max-pooling and the place of each maximum.
 
     ``x`` (N, C, H, W), H and W even. Returns the maxima (N, C, H/2, W/2) and four planes of 0/1 in
     the order top-left, top-right, bottom-left, bottom-right, (N, 4, C, H/2, W/2) in x's type. The first
@@ -32,7 +32,7 @@ def pool_with_memory(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def unpool(x: Tensor, memory: Tensor) -> Tensor:
-    """Put features (N, K*C, H, W) back where the maxima were; zeros elsewhere. Returns (N, K*C, 2H, 2W).
+    """Put features (N, K*C, H, W) at the places of the maxima, zeros elsewhere. Returns (N, K*C, 2H, 2W).
 
     ``memory`` is (N, 4, C, H, W) from :func:`pool_with_memory`; each of its planes serves K
     neighbouring channels of ``x`` (the decoder carries K = 2 times the encoder's channels at three levels).

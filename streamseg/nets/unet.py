@@ -1,4 +1,4 @@
-"""U-Net and the improved U-Net: one wiring, two kinds of stage."""
+"""U-Net and the improved U-Net: the same wiring with two kinds of stage."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _with_shortcut(inputs: int, outputs: int, *, b: float) -> nn.Sequential:
 
 
 class UNet(EncoderDecoder):
-    """The paper's U-Net: no normalisation but one, after the last convolution of the bottom."""
+    """The paper's U-Net: a single normalisation, after the last convolution of the bottom stage."""
 
     def __init__(self, outputs: int = 1, *, width: float = 1) -> None:
         super().__init__(_plain, partial(_plain, norm_last=True), outputs, width)

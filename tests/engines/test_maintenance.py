@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from streamseg.core.hardware import Machine
-from streamseg.engines.maintenance import Finding, findings, folder_bytes, remove
+from streamseg.engines.maintenance import StoreFinding, findings, folder_bytes, remove
 from streamseg.engines.store import EngineStore
 from tests.backends.small_engines import store_engine
 
@@ -18,7 +18,7 @@ def store(tmp_path: Path) -> EngineStore:
     return EngineStore(tmp_path / "engines")
 
 
-def found(store: EngineStore, *, everything: bool = False) -> dict[str, Finding]:
+def found(store: EngineStore, *, everything: bool = False) -> dict[str, StoreFinding]:
     return {finding.path.name: finding for finding in findings(store, everything=everything)}
 
 
@@ -92,7 +92,7 @@ def test_what_another_process_builds_is_left_alone(store: EngineStore) -> None:
         assert not remove(store, finding)
         assert set(found(store)) == set()
         (token,) = [path for path in (store.root / ".building").iterdir() if path.is_dir()]
-        assert not remove(store, Finding(token, "", 0, True))
+        assert not remove(store, StoreFinding(token, "", 0, True))
         assert token.is_dir()
     finally:
         done.set()

@@ -73,7 +73,7 @@ def test_what_is_no_engine_folder_is_not_replaced(store: EngineStore, tmp_path: 
     folder = store_engine(store)
     shutil.rmtree(folder)
     folder.symlink_to(tmp_path)
-    with pytest.raises(UsageError, match="is no engine folder"):
+    with pytest.raises(UsageError, match="is not an engine folder"):
         store_engine(store)
     assert folder.is_symlink()
 

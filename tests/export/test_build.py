@@ -17,7 +17,7 @@ from streamseg.engines.maintenance import leftovers
 from streamseg.engines.manifest import read_manifest
 from streamseg.engines.store import EngineStore
 from streamseg.export.build import RECIPE_FILE, SCALES_FILE, export, rebuild
-from streamseg.export.contract import ExportResult, Lines, Request
+from streamseg.export.contract import ExportRequest, ExportResult, LineReporter
 from streamseg.export.recipe import Draw, Recipe, frame_hash
 from tests.export.built_engines import JUDGED, SIZE, BuiltEngines
 from tests.nets.random_nets import random_checkpoint
@@ -34,8 +34,8 @@ def make(store: EngineStore, recipe: Path, said: list[str] | None = None, **opti
         "size": SIZE,
         "recipe": recipe,
     }
-    request = Request(**(values | options))  # type: ignore[arg-type]
-    return export(request, store, Lines((said if said is not None else []).append))
+    request = ExportRequest(**(values | options))  # type: ignore[arg-type]
+    return export(request, store, LineReporter((said if said is not None else []).append))
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from streamseg.backends.fake import ellipse
 from streamseg.core.errors import EngineError
 from streamseg.core.types import InputSpec, Tensor
 from streamseg.datasets import Sample
-from streamseg.export.gate import DICE_LOST, MASK_DICE, judge
+from streamseg.export.gate import MAX_DICE_LOST, MIN_MASK_DICE, judge
 
 SPEC = InputSpec(64, 96, mean=0.25, std=0.25, threshold=0.5)
 SHAPE = (128, 192)
@@ -49,7 +49,7 @@ def test_an_engine_that_gives_the_reference_s_masks_passes(precision: str) -> No
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_masks_that_are_not_the_reference_s_are_refused(precision: str) -> None:
     gate = verdict(precision, engine(shift=0.02))
-    assert gate["mask_dice_mean"] < MASK_DICE  # type: ignore[operator]
+    assert gate["mask_dice_mean"] < MIN_MASK_DICE  # type: ignore[operator]
     assert gate["passed"] is False
     assert "mean Dice between its masks" in gate["reasons"][0]  # type: ignore[index]
 
@@ -57,7 +57,7 @@ def test_masks_that_are_not_the_reference_s_are_refused(precision: str) -> None:
 @pytest.mark.parametrize("precision", ["int8", "bf16"])
 def test_masks_that_are_worse_than_the_reference_s_are_refused(precision: str) -> None:
     gate = verdict(precision, engine(shift=0.05))
-    assert gate["dice_lost"] > DICE_LOST  # type: ignore[operator]
+    assert gate["dice_lost"] > MAX_DICE_LOST  # type: ignore[operator]
     assert gate["passed"] is False
     assert "Dice lost" in gate["reasons"][0]  # type: ignore[index]
 

@@ -1,1 +1,1 @@
-"""The GPU's runner: buffers, CUDA graph, pre- and postprocessing on the device."""
+"""Runs nets on a GPU: buffers, CUDA graph, pre- and postprocessing on the device."""

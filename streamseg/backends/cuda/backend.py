@@ -1,4 +1,4 @@
-"""What the back ends of a GPU have in common: everything but how the net itself gets there."""
+"""The common part of the GPU's back ends: everything but making the net."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class CudaBackend(Described):
-    """A net in a runner, which puts pre- and post-processing on its device, all in one CUDA graph."""
+    """A net in a runner, which does pre- and postprocessing on the device, all in one CUDA graph."""
 
     runner: CudaRunner
     shares: Mapping[str, float]
@@ -29,20 +29,20 @@ class CudaBackend(Described):
         """
         return self.runner.infer(tensor)
 
-    def infer_picture(self, picture: Grey) -> npt.NDArray[np.float32]:
-        """The same of a letterboxed picture, uint8 (H, W), or (batch, H, W); scaled on the device."""
-        return self.runner.infer_picture(picture)
+    def infer_grey(self, image: Grey) -> npt.NDArray[np.float32]:
+        """The same for a letterboxed image, uint8 (H, W) or (batch, H, W), which is scaled on the device."""
+        return self.runner.infer_grey(image)
 
     def mask(self, image: Image) -> Mask:
-        """Where a frame's probability reaches the threshold, bool (H, W) at the net's resolution.
+        """The pixels whose probability reaches the threshold, bool (H, W) at the net's resolution.
 
-        ``image`` uint8 (h, w) grey or (h, w, 3) BGR of any size, stacked for a batch; all of it happens on
+        ``image`` uint8 (h, w) grey or (h, w, 3) BGR of any size, stacked for a batch; everything is done on
         the device. Raises EngineError.
         """
         return self.runner.mask(image)
 
     def precision_found(self) -> dict[str, float]:
-        """Share of the layers, 0..1, by the type that they compute in, read off the engine."""
+        """Share of the layers, 0..1, by the type that they compute in, read from the engine."""
         return dict(self.shares)
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """Preprocessing as tensor arithmetic: grey levels, letterbox and scaling, for a GPU or the processor.
 
-OpenCV resizes rows and columns separately, so that a resize is two matrix products with fixed weights. They
-give what :class:`streamseg.core.geometry.Letterbox` and :mod:`streamseg.segmentation.preprocess` give to
+OpenCV resizes rows and columns separately, so that a resize is two matrix products with fixed weights. The
+result is that of :class:`streamseg.core.geometry.Letterbox` and :mod:`streamseg.segmentation.preprocess` to
 within one grey level (OpenCV rounds the weights of its linear resize to 11 bits). Needs torch.
 """
 
@@ -20,7 +20,7 @@ from streamseg.core.geometry import Letterbox
 from streamseg.core.types import InputSpec
 
 GREY_WEIGHTS = (3735, 19235, 9798)
-"""BT.601 for blue, green and red, times 2**15 and rounded, as OpenCV has them."""
+"""BT.601 for blue, green and red, times 2**15 and rounded, as in OpenCV."""
 
 
 def resize_weights(source: int, target: int, *, area: bool) -> npt.NDArray[np.float32]:
@@ -47,10 +47,10 @@ def resize_weights(source: int, target: int, *, area: bool) -> npt.NDArray[np.fl
 
 
 class DevicePreprocess:
-    """Frames of one size and kind into the net's input, on a device.
+    """Turns frames of one size and kind into the net's input, on a device.
 
     Called with a uint8 tensor (batch, h, w), or (batch, h, w, 3) in BGR; returns (batch, 1, H, W) of the
-    net's type. All its kernels depend on shapes alone, so that it can be captured in a CUDA graph.
+    net's type. Its kernels depend on shapes alone, so that it can be captured in a CUDA graph.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class DevicePreprocess:
         columns = resize_weights(width, inner_width, area=area)
         self._rows = torch.from_numpy(rows).to(device)
         self._columns = torch.from_numpy(np.ascontiguousarray(columns.T)).to(device)
-        # Whichever order multiplies less.
+        # The order that multiplies less.
         self._rows_first = width * inner_height * (height + inner_width) <= height * inner_width * (
             width + inner_height
         )
@@ -86,7 +86,7 @@ class DevicePreprocess:
                     grey = (self._rows @ grey) @ self._columns
                 else:
                     grey = self._rows @ (grey @ self._columns)
-            # To whole grey levels, as the net saw them in training.
+            # Rounded to whole grey levels, as in training.
             grey = grey.round_().clamp_(0, 255)
         return scaled(F.pad(grey, self._padding), self._spec, self._dtype)[:, None]
 
@@ -95,7 +95,7 @@ def to_grey(images: torch.Tensor) -> torch.Tensor:
     """Whole grey levels, float32 (batch, h, w), of uint8 (batch, h, w) or (batch, h, w, 3) in BGR."""
     if images.ndim == 3:
         return images.float()
-    # Whole numbers below 2**24, which float32 holds exactly.
+    # Integers below 2**24, which float32 holds exactly.
     blue, green, red = GREY_WEIGHTS
     total = images[..., 0].float().mul_(blue)
     total.add_(images[..., 1], alpha=green).add_(images[..., 2], alpha=red)
@@ -109,16 +109,16 @@ def scaled(grey: torch.Tensor, spec: InputSpec, dtype: torch.dtype) -> torch.Ten
 
 @contextmanager
 def exact_products(device: torch.device) -> Iterator[None]:
-    """Products and convolutions of float32 in full, while kernels are chosen and enqueued.
+    """Compute products and convolutions of float32 in full while kernels are chosen and enqueued.
 
-    On a GPU torch convolves float32 in TF32 by itself, whose 10 bits would cost grey levels, and which would
-    make an FP32 engine none.
+    On a GPU torch convolves float32 in TF32 by default, whose 10 bits would cost grey levels: an FP32 engine
+    would not be one.
     """
     if device.type != "cuda":
         yield
         return
-    # The old switches set the new ones with them, and not the other way round; torch refuses to read the old
-    # ones (which its compiler does) where the two disagree.
+    # Setting the old switches also sets the new ones, but not the reverse; torch refuses to read the old ones
+    # (which its compiler does) if the two disagree.
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
     switches: tuple[Any, ...] = (matmul, cudnn.conv, cudnn.rnn)  # type: ignore[attr-defined]
     before = [switch.fp32_precision for switch in switches]
@@ -138,7 +138,7 @@ def exact_products(device: torch.device) -> Iterator[None]:
 
 
 def _readable(read: Callable[[], Any]) -> Any:
-    """A switch of torch, or None where others were set so that it cannot be read."""
+    """The value of one of torch's switches, or None if others were set so that it cannot be read."""
     try:
         return read()
     except RuntimeError:

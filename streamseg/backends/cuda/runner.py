@@ -1,7 +1,7 @@
-"""Running a net on a GPU: fixed buffers, one CUDA graph from upload to download, one wait at the end.
+"""Runs a net on a GPU: fixed buffers, one CUDA graph from upload to download, one wait at the end.
 
-Works with any net that is a function of torch tensors: torch.compile's, TensorRT's. On the processor the
-same arithmetic runs without stream and graph. Needs torch.
+It works with any net that is a function of torch tensors, such as torch.compile's or TensorRT's. On the
+processor the same arithmetic runs without stream and graph. Needs torch.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from streamseg.core.errors import EngineError
 from streamseg.core.types import Grey, Image, Mask, Tensor
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
-"""A net: (batch, 1, H, W) of its type to the probability of the same shape, on the current stream."""
+"""A net: from (batch, 1, H, W) of its type to the probability of the same shape, on the current stream."""
 
 FRAME_SIZES = 4
-"""Frame sizes whose graphs are kept; a source has one."""
+"""Number of frame sizes whose graphs are cached; a source has one size."""
 WARM_UP = 3
-"""Runs before a graph is captured: libraries choose algorithms and take their work space in the first."""
+"""Runs before a graph is captured: libraries choose algorithms and allocate work space in the first."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
-    """Where things run: on the processor there is no stream, and without graphs no pool for their memory."""
+class _DeviceContext:
+    """Device, stream (None on the processor) and the graphs' memory pool (None without graphs)."""
 
     device: torch.device
     stream: torch.cuda.Stream | None = None
@@ -43,8 +43,8 @@ class _Place:
 class CudaRunner:
     """A net on a device, with everything around it.
 
-    Each kind of input (tensor, letterboxed picture, frame of some size) has its own buffers and graph, made
-    when the first of its kind comes. One caller at a time: others wait. Results are the caller's own.
+    Each kind of input (tensor, letterboxed image, frame of some size) has its own buffers and graph, made at
+    the first input of that kind. One caller at a time; others wait. Results belong to the caller.
     """
 
     def __init__(
@@ -67,14 +67,17 @@ class CudaRunner:
         self.device = usable_device(info.device, info.name)
         self.forward: Forward | None = forward
         self._lock = threading.Lock()
-        self._paths: dict[str, _Path] = {}
-        self._framed: OrderedDict[tuple[object, ...], _Path] = OrderedDict()
-        self._place = _Place(self.device)
+        self._paths: dict[str, _InputGraph] = {}
+        self._framed: OrderedDict[tuple[object, ...], _InputGraph] = OrderedDict()
+        self._place = _DeviceContext(self.device)
         if self.device.type == "cuda":
             with translated(info.name):
                 stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
-                # Replayed one at a time, and results leave the pool in the graph itself: one pool serves all.
-                self._place = _Place(self.device, stream, torch.cuda.graph_pool_handle() if graphs else None)
+                # Graphs are replayed one at a time and copy their results out themselves, so one pool serves
+                # all.
+                self._place = _DeviceContext(
+                    self.device, stream, torch.cuda.graph_pool_handle() if graphs else None
+                )
 
     def infer(self, tensor: Tensor) -> npt.NDArray[np.float32]:
         """Probability, float32 (H, W), or (batch, H, W) for more than one, of a tensor (batch, 1, H, W).
@@ -85,16 +88,16 @@ class CudaRunner:
         self._expect(tensor, shape, np.float32, "tensor")
         return self._fixed("tensor", shape, torch.float32, lambda x: x.to(self.dtype), tensor)
 
-    def infer_picture(self, picture: Grey) -> npt.NDArray[np.float32]:
-        """The same of a letterboxed picture, uint8 (H, W), or (batch, H, W) for more than one."""
+    def infer_grey(self, image: Grey) -> npt.NDArray[np.float32]:
+        """The same for a letterboxed image, uint8 (H, W), or (batch, H, W) for more than one."""
         shape = (self.batch, self.spec.height, self.spec.width)
-        self._expect(picture, shape if self.batch > 1 else shape[1:], np.uint8, "picture")
+        self._expect(image, shape if self.batch > 1 else shape[1:], np.uint8, "letterboxed image")
         return self._fixed(
-            "picture", shape, torch.uint8, lambda x: scaled(x, self.spec, self.dtype)[:, None], picture
+            "grey", shape, torch.uint8, lambda x: scaled(x, self.spec, self.dtype)[:, None], image
         )
 
     def mask(self, image: Image) -> Mask:
-        """Where the probability reaches the threshold, bool (H, W) at the net's resolution, of a frame.
+        """The pixels of a frame whose probability reaches the threshold, bool (H, W) at the net's resolution.
 
         ``image`` uint8 (h, w) grey or (h, w, 3) BGR, of any size; with a batch (batch, h, w[, 3]), and the
         mask is (batch, H, W). Only the frame goes to the device, and only the mask comes back.
@@ -103,7 +106,7 @@ class CudaRunner:
         return self._frame("mask", image).view(np.bool_)
 
     def probability(self, image: Image) -> npt.NDArray[np.float32]:
-        """What :meth:`mask` cuts, float32 of the same shape. Raises EngineError."""
+        """The probability that :meth:`mask` compares with the threshold, float32. Raises EngineError."""
         return self._frame("probability", image)
 
     def close(self) -> None:
@@ -123,14 +126,14 @@ class CudaRunner:
         before: Forward,
         array: npt.NDArray[Any],
     ) -> npt.NDArray[Any]:
-        """Run an input whose shape the net decides."""
+        """Run an input of the net's own shape."""
         with self._lock, translated(self.name):
             if kind not in self._paths:
                 self._paths[kind] = self._path(before, "probability", shape, dtype)
             return self._single(self._paths[kind].run(array))
 
     def _frame(self, result: str, image: Image) -> npt.NDArray[Any]:
-        """Run a frame, or a batch of them, of whatever size."""
+        """Run a frame, or a batch of them, of any size."""
         sides = image.shape if self.batch == 1 else image.shape[1:]
         whole = image.dtype == np.uint8 and (len(sides) == 2 or (len(sides) == 3 and sides[2] == 3))
         if not whole or 0 in sides or (self.batch > 1 and image.shape[0] != self.batch):
@@ -151,7 +154,7 @@ class CudaRunner:
             self._framed.move_to_end(key)
             return self._single(path.run(image))
 
-    def _path(self, before: Forward, result: str, shape: tuple[int, ...], dtype: torch.dtype) -> _Path:
+    def _path(self, before: Forward, result: str, shape: tuple[int, ...], dtype: torch.dtype) -> _InputGraph:
         forward = self.forward
         if forward is None:
             raise EngineError(f"engine {self.name} is closed; load it again")
@@ -167,12 +170,12 @@ class CudaRunner:
                     f"engine {name} gave a map {tuple(probability.shape)}, its specification says {size}; "
                     "export it again"
                 )
-            # In float32: a half number above the threshold may round down to it.
+            # In float32, because a half number just above the threshold may be rounded to it.
             found = probability[:, 0].float()
             return (found >= threshold).to(torch.uint8) if result == "mask" else found
 
         kind = torch.uint8 if result == "mask" else torch.float32
-        return _Path(compute, shape, dtype, self._place, downloads=(size[0], *size[2:]), kind=kind)
+        return _InputGraph(compute, shape, dtype, self._place, downloads=(size[0], *size[2:]), kind=kind)
 
     def _single(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return array[0] if self.batch == 1 else array
@@ -185,20 +188,20 @@ class CudaRunner:
             )
 
 
-class _Path:
-    """One kind of input: its buffers on both sides, and on a GPU the graph between them."""
+class _InputGraph:
+    """The buffers of one kind of input, and on a GPU the graph from upload to download."""
 
     def __init__(
         self,
         compute: Forward,
         shape: tuple[int, ...],
         dtype: torch.dtype,
-        place: _Place,
+        place: _DeviceContext,
         *,
         downloads: tuple[int, ...],
         kind: torch.dtype,
     ) -> None:
-        """From ``shape`` and ``dtype`` up to what is downloaded, its shape and ``kind``."""
+        """``shape`` and ``dtype`` are those of the input, ``downloads`` and ``kind`` those of the output."""
         self._stream = place.stream
         pinned = place.stream is not None
         self._compute = compute
@@ -214,7 +217,7 @@ class _Path:
                 self._graph = self._captured(place.stream, place.pool)
 
     def run(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """A copy of what the net says about this input."""
+        """The net's answer to this input, as a copy."""
         np.copyto(self._in, array.reshape(self._in.shape))
         if self._stream is None:
             self._enqueue()
@@ -228,7 +231,7 @@ class _Path:
         return self._out.copy()
 
     def close(self) -> None:
-        """Give the graph's memory back."""
+        """Free the graph's memory."""
         if self._graph is not None:
             self._graph.reset()
             self._graph = None
@@ -241,7 +244,7 @@ class _Path:
         self._host_out.copy_(self._compute(self._device_in), non_blocking=True)
 
     def _warm_up(self, stream: torch.cuda.Stream) -> None:
-        stream.wait_stream(torch.cuda.current_stream(stream.device))  # which made the weights
+        stream.wait_stream(torch.cuda.current_stream(stream.device))  # the weights were made there
         with torch.cuda.stream(stream):
             for _ in range(WARM_UP):
                 self._enqueue()
@@ -249,18 +252,18 @@ class _Path:
 
     def _captured(self, stream: torch.cuda.Stream, pool: Any) -> torch.cuda.CUDAGraph:
         graph = torch.cuda.CUDAGraph()
-        # What other threads do on the GPU meanwhile is none of the capture's business.
+        # Other threads may use the GPU during the capture.
         with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
             self._enqueue()
         return graph
 
 
 def usable_device(device: str, name: str) -> torch.device:
-    """The torch device of this name. Raises EngineError where there is none."""
+    """The torch device of this name. Raises EngineError if there is none."""
     try:
         wanted = torch.device(device)
     except RuntimeError as error:
-        raise EngineError(f"engine {name}: {device!r} is no device; use 'cuda' or 'cpu'") from error
+        raise EngineError(f"engine {name}: {device!r} is not a device; use 'cuda' or 'cpu'") from error
     if wanted.type == "cuda" and not torch.cuda.is_available():
         raise EngineError(
             f"engine {name} runs on an NVIDIA GPU, and torch {torch.__version__} finds none; "
@@ -273,7 +276,7 @@ def usable_device(device: str, name: str) -> torch.device:
 
 @contextmanager
 def translated(name: str) -> Iterator[None]:
-    """Turn torch's errors into EngineError: one line, and what to do."""
+    """Turn torch's errors into EngineError: one line with the remedy."""
     try:
         yield
     except torch.OutOfMemoryError as error:

@@ -23,11 +23,11 @@ from streamseg.engines.checkpoint import Checkpoint
 from streamseg.engines.manifest import Manifest, read_verified
 
 CAPABILITIES = {"fp16": "FP16", "bf16": "BF16"}
-"""What OpenVINO calls a processor's ability to compute in a precision."""
+"""OpenVINO's names of a processor's ability to compute in a precision."""
 HINTS = {"fp16": "f16", "bf16": "bf16"}
-"""OpenVINO's names of the precisions that a net of float weights may be run in, besides f32."""
+"""OpenVINO's names of the precisions that a net with float weights may run in, besides f32."""
 NO_ARITHMETIC = ("Input", "Output", "Const", "Reorder", "Reshape")
-"""Layers of a compiled net that compute nothing."""
+"""Types of layers in a compiled net that compute nothing."""
 COMPUTES_IN = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "I8": "int8", "i8": "int8", "u8": "int8"}
 """Our names of precisions by the last part of a kernel's name, such as ``brgconv_avx512_I8``."""
 
@@ -40,10 +40,10 @@ def load(
     threads: int | None = None,
     throughput: bool = False,
 ) -> OpenVINOBackend:
-    """Load an engine folder whose manifest was read before; each file is hashed before it is parsed.
+    """Load an engine folder whose manifest was read already; each file is hashed before it is parsed.
 
     ``fingerprint`` identifies the engine. ``threads`` None follows STREAMSEG_THREADS; ``throughput`` as in
-    :class:`OpenVINOBackend`. Raises EngineError when it is damaged or does not fit, UsageError.
+    :class:`OpenVINOBackend`. Raises EngineError if it is damaged or does not fit, UsageError.
     """
     xml, weights = (read_verified(folder, manifest, file) for file in ("model.xml", "model.bin"))
     with translated(f"read engine {folder}"):
@@ -60,7 +60,7 @@ def can_compute_in(precision: str) -> bool:
 
 @contextmanager
 def translated(what: str) -> Iterator[None]:
-    """Turn OpenVINO's exceptions into EngineError: it cannot do ``what``."""
+    """Turn OpenVINO's exceptions into EngineError, which says that it cannot do ``what``."""
     try:
         yield
     except (RuntimeError, TypeError, ValueError) as error:
@@ -71,8 +71,8 @@ def translated(what: str) -> Iterator[None]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Lane:
-    """A request with its tensors, which live as long: a frame costs two copies and one allocation."""
+class _InferSlot:
+    """An inference request with its own tensors, so that a frame costs two copies and one allocation."""
 
     request: ov.InferRequest
     input: Tensor
@@ -82,9 +82,9 @@ class _Lane:
 class OpenVINOBackend(Described):
     """A net compiled for this machine's processor.
 
-    By itself all threads work on one frame, for the lowest latency. With ``throughput`` they are divided
-    among ``lanes`` frames: each takes longer, but threads no longer wait for one another, and the rate is
-    higher. ``infer`` may be called from ``lanes`` threads at a time; more would wait.
+    By default all threads work on one frame, for the lowest latency. With ``throughput`` they are divided
+    among ``info.lanes`` frames: each takes longer, but threads no longer wait for one another, and the rate
+    is higher. ``infer`` may be called from that many threads at a time; further ones wait.
     """
 
     def __init__(
@@ -108,11 +108,11 @@ class OpenVINOBackend(Described):
             with kept_signal_stack():
                 compiled = ov.Core().compile_model(model, "CPU", options)
             lanes = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")) if throughput else 1
-            free: SimpleQueue[_Lane] = SimpleQueue()
+            free: SimpleQueue[_InferSlot] = SimpleQueue()
             for _ in range(lanes):
                 free.put(_lane(compiled, shape))
         self.info = replace(info, lanes=lanes)
-        self._free: SimpleQueue[_Lane] | None = free
+        self._free: SimpleQueue[_InferSlot] | None = free
         self._compiled: ov.CompiledModel | None = compiled
 
     @classmethod
@@ -143,7 +143,7 @@ class OpenVINOBackend(Described):
         lane = free.get()
         try:
             np.copyto(lane.input, tensor)
-            # This pair skips the dictionaries that infer() builds; wait() frees the interpreter.
+            # These two skip the dictionaries that infer() builds; wait() releases the interpreter.
             lane.request.start_async()
             lane.request.wait()
             return np.array(lane.output[0, 0] if self.info.batch == 1 else lane.output[:, 0])
@@ -155,8 +155,8 @@ class OpenVINOBackend(Described):
     def precision_found(self) -> dict[str, float]:
         """Share of the compiled net's layers, 0..1, by what they compute in: fp32, fp16, bf16, int8, other.
 
-        Read off the kernels' names: what OpenVINO calls a layer's run-time precision is that of its weights
-        where these are stored in half. Raises EngineError after :meth:`close`.
+        Read from the kernels' names, because OpenVINO reports the precision of a layer's weights as its
+        run-time precision if these are stored in half. Raises EngineError after :meth:`close`.
         """
         if self._compiled is None:
             raise EngineError(f"engine {self.name} is closed; load it again")
@@ -175,16 +175,18 @@ class OpenVINOBackend(Described):
         self._compiled = None
 
 
-def _lane(compiled: ov.CompiledModel, shape: list[int]) -> _Lane:
-    lane = _Lane(compiled.create_infer_request(), np.zeros(shape, np.float32), np.zeros(shape, np.float32))
+def _lane(compiled: ov.CompiledModel, shape: list[int]) -> _InferSlot:
+    lane = _InferSlot(
+        compiled.create_infer_request(), np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    )
     lane.request.set_input_tensor(ov.Tensor(lane.input, shared_memory=True))
     lane.request.set_output_tensor(ov.Tensor(lane.output, shared_memory=True))
     return lane
 
 
 def _options(precision: str | None, threads: int | None, throughput: bool) -> dict[str, str | int]:
-    # Without the precision hint OpenVINO picks bfloat16 by itself where the processor has it, also for
-    # the layers between an INT8 net's quantised ones.
+    # Without the precision hint OpenVINO uses bfloat16 if the processor has it, also for the layers between
+    # an INT8 net's quantised ones.
     hint = HINTS[precision] if precision in HINTS and can_compute_in(precision) else "f32"
     options: dict[str, str | int] = {
         "PERFORMANCE_HINT": "THROUGHPUT" if throughput else "LATENCY",
@@ -208,6 +210,6 @@ def _check_model(model: ov.Model, shape: list[int], name: str) -> None:
 
 
 def _line(error: BaseException) -> str:
-    """The telling line of OpenVINO's many-line messages."""
+    """The last line of OpenVINO's long messages, which names the cause."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

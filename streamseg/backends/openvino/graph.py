@@ -19,22 +19,24 @@ from streamseg.core.types import InputSpec
 LEVELS = 4
 """Poolings of the U-Nets from the first encoder stage to the bottom."""
 MULTIPLES = {"unet": 2**LEVELS, "improved_unet": 2**LEVELS, "segnet": 32}
-"""What the sides of a net's input are multiples of."""
+"""The sides of a net's input are multiples of this."""
 
 
 def build_model(weights: Weights, spec: InputSpec, *, net: str = "improved_unet", batch: int = 1) -> ov.Model:
     """The model of a folded net: input ``frame``, output ``probability``, both float32 (batch, 1, H, W).
 
     ``weights``: state of ``fold(net)`` by name, any float type. Raises EngineError where weights are
-    missing or do not fit, the net is unknown, or the input size is no multiple of what the net pools by.
+    missing or do not fit, the net is unknown, or the input size is not a multiple of the net's.
     """
     if net not in MULTIPLES:
-        raise EngineError(f"OpenVINO models are made of {', '.join(MULTIPLES)}, received {net!r}; choose one")
+        raise EngineError(
+            f"OpenVINO models are built for {', '.join(MULTIPLES)}, received {net!r}; choose one"
+        )
     multiple = MULTIPLES[net]
     if spec.height % multiple or spec.width % multiple:
         good = [-(-side // multiple) * multiple for side in (spec.height, spec.width)]
         raise EngineError(
-            f"input {spec.height}x{spec.width} is no multiple of {multiple}; use {good[0]}x{good[1]}"
+            f"input {spec.height}x{spec.width} is not a multiple of {multiple}; use {good[0]}x{good[1]}"
         )
     what = "SegNet" if net == "segnet" else "U-Net"
     try:

@@ -1,4 +1,4 @@
-"""The layers that OpenVINO models of our nets are made of, from arrays."""
+"""The layers of OpenVINO models of our nets, made from arrays."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SPREAD = np.array([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]], np.float64)
 
 
 def array(weights: Weights, name: str) -> Array:
-    """A weight as contiguous float32. Raises KeyError where it is missing."""
+    """A weight as contiguous float32. Raises KeyError if it is missing."""
     return np.ascontiguousarray(weights[name], np.float32)
 
 
@@ -40,7 +40,7 @@ def conv_bias(x: ov.Node, weights: Weights, name: str) -> ov.Node:
 
 
 def conv_relu(x: ov.Node, weights: Weights, name: str) -> ov.Node:
-    """``relu(conv(x))``, a folded net's only kind of layer."""
+    """``relu(conv(x))``, the only kind of layer in a folded net."""
     return ops.relu(conv_bias(x, weights, name), name=f"{name}.relu")
 
 
@@ -53,7 +53,7 @@ def spread_kernel(kernel: Array) -> Array:
     """The kernel (I, O, 4, 4) of a transposed convolution, stride 2, padding 1, that equals nearest
     up-sampling by two followed by the conv3 ``kernel`` (O, I, 3, 3).
 
-    Of the conv3's nine taps, those that read copies of one and the same pixel are added up beforehand: each
+    Those of the conv3's nine taps that read copies of the same pixel are added up beforehand, so that each
     output needs four products instead of nine. Exact up to rounding, at the borders too.
     """
     spread = np.einsum("ar,bs,oirs->ioab", _SPREAD, _SPREAD, kernel.astype(np.float64))
@@ -74,8 +74,8 @@ def conv_up(x: ov.Node, kernel: Array, name: str) -> ov.Node:
 
 
 def conv_merged(below: ov.Node, skip: ov.Node, weights: Weights, name: str) -> ov.Node:
-    """``relu(conv3(concat(up2(below), skip)))`` as two convolutions that are added: no copy is made of
-    either input, and the branch from below takes 4/9 of the arithmetic."""
+    """``relu(conv3(concat(up2(below), skip)))`` as the sum of two convolutions: neither input is copied, and
+    the branch from below takes 4/9 of the arithmetic."""
     kernel = array(weights, f"{name}.weight")
     channels = below.get_output_shape(0)[1]
     skipped = conv(skip, np.ascontiguousarray(kernel[:, channels:]), f"{name}.skip")
@@ -85,10 +85,10 @@ def conv_merged(below: ov.Node, skip: ov.Node, weights: Weights, name: str) -> o
 
 
 def name_nodes(model: ov.Model, prefix: str) -> None:
-    """Give nodes without a name of their own one that depends on the model alone.
+    """Give unnamed nodes a name that depends on the model alone.
 
     OpenVINO numbers them through the life of the process, and the numbers would end up in the file.
-    ``prefix`` keeps the names of one pass apart from those of another.
+    ``prefix`` separates the names of one pass from those of another.
     """
     for index, node in enumerate(model.get_ordered_ops()):
         if node.get_friendly_name() == node.get_name():

@@ -1,6 +1,6 @@
 """SegNet's folded graph for OpenVINO: un-pooling by comparisons, laid out for a processor.
 
-A pooling's memory is one number per pooled pixel: 0 to 3, which of the four was the (first) maximum. The
+The memory of a pooling is one number per pooled pixel, 0 to 3, the place of the (first) maximum. The
 processor works with channels innermost, so un-pooling makes four masked copies one after the other along the
 channels and moves whole runs of channels to their places, instead of interleaving single values.
 """
@@ -16,8 +16,8 @@ from streamseg.backends.openvino.ops import Weights, array, conv_bias, conv_relu
 LAYERS = (2, 2, 3, 3, 3)
 """Layers of the encoder's stages; the decoder's in reverse order."""
 COMPARISONS = ("Equal", "GreaterEqual", "Maximum", "Select")
-"""Types of the operations that pooling memory and un-pooling consist of, besides copies. They stay in float:
-quantised, a memory of 2 might no longer equal 2."""
+"""Types of the operations of pooling memory and un-pooling, besides copies. They stay in float, because a
+quantised memory of 2 might no longer equal 2."""
 
 
 def segnet_logits(x: ov.Node, weights: Weights) -> ov.Node:
@@ -34,7 +34,7 @@ def segnet_logits(x: ov.Node, weights: Weights) -> ov.Node:
 
 
 def pooling_memory(x: ov.Node) -> ov.Node:
-    """Which of each 2x2 pixels of ``x`` (N, C, H, W) is the maximum: (N, C, H/2, W/2).
+    """The place of the maximum of each 2x2 pixels of ``x`` (N, C, H, W): (N, C, H/2, W/2).
 
     0 is top left, 1 top right, 2 bottom left, 3 bottom right. The first one wins a tie, as in
     ``max_pool2d(return_indices=True)``.
@@ -49,7 +49,8 @@ def pooling_memory(x: ov.Node) -> ov.Node:
 def unpool(x: ov.Node, memory: ov.Node) -> ov.Node:
     """Put features (N, K*C, H, W) where the maxima were, zeros elsewhere: (N, K*C, 2H, 2W).
 
-    ``memory`` (N, C, H, W) is of :func:`pooling_memory`; each of K runs of C channels of ``x`` uses it once.
+    ``memory`` (N, C, H, W) is from :func:`pooling_memory`; each of K runs of C channels of ``x`` uses it
+    once.
     """
     runs = x.get_output_shape(0)[1] // memory.get_output_shape(0)[1]
     if runs > 1:
@@ -65,7 +66,7 @@ def _stage(x: ov.Node, weights: Weights, name: str, layers: int) -> ov.Node:
 
 
 def _regrouped(weights: Weights) -> Weights:
-    """The weights with the channels that are un-pooled in another order; the net's outputs stay the same.
+    """The weights with the un-pooled channels in another order; the net's outputs stay the same.
 
     Channels that share a memory plane are neighbours in the net. Here they lie as many channels apart as
     there are planes, so that the memory is repeated as a whole.

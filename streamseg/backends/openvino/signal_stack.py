@@ -1,9 +1,9 @@
-"""Keeps OpenVINO from leaving a freed signal stack behind.
+"""Keeps OpenVINO from leaving a freed signal stack in use.
 
-With every net that it compiles, OpenVINO's processor plug-in (seen in 2026.4) gives the calling thread an
-alternate signal stack of its own, and when the net is freed it puts back the one that it found. Two nets
-freed in the order in which they were made thus leave a freed stack in use, and the next signal that Python
-handles there, such as Ctrl-C or SIGTERM, kills the process by a segmentation fault.
+With every net that it compiles, OpenVINO's processor plug-in (seen in 2026.4) sets an alternate signal stack
+for the calling thread, and when the net is freed it restores the previous one. Two nets freed in the order in
+which they were made thus leave a freed stack in use, and the next signal that Python handles there, such as
+Ctrl-C or SIGTERM, ends the process with a segmentation fault.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ def current_signal_stack() -> SignalStack | None:
 
 @contextmanager
 def kept_signal_stack() -> Iterator[None]:
-    """Whatever the block does to the calling thread's alternate signal stack is undone after it."""
+    """Restore the calling thread's alternate signal stack after the block."""
     before = current_signal_stack()
     try:
         yield
     finally:
         if before is not None:
-            # Refused where the processor's state has outgrown the old stack; then the new one has to stay.
+            # Refused if the processor's state has outgrown the old stack; then the new one has to stay.
             ctypes.CDLL(None).sigaltstack(ctypes.byref(before), None)

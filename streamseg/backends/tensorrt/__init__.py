@@ -1,1 +1,1 @@
-"""TensorRT: its runtime, and the back end that runs a plan."""
+"""TensorRT: its runtime, and the back end that runs plans."""

@@ -1,7 +1,7 @@
-"""TensorRT on an NVIDIA GPU: a serialised plan, run without torch-tensorrt.
+"""Runs serialised TensorRT plans on an NVIDIA GPU, without torch-tensorrt.
 
-The same back end runs plans of TensorRT and of TensorRT-RTX, whether torch-tensorrt or TensorRT's own ONNX
-parser built them: the manifest's versions say which kind a plan is.
+The same back end runs plans of TensorRT and TensorRT-RTX, built by torch-tensorrt or by TensorRT's ONNX
+parser; the manifest's versions say which kind a plan is.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     import torch
 
 PLAN = "model.plan"
-"""The engine's file."""
+"""Name of the engine's file."""
 DEVICE = "cuda"
-"""What engines are loaded for: torch's current GPU."""
+"""Engines are loaded for torch's current GPU."""
 
 
 class Plan:
     """A deserialised plan as a function of torch tensors, with an output buffer of its own.
 
-    Enqueues on the current stream and waits for nothing, so a CUDA graph can capture it.
+    It enqueues on the current stream and waits for nothing, so that a CUDA graph can capture it.
     """
 
     def __init__(self, trt: Any, plan: bytes, *, name: str, shape: tuple[int, ...], device: str) -> None:
@@ -71,7 +71,7 @@ class Plan:
             raise EngineError(
                 f"engine {self.name} takes {self._in}, received {x.dtype} {tuple(x.shape)}; export it again"
             )
-        # Freed memory is used again only behind this in the same stream, so the input may go at once.
+        # Freed memory is reused only after this call in the same stream, so the input may go at once.
         x = x.contiguous()
         self._bind(self._in, x)
         gpu = self._device.type == "cuda"
@@ -90,7 +90,7 @@ class Plan:
 
 
 class TensorRTBackend(CudaBackend):
-    """A plan on a GPU, with pre- and post-processing there and a CUDA graph around all of it."""
+    """A plan on a GPU, with pre- and postprocessing there and one CUDA graph around everything."""
 
     def __init__(self, plan: bytes, info: EngineInfo, *, trt: Any) -> None:
         """``trt`` is the module that runs the plan. Raises EngineError for a plan that does not fit."""
@@ -100,7 +100,7 @@ class TensorRTBackend(CudaBackend):
         usable_device(info.device, info.name)
         shape = (info.batch, 1, info.spec.height, info.spec.width)
         forward = Plan(trt, plan, name=info.name, shape=shape, device=info.device)
-        # {"other": 1.0} where the engine tells nothing: what was asked for is no evidence.
+        # {"other": 1.0} if the engine does not say: the precision asked for is no evidence.
         self.shares = forward.shares()
         self.runner = CudaRunner(forward, info, dtype=forward.dtype)
 
@@ -115,8 +115,8 @@ def load(
 ) -> TensorRTBackend:
     """Load an engine folder whose manifest fits this machine.
 
-    ``threads`` and ``throughput`` are for processors: on a GPU a frame has the whole device either way.
-    Raises EngineError when it is damaged, does not fit or there is no GPU, and MissingExtra.
+    ``threads`` and ``throughput`` are for processors; on a GPU a frame has the whole device either way.
+    Raises EngineError if it is damaged, does not fit or there is no GPU, and MissingExtra.
     """
     plan = read_verified(folder, manifest, PLAN)
     try:

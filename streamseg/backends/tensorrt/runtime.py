@@ -1,6 +1,6 @@
-"""TensorRT's Python runtime as far as we use it: the calls that 10, 11 and TensorRT-RTX have in common.
+"""TensorRT's Python runtime as far as it is used: the calls that 10, 11 and TensorRT-RTX have in common.
 
-Every function takes the module itself (``trt``), so that whichever is installed, or a stand-in, can be used.
+Every function takes the module itself (``trt``), so that any of them, or a stand-in, can be used.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from streamseg.core.errors import EngineError, MissingExtra
 
 RTX, PLAIN = "tensorrt_rtx", "tensorrt"
 MODULES = {PLAIN: ("tensorrt", "tensorrt_bindings"), RTX: ("tensorrt_rtx",)}
-"""Modules that give each kind of TensorRT; a plan of one kind is nothing to the other."""
+"""Modules of each kind of TensorRT; one kind cannot read plans of the other."""
 PACKAGES = {
     PLAIN: ("tensorrt", "tensorrt-cu13", "tensorrt-cu12", "tensorrt-bindings"),
     RTX: ("tensorrt-rtx", "tensorrt-rtx-cu13", "tensorrt-rtx-cu12"),
 }
-"""Packages whose version decides whether a plan can be read; which of them are installed varies."""
+"""Packages whose version decides whether a plan can be read; not all of them are installed."""
 TORCH_TYPES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16"}
-"""torch's name for the types that a plan may have at its edges."""
+"""torch's names of the types that a plan's input and output may have."""
 KINDS = (
     ("int8", r"u?int8"),
     ("other", r"fp8|float8|fp4|float4|int4"),
@@ -34,10 +34,10 @@ KINDS = (
     ("fp16", r"fp16|half|float16"),
     ("fp32", r"fp32|float"),
 )
-"""Types of numbers in the many words of the engine inspector; the first that occurs is meant."""
+"""Patterns of types in the engine inspector's descriptions; the first that occurs counts."""
 WIDEST = ("fp32", "bf16", "fp16", "int8", "other")
 MOVES = ("reformat", "noop", "no-op", "constant", "shuffle", "signal", "wait", "identity", "copy")
-"""Kinds of layers that compute nothing."""
+"""Types of layers that compute nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Port:
     name: str
     shape: tuple[int, ...]
     type: str
-    """As TensorRT calls it: FLOAT, HALF, BF16, INT8, ..."""
+    """TensorRT's name: FLOAT, HALF, BF16, INT8, ..."""
 
     def __str__(self) -> str:
         return f"{self.type} {self.shape}"
@@ -62,14 +62,14 @@ class Loaded:
 
 
 def kind_of(versions: Mapping[str, str]) -> str:
-    """PLAIN or RTX: which TensorRT an engine with these versions was built by."""
+    """The kind of TensorRT that built an engine with these versions: PLAIN or RTX."""
     return RTX if any("tensorrt-rtx" in name for name in versions) else PLAIN
 
 
 def find_tensorrt(kind: str) -> Any:
     """The module of this kind of TensorRT.
 
-    Raises MissingExtra where it is not installed, EngineError where it is but does not load.
+    Raises MissingExtra if it is not installed, EngineError if it is but does not load.
     """
     for name in MODULES[kind]:
         try:
@@ -80,7 +80,7 @@ def find_tensorrt(kind: str) -> Any:
         except (ImportError, OSError, RuntimeError) as error:
             raise _broken(name, error) from error
         else:
-            # torch-tensorrt-rtx puts its own under the plain one's name; the index also has empty stubs.
+            # torch-tensorrt-rtx installs its own under the plain one's name; PyPI also has empty stubs.
             alias = kind == PLAIN and getattr(module, "_package_name", "") == RTX
             if hasattr(module, "Runtime") and not alias:
                 return module
@@ -96,7 +96,7 @@ def _broken(name: str, error: BaseException) -> EngineError:
 
 @lru_cache(maxsize=4)
 def logger(trt: Any) -> Any:
-    """The logger of the process: TensorRT keeps the first it is given. Prints nothing, keeps complaints."""
+    """The process's logger, since TensorRT uses the first that it gets: prints nothing, collects errors."""
 
     class Log(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -112,14 +112,14 @@ def logger(trt: Any) -> Any:
 
 @contextmanager
 def complaints(trt: Any) -> Iterator[deque[str]]:
-    """What TensorRT complains about in the block, the cause first."""
+    """Collect TensorRT's errors in the block, the cause first."""
     found: deque[str] = logger(trt).complaints
     found.clear()
     yield found
 
 
 def deserialise(trt: Any, plan: bytes, name: str) -> Loaded:
-    """Make an engine of a plan. Raises EngineError, naming TensorRT's complaint where it made one."""
+    """Make an engine from a plan. Raises EngineError with TensorRT's own error, if it logged one."""
     with complaints(trt) as heard:
         try:
             runtime = trt.Runtime(logger(trt))
@@ -140,7 +140,7 @@ def _unreadable(trt: Any, name: str, heard: Sequence[str], error: BaseException 
 
 
 def ports_of(trt: Any, engine: Any, name: str) -> tuple[Port, Port]:
-    """The input and the output. Raises EngineError unless there is exactly one of each."""
+    """The engine's input and output. Raises EngineError unless there is exactly one of each."""
     inputs: list[Port] = []
     outputs: list[Port] = []
     for index in range(engine.num_io_tensors):
@@ -161,7 +161,7 @@ def ports_of(trt: Any, engine: Any, name: str) -> tuple[Port, Port]:
 def layer_shares(trt: Any, engine: Any) -> dict[str, float]:
     """Share of an engine's layers, 0..1, by the type that they compute in, from its inspector.
 
-    ``{"other": 1.0}`` where the engine tells nothing, as when it was built without detailed profiling.
+    ``{"other": 1.0}`` if the engine does not say, as when it was built without detailed profiling.
     """
     inspector = engine.create_engine_inspector()
     text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
@@ -169,15 +169,15 @@ def layer_shares(trt: Any, engine: Any) -> dict[str, float]:
 
 
 def shares_of(information: str) -> dict[str, float]:
-    """The same from the inspector's JSON. Layers that only move numbers do not count."""
+    """The shares from the inspector's JSON. Layers that only move numbers do not count."""
     try:
         found = json.loads(information)
         layers = found.get("Layers", []) if isinstance(found, dict) else []
     except ValueError:
         layers = []
-    told = [layer for layer in layers if isinstance(layer, dict)] if isinstance(layers, list) else []
+    described = [layer for layer in layers if isinstance(layer, dict)] if isinstance(layers, list) else []
     working = [
-        layer for layer in told if not any(m in str(layer.get("LayerType", "")).lower() for m in MOVES)
+        layer for layer in described if not any(m in str(layer.get("LayerType", "")).lower() for m in MOVES)
     ]
     counts = Counter(_layer_type(layer) for layer in working)
     total = sum(counts.values())
@@ -185,9 +185,9 @@ def shares_of(information: str) -> dict[str, float]:
 
 
 def _layer_type(layer: Mapping[str, Any]) -> str:
-    """The widest type among a layer's inputs; with weights, among those and the first input.
+    """The widest type among a layer's inputs; for a layer with weights, among these and the first input.
 
-    A fused residual may come in wider than the convolution computes, so only the first input counts there.
+    A fused residual may be wider than what the convolution computes in, so only the first input counts there.
     """
     inputs = layer.get("Inputs")
     kinds = [_kind(tensor) for tensor in inputs] if isinstance(inputs, list) else []
@@ -198,7 +198,7 @@ def _layer_type(layer: Mapping[str, Any]) -> str:
 
 
 def _kind(tensor: object) -> str | None:
-    """Type of numbers of a described tensor; None for whole numbers, truth values and what is not told."""
+    """Type of a described tensor's numbers; None for integers, booleans and unknown types."""
     if not isinstance(tensor, dict):
         return None
     words = " ".join(str(v) for k, v in tensor.items() if re.search("format|type", str(k), re.IGNORECASE))
@@ -206,7 +206,7 @@ def _kind(tensor: object) -> str | None:
 
 
 def first_of(heard: Sequence[str], error: BaseException | None = None) -> str:
-    """The first complaint, which the others follow from, or else the exception's first line."""
+    """The first logged error, which the others follow from, or else the exception's first line."""
     return line_of(heard[0]) if heard else "no reason given" if error is None else line_of(error)
 
 

@@ -28,7 +28,7 @@ from streamseg.core.engine_info import EngineInfo
 from streamseg.core.errors import EngineError, SinkError, SourceError
 from streamseg.core.types import Backend, Frame, Image, Mask, Result, Roi
 from streamseg.evaluation.overlap import Confusion
-from streamseg.export.gate import ROUGH_MASK_DICE
+from streamseg.export.gate import MIN_ROUGH_MASK_DICE
 from streamseg.phantom import PhantomVideo
 from streamseg.pipeline.replay import replay
 from streamseg.render import compose_plain
@@ -73,7 +73,7 @@ class Task:
         dice = float(
             np.mean([Confusion.count(plain.mask(f.image), ours.segment(f).mask).dice for f in frames])
         )
-        if dice < ROUGH_MASK_DICE:
+        if dice < MIN_ROUGH_MASK_DICE:
             raise EngineError(f"it finds something else than ours: masks have Dice {dice:.3f}")
         return dice
 

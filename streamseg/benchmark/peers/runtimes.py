@@ -22,7 +22,7 @@ from streamseg.core.errors import EngineError, MissingExtra
 from streamseg.core.types import Backend, Tensor
 from streamseg.engines.checkpoint import Checkpoint
 from streamseg.evaluation.overlap import Confusion
-from streamseg.export.gate import PROBABILITY, ROUGH_MASK_DICE
+from streamseg.export.gate import MAX_PROBABILITY_DIFFERENCE, MIN_ROUGH_MASK_DICE
 from streamseg.phantom import PhantomVideo
 from streamseg.segmentation.preprocess import to_tensor
 
@@ -139,7 +139,11 @@ def agreement(
         )
     )
     exact = precision == "fp32"
-    if (exact and difference > EXACT) or mean > PROBABILITY[precision] or (masks and dice < ROUGH_MASK_DICE):
+    if (
+        (exact and difference > EXACT)
+        or mean > MAX_PROBABILITY_DIFFERENCE[precision]
+        or (masks and dice < MIN_ROUGH_MASK_DICE)
+    ):
         raise EngineError(
             f"it computes something else: probabilities differ from torch's by up to {difference:.3g}, "
             f"masks have Dice {dice:.3f}"

@@ -1,4 +1,4 @@
-"""Builds engines for torch.compile: the folded weights and all that the compiler found out about them."""
+"""Builds engines for torch.compile: the folded weights and the compiler's cache for them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from streamseg.export.contract import BuildOrder, BuildResult
 
 
 def build(order: BuildOrder, folder: Path) -> BuildResult:
-    """Compile a net for this machine's GPU, or for the processor where torch finds none.
+    """Compile a net for this machine's GPU, or for the processor if torch finds none.
 
     Raises EngineError for int8, for fp16 on the processor and for what torch cannot compile, and MissingExtra
     without torch.
@@ -27,7 +27,7 @@ def build(order: BuildOrder, folder: Path) -> BuildResult:
     order.say(f"compiling {checkpoint.net} for {where}, trying kernels; this takes minutes")
     from torch.compiler._cache import CacheArtifactManager
 
-    # Only what this engine needs, whatever else was compiled in this process.
+    # Only what this engine needs, not what else was compiled in this process.
     with CacheArtifactManager.with_fresh_cache():
         info = checkpoint.info(
             checkpoint.net, "compiled", precision=order.precision, batch=order.batch, device=device
@@ -55,7 +55,7 @@ def build(order: BuildOrder, folder: Path) -> BuildResult:
 
 
 def _check(precision: str, device: str) -> None:
-    """Raise EngineError, with what to do, for a precision that is not to be had."""
+    """Raise EngineError, with the remedy, for a precision that is not available."""
     if precision not in PRECISIONS:
         raise EngineError(
             f"torch.compile computes in {', '.join(PRECISIONS)}, received {precision}; for {precision} use "

@@ -1,14 +1,14 @@
 """INT8 for TensorRT and ONNX: ranges by nvidia-modelopt, arithmetic as explicit quantise/dequantise pairs.
 
-TensorRT wants the inputs of weighted layers quantised, each tensor once, symmetrically, weights by output
-channel. So every convolution reads a quantised input, and where one tensor feeds two of them (an encoder
-stage's output goes down through the pooling and across into the merge) both use one range: TensorRT then
-moves the pair up through pooling, up-sampling and concatenation and writes INT8 once. SegNet's comparisons
-stay in float: which of four pixels is the largest must not depend on rounding.
+TensorRT wants the inputs of weighted layers quantised, each tensor once, symmetrically, and weights by output
+channel. So every convolution reads a quantised input. If one tensor feeds two of them (an encoder stage's
+output goes down through the pooling and across into the merge), both use one range: TensorRT then moves the
+pair up through pooling, up-sampling and concatenation and writes INT8 once. SegNet's comparisons stay in
+float, because which of four pixels is the largest must not depend on rounding.
 
-modelopt measures the ranges. The net that comes out holds none of its modules: it runs on any device,
-exports by ``torch.export`` anywhere (modelopt's own modules trace to plain arithmetic on a processor), and
-carries the operator ``tensorrt::quantize_op`` that torch-tensorrt converts and ``export_onnx`` translates.
+modelopt measures the ranges. The quantised net holds none of its modules: it runs on any device, exports by
+``torch.export`` anywhere (modelopt's own modules trace to plain arithmetic on a processor), and carries the
+operator ``tensorrt::quantize_op`` that torch-tensorrt converts and ``export_onnx`` translates.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ PRESETS = ("mixed", "performance")
 class FakeQuantiser(nn.Module):
     """Rounds to 256 steps within a range, and back to float.
 
-    Traced by ``torch.export`` it is the operator ``tensorrt::quantize_op``, written as ONNX it is
-    QuantizeLinear and DequantizeLinear, and run as it is it is the same arithmetic.
+    ``torch.export`` traces it to the operator ``tensorrt::quantize_op``, ONNX export writes QuantizeLinear
+    and DequantizeLinear, and called directly it does the same arithmetic.
     """
 
     amax: Tensor
@@ -46,14 +46,14 @@ class FakeQuantiser(nn.Module):
     zero: Tensor
 
     def __init__(self, amax: Tensor, *, unsigned: bool = False) -> None:
-        """``amax``: the range's end: one number, or (channels, 1, 1, 1) for weights.
+        """``amax``: the end of the range, one number, or (channels, 1, 1, 1) for weights.
 
         The range is -amax..amax in int8, or with ``unsigned`` 0..amax in uint8.
         """
         super().__init__()
         self.dtype = torch.uint8 if unsigned else torch.int8
         self.lowest, self.largest = (0, 255) if unsigned else (-128, 127)
-        # A range of zeros (a dead channel) would divide by zero; anything small serves as well.
+        # A range of zeros (a dead channel) would divide by zero; any small number will do.
         amax = amax.detach().float().clamp_min(1e-6)
         self.register_buffer("amax", amax)
         self.register_buffer("scale", (amax / self.largest).reshape(-1 if amax.ndim else ()))
@@ -78,9 +78,9 @@ class FakeQuantiser(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FakeQuantiser:
         # half() must not reach ranges: small ones are subnormal there. Devices must.
-        kept = dict(self.named_buffers())
+        before = dict(self.named_buffers())
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        for name, buffer in kept.items():
+        for name, buffer in before.items():
             setattr(self, name, buffer.to(getattr(self, name).device))
         return self
 
@@ -89,7 +89,7 @@ class QuantisedConv(nn.Module):
     """A convolution of a quantised input with quantised weights."""
 
     def __init__(self, conv: nn.Conv2d, amax: Tensor, *, unsigned: bool) -> None:
-        """``amax``: of the input; ``unsigned`` where that is never negative and may be uint8."""
+        """``amax``: of the input; ``unsigned`` if that is never negative and may be uint8."""
         super().__init__()
         self.conv = conv
         self.input = FakeQuantiser(amax, unsigned=unsigned)
@@ -169,7 +169,7 @@ def _share_ranges(net: InferenceNet, measured: dict[str, Tensor]) -> None:
 
 
 def _meetings(net: InferenceNet) -> list[tuple[str, str]]:
-    """Per level of a U-Net, top first, the stages that read the encoder's output: below it, and beside it."""
+    """The stages that read the encoder's output at each level of a U-Net, top first: below and beside."""
     if not isinstance(net.net, EncoderDecoder):
         return []
     levels = len(net.net.decoder)
@@ -178,9 +178,8 @@ def _meetings(net: InferenceNet) -> list[tuple[str, str]]:
 
 
 def _quantise_stages(net: InferenceNet, measured: Mapping[str, Tensor]) -> None:
-    """Round the outputs of stages where they are made, in the range of those who read them.
-
-    Not those of SegNet's encoder, which its comparisons read.
+    """Round the outputs of stages in the range of their readers; not SegNet's encoder, which its comparisons
+    read.
     """
     stages = [f"decoder.{name}" for name, _ in net.net.get_submodule("decoder").named_children()]
     readers = dict(zip(stages, (*(f"{stage}.0.conv" for stage in stages[1:]), "head"), strict=True))
@@ -196,7 +195,7 @@ def _quantise_stages(net: InferenceNet, measured: Mapping[str, Tensor]) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """modelopt prints what it inserts, and warns of everything that it could have been used for."""
+    """Silences modelopt, which prints what it inserts and warns of missing packages."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         yield
@@ -206,6 +205,6 @@ def _modelopt() -> Any:
     try:
         from modelopt.torch import quantization  # type: ignore[import-untyped]
     except ImportError as error:
-        # modelopt 0.47 imports requests and huggingface_hub without asking for them.
+        # modelopt 0.47 imports requests and huggingface_hub without depending on them.
         raise MissingExtra("INT8 for TensorRT and ONNX", error.name or "nvidia-modelopt", "export") from error
     return quantization

@@ -39,9 +39,9 @@ def build(order: BuildOrder, folder: Path) -> BuildResult:
             "end has no bf16 convolutions; build fp16, or bf16 for openvino"
         )
     if order.checkpoint.net == "segnet" and order.precision == "fp16":
-        # It runs half in float32 and drops casts: a maximum that was rounded up then equals none of its four.
+        # It runs half in float32 and drops casts: a rounded maximum then equals none of its four pixels.
         raise EngineError(
-            "onnxruntime does not round SegNet's half precision alike on both sides of its comparisons, and "
+            "onnxruntime rounds SegNet's half precision differently on both sides of its comparisons, and "
             "loses what it pools; build fp32 or int8, or fp16 for tensorrt"
         )
     _require("torch", "onnx", "onnxscript")
@@ -86,9 +86,9 @@ def export_onnx(
 ) -> None:
     """Write a net (of ``inference_net`` or ``quantise``) as one ONNX file for inputs of one shape.
 
-    ``half`` computes in float16 inside; a quantised net then needs operator set 19. ``metadata`` is kept in
-    the file beside the input's shape. The same net gives the same bytes, and they hold no local path.
-    Raises EngineError where torch cannot express the net at this operator set, and SinkError.
+    ``half`` computes in float16 inside; a quantised net then needs operator set 19. ``metadata`` is written
+    to the file beside the input's shape. The same net gives the same bytes, without any local path.
+    Raises EngineError if torch cannot express the net at this operator set, and SinkError.
     """
     _require("torch", "onnx", "onnxscript")
     import onnx
@@ -115,7 +115,7 @@ def export_onnx(
     found = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
     if found != [opset]:
         raise EngineError(
-            f"torch wrote ONNX operator set {found} where {opset} was asked for; ask for {found[0]}, or use "
+            f"torch wrote ONNX operator set {found} instead of {opset}; ask for {found[0]}, or use "
             "another version of torch or onnx"
         )
     write_whole(path, model.SerializeToString(deterministic=True))
@@ -156,7 +156,7 @@ def _translated(net: nn.Module, shape: tuple[int, ...], opset: int, *, half: boo
 
 
 def _strip(model: onnx.ModelProto) -> None:
-    """Take out what the exporter noted for people: source paths, class names, torch's own graph."""
+    """Remove the exporter's notes: source paths, class names, torch's own graph."""
     graph = model.graph
     graph.name = "streamseg"
     del graph.value_info[:]
@@ -169,7 +169,7 @@ def _strip(model: onnx.ModelProto) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """torch and onnxscript report at length on operator sets below 18 and on packages that are not there."""
+    """Silences torch and onnxscript on operator sets below 18 and on missing packages."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     try:

@@ -1,4 +1,4 @@
-"""The builder of OpenVINO engines: ``model.xml`` and ``model.bin``."""
+"""Builds OpenVINO engines: ``model.xml`` and ``model.bin``."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ HALF = ("fp16", "bf16")
 def build(order: BuildOrder, folder: Path) -> BuildResult:
     """Write an engine's files; see :class:`streamseg.export.contract.Builder`.
 
-    fp16 and bf16 store the weights in half precision, and compute in it where the processor does; where it
-    does not, ``order.say`` is told. Scales are measured frame by frame, whatever the batch. Raises
-    EngineError and MissingExtra.
+    fp16 and bf16 store the weights in half precision, and compute in it if the processor can; if it cannot,
+    ``order.say`` receives a line. Scales are measured frame by frame at any batch. Raises EngineError and
+    MissingExtra.
     """
     checkpoint, spec, precision = order.checkpoint, order.checkpoint.spec, order.precision
     if not checkpoint.folded:
-        raise EngineError(f"openvino engines are built of folded weights, {checkpoint!r} is not; fold it")
+        raise EngineError(f"openvino engines are built from folded weights, {checkpoint!r} is not; fold it")
     packages = ["openvino"]
     with translated(f"build {checkpoint.net} in {precision}"):
         order.say(f"writing the graph of {checkpoint.net} for OpenVINO {versions_of(packages)['openvino']}")

@@ -20,9 +20,9 @@ from streamseg.segmentation.preprocess import to_tensor
 def quantise(model: ov.Model, images: Sequence[Grey], spec: InputSpec, *, preset: str) -> ov.Model:
     """An INT8 model of an FP32 one of batch 1; activation ranges are measured on ``images`` (uint8 (H, W)).
 
-    The input is rounded to grey levels, which it consists of. All weights use 8 bits: processors without
-    instructions for 8-bit dot products (VNNI) add pairs of products in 16 bits, which may overflow in the
-    first layer, but 7 bits cost more than that (docs/log.md). SegNet's comparisons stay in float.
+    The input is rounded to its own grey levels. All weights use 8 bits: processors without instructions for
+    8-bit dot products (VNNI) add pairs of products in 16 bits, which may overflow in the first layer, but 7
+    bits cost more accuracy than that (docs/log.md). SegNet's comparisons stay in float.
 
     Deterministic: the same model, images and preset give the same model, names included. Raises MissingExtra
     without NNCF, EngineError without images.
@@ -55,9 +55,9 @@ def quantise(model: ov.Model, images: Sequence[Grey], spec: InputSpec, *, preset
 
 
 def activation_ranges(model: ov.Model) -> dict[str, dict[str, Any]]:
-    """What a quantised model's activations are rounded to, by layer, in the order of execution.
+    """The ranges of a quantised model's activations by layer, in the order of execution.
 
-    ``low`` and ``high`` are the ends of the range in the layer's units (lists where they differ by channel),
+    ``low`` and ``high`` are the ends of the range in the layer's units (lists if they differ by channel),
     ``levels`` the number of values in it.
     """
     return {
@@ -72,10 +72,10 @@ def activation_ranges(model: ov.Model) -> dict[str, dict[str, Any]]:
 
 
 def _round_to_grey_levels(model: ov.Model, spec: InputSpec) -> None:
-    """Round the input to its 256 grey levels, where NNCF would cut a measured range into 256 others.
+    """Round the input to its 256 grey levels instead of the 256 levels of NNCF's measured range.
 
-    The net's zero, with which borders are padded, has to be a level too: the nearest one is taken for it,
-    which shifts all levels by less than half a step.
+    The net's zero, with which borders are padded, has to be a level too: the nearest one is set to it, which
+    shifts all levels by less than half a step.
     """
     zero = min(255, max(0, round(255 * spec.mean)))
     low, high = (ops.constant(np.float32((grey - zero) / 255 / spec.std)) for grey in (0, 255))
@@ -87,26 +87,26 @@ def _round_to_grey_levels(model: ov.Model, spec: InputSpec) -> None:
 
 
 def _round_at_once(model: ov.Model) -> None:
-    """Round SegNet's pooled features where they are made, so that they are stored in 8 bits from there on.
+    """Round SegNet's features before they are pooled, so that they are stored in 8 bits from there on.
 
-    NNCF rounds what enters a pooling, and what leaves an un-pooling, while the comparisons beside them read
-    floats. Rounding first leaves every value that is passed on as it is, and comparisons see the values that
-    the pooling sees.
+    NNCF rounds the input of a pooling and the output of an un-pooling, while the comparisons beside them read
+    floats. Rounding first changes none of the values passed on, and comparisons see the values that the
+    pooling sees.
     """
     for node in model.get_ordered_ops():
         if node.get_type_name() == "Relu":
             readers = list(node.output(0).get_target_inputs())
             rounded = [reader.get_node() for reader in readers if _is(reader, "FakeQuantize")]
             if not rounded and any(_is(reader, "Select") for reader in readers):
-                rounded = _copy_behind(node, readers[0].get_node())
+                rounded = _copy_after(node, readers[0].get_node())
             for reader in readers if rounded else ():
                 if not _is(reader, "FakeQuantize"):
                     reader.replace_source_output(rounded[0].output(0))
     model.validate_nodes_and_infer_types()
 
 
-def _copy_behind(node: ov.Node, select: ov.Node) -> list[ov.Node]:
-    """The rounding that follows ``select``, once more for ``node``; empty where none follows."""
+def _copy_after(node: ov.Node, select: ov.Node) -> list[ov.Node]:
+    """A copy, for ``node``, of the rounding after ``select``; empty if there is none."""
     for reader in select.output(0).get_target_inputs():
         if _is(reader, "FakeQuantize"):
             rounding = reader.get_node()

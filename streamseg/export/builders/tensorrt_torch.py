@@ -1,8 +1,8 @@
 """A TensorRT plan from a torch net, by torch-tensorrt 2.11 to 2.14 or torch-tensorrt-rtx.
 
-What differs between the versions: 2.11 and 2.12 (TensorRT 10) have ``use_explicit_typing``, and 2.11 swallows
-failures; from 2.13 on (TensorRT 11) every network is typed by its weights and inputs, and
-``enabled_precisions`` is ignored without a word, as any unknown setting is.
+The versions differ: 2.11 and 2.12 (TensorRT 10) have ``use_explicit_typing``, and 2.11 swallows failures;
+from 2.13 on (TensorRT 11) every network is typed by its weights and inputs, and ``enabled_precisions`` is
+silently ignored, as any unknown setting is.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     import torch
 
 OPTIMIZATION_LEVEL = 3
-"""TensorRT's own default: 4 and 5 search much longer."""
+"""TensorRT's default; 4 and 5 search much longer."""
 LOGS = ("torch_tensorrt", "torch_tensorrt [TensorRT Conversion Context]")
-"""Names of torch-tensorrt's log, and of the one that it hands to TensorRT."""
+"""Names of torch-tensorrt's logger, and of the one that it gives to TensorRT."""
 
 
 def plan_from_torch(
@@ -34,7 +34,7 @@ def plan_from_torch(
 ) -> bytes:
     """A plan of a net for inputs like ``example``, by torch-tensorrt (``front``).
 
-    The call that is used converts one graph into one network: there is one engine or none. ``scratch`` is a
+    The conversion turns one graph into one network, so that there is one engine or none. ``scratch`` is a
     folder for TensorRT's timings. Raises EngineError.
     """
     import torch
@@ -58,7 +58,7 @@ def plan_from_torch(
 
 
 def _settings(front: Any, call: Any, precision: str, scratch: Path) -> dict[str, Any]:
-    """Settings of a conversion. Raises EngineError where one has gone: unknown ones are ignored silently."""
+    """Settings of a conversion. Raises EngineError for one that is gone, since unknown ones are ignored."""
     known = inspect.signature(call).parameters
     settings: dict[str, Any] = {
         "require_full_compilation": True,
@@ -67,10 +67,10 @@ def _settings(front: Any, call: Any, precision: str, scratch: Path) -> dict[str,
         # FP32 means FP32: TF32 keeps 10 bits of each factor.
         "disable_tf32": precision == "fp32",
         "optimization_level": OPTIMIZATION_LEVEL,
-        # Their cache does not look at weights, GPU or versions; the store does.
+        # Its cache ignores weights, GPU and versions; the store does not.
         "cache_built_engines": False,
         "reuse_cached_engines": False,
-        # Shared by all processes otherwise, and written without care for the others.
+        # Otherwise all processes share one file, which each overwrites.
         "timing_cache_path": str(scratch / "timing.bin"),
     }
     gone = [name for name in settings if name not in known]
@@ -78,16 +78,16 @@ def _settings(front: Any, call: Any, precision: str, scratch: Path) -> dict[str,
         raise EngineError(
             f"torch-tensorrt {front.__version__} does not know {', '.join(gone)}; install 2.11 to 2.14"
         )
-    # 2.11 and 2.12 ask; from 2.13 on every network is typed by its weights and inputs.
+    # An option in 2.11 and 2.12; from 2.13 on every network is typed by its weights and inputs.
     return settings | ({"use_explicit_typing": True} if "use_explicit_typing" in known else {})
 
 
 @contextmanager
 def _detailed() -> Iterator[None]:
-    """Let plans keep what each layer computes in.
+    """Let plans hold what each layer computes in.
 
-    torch-tensorrt does so only under its debugger, which takes over the program's logging; here its
-    configuration is completed instead. A version that makes it elsewhere gives plans that tell nothing.
+    torch-tensorrt does so only under its debugger, which takes over the program's logging; instead its
+    configuration is completed here. A version that makes it elsewhere gives plans without this information.
     """
     try:
         interpreter = import_module("torch_tensorrt.dynamo.conversion._TRTInterpreter").TRTInterpreter
@@ -107,7 +107,7 @@ def _detailed() -> Iterator[None]:
 
 
 def _scalar_ranges(net: torch.nn.Module) -> None:
-    """The range of a convolution with one output channel is no range by channel to the converter."""
+    """Make the range of a convolution with one output channel a scalar, as the converter expects."""
     import torch
 
     for module in net.modules():
@@ -120,8 +120,8 @@ def _scalar_ranges(net: torch.nn.Module) -> None:
 def _plain_quantisation(precision: str) -> Iterator[None]:
     """Let quantisation of constants run anywhere.
 
-    Constant folding evaluates it, only to leave it in place, and modelopt's own kernel would first have to be
-    compiled by a CUDA toolkit, which most machines that run engines do not have.
+    Constant folding evaluates it, though it leaves it in place, and modelopt's own kernel would first have to
+    be compiled by a CUDA toolkit, which most machines that run engines do not have.
     """
     if precision != "int8":
         yield
@@ -134,7 +134,7 @@ def _plain_quantisation(precision: str) -> Iterator[None]:
 
     library: Any = torch.library.Library("tensorrt", "IMPL")  # type: ignore[no-untyped-call]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch tells, once in a process, that a kernel was replaced
+        warnings.simplefilter("ignore")  # torch warns, once in a process, that a kernel was replaced
         for key in ("CPU", "CUDA"):
             library.impl("quantize_op", quantise, key, allow_override=True)
     try:
@@ -144,7 +144,7 @@ def _plain_quantisation(precision: str) -> Iterator[None]:
 
 
 class _Errors(logging.Handler):
-    """Keeps the causes of logged errors."""
+    """Collects the causes of logged errors."""
 
     def __init__(self, heard: list[object]) -> None:
         super().__init__(logging.ERROR)
@@ -157,7 +157,7 @@ class _Errors(logging.Handler):
 
 @contextmanager
 def _quiet() -> Iterator[list[object]]:
-    """torch-tensorrt's errors and TensorRT's, the cause first, instead of pages of them on the terminal."""
+    """Collects the errors of torch-tensorrt and TensorRT, the cause first, instead of printing them."""
     heard: list[object] = []
     handler = _Errors(heard)
     logs = [logging.getLogger(name) for name in LOGS]

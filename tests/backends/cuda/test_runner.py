@@ -13,7 +13,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the GPU's runner needs torch (extra 'tensorrt')")
 
-from streamseg.backends.cuda.runner import FRAME_SIZES, CudaRunner, _Path, _Place, translated  # noqa: E402
+from streamseg.backends.cuda.runner import FRAME_SIZES, CudaRunner, _DeviceContext, _InputGraph, translated  # noqa: E402
 from streamseg.core.errors import EngineError  # noqa: E402
 from streamseg.core.types import InputSpec  # noqa: E402
 from streamseg.segmentation.preprocess import letterboxed, to_tensor  # noqa: E402
@@ -45,7 +45,7 @@ def test_every_entrance_leads_to_the_same_probability() -> None:
     for image in (smooth(70, 90), smooth(70, 90, 3), smooth(20, 21)):
         wanted = net(torch.from_numpy(to_tensor(image, SPEC)))[0, 0].numpy()
         assert np.array_equal(run.infer(to_tensor(image, SPEC)), wanted)
-        assert run.infer_picture(letterboxed(image, SPEC)) == pytest.approx(wanted, abs=1e-5)
+        assert run.infer_grey(letterboxed(image, SPEC)) == pytest.approx(wanted, abs=1e-5)
         found = run.probability(image)
         assert found == pytest.approx(wanted, abs=0.02)  # a grey level is 1 / 51 of the net's unit here
         assert np.array_equal(run.mask(image), found >= 0.5)
@@ -81,10 +81,10 @@ def test_a_net_that_writes_into_its_own_buffer() -> None:
 
     run = CudaRunner(into_buffer, info_of(SPEC), dtype=torch.float32)
     a, b = smooth(32, 48), smooth(32, 48)
-    first = run.infer_picture(a)
-    second = run.infer_picture(b)
-    assert np.array_equal(first, runner().infer_picture(a))
-    assert np.array_equal(second, runner().infer_picture(b))
+    first = run.infer_grey(a)
+    second = run.infer_grey(b)
+    assert np.array_equal(first, runner().infer_grey(a))
+    assert np.array_equal(second, runner().infer_grey(b))
 
 
 def test_frames_change_size_and_few_sizes_are_kept() -> None:
@@ -105,7 +105,7 @@ def test_a_batch_is_its_frames() -> None:
     tensors = np.concatenate([to_tensor(image, SPEC) for image in images])
     assert run.infer(tensors) == pytest.approx(np.stack([one.infer(t[None]) for t in tensors]), abs=1e-6)
     pictures = np.stack([letterboxed(image, SPEC) for image in images])
-    assert run.infer_picture(pictures) == pytest.approx(run.infer(tensors), abs=1e-5)
+    assert run.infer_grey(pictures) == pytest.approx(run.infer(tensors), abs=1e-5)
 
 
 def test_input_that_is_not_contiguous() -> None:
@@ -119,8 +119,8 @@ def test_input_that_is_not_contiguous() -> None:
     [
         ("infer", np.zeros((1, 1, 32, 40), np.float32)),
         ("infer", np.zeros((1, 1, 32, 48), np.float64)),
-        ("infer_picture", np.zeros((32, 40), np.uint8)),
-        ("infer_picture", np.zeros((1, 32, 48), np.uint8)),
+        ("infer_grey", np.zeros((32, 40), np.uint8)),
+        ("infer_grey", np.zeros((1, 32, 48), np.uint8)),
         ("mask", np.zeros((32, 48), np.float32)),
         ("mask", np.zeros((32, 48, 4), np.uint8)),
         ("mask", np.zeros((0, 48), np.uint8)),
@@ -140,7 +140,7 @@ def test_a_batch_of_another_size_is_refused() -> None:
 def test_a_net_of_another_size_is_refused() -> None:
     run = CudaRunner(lambda x: x[..., ::2, ::2], info_of(SPEC, name="halved"), dtype=torch.float32)
     with pytest.raises(EngineError, match=r"halved gave a map \(1, 1, 16, 24\)"):
-        run.infer_picture(smooth(32, 48))
+        run.infer_grey(smooth(32, 48))
 
 
 def test_a_closed_engine_says_so() -> None:
@@ -148,7 +148,7 @@ def test_a_closed_engine_says_so() -> None:
     run.mask(smooth(40, 60))
     run.close()
     run.close()
-    for call in (run.mask, run.infer_picture):
+    for call in (run.mask, run.infer_grey):
         with pytest.raises(EngineError, match="is closed"):
             call(smooth(32, 48))
 
@@ -212,13 +212,13 @@ class Recorder:
         monkeypatch.setattr(torch.cuda, "current_stream", lambda _: self)
         seen = self
 
-        def captured(path: _Path, stream: Any, pool: Any) -> Any:
+        def captured(path: _InputGraph, stream: Any, pool: Any) -> Any:
             assert stream is seen
             seen.calls.append(f"capture into {pool}")
             again = partial(seen.replay, path)
             return SimpleNamespace(replay=again, reset=lambda: seen.calls.append("reset"))
 
-        monkeypatch.setattr(_Path, "_captured", captured)
+        monkeypatch.setattr(_InputGraph, "_captured", captured)
 
     def wait_stream(self, _: Any) -> None:
         self.calls.append("wait")
@@ -226,7 +226,7 @@ class Recorder:
     def synchronize(self) -> None:
         self.calls.append("synchronize")
 
-    def replay(self, path: _Path) -> None:
+    def replay(self, path: _InputGraph) -> None:
         self.calls.append("replay")
         path._enqueue()
 
@@ -234,7 +234,7 @@ class Recorder:
 def test_a_frame_is_one_replay_and_one_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     run = runner()
     seen = Recorder(monkeypatch)
-    run._place = _Place(CPU, seen, "pool")  # type: ignore[arg-type]
+    run._place = _DeviceContext(CPU, seen, "pool")  # type: ignore[arg-type]
     image = smooth(40, 60)
     first = run.mask(image)
     assert seen.calls[:2] == ["pinned", "pinned"]
@@ -252,7 +252,7 @@ def test_a_frame_is_one_replay_and_one_wait(monkeypatch: pytest.MonkeyPatch) -> 
 def test_without_graphs_the_kernels_are_enqueued_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     run = runner()
     seen = Recorder(monkeypatch)
-    run._place = _Place(CPU, seen)  # type: ignore[arg-type]
+    run._place = _DeviceContext(CPU, seen)  # type: ignore[arg-type]
     run.mask(smooth(40, 60))
     assert not [call for call in seen.calls if call in ("replay", "capture into None")]
     assert seen.calls[-1] == "synchronize"

@@ -92,7 +92,7 @@ def test_masks_of_whole_frames() -> None:
     assert mask.dtype == np.bool_
     assert 0 < mask.mean() < 1
     picture = np.full((32, 48), 255, np.uint8)
-    assert backend.infer_picture(picture) == pytest.approx(expected(np.full(SHAPE, 3.0)), abs=2e-3)
+    assert backend.infer_grey(picture) == pytest.approx(expected(np.full(SHAPE, 3.0)), abs=2e-3)
 
 
 def test_an_input_of_another_shape() -> None:
