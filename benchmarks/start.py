@@ -40,8 +40,7 @@ import cv2
 
 from streamseg.backends.loading import RUNNERS
 from streamseg.benchmark.provenance import ROOT, OtherLoad, machine_name, provenance
-from streamseg.benchmark.rows.run import write_result
-from streamseg.benchmark.timing import Spread
+from streamseg.benchmark.rows.run import Spread, write_result
 from streamseg.phantom import render_still
 from streamseg.reporting.formatting import table
 
@@ -236,7 +235,7 @@ def row(kind: str, name: str, runs: Sequence[Mapping[str, float]]) -> dict[str, 
         "start": kind,
         "case": name,
         "starts": len(runs),
-        "ms": {step: Spread.of(values).to_json(1) for step, values in steps.items()},
+        "ms": {step: Spread.of(values, 1).to_json() for step, values in steps.items()},
         "runs_ms": [{step: round(value, 1) for step, value in run.items()} for run in runs],
     }
 

@@ -1,4 +1,8 @@
-"""One frame's life: what was done with it when, and for how long it only waited."""
+"""Traces each frame from its capture to its end, counting frames where they enter and leave a loop.
+
+The benchmarks count here and do not rely on the loops' own reports: a loop that drops or repeats frames
+without saying so shows.
+"""
 
 from __future__ import annotations
 
@@ -17,17 +21,17 @@ from streamseg.core.view import Command, View
 from streamseg.render import compose
 from streamseg.render.live import LivePainter
 
-Segment = list[str | float]
-"""A stage's name, and when it began and ended, milliseconds after the frame's capture."""
+Segment = tuple[str, float, float]
+"""A stage's name, its begin and its end, milliseconds after the frame's capture."""
 QUEUE = "queue"
-"""What a frame waits for between two stages: for its turn, or for room in a pipe."""
+"""The time between two stages, in which a frame waits for its turn or for room in a queue."""
 ORDER = ("decode", "wait", "preprocess", "infer", "postprocess", "overlay", "display", QUEUE)
-"""Stages in the order of a frame's life, and what lies between them."""
+"""The stages in the order in which a frame passes through them; the waiting between them is last."""
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A stage of a frame's life, monotonic nanoseconds."""
+    """One stage of a frame, monotonic nanoseconds."""
 
     stage: str
     begin_ns: int
@@ -40,14 +44,14 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class FrameTrace:
-    """What became of one frame, from its capture (of a file: when it was decoded) to its end."""
+    """What happened to one frame from its capture (in a file: when it was decoded) to its end."""
 
     index: int
     captured_ns: int
     spans: tuple[Span, ...]
-    """In order, without overlap; ``decode``, where it is one of them, ends at the capture."""
+    """In order, without overlap; ``decode``, if it is one of them, ends at the capture."""
     end_ns: int
-    """When it was drawn or displayed; where that never happened, when its outline was known."""
+    """When the frame was drawn or displayed; if it never was, when its outline was known."""
     displayed: bool = True
 
     @property
@@ -56,16 +60,16 @@ class FrameTrace:
         return self.end_ns - self.captured_ns
 
     def stages(self) -> dict[str, int]:
-        """Nanoseconds by stage; ``queue`` is what is left of its age: together they are all of it, but for
-        ``decode``, which is over when it begins."""
+        """Nanoseconds by stage. ``queue`` is the rest of its age: all of them together make up the age,
+        except ``decode``, which ends when the age begins."""
         found = {span.stage: span.duration_ns for span in self.spans}
         working = sum(duration for stage, duration in found.items() if stage != "decode")
         return {**found, QUEUE: max(0, self.age_ns - working)}
 
     def segments(self) -> list[Segment]:
-        """Its life as a waterfall: begins at 0, ends at its age, every gap is a ``queue``, nothing overlaps.
+        """The trace as a waterfall: from 0 to its age without overlap, every gap a ``queue``.
 
-        To a microsecond; what is shorter is left out.
+        To a microsecond; anything shorter is left out.
         """
         found: list[Segment] = []
         reached = self.captured_ns
@@ -74,7 +78,7 @@ class FrameTrace:
             nonlocal reached
             begin, end = (round((at - self.captured_ns) / 1e6, 3) for at in (reached, end_ns))
             if end > begin:
-                found.append([stage, begin, end])
+                found.append((stage, begin, end))
             reached = max(reached, end_ns)
 
         for span in self.spans:
@@ -86,9 +90,9 @@ class FrameTrace:
 
 
 def spans_of(result: Result) -> list[Span]:
-    """The stages of a result that are known, in the order in which they began.
+    """The known stages of a result, in the order in which they began.
 
-    ``wait``, the time from the capture until somebody was free for the frame, begins with the capture.
+    ``wait``, the time until the net was free for the frame, begins with the capture.
     """
     captured_ns = result.frame.captured_ns
     began = {"wait": captured_ns, **result.began_ns}
@@ -97,75 +101,117 @@ def spans_of(result: Result) -> list[Span]:
         for stage, duration in result.stage_ns.items()
         if stage in began
     ]
-    # A file's frame is stamped within the stage that decodes it: what follows there belongs to its age.
-    spans = [
-        Span(span.stage, span.begin_ns, captured_ns) if span.stage == "decode" else span for span in spans
-    ]
+    # A file's frame is stamped within the stage that decodes it: the rest of that stage belongs to its age.
+    spans = [replace(span, end_ns=captured_ns) if span.stage == "decode" else span for span in spans]
     return sorted(spans, key=lambda span: span.begin_ns)
 
 
 def in_order(stages: Collection[str]) -> list[str]:
-    """Names of stages in the order of a frame's life, unknown ones last."""
+    """Names of stages in the order in which a frame passes through them, unknown ones last."""
     known = [stage for stage in ORDER if stage in stages]
     return known + sorted(set(stages) - set(known))
 
 
-def stages_of(lives: Sequence[FrameTrace]) -> dict[str, Percentiles]:
-    """Distribution of every stage over frames, in the order of a frame's life, ``queue`` last."""
+def stages_of(traces: Sequence[FrameTrace]) -> dict[str, Percentiles]:
+    """The distribution of every stage over frames, in order, ``queue`` last."""
     found: dict[str, list[int]] = {}
-    for life in lives:
-        for stage, duration in life.stages().items():
+    for trace in traces:
+        for stage, duration in trace.stages().items():
             found.setdefault(stage, []).append(duration)
     return {stage: Percentiles.of(found[stage]) for stage in in_order(found)}
 
 
-def ages_of(lives: Sequence[FrameTrace]) -> list[int]:
-    """Age of every frame at its end, nanoseconds."""
-    return [life.age_ns for life in lives]
+def age_of(traces: Sequence[FrameTrace]) -> Percentiles:
+    """The distribution of the frames' ages at their ends."""
+    return Percentiles.of([trace.age_ns for trace in traces])
 
 
-def waterfall(lives: Sequence[FrameTrace]) -> dict[str, list[Segment]] | None:
-    """The life of the frame whose age is nearest to the p50, and to the p99, of all; None without frames."""
-    if not lives:
+def waterfall(traces: Sequence[FrameTrace]) -> dict[str, list[Segment]] | None:
+    """The traces of the frames whose ages are nearest to the p50 and the p99; None without frames."""
+    if not traces:
         return None
-    ages = Percentiles.of(ages_of(lives))
+    age = age_of(traces)
 
     def nearest(age_ms: float) -> FrameTrace:
-        return min(lives, key=lambda life: abs(life.age_ns / 1e6 - age_ms))
+        return min(traces, key=lambda trace: abs(trace.age_ns / 1e6 - age_ms))
 
-    return {"p50": nearest(ages.p50_ms).segments(), "p99": nearest(ages.p99_ms).segments()}
+    return {"p50": nearest(age.p50_ms).segments(), "p99": nearest(age.p99_ms).segments()}
 
 
-def over_time(points: Sequence[tuple[float, float]], most: int = 400) -> list[list[float]]:
-    """(seconds, age in milliseconds) thinned to ``most`` points: the oldest frame of each bin, so that
-    no stall is lost."""
-    if not points:
-        return []
-    end = max(seconds for seconds, _ in points)
+def age_over_time(rounds: Sequence[Sequence[FrameTrace]], limit: int = 400) -> list[tuple[float, float]]:
+    """Seconds of measuring, one round after the other, and the age in milliseconds.
+
+    Thinned to ``limit`` points: each is the oldest frame of its span of time, so that no stall is lost.
+    """
+    points: list[tuple[float, float]] = []
+    for traces in rounds:
+        begin = points[-1][0] if points else 0.0
+        origin = min((trace.captured_ns for trace in traces), default=0)
+        points += [(begin + (trace.end_ns - origin) / 1e9, trace.age_ns / 1e6) for trace in traces]
+    end = max((seconds for seconds, _ in points), default=0.0)
     bins: dict[int, tuple[float, float]] = {}
     for seconds, age in points:
-        number = min(most - 1, int(seconds / end * most)) if end > 0 else 0
+        number = min(limit - 1, int(seconds / end * limit)) if end > 0 else 0
         if number not in bins or age > bins[number][1]:
             bins[number] = seconds, age
-    return [[round(seconds, 3), round(age, 3)] for _, (seconds, age) in sorted(bins.items())]
+    return [(round(seconds, 3), round(age, 3)) for _, (seconds, age) in sorted(bins.items())]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class RunOutcome:
+    """What happened to the frames of one run."""
+
+    offered: int
+    """Frames that the source delivered."""
+    traces: tuple[FrameTrace, ...]
+    """Of every frame that came out, once each, in that order."""
+    fps: float | None
+    """(n - 1) / span of the times at which frames came out; None for fewer than two."""
+    states: Mapping[State, float]
+    """Seconds for which each state was displayed; frames of a replay."""
+    notes: tuple[str, ...] = ()
+    """What is wrong with the run; empty if nothing is."""
+
+    @property
+    def processed(self) -> int:
+        """Different frames that came out."""
+        return len(self.traces)
+
+    @property
+    def dropped(self) -> int:
+        """Frames that were offered and did not come out."""
+        return max(0, self.offered - self.processed)
+
+    @property
+    def age(self) -> Percentiles:
+        """From the capture to the end of each frame."""
+        return age_of(self.traces)
+
+    @property
+    def stages(self) -> dict[str, Percentiles]:
+        """By stage."""
+        return stages_of(self.traces)
+
+    def __repr__(self) -> str:
+        return f"{self.processed} of {self.offered} frames, {self.fps or 0:.1f} frames/s"
 
 
 class CountedSource:
-    """Another source, and how many frames it has offered. Implements :class:`streamseg.core.types.Source`."""
+    """Counts the frames that another source offers. Implements :class:`streamseg.core.types.Source`."""
 
     def __init__(self, source: Source) -> None:
         self.info, self.live = source.info, source.live
         self.offered = 0
         """Frames that were taken from it."""
         self.skipped = 0
-        """Frames that it left out, by its own numbers."""
+        """Frames that it left out, by their indices."""
         self.first_ns = self.last_ns = 0
         """When the first and the newest frame were taken, monotonic."""
         self._source = source
 
     @property
     def fps(self) -> float | None:
-        """Frames per second that it has offered, (n - 1) / span; None below two."""
+        """Frames offered per second, (n - 1) / span; None for fewer than two."""
         span = self.last_ns - self.first_ns
         return (self.offered - 1) * 1e9 / span if self.offered > 1 and span > 0 else None
 
@@ -190,10 +236,11 @@ class CountedSource:
 
 
 class LoopedClip:
-    """A recorded clip from its file, again and again: decoding goes on for as long as is asked for.
+    """Reads a recorded clip from its file again and again, until ``count`` frames were decoded.
 
     Opening it again is part of reading it. The frames are numbered on. Raises what
-    :func:`streamseg.capture.open_source` raises; damage ends a turn, unless nothing comes before it.
+    :func:`streamseg.capture.open_source` raises; damage ends a pass through the file, unless no frame
+    precedes it.
     """
 
     live = False
@@ -224,7 +271,7 @@ class LoopedClip:
                 raise SourceError(f"{self.info.name} holds no frame; give a clip that has some")
 
     def _open_again(self) -> bool:
-        """False: it was closed."""
+        """False if it was closed."""
         with self._lock:
             if not self._closed:
                 self._source.close()
@@ -244,7 +291,7 @@ class LoopedClip:
 
 
 class FrameLedger:
-    """What comes out of a loop: how many different frames, and whether in order."""
+    """Counts the different frames that come out of a loop, and checks their order."""
 
     def __init__(self) -> None:
         self.repeated = self.disordered = 0
@@ -264,13 +311,13 @@ class FrameLedger:
 
     @property
     def fps(self) -> float | None:
-        """Frames per second, (n - 1) / span of the times at which they came out; None below two."""
+        """Frames per second, (n - 1) / span of the times at which they came out; None for fewer than two."""
         if len(self._times) < 2 or self._times[-1] == self._times[0]:
             return None
         return (len(self._times) - 1) * 1e9 / (self._times[-1] - self._times[0])
 
     def came_out(self, index: int, at_ns: int) -> bool:
-        """A frame came out; False for one that did before, which does not count."""
+        """Note that a frame came out; False for one that did before, which does not count."""
         if index in self._seen:
             self.repeated += 1
             return False
@@ -281,25 +328,26 @@ class FrameLedger:
         return True
 
     def notes(self, source: CountedSource) -> list[str]:
-        """What is wrong with what came out, and with what went in."""
-        told = {
+        """What is wrong with the frames that came out and those that went in."""
+        counts = {
             "frames came out twice": self.repeated,
             "frames came out of their order": self.disordered,
             "frames came out that were never offered": sum(index >= source.offered for index in self._seen),
             "frames were left out by the source itself, by their numbers": source.skipped,
         }
-        return [f"{count} {what}" for what, count in told.items() if count]
+        return [f"{count} {what}" for what, count in counts.items() if count]
 
 
 class ProbeSink:
-    """Draws as a video's sink does, and throws the picture away."""
+    """A measuring sink: draws like a video's sink, and keeps only timestamps."""
 
     name = "overlay"
 
     def __init__(self) -> None:
         self.ledger = FrameLedger()
-        self.lives: list[FrameTrace] = []
-        self.states: dict[State, int] = {}
+        self.traces: list[FrameTrace] = []
+        self.states: dict[State, float] = {}
+        """Frames by state."""
         self._recorder = LatencyRecorder(window=300)
 
     def write(self, result: Result) -> None:
@@ -310,7 +358,7 @@ class ProbeSink:
         ended_ns = time.monotonic_ns()
         if self.ledger.came_out(result.frame.index, ended_ns):
             spans = (*spans_of(result), Span(self.name, began_ns, ended_ns))
-            self.lives.append(FrameTrace(result.frame.index, result.frame.captured_ns, spans, ended_ns))
+            self.traces.append(FrameTrace(result.frame.index, result.frame.captured_ns, spans, ended_ns))
             self.states[result.state] = self.states.get(result.state, 0) + 1
 
     def close(self) -> None:
@@ -318,28 +366,30 @@ class ProbeSink:
 
 
 class ProbeDisplay:
-    """A display that draws and throws away, and a tap that remembers what became of each frame."""
+    """A measuring display: draws like the window, keeps only timestamps, and observes the run."""
 
-    name = "nobody"
+    name = "probe"
 
-    def __init__(self) -> None:
+    def __init__(self, *, draw: bool = True) -> None:
+        """``draw`` False shows nothing: for runs whose outlines are used but not displayed."""
         self.ledger = FrameLedger()
-        self._painter = LivePainter()
+        self._painter = LivePainter() if draw else None
         self._known: dict[int, tuple[int, list[Span]]] = {}
         """Capture and stages of the segmented frames, by index."""
         self._shown: dict[int, int] = {}
         """When each outline was displayed first."""
 
     def show(self, view: View) -> None:
-        """Draw what people would see."""
-        self._painter.paint(view)
+        """Draw the display."""
+        if self._painter is not None:
+            self._painter.paint(view)
 
     def poll(self) -> list[Command]:
-        """Nobody asks for anything."""
+        """There are no commands."""
         return []
 
     def on_frame(self, frame: Frame, arrived_ns: int) -> None:
-        """Counted at the source."""
+        """Frames are counted at the source."""
 
     def on_result(self, result: Result) -> None:
         """A frame's outline is known."""
@@ -355,8 +405,8 @@ class ProbeDisplay:
     def close(self) -> None:
         """Nothing to release."""
 
-    def lives(self) -> Iterator[FrameTrace]:
-        """What became of each segmented frame, in the order in which they were."""
+    def traces(self) -> Iterator[FrameTrace]:
+        """The trace of each segmented frame, in the order in which they were segmented."""
         for index, (captured_ns, spans) in self._known.items():
             known_ns = spans[-1].end_ns
             shown_ns = self._shown.get(index)
@@ -365,11 +415,3 @@ class ProbeDisplay:
             else:
                 display = Span("display", known_ns, shown_ns)
                 yield FrameTrace(index, captured_ns, (*spans, display), shown_ns)
-
-
-def frozen_notes(states: Mapping[State, float]) -> list[str]:
-    """That the clip stood still, told from the seconds for which each state was displayed: outlines that were
-    not shown for that say nothing about the machine."""
-    if not states.get(State.FROZEN):
-        return []
-    return ["the clip stood still: displays showed a frozen scanner without an outline; give one that moves"]

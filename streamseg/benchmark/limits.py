@@ -1,9 +1,9 @@
-"""What a machine can do at most, measured by kernels that do nothing else: the yardstick for engines.
+"""The limits of a machine: what it can compute and copy at most, measured by kernels that do nothing else.
 
-Each :class:`Kernel` is one call of known work, to be timed interleaved with what is compared with it. The
-limit of a kind is the rate of its fastest kernel: large matrix products, by way of every library at hand, and
-convolutions that a matrix product computes, in chains, so that little time is spent at their ends.
-A bandwidth counts every byte of the source and of the copy once.
+Each :class:`Kernel` is one call of known work, timed interleaved with what is compared with it. The limit of
+a kind is the rate of its fastest kernel: large matrix products by every library at hand, and chains of
+convolutions that are computed as a matrix product, so that little time is spent at their ends. A bandwidth
+counts every byte of the source and of the copy once.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import numpy as np
 
 from streamseg.backends.openvino.signal_stack import kept_signal_stack
 from streamseg.benchmark.provenance import last_level_cache
+from streamseg.benchmark.rows.run import LimitInfo
 from streamseg.benchmark.timing import Call, Timing, add_rounds, interleave
-from streamseg.core.engine_info import EngineInfo
 from streamseg.core.errors import MissingExtra, one_line
-from streamseg.core.types import Backend, Say
+from streamseg.core.types import Say
 
 CHAINS = ((512, 1, 8), (256, 3, 4))
 """Channels, kernel size and layers of the chains of convolutions: each kernel shape that inference uses."""
@@ -31,6 +31,12 @@ SIDE = 2048
 """Of square matrices on the processor."""
 GPU_SIDE = 8192
 GPU_COPY_BYTES = 2**30
+GPU = "gpu "
+"""Prefix of the kinds of a GPU's limits."""
+CALLS = 3
+"""Of each kernel, each time that the limits are measured."""
+STALL_S = 30.0
+"""Kernels that take longer are left out."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -46,24 +52,24 @@ class Kernel:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """The most that was measured of one kind."""
+    """The highest rate that was measured of one kind."""
 
     kind: str
     rate: float
     """FLOP or bytes per second: the median over all calls of the fastest kernel."""
     kernel: str
-    """Name of the kernel that reached it."""
+    """The kernel that reached it."""
     all_rates: Mapping[str, float]
     """By kernel."""
 
-    def to_json(self) -> dict[str, Any]:
-        """In 10^9 per second."""
+    def info(self) -> LimitInfo:
+        """For rows, in 10^9 per second."""
         rates = {name: round(rate / 1e9, 1) for name, rate in self.all_rates.items()}
-        return {"giga_per_s": round(self.rate / 1e9, 1), "kernel": self.kernel, "kernels": rates}
+        return LimitInfo(giga_per_s=round(self.rate / 1e9, 1), kernel=self.kernel, kernels=rates)
 
 
 def limits(kernels: Iterable[Kernel], timings: Mapping[str, Timing]) -> dict[str, Limit]:
-    """The limit of each kind among kernels that were timed under their names; others are left out."""
+    """The limit of each kind, of those kernels that were timed under their names."""
     rates: dict[str, dict[str, float]] = {}
     for kernel in kernels:
         if kernel.name in timings:
@@ -73,13 +79,82 @@ def limits(kernels: Iterable[Kernel], timings: Mapping[str, Timing]) -> dict[str
     return {kind: Limit(kind, rates[kind][name], name, rates[kind]) for kind, name in best.items()}
 
 
+class MachineLimits:
+    """Measures the machine's limits several times during a benchmark of something else.
+
+    A kernel that fails is left out with a message; without any the benchmark goes on, and has no limits.
+    Leave the ``with`` block to free the kernels' memory.
+    """
+
+    def __init__(self, threads: int, say: Say, *, gpu: bool = False) -> None:
+        """``threads`` of the processor's kernels; ``gpu`` adds those of torch's GPU."""
+        self._threads, self._say, self._gpu = threads, say, gpu
+        self._kernels: list[Kernel] | None = None
+        self._timings: dict[str, Timing] = {}
+
+    def measure(self) -> None:
+        """Time every kernel: one or two seconds on two cores, the first time twice that. Earlier times count
+        as well."""
+        if self._kernels is None:
+            self._say("measuring the machine's limits")
+            self._kernels = self._made()
+        if not self._kernels:
+            return
+        found = interleave(
+            {kernel.name: kernel.call for kernel in self._kernels},
+            rounds=1,
+            per_round=CALLS,
+            synchronize=gpu_synchronize() if self._gpu else None,
+            stall_s=STALL_S,
+            on_failure=self._left_out,
+        )
+        add_rounds(self._timings, found)
+
+    def found(self) -> dict[str, LimitInfo]:
+        """The limits so far, by kind."""
+        kernels = self._kernels or []
+        return {kind: limit.info() for kind, limit in limits(kernels, self._timings).items()}
+
+    def _made(self) -> list[Kernel]:
+        try:
+            return kernels_of(self._threads, gpu=self._gpu)
+        except Exception as error:  # of libraries that are not ours: the benchmark does not need them
+            self._left_out("all of them", error)
+            return []
+
+    def _left_out(self, name: str, error: Exception) -> None:
+        self._say(f"limits of the machine: {name} left out: {one_line(error, 300)}")
+        self._kernels = [kernel for kernel in self._kernels or [] if kernel.name != name]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        with kept_signal_stack():  # nets are freed
+            self._kernels = [replace(kernel, call=_freed) for kernel in self._kernels or []]
+
+
+def kernels_of(threads: int, *, gpu: bool) -> list[Kernel]:
+    """The kernels of the processor and, with ``gpu``, of the GPU, whose kinds begin with :data:`GPU`."""
+    with kept_signal_stack():  # compilers call OpenVINO without our back end
+        found = processor_kernels(threads)
+    if gpu:
+        named = [(f"{GPU.upper()}{kernel.name}", f"{GPU}{kernel.kind}", kernel) for kernel in gpu_kernels()]
+        found += [replace(kernel, name=name, kind=kind) for name, kind, kernel in named]
+    return found
+
+
+def _freed() -> None:
+    """Stands for a kernel whose memory was freed."""
+
+
 def processor_kernels(
     threads: int, kinds: Sequence[str] = ("fp32", "int8", "copy"), *, shrink: int = 1
 ) -> list[Kernel]:
-    """Kernels for the processor with so many threads, ready and warm but for one call.
+    """Kernels for the processor with this number of threads, ready and warm except for one call.
 
-    Those through torch are left out where it is not installed; ``threads`` sets torch's number for the whole
-    process. ``shrink`` divides the work's sides: for tests.
+    Those of torch are left out if it is not installed; ``threads`` sets torch's number for the whole process.
+    ``shrink`` divides the sides of the work, for tests.
     """
     made: list[Kernel] = []
     if "fp32" in kinds:
@@ -170,7 +245,7 @@ def _copy(threads: int, shrink: int) -> Kernel:
     source, target = np.ones(shape, np.uint8), np.zeros(shape, np.uint8)
 
     def call() -> None:
-        with ThreadPoolExecutor(threads) as pool:  # copying lets go of the interpreter
+        with ThreadPoolExecutor(threads) as pool:  # copying releases the interpreter's lock
             list(pool.map(np.copyto, target, source))
 
     return Kernel(f"copy of {size // 2**20} MiB by {threads} threads", "copy", 2.0 * size, call)
@@ -185,7 +260,7 @@ def gpu_kernels(
 ) -> list[Kernel]:
     """Kernels for a GPU through torch: square products of random matrices, and a copy within its memory.
 
-    A call only begins the work: time them with :func:`gpu_synchronize`. FP32 follows torch's setting of TF32.
+    A call only starts the work: time them with :func:`gpu_synchronize`. FP32 follows torch's setting of TF32.
     Raises MissingExtra without torch.
     """
     try:
@@ -208,107 +283,8 @@ def gpu_kernels(
 
 
 def gpu_synchronize(device: str = "cuda") -> Call:
-    """What waits for a device: for ``interleave``'s ``synchronize``. On a processor it does nothing."""
+    """A call that waits for a device, for ``interleave``'s ``synchronize``; on a processor it does
+    nothing."""
     import torch
 
     return partial(torch.cuda.synchronize, device) if device.startswith("cuda") else (lambda: None)
-
-
-CALLS = 3
-"""Of each kernel, each time."""
-STALL_S = 30.0
-"""Kernels that take longer are left out."""
-GPU = "gpu "
-"""What the kinds of a GPU's limits begin with."""
-
-
-class MachineLimits:
-    """Measures the machine whenever it is asked to. Leave the ``with`` block to let its memory go.
-
-    A kernel that fails is told and left out; without any the benchmark still stands, and has no limits.
-    """
-
-    def __init__(self, threads: int, say: Say, *, gpu: bool = False) -> None:
-        """``threads`` of the processor's kernels; ``gpu``: those of torch's GPU as well."""
-        self._threads, self._say, self._gpu = threads, say, gpu
-        self._kernels: list[Kernel] | None = None
-        self._timings: dict[str, Timing] = {}
-
-    def measure(self) -> None:
-        """Time every kernel: one or two seconds on two cores, the first time twice that. What was timed
-        before counts as well."""
-        if self._kernels is None:
-            self._say("measuring the machine's limits")
-            self._kernels = self._made()
-        if not self._kernels:
-            return
-        found = interleave(
-            {kernel.name: kernel.call for kernel in self._kernels},
-            rounds=1,
-            per_round=CALLS,
-            synchronize=gpu_synchronize() if self._gpu else None,
-            stall_s=STALL_S,
-            on_failure=self._left_out,
-        )
-        add_rounds(self._timings, found)
-
-    def around(
-        self, run: Callable[[], None], *, kept: Callable[[], bool], stopped: Callable[[], None]
-    ) -> bool:
-        """Measure before and after ``run``; whether Ctrl-C ended it.
-
-        ``kept`` says whether anything was finished by then: if so ``stopped`` is called, and what is left is
-        told there; else KeyboardInterrupt passes through.
-        """
-        try:
-            self.measure()
-            run()
-            self.measure()
-        except KeyboardInterrupt:
-            if not kept():
-                raise
-            stopped()
-            return True
-        return False
-
-    def to_json(self) -> dict[str, Any]:
-        """The limits by kind, for a run's ``limits``."""
-        kernels = self._kernels or []
-        return {kind: limit.to_json() for kind, limit in limits(kernels, self._timings).items()}
-
-    def _made(self) -> list[Kernel]:
-        try:
-            with kept_signal_stack():
-                return kernels_of(self._threads, gpu=self._gpu)
-        except Exception as error:  # of libraries that are not ours: the benchmark does not need them
-            self._left_out("all of them", error)
-            return []
-
-    def _left_out(self, name: str, error: Exception) -> None:
-        self._say(f"limits of the machine: {name} left out: {one_line(error, 300)}")
-        self._kernels = [kernel for kernel in self._kernels or [] if kernel.name != name]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        with kept_signal_stack():  # nets are freed
-            self._kernels = [replace(kernel, call=_gone) for kernel in self._kernels or []]
-
-
-def kernels_of(threads: int, *, gpu: bool) -> list[Kernel]:
-    """What shows the limits of the processor, and of the GPU; a GPU's kinds begin with :data:`GPU`."""
-    found = processor_kernels(threads)
-    if gpu:
-        named = [(f"{GPU.upper()}{kernel.name}", f"{GPU}{kernel.kind}", kernel) for kernel in gpu_kernels()]
-        found += [replace(kernel, name=name, kind=kind) for name, kind, kernel in named]
-    return found
-
-
-def on_gpu(engines: Sequence[Backend]) -> bool:
-    """Whether any of these engines runs on a GPU."""
-    return any(EngineInfo.of(engine).on_gpu for engine in engines)
-
-
-def _gone() -> None:
-    """A kernel whose memory was let go."""

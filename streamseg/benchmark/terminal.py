@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from streamseg.benchmark.rows.nets import NetRow
 from streamseg.benchmark.rows.peers import PeerRow
 from streamseg.benchmark.rows.pipeline import PipelineRow
-from streamseg.benchmark.rows.reading import as_rows
 from streamseg.benchmark.rows.run import Row
 from streamseg.benchmark.rows.streams import StreamsRow
 from streamseg.benchmark.tables import (
@@ -28,13 +26,12 @@ from streamseg.reporting.document import Table
 from streamseg.reporting.formatting import percent, table
 
 
-def lines(rows: Sequence[Row | Mapping[str, Any]]) -> list[str]:
+def lines(rows: Sequence[Row]) -> list[str]:
     """A run's result as Markdown: its tables, and notes on it. Empty without rows."""
-    found = as_rows(rows)
-    nets = [row for row in found if isinstance(row, NetRow)]
-    pipeline = [row for row in found if isinstance(row, PipelineRow)]
-    streams = [row for row in found if isinstance(row, StreamsRow)]
-    peers = [row for row in found if isinstance(row, PeerRow)]
+    nets = [row for row in rows if isinstance(row, NetRow)]
+    pipeline = [row for row in rows if isinstance(row, PipelineRow)]
+    streams = [row for row in rows if isinstance(row, StreamsRow)]
+    peers = [row for row in rows if isinstance(row, PeerRow)]
     text = []
     if nets:
         text += _nets(nets)
@@ -44,7 +41,7 @@ def lines(rows: Sequence[Row | Mapping[str, Any]]) -> list[str]:
         text += [line for made in peers_tables(peers, TERMINAL) for line in _lines(made)]
     if streams:
         text += _streams(streams)
-    text += _notes(found)
+    text += _notes(rows)
     return text + ([f"This machine {verdict(streams)}."] if streams else [])
 
 

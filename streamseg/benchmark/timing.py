@@ -1,10 +1,9 @@
-"""Times variants of the same work against one another, interleaved, so that a machine that is slower for a
-while is slower for all of them.
+"""Interleaved timing: variants of the same work take turns, so that a slow phase of the machine slows all.
 
-A round runs a block of calls of each variant; every other round goes through them backwards. Before a block
-may come calls that do not count (``lead_in``): they bring the variant's data back into the caches and let the
-other variants' worker threads fall asleep. All that count are kept, none is clipped or left out, and who
-reports a ratio takes it within each round.
+A round runs a block of calls of each variant; every other round goes through them backwards. Calls that do
+not count may precede each block (``lead_in``): they bring the variant's data back into the caches and let the
+worker threads of the others fall asleep. Every other call counts; none is clipped or left out. Ratios are
+taken within each round.
 """
 
 from __future__ import annotations
@@ -13,27 +12,31 @@ import queue
 import statistics
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
+from streamseg.benchmark.rotation import Rotation
+from streamseg.benchmark.rows.run import Spread
 from streamseg.core.errors import StallError
 from streamseg.core.latency import Percentiles
 
-STOPPED = "the benchmark was stopped before this was done"
-"""Why something is absent after Ctrl-C."""
 Call = Callable[[], object]
 Counts = int | Mapping[str, int]
 """One number for all variants, or one by name."""
+T = TypeVar("T")
+LEAVE_S = 10.0
+"""How long leaving a CallTimeout after Ctrl-C waits for a call that goes on: libraries that still compute
+while the program ends abort it."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Timing:
-    """How long each counted call of one variant took."""
+    """The duration of each counted call of one variant."""
 
     rounds_ns: tuple[tuple[int, ...], ...]
-    """Monotonic nanoseconds of each call, by round; at least one round, none empty."""
+    """Nanoseconds of each call, by round; at least one round, none empty."""
 
     def __repr__(self) -> str:
         calls = len(self.durations_ns)
@@ -65,37 +68,22 @@ class Timing:
         durations = self.durations_ns
         return len(durations) * 1e9 / max(1, sum(durations))
 
+    def to_json(self) -> list[list[float]]:
+        """Milliseconds of each call, by round."""
+        return [[round(duration / 1e6, 3) for duration in block] for block in self.rounds_ns]
+
 
 def add_rounds(timings: dict[str, Timing], more: Mapping[str, Timing]) -> None:
-    """Put each variant's further rounds behind those that ``timings`` has of it."""
+    """Append further rounds of each variant to those in ``timings``."""
     for name, timing in more.items():
         before = timings[name].rounds_ns if name in timings else ()
         timings[name] = Timing(before + timing.rounds_ns)
 
 
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """Values of several rounds."""
-
-    median: float
-    least: float
-    most: float
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Spread:
-        """Of at least one value."""
-        return cls(statistics.median(values), min(values), max(values))
-
-    def to_json(self, digits: int = 4) -> dict[str, float]:
-        """``median``, ``min`` and ``max``, rounded."""
-        values = {"median": self.median, "min": self.least, "max": self.most}
-        return {name: round(value, digits) for name, value in values.items()}
-
-
 def speedup(faster: Timing, slower: Timing) -> Spread:
-    """How many times ``slower``'s time is that of ``faster``: the ratio of the medians within each round.
+    """How many times as fast the first variant is: the ratio of the medians within each round.
 
-    Both are of one :func:`interleave`: rounds belong together.
+    Both are of one :func:`interleave`, so that their rounds belong together.
     """
     pairs = zip(slower.medians_ms, faster.medians_ms, strict=True)
     return Spread.of([above / max(below, 1e-6) for above, below in pairs])
@@ -110,82 +98,74 @@ def interleave(
     lead_in: Counts = 0,
     synchronize: Call | None = None,
     budget_s: float | None = None,
-    least_rounds: int = 1,
+    min_rounds: int = 1,
     stall_s: float | None = None,
     on_failure: Callable[[str, Exception], None] | None = None,
+    clock_ns: Callable[[], int] = time.monotonic_ns,
 ) -> dict[str, Timing]:
-    """Time variants in turn, ``rounds`` times a block of ``per_round`` calls of each.
+    """Time variants in turn: ``rounds`` times a block of ``per_round`` calls of each.
 
-    ``warmup`` calls of each come first and do not count; ``lead_in`` calls come before each block and do not
-    count either. ``synchronize`` waits for work that a call has only begun (a GPU): it is called before the
-    clock is read, at both ends. With ``budget_s`` no round begins that would, as long as the longest so far,
-    end later than so many seconds after the first began, but for the first ``least_rounds``.
+    ``warmup`` calls of each precede all blocks and ``lead_in`` calls precede each block; neither count.
+    ``synchronize`` waits for work that a call has only started (on a GPU): it is called before the clock is
+    read, at both ends. With ``budget_s`` no round begins, after the first ``min_rounds``, that would end
+    later than that many seconds after the first began if it took as long as the longest so far.
 
-    What a variant raises ends the measurement, and so does a block (or its warm-up) that takes longer than
-    ``stall_s``, by StallError. With ``on_failure`` it is told instead, the variant is left out of that and
-    all later rounds, and the answer has no entry for it. Raises ValueError for no variants, and for fewer
-    than one round or call.
+    The measurement ends with what a variant raises, and with StallError if a block or its warm-up takes
+    longer than ``stall_s``. With ``on_failure``, that is called instead; the variant is left out of all
+    later rounds and of the result. Raises ValueError for no variants, and for fewer than one round or call.
     """
     counts, warm, lead = (_by_name(variants, given) for given in (per_round, warmup, lead_in))
     if not variants or rounds < 1 or min(counts.values()) < 1:
         raise ValueError(f"nothing to time: {len(variants)} variants, {rounds} rounds of {per_round} calls")
-    wait = synchronize or _nothing
-    found: dict[str, list[tuple[int, ...]]] = {name: [] for name in variants}
-    left = dict(variants)
-    started, longest = time.monotonic(), 0.0
-    with CallTimeout(stall_s) as watch:
+    rotation: Rotation[tuple[int, ...]] = Rotation(
+        variants, on_failure=on_failure or _raise, clock=lambda: clock_ns() / 1e9
+    )
+    with CallTimeout(stall_s) as timeout:
 
-        def attempt(name: str, work: Callable[[], tuple[int, ...]]) -> tuple[int, ...]:
-            try:
-                return watch.run(work)
-            except Exception as error:
-                if on_failure is None:
-                    raise
-                on_failure(name, error)
-                del left[name], found[name]
-                return ()
+        def warm_up(name: str) -> None:
+            timeout.run(partial(_repeat, variants[name], warm[name]))
 
-        for name, call in variants.items():
-            attempt(name, partial(_repeat, call, warm[name]))
-        for number in range(rounds):
-            began = time.monotonic()
-            if budget_s is not None and number >= least_rounds and began + longest > started + budget_s:
-                break
-            for name in list(left)[:: 1 if number % 2 == 0 else -1]:
-                block = attempt(name, partial(_block, left[name], counts[name], wait, lead[name]))
-                if block:
-                    found[name].append(block)
-            longest = max(longest, time.monotonic() - began)
-    return {name: Timing(tuple(blocks)) for name, blocks in found.items()}
+        def block(name: str) -> tuple[int, ...]:
+            wait = synchronize or _nothing
+            return timeout.run(partial(_block, variants[name], counts[name], wait, lead[name], clock_ns))
+
+        rotation.warm_up(warm_up)
+        rotation.run(block, rounds, budget_s=budget_s, min_rounds=min_rounds)
+    return {name: Timing(tuple(blocks)) for name, blocks in rotation.done.items()}
 
 
-def calls_for(seconds_per_call: float, block_s: float, most: int = 1000) -> int:
-    """Calls that fill a block of ``block_s`` seconds: at least 1, at most ``most``."""
-    return max(1, min(most, round(block_s / max(seconds_per_call, 1e-9))))
+def calls_for(seconds_per_call: float, block_s: float, limit: int = 1000) -> int:
+    """The number of calls that fill a block of ``block_s`` seconds: 1 to ``limit``."""
+    return max(1, min(limit, round(block_s / max(seconds_per_call, 1e-9))))
 
 
-def seconds_of(call: Call, *, warmup: int = 1, synchronize: Call | None = None) -> float:
-    """Seconds of one call, after others that do not count: a first idea, for :func:`calls_for`."""
-    return _block(call, 1, synchronize or _nothing, warmup)[0] / 1e9
+def seconds_of(
+    call: Call,
+    *,
+    warmup: int = 1,
+    synchronize: Call | None = None,
+    clock_ns: Callable[[], int] = time.monotonic_ns,
+) -> float:
+    """Seconds of one call after ``warmup`` others: an estimate for :func:`calls_for`."""
+    return _block(call, 1, synchronize or _nothing, warmup, clock_ns)[0] / 1e9
 
 
-def _block(call: Call, count: int, wait: Call, lead_in: int) -> tuple[int, ...]:
-    """Nanoseconds of ``count`` calls, behind others that do not count."""
+def _block(call: Call, count: int, wait: Call, lead_in: int, clock_ns: Callable[[], int]) -> tuple[int, ...]:
+    """Nanoseconds of ``count`` calls, after ``lead_in`` others that do not count."""
     _repeat(call, lead_in)
     durations = []
     wait()
     for _ in range(count):
-        start = time.monotonic_ns()
+        start = clock_ns()
         call()
         wait()
-        durations.append(time.monotonic_ns() - start)
+        durations.append(clock_ns() - start)
     return tuple(durations)
 
 
-def _repeat(call: Call, count: int) -> tuple[int, ...]:
+def _repeat(call: Call, count: int) -> None:
     for _ in range(count):
         call()
-    return ()
 
 
 def _by_name(variants: Mapping[str, Call], given: Counts) -> dict[str, int]:
@@ -193,20 +173,19 @@ def _by_name(variants: Mapping[str, Call], given: Counts) -> dict[str, int]:
 
 
 def _nothing() -> None:
-    """What waits for a processor: its calls are over when they return."""
+    """Waits for a processor, whose calls are over when they return."""
 
 
-T = TypeVar("T")
-LEAVE_S = 10.0
-"""Leaving the ``with`` block waits so long for a call that goes on, when Ctrl-C came in between: libraries
-that still compute while the program ends abort it."""
+def _raise(_: str, error: Exception) -> None:
+    raise error
 
 
 class CallTimeout:
-    """Runs calls one after another in one thread, for libraries whose workers belong to the calling thread.
+    """Runs calls one after another in one thread, and gives up on calls that take longer than ``limit_s``.
 
-    A call that takes longer than ``limit_s`` is left behind with its thread, which nothing can end; the next
-    call gets a new one. None sets no limit. Close it, or leave the ``with`` block.
+    Nothing can end such a call: it is left behind with its thread, and the next call gets a new one. All
+    other calls share a thread, because the workers of some libraries belong to the calling thread. None sets
+    no limit. Close it, or leave the ``with`` block.
     """
 
     def __init__(self, limit_s: float | None) -> None:
@@ -215,7 +194,7 @@ class CallTimeout:
         self._thread: threading.Thread | None = None
 
     def run(self, call: Callable[[], T]) -> T:
-        """What the call returns or raises. Raises StallError where it takes too long."""
+        """Return what the call returns, or raise what it raises. Raises StallError if it takes too long."""
         answers: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
 
         def work() -> None:

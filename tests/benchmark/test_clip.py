@@ -12,7 +12,7 @@ from streamseg.benchmark.clip import REGION, FrameSource, open_clip
 from streamseg.capture import open_source
 from streamseg.core.errors import SourceError, UsageError
 from streamseg.core.types import Frame
-from tests.benchmark.small_clip import FRAMES, write_clip
+from tests.benchmark.fakes import FRAMES, write_clip
 
 RECORDED = sorted((Path(__file__).resolve().parents[4] / "shared/data/clips").glob("*.mp4"))
 

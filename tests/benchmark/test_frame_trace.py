@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamseg.benchmark import frame_trace as counting
+from streamseg.benchmark import frame_trace as module
 from streamseg.benchmark.clip import FrameSource
 from streamseg.benchmark.frame_trace import (
     CountedSource,
@@ -21,19 +21,17 @@ from streamseg.benchmark.frame_trace import (
     FrameTrace,
     LoopedClip,
     Span,
-    ages_of,
+    age_of,
+    age_over_time,
     in_order,
-    over_time,
     spans_of,
     stages_of,
     waterfall,
 )
 from streamseg.core.errors import SourceError
 from streamseg.core.types import Frame, Result, Roi, Segmentation, State
-from tests.benchmark.small_clip import FRAMES, write_clip
+from tests.benchmark.fakes import FRAMES, MS, outcome, trace
 from tests.fakes import Clip
-
-MS = 1_000_000
 
 
 def life(*spans: tuple[str, int, int], end: int, captured: int = 100, index: int = 0) -> FrameTrace:
@@ -64,11 +62,11 @@ def test_stages_and_what_lies_between_them_make_up_the_age() -> None:
 def test_a_waterfall_begins_at_zero_ends_at_the_age_and_has_no_gap() -> None:
     one = life(("decode", 90, 100), ("wait", 100, 102), ("infer", 110, 130), ("display", 130, 131), end=135)
     assert one.segments() == [
-        ["wait", 0.0, 2.0],
-        ["queue", 2.0, 10.0],
-        ["infer", 10.0, 30.0],
-        ["display", 30.0, 31.0],
-        ["queue", 31.0, 35.0],
+        ("wait", 0.0, 2.0),
+        ("queue", 2.0, 10.0),
+        ("infer", 10.0, 30.0),
+        ("display", 30.0, 31.0),
+        ("queue", 31.0, 35.0),
     ]
 
 
@@ -114,27 +112,42 @@ def test_stages_of_many_frames_come_in_the_order_of_a_life() -> None:
     stages = stages_of(lives)
     assert list(stages) == ["decode", "infer", "queue"]
     assert (stages["infer"].p50_ms, stages["infer"].max_ms, stages["queue"].max_ms) == (20, 30, 2)
-    assert [age // MS for age in ages_of(lives)] == [12, 22, 32]
+    assert (age_of(lives).p50_ms, age_of(lives).max_ms) == (22, 32)
+    assert [one.age_ns // MS for one in lives] == [12, 22, 32]
     assert in_order({"queue", "zebra", "wait", "decode"}) == ["decode", "wait", "queue", "zebra"]
 
 
 def test_the_lives_shown_are_those_of_real_frames_at_p50_and_p99() -> None:
     lives = [life(("infer", 100, 110 + n), end=110 + n) for n in range(101)]
     found = waterfall(lives)
-    assert found == {"p50": [["infer", 0.0, 60.0]], "p99": [["infer", 0.0, 109.0]]}
+    assert found == {"p50": [("infer", 0.0, 60.0)], "p99": [("infer", 0.0, 109.0)]}
     assert waterfall([]) is None
 
 
 def test_a_stall_stays_in_the_age_over_time() -> None:
-    points = [(k / 100, 20.0) for k in range(3000)]
-    points[1234] = (12.34, 320.0)
-    thin = over_time(points, most=50)
+    frames = [trace(k, 10 * k, 20) for k in range(3000)]
+    frames[1234] = trace(1234, 12_340 - 300, 320)
+    thin = age_over_time([frames], limit=50)
     assert len(thin) == 50
-    assert [12.34, 320.0] in thin
+    assert (12.36, 320.0) in thin
     assert thin == sorted(thin)
-    assert over_time([]) == []
-    assert over_time([(0.0, 5.0)]) == [[0.0, 5.0]]
+    assert age_over_time([]) == age_over_time([[]]) == []
+    assert age_over_time([[trace(0, 100, 5)]]) == [(0.005, 5.0)]
     assert not any(math.isnan(value) for point in thin for value in point)
+
+
+def test_rounds_follow_one_another_in_the_age_over_time() -> None:
+    found = age_over_time([[trace(0, 1000, 10), trace(1, 1100, 20)], [trace(0, 9000, 30)]])
+    assert found == [(0.01, 10.0), (0.12, 20.0), (0.15, 30.0)]
+
+
+def test_an_outcome_counts_each_frame_once() -> None:
+    found = outcome(10, 30, notes=("odd",))
+    assert (found.offered, found.processed, found.dropped) == (3, 2, 1)
+    assert (found.age.count, found.age.p50_ms, found.age.max_ms) == (2, 20, 30)
+    assert found.stages["infer"].max_ms == 30
+    assert repr(found) == "2 of 3 frames, 20.0 frames/s"
+    assert repr(replace(found, fps=None)) == "2 of 3 frames, 0.0 frames/s"
 
 
 def memory(count: int) -> FrameSource:
@@ -173,10 +186,9 @@ def test_a_source_that_skips_is_seen_by_its_numbers() -> None:
     assert "3 frames were left out by the source itself, by their numbers" in ledger.notes(source)
 
 
-def test_a_clip_is_read_again_until_enough_frames_came(tmp_path: Path) -> None:
-    path = write_clip(tmp_path / "clip.mp4")
+def test_a_clip_is_read_again_until_enough_frames_came(clip_path: Path) -> None:
     count = 2 * FRAMES + 5
-    with LoopedClip(str(path), count) as source:
+    with LoopedClip(str(clip_path), count) as source:
         frames = list(source)
         assert source.info.width == 160
     assert [frame.index for frame in frames] == list(range(count))
@@ -184,20 +196,20 @@ def test_a_clip_is_read_again_until_enough_frames_came(tmp_path: Path) -> None:
 
 
 def test_damage_ends_a_turn_not_the_clip(monkeypatch) -> None:
-    monkeypatch.setattr(counting, "open_source", lambda uri: Clip(6, fail_at=4))
+    monkeypatch.setattr(module, "open_source", lambda uri: Clip(6, fail_at=4))
     with LoopedClip("damaged", 10) as source:
         assert [frame.index for frame in source] == list(range(10))
 
 
 @pytest.mark.parametrize("empty", [Clip(0), Clip(3, fail_at=0)])
 def test_a_clip_without_frames_ends_with_an_error(monkeypatch, empty: Clip) -> None:
-    monkeypatch.setattr(counting, "open_source", lambda uri: empty)
+    monkeypatch.setattr(module, "open_source", lambda uri: empty)
     with LoopedClip("empty", 10) as source, pytest.raises(SourceError):
         list(source)
 
 
-def test_a_closed_clip_is_not_opened_again(tmp_path: Path) -> None:
-    source = LoopedClip(str(write_clip(tmp_path / "clip.mp4")), 1000)
+def test_a_closed_clip_is_not_opened_again(clip_path: Path) -> None:
+    source = LoopedClip(str(clip_path), 1000)
     frames = iter(source)
     next(frames)
     source.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +18,6 @@ from streamseg.benchmark.limits import (
     gpu_synchronize,
     kernels_of,
     limits,
-    on_gpu,
     processor_kernels,
 )
 from streamseg.benchmark.timing import Timing, interleave
@@ -41,8 +39,8 @@ def test_the_fastest_kernel_of_a_kind_is_its_limit() -> None:
     found = limits(kernels, {"a": timing(10), "b": timing(30), "c": timing(100), "an engine": timing(1)})
     assert set(found) == {"fp32", "copy"}
     assert (found["fp32"].kernel, found["fp32"].rate) == ("a", pytest.approx(400e9))
-    assert found["copy"].to_json() == {"giga_per_s": 10.0, "kernel": "c", "kernels": {"c": 10.0}}
-    assert found["fp32"].to_json()["kernels"] == {"a": 400.0, "b": 300.0}
+    assert found["copy"].info().to_json() == {"giga_per_s": 10.0, "kernel": "c", "kernels": {"c": 10.0}}
+    assert found["fp32"].info().kernels == {"a": 400.0, "b": 300.0}
 
 
 def test_the_processors_kernels_run_and_their_work_is_known() -> None:
@@ -118,12 +116,12 @@ def test_all_that_was_timed_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     with MachineLimits(1, said.append) as machine:
         machine.measure()
-        first = machine.to_json()["fp32"]["giga_per_s"]
+        first = machine.found()["fp32"].giga_per_s
         machine.measure()
         machine.measure()
     # The median of three fast calls and six slow ones is a slow one's.
-    assert machine.to_json()["fp32"]["giga_per_s"] < first
-    assert machine.to_json()["fp32"]["kernel"] == "product"
+    assert machine.found()["fp32"].giga_per_s < first
+    assert machine.found()["fp32"].kernel == "product"
     assert said == ["measuring the machine's limits"]
 
 
@@ -136,27 +134,8 @@ def test_a_kernel_that_fails_is_told_and_the_others_stand(monkeypatch: pytest.Mo
     with MachineLimits(1, said.append) as machine:
         machine.measure()
         machine.measure()
-    assert set(machine.to_json()) == {"fp32"}
+    assert set(machine.found()) == {"fp32"}
     assert said[1:] == ["limits of the machine: bad left out: no room"]
-
-
-@pytest.mark.parametrize("finished", [True, False])
-def test_ctrl_c_is_told_where_something_is_finished_and_passes_where_nothing_is(
-    monkeypatch: pytest.MonkeyPatch, finished: bool
-) -> None:
-    def interrupted() -> None:
-        raise KeyboardInterrupt
-
-    made_of(monkeypatch, Kernel("product", "fp32", 1e9, time.time))
-    stopped: list[str] = []
-    with MachineLimits(1, print) as machine:
-        assert not machine.around(lambda: None, kept=lambda: True, stopped=lambda: stopped.append("early"))
-        if finished:
-            assert machine.around(interrupted, kept=lambda: True, stopped=lambda: stopped.append("here"))
-        else:
-            with pytest.raises(KeyboardInterrupt):
-                machine.around(interrupted, kept=lambda: False, stopped=lambda: stopped.append("here"))
-    assert stopped == ["here"] * finished
 
 
 def test_a_machine_that_cannot_be_measured_is_in_nobodys_way(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +147,7 @@ def test_a_machine_that_cannot_be_measured_is_in_nobodys_way(monkeypatch: pytest
     with MachineLimits(1, said.append) as machine:
         machine.measure()
         machine.measure()
-    assert machine.to_json() == {}
+    assert machine.found() == {}
     assert len(said) == 2
     assert "does not say how much memory" in said[1]
 
@@ -186,13 +165,13 @@ def test_its_memory_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
         machine.measure()
     monkeypatch.undo()
     assert alive() is None
-    assert machine.to_json()["fp32"]["kernel"] == "product"
+    assert machine.found()["fp32"].kernel == "product"
 
 
 def test_nothing_is_measured_unless_it_is_asked_for() -> None:
     with MachineLimits(1, lambda line: None) as machine:
         pass
-    assert machine.to_json() == {}
+    assert machine.found() == {}
 
 
 def test_the_kernels_are_those_of_the_nets_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,11 +180,3 @@ def test_the_kernels_are_those_of_the_nets_benchmark(monkeypatch: pytest.MonkeyP
     assert {kernel.kind for kernel in kernels_of(1, gpu=False)} == {"fp32", "int8", "copy"}
     found = kernels_of(1, gpu=True)[-1]
     assert (found.name, found.kind) == ("GPU product", "gpu fp16")
-
-
-def test_engines_tell_whether_they_run_on_a_gpu() -> None:
-    def engine(**device: str) -> Any:
-        return SimpleNamespace(name="e", fingerprint="0", spec=None, **device)
-
-    assert not on_gpu([engine(), engine(device="cpu")])
-    assert on_gpu([engine(device="cpu"), engine(device="cuda")])

@@ -1,4 +1,4 @@
-"""Timing of fakes whose delay is known, because they measure it themselves."""
+"""Interleaved timing by a clock that only the timed calls move, and giving up on calls that hang."""
 
 from __future__ import annotations
 
@@ -8,48 +8,53 @@ from collections import Counter
 
 import pytest
 
-from streamseg.benchmark.timing import CallTimeout, Spread, Timing, calls_for, interleave, seconds_of, speedup
+from streamseg.benchmark.rows.run import Spread
+from streamseg.benchmark.timing import (
+    CallTimeout,
+    Timing,
+    add_rounds,
+    calls_for,
+    interleave,
+    seconds_of,
+    speedup,
+)
 from streamseg.core.errors import StallError
+from tests.benchmark.fakes import MS, Clock
 
-MS = 1_000_000
+
+def test_known_delays_are_measured() -> None:
+    clock = Clock()
+    calls = {"slow": clock.work(40, 44, 48), "quick": clock.work(20)}
+    found = interleave(calls, rounds=3, per_round=3, warmup=0, clock_ns=clock)
+    assert found["slow"].rounds_ns == ((40 * MS, 44 * MS, 48 * MS),) * 3
+    assert (found["slow"].median_ms, found["slow"].rate) == (44, pytest.approx(9e3 / 396))
+    assert found["quick"].durations_ns == [20 * MS] * 9
+    assert found["quick"].to_json() == [[20.0] * 3] * 3
+    assert speedup(found["quick"], found["slow"]).median == 2.2
 
 
-class Sleeper:
-    """Sleeps, and keeps how long that really took: a busy machine sleeps longer."""
+def test_a_sleep_is_measured_by_the_real_clock() -> None:
+    took: list[int] = []
 
-    def __init__(self, *milliseconds: float) -> None:
-        self.milliseconds = milliseconds
-        self.took_ns: list[int] = []
-
-    def __call__(self) -> None:
+    def sleeps() -> None:  # and records for how long: a busy machine sleeps longer
         began = time.monotonic_ns()
-        time.sleep(self.milliseconds[len(self.took_ns) % len(self.milliseconds)] / 1e3)
-        self.took_ns.append(time.monotonic_ns() - began)
+        time.sleep(0.02)
+        took.append(time.monotonic_ns() - began)
 
-
-def median(values: list[int]) -> float:
-    return sorted(values)[len(values) // 2]
-
-
-def test_known_delays_are_measured_within_two_percent() -> None:
-    fakes = {"slow": Sleeper(40), "quick": Sleeper(20)}
-    found = interleave(fakes, rounds=3, per_round=3, warmup=1)
-    for name, fake in fakes.items():
-        counted = fake.took_ns[1:]
-        assert len(found[name].durations_ns) == len(counted) == 9
-        assert found[name].median_ms == pytest.approx(median(counted) / 1e6, rel=0.02)
-        assert found[name].rate == pytest.approx(9e9 / sum(counted), rel=0.02)
-    expected = median(fakes["slow"].took_ns[1:]) / median(fakes["quick"].took_ns[1:])
-    assert speedup(found["quick"], found["slow"]).median == pytest.approx(expected, rel=0.1)
+    found = interleave({"sleeps": sleeps}, rounds=1, per_round=3)["sleeps"]
+    assert found.median_ms == pytest.approx(sorted(took[1:])[1] / 1e6, rel=0.02)
+    assert found.rate == pytest.approx(3e9 / sum(took[1:]), rel=0.02)
 
 
 def test_a_stall_shows_in_the_tail_and_is_not_removed() -> None:
-    fake = Sleeper(*[2] * 9, 120)
-    found = interleave({"stalls": fake}, rounds=2, per_round=10, warmup=0)["stalls"]
-    assert found.percentiles.max_ms >= 120
+    clock = Clock()
+    found = interleave(
+        {"stalls": clock.work(*[2] * 9, 120)}, rounds=2, per_round=10, warmup=0, clock_ns=clock
+    )["stalls"]
+    assert found.percentiles.max_ms == 120
     assert found.percentiles.p99_ms > 60
-    assert found.median_ms < 60
-    assert found.rate == pytest.approx(20e9 / sum(fake.took_ns), rel=0.02)
+    assert found.median_ms == 2
+    assert found.rate == pytest.approx(20e3 / 276)
 
 
 def test_rounds_alternate_and_what_does_not_count_is_left_out() -> None:
@@ -62,17 +67,32 @@ def test_rounds_alternate_and_what_does_not_count_is_left_out() -> None:
 
 
 def test_work_that_has_only_begun_is_waited_for_before_the_clock_is_read() -> None:
-    waits = Sleeper(15)
-    found = interleave({"begins": lambda: None}, rounds=1, per_round=2, synchronize=waits)["begins"]
-    assert len(waits.took_ns) == 3  # before the block, and at the end of each call
-    assert min(found.durations_ns) >= 15 * MS
+    clock, waits = Clock(), [0]
+    wait = clock.work(15)
+
+    def synchronize() -> None:
+        waits[0] += 1
+        wait()
+
+    found = interleave(
+        {"begins": lambda: None}, rounds=1, per_round=2, synchronize=synchronize, clock_ns=clock
+    )
+    assert waits == [3]  # before the block, and at the end of each call
+    assert found["begins"].durations_ns == [15 * MS] * 2
 
 
-def test_the_budget_ends_it_but_for_the_first_rounds() -> None:
-    assert len(interleave({"a": Sleeper(30)}, rounds=50, budget_s=0.0)["a"].rounds_ns) == 1
-    assert len(interleave({"a": Sleeper(5)}, rounds=50, budget_s=0.0, least_rounds=3)["a"].rounds_ns) == 3
-    rounds = len(interleave({"a": Sleeper(30)}, rounds=50, budget_s=0.2)["a"].rounds_ns)
-    assert 1 <= rounds <= 7
+@pytest.mark.parametrize(
+    ("call_ms", "budget_s", "least", "rounds"),
+    [(30, 0.0, 1, 1), (5, 0.0, 3, 3), (30, 0.2, 1, 6), (30, 9, 1, 50)],
+)
+def test_the_budget_ends_it_but_for_the_first_rounds(
+    call_ms: float, budget_s: float, least: int, rounds: int
+) -> None:
+    clock = Clock()
+    found = interleave(
+        {"a": clock.work(call_ms)}, rounds=50, budget_s=budget_s, min_rounds=least, clock_ns=clock
+    )
+    assert len(found["a"].rounds_ns) == rounds
 
 
 def test_nothing_to_time_is_refused() -> None:
@@ -91,20 +111,26 @@ def test_what_a_variant_raises_ends_the_measurement() -> None:
 
 def test_a_ratio_is_taken_within_a_round() -> None:
     quick, slow = (Timing(((1 * MS,) * 3, (2 * MS,))), Timing(((4 * MS,) * 3, (6 * MS,))))
-    assert speedup(quick, slow) == Spread(3.5, 3.0, 4.0)
+    assert speedup(quick, slow) == Spread(median=3.5, min=3.0, max=4.0)
     assert speedup(quick, slow).to_json() == {"median": 3.5, "min": 3.0, "max": 4.0}
     assert quick.medians_ms == [1.0, 2.0]
     assert "4 calls in 2 rounds" in repr(quick)
 
 
+def test_further_rounds_are_appended() -> None:
+    timings = {"a": Timing(((1,),))}
+    add_rounds(timings, {"a": Timing(((2,), (3,))), "b": Timing(((4,),))})
+    assert timings["a"].rounds_ns == ((1,), (2,), (3,))
+    assert timings["b"].rounds_ns == ((4,),)
+
+
 def test_calls_fill_a_block() -> None:
     assert calls_for(0.02, 0.5) == 25
     assert calls_for(12.0, 0.5) == 1
-    assert calls_for(0.0, 1.0, most=100) == 100
-    fake = Sleeper(10)
-    seconds = seconds_of(fake, warmup=2)
-    assert len(fake.took_ns) == 3
-    assert seconds == pytest.approx(fake.took_ns[-1] / 1e9, rel=0.05)
+    assert calls_for(0.0, 1.0, limit=100) == 100
+    clock = Clock()
+    assert seconds_of(clock.work(10, 20, 30), warmup=2, clock_ns=clock) == 0.03
+    assert clock.ns == 60 * MS
 
 
 def test_a_variant_that_raises_or_stalls_is_left_out_and_told() -> None:
@@ -126,7 +152,7 @@ def test_a_variant_that_raises_or_stalls_is_left_out_and_told() -> None:
     found = interleave(
         {"broken": broken, "good": lambda: None, "stalling": stalling},
         rounds=5,
-        stall_s=0.3,
+        stall_s=0.2,
         on_failure=told.__setitem__,
     )
     release.set()
@@ -137,26 +163,26 @@ def test_a_variant_that_raises_or_stalls_is_left_out_and_told() -> None:
 
 
 def test_answers_and_errors_pass_through() -> None:
-    with CallTimeout(5) as watch:
-        assert watch.run(lambda: 7) == 7
+    with CallTimeout(5) as timeout:
+        assert timeout.run(lambda: 7) == 7
         with pytest.raises(ZeroDivisionError):
-            watch.run(lambda: 1 / 0)
+            timeout.run(lambda: 1 / 0)
 
 
 def test_all_calls_run_in_one_thread() -> None:
-    with CallTimeout(5) as watch:
-        idents = {watch.run(threading.get_ident) for _ in range(3)}
+    with CallTimeout(5) as timeout:
+        idents = {timeout.run(threading.get_ident) for _ in range(3)}
     assert len(idents) == 1
     assert threading.get_ident() not in idents
 
 
-def test_what_hangs_is_left_behind() -> None:
+def test_a_call_that_hangs_is_left_behind() -> None:
     released = threading.Event()
-    with CallTimeout(0.05) as watch:
+    with CallTimeout(0.05) as timeout:
         with pytest.raises(StallError, match=r"no answer within 0\.05 s"):
-            watch.run(released.wait)
-        watch.limit_s = 5
-        assert watch.run(lambda: "next") == "next"
+            timeout.run(released.wait)
+        timeout.limit_s = 5
+        assert timeout.run(lambda: "next") == "next"
     released.set()
 
 
@@ -165,15 +191,15 @@ def test_ctrl_c_waits_for_the_call_that_is_going_on() -> None:
     over = threading.Event()
 
     def works() -> None:
-        time.sleep(0.3)
+        time.sleep(0.1)
         over.set()
 
     def interrupted() -> None:
-        watch.run(lambda: None)
-        assert watch._calls is not None
-        watch._calls.put(works)
+        timeout.run(lambda: None)
+        assert timeout._calls is not None
+        timeout._calls.put(works)
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), CallTimeout(30) as watch:
+    with pytest.raises(KeyboardInterrupt), CallTimeout(30) as timeout:
         interrupted()
     assert over.is_set()

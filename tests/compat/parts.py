@@ -16,7 +16,7 @@ from streamseg.engines.compatibility import identity
 from streamseg.engines.manifest import read_manifest
 from streamseg.engines.store import engine_name
 from streamseg.sinks import read_records
-from tests.benchmark.small_kernels import small_kernels
+from tests.benchmark.fakes import small_kernels
 
 __all__ = [
     "MADE",

@@ -1,4 +1,4 @@
-"""What engines find in pictures: against labels, and against what FP32 finds."""
+"""The accuracy of engines on labelled images, and their agreement with FP32."""
 
 from __future__ import annotations
 
@@ -21,48 +21,48 @@ from streamseg.export.gate import SingleFrameAdapter
 from streamseg.segmentation.segmenter import Segmenter
 
 UNSEEN_SEED = 60_000_000
-"""Of the first phantom: neither training nor calibration nor the accuracy gate comes so far."""
+"""Of the first phantom: neither training nor calibration nor the accuracy gate uses such high seeds."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Pictures:
-    """Labelled pictures."""
+class LabelledImages:
+    """Images with masks of the nerve."""
 
     samples: Sequence[Sample]
     words: str
-    """What they are: "24 phantoms"."""
+    """Their description: "24 phantoms"."""
 
 
-def pictures(count: int, data: Path | None = None, last: float | None = None) -> Pictures:
-    """``count`` phantoms; with ``data``, that folder's labelled images, or their ``last`` share (0..1) in the
-    order in which training divides them. Raises UsageError and DataError."""
+def labelled_images(count: int, data: Path | None = None, last: float | None = None) -> LabelledImages:
+    """``count`` phantoms; with ``data``, the images of that data set, or their ``last`` share (0..1) in the
+    order in which training splits them. Raises UsageError and DataError."""
     if data is None:
         if last is not None:
             raise UsageError(f"--last {last:g} is a share of labelled images; give them by --data DIR")
-        return Pictures(list(phantom_samples(count, seed=UNSEEN_SEED)), f"{count} phantoms")
+        return LabelledImages(list(phantom_samples(count, seed=UNSEEN_SEED)), f"{count} phantoms")
     if last is not None and not 0 < last < 1:
         raise UsageError(f"--last takes a share between 0 and 1, received {last:g}; 0.2 is the last fifth")
     found = open_dataset(data)
     name = data.resolve().name
     if last is None:
-        return Pictures(found, f"{len(found)} images of {name}")
+        return LabelledImages(found, f"{len(found)} images of {name}")
     held_back = split_last(found, last)[1]
-    return Pictures(held_back, f"{len(held_back)} images of {name}, its last {last:.0%}")
+    return LabelledImages(held_back, f"{len(held_back)} images of {name}, its last {last:.0%}")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Findings:
-    """What one engine found in every picture."""
+class Answers:
+    """The answers of one engine to all images."""
 
     masks: list[Mask]
     probabilities: list[npt.NDArray[np.float32]]
     """At the net's resolution."""
     dice: list[float]
-    """Against each picture's label."""
+    """With each image's label."""
 
     @property
     def digest(self) -> str:
-        """sha256 of all probabilities: equal where two engines answer the same bit for bit."""
+        """sha256 of all probabilities: equal if two engines answer the same bit for bit."""
         found = hashlib.sha256()
         for probability in self.probabilities:
             found.update(probability.tobytes())
@@ -70,30 +70,30 @@ class Findings:
 
     @property
     def constant(self) -> bool:
-        """Whether all of several pictures got the same answer."""
+        """Whether the answer to several images is the same: the engine ignores its input."""
         first, *others = self.probabilities
         return bool(others) and all(np.array_equal(first, other) for other in others)
 
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """An engine's findings, judged."""
+    """How good the answers of an engine are."""
 
     dice: float | None
-    """Mean over the pictures against their labels; None for random weights."""
+    """Mean over the images, with their labels; None for random weights."""
     mask_agreement: float | None
     """Mean Dice with FP32's masks; None for random weights, whose masks are noise."""
     probability_difference: float | None
-    """The largest, over the pictures, of the mean absolute difference to FP32's probabilities."""
+    """The largest mean absolute difference to FP32's probabilities in any image."""
     digest: str
     constant: bool
-    """Whether all of several pictures got the same answer: an engine that does not look at them."""
+    """Whether the answer to several images is the same: the engine ignores its input."""
 
 
-def findings(engine: Backend, samples: Iterable[Sample]) -> Findings:
-    """What an engine finds, outlines of unfamiliar pictures included. Raises EngineError and DataError."""
+def answers_of(engine: Backend, samples: Iterable[Sample]) -> Answers:
+    """The answers of an engine, also to images unlike the training data. Raises EngineError and DataError."""
     segmenter = Segmenter(SingleFrameAdapter(engine), withhold=False)
-    found = Findings([], [], [])
+    found = Answers([], [], [])
     for index, sample in enumerate(samples):
         segmentation = segmenter.segment(Frame(sample.image, index, time.monotonic_ns()))
         assert segmentation.probability is not None
@@ -103,8 +103,8 @@ def findings(engine: Backend, samples: Iterable[Sample]) -> Findings:
     return found
 
 
-def judge(found: Findings, reference: Findings | None, *, trained: bool) -> Accuracy:
-    """Compare an engine's findings with FP32's in the pictures that both saw; None where there are none."""
+def judge(found: Answers, reference: Answers | None, *, trained: bool) -> Accuracy:
+    """Compare an engine's answers with FP32's on the images that both saw, if there are any."""
     agreement = difference = None
     if reference is not None:
         pairs = zip(found.probabilities, reference.probabilities, strict=False)

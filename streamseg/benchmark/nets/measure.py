@@ -1,4 +1,5 @@
-"""One net at one size: all ways to run it, interleaved; then at a pace, judged, and started anew."""
+"""One net at one input shape: its variants interleaved, then live, on images, and from the start of a
+process."""
 
 from __future__ import annotations
 
@@ -16,34 +17,38 @@ import numpy.typing as npt
 
 from streamseg.backends.fake import ellipse
 from streamseg.benchmark.clip import Clip
+from streamseg.benchmark.frame_trace import RunOutcome
 from streamseg.benchmark.limits import Kernel
-from streamseg.benchmark.nets.accuracy import Accuracy, Findings, Pictures, findings, judge
-from streamseg.benchmark.nets.schedule import FEWEST, FEWEST_LATE, MOST, SLOW_S, WARM_UP, Schedule
+from streamseg.benchmark.live_probe import LiveOutcome, paced
+from streamseg.benchmark.nets.accuracy import Accuracy, Answers, LabelledImages, answers_of, judge
+from streamseg.benchmark.nets.schedule import MAX_FRAMES, Schedule
 from streamseg.benchmark.nets.start import Start, start
-from streamseg.benchmark.nets.variants import EAGER, EAGER_GPU, ON_GPU, Variant
-from streamseg.benchmark.pipeline.run import EndToEnd, Paced, end_to_end, paced
+from streamseg.benchmark.nets.variants import Variant
+from streamseg.benchmark.pipeline.replay_run import end_to_end
 from streamseg.benchmark.timing import Call, CallTimeout, Timing, calls_for, interleave, seconds_of
 from streamseg.core.engine_info import Described, EngineInfo
-from streamseg.core.errors import StallError, StreamsegError
+from streamseg.core.errors import StallError, one_line
 from streamseg.core.types import Backend, Tensor
 from streamseg.segmentation.preprocess import to_tensor
 from streamseg.segmentation.segmenter import Segmenter
 
 T = TypeVar("T")
 END = ", end to end"
-PACE_ENDS_S = 0.3
-"""About what a live run takes beside its frames."""
+INPUTS = 4
+"""Different inputs of an engine, used in turn."""
+ROUNDS_SHARE = 0.7
+"""Of the time that a net has, the share in which rounds may begin; the rest is for live runs and images."""
 
 
 @dataclass(slots=True, repr=False)
 class MeasuredVariant:
-    """What was found out about one subject."""
+    """The results of one variant."""
 
-    subject: Variant
+    variant: Variant
     timing: Timing | None = None
-    ends: list[EndToEnd] = field(default_factory=list)
-    """One of each round; empty for batches."""
-    paced: list[Paced] = field(default_factory=list)
+    replays: list[RunOutcome] = field(default_factory=list)
+    """End to end, one per round; empty for batches."""
+    paced: list[LiveOutcome] = field(default_factory=list)
     accuracy: Accuracy | None = None
     start: Start | None = None
     notes: list[str] = field(default_factory=list)
@@ -51,199 +56,185 @@ class MeasuredVariant:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class MeasurementContext:
-    """What all points of a run have in common."""
+    """What all nets of a run have in common."""
 
-    regime: Schedule
+    schedule: Schedule
     clip: Clip
     kernels: Sequence[Kernel]
-    pictures: Pictures
-    image: Path
+    images: LabelledImages
+    frame: Path
     """A frame as a .npy file, for processes of their own."""
     threads: int
     synchronize: Call | None = None
-    """Waits for the GPU, where kernels only begin work on one."""
+    """Waits for the GPU, if kernels only start work on one."""
 
 
 class NetMeasurement:
-    """Measures the subjects of one point. One that fails or hangs leaves; ``absent`` says why."""
+    """Measures the variants of one net. One that fails or hangs is left out, and ``absent`` says why."""
 
     def __init__(
-        self, subjects: Sequence[Variant], setting: MeasurementContext, until: float = math.inf
+        self, variants: Sequence[Variant], context: MeasurementContext, until: float = math.inf
     ) -> None:
-        """It is to be done by ``until``, monotonic seconds: late, it takes fewer rounds and no paces."""
-        self.measured = {subject.key: MeasuredVariant(subject) for subject in subjects}
+        """``until``: when it is to be done, monotonic seconds. If late it takes fewer rounds and no live
+        runs."""
+        self.measured = {variant.key: MeasuredVariant(variant) for variant in variants}
         self.absent: dict[str, str] = {}
         self.kernels: dict[str, Timing] = {}
-        """Those of the limit, timed among the subjects."""
-        self._setting = setting
-        self._regime = setting.regime
-        self._gone: set[str] = set()
-        self._until = until
+        """The kernels of the limits, timed among the variants."""
+        self._context, self._schedule, self._until = context, context.schedule, until
 
     def run(self) -> None:
-        """All of it, the interleaved part first. Raises nothing that a subject raises."""
+        """Measure, the interleaved part first. Raises nothing that a variant raises."""
         self._time()
-        steps: list[tuple[str, Callable[[MeasuredVariant], None]]] = [("at a pace", self._pace)]
-        if self._regime.starts:
-            steps.append(("start", self._start))
-        for what, step in steps:
+        steps: dict[str, Callable[[MeasuredVariant], None]] = {"at a pace": self._pace}
+        if self._schedule.starts:
+            steps["start"] = self._start
+        for what, step in steps.items():
             for key in list(self.measured):
                 self._attempt(key, what, partial(step, self.measured[key]))
         self._judge()
 
     def _time(self) -> None:
         """Engine calls, kernels and end-to-end runs, interleaved."""
-        regime, wait = self._regime, self._setting.synchronize
-        calls: dict[str, Call] = {key: self._call(one.subject) for key, one in self.measured.items()}
-        calls |= {kernel.name: kernel.call for kernel in self._setting.kernels}
+        schedule, wait = self._schedule, self._context.synchronize
+        calls: dict[str, Call] = {key: self._call(one.variant) for key, one in self.measured.items()}
+        calls |= {kernel.name: kernel.call for kernel in self._context.kernels}
         first = self._first(calls)
-        ends = self._end_to_end_calls(first)
-        works = {name: calls[name] for name in first} | ends
+        replays = self._replays(first)
+        works = {name: calls[name] for name in first} | replays
         if not works:
             return
-        blocks = {name: regime.block_s / (1 if name in self.measured else 3) for name in first}
+        per_round, lead_in = dict.fromkeys(works, 1), dict.fromkeys(works, 0)
+        for name, seconds in first.items():
+            block_s = schedule.block_seconds / (1 if name in self.measured else 3)
+            per_round[name] = calls_for(seconds, block_s)
+            if seconds <= schedule.lead_in_below_seconds:
+                lead_in[name] = schedule.lead_in_calls
+        left_s = max(0.0, ROUNDS_SHARE * (self._until - time.monotonic()))
         found = interleave(
             works,
-            rounds=regime.rounds,
-            per_round={name: calls_for(first[name], blocks[name]) if name in first else 1 for name in works},
+            rounds=schedule.rounds,
+            per_round=per_round,
             warmup=0,
-            lead_in={name: int(name in first and first[name] <= SLOW_S) for name in works},
+            lead_in=lead_in,
             synchronize=wait,
-            budget_s=min(regime.budget_s, max(0.0, self._until - time.monotonic() - self._rest_s(first))),
-            least_rounds=regime.least_rounds,
-            stall_s=regime.stall_s,
+            budget_s=min(schedule.budget_seconds, left_s),
+            min_rounds=schedule.least_rounds,
+            stall_s=schedule.stall_seconds,
             on_failure=self._failed,
         )
         for name, timing in found.items():
             if name in self.measured:
                 self.measured[name].timing = timing
-            elif name not in ends:
+            elif name not in replays:
                 self.kernels[name] = timing
 
-    def _rest_s(self, first: Mapping[str, float]) -> float:
-        """About what comes after the rounds: paces and pictures."""
-        regime = self._regime
-        pictures, seconds = len(self._setting.pictures.samples), 0.0
-        for key, one in self.measured.items():
-            call_s = first.get(key, 0.0)
-            seconds += call_s * (pictures if one.subject.trained else regime.untrained_pictures)
-            if one.subject.point.batch == 1:
-                kept_up = sum(regime.all_paces or call_s < 1 / pace for pace in regime.paces)
-                paces = min(len(regime.paces), kept_up + 1)
-                seconds += paces * (regime.paced_s + PACE_ENDS_S + call_s)
-        return seconds
-
-    def _end_to_end_calls(self, first: Mapping[str, float]) -> dict[str, Call]:
-        """A block of each pipeline that takes one frame at a time."""
-        found: dict[str, Call] = {}
-        fewest = FEWEST if time.monotonic() < self._until else FEWEST_LATE
-        for key, one in self.measured.items():
-            if one.subject.point.batch == 1:
-                frames = min(MOST, max(fewest, round(self._regime.end_s / max(first[key], 1e-6))))
-                found[key + END] = partial(self._end_to_end, one, frames)
-        return found
-
     def _first(self, calls: Mapping[str, Call]) -> dict[str, float]:
-        """Seconds of each one's second call: the warm-up, and a first idea."""
+        """Seconds of each one's last warm-up call."""
         found = {}
-        with CallTimeout(self._regime.stall_s) as watch:
+        with CallTimeout(self._schedule.stall_seconds) as timeout:
             for name, call in calls.items():
-                work = partial(seconds_of, call, warmup=WARM_UP - 1, synchronize=self._setting.synchronize)
+                work = partial(
+                    seconds_of,
+                    call,
+                    warmup=self._schedule.warmup_calls - 1,
+                    synchronize=self._context.synchronize,
+                )
                 try:
-                    found[name] = watch.run(work)
+                    found[name] = timeout.run(work)
                 except Exception as error:
                     self._failed(name, error)
         return found
 
-    def _call(self, subject: Variant) -> Call:
-        turns = itertools.cycle(inputs(subject, self._setting.clip))
-        infer = subject.engine.infer
+    def _replays(self, first: Mapping[str, float]) -> dict[str, Call]:
+        """A block of the whole pipeline for each variant that takes one frame at a time."""
+        schedule, found = self._schedule, dict[str, Call]()
+        for key, one in self.measured.items():
+            if one.variant.shape.batch == 1:
+                wanted = round(schedule.end_to_end_seconds / max(first[key], 1e-6))
+                frames = min(MAX_FRAMES, max(schedule.end_to_end_least_frames, wanted))
+                found[key + END] = partial(self._replay, one, frames)
+        return found
+
+    def _replay(self, one: MeasuredVariant, frames: int) -> None:
+        if one.variant.key in self.absent:
+            raise StallError("its engine was left out")
+        segmenter, stall_s = segmenter_of(one.variant), self._schedule.stall_seconds
+        one.replays.append(end_to_end(self._context.clip, segmenter, frames, stall_s=stall_s))
+
+    def _call(self, variant: Variant) -> Call:
+        turns = itertools.cycle(inputs(variant, self._context.clip))
+        infer = variant.engine.infer
         return lambda: infer(next(turns))
 
-    def _end_to_end(self, one: MeasuredVariant, frames: int) -> None:
-        if one.subject.key in self._gone:
-            raise StallError("its engine was left out")
-        segmenter = segmenter_of(one.subject)
-        one.ends.append(end_to_end(self._setting.clip, segmenter, frames, stall_s=self._regime.stall_s))
-
     def _pace(self, one: MeasuredVariant) -> None:
-        if one.subject.point.batch == 1:
-            segmenter = segmenter_of(one.subject)
-            for pace in self._regime.paces:
-                if time.monotonic() > self._until:
-                    one.notes.append(f"not run live at {pace:g} frames/s: the run was late")
-                    return
-                one.paced.append(paced(self._setting.clip, segmenter, pace, self._regime.paced_s))
-                too_slow = one.timing is not None and one.timing.median_ms > 1e3 / pace
-                if too_slow and not self._regime.all_paces:
-                    return
+        if one.variant.shape.batch != 1:
+            return
+        segmenter = segmenter_of(one.variant)
+        for pace in self._schedule.paces_fps:
+            if time.monotonic() > self._until:
+                one.notes.append(f"not run live at {pace:g} frames/s: the run was late")
+                return
+            one.paced.append(paced(self._context.clip, segmenter, pace, self._schedule.paced_seconds))
+            too_slow = one.timing is not None and one.timing.median_ms > 1e3 / pace
+            if too_slow and not self._schedule.all_paces:
+                return
 
     def _start(self, one: MeasuredVariant) -> None:
-        if one.subject.child:
-            limit_s, threads = self._regime.stall_s, self._setting.threads
-            one.start = start(one.subject.child, self._setting.image, threads=threads, limit_s=limit_s)
+        if one.variant.start_task:
+            one.start = start(
+                one.variant.start_task,
+                self._context.frame,
+                threads=self._context.threads,
+                limit_s=self._schedule.stall_seconds,
+            )
 
     def _judge(self) -> None:
-        """Compare what all find in the same pictures, FP32's reference first."""
-        reference: Findings | None = None
-        for key in sorted(self.measured, key=lambda key: not is_reference(self.measured[key].subject)):
+        """Compare the answers of all variants on the same images, FP32's reference first."""
+        reference: Answers | None = None
+        for key in sorted(self.measured, key=lambda key: not is_reference(self.measured[key].variant)):
             one = self.measured[key]
-            samples = self._setting.pictures.samples
-            if not one.subject.trained:
-                samples = samples[: self._regime.untrained_pictures]
-            usual_s = 0.0 if one.timing is None else one.timing.median_ms / 1e3
-            extra_s = len(samples) * (1 + 10 * usual_s)
-            found = self._attempt(key, "accuracy", partial(findings, one.subject.engine, samples), extra_s)
+            samples = self._context.images.samples
+            if not one.variant.trained:
+                samples = samples[: self._schedule.untrained_images]
+            call_s = 0.0 if one.timing is None else one.timing.median_ms / 1e3
+            work = partial(answers_of, one.variant.engine, samples)
+            found = self._attempt(key, "accuracy", work, extra_s=len(samples) * (1 + 10 * call_s))
             if found is None:
                 continue
-            if reference is None and one.subject.precision == "fp32":
+            if reference is None and one.variant.spec.precision == "fp32":
                 reference = found
-            one.accuracy = judge(found, reference, trained=one.subject.trained)
+            one.accuracy = judge(found, reference, trained=one.variant.trained)
 
     def _attempt(self, key: str, what: str, work: Callable[[], T], extra_s: float = 0.0) -> T | None:
-        """What the work returns; None where it fails, which is noted, or hangs, which ends the subject."""
-        usual_s = self._regime.paced_s * len(self._regime.paces)
-        with CallTimeout(self._regime.stall_s + usual_s + extra_s) as watch:
+        """What the work returns; None if it fails, which is noted, or hangs, which leaves the variant out."""
+        schedule = self._schedule
+        paced_s = schedule.paced_seconds * len(schedule.paces_fps)
+        with CallTimeout(schedule.stall_seconds + paced_s + extra_s) as timeout:
             try:
-                return watch.run(work)
+                return timeout.run(work)
             except StallError as error:
                 self._failed(key, error)
             except Exception as error:
-                self.measured[key].notes.append(f"{what}: {reason(error)}")
+                self.measured[key].notes.append(f"{what}: {one_line(error, 300)}")
         return None
 
     def _failed(self, name: str, error: Exception) -> None:
-        """A variant of the interleaved measurement, or a whole subject, that can go on no more."""
+        """A kernel, the whole pipeline of a variant, or a variant that cannot go on."""
         key = name.removesuffix(END)
-        if key not in self.measured:
-            if key == name and key not in self._gone:
-                self.absent[name] = reason(error)  # a kernel
+        if name != key and key in self.measured and not isinstance(error, StallError):
+            self.measured[key].replays.clear()
+            self.measured[key].notes.append(f"end to end: {one_line(error, 300)}")
             return
-        if key != name and not isinstance(error, StallError):
-            self.measured[key].ends.clear()
-            self.measured[key].notes.append(f"end to end: {reason(error)}")
-            return
-        self._gone.add(key)
-        self.absent[key] = reason(error)
-        del self.measured[key]
-
-
-def reason(error: Exception) -> str:
-    """An error in one line."""
-    text = " ".join(str(error).split())[:300]
-    if isinstance(error, StreamsegError) and text:
-        return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-INPUTS = 4
-"""Different inputs of an engine, which take turns."""
+        self.absent.setdefault(key, one_line(error, 300))
+        self.measured.pop(key, None)
 
 
 class FixedOutputEngine(Described):
-    """An engine of random weights that runs as it is, and answers with a made-up nerve.
+    """Runs an engine of random weights, and answers with a made-up nerve.
 
-    Its own answers are noise: hundreds of outlines, whose drawing would cost what no trained net's does.
+    Its own answers are noise: hundreds of outlines, whose drawing would cost what that of no trained net
+    does.
     """
 
     def __init__(self, engine: Backend) -> None:
@@ -251,34 +242,29 @@ class FixedOutputEngine(Described):
         self._engine, self._nerve = engine, ellipse(engine.spec)
 
     def infer(self, tensor: Tensor) -> npt.NDArray[np.float32]:
-        """The made-up probability, once the engine has given its own."""
+        """The made-up probability, after the engine has given its own."""
         self._engine.infer(tensor)
         return self._nerve.copy()
 
     def close(self) -> None:
-        """The engine belongs to somebody else."""
+        """The engine belongs to the caller."""
 
 
-def segmenter_of(subject: Variant) -> Segmenter:
-    """What the whole pipeline runs a subject by; the clip says where the image is."""
-    return Segmenter(subject.engine if subject.trained else FixedOutputEngine(subject.engine))
+def segmenter_of(variant: Variant) -> Segmenter:
+    """Runs a variant in the whole pipeline; the clip says where the image is."""
+    return Segmenter(variant.engine if variant.trained else FixedOutputEngine(variant.engine))
 
 
-def inputs(subject: Variant, clip: Clip) -> list[Tensor]:
+def inputs(variant: Variant, clip: Clip) -> list[Tensor]:
     """Inputs (batch, 1, H, W) of consecutive frames of a clip."""
-    point, spec = subject.point, subject.engine.spec
+    batch, spec = variant.shape.batch, variant.engine.spec
     turns = itertools.cycle(clip.frames)
-    frames = [next(turns).image for _ in range(INPUTS * point.batch)]
+    frames = [next(turns).image for _ in range(INPUTS * batch)]
     images = frames if clip.roi is None else [clip.roi.crop(frame) for frame in frames]
     tensors = [to_tensor(image, spec) for image in images]
-    return [np.concatenate(tensors[k * point.batch : (k + 1) * point.batch]) for k in range(INPUTS)]
+    return [np.concatenate(tensors[k * batch : (k + 1) * batch]) for k in range(INPUTS)]
 
 
-def is_reference(subject: Variant) -> bool:
+def is_reference(variant: Variant) -> bool:
     """Whether others on its device are compared with it: torch eager FP32 as trained."""
-    return subject.backend in (EAGER, EAGER_GPU) and subject.precision == "fp32" and not subject.folded
-
-
-def on_gpu(subject: Variant) -> bool:
-    """Whether it runs on a GPU."""
-    return subject.backend in ON_GPU or EngineInfo.of(subject.engine).on_gpu
+    return variant.spec.is_eager and variant.spec.precision == "fp32" and not variant.spec.folded

@@ -1,4 +1,4 @@
-"""Rows of the nets' benchmark: what was measured, in the figures that can be compared, and what is odd."""
+"""The rows of the nets' benchmark: the figures of each variant, and notes on what is odd about them."""
 
 from __future__ import annotations
 
@@ -7,222 +7,210 @@ from dataclasses import dataclass
 from typing import Any
 
 from streamseg.benchmark.flops import Work
-from streamseg.benchmark.frame_trace import ages_of, stages_of
-from streamseg.benchmark.limits import Kernel, Limit, limits
-from streamseg.benchmark.nets.measure import MeasuredVariant, is_reference, on_gpu
-from streamseg.benchmark.pipeline.run import EndToEnd, Paced
-from streamseg.benchmark.rows import Row
-from streamseg.benchmark.timing import Spread, Timing, speedup
+from streamseg.benchmark.frame_trace import RunOutcome, age_of, stages_of
+from streamseg.benchmark.limits import GPU, Kernel, Limit, limits
+from streamseg.benchmark.live_probe import LiveOutcome
+from streamseg.benchmark.nets.measure import MeasuredVariant, is_reference
+from streamseg.benchmark.nets.schedule import Schedule
+from streamseg.benchmark.rows.nets import EndToEnd, NetEngine, NetRow, Pace, RowLimit, Starts
+from streamseg.benchmark.rows.run import Latency, Spread
+from streamseg.benchmark.timing import Timing, speedup
 from streamseg.core.engine_info import EngineInfo
 from streamseg.core.latency import Percentiles
 
 STALL = 20
 """A call that took this many times the median is a stall."""
 SPARED = 1.25
-"""Engines for the processor may spare up to a fifth of the arithmetic that is counted (decoders that
-convolve before they up-sample), and so be faster than the limit by right."""
+"""Engines for the processor may spare up to a fifth of the arithmetic that is counted (decoders that convolve
+before they up-sample), and so be faster than the limit without an error."""
 TRUE_SHARE = 0.5
-"""An engine computes in what was asked for where at least this share of its layers does."""
+"""An engine computes in what was asked for if at least this share of its layers does."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Context:
-    """What a point's rows have in common."""
+class RowContext:
+    """What the rows of one net have in common."""
 
-    run: Mapping[str, Any]
+    schedule: Schedule
     work: Work | None
-    """The folded net's, for every way to run it: the result is the same. None where torch is missing."""
+    """The folded net's, for every way to run it: the result is the same. None without torch."""
     kernels: Sequence[Kernel]
     timings: Mapping[str, Timing]
     """The kernels' by name, of the same rounds."""
-    pictures: str
+    images: str
+    """Description of the labelled images."""
 
 
-def make_rows(measured: Mapping[str, MeasuredVariant], context: Context) -> list[Row]:
-    """A row of each subject of one point."""
+def make_rows(measured: Mapping[str, MeasuredVariant], context: RowContext) -> list[NetRow]:
+    """A row of each variant of one net that was timed, still without ``run``."""
     done = {key: one for key, one in measured.items() if one.timing is not None}
     exact = {
         one.accuracy.digest: key
         for key, one in reversed(done.items())
-        if one.accuracy is not None and one.subject.precision == "fp32"
+        if one.accuracy is not None and one.variant.spec.precision == "fp32"
     }
-    references = {on_gpu(one.subject): one for one in done.values() if is_reference(one.subject)}
-    return [_row(key, one, references.get(on_gpu(one.subject)), exact, context) for key, one in done.items()]
+    references = {one.variant.on_gpu: one.timing for one in done.values() if is_reference(one.variant)}
+    return [_row(one, references.get(one.variant.on_gpu), exact, context) for one in done.values()]
 
 
 def _row(
-    key: str,
-    one: MeasuredVariant,
-    reference: MeasuredVariant | None,
-    exact: Mapping[str, str],
-    context: Context,
-) -> Row:
-    timing, subject = one.timing, one.subject
+    one: MeasuredVariant, reference: Timing | None, exact: Mapping[str, str], context: RowContext
+) -> NetRow:
+    variant, timing, accuracy, start = one.variant, one.timing, one.accuracy, one.start
     assert timing is not None
-    ratio = None
-    if reference is not None and reference.timing is not None:
-        ratio = speedup(timing, reference.timing).to_json()
-    ends = end_to_end_figures(one.ends)
-    accuracy, start = one.accuracy, one.start
+    engine = EngineInfo.of(variant.engine)
+    shape, latency = variant.shape, Latency.of(timing.percentiles)
+    found = {kind: round(share, 4) for kind, share in variant.precision_found().items()}
+    limit = _limit_figures(one, timing, context)
     warm = None if start is None else round(start.warm_s, 3)
-    row: Row = {
-        "bench": "nets",
-        "key": key,
-        "run": context.run,
-        "net": subject.point.net,
-        "backend": subject.backend,
-        "precision": subject.precision,
-        "precision_found": {kind: round(share, 4) for kind, share in subject.precision_found.items()},
-        "trained": subject.trained,
-        "folded": subject.folded,
-        "height": subject.point.height,
-        "width": subject.point.width,
-        "batch": subject.point.batch,
-        "engine": {
-            **EngineInfo.of(subject.engine).identity(),
-            "from": subject.origin,
-        },
-        "engine_fps": round(subject.point.batch * timing.rate, 3),
-        "end_to_end_fps": ends and ends.pop("fps"),
-        "latency_ms": timing.percentiles.to_json(),
-        "durations_ms": [[round(ns / 1e6, 3) for ns in block] for block in timing.rounds_ns],
-        "end_to_end": ends,
-        "paced": [paced_figures(run) for run in one.paced],
-        "dice": None if accuracy is None else rounded(accuracy.dice, 4),
-        "dice_data": context.pictures,
-        "mask_agreement": None if accuracy is None else rounded(accuracy.mask_agreement, 4),
-        "probability_difference": None if accuracy is None else rounded(accuracy.probability_difference, 7),
-        **_limit_figures(one, timing, context),
-        "ratio_to_eager": ratio,
-        "model_bytes": subject.model_bytes,
-        "peak_host_bytes": start and start.peak_bytes,
-        "peak_gpu_bytes": start and start.peak_gpu_bytes,
-        "start_s": {
-            "warm": warm,
-            "build": subject.build_s,
-            "cold": None if warm is None or subject.build_s is None else round(warm + subject.build_s, 3),
-        },
-        "calls": len(timing.durations_ns),
-        "energy_j_per_frame": None,
-        "rounds": {
+    cold = None if warm is None or variant.build_s is None else round(warm + variant.build_s, 3)
+    end_to_end_fps, replay = end_to_end_figures(one.replays)
+    return NetRow(
+        bench="nets",
+        key=variant.key,
+        rounds={
             "engine_ms": [round(value, 3) for value in timing.medians_ms],
-            "end_to_end_fps": [rounded(end.fps, 3) for end in one.ends],
+            "end_to_end_fps": [_rounded(run.fps, 3) for run in one.replays],
         },
-    }
-    return {**row, "notes": notes_of(one, row, exact)}
-
-
-def end_to_end_figures(ends: Sequence[EndToEnd]) -> dict[str, Any] | None:
-    """All rounds together: every frame counts, rates over the time that their frames took."""
-    if not ends:
-        return None
-    timed = [end for end in ends if end.fps]
-    intervals = sum(end.processed - 1 for end in timed)
-    seconds = sum((end.processed - 1) / end.fps for end in timed if end.fps)
-    lives = [life for end in ends for life in end.lives]
-    return {
-        "fps": round(intervals / seconds, 3) if seconds else None,
-        "offered": sum(end.offered for end in ends),
-        "processed": sum(end.processed for end in ends),
-        "dropped": sum(end.dropped for end in ends),
-        "stages_ms": {name: stage.to_json() for name, stage in stages_of(lives).items()},
-        "age_ms": Percentiles.of(ages_of(lives)).to_json(),
-    }
-
-
-def paced_figures(run: Paced) -> dict[str, Any]:
-    """A live run at one pace."""
-    infer = run.stages.get("infer")
-    return {
-        "fps": run.fps,
-        "offered": run.offered,
-        "processed": run.processed,
-        "dropped": run.dropped,
-        "age_ms": run.age.to_json(),
-        "infer_ms": (infer or Percentiles.of([])).to_json(),
-        "within_budget": round(run.within_budget, 4),
-    }
-
-
-def _limit_figures(one: MeasuredVariant, timing: Timing, context: Context) -> dict[str, Any]:
-    """The subject's arithmetic, and its share of the machine's limit in the same rounds."""
-    work = context.work
-    figures: dict[str, Any] = dict.fromkeys(
-        ("limit_share", "limit_share_spread", "limit", "gflop", "gflop_per_s")
+        notes=[
+            *dict.fromkeys([*one.notes, *(note for run in one.replays for note in run.notes)]),
+            *(f"at {run.offer.fps:g} frames/s: {note}" for run in one.paced for note in run.notes),
+            *_notes(
+                one,
+                found=found,
+                latency=latency,
+                limit_share=limit.get("limit_share"),
+                exact=exact,
+                schedule=context.schedule,
+            ),
+        ],
+        net=shape.net,
+        backend=variant.spec.backend,
+        precision=variant.spec.precision,
+        precision_found=found,
+        trained=variant.trained,
+        folded=variant.spec.folded,
+        height=shape.height,
+        width=shape.width,
+        batch=shape.batch,
+        engine=NetEngine(name=engine.name, sha256=engine.sha256, from_=variant.origin),
+        engine_fps=round(shape.batch * timing.rate, 3),
+        end_to_end_fps=end_to_end_fps,
+        latency_ms=latency,
+        durations_ms=timing.to_json(),
+        end_to_end=replay,
+        paced=[pace_figures(run) for run in one.paced],
+        dice=None if accuracy is None else _rounded(accuracy.dice, 4),
+        dice_data=context.images,
+        mask_agreement=None if accuracy is None else _rounded(accuracy.mask_agreement, 4),
+        probability_difference=None if accuracy is None else _rounded(accuracy.probability_difference, 7),
+        **limit,
+        ratio_to_eager=Spread.unknown() if reference is None else speedup(timing, reference),
+        model_bytes=variant.model_bytes,
+        peak_host_bytes=None if start is None else start.peak_bytes,
+        peak_gpu_bytes=None if start is None else start.peak_gpu_bytes,
+        start_s=Starts(warm=warm, build=variant.build_s, cold=cold),
+        calls=len(timing.durations_ns),
     )
+
+
+def end_to_end_figures(runs: Sequence[RunOutcome]) -> tuple[float | None, EndToEnd]:
+    """Frames per second, and all rounds together: every frame counts, over the time that the frames took."""
+    if not runs:
+        return None, EndToEnd.unknown()
+    intervals = sum(run.processed - 1 for run in runs if run.fps)
+    seconds = sum((run.processed - 1) / run.fps for run in runs if run.fps)
+    traces = [trace for run in runs for trace in run.traces]
+    return round(intervals / seconds, 3) if seconds else None, EndToEnd(
+        offered=sum(run.offered for run in runs),
+        processed=len(traces),
+        dropped=sum(run.dropped for run in runs),
+        stages_ms={name: Latency.of(stage) for name, stage in stages_of(traces).items()},
+        age_ms=Latency.of(age_of(traces)),
+    )
+
+
+def pace_figures(run: LiveOutcome) -> Pace:
+    """A live run at one pace."""
+    return Pace(
+        fps=run.offer.fps,
+        offered=run.offered,
+        processed=run.processed,
+        dropped=run.dropped,
+        age_ms=Latency.of(run.age),
+        infer_ms=Latency.of(run.stages.get("infer") or Percentiles.of([])),
+        within_budget=round(run.within_budget, 4),
+    )
+
+
+def _limit_figures(one: MeasuredVariant, timing: Timing, context: RowContext) -> dict[str, Any]:
+    """The variant's arithmetic, and its share of the machine's limit in the same rounds."""
+    work = context.work
     if work is None:
-        return figures
-    figures["gflop"] = round(work.flop / 1e9, 3)
-    figures["gflop_per_s"] = round(work.flop / timing.median_ms / 1e6, 2)
+        return {}
+    figures: dict[str, Any] = {
+        "gflop": round(work.flop / 1e9, 3),
+        "gflop_per_s": round(work.flop / timing.median_ms / 1e6, 2),
+    }
     limit = limit_of(one, context)
     if limit is None:
         return figures
     kernel = next(kernel for kernel in context.kernels if kernel.name == limit.kernel)
     pairs = zip(timing.medians_ms, context.timings[kernel.name].medians_ms, strict=True)
     spread = Spread.of([(work.flop / own) / (kernel.work / other) for own, other in pairs])
-    figures["limit"] = {
-        "kind": limit.kind,
-        "giga_per_s": round(limit.rate / 1e9, 1),
-        "kernel": limit.kernel,
+    return figures | {
+        "limit_share": spread.median,
+        "limit_share_spread": spread,
+        "limit": RowLimit(
+            kind=limit.kind.removeprefix(GPU), giga_per_s=round(limit.rate / 1e9, 1), kernel=limit.kernel
+        ),
     }
-    return {**figures, "limit_share": round(spread.median, 4), "limit_share_spread": spread.to_json()}
 
 
-def limit_of(one: MeasuredVariant, context: Context) -> Limit | None:
-    """The limit of the precision that was asked for, on the subject's device. A GPU's INT8 is set against
+def limit_of(one: MeasuredVariant, context: RowContext) -> Limit | None:
+    """The limit of the precision that was asked for, on the variant's device. A GPU's INT8 is compared with
     FP16, since torch multiplies no 8-bit matrices there."""
-    gpu = on_gpu(one.subject)
-    kernels = [kernel for kernel in context.kernels if is_gpu_kernel(kernel) == gpu]
-    found = limits(kernels, context.timings)
-    precision = one.subject.precision
-    return found.get("fp16" if gpu and precision == "int8" else precision)
+    found, kind = limits(context.kernels, context.timings), one.variant.spec.precision
+    if one.variant.on_gpu:
+        kind = GPU + ("fp16" if kind == "int8" else kind)
+    return found.get(kind)
 
 
-def is_gpu_kernel(kernel: Kernel) -> bool:
-    """Whether a kernel runs on a GPU."""
-    return kernel.name.startswith("GPU ")
-
-
-def run_limits(kernels: Sequence[Kernel], timings: Mapping[str, Timing]) -> dict[str, Any]:
-    """The limits of a whole run by kind, a GPU's under ``gpu fp16`` and the like."""
-    found: dict[str, Any] = {}
-    for prefix, gpu in (("", False), ("gpu ", True)):
-        chosen = [kernel for kernel in kernels if is_gpu_kernel(kernel) == gpu]
-        found |= {prefix + kind: limit.to_json() for kind, limit in limits(chosen, timings).items()}
-    return found
-
-
-def notes_of(one: MeasuredVariant, row: Row, exact: Mapping[str, str]) -> list[str]:
+def _notes(
+    one: MeasuredVariant,
+    *,
+    found: Mapping[str, float],
+    latency: Latency,
+    limit_share: float | None,
+    exact: Mapping[str, str],
+    schedule: Schedule,
+) -> list[str]:
     """What is wrong with a row, or may mislead. ``exact``: FP32's answers by their digest."""
-    asked, found, latency = row["precision"], row["precision_found"], row["latency_ms"]
-    notes = list(dict.fromkeys([*one.notes, *(note for end in one.ends for note in end.notes)]))
-    notes += [f"at {run.fps:g} frames/s: {note}" for run in one.paced for note in run.notes]
+    asked, accuracy, timing, notes = one.variant.spec.precision, one.accuracy, one.timing, []
+    assert timing is not None
     if not found or set(found) == {"other"}:
         notes.append(f"asked for {asked}; the engine does not tell what it computes in")
     elif found.get(asked, 0.0) < TRUE_SHARE:
         kind, share = max(found.items(), key=lambda pair: pair[1])
         notes.append(f"asked for {asked}, computes in {kind} ({share:.0%} of its layers)")
-    regime, rounds = row["run"]["regime"], len(row["durations_ms"])
-    if regime.get("total_seconds") is not None and rounds < regime["rounds"]:
-        notes.append(f"measured in {rounds} of {regime['rounds']} rounds: the run was to end in time")
-    same = None if one.accuracy is None else exact.get(one.accuracy.digest)
+    rounds = len(timing.rounds_ns)
+    if schedule.total_seconds is not None and rounds < schedule.rounds:
+        notes.append(f"measured in {rounds} of {schedule.rounds} rounds: the run was to end in time")
+    same = None if accuracy is None else exact.get(accuracy.digest)
     if asked != "fp32" and same is not None:
         notes.append(f"asked for {asked}; its probabilities are bit for bit those of {same}")
-    if one.accuracy is not None and one.accuracy.constant:
-        notes.append("its probabilities are the same in all pictures: it does not look at them")
-    if latency["max"] > STALL * latency["p50"] > 0:
+    if accuracy is not None and accuracy.constant:
+        notes.append("its probabilities are the same in all images: it ignores its input")
+    p50, longest = latency.p50 or 0.0, latency.max or 0.0
+    if longest > STALL * p50 > 0:
+        notes.append(f"a call took {longest:.1f} ms, {longest / p50:.0f} times the median")
+    if limit_share is not None and limit_share > (1 if one.variant.on_gpu else SPARED):
         notes.append(
-            f"a call took {latency['max']:.1f} ms, {latency['max'] / latency['p50']:.0f} times the median"
-        )
-    share = row["limit_share"]
-    if share is not None and share > (1 if on_gpu(one.subject) else SPARED):
-        notes.append(
-            f"{share:.2f} times as fast as the limit: it spares arithmetic that is counted, or the limit's "
-            "kernels fall short of the machine"
+            f"{limit_share:.2f} times as fast as the limit: it spares arithmetic that is counted, or the "
+            "limit's kernels fall short of the machine"
         )
     return notes
 
 
-def rounded(value: float | None, digits: int) -> float | None:
-    """A number for JSON."""
+def _rounded(value: float | None, digits: int) -> float | None:
     return None if value is None else round(value, digits)

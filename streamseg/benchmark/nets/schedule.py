@@ -2,105 +2,86 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
-WARM_UP = 2
-"""Calls of each variant that do not count, at the beginning of a point."""
-SLOW_S = 1.0
-"""Calls that take longer get no call that does not count before their blocks."""
-FEWEST, MOST = 4, 256
-"""Frames of one end-to-end run."""
-FEWEST_LATE = 2
-"""The same where a point has no time left: with one interval between them there is a rate."""
+from streamseg.benchmark.rows.run import NOT_A_KEY, Record
+
+MAX_FRAMES = 256
+"""Of one end-to-end run."""
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """How long and how often a point is measured."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule(Record):
+    """How long and how often a net at one input shape is measured; its JSON is the ``regime`` of the rows."""
 
     rounds: int
-    block_s: float
-    """Of engine calls, in each round; at least one call."""
-    end_s: float
-    """Of end-to-end frames, in each round; at least FEWEST."""
-    budget_s: float
-    """No round begins that would end later, but for the first ``least_rounds``."""
     least_rounds: int
-    paced_s: float
-    """Of each pace."""
-    pictures: int
-    """Phantoms that trained nets are judged on where there are no labelled images."""
-    untrained_pictures: int
-    """Pictures on which random weights are compared with FP32."""
-    calibration: int
-    """Phantoms for INT8, where an engine has to be built."""
-    untrained_calibration: int
-    """The same for random weights, whose answers mean nothing; their speed does not depend on it."""
-    stall_s: float
-    """A block, or anything else, that takes longer is left out."""
-    starts: bool
-    """Start each in a process of its own, for warm starts and memory."""
-    clip_frames: int = 64
-    """Of the clip, kept in memory."""
-    total_s: float | None = None
-    """Where a run is to end by then, points get fewer rounds, and in the end no paces; never no rounds. From
-    the second point on, of the kernels that show the machine's limits only the fastest are measured."""
-    paces: tuple[float, ...] = (30.0, 60.0)
-    """Frames per second, rising."""
+    budget_seconds: float
+    """No round begins that would end later, after the first ``least_rounds``."""
+    warmup_calls: int = 2
+    """Calls of each variant that do not count, before the first round."""
+    lead_in_calls: int = 1
+    """Calls before each block that do not count."""
+    lead_in_below_seconds: float = 1.0
+    """Slower calls get no lead-in."""
+    block_seconds: float
+    """Of engine calls, in each round; at least one call."""
+    end_to_end_seconds: float
+    """Of end-to-end frames, in each round; at least ``end_to_end_least_frames``."""
+    end_to_end_least_frames: int = 4
+    paces_fps: tuple[float, ...] = (30.0, 60.0)
+    """Frames per second of the live runs, rising."""
+    paced_seconds: float
+    """Of each live run."""
     all_paces: bool = True
-    """False leaves out those above one that an engine's calls alone are too slow for."""
-
-    def to_json(self) -> dict[str, Any]:
-        """What a result says about how it was measured."""
-        return {
-            "rounds": self.rounds,
-            "least_rounds": self.least_rounds,
-            "budget_seconds": self.budget_s,
-            "warmup_calls": WARM_UP,
-            "lead_in_calls": 1,
-            "lead_in_below_seconds": SLOW_S,
-            "block_seconds": self.block_s,
-            "end_to_end_seconds": self.end_s,
-            "end_to_end_least_frames": FEWEST,
-            "paces_fps": list(self.paces),
-            "paced_seconds": self.paced_s,
-            "all_paces": self.all_paces,
-            "calibration_frames": self.calibration,
-            "untrained_calibration_frames": self.untrained_calibration,
-            "total_seconds": self.total_s,
-            "stall_seconds": self.stall_s,
-        }
+    """False leaves out the paces above one that is too fast for the engine's calls alone."""
+    calibration_frames: int
+    """Phantoms for INT8, if an engine has to be built."""
+    untrained_calibration_frames: int
+    """The same for random weights, whose answers mean nothing; their speed does not depend on it."""
+    total_seconds: float | None = None
+    """If a run is to end by then, nets get fewer rounds, and at the end no live runs; never no rounds. Of the
+    kernels that show the machine's limits only the fastest are measured after the first net."""
+    stall_seconds: float
+    """A block, or any other step, that takes longer is given up."""
+    images: int = field(metadata=NOT_A_KEY)
+    """Phantoms for the Dice of trained nets if there are no labelled images."""
+    untrained_images: int = field(metadata=NOT_A_KEY)
+    """Images on which random weights are compared with FP32."""
+    starts: bool = field(metadata=NOT_A_KEY)
+    """Start each variant in a process of its own, for the warm start and the memory."""
+    clip_frames: int = field(default=64, metadata=NOT_A_KEY)
+    """Of the clip, in memory."""
 
 
 QUICK = Schedule(
     rounds=3,
     least_rounds=1,
-    budget_s=9.0,
-    block_s=0.15,
-    end_s=0.25,
-    paced_s=0.4,
-    pictures=8,
-    untrained_pictures=2,
-    calibration=8,
-    untrained_calibration=2,
-    stall_s=20.0,
+    budget_seconds=9.0,
+    block_seconds=0.15,
+    end_to_end_seconds=0.25,
+    paced_seconds=0.4,
+    images=8,
+    untrained_images=2,
+    calibration_frames=8,
+    untrained_calibration_frames=2,
+    stall_seconds=20.0,
     starts=False,
     clip_frames=20,
-    total_s=62.0,
+    total_seconds=62.0,
     all_paces=False,
 )
 FULL = Schedule(
     rounds=7,
     least_rounds=3,
-    budget_s=26.0,
-    block_s=0.4,
-    end_s=0.6,
-    paced_s=1.2,
-    pictures=24,
-    untrained_pictures=4,
-    calibration=32,
-    untrained_calibration=8,
-    stall_s=60.0,
+    budget_seconds=26.0,
+    block_seconds=0.4,
+    end_to_end_seconds=0.6,
+    paced_seconds=1.2,
+    images=24,
+    untrained_images=4,
+    calibration_frames=32,
+    untrained_calibration_frames=8,
+    stall_seconds=60.0,
     starts=True,
 )

@@ -1,4 +1,12 @@
-"""Starts of a process: from its call to the first mask, and the most memory that it held."""
+"""The start of a process: from its call to the first mask, and the largest memory that it held.
+
+    python -m streamseg.benchmark.nets.start '{"engine": NAME_OR_FOLDER, "image": FILE, "threads": 2}'
+    python -m streamseg.benchmark.nets.start '{"checkpoint": FILE, "folded": true, ..., "image": FILE, ...}'
+
+is the process that :func:`start` starts: it does what a user's first mask takes. ``image`` is a frame as a
+.npy file. It prints a JSON object: ``mask_ns`` (monotonic, which all processes share), ``peak_bytes`` after
+some more calls, and ``gpu_free_bytes`` then; null if unknown.
+"""
 
 from __future__ import annotations
 
@@ -18,23 +26,27 @@ from streamseg.core.errors import EngineError, StallError
 if TYPE_CHECKING:
     from streamseg.core.types import Backend
 
+CALLS = 3
+"""After the first: by then a library holds all the memory that it needs."""
+
 
 @dataclass(frozen=True, slots=True)
 class Start:
     """What one process took."""
 
     warm_s: float
-    """From its call to its first mask, everything that is cached in place."""
+    """From its call to its first mask, with everything cached."""
     peak_bytes: int | None
-    """Largest resident set, Python and libraries included."""
+    """Largest resident set, with Python and libraries."""
     peak_gpu_bytes: int | None
-    """GPU memory that was in use more than before it, its context and libraries included."""
+    """GPU memory in use beyond what was in use before, with its context and libraries."""
 
 
 def start(task: Mapping[str, Any], image: Path, *, threads: int, limit_s: float) -> Start:
-    """Start a process that loads a subject (its ``child``) and segments a frame (a .npy file).
+    """Start a process that loads an engine and segments a frame (a .npy file).
 
-    Raises EngineError where it fails, StallError where it takes longer than ``limit_s``.
+    ``task`` names the engine, or a checkpoint and the parameters of torch's back end. Raises EngineError if
+    it fails, StallError if it takes longer than ``limit_s``.
     """
     words = json.dumps({**task, "image": str(image), "threads": threads})
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -52,7 +64,7 @@ def start(task: Mapping[str, Any], image: Path, *, threads: int, limit_s: float)
     except subprocess.TimeoutExpired:
         raise StallError(f"a process of its own gave no mask within {limit_s:g} s") from None
     if answer.returncode:
-        said = answer.stderr.strip().splitlines() or ["it said nothing"]
+        said = answer.stderr.strip().splitlines() or ["it gave no reason"]
         raise EngineError(f"a process of its own failed: {said[-1].strip()[:200]}")
     found = json.loads(answer.stdout.splitlines()[-1])
     left = found["gpu_free_bytes"]
@@ -63,12 +75,8 @@ def start(task: Mapping[str, Any], image: Path, *, threads: int, limit_s: float)
     )
 
 
-CALLS = 3
-"""After the first: by then a library has all the memory that it wants."""
-
-
 def main() -> None:
-    """Command line."""
+    """The process: segment the frame, and print what it took."""
     task = json.loads(sys.argv[1])
     import numpy as np
 
@@ -92,7 +100,7 @@ def main() -> None:
 
 
 def load(task: dict[str, Any]) -> Backend:
-    """An engine by name or folder, or a checkpoint by torch."""
+    """An engine by name or folder, or a checkpoint run by torch."""
     if "engine" in task:
         from streamseg.backends.loading import load_backend
 
@@ -115,7 +123,7 @@ def peak_bytes() -> int | None:
 
 
 def gpu_free_bytes() -> int | None:
-    """Free memory of the GPU, as the driver counts; None where this process uses none."""
+    """Free memory of the GPU, as the driver counts it; None if this process does not use one."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return None

@@ -1,4 +1,4 @@
-"""What a benchmark measures: a net at one size, run by something, in one precision."""
+"""The engine variants that are measured: one net at one input shape by every back end in every precision."""
 
 from __future__ import annotations
 
@@ -25,62 +25,12 @@ from streamseg.engines.store import EngineStore
 from streamseg.export.contract import BUILDERS, BuildOrder
 from streamseg.export.source import resolve
 
-EAGER = "eager"
-"""Back end of the variant that all others are compared with: torch as the paper's net was trained."""
-
-
-@dataclass(frozen=True, slots=True)
-class InputShape:
-    """One net at one input size and batch: what is compared shares it."""
-
-    net: str
-    height: int
-    width: int
-    batch: int = 1
-
-    def __str__(self) -> str:
-        return f"{self.net} {self.height}x{self.width} b{self.batch}"
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Variant:
-    """A way to run a point's net, loaded and ready."""
-
-    point: InputShape
-    backend: str
-    """``eager``, ``openvino``, ``onnx``, ``tensorrt``, ``compiled``."""
-    precision: str
-    """What was asked for: fp32, fp16, bf16 or int8."""
-    engine: Backend
-    """Takes (batch, 1, height, width), gives (height, width) or, for a batch, (batch, height, width)."""
-    precision_found: Mapping[str, float]
-    """Share of its layers by the type that they compute in, read off the loaded engine."""
-    folded: bool
-    trained: bool
-    origin: str
-    """``shipped``, ``store``, ``built`` (in this run), or ``torch``."""
-    model_bytes: int
-    build_s: float | None = None
-    """Seconds that building took, where it was built in this run."""
-    child: Mapping[str, Any] = field(default_factory=dict)
-    """How a process of its own makes the same; empty where none can."""
-
-    @property
-    def key(self) -> str:
-        """Unique within a run: ``improved_unet openvino int8 192x224 b1``."""
-        return variant_key(self.point, self.backend, self.precision, folded=self.folded)
-
-
-def variant_key(point: InputShape, backend: str, precision: str, *, folded: bool) -> str:
-    """What a way to run a point's net is called in results: ``improved_unet openvino int8 192x224 b1``."""
-    form = "" if folded else " as trained"
-    return f"{point.net} {backend} {precision}{form} {point.height}x{point.width} b{point.batch}"
-
-
 ALL_NETS = ("improved_unet", "unet", "segnet")
 """In the order in which they are measured."""
+EAGER = "eager"
+"""Back end of the variant that all others are compared with: torch with the paper's net as trained."""
 EAGER_GPU = "eager-cuda"
-"""torch as written, on a GPU."""
+"""The same on a GPU."""
 OFFERED = {
     EAGER: ("fp32", "bf16"),
     "openvino": PRECISIONS,
@@ -93,61 +43,125 @@ OFFERED = {
 USUAL = ("fp32", "int8")
 USUAL_ON_GPU = ("fp32", "fp16", "int8")
 ON_GPU = (EAGER_GPU, "tensorrt")
+CALIBRATION_SEED = 0
+"""Of the first phantom that INT8's ranges are measured on."""
+UNFOLDABLE = ("unet",)
+"""Nets without batch normalisation or shortcut: as trained and folded they are the same."""
+SHIPPED_FP32 = "improved_unet-openvino-fp32"
+"""Shipped as weights, which OpenVINO compiles when they are loaded."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputShape:
+    """One net at one input size and batch: its variants are compared with one another."""
+
+    net: str
+    height: int
+    width: int
+    batch: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.net} {self.height}x{self.width} b{self.batch}"
 
 
 @dataclass(frozen=True, slots=True)
 class VariantSpec:
-    """A way to run any net."""
+    """One way to run any net."""
 
     backend: str
+    """A name of OFFERED."""
     precision: str
+    """What is asked for: fp32, fp16, bf16 or int8."""
     folded: bool = True
 
     def __str__(self) -> str:
         return f"{self.backend} {self.precision}{'' if self.folded else ' as trained'}"
 
+    @property
+    def is_eager(self) -> bool:
+        """Whether torch runs it kernel by kernel."""
+        return self.backend in (EAGER, EAGER_GPU)
+
+    def key(self, shape: InputShape) -> str:
+        """The key of this variant of a net, unique within a run: ``unet openvino int8 192x224 b1``."""
+        return f"{shape.net} {self} {shape.height}x{shape.width} b{shape.batch}"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Variant:
+    """An engine that runs a net, loaded and ready."""
+
+    shape: InputShape
+    spec: VariantSpec
+    engine: Backend
+    """Takes (batch, 1, height, width), gives (height, width) or, for a batch, (batch, height, width)."""
+    trained: bool
+    origin: str
+    """``shipped``, ``store``, ``built`` (in this run), ``torch`` or ``given``."""
+    model_bytes: int
+    build_s: float | None = None
+    """Seconds that building took, if it was built in this run."""
+    start_task: Mapping[str, Any] = field(default_factory=dict)
+    """How a process of its own loads the same (:mod:`streamseg.benchmark.nets.start`); empty if none can."""
+
+    @property
+    def key(self) -> str:
+        """Unique within a run."""
+        return self.spec.key(self.shape)
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether it runs on a GPU."""
+        return self.spec.backend in ON_GPU or EngineInfo.of(self.engine).on_gpu
+
+    def precision_found(self) -> dict[str, float]:
+        """Share of its layers by the precision that the loaded engine says it computes in; empty if it does
+        not say."""
+        ask = getattr(self.engine, "precision_found", None)
+        return dict(ask()) if callable(ask) else {}
+
 
 def plan(
     backends: Sequence[str], precisions: Sequence[str], *, gpu: bool, quick: bool
 ) -> tuple[list[VariantSpec], dict[str, str]]:
-    """The ways to run a net, and why what was asked for is not among them, by its words.
+    """The ways to run a net, and why something that was asked for is not among them, by its words.
 
-    Empty means what this machine has: eager and openvino, onnx where it is installed (not if ``quick``), on a
-    GPU also eager-cuda and tensorrt; fp32 and int8, on a GPU also fp16. ``compiled`` takes minutes to build,
-    so it is measured where it is asked for. What the others are compared with is always among them: torch
-    eager FP32 as trained, on the device of each. Raises UsageError for a name that there is not, and where
-    there is nothing of what was asked for.
+    By default they are what this machine has: eager and openvino, onnx if it is installed (not if ``quick``),
+    on a GPU also eager-cuda and tensorrt; fp32 and int8, on a GPU also fp16. ``compiled`` takes minutes to
+    build and is measured only if asked for. The references are always among them: torch eager FP32 as
+    trained, on the device of each. Raises UsageError for an unknown name, and if nothing of what was asked
+    for can be had.
     """
     check_names("back end", backends, tuple(OFFERED))
     check_names("precision", precisions, PRECISIONS)
     chosen = list(dict.fromkeys(backends)) or _usual_backends(gpu, quick)
-    ways = [VariantSpec(EAGER, "fp32", folded=False)]
+    specs = [VariantSpec(EAGER, "fp32", folded=False)]
     if EAGER_GPU in chosen or (gpu and {"tensorrt", "compiled"} & set(chosen)):
-        ways.append(VariantSpec(EAGER_GPU, "fp32", folded=False))
-    absent, references = {}, len(ways)
+        specs.append(VariantSpec(EAGER_GPU, "fp32", folded=False))
+    absent, references = {}, len(specs)
     for backend in chosen:
         wanted = list(dict.fromkeys(precisions)) or list(USUAL_ON_GPU if backend in ON_GPU else USUAL)
         for precision in wanted:
-            way = VariantSpec(backend, precision)
+            spec = VariantSpec(backend, precision)
             if precision in OFFERED[backend]:
-                ways.append(way)
+                specs.append(spec)
             elif backends and precisions:
                 offered = ", ".join(OFFERED[backend])
-                absent[str(way)] = f"{backend} computes in {offered}; {precision} is not to be had there"
-    if absent and len(ways) == references:
-        raise UsageError(f"nothing of what was asked for is to be had: {next(iter(absent.values()))}")
-    return ways, absent
+                absent[str(spec)] = f"{backend} computes in {offered}; {precision} cannot be had there"
+    if absent and len(specs) == references:
+        raise UsageError(f"nothing of what was asked for can be had: {next(iter(absent.values()))}")
+    return specs, absent
 
 
 def check_names(what: str, given: Sequence[str], known: Sequence[str]) -> None:
-    """Raise UsageError, naming the choices, where one of the names is not known."""
+    """Raise UsageError, naming the choices, for an unknown name."""
     for name in given:
         if name not in known:
             raise UsageError(f"no {what} is called {name!r}; choose one of {', '.join(known)}")
 
 
 def check_nets(nets: Sequence[str]) -> tuple[str, ...]:
-    """The nets asked for, each once; all of them where none is. Raises UsageError."""
+    """The nets that were asked for, each once; by default all of them. Raises UsageError."""
     check_names("net", nets, NETS)
     return tuple(dict.fromkeys(nets)) or ALL_NETS
 
@@ -159,131 +173,113 @@ def _usual_backends(gpu: bool, quick: bool) -> list[str]:
     return [*found, *ON_GPU] if gpu else found
 
 
-CALIBRATION_SEED = 0
-"""Of the first phantom that INT8's ranges are measured on."""
-UNFOLDABLE = ("unet",)
-"""Nets without batch normalisation or shortcut: as trained and folded they are the same."""
-SHIPPED_FP32 = "improved_unet-openvino-fp32"
-"""Shipped as weights, which OpenVINO compiles when they are loaded."""
-
-
 @dataclass(slots=True, repr=False)
 class VariantBuilder:
-    """Where subjects are made."""
+    """Builds or loads the engine variants to be measured: those that are shipped or in the store are
+    taken."""
 
     scratch: Path
     """A folder for engines that are built only to be measured."""
     threads: int
     calibration: int = 32
-    """Phantoms that INT8's ranges are measured on, where an engine has to be built."""
+    """Phantoms that INT8's ranges are measured on, if an engine has to be built."""
     untrained_calibration: int = 32
     """The same for random weights."""
     starts: bool = True
-    """Put torch's weights into files for processes of their own, which takes a while for large nets."""
+    """Write torch's weights to files for processes of their own, which takes a while for large nets."""
     store: EngineStore = field(default_factory=EngineStore)
     say: Say = lambda _: None
     _images: list[Grey] = field(default_factory=list)
 
-    def make(self, point: InputShape, ways: Sequence[VariantSpec]) -> tuple[list[Variant], dict[str, str]]:
-        """The point's subjects in order, and by key why one is absent. Raises what :func:`resolve` does.
+    def make(self, shape: InputShape, specs: Sequence[VariantSpec]) -> tuple[list[Variant], dict[str, str]]:
+        """The net's variants in order, and by key why one is absent. Raises what :func:`resolve` does.
 
         Torch's folded form is left out for a net that has nothing to fold: it is the one as trained.
         """
-        size = point.height, point.width
-        checkpoint = resolve(point.net, size)
+        checkpoint = resolve(shape.net, (shape.height, shape.width))
         made: list[Variant] = []
         absent: dict[str, str] = {}
-        for way in ways:
-            if point.net in UNFOLDABLE and way.folded and replace(way, folded=False) in ways:
+        for spec in specs:
+            if shape.net in UNFOLDABLE and spec.folded and replace(spec, folded=False) in specs:
                 continue
             try:
-                made.append(self.one(point, checkpoint, way))
-            except Exception as error:  # compilers raise whatever they like, and the others must stay
-                absent[key_of(point, way)] = one_line(error, 300)
+                made.append(self.one(shape, checkpoint, spec))
+            except Exception as error:  # compilers raise anything, and the others must stay
+                absent[spec.key(shape)] = one_line(error, 300)
         return made, absent
 
-    def one(self, point: InputShape, checkpoint: Checkpoint, way: VariantSpec) -> Variant:
-        """A subject: shipped, of the store, or built here; torch's from the weights. Raises EngineError, or
+    def one(self, shape: InputShape, checkpoint: Checkpoint, spec: VariantSpec) -> Variant:
+        """One variant: shipped, of the store, or built here; torch's from the weights. Raises EngineError, or
         what a compiler raises."""
-        if way.backend in (EAGER, EAGER_GPU):
-            return self._torch(point, checkpoint, way)
-        found = self._shipped(point, checkpoint, way) or self._stored(point, checkpoint, way)
-        return found or self._built(point, checkpoint, way)
+        if spec.is_eager:
+            return self._torch(shape, checkpoint, spec)
+        found = self._shipped(shape, checkpoint, spec) or self._stored(shape, checkpoint, spec)
+        return found or self._built(shape, checkpoint, spec)
 
-    def _torch(self, point: InputShape, checkpoint: Checkpoint, way: VariantSpec) -> Variant:
+    def _torch(self, shape: InputShape, checkpoint: Checkpoint, spec: VariantSpec) -> Variant:
         from streamseg.backends.eager import EagerBackend
 
-        device = "cuda" if way.backend == EAGER_GPU else "cpu"
-        engine = EagerBackend(
-            checkpoint,
-            folded=way.folded,
-            device=device,
-            precision=way.precision,
-            batch=point.batch,
-            threads=self.threads,
-        )
-        child: dict[str, Any] = {}
-        if self.starts:
-            child = {
-                "checkpoint": str(self._weights(checkpoint)),
-                "folded": way.folded,
-                "device": device,
-                "precision": way.precision,
-                "batch": point.batch,
-            }
-        return variant_of(
-            checkpoint, way, engine, origin="torch", model_bytes=engine.model_bytes, child=child
-        )
+        form: dict[str, Any] = {
+            "folded": spec.folded,
+            "device": "cuda" if spec.backend == EAGER_GPU else "cpu",
+            "precision": spec.precision,
+            "batch": shape.batch,
+        }
+        engine = EagerBackend(checkpoint, **form, threads=self.threads)
+        task = {"checkpoint": str(self._weights(checkpoint)), **form} if self.starts else {}
+        return Variant(shape, spec, engine, checkpoint.trained, "torch", engine.model_bytes, start_task=task)
 
-    def _shipped(self, point: InputShape, checkpoint: Checkpoint, way: VariantSpec) -> Variant | None:
-        """The engine that comes with the package, where the point is its own."""
-        if point.batch != 1 or way.backend != "openvino":
+    def _shipped(self, shape: InputShape, checkpoint: Checkpoint, spec: VariantSpec) -> Variant | None:
+        """The engine that comes with the package, if its weights and input are these."""
+        if shape.batch != 1 or spec.backend != "openvino":
             return None
         manifest, _ = read_manifest(WEIGHTS / DEFAULT)
         if (checkpoint.sha256, checkpoint.spec) != (manifest.checkpoint_sha256, manifest.spec):
             return None
         names = {"int8": DEFAULT, "fp32": SHIPPED_FP32}
-        if way.precision not in names:
+        if spec.precision not in names:
             return None
-        engine = load_backend(names[way.precision], threads=self.threads)
-        if way.precision == "int8":
+        name = names[spec.precision]
+        engine = load_backend(name, threads=self.threads)
+        if spec.precision == "int8":
             size = _bytes(WEIGHTS / DEFAULT, manifest)
         else:
-            size = (WEIGHTS / f"{point.net}.safetensors").stat().st_size
-        child = {"engine": names[way.precision]}
-        return variant_of(checkpoint, way, engine, origin="shipped", model_bytes=size, child=child)
+            size = (WEIGHTS / f"{shape.net}.safetensors").stat().st_size
+        return Variant(shape, spec, engine, checkpoint.trained, "shipped", size, start_task={"engine": name})
 
-    def _stored(self, point: InputShape, checkpoint: Checkpoint, way: VariantSpec) -> Variant | None:
+    def _stored(self, shape: InputShape, checkpoint: Checkpoint, spec: VariantSpec) -> Variant | None:
         """An engine of the store that was exported from these weights and passed the gate."""
         for entry in self.store.entries():
             manifest = entry.manifest
-            if manifest is None or not entry.sealed or not _is_of(manifest, point, checkpoint, way):
+            if manifest is None or not entry.sealed or not _is_of(manifest, shape, checkpoint, spec):
                 continue
-            if not manifest.passed or incompatibilities(manifest) or self.store.verify(entry.path):
-                continue
-            engine = load_folder(entry.path, threads=self.threads)
-            size, child = _bytes(entry.path, manifest), {"engine": str(entry.path)}
-            return variant_of(checkpoint, way, engine, origin="store", model_bytes=size, child=child)
+            if manifest.passed and not incompatibilities(manifest) and not self.store.verify(entry.path):
+                return self._loaded(entry.path, manifest, shape, spec, origin="store")
         return None
 
-    def _built(self, point: InputShape, checkpoint: Checkpoint, way: VariantSpec) -> Variant:
-        self.say(f"building {key_of(point, way)}")
-        folder = self.scratch / key_of(point, way).replace(" ", "-")
-        images = self._calibration(checkpoint.trained) if way.precision == "int8" else ()
+    def _built(self, shape: InputShape, checkpoint: Checkpoint, spec: VariantSpec) -> Variant:
+        self.say(f"building {spec.key(shape)}")
+        folder = self.scratch / spec.key(shape).replace(" ", "-")
+        images = self._calibration(checkpoint.trained) if spec.precision == "int8" else ()
         began = time.monotonic()
-        with redirect_stdout(io.StringIO()):  # compilers tell their progress where the tables go
-            manifest = build_engine(checkpoint, point, way, images, folder)
-        seconds = time.monotonic() - began
+        with redirect_stdout(io.StringIO()):  # compilers print their progress where the tables go
+            manifest = build_engine(checkpoint, shape, spec, images, folder)
+        seconds = round(time.monotonic() - began, 2)
+        return self._loaded(folder, manifest, shape, spec, origin="built", build_s=seconds)
+
+    def _loaded(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        shape: InputShape,
+        spec: VariantSpec,
+        *,
+        origin: str,
+        build_s: float | None = None,
+    ) -> Variant:
         engine = load_folder(folder, threads=self.threads)
-        return variant_of(
-            checkpoint,
-            way,
-            engine,
-            origin="built",
-            model_bytes=_bytes(folder, manifest),
-            child={"engine": str(folder)},
-            build_s=round(seconds, 2),
-        )
+        size, task = _bytes(folder, manifest), {"engine": str(folder)}
+        return Variant(shape, spec, engine, manifest.trained, origin, size, build_s, task)
 
     def _calibration(self, trained: bool) -> list[Grey]:
         from streamseg.phantom import render_still
@@ -294,7 +290,7 @@ class VariantBuilder:
         return self._images[:count]
 
     def _weights(self, checkpoint: Checkpoint) -> Path:
-        """A file with the weights at the point's size, for processes of their own."""
+        """A file with the weights at the net's input size, for processes of their own."""
         spec = checkpoint.spec
         path = self.scratch / f"{checkpoint.net}-{spec.height}x{spec.width}.safetensors"
         if not path.exists():
@@ -310,25 +306,25 @@ class VariantBuilder:
 
 
 def build_engine(
-    checkpoint: Checkpoint, point: InputShape, way: VariantSpec, images: Sequence[Grey], folder: Path
+    checkpoint: Checkpoint, shape: InputShape, spec: VariantSpec, images: Sequence[Grey], folder: Path
 ) -> Manifest:
-    """Write an engine folder as the export does, but for the accuracy gate. Raises EngineError, MissingExtra,
+    """Write an engine folder as the export does, without the accuracy gate. Raises EngineError, MissingExtra,
     or what a compiler raises."""
     folder.mkdir(parents=True)
-    order = BuildOrder(checkpoint, way.precision, point.batch, images)
-    built = import_module(BUILDERS[way.backend]).build(order, folder)
+    order = BuildOrder(checkpoint, spec.precision, shape.batch, images)
+    built = import_module(BUILDERS[spec.backend]).build(order, folder)
     files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
     manifest = Manifest(
         name=folder.name,
         net=checkpoint.net,
-        backend=way.backend,
-        precision=way.precision,
+        backend=spec.backend,
+        precision=spec.precision,
         folded=True,
         trained=checkpoint.trained,
         spec=checkpoint.spec,
         checkpoint_sha256=checkpoint.sha256,
         files=files,
-        batch=point.batch,
+        batch=shape.batch,
         machine=this_machine(),
         versions=built.versions,
     )
@@ -336,44 +332,11 @@ def build_engine(
     return manifest
 
 
-def variant_of(
-    checkpoint: Checkpoint,
-    way: VariantSpec,
-    engine: Backend,
-    *,
-    origin: str,
-    model_bytes: int,
-    child: Mapping[str, Any],
-    build_s: float | None = None,
-) -> Variant:
-    """A subject of a loaded engine, which is asked what it computes in."""
-    ask = getattr(engine, "precision_found", None)
-    spec = checkpoint.spec
-    return Variant(
-        point=InputShape(checkpoint.net, spec.height, spec.width, EngineInfo.of(engine).batch),
-        backend=way.backend,
-        precision=way.precision,
-        engine=engine,
-        precision_found=ask() if callable(ask) else {},
-        folded=way.folded,
-        trained=checkpoint.trained,
-        origin=origin,
-        model_bytes=model_bytes,
-        build_s=build_s,
-        child=child,
-    )
-
-
-def key_of(point: InputShape, way: VariantSpec) -> str:
-    """The key that the subject of this way has, or would have."""
-    return variant_key(point, way.backend, way.precision, folded=way.folded)
-
-
-def _is_of(manifest: Manifest, point: InputShape, checkpoint: Checkpoint, way: VariantSpec) -> bool:
+def _is_of(manifest: Manifest, shape: InputShape, checkpoint: Checkpoint, spec: VariantSpec) -> bool:
     return (
-        manifest.backend == way.backend
-        and manifest.precision == way.precision
-        and manifest.batch == point.batch
+        manifest.backend == spec.backend
+        and manifest.precision == spec.precision
+        and manifest.batch == shape.batch
         and manifest.net == checkpoint.net
         and manifest.checkpoint_sha256 == checkpoint.sha256
         and manifest.spec == checkpoint.spec

@@ -1,9 +1,9 @@
-"""One program of a comparison: the work that it does, ready to be timed, and what is known about it."""
+"""A program of the comparison: its work, ready to be timed, and what is known about it."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,12 +11,26 @@ from importlib import import_module
 from sys import stderr
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from streamseg.benchmark.timing import CallTimeout
-from streamseg.core.errors import MissingExtra, one_line
+from streamseg.core.errors import EngineError, MissingExtra, one_line
 from streamseg.core.hardware import versions_of
+from streamseg.core.types import Image, Say, Tensor
+from streamseg.evaluation.overlap import Confusion
+from streamseg.export.gate import MAX_PROBABILITY_DIFFERENCE, MIN_ROUGH_MASK_DICE
+from streamseg.phantom import PhantomVideo
+
+Probability = npt.NDArray[np.float32]
+Infer = Callable[[Tensor], Probability]
 
 MAKE_S = 300.0
-"""What is not ready after so long is left out."""
+"""A peer that is not ready after this time is left out."""
+PROBE_SEEDS = (3, 5, 8, 13)
+"""Of the phantoms with a nerve on which answers are compared."""
+EXACT = 1e-3
+"""FP32: largest difference of any pixel's probability from the reference's."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -24,22 +38,22 @@ class Peer:
     """A program that does the work that ours does, or ours itself."""
 
     name: str
-    """For people; unique within its kind."""
+    """Unique within its kind."""
     against: str
-    """Name of the one of ours that it is compared with; ours name themselves."""
+    """Name of ours that it is compared with; ours name themselves."""
     precision: str
     """fp32, bf16 or int8."""
     call: Callable[[], int]
-    """Does the work once; the number of frames that came out."""
+    """Does the work once; returns the number of frames that came out."""
     frames: int = 1
-    """Frames that one call is given."""
+    """Frames given to one call."""
     version: str = ""
     remark: str = ""
-    """How it works and what was asked of it, as far as that bears on its speed."""
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    """Figures for its row; names of :data:`streamseg.benchmark.peers.bench.FACTS`."""
+    """How it works and what it was asked for, as far as that bears on its speed."""
+    facts: Mapping[str, float | None] = field(default_factory=dict)
+    """Figures for its row: gflop, difference, mask_dice, ready_s."""
     delivered: Callable[[], int] | None = None
-    """Counts the frames in what the last call wrote, where the call itself cannot know."""
+    """Counts the frames in what the last call wrote, if the call itself cannot know."""
 
     @property
     def ours(self) -> bool:
@@ -50,38 +64,31 @@ Maker = Callable[[], Peer]
 
 
 def prepare(
-    kind: str,
-    makers: Mapping[str, Maker],
-    absent: dict[str, str],
-    say: Callable[[str], None],
-    *,
-    limit_s: float = MAKE_S,
+    kind: str, makers: Mapping[str, Maker], absent: dict[str, str], say: Say, *, limit_s: float = MAKE_S
 ) -> list[Peer]:
     """Make peers one after another. One that fails or hangs is ``absent`` with its reason; the others stand.
 
-    What libraries print goes to stderr, and their warnings nowhere: results go to stdout.
+    Libraries print to stderr meanwhile, since results go to stdout; their warnings are dropped.
     """
     made: list[Peer] = []
-    with CallTimeout(limit_s) as watch:
+    with CallTimeout(limit_s) as timeout:
         for name, make in makers.items():
             say(f"preparing {name}")
             try:
-                made.append(watch.run(partial(_quietly, make)))
+                made.append(timeout.run(partial(_quietly, make)))
             except Exception as error:  # of libraries that are not ours
                 leave_out(kind, name, error, absent, say)
     return made
 
 
-def leave_out(
-    kind: str, name: str, error: Exception, absent: dict[str, str], say: Callable[[str], None]
-) -> None:
+def leave_out(kind: str, name: str, error: Exception, absent: dict[str, str], say: Say) -> None:
     """Note why a peer is missing, in one line."""
     absent[f"{kind} {name}"] = words = one_line(error, 300)
     say(f"{name} is left out: {words}")
 
 
 def need(what: str, package: str) -> Any:
-    """The imported module. Raises MissingExtra naming the extra ``bench``."""
+    """Import a module. Raises MissingExtra naming the extra ``bench``."""
     try:
         return import_module(package)
     except ImportError as error:
@@ -89,7 +96,7 @@ def need(what: str, package: str) -> Any:
 
 
 def version(package: str) -> str:
-    """``package 1.2.3``, or the name alone where no such package is installed."""
+    """``package 1.2.3``, or the name alone if no such package is installed."""
     return " ".join([package, *versions_of([package]).values()])
 
 
@@ -97,3 +104,43 @@ def _quietly(make: Maker) -> Peer:
     with warnings.catch_warnings(), redirect_stdout(stderr):
         warnings.simplefilter("ignore")
         return make()
+
+
+def probes() -> list[Image]:
+    """Phantoms with a nerve, on which masks are compared.
+
+    In a clip without a nerve masks are a net's false alarms, small and of another shape in each precision.
+    """
+    videos = (PhantomVideo(seed, height=420, width=580, fps=30, nerve=True) for seed in PROBE_SEEDS)
+    return [video.frame(0).image for video in videos]
+
+
+def agreement(
+    infer: Infer,
+    tensors: Sequence[Tensor],
+    reference: Sequence[Probability],
+    *,
+    precision: str,
+    threshold: float,
+) -> dict[str, float]:
+    """The distance of the answers from the reference's.
+
+    ``difference`` is the largest of any pixel's probability, ``mask_dice`` the mean Dice of the masks at
+    ``threshold`` on the last ``len(PROBE_SEEDS)`` inputs, which are those of :func:`probes`. Raises
+    EngineError if it is too large: FP32 has to give the same numbers, lower precisions the same masks.
+    """
+    pairs = [(infer(tensor), expected) for tensor, expected in zip(tensors, reference, strict=True)]
+    for answer, expected in pairs:
+        if answer.shape != expected.shape or not np.isfinite(answer).all():
+            raise EngineError(f"it gives maps {answer.shape} that are no probabilities {expected.shape}")
+    apart = [np.abs(answer - expected) for answer, expected in pairs]
+    difference, mean = float(max(map(np.max, apart))), float(max(map(np.mean, apart)))
+    masks = [(answer > threshold, expected > threshold) for answer, expected in pairs[-len(PROBE_SEEDS) :]]
+    dice = float(np.mean([Confusion.count(one, two).dice for one, two in masks]))
+    inexact = precision == "fp32" and difference > EXACT
+    if inexact or mean > MAX_PROBABILITY_DIFFERENCE[precision] or dice < MIN_ROUGH_MASK_DICE:
+        raise EngineError(
+            f"it computes something else: probabilities differ from torch's by up to {difference:.3g}, "
+            f"masks have Dice {dice:.3f}"
+        )
+    return {"difference": difference, "mask_dice": dice}

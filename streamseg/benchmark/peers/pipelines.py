@@ -1,8 +1,8 @@
-"""Other ways to get from a clip's file to its outlines, with the same engine and the same region.
+"""Other pipelines from a clip's file to its outlines, with the same engine and the same region.
 
-One run is everything from opening the file to the last picture, drawn and thrown away, or written to a
-video: frames per second are all frames by all of that time. The peers' frames are counted where they come
-out; those of a video are counted in the file.
+One run is everything from opening the file to the last frame, drawn and thrown away, or written to a video:
+frames per second are all frames / all of that time. The peers' frames are counted where they come out; those
+of a video are counted in the file.
 """
 
 from __future__ import annotations
@@ -20,25 +20,23 @@ import cv2
 import numpy as np
 
 from streamseg.benchmark.clip import Clip
-from streamseg.benchmark.peers.peer import Maker, Peer, need, version
-from streamseg.benchmark.peers.runtimes import PROBE, PROBE_SEEDS
-from streamseg.benchmark.pipeline.run import end_to_end
+from streamseg.benchmark.peers.peer import Maker, Peer, need, probes, version
+from streamseg.benchmark.pipeline.replay_run import end_to_end
 from streamseg.capture import open_source
 from streamseg.core.engine_info import EngineInfo
 from streamseg.core.errors import EngineError, SinkError, SourceError
 from streamseg.core.types import Backend, Frame, Image, Mask, Result, Roi
 from streamseg.evaluation.overlap import Confusion
 from streamseg.export.gate import MIN_ROUGH_MASK_DICE
-from streamseg.phantom import PhantomVideo
 from streamseg.pipeline.replay import replay
 from streamseg.render import compose_plain
 from streamseg.segmentation.segmenter import Segmenter
 from streamseg.sinks import VideoSink
 
 OURS_DRAWN, OURS_WRITTEN = "streamseg, drawn", "streamseg, to H.264"
-"""The picture that the peers make: the whole frame with its outline."""
+"""The output that the peers make: the whole frame with its outline."""
 OURS_FIGURES = "streamseg, drawn with figures"
-"""What ``streamseg replay`` shows by itself: the region, and the panel of figures."""
+"""The output of ``streamseg replay`` by default: the region, and the panel of figures."""
 
 
 @dataclass(repr=False)
@@ -65,11 +63,10 @@ class Task:
 
     @cached_property
     def mask_dice(self) -> float:
-        """Mean Dice between the peers' masks and ours, in phantoms with a nerve: in a clip without one the
-        plain loop's false alarms are ours to refuse. Raises EngineError where they find something else."""
+        """Mean Dice of the peers' masks and ours, in phantoms with a nerve: in a clip without one ours
+        refuses the plain loop's false alarms. Raises EngineError if they find something else."""
         ours, plain = Segmenter(self.engine, withhold=False), PlainModel(self.engine, None)
-        images = [PhantomVideo(seed, **PROBE).frame(0).image for seed in PROBE_SEEDS]
-        frames = [Frame(image, index, time.monotonic_ns()) for index, image in enumerate(images)]
+        frames = [Frame(image, index, time.monotonic_ns()) for index, image in enumerate(probes())]
         dice = float(
             np.mean([Confusion.count(plain.mask(f.image), ours.segment(f).mask).dice for f in frames])
         )
@@ -91,12 +88,12 @@ def pipelines(task: Task) -> dict[str, Maker]:
     }
 
 
-def frames_in(uri: str, most: int) -> int:
-    """How many frames a clip has, counted by decoding it up to ``most``. Raises SourceError for none."""
+def frames_in(uri: str, limit: int) -> int:
+    """The number of frames in a clip, counted by decoding it up to ``limit``. Raises SourceError for none."""
     found = 0
     with open_source(uri) as source:
         try:
-            for _ in islice(source, most):
+            for _ in islice(source, limit):
                 found += 1
         except SourceError:
             if not found:
@@ -105,7 +102,7 @@ def frames_in(uri: str, most: int) -> int:
 
 
 class _Drawn:
-    """Draws the outline into the frame, and throws the picture away."""
+    """Draws the outline into the frame, and throws the result away."""
 
     name = "overlay"
 
@@ -167,7 +164,7 @@ def _peer(
     remark: str,
     target: Path | None = None,
 ) -> Peer:
-    """A pipeline of somebody else; ``target`` is the video that it writes."""
+    """A pipeline of others; ``target`` is the video that it writes."""
     return Peer(
         name,
         against,
@@ -252,7 +249,7 @@ COLOUR = (80, 220, 255)
 
 
 class PlainModel:
-    """What one writes round a net in a few lines: fit the region into its input, infer, fit the map back."""
+    """Baseline: fit the region into the net's input, infer, fit the map back."""
 
     def __init__(self, engine: Backend, roi: Roi | None) -> None:
         self._engine, self._roi = engine, roi
@@ -278,7 +275,9 @@ class PlainModel:
 
 
 def plain_loop(uri: str, model: PlainModel, frames: int, target: Path | None, rate: float) -> int:
-    """Decode, infer and draw the outline, frame by frame, and write it to ``target`` where that is given.
+    """Baseline: a minimal OpenCV loop around the same engine.
+
+    It decodes, infers and draws the outline, frame by frame, and writes it to ``target`` if that is given.
 
     The number of frames that came out, at most ``frames``. Raises SourceError, and SinkError.
     """
@@ -297,7 +296,7 @@ def plain_loop(uri: str, model: PlainModel, frames: int, target: Path | None, ra
 
 
 def _decoded(uri: str) -> Iterator[Image]:
-    """A video's frames by OpenCV. Raises SourceError where it cannot read it."""
+    """A video's frames by OpenCV. Raises SourceError if it cannot read the video."""
     video = cv2.VideoCapture(uri)
     try:
         if not video.isOpened():

@@ -1,9 +1,13 @@
-"""What is given to every runtime and every net of a comparison, and how their answers are judged."""
+"""The same weights in other runtimes: improved U-Net as it ships, folded, one frame at a time.
+
+Each gets the same frames, in turn, and as many threads as ours. Its answers are compared with those of
+torch's eager FP32 before it is timed: a runtime that computes something else is refused.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import cycle
@@ -11,29 +15,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from streamseg.backends.loading import DEFAULT, load_backend
 from streamseg.backends.openvino.backend import COMPUTES_IN, OpenVINOBackend
 from streamseg.backends.openvino.signal_stack import kept_signal_stack
 from streamseg.benchmark.flops import work_of
-from streamseg.benchmark.peers.peer import Maker, Peer, need, version
+from streamseg.benchmark.peers.peer import Infer, Maker, Peer, Probability, agreement, need, probes, version
 from streamseg.core.errors import EngineError, MissingExtra
 from streamseg.core.types import Backend, Tensor
 from streamseg.engines.checkpoint import Checkpoint
-from streamseg.evaluation.overlap import Confusion
-from streamseg.export.gate import MAX_PROBABILITY_DIFFERENCE, MIN_ROUGH_MASK_DICE
-from streamseg.phantom import PhantomVideo
 from streamseg.segmentation.preprocess import to_tensor
 
-Probability = npt.NDArray[np.float32]
-Infer = Callable[[Tensor], Probability]
-
 OURS_FP32, OURS_INT8 = "streamseg, OpenVINO FP32", "streamseg, OpenVINO INT8"
-PROBE: Mapping[str, Any] = {"height": 420, "width": 580, "fps": 30, "nerve": True}
-PROBE_SEEDS = (3, 5, 8, 13)
-EXACT = 1e-3
-"""FP32: largest difference of any pixel's probability from the reference's."""
+INT8_SKIPPED = "the shipped INT8 engine takes inputs of {} only"
+COMPILES = "it compiles for up to a minute, which --quick has no time for"
 
 
 @dataclass(repr=False)
@@ -48,7 +43,7 @@ class RuntimeContext:
     folder: Path
     """Scratch."""
     calibration: Sequence[Tensor] = ()
-    """Other frames: those that a peer's INT8 is calibrated on."""
+    """Other frames, on which a peer's INT8 is calibrated."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -56,9 +51,8 @@ class RuntimeContext:
 
     @cached_property
     def checks(self) -> Sequence[Tensor]:
-        """What answers are compared on: the frames, and behind them phantoms with a nerve."""
-        probes = [PhantomVideo(seed, **PROBE).frame(0).image for seed in PROBE_SEEDS]
-        return [*self.tensors, *(to_tensor(image, self.checkpoint.spec) for image in probes)]
+        """What answers are compared on: the frames, and after them phantoms with a nerve."""
+        return [*self.tensors, *(to_tensor(image, self.checkpoint.spec) for image in probes())]
 
     @cached_property
     def reference(self) -> Sequence[Probability]:
@@ -71,7 +65,7 @@ class RuntimeContext:
 
     @cached_property
     def onnx(self) -> Path:
-        """Our ONNX file of the net."""
+        """Our ONNX file of the net. Raises MissingExtra without the packages that write it."""
         for package in ("torch", "onnx", "onnxscript"):
             need("writing the ONNX file that peers read", package)
         from streamseg.export.builders.onnx import export_onnx
@@ -101,92 +95,12 @@ class RuntimeContext:
         return OpenVINOBackend.from_checkpoint(self.checkpoint, OURS_FP32, threads=self.threads)
 
     def start(self, *, onnx: bool = False) -> float:
-        """Make what runtimes share, so that none is charged with it; when its own part begins, seconds."""
+        """Make what runtimes share, so that it counts for none of them; then the time, monotonic seconds."""
         _ = self.reference, self.gflop, onnx and self.onnx
         return time.monotonic()
 
 
-def agreement(
-    infer: Infer,
-    tensors: Sequence[Tensor],
-    reference: Sequence[Probability],
-    *,
-    precision: str,
-    threshold: float,
-    masks: bool = True,
-) -> dict[str, float]:
-    """How far the answers are from the reference's: ``difference``, the largest of any pixel's probability,
-    and ``mask_dice``, the mean Dice between the masks at ``threshold``, which mean nothing (``masks`` False)
-    where weights are random. Masks are compared in the last ``len(PROBE_SEEDS)`` pictures, which show a
-    nerve: in a clip without one they are a net's false alarms, small and of another shape in each precision.
-
-    Raises EngineError where it is too far: FP32 has to give the same numbers, lower precisions the same
-    masks.
-    """
-    answers = [infer(tensor) for tensor in tensors]
-    for answer, expected in zip(answers, reference, strict=True):
-        if answer.shape != expected.shape or not np.isfinite(answer).all():
-            raise EngineError(f"it gives maps {answer.shape} that are no probabilities {expected.shape}")
-    apart = [np.abs(answer - expected) for answer, expected in zip(answers, reference, strict=True)]
-    difference = float(max(map(np.max, apart)))
-    mean = float(max(map(np.mean, apart)))
-    dice = float(
-        np.mean(
-            [
-                Confusion.count(a > threshold, b > threshold).dice
-                for a, b in list(zip(answers, reference, strict=True))[-len(PROBE_SEEDS) :]
-            ]
-        )
-    )
-    exact = precision == "fp32"
-    if (
-        (exact and difference > EXACT)
-        or mean > MAX_PROBABILITY_DIFFERENCE[precision]
-        or (masks and dice < MIN_ROUGH_MASK_DICE)
-    ):
-        raise EngineError(
-            f"it computes something else: probabilities differ from torch's by up to {difference:.3g}, "
-            f"masks have Dice {dice:.3f}"
-        )
-    return {"difference": difference, "mask_dice": dice}
-
-
-def runtime_peer(
-    material: RuntimeContext,
-    name: str,
-    infer: Infer,
-    *,
-    began: float,
-    against: str = OURS_FP32,
-    precision: str = "fp32",
-    package: str,
-    remark: str,
-) -> Peer:
-    """Check what a loaded runtime gives, and make a peer of it. ``began`` is when its loading did."""
-    infer(material.tensors[0])
-    ready_s = time.monotonic() - began
-    found = agreement(
-        infer,
-        material.checks,
-        material.reference,
-        precision=precision,
-        threshold=material.checkpoint.spec.threshold,
-    )
-    turns = cycle(material.tensors)
-
-    def call() -> int:
-        infer(next(turns))
-        return 1
-
-    facts = {**found, "gflop": material.gflop, "ready_s": ready_s}
-    return Peer(name, against, precision, call, version=version(package), remark=remark, facts=facts)
-
-
-INT8_SKIPPED = "the shipped INT8 engine takes inputs of {} only"
-COMPILES = "it compiles for up to a minute, which --quick has no time for"
-
-
-def runtimes(material: RuntimeContext, *, quick: bool) -> dict[str, Maker]:
+def runtimes(context: RuntimeContext, *, quick: bool) -> dict[str, Maker]:
     """What makes each runtime ready, by its name; ours come first."""
     forms = {
         "torch eager": "eager",
@@ -194,32 +108,32 @@ def runtimes(material: RuntimeContext, *, quick: bool) -> dict[str, Maker]:
         "torch.compile": "compile",
     }
     return {
-        OURS_FP32: partial(_ours_fp32, material),
-        OURS_INT8: partial(_ours_int8, material),
-        **{name: partial(_torch, material, name, form, quick) for name, form in forms.items()},
-        "ONNX Runtime": partial(_onnxruntime, material, "ONNX Runtime", "fp32"),
-        "ONNX Runtime, INT8": partial(_onnxruntime, material, "ONNX Runtime, INT8", "int8"),
-        "OpenCV DNN": partial(_opencv, material, "OpenCV DNN", "ENGINE_AUTO"),
-        "OpenCV DNN, classic": partial(_opencv, material, "OpenCV DNN, classic", "ENGINE_CLASSIC"),
-        "OpenVINO by itself": partial(_plain_openvino, material, "OpenVINO by itself"),
+        OURS_FP32: partial(_ours_fp32, context),
+        OURS_INT8: partial(_ours_int8, context),
+        **{name: partial(_torch, context, name, form, quick) for name, form in forms.items()},
+        "ONNX Runtime": partial(_onnxruntime, context, "ONNX Runtime", "fp32"),
+        "ONNX Runtime, INT8": partial(_onnxruntime, context, "ONNX Runtime, INT8", "int8"),
+        "OpenCV DNN": partial(_opencv, context, "OpenCV DNN", "ENGINE_AUTO"),
+        "OpenCV DNN, classic": partial(_opencv, context, "OpenCV DNN, classic", "ENGINE_CLASSIC"),
+        "OpenVINO by itself": partial(_plain_openvino, context, "OpenVINO by itself"),
     }
 
 
-def _ours_fp32(material: RuntimeContext) -> Peer:
-    began = material.start()
-    engine = material.own_engine()
+def _ours_fp32(context: RuntimeContext) -> Peer:
+    began = context.start()
+    engine = context.own_engine()
     remark = "built from the weights, without torch"
-    return runtime_peer(material, OURS_FP32, engine.infer, began=began, package="openvino", remark=remark)
+    return runtime_peer(context, OURS_FP32, engine.infer, began=began, package="openvino", remark=remark)
 
 
-def _ours_int8(material: RuntimeContext) -> Peer:
-    began = material.start()
-    engine: Backend = load_backend(DEFAULT, threads=material.threads)
+def _ours_int8(context: RuntimeContext) -> Peer:
+    began = context.start()
+    engine: Backend = load_backend(DEFAULT, threads=context.threads)
     own = engine.spec.height, engine.spec.width
-    if own != material.size:
+    if own != context.size:
         raise EngineError(INT8_SKIPPED.format("x".join(map(str, own))))
     return runtime_peer(
-        material,
+        context,
         OURS_INT8,
         engine.infer,
         began=began,
@@ -230,23 +144,23 @@ def _ours_int8(material: RuntimeContext) -> Peer:
     )
 
 
-def _torch(material: RuntimeContext, name: str, form: str, quick: bool) -> Peer:
+def _torch(context: RuntimeContext, name: str, form: str, quick: bool) -> Peer:
     if form == "compile" and quick:
         raise EngineError(COMPILES)
-    began = material.start()
-    engine = material.torch_engine(form)
-    return runtime_peer(material, name, engine.infer, began=began, package="torch", remark="default settings")
+    began = context.start()
+    engine = context.torch_engine(form)
+    return runtime_peer(context, name, engine.infer, began=began, package="torch", remark="default settings")
 
 
-def _onnxruntime(material: RuntimeContext, name: str, precision: str) -> Peer:
+def _onnxruntime(context: RuntimeContext, name: str, precision: str) -> Peer:
     ort = need("the peer ONNX Runtime", "onnxruntime")
-    began = material.start(onnx=True)
-    path, remark = material.onnx, "our ONNX file, default settings"
+    began = context.start(onnx=True)
+    path, remark = context.onnx, "our ONNX file, default settings"
     if precision == "int8":
-        path = _quantised(material)
-        remark = f"quantised by its own quantize_static on {len(material.calibration)} phantoms"
+        path = _quantised(context)
+        remark = f"quantised by its own quantize_static on {len(context.calibration)} phantoms"
     options = ort.SessionOptions()
-    options.intra_op_num_threads = material.threads
+    options.intra_op_num_threads = context.threads
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     feed, answer = session.get_inputs()[0].name, session.get_outputs()[0].name
 
@@ -256,7 +170,7 @@ def _onnxruntime(material: RuntimeContext, name: str, precision: str) -> Peer:
 
     against = OURS_INT8 if precision == "int8" else OURS_FP32
     return runtime_peer(
-        material,
+        context,
         name,
         infer,
         began=began,
@@ -267,20 +181,20 @@ def _onnxruntime(material: RuntimeContext, name: str, precision: str) -> Peer:
     )
 
 
-def _quantised(material: RuntimeContext) -> Path:
+def _quantised(context: RuntimeContext) -> Path:
     """Our ONNX file in INT8 by onnxruntime's own means, in the form that it runs fastest on a processor."""
     tools = need("the INT8 of ONNX Runtime", "onnxruntime.quantization")
     shapes = need("the INT8 of ONNX Runtime", "onnxruntime.quantization.shape_inference")
-    if not material.calibration:
+    if not context.calibration:
         raise EngineError("no frames were given to calibrate it on")
-    prepared, path = material.folder / "prepared.onnx", material.folder / "int8.onnx"
-    shapes.quant_pre_process(str(material.onnx), str(prepared), skip_symbolic_shape=True)
+    prepared, path = context.folder / "prepared.onnx", context.folder / "int8.onnx"
+    shapes.quant_pre_process(str(context.onnx), str(prepared), skip_symbolic_shape=True)
 
     class Reader(tools.CalibrationDataReader):  # type: ignore[misc, name-defined]
         """Gives the calibration's frames one by one."""
 
         def __init__(self) -> None:
-            self._frames = iter(material.calibration)
+            self._frames = iter(context.calibration)
 
         def get_next(self) -> dict[str, Tensor] | None:
             frame = next(self._frames, None)
@@ -293,19 +207,19 @@ def _quantised(material: RuntimeContext) -> Path:
     return path
 
 
-def _opencv(material: RuntimeContext, name: str, engine: str) -> Peer:
+def _opencv(context: RuntimeContext, name: str, engine: str) -> Peer:
     import cv2
 
-    began = material.start(onnx=True)
+    began = context.start(onnx=True)
     choice = getattr(cv2.dnn, engine, None)
     if choice is None and engine == "ENGINE_CLASSIC":
         raise EngineError(f"OpenCV {cv2.__version__} has but one engine, which is the other row's")
     read: Callable[..., Any] = cv2.dnn.readNetFromONNX
-    net = read(str(material.onnx)) if choice is None else read(str(material.onnx), choice)
+    net = read(str(context.onnx)) if choice is None else read(str(context.onnx), choice)
 
     def infer(tensor: Tensor) -> Probability:
         before = cv2.getNumThreads()
-        cv2.setNumThreads(material.threads)  # the process has one thread for everything else of OpenCV
+        cv2.setNumThreads(context.threads)  # the process has one thread for everything else of OpenCV
         try:
             net.setInput(tensor)
             return np.array(net.forward()[0, 0])
@@ -314,19 +228,19 @@ def _opencv(material: RuntimeContext, name: str, engine: str) -> Peer:
 
     which = "the default" if engine == "ENGINE_AUTO" else "the classic"
     remark = f"our ONNX file, {which} engine"
-    return runtime_peer(material, name, infer, began=began, package="opencv-python", remark=remark)
+    return runtime_peer(context, name, infer, began=began, package="opencv-python", remark=remark)
 
 
-def _plain_openvino(material: RuntimeContext, name: str) -> Peer:
+def _plain_openvino(context: RuntimeContext, name: str) -> Peer:
     import openvino as ov
 
-    began = material.start(onnx=True)
+    began = context.start(onnx=True)
     core = ov.Core()
     with kept_signal_stack():
         compiled = core.compile_model(
-            core.read_model(material.onnx), "CPU", {"INFERENCE_NUM_THREADS": material.threads}
+            core.read_model(context.onnx), "CPU", {"INFERENCE_NUM_THREADS": context.threads}
         )
-    # Where the processor has bfloat16 it takes that by itself.
+    # By default it computes in bfloat16 on processors that have it.
     asked = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
     precision = COMPUTES_IN.get(asked, "fp32")
 
@@ -335,5 +249,36 @@ def _plain_openvino(material: RuntimeContext, name: str) -> Peer:
 
     remark = "our ONNX file by read_model, default settings"
     return runtime_peer(
-        material, name, infer, began=began, precision=precision, package="openvino", remark=remark
+        context, name, infer, began=began, precision=precision, package="openvino", remark=remark
     )
+
+
+def runtime_peer(
+    context: RuntimeContext,
+    name: str,
+    infer: Infer,
+    *,
+    began: float,
+    against: str = OURS_FP32,
+    precision: str = "fp32",
+    package: str,
+    remark: str,
+) -> Peer:
+    """Check the answers of a loaded runtime, and make a peer of it. ``began``: when its loading did."""
+    infer(context.tensors[0])
+    ready_s = time.monotonic() - began
+    found = agreement(
+        infer,
+        context.checks,
+        context.reference,
+        precision=precision,
+        threshold=context.checkpoint.spec.threshold,
+    )
+    turns = cycle(context.tensors)
+
+    def call() -> int:
+        infer(next(turns))
+        return 1
+
+    facts = {**found, "gflop": context.gflop, "ready_s": ready_s}
+    return Peer(name, against, precision, call, version=version(package), remark=remark, facts=facts)

@@ -1,28 +1,28 @@
-"""The pipeline's modes against one another: replay as fast as it goes, live at paces, live overloaded.
+"""The pipeline's modes: replay as fast as it goes, live at several paces, live overloaded.
 
-The modes take turns in rounds (:mod:`~streamseg.benchmark.pipeline.turns`); before them and after them comes
-what the machine can do at most. All frames of all rounds count; a rate is the median of the rounds'.
+The modes take turns in rounds; the machine's limits are measured before and after them. All frames of all
+rounds count; a rate is the median of the rounds' rates.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+import statistics
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
-from streamseg.benchmark.clip import Clip, open_clip
-from streamseg.benchmark.limits import MachineLimits, on_gpu
-from streamseg.benchmark.pipeline.rows import mode_row
-from streamseg.benchmark.pipeline.run import STALL_S, EndToEnd, Paced, end_to_end, paced
-from streamseg.benchmark.pipeline.turns import WARM_S, Mode, Turns
-from streamseg.benchmark.provenance import OtherLoad
-from streamseg.benchmark.rows import Row, finish_run, start_run
+from streamseg.benchmark.clip import Clip
+from streamseg.benchmark.frame_trace import RunOutcome, age_of, age_over_time, stages_of, waterfall
+from streamseg.benchmark.live_probe import LiveOutcome, paced
+from streamseg.benchmark.pipeline.replay_run import STALL_S, end_to_end
+from streamseg.benchmark.rotation import Rotation
+from streamseg.benchmark.rows.pipeline import PipelineRow
+from streamseg.benchmark.rows.run import EngineRef, Latency, RunInfo
+from streamseg.benchmark.run import BenchOptions, BenchRun
 from streamseg.benchmark.timing import interleave
+from streamseg.core.engine_info import EngineInfo
 from streamseg.core.errors import StreamsegError, UsageError
 from streamseg.core.types import Backend, Say
 from streamseg.segmentation.segmenter import Segmenter
@@ -33,105 +33,99 @@ OVERLOAD = 2
 """The overloaded pace is this many times the engine's own rate."""
 OVERLOAD_KEY = "live, overloaded"
 PROBES = 12
-"""Calls that tell the engine's own rate; frames of a short clip that tell the replay's."""
+"""Calls that estimate the engine's own rate; frames of a short clip that estimate the replay's."""
+WARM_S = 1.0
+"""Seconds that each mode runs before it counts."""
 
 
 @dataclass(frozen=True, slots=True)
-class PipelineOptions:
+class PipelineOptions(BenchOptions):
     """What is to be measured, and for how long."""
 
     load: Callable[[bool], Backend]
-    """Loads the engine; True: for throughput, as replay does, else for one frame at a time, as live does."""
-    source: str | None = None
-    """A recorded clip; None is a phantom clip."""
+    """Loads the engine: True for throughput, as for a replay, else for one frame at a time, as for live."""
     paces: tuple[float, ...] = (30.0, 60.0)
     """Frames per second of the live modes, besides the overloaded one."""
     seconds: float = 10.0
     """Of each mode in each round."""
-    rounds: int = 3
     budget_s: float = 0.15
-    quick: bool = False
-    threads: int = 1
-    """Threads of the net, as the result says it."""
-    arguments: tuple[str, ...] = ()
-    """The command line, as the result says it."""
+    rounds: int = field(default=3, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.rounds < 1 or not 0 < self.seconds < float("inf"):
-            raise UsageError(f"{self.rounds} rounds of {self.seconds:g} s measure nothing; give more")
+            raise UsageError(
+                f"rounds must be at least 1 and seconds greater than 0, received {self.rounds} rounds of "
+                f"{self.seconds:g} s"
+            )
         for pace in self.paces:
             if not 0 < pace <= 1000:
                 raise UsageError(f"no source runs at {pace:g} frames per second; give 0 to 1000")
 
 
-def measure_pipeline(options: PipelineOptions, say: Say) -> list[Row]:
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """One way to run the pipeline."""
+
+    key: str
+    engine: Backend
+    source_fps: float | None
+    """None for a replay."""
+    run: Callable[[float], RunOutcome]
+    """Runs it for about this many seconds."""
+
+
+def measure_pipeline(options: PipelineOptions, say: Say) -> list[PipelineRow]:
     """A row per mode; ``say`` gets lines about the progress.
 
-    A mode that fails is left out and told in the rows' ``run["absent"]``. Ctrl-C ends it with the rounds that
-    are finished: the run's ``stopped`` is then true. Raises UsageError and SourceError for the clip, what
-    loading the engine raises, StallError for an engine that does not answer, StreamsegError where every mode
-    fails, and KeyboardInterrupt where nothing was finished.
+    A mode that fails is left out and is in the rows' ``run.absent``. Ctrl-C ends it with the finished rounds:
+    ``run.stopped`` is then true. Raises what loading the engine raises, UsageError and SourceError for the
+    clip, StallError for an engine that does not answer, StreamsegError if every mode fails, and
+    KeyboardInterrupt if nothing was finished.
     """
-    began = time.monotonic()
-    with (
-        TemporaryDirectory(prefix="streamseg-", ignore_cleanup_errors=True) as folder,
-        ExitStack() as opened,
-        OtherLoad() as others,
-    ):
+    with BenchRun(options, say) as run, ExitStack() as opened:
         many, single = (opened.enter_context(closing(options.load(kind))) for kind in (True, False))
-        clip = open_clip(options.source, Path(folder))  # after the engine: to render one takes seconds
-        machine = opened.enter_context(MachineLimits(options.threads, say, gpu=on_gpu([many, single])))
-        modes = _modes(options, clip, many, single, Path(folder))
-        turns = Turns(modes, say)
-        stopped = machine.around(
-            lambda: turns.run(options.rounds, options.seconds),
-            kept=lambda: bool(turns.done),
-            stopped=turns.stopped,
-        )
-    run = _run_of(options, clip) | {"stopped": stopped}
-    finish_run(
-        run,
-        seconds=time.monotonic() - began,
-        others_share=others.share,
-        limits=machine.to_json(),
-        absent=turns.absent,
-    )
-    if not turns.done:
-        raise StreamsegError(f"no mode of the pipeline could be measured: {'; '.join(turns.absent.values())}")
-    return [mode_row(mode, outcomes, run) for mode, outcomes in turns.done]
+        clip = run.open_clip()  # after the engine: to render one takes seconds
+        modes = {mode.key: mode for mode in _modes(options, clip, many, single, run.folder)}
+        rotation: Rotation[RunOutcome] = Rotation(modes, say=say)
 
+        def turns() -> None:
+            rotation.warm_up(lambda key: modes[key].run(min(WARM_S, options.seconds)), backwards=True)
+            rotation.run(lambda key: modes[key].run(options.seconds), options.rounds)
 
-def _run_of(options: PipelineOptions, clip: Clip) -> dict[str, Any]:
-    return start_run(
-        options.arguments,
-        quick=options.quick,
-        threads=options.threads,
-        source=clip.to_json(),
-        regime={
+        gpu = any(EngineInfo.of(engine).on_gpu for engine in (many, single))
+        run.measure(turns, finished=lambda: bool(rotation.done), gpu=gpu)
+    rotation.leave_out_the_rest()
+    run.absent = rotation.absent
+    if not rotation.done:
+        reasons = "; ".join(rotation.absent.values())
+        raise StreamsegError(f"no mode of the pipeline could be measured: {reasons}")
+    info = run.info(
+        {
             "rounds": options.rounds,
             "block_seconds": options.seconds,
             "warmup_seconds": WARM_S,
             "paces_fps": list(dict.fromkeys(options.paces)),
-            "overload": OVERLOAD,  # its pace is the engine's, so that it is another in each run
+            "overload": OVERLOAD,  # its pace is the engine's, and so another one in each run
             "budget_ms": round(options.budget_s * 1e3, 1),
-        },
+        }
     )
+    return [mode_row(modes[key], found, info) for key, found in rotation.done.items()]
 
 
 def _modes(options: PipelineOptions, clip: Clip, many: Backend, single: Backend, folder: Path) -> list[Mode]:
     """Replay, live at each pace, and live at more than the engine can do."""
     records = folder / "records.jsonl"
-    guess: list[float] = []
+    rates: list[float] = []
 
-    def replayed(seconds: float) -> EndToEnd:
-        # The first run counts for nothing but its rate, which says how many frames take how long.
-        frames = max(len(clip.frames), round(guess[-1] * seconds) if guess else PROBES)
+    def replayed(seconds: float) -> RunOutcome:
+        # The warm-up's rate tells how many frames take how long.
+        frames = max(len(clip.frames), round(rates[-1] * seconds) if rates else PROBES)
         sink = JsonRecords(records, header={"source": clip.name}, force=True)
         done = end_to_end(clip, Segmenter(many), frames, sinks=[sink])
-        guess.append(done.fps or 0.0)
+        rates.append(done.fps or 0.0)
         return done
 
-    def live(fps: float, seconds: float) -> Paced:
+    def live(fps: float, seconds: float) -> RunOutcome:
         return paced(
             clip, Segmenter(single, steady=TemporalFilter()), fps, seconds, budget_s=options.budget_s
         )
@@ -145,8 +139,56 @@ def _modes(options: PipelineOptions, clip: Clip, many: Backend, single: Backend,
 
 
 def engine_rate(engine: Backend, clip: Clip) -> float:
-    """Frames per second of the net alone, one after another. Raises StallError where it does not answer."""
+    """Frames per second of the net alone, one after another. Raises StallError if it does not answer."""
     segmenter = Segmenter(engine)
     prepared = segmenter.prepare(clip.frames[0], clip.roi)
     call = partial(segmenter.infer, prepared)
     return interleave({"engine": call}, rounds=1, per_round=PROBES, warmup=3, stall_s=STALL_S)["engine"].rate
+
+
+def mode_row(mode: Mode, outcomes: Sequence[RunOutcome], run: RunInfo) -> PipelineRow:
+    """All rounds of a mode together."""
+    traces = [trace for outcome in outcomes for trace in outcome.traces]
+    rates = [None if outcome.fps is None else round(outcome.fps, 3) for outcome in outcomes]
+    ages = [Latency.of(outcome.age) for outcome in outcomes]
+    live = [outcome for outcome in outcomes if isinstance(outcome, LiveOutcome)]
+    processed = len(traces)
+    return PipelineRow(
+        bench="pipeline",
+        key=mode.key,
+        run=run,
+        rounds={
+            "age_p50_ms": [age.p50 for age in ages],
+            "age_p99_ms": [age.p99 for age in ages],
+            "processed_fps": rates,
+        },
+        notes=list(dict.fromkeys(note for outcome in outcomes for note in outcome.notes)),
+        mode="replay" if mode.source_fps is None else "live",
+        source_fps=mode.source_fps,
+        engine=engine_ref(mode.engine),
+        offered=sum(outcome.offered for outcome in outcomes),
+        processed=processed,
+        dropped=sum(outcome.dropped for outcome in outcomes),
+        fps=statistics.median(known) if (known := [rate for rate in rates if rate is not None]) else None,
+        age_ms=Latency.of(age_of(traces)),
+        stages_ms={stage: Latency.of(times) for stage, times in stages_of(traces).items()},
+        within_budget=round(LiveOutcome.pooled(live).within_budget, 4) if live and processed else None,
+        states=_states(outcomes),
+        age_over_time=age_over_time([outcome.traces for outcome in outcomes]),
+        waterfall=waterfall(traces),
+    )
+
+
+def engine_ref(engine: Backend) -> EngineRef:
+    """What a row says about its engine."""
+    info = EngineInfo.of(engine)
+    return EngineRef(name=info.name, sha256=info.sha256, precision=info.precision, backend=info.backend)
+
+
+def _states(outcomes: Sequence[RunOutcome]) -> dict[str, float]:
+    """Seconds for which each state was displayed; frames of a replay."""
+    total: dict[str, float] = {}
+    for outcome in outcomes:
+        for state, amount in outcome.states.items():
+            total[str(state)] = round(total.get(str(state), 0) + amount, 3)
+    return total

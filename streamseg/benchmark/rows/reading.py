@@ -37,11 +37,6 @@ def typed(row: Mapping[str, Any]) -> Row:
     return decode(CLASSES.get(str(row.get("bench")), Row), row)
 
 
-def as_rows(rows: Sequence[Row | Mapping[str, Any]]) -> list[Row]:
-    """Rows of which some may still be mappings."""
-    return [row if isinstance(row, Row) else typed(row) for row in rows]
-
-
 def read_rows(path: Path) -> list[Row]:
     """Read a result that a benchmark has written. Raises DataError for anything else."""
     found = _read_list(path)

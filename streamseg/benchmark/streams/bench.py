@@ -1,207 +1,293 @@
-"""How many live streams one machine holds: what it costs to segment 1, 2, 4, 8, ... of them at a time.
+"""How many live streams one machine holds: 1, 2, 4, 8, ... of them at the same time.
 
 Each stream is a live loop of its own, as ``streamseg live`` runs it, over the same clip from memory at the
-same pace, its frames due at its own moments; all share one engine. Numbers of streams take turns in rounds,
-every other round backwards. The first second of each run does not count, and everything behind it does.
+same pace, its frames due at moments of its own; all share one engine. Numbers of streams take turns in
+rounds, every other round backwards. The first second of each run does not count; everything after it does.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 
 from streamseg.backends.shared import CLOSE_S, SharedEngine
-from streamseg.benchmark.clip import Clip, open_clip
-from streamseg.benchmark.limits import MachineLimits, on_gpu
-from streamseg.benchmark.provenance import OtherLoad
-from streamseg.benchmark.rows import Row, finish_run, start_run
-from streamseg.benchmark.streams.rows import in_budget, key_of, pooled, streams_row
-from streamseg.benchmark.streams.run import Offer, StreamsRun, run_streams
-from streamseg.benchmark.timing import STOPPED, CallTimeout
+from streamseg.benchmark.clip import Clip
+from streamseg.benchmark.frame_trace import age_of
+from streamseg.benchmark.live_probe import LiveOutcome, LiveProbe, Offer, outcomes, run_at_once
+from streamseg.benchmark.pipeline.bench import engine_ref
+from streamseg.benchmark.provenance import CpuTimes
+from streamseg.benchmark.rotation import Rotation
+from streamseg.benchmark.rows.run import Latency, RunInfo
+from streamseg.benchmark.rows.streams import StreamFigures, StreamsRow
+from streamseg.benchmark.run import BenchOptions, BenchRun
+from streamseg.benchmark.timing import CallTimeout
 from streamseg.core.engine_info import EngineInfo
-from streamseg.core.errors import EngineError, StallError, UsageError, one_line
+from streamseg.core.errors import EngineError, StallError, UsageError
 from streamseg.core.types import Backend, Say
+from streamseg.segmentation.segmenter import Segmenter
+from streamseg.segmentation.temporal_filter import TemporalFilter
 
 ENOUGH = 8
-"""Larger numbers of streams are left out where a smaller one was not held."""
-MOST = 64
-"""Streams at a time; each takes seven threads."""
+"""Larger numbers of streams are skipped if a smaller one was not held."""
+MAX_STREAMS = 64
+"""At the same time; each takes eight threads."""
 WARM_UP = 5
 """Calls of the engine before anything is measured."""
 WARM_UP_S = 60.0
-"""One of them that takes longer is taken for an engine that hangs."""
+"""An engine that takes longer for one of them hangs."""
+LEAD_S = 0.1
+"""All streams are set up before the first of them offers a frame."""
+HELD_SHARE = 0.99
+"""The share of a stream's outlines that have to be within the budget for it to be held, and of its frames
+that have to be segmented for every frame to be held: one in a hundred may be missing."""
+MIN_FPS = 5.0
+"""A stream with fewer displayed outlines per second is not held."""
 
 
 @dataclass(frozen=True, slots=True)
-class StreamsOptions:
+class StreamsOptions(BenchOptions):
     """What is measured."""
 
     load: Callable[[bool], Backend]
-    """Loads the engine; True: for throughput, with the cores divided among lanes, else for one frame at a
-    time. The first serves numbers of streams that fill its lanes, the second those that do not. An engine
-    that takes several frames in a call gets those of several streams."""
-    source: str | None = None
-    """A recorded clip; None is a phantom clip."""
+    """Loads the engine: True for throughput, with the cores divided among lanes, else for one frame at a
+    time. The first serves numbers of streams that fill its lanes, the second smaller ones. An engine that
+    takes several frames per call gets those of several streams."""
     counts: tuple[int, ...] = (1, 2, 4, 8)
     """Numbers of streams."""
     offer: Offer = field(default_factory=Offer)
-    """What each stream offers."""
-    rounds: int = 3
-    quick: bool = False
-    threads: int = 1
-    """Threads of the net, as the result says it."""
-    arguments: tuple[str, ...] = ()
-    """The command line, as the result says it."""
+    """What each stream is offered."""
+    rounds: int = field(default=3, kw_only=True)
 
     def __post_init__(self) -> None:
-        if self.rounds < 1 or not self.counts or not all(1 <= count <= MOST for count in self.counts):
+        if self.rounds < 1 or not self.counts or not all(1 <= count <= MAX_STREAMS for count in self.counts):
             raise UsageError(
                 f"{self.rounds} rounds of {', '.join(map(str, self.counts)) or 'no'} streams cannot be "
-                f"measured; give 1 or more rounds, and 1 to {MOST} streams"
+                f"measured; give 1 or more rounds, and 1 to {MAX_STREAMS} streams"
+            )
+        if self.offer.fps > 1000:
+            raise UsageError(
+                f"streams of {self.offer.fps:g} frames per second cannot be measured; give 1000 or fewer"
             )
 
 
-def measure_streams(options: StreamsOptions, say: Say = lambda _: None) -> list[Row]:
+@dataclass(frozen=True, slots=True, repr=False)
+class StreamsRun:
+    """Several streams at the same time."""
+
+    streams: tuple[LiveOutcome, ...]
+    processor_share: float | None
+    """Share of all cores' time, 0..1, that this process took while frames counted; None if unknown."""
+    fill: float | None
+    """Frames per call of the engine, mean of all calls."""
+
+    def __repr__(self) -> str:
+        fps = sum(stream.processed_fps for stream in self.streams)
+        worst = min(stream.ready_in_time for stream in self.streams)
+        return f"{fps:.1f} frames/s, {worst:.0%} in time in the worst stream"
+
+
+def measure_streams(options: StreamsOptions, say: Say = lambda _: None) -> list[StreamsRow]:
     """A row per number of streams, in their order; ``say`` gets lines about the progress.
 
-    A number of streams whose run fails is left out and told in the rows' ``run["absent"]``; an engine that
-    hangs ends the measurement. Ctrl-C ends it with the runs that are finished: the run's ``stopped`` is then
-    true. Raises UsageError and SourceError for the clip, what loading the engine raises, EngineError where
-    nothing could be measured, and KeyboardInterrupt where nothing was finished.
+    A number of streams whose run fails is left out and is in the rows' ``run.absent``; an engine that hangs
+    ends the measurement. Ctrl-C ends it with the finished runs: ``run.stopped`` is then true. Raises what
+    loading the engine raises, UsageError and SourceError for the clip, EngineError if nothing could be
+    measured, and KeyboardInterrupt if nothing was finished.
     """
-    began = time.monotonic()
-    with ExitStack() as opened, TemporaryDirectory(prefix="streamseg-", ignore_cleanup_errors=True) as folder:
+    with BenchRun(options, say) as run, ExitStack() as opened:
         engines = _engines(options, opened)
-        clip = open_clip(options.source, Path(folder))  # after the engine: to render one takes seconds
-        machine = opened.enter_context(MachineLimits(options.threads, say, gpu=on_gpu([*engines.values()])))
-        turns = _Turns(options, engines, clip, say)
-        with OtherLoad() as others:
-            stopped = machine.around(
-                turns.run, kept=lambda: bool(turns.done), stopped=lambda: turns.leave_out_the_rest(STOPPED)
-            )
-    run = start_run(
-        options.arguments,
-        quick=options.quick,
-        threads=options.threads,
-        source=clip.to_json(),
-        regime=_regime(options),
-    ) | {"stopped": stopped}
-    absent = {key_of(count): reason for count, reason in turns.absent.items()}
-    finish_run(
-        run,
-        seconds=time.monotonic() - began,
-        others_share=others.share,
-        limits=machine.to_json(),
-        absent=absent,
-    )
-    if not turns.done:
-        reasons = "; ".join(f"{key}: {reason}" for key, reason in absent.items())
+        clip = run.open_clip()  # after the engine: to render one takes seconds
+        counts = {key_of(count): count for count in engines}
+        rotation: Rotation[StreamsRun] = Rotation(counts, say=say, on_failure=_end_if_it_hangs)
+
+        def block(key: str) -> StreamsRun:
+            count = counts[key]
+            if count > ENOUGH and not rotation.results[key]:
+                for fewer, found in rotation.done.items():
+                    if not is_held(_pooled(found), options.offer.fps):
+                        raise EngineError(f"skipped: already {fewer} missed the budget")
+            return run_streams(clip, engines[count], count, options.offer)
+
+        def turns() -> None:
+            try:
+                rotation.run(block, options.rounds)
+            except StallError:  # it would hang the others as well
+                rotation.leave_out_the_rest("the engine hung before")
+
+        gpu = any(EngineInfo.of(engine).on_gpu for engine in engines.values())
+        run.measure(turns, finished=lambda: bool(rotation.done), gpu=gpu)
+    rotation.leave_out_the_rest()
+    run.absent = rotation.absent
+    if not rotation.done:
+        reasons = "; ".join(f"{key}: {reason}" for key, reason in rotation.absent.items())
         raise EngineError(f"no number of streams could be measured: {reasons}")
-    return [streams_row(count, runs, options.offer, engines[count], run) for count, runs in turns.done]
-
-
-def _regime(options: StreamsOptions) -> dict[str, Any]:
     offer = options.offer
-    return {
-        "rounds": options.rounds,
-        "block_seconds": offer.seconds,
-        "warmup_seconds": offer.warm_s,
-        "warmup_calls": WARM_UP,
-        "paces_fps": [offer.fps],
-        "budget_ms": offer.budget_s * 1e3,
-        "drawn": offer.draw,
-        "streams": list(options.counts),
-    }
+    info = run.info(
+        {
+            "rounds": options.rounds,
+            "block_seconds": offer.seconds,
+            "warmup_seconds": offer.warm_s,
+            "warmup_calls": WARM_UP,
+            "paces_fps": [offer.fps],
+            "budget_ms": offer.budget_s * 1e3,
+            "drawn": offer.draw,
+            "streams": list(options.counts),
+        }
+    )
+    return [
+        streams_row(counts[key], found, offer, engines[counts[key]], info)
+        for key, found in rotation.done.items()
+    ]
+
+
+def run_streams(clip: Clip, backend: Backend, count: int, offer: Offer) -> StreamsRun:
+    """Offer the clip's frames from memory to ``count`` live loops that share the engine, due at equal
+    distances within a frame's interval.
+
+    Each has its own segmentation with a temporal filter, and its own display. Raises what ended a stream
+    before its time, and StallError for an engine that gives no answer. Ctrl-C passes through once the streams
+    have ended.
+    """
+    with SharedEngine(backend) as shared:
+        begin_ns = time.monotonic_ns() + round(LEAD_S * 1e9)
+        probes = [
+            LiveProbe(
+                clip,
+                Segmenter(shared.lane(), steady=TemporalFilter()),
+                offer,
+                begin_ns + round(number * 1e9 / (offer.fps * count)),
+            )
+            for number in range(count)
+        ]
+        counted_ns = begin_ns + round(offer.warm_s * 1e9)
+        share = run_at_once(probes, lambda: _processor_share(counted_ns, offer.counted / offer.fps))
+        fill = shared.fill
+    if shared.hangs:
+        raise StallError(
+            f"engine {backend.name} gave no answer for {offer.stall_s:g} s with {count} streams; "
+            "it was left behind"
+        )
+    return StreamsRun(outcomes(probes), share, fill)
+
+
+def key_of(count: int) -> str:
+    """The row's key."""
+    return f"{count} stream" if count == 1 else f"{count} streams"
+
+
+def is_held(streams: Sequence[LiveOutcome], fps: float) -> bool:
+    """Whether each of the streams, offered ``fps`` frames per second, is held within the budget."""
+    least = min(MIN_FPS, HELD_SHARE * fps)
+    return all(stream.ready_in_time >= HELD_SHARE and stream.displayed_fps >= least for stream in streams)
+
+
+def streams_row(
+    count: int, runs: Sequence[StreamsRun], offer: Offer, backend: Backend, run: RunInfo
+) -> StreamsRow:
+    """All rounds of a number of streams together; at least one round."""
+    streams = _pooled(runs)
+    ages = [
+        Latency.of(age_of([trace for stream in each.streams for trace in stream.traces])) for each in runs
+    ]
+    held, engine = is_held(streams, offer.fps), EngineInfo.of(backend)
+    offered, processed = sum(s.offered for s in streams), sum(s.processed for s in streams)
+    return StreamsRow(
+        bench="streams",
+        key=key_of(count),
+        run=run,
+        rounds={
+            "processed_fps": [round(sum(s.processed_fps for s in each.streams), 3) for each in runs],
+            "age_p50_ms": [age.p50 for age in ages],
+            "age_p99_ms": [age.p99 for age in ages],
+        },
+        notes=[f"stream {n}: {note}" for n, stream in enumerate(streams, 1) for note in stream.notes],
+        streams=count,
+        source_fps=offer.fps,
+        budget_ms=offer.budget_s * 1e3,
+        engine=engine_ref(backend),
+        batch=engine.batch,
+        lanes=engine.lanes,
+        offered=offered,
+        processed=processed,
+        dropped=offered - processed,
+        per_stream=[
+            StreamFigures(
+                offered=stream.offered,
+                processed=stream.processed,
+                dropped=stream.dropped,
+                processed_fps=round(stream.processed_fps, 3),
+                displayed_fps=round(stream.displayed_fps, 3),
+                age_ms=Latency.of(stream.age),
+                within_budget=round(stream.ready_in_time, 5),
+            )
+            for stream in streams
+        ],
+        processed_fps=round(sum(stream.processed_fps for stream in streams), 3),
+        age_ms=Latency.of(age_of([trace for stream in streams for trace in stream.traces])),
+        within_budget=round(min(stream.ready_in_time for stream in streams), 5),
+        holds_budget=held,
+        holds_every_frame=held and all(s.processed >= HELD_SHARE * s.offered for s in streams),
+        processor_share=_mean([each.processor_share for each in runs]),
+        batch_fill=_mean([each.fill for each in runs]),
+    )
 
 
 def _engines(options: StreamsOptions, opened: ExitStack) -> dict[int, Backend]:
     """The engine for each number of streams, warm."""
     counts = sorted(set(options.counts))
     many = options.load(True)
-    opened.callback(_let_go, many)
+    opened.callback(_close_unless_it_hangs, many)
     _warm_up(many)
     few, lanes = many, EngineInfo.of(many).lanes
     if counts[0] < lanes:
         few = options.load(False)
-        opened.callback(_let_go, few)
+        opened.callback(_close_unless_it_hangs, few)
         _warm_up(few)
     return {count: many if count >= lanes else few for count in counts}
 
 
-def _let_go(engine: Backend) -> None:
-    """Close an engine, unless it hangs: what was measured must not wait for it."""
-    with CallTimeout(CLOSE_S) as watch, suppress(StallError):
-        watch.run(engine.close)
+def _close_unless_it_hangs(engine: Backend) -> None:
+    """What was measured must not wait for an engine that hangs."""
+    with CallTimeout(CLOSE_S) as timeout, suppress(StallError):
+        timeout.run(engine.close)
 
 
 def _warm_up(backend: Backend) -> None:
     """Raises StallError for an engine that hangs."""
     empty = np.zeros((1, 1, backend.spec.height, backend.spec.width), np.float32)
-    with SharedEngine(backend) as shared, CallTimeout(WARM_UP_S) as watch:
+    with SharedEngine(backend) as shared, CallTimeout(WARM_UP_S) as timeout:
         lane = shared.lane()
         for _ in range(WARM_UP):
-            watch.run(partial(lane.infer, empty))
+            timeout.run(partial(lane.infer, empty))
 
 
-class _Turns:
-    """Numbers of streams that take turns, and what came of each so far."""
+def _end_if_it_hangs(_: str, error: Exception) -> None:
+    if isinstance(error, StallError):
+        raise error
 
-    def __init__(self, options: StreamsOptions, engines: Mapping[int, Backend], clip: Clip, say: Say) -> None:
-        self.absent: dict[int, str] = {}
-        """Why numbers of streams have no runs."""
-        self._options, self._engines, self._clip, self._say = options, engines, clip, say
-        self._found: dict[int, list[StreamsRun]] = {count: [] for count in sorted(set(options.counts))}
 
-    @property
-    def done(self) -> list[tuple[int, list[StreamsRun]]]:
-        """Numbers of streams that have runs and have not failed, in order."""
-        return [(count, runs) for count, runs in self._found.items() if runs and count not in self.absent]
+def _pooled(runs: Sequence[StreamsRun]) -> list[LiveOutcome]:
+    """Each stream over all rounds."""
+    return [LiveOutcome.pooled(rounds) for rounds in zip(*(run.streams for run in runs), strict=True)]
 
-    def run(self) -> None:
-        """Run all of them. Ctrl-C passes through; what was finished is kept."""
-        counts = list(self._found)
-        for number in range(self._options.rounds):
-            for count in counts if number % 2 == 0 else counts[::-1]:
-                if count in self.absent:
-                    continue
-                if number == 0 and count > ENOUGH and (missed := self._missed()):
-                    self.absent[count] = f"{missed} were too many already"
-                    continue
-                try:
-                    self._take_turn(count, number)
-                except StallError as error:  # it would hang the others as well
-                    self.absent[count] = one_line(error)
-                    self.leave_out_the_rest("the engine hung before")
-                    return
 
-    def leave_out_the_rest(self, why: str) -> None:
-        """There will be no more turns: what has no run yet is ``absent`` for that."""
-        for count, runs in self._found.items():
-            if not runs:
-                self.absent.setdefault(count, why)
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return round(sum(known) / len(known), 4) if known else None
 
-    def _take_turn(self, count: int, number: int) -> None:
-        offer = self._options.offer
-        try:
-            found = run_streams(self._clip, self._engines[count], count, offer)
-        except StallError:
-            raise
-        except Exception as error:
-            self.absent[count] = one_line(error)
-            self._say(f"{key_of(count)} left out: {self.absent[count]}")
-            return
-        self._found[count].append(found)
-        self._say(f"round {number + 1} of {self._options.rounds}: {key_of(count)}: {found!r}")
 
-    def _missed(self) -> int | None:
-        """The least number of streams that was not held so far."""
-        offer = self._options.offer
-        return next((count for count, runs in self.done if not in_budget(pooled(runs), offer)), None)
+def _processor_share(begin_ns: int, seconds: float) -> float | None:
+    """The share of all cores' time that this process takes from a monotonic time on."""
+    times = []
+    for moment_ns in (begin_ns, begin_ns + round(seconds * 1e9)):
+        time.sleep(max(0.0, (moment_ns - time.monotonic_ns()) / 1e9))
+        times.append(CpuTimes.now())
+    before, after = times
+    if before is None or after is None or after.elapsed <= before.elapsed:
+        return None
+    return min(1.0, (after.own - before.own) / (after.elapsed - before.elapsed))

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import wraps
@@ -78,7 +78,7 @@ class Common:
 
 
 def measures(
-    measure: Callable[Concatenate[Common, P], Sequence[Row | Mapping[str, Any]]],
+    measure: Callable[Concatenate[Common, P], Sequence[Row]],
 ) -> Callable[..., None]:
     """Make a command of a function that measures and returns rows.
 
@@ -107,6 +107,7 @@ def measures(
 
 def _with_options(command: Callable[..., None], measure: Callable[..., object]) -> Callable[..., None]:
     """Give a command the options of both functions: the command line is read from its signature."""
+    measure.__annotations__.pop("return", None)  # its name is not imported at run time
     common = inspect.signature(command, eval_str=True).parameters.values()
     own = list(inspect.signature(measure, eval_str=True).parameters.values())[1:]
     options = [
@@ -207,32 +208,28 @@ def _try_to_write(option: str, path: Path) -> None:
         ) from error
 
 
-def write_outputs(
-    rows: Sequence[Row | Mapping[str, Any]], json_file: Path | None, report: Path | None
-) -> None:
+def write_outputs(rows: Sequence[Row], json_file: Path | None, report: Path | None) -> None:
     """Write the rows, print the tables, and write the report. Raises SinkError.
 
     The rows go first: what was measured is not lost if something fails later. The tables go to stdout unless
     the rows do. Raises typer.Exit if the run was stopped before its end.
     """
-    from streamseg.benchmark.rows.reading import as_rows
     from streamseg.benchmark.rows.run import write_rows
     from streamseg.benchmark.terminal import lines
 
-    found = as_rows(rows)
     to_stdout = str(json_file) == "-"
     if to_stdout:
-        print(json.dumps([row.to_json() for row in found], allow_nan=False), flush=True)
+        print(json.dumps([row.to_json() for row in rows], allow_nan=False), flush=True)
     elif json_file is not None:
-        write_rows(json_file, found)
-        say(f"wrote {json_file} ({len(found)} rows)")
-    print("\n".join(lines(found)), file=sys.stderr if to_stdout else sys.stdout, flush=True)
+        write_rows(json_file, rows)
+        say(f"wrote {json_file} ({len(rows)} rows)")
+    print("\n".join(lines(rows)), file=sys.stderr if to_stdout else sys.stdout, flush=True)
     if report is not None:
         from streamseg.benchmark.report.write import write_report
 
-        write_report(found, report)
+        write_report(rows, report)
         say(f"wrote {report} and {report.with_suffix('.md')}")
-    if found and found[0].run.stopped:
+    if rows and rows[0].run.stopped:
         say("stopped before its end; the rows are of what was finished")
         raise typer.Exit(130)
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from streamseg.cli.bench.common import Common, ThreadsOption, cores, listed, measures
 from streamseg.cli.console import say
 from streamseg.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from streamseg.benchmark.rows.run import Row
 
 
 @measures
@@ -60,7 +63,7 @@ def nets(
         ),
     ] = None,
     threads: ThreadsOption = None,
-) -> Sequence[Mapping[str, Any]]:
+) -> Sequence[Row]:
     """Measure the three nets on every back end at every precision.
 
     Gives frames per second of the engine alone and from the decoded file to the drawn outline, latency, Dice

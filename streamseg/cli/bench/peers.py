@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from streamseg.cli.bench.common import Common, ThreadsOption, cores, listed, measures
 from streamseg.cli.console import say
+
+if TYPE_CHECKING:
+    from streamseg.benchmark.rows.run import Row
 
 
 @measures
@@ -25,7 +28,7 @@ def peers(
         str, typer.Option(metavar="HxW", help="Input size of the nets. INT8 is shipped only for 192x224.")
     ] = "192x224",
     threads: ThreadsOption = None,
-) -> Sequence[Mapping[str, Any]]:
+) -> Sequence[Row]:
     """Compare with other runtimes and video pipelines.
 
     runtime: the same weights in torch, torch.compile, ONNX Runtime, OpenCV and OpenVINO. pipeline: a plain

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,9 @@ from streamseg.cli.bench.common import Common, cores, listed, measures
 from streamseg.cli.console import say
 from streamseg.cli.options import EngineOption
 from streamseg.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from streamseg.benchmark.rows.run import Row
 
 RATES = "30,60 or other frames per second"
 
@@ -30,7 +33,7 @@ def pipeline(
         float | None,
         typer.Option(min=0.1, metavar="S", help="Seconds per mode and round. Default: 6, with --quick 3."),
     ] = None,
-) -> Sequence[Mapping[str, Any]]:
+) -> Sequence[Row]:
     """Measure the whole pipeline: dropped frames, age by stage.
 
     Runs a replay as fast as possible, live at each --fps, and live at twice the engine's rate. Outlines are

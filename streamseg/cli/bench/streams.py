@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,7 @@ from streamseg.cli.options import EngineOption
 from streamseg.core.errors import UsageError
 
 if TYPE_CHECKING:
+    from streamseg.benchmark.rows.run import Row
     from streamseg.core.types import Backend
 
 COUNTS = "1,2,4 or other numbers"
@@ -65,14 +66,14 @@ def streams(
         float | None, typer.Option(metavar="S", help="Seconds per round. Default: 5, with --quick 3.")
     ] = None,
     threads: ThreadsOption = None,
-) -> Sequence[Mapping[str, Any]]:
+) -> Sequence[Row]:
     """Measure how many live streams this machine can handle.
 
     Every stream has its own live loop and display; all share one engine. A number of streams is handled if in
     each stream 99 % of the outlines are within the budget, and at least 5 a second are displayed.
     """
+    from streamseg.benchmark.live_probe import Offer
     from streamseg.benchmark.streams.bench import StreamsOptions, measure_streams
-    from streamseg.benchmark.streams.run import Offer
 
     options = StreamsOptions(
         load=lambda many: load(

@@ -1,4 +1,4 @@
-"""Engines are judged on pictures that nothing was trained on, against labels and against FP32."""
+"""Engines are judged on images that nothing was trained on, against labels and against FP32."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from streamseg.backends import FakeBackend
-from streamseg.benchmark.nets.accuracy import UNSEEN_SEED, findings, judge, pictures
+from streamseg.benchmark.nets.accuracy import UNSEEN_SEED, answers_of, judge, labelled_images
 from streamseg.core.errors import DataError, UsageError
 from streamseg.core.types import InputSpec
 
@@ -17,7 +17,7 @@ SPEC = InputSpec(32, 48, mean=0.25, std=0.25, threshold=0.5)
 
 
 def test_phantoms_are_unseen_and_labelled() -> None:
-    found = pictures(3)
+    found = labelled_images(3)
     assert found.words == "3 phantoms"
     assert [sample.name for sample in found.samples] == [f"phantom-{UNSEEN_SEED + n}" for n in range(3)]
     assert found.samples[0].nerve.shape == found.samples[0].image.shape
@@ -30,22 +30,22 @@ def test_labelled_images_or_their_last_share(tmp_path: Path) -> None:
         picture = np.full((32, 48), 40 * number, np.uint8)
         cv2.imwrite(str(tmp_path / f"scans/images/{number}.png"), picture)
         cv2.imwrite(str(tmp_path / f"scans/masks/{number}.png"), np.zeros_like(picture))
-    whole = pictures(3, tmp_path / "scans")
+    whole = labelled_images(3, tmp_path / "scans")
     assert (whole.words, len(whole.samples)) == ("5 images of scans", 5)
-    last = pictures(3, tmp_path / "scans", 0.2)
+    last = labelled_images(3, tmp_path / "scans", 0.2)
     assert last.words == "1 images of scans, its last 20%"
     assert [sample.name for sample in last.samples] == ["4"]
     with pytest.raises(UsageError, match="between 0 and 1, received 2"):
-        pictures(3, tmp_path / "scans", 2)
+        labelled_images(3, tmp_path / "scans", 2)
     with pytest.raises(UsageError, match="give them by --data"):
-        pictures(3, None, 0.2)
+        labelled_images(3, None, 0.2)
     with pytest.raises((UsageError, DataError)):
-        pictures(3, tmp_path / "none")
+        labelled_images(3, tmp_path / "none")
 
 
-def test_findings_are_judged_by_labels_and_by_fp32() -> None:
-    samples = pictures(4).samples
-    nothing, much = (findings(FakeBackend(SPEC, value), samples) for value in (0.0, 0.75))
+def test_answers_are_judged_by_labels_and_by_fp32() -> None:
+    samples = labelled_images(4).samples
+    nothing, much = (answers_of(FakeBackend(SPEC, value), samples) for value in (0.0, 0.75))
     found = judge(nothing, much, trained=True)
     empty = [not sample.nerve.any() for sample in samples]
     assert found.dice == pytest.approx(sum(empty) / 4)  # both empty is a match
@@ -58,14 +58,14 @@ def test_findings_are_judged_by_labels_and_by_fp32() -> None:
     assert untrained.probability_difference == pytest.approx(0.75)
     assert judge(much, None, trained=True).mask_agreement is None
 
-    fewer = findings(FakeBackend(SPEC, 0.75), samples[:2])  # random weights see fewer pictures
+    fewer = answers_of(FakeBackend(SPEC, 0.75), samples[:2])  # random weights see fewer images
     assert judge(fewer, much, trained=True).mask_agreement == 1
     assert judge(much, fewer, trained=True).probability_difference == 0
 
 
-def test_one_that_does_not_look_at_pictures_is_found_out() -> None:
-    samples = pictures(3).samples
+def test_one_that_ignores_its_input_is_detected() -> None:
+    samples = labelled_images(3).samples
     looking = FakeBackend(SPEC, lambda tensor: np.full((32, 48), tensor.mean() % 1, np.float32))
-    assert findings(FakeBackend(SPEC), samples).constant
-    assert not findings(looking, samples).constant
-    assert not findings(FakeBackend(SPEC), samples[:1]).constant  # one alone tells nothing
+    assert answers_of(FakeBackend(SPEC), samples).constant
+    assert not answers_of(looking, samples).constant
+    assert not answers_of(FakeBackend(SPEC), samples[:1]).constant  # one alone tells nothing

@@ -15,15 +15,17 @@ import numpy as np
 import pytest
 
 from streamseg.backends import FakeBackend
-from streamseg.benchmark.clip import open_clip
 from streamseg.benchmark.limits import Kernel
 from streamseg.benchmark.nets.bench import Make, NetsOptions, measure_nets
 from streamseg.benchmark.nets.measure import NetMeasurement
 from streamseg.benchmark.nets.variants import InputShape, Variant
-from streamseg.benchmark.rows import COMMON, Row, read_rows, write_rows
+from streamseg.benchmark.rows.nets import NetRow, Starts
+from streamseg.benchmark.rows.reading import COMMON, read_rows
+from streamseg.benchmark.rows.run import write_rows
 from streamseg.benchmark.terminal import lines
 from streamseg.core.errors import EngineError
-from tests.benchmark.fake_subjects import SHORT, SPEC, Fake, eager, subject
+from tests.benchmark.fakes import SHORT, SPEC, eager, variant
+from tests.benchmark.fakes import FakeNet as Fake
 
 FIGURES = {
     "net", "backend", "precision", "precision_found", "trained", "folded", "height", "width", "batch",
@@ -34,31 +36,26 @@ FIGURES = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return open_clip(None, tmp_path_factory.mktemp("clip"), frames=3).uri
-
-
 @pytest.fixture
-def measure(clip: str) -> Callable[..., list[Row]]:
-    def run(subjects: Sequence[Variant] | Make, **options: Any) -> list[Row]:
+def measure(phantom_path: str) -> Callable[..., list[NetRow]]:
+    def run(variants: Sequence[Variant] | Make, **options: Any) -> list[NetRow]:
         regime = replace(SHORT, **options.pop("regime", {}))
-        make: Any = subjects if callable(subjects) else lambda point: (list(subjects), {})
+        make: Any = variants if callable(variants) else lambda shape: (list(variants), {})
         usual = {"nets": ("improved_unet",), "sizes": ((32, 48),)}
-        given = NetsOptions(threads=1, source=clip, regime=regime, **usual | options)
+        given = NetsOptions(threads=1, source=phantom_path, regime=regime, **usual | options)
         kernel = Kernel("product", "fp32", 1e9, lambda: time.sleep(0.01))
         return measure_nets(given, lambda line: None, make=make, kernels=[kernel])
 
     return run
 
 
-Measure = Callable[..., list[Row]]
+Measure = Callable[..., list[NetRow]]
 
 
-def counted(fake: Fake, row: Row) -> list[list[int]]:
+def counted(fake: Fake, row: NetRow) -> list[list[int]]:
     """The fake's own record of the calls that count: behind 2 of warm-up, and 1 before each block."""
     position, found = 2, []
-    for block in row["durations_ms"]:
+    for block in row.durations_ms:
         found.append(fake.took_ns[position + 1 : position + 1 + len(block)])
         position += 1 + len(block)
     return found
@@ -66,8 +63,8 @@ def counted(fake: Fake, row: Row) -> list[list[int]]:
 
 def test_known_delays_are_measured_within_two_percent(measure: Measure) -> None:
     slow, quick = Fake(delay_ms=40, name="eager"), Fake(delay_ms=20, found={"int8": 0.9, "fp32": 0.1})
-    rows = measure([eager(slow), subject(quick, precision="int8")])
-    assert [row["key"] for row in rows] == [
+    rows = measure([eager(slow), variant(quick, precision="int8")])
+    assert [row.key for row in rows] == [
         "improved_unet eager fp32 as trained 32x48 b1",
         "improved_unet openvino int8 32x48 b1",
     ]
@@ -75,85 +72,89 @@ def test_known_delays_are_measured_within_two_percent(measure: Measure) -> None:
     for fake, row in zip((slow, quick), rows, strict=True):
         own = counted(fake, row)
         flat = [ns / 1e6 for block in own for ns in block]
-        assert row["calls"] == len(flat)
-        assert row["engine_fps"] == pytest.approx(1e3 * len(flat) / sum(flat), rel=0.02)
-        assert row["latency_ms"]["p50"] == pytest.approx(np.median(flat), rel=0.02)
-        assert row["latency_ms"]["max"] == pytest.approx(max(flat), rel=0.02)
-        assert row["rounds"]["engine_ms"] == pytest.approx(
-            [np.median(block) / 1e6 for block in own], rel=0.02
-        )
+        assert row.calls == len(flat)
+        assert row.engine_fps == pytest.approx(1e3 * len(flat) / sum(flat), rel=0.02)
+        assert row.latency_ms.p50 == pytest.approx(np.median(flat), rel=0.02)
+        assert row.latency_ms.max == pytest.approx(max(flat), rel=0.02)
+        assert row.rounds["engine_ms"] == pytest.approx([np.median(block) / 1e6 for block in own], rel=0.02)
         ratios.append([np.median(block) for block in own])
-        assert row["end_to_end_fps"] == pytest.approx(row["engine_fps"], rel=0.9)
+        assert row.end_to_end_fps == pytest.approx(row.engine_fps, rel=0.9)
     expected = np.median(np.divide(ratios[0], ratios[1]))
-    assert rows[1]["ratio_to_eager"]["median"] == pytest.approx(expected, rel=0.02)
-    assert rows[0]["ratio_to_eager"]["median"] == 1
+    assert rows[1].ratio_to_eager.median == pytest.approx(expected, rel=0.02)
+    assert rows[0].ratio_to_eager.median == 1
 
 
 def test_a_row_has_all_its_figures(measure: Measure, tmp_path: Path) -> None:
-    rows = measure([eager(), subject(Fake())], regime={"paces": (30.0,)})
+    rows = measure([eager(), variant(Fake())], regime={"paces_fps": (30.0,)})
     write_rows(tmp_path / "rows.json", rows)
     for row in read_rows(tmp_path / "rows.json"):
-        assert set(row) == {*COMMON, *FIGURES}
-        assert row["bench"] == "nets"
-        assert row["engine"]["from"] == "built"
-        assert row["end_to_end"]["offered"] == row["end_to_end"]["processed"] > 0
-        assert {"decode", "preprocess", "infer", "postprocess"} <= set(row["end_to_end"]["stages_ms"])
-        assert [run["fps"] for run in row["paced"]] == [30.0]
-        assert row["paced"][0]["offered"] == 6
-        assert 0 <= row["dice"] <= 1
-        assert row["mask_agreement"] == 1
-        assert row["limit"]["kernel"] == "product"
-        assert row["limit_share"] == row["limit_share_spread"]["median"]
-        assert row["start_s"] == {"warm": None, "build": 1.5, "cold": None}
-        usual = ("limit", "times", "does not look", "held up")  # the last on a busy machine
-        assert all(any(words in note for words in usual) for note in row["notes"])
-    run = rows[0]["run"]
-    assert run["regime"]["warmup_calls"] == 2
-    assert run["limits"]["fp32"]["kernel"] == "product"
-    assert run["stopped"] is False
+        assert isinstance(row, NetRow)
+        assert row.to_json().keys() == {*COMMON, *FIGURES}
+        assert row.bench == "nets"
+        assert row.engine.from_ == "built"
+        assert row.end_to_end.offered == row.end_to_end.processed > 0
+        assert {"decode", "preprocess", "infer", "postprocess"} <= set(row.end_to_end.stages_ms)
+        assert [run.fps for run in row.paced] == [30.0]
+        assert row.paced[0].offered == 6
+        assert 0 <= row.dice <= 1
+        assert row.mask_agreement == 1
+        assert row.limit.kernel == "product"
+        assert row.limit_share == row.limit_share_spread.median
+        assert row.start_s == Starts(build=1.5)
+        usual = ("limit", "times", "ignores its input", "held up")  # the last on a busy machine
+        assert all(any(words in note for words in usual) for note in row.notes)
+    run = rows[0].run
+    assert run.regime["warmup_calls"] == 2
+    assert run.limits["fp32"].kernel == "product"
+    assert run.stopped is False
     text = "\n".join(lines(rows))
     assert "| torch eager FP32, as trained |" in text
     assert "on 2 phantoms" in text
-    json.dumps(rows)
+    json.dumps([row.to_json() for row in rows])
 
 
 def test_a_quick_run_spares_paces_above_one_that_is_too_fast(measure: Measure) -> None:
-    paces = {"paces": (30.0, 60.0), "all_paces": False}
-    slow, quick = measure([eager(Fake(delay_ms=50)), subject(Fake(delay_ms=2))], regime=paces)
-    assert [run["fps"] for run in slow["paced"]] == [30.0]
-    assert slow["paced"][0]["offered"] == 6
-    assert quick["latency_ms"]["p50"] > 1e3 / 30 or [run["fps"] for run in quick["paced"]] == [30.0, 60.0]
+    paces = {"paces_fps": (30.0, 60.0), "all_paces": False}
+    slow, quick = measure([eager(Fake(delay_ms=50)), variant(Fake(delay_ms=2))], regime=paces)
+    assert [run.fps for run in slow.paced] == [30.0]
+    assert slow.paced[0].offered == 6
+    assert quick.latency_ms.p50 > 1e3 / 30 or [run.fps for run in quick.paced] == [30.0, 60.0]
 
 
 def test_a_run_that_is_late_measures_less_and_never_nothing(measure: Measure) -> None:
-    late = {"total_s": 0.01, "rounds": 3, "paces": (30.0,)}
-    for row in measure([eager(), subject(Fake())], regime=late):
-        assert len(row["durations_ms"]) == 1
-        assert row["paced"] == []
-        assert row["engine_fps"] > 0
-        assert row["dice"] is not None
-        assert "measured in 1 of 3 rounds: the run was to end in time" in row["notes"]
-        assert "not run live at 30 frames/s: the run was late" in row["notes"]
-    for row in measure([eager()], regime={**late, "total_s": 600.0}):
-        assert len(row["durations_ms"]) == 3
-        assert not any("late" in note or "in time" in note for note in row["notes"])
+    late = {"total_seconds": 0.01, "rounds": 3, "paces_fps": (30.0,)}
+    for row in measure([eager(), variant(Fake())], regime=late):
+        assert len(row.durations_ms) == 1
+        assert row.paced == []
+        assert row.engine_fps > 0
+        assert row.dice is not None
+        assert "measured in 1 of 3 rounds: the run was to end in time" in row.notes
+        assert "not run live at 30 frames/s: the run was late" in row.notes
+    for row in measure([eager()], regime={**late, "total_seconds": 600.0}):
+        assert len(row.durations_ms) == 3
+        assert not any("late" in note or "in time" in note for note in row.notes)
 
 
 def test_time_is_divided_by_what_nets_take(measure: Measure, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the points before took: building is within a point's time."""
     given: list[float] = []
 
-    def run(subjects: Any, setting: Any, until: float) -> Any:
+    def run(variants: Any, context: Any, until: float) -> Any:
         given.append(until - time.monotonic())
-        return NetMeasurement(subjects, setting)
+        return NetMeasurement(variants, context)
 
     monkeypatch.setattr("streamseg.benchmark.nets.bench.NetMeasurement", run)
-    measure(lambda _: ([eager()], {}), nets=("unet", "segnet"), sizes=((32, 64),), regime={"total_s": 1300.0})
+    measure(
+        lambda _: ([eager()], {}),
+        nets=("unet", "segnet"),
+        sizes=((32, 64),),
+        regime={"total_seconds": 1300.0},
+    )
     assert given[0] == pytest.approx(1300 * 4 / 13, rel=0.1)
     assert given[1] == pytest.approx(1300, rel=0.1)
 
 
-def test_where_time_is_short_only_the_fastest_kernels_are_timed_again(clip: str) -> None:
+def test_where_time_is_short_only_the_fastest_kernels_are_timed_again(phantom_path: str) -> None:
     calls = Counter[str]()
 
     def kernel(name: str, kind: str, seconds: float) -> Kernel:
@@ -162,17 +163,17 @@ def test_where_time_is_short_only_the_fastest_kernels_are_timed_again(clip: str)
     kernels = [kernel("slow", "fp32", 0.1), kernel("fast", "fp32", 0.001), kernel("copy", "copy", 0.001)]
     seen: list[Counter[str]] = []
 
-    def make(point: InputShape) -> tuple[list[Variant], dict[str, str]]:
+    def make(shape: InputShape) -> tuple[list[Variant], dict[str, str]]:
         seen.append(calls.copy())
-        return [replace(eager(), point=point)], {}
+        return [replace(eager(), shape=shape)], {}
 
     options = NetsOptions(
-        threads=1, source=clip, regime=replace(SHORT, total_s=600.0), nets=("unet",),
+        threads=1, source=phantom_path, regime=replace(SHORT, total_seconds=600.0), nets=("unet",),
         sizes=((32, 48), (32, 64)),
     )  # fmt: skip
     rows = measure_nets(options, lambda _: None, make=make, kernels=kernels)
-    assert {row["limit"]["kernel"] for row in rows} == {"fast"}
-    assert set(rows[0]["run"]["limits"]) == {"fp32", "copy"}
+    assert {row.limit.kernel for row in rows} == {"fast"}
+    assert set(rows[0].run.limits) == {"fp32", "copy"}
     again = calls - seen[1]
     assert again["fast"] > 0
     assert again["slow"] == again["copy"] == 0
@@ -185,21 +186,21 @@ def test_one_that_takes_no_time_is_measured(measure: Measure) -> None:
         def infer(self, tensor: Any) -> Any:
             return None
 
-    row = measure([eager(), subject(Immediate())])[1]
-    assert row["engine_fps"] > 0
-    assert row["end_to_end_fps"] is None
+    row = measure([eager(), variant(Immediate())])[1]
+    assert row.engine_fps > 0
+    assert row.end_to_end_fps is None
 
 
 def test_one_stall_shows_in_the_tail_and_in_a_note(measure: Measure) -> None:
     fake = Fake(delay_ms=5)
     fake.before = lambda call: time.sleep(0.25) if call == 4 else None
-    row = measure([eager(), subject(fake)])[1]
-    durations = [ms for block in row["durations_ms"] for ms in block]
-    assert row["latency_ms"]["max"] == max(durations) >= 250
-    assert row["latency_ms"]["p99"] > row["latency_ms"]["p50"]
-    assert row["engine_fps"] == pytest.approx(1e3 * len(durations) / sum(durations), rel=0.02)
-    assert any("times the median" in note for note in row["notes"]) == (
-        row["latency_ms"]["max"] > 20 * row["latency_ms"]["p50"]
+    row = measure([eager(), variant(fake)])[1]
+    durations = [ms for block in row.durations_ms for ms in block]
+    assert row.latency_ms.max == max(durations) >= 250
+    assert row.latency_ms.p99 > row.latency_ms.p50
+    assert row.engine_fps == pytest.approx(1e3 * len(durations) / sum(durations), rel=0.02)
+    assert any("times the median" in note for note in row.notes) == (
+        row.latency_ms.max > 20 * row.latency_ms.p50
     )
 
 
@@ -209,11 +210,11 @@ def test_one_that_hangs_is_absent_and_the_others_stand(measure: Measure, call: i
     fake = Fake()
     fake.before = lambda number: None if number < call else released.wait()  # type: ignore[assignment]
     try:
-        rows = measure([eager(), subject(fake)], regime={"stall_s": 3.0})
+        rows = measure([eager(), variant(fake)], regime={"stall_seconds": 3.0})
     finally:
         released.set()
-    assert [row["backend"] for row in rows] == ["eager"]
-    absent = rows[0]["run"]["absent"]
+    assert [row.backend for row in rows] == ["eager"]
+    absent = rows[0].run.absent
     assert list(absent) == ["improved_unet openvino fp32 32x48 b1"]
     assert "no answer within" in absent["improved_unet openvino fp32 32x48 b1"]
     assert not fake.closed
@@ -221,17 +222,18 @@ def test_one_that_hangs_is_absent_and_the_others_stand(measure: Measure, call: i
 
 
 def test_one_that_fails_is_absent_and_the_others_stand(measure: Measure) -> None:
-    rows = measure([eager(), subject(Fake(fail_at=0), precision="int8"), subject(Fake())])
-    assert [row["precision"] for row in rows] == ["fp32", "fp32"]
-    assert "failed at call 0" in rows[0]["run"]["absent"]["improved_unet openvino int8 32x48 b1"]
+    rows = measure([eager(), variant(Fake(fail_at=0), precision="int8"), variant(Fake())])
+    assert [row.precision for row in rows] == ["fp32", "fp32"]
+    assert "failed at call 0" in rows[0].run.absent["improved_unet openvino int8 32x48 b1"]
 
 
 def test_one_that_answers_no_probability_has_no_pipeline_and_says_so(measure: Measure) -> None:
-    row = measure([eager(), subject(Fake(probability=7.0))])[1]
-    assert row["engine_fps"] > 0
-    assert row["end_to_end"] is row["end_to_end_fps"] is row["dice"] is None
-    assert row["paced"] == []
-    assert any("end to end" in note and "no probabilities" in note for note in row["notes"])
+    row = measure([eager(), variant(Fake(probability=7.0))])[1]
+    assert row.engine_fps > 0
+    written = row.to_json()
+    assert written["end_to_end"] is row.end_to_end_fps is row.dice is None
+    assert row.paced == []
+    assert any("end to end" in note and "no probabilities" in note for note in row.notes)
 
 
 def test_lies_about_precision_show(measure: Measure) -> None:
@@ -239,80 +241,82 @@ def test_lies_about_precision_show(measure: Measure) -> None:
     rows = measure(
         [
             eager(),
-            subject(Fake(found={"fp32": 1.0}, probability=other()), precision="int8"),
-            subject(Fake(found={"int8": 1.0}), "onnx", "int8"),
-            subject(Fake(found={"int8": 0.96, "fp32": 0.04}, probability=other()), "compiled", "int8"),
-            subject(Fake(found={}, probability=other()), "tensorrt", "fp16"),
+            variant(Fake(found={"fp32": 1.0}, probability=other()), precision="int8"),
+            variant(Fake(found={"int8": 1.0}), "onnx", "int8"),
+            variant(Fake(found={"int8": 0.96, "fp32": 0.04}, probability=other()), "compiled", "int8"),
+            variant(Fake(found={}, probability=other()), "tensorrt", "fp16"),
         ]
     )
-    notes = {row["backend"]: " ".join(row["notes"]) for row in rows}
+    notes = {row.backend: " ".join(row.notes) for row in rows}
     assert "asked for int8, computes in fp32 (100% of its layers)" in notes["openvino"]
     assert "bit for bit those of improved_unet eager fp32 as trained" in notes["onnx"]
     assert "asked for" not in notes["compiled"] + notes["eager"]
     assert "does not tell" in notes["tensorrt"]
 
 
-def test_a_gpus_engines_have_its_limits_and_its_reference(clip: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpus_engines_have_its_limits_and_its_reference(
+    phantom_path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     waits: list[None] = []
     monkeypatch.setattr("streamseg.benchmark.nets.bench.gpu_synchronize", lambda: lambda: waits.append(None))
-    plain = subject(Fake(delay_ms=30, name="plain"), "eager-cuda", folded=False)
+    plain = variant(Fake(delay_ms=30, name="plain"), "eager-cuda", folded=False)
     found = {"int8": 1.0}
-    subjects = [eager(), plain, subject(Fake(found=found), "tensorrt", "int8"), subject(Fake(found=found))]
-    names = {"GPU product fp16": "fp16", "GPU product fp32": "fp32", "slow product": "fp32"}
+    variants = [eager(), plain, variant(Fake(found=found), "tensorrt", "int8"), variant(Fake(found=found))]
+    names = {"GPU product fp16": "gpu fp16", "GPU product fp32": "gpu fp32", "slow product": "fp32"}
     kernels = [Kernel(name, kind, 1e6, lambda: time.sleep(0.02)) for name, kind in names.items()]
     options = NetsOptions(
-        threads=1, source=clip, regime=SHORT, nets=("improved_unet",), sizes=((32, 48),)
+        threads=1, source=phantom_path, regime=SHORT, nets=("improved_unet",), sizes=((32, 48),)
     )  # fmt: skip
-    rows = measure_nets(options, lambda _: None, make=lambda _: (subjects, {}), kernels=kernels)
-    assert [row["limit"]["kernel"] for row in rows] == [
+    rows = measure_nets(options, lambda _: None, make=lambda _: (variants, {}), kernels=kernels)
+    assert [row.limit.kernel for row in rows] == [
         "slow product", "GPU product fp32", "GPU product fp16", "slow product",
     ]  # fmt: skip
-    assert rows[2]["limit"]["kind"] == "fp16"
-    assert rows[2]["limit_share"] > 1
-    assert any("times as fast as the limit" in note for note in rows[2]["notes"])
-    medians = [np.array(row["rounds"]["engine_ms"]) for row in rows]
+    assert rows[2].limit.kind == "fp16"
+    assert rows[2].limit_share > 1
+    assert any("times as fast as the limit" in note for note in rows[2].notes)
+    medians = [np.array(row.rounds["engine_ms"]) for row in rows]
     for number, reference in ((2, 1), (3, 0)):
         expected = np.median(medians[reference] / medians[number])
-        assert rows[number]["ratio_to_eager"]["median"] == pytest.approx(expected, rel=0.01)
-    assert set(rows[0]["run"]["limits"]) == {"fp32", "gpu fp16", "gpu fp32"}
+        assert rows[number].ratio_to_eager.median == pytest.approx(expected, rel=0.01)
+    assert set(rows[0].run.limits) == {"fp32", "gpu fp16", "gpu fp32"}
     assert waits
 
 
 def test_a_batch_counts_all_its_frames(measure: Measure) -> None:
-    trained, folded = eager(Fake(batch=3)), subject(Fake(batch=3))
+    trained, folded = eager(Fake(batch=3)), variant(Fake(batch=3))
     rows = measure([trained, folded], batches=(3,))
     for row in rows:
-        durations = [ms for block in row["durations_ms"] for ms in block]
-        assert row["engine_fps"] == pytest.approx(3e3 * len(durations) / sum(durations), rel=0.02)
-        assert row["end_to_end"] is row["end_to_end_fps"] is None
-        assert row["paced"] == []
-        assert row["dice"] is not None
+        durations = [ms for block in row.durations_ms for ms in block]
+        assert row.engine_fps == pytest.approx(3e3 * len(durations) / sum(durations), rel=0.02)
+        assert row.to_json()["end_to_end"] is row.end_to_end_fps is None
+        assert row.paced == []
+        assert row.dice is not None
 
 
 def test_random_weights_are_judged_by_nothing_but_fp32(measure: Measure) -> None:
     noise = np.random.default_rng(0).random((32, 48), np.float32)
-    rows = measure([replace(one, trained=False) for one in (eager(), subject(Fake(probability=noise)))])
+    rows = measure([replace(one, trained=False) for one in (eager(), variant(Fake(probability=noise)))])
     for row in rows:
-        assert row["trained"] is False
-        assert row["dice"] is row["mask_agreement"] is None
-    assert rows[1]["probability_difference"] > 0.1
+        assert row.trained is False
+        assert row.dice is row.mask_agreement is None
+    assert rows[1].probability_difference > 0.1
     assert "(random weights)" in "\n".join(lines(rows))
 
 
 def test_ctrl_c_keeps_what_is_finished(measure: Measure) -> None:
     made: list[InputShape] = []
 
-    def make(point: InputShape) -> tuple[list[Variant], dict[str, str]]:
-        made.append(point)
+    def make(shape: InputShape) -> tuple[list[Variant], dict[str, str]]:
+        made.append(shape)
         if len(made) == 2:
             raise KeyboardInterrupt
-        return [replace(eager(), point=point)], {"unet onnx int8 32x48 b1": "not installed"}
+        return [replace(eager(), shape=shape)], {"unet onnx int8 32x48 b1": "not installed"}
 
     rows = measure(make, nets=("unet", "improved_unet"))
-    assert [row["net"] for row in rows] == ["unet"]
-    run = rows[0]["run"]
-    assert run["stopped"] is True
-    assert run["absent"] == {
+    assert [row.net for row in rows] == ["unet"]
+    run = rows[0].run
+    assert run.stopped is True
+    assert run.absent == {
         "unet onnx int8 32x48 b1": "not installed",
         "improved_unet 32x48 b1": "the benchmark was stopped before this was done",
     }
@@ -323,9 +327,9 @@ def test_ctrl_c_keeps_what_is_finished(measure: Measure) -> None:
 
 def test_nothing_at_all_is_an_error(measure: Measure) -> None:
     with pytest.raises(EngineError, match=r"no net could be measured: .*failed at call 0"):
-        measure([subject(Fake(fail_at=0))])
+        measure([variant(Fake(fail_at=0))])
 
-    def make(point: InputShape) -> tuple[list[Variant], dict[str, str]]:
+    def make(shape: InputShape) -> tuple[list[Variant], dict[str, str]]:
         raise EngineError("weights are gone")
 
     with pytest.raises(EngineError, match="weights are gone"):

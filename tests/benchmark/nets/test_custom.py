@@ -10,12 +10,10 @@ import numpy as np
 import pytest
 
 from streamseg.backends import FakeBackend
-from streamseg.benchmark.nets.custom import measure_engines
+from streamseg.benchmark import measure_engines
 from streamseg.core.errors import EngineError, UsageError
 from streamseg.core.types import InputSpec, Tensor
-from tests.benchmark.fake_subjects import SHORT
-
-SPEC = InputSpec(32, 48, mean=0.25, std=0.25, threshold=0.5)
+from tests.benchmark.fakes import SHORT, SPEC
 
 
 class Plain:
@@ -55,10 +53,10 @@ def test_a_known_delay_is_measured() -> None:
     assert any("does not tell what it computes in" in note for note in rows[1]["notes"])
 
 
-def test_one_that_does_not_look_shows() -> None:
-    regime = replace(SHORT, untrained_pictures=2)
+def test_one_that_ignores_its_input_shows() -> None:
+    regime = replace(SHORT, untrained_images=2)
     rows = measure_engines({"looks": Plain(0.001), "fake": FakeBackend(SPEC)}, regime=regime)
-    told = [any("does not look" in note for note in row["notes"]) for row in rows]
+    told = [any("ignores its input" in note for note in row["notes"]) for row in rows]
     assert told == [False, True]
 
 
@@ -70,3 +68,9 @@ def test_what_cannot_be_measured_is_refused() -> None:
         measure_engines({"one": FakeBackend(SPEC), "two": other})
     with pytest.raises(EngineError, match="failed at call 0"):
         measure_engines({"fails": FakeBackend(SPEC, fail_at=0)}, regime=SHORT)
+
+
+def test_the_old_place_of_the_function_still_works() -> None:
+    from streamseg.benchmark.nets import own
+
+    assert own.measure_engines is measure_engines

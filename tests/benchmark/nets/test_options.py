@@ -25,11 +25,11 @@ def test_what_there_is_not_is_refused_before_anything_runs(options: dict[str, An
         measure_nets(NetsOptions(threads=1, **options), print)
 
 
-def test_points_are_every_size_and_batch_at_the_nets_own_size_by_itself() -> None:
+def test_shapes_are_every_size_and_batch_by_default_at_the_nets_own_size() -> None:
     given = NetsOptions(threads=1, nets=("unet",), sizes=((32, 48), (64, 64)), batches=(1, 8))
-    assert [str(point) for point in given.points()] == [
+    assert [str(shape) for shape in given.shapes()] == [
         "unet 32x48 b1", "unet 32x48 b8", "unet 64x64 b1", "unet 64x64 b8",
     ]  # fmt: skip
-    assert [str(point) for point in NetsOptions(threads=1).points()] == [
+    assert [str(shape) for shape in NetsOptions(threads=1).shapes()] == [
         "improved_unet 192x224 b1", "unet 192x224 b1", "segnet 192x224 b1",
     ]  # fmt: skip

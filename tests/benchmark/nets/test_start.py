@@ -45,8 +45,8 @@ def test_this_process_knows_what_it_holds() -> None:
 @pytest.mark.parametrize("batch", [1, 2])
 def test_torch_starts_from_the_weights(image: Path, tmp_path: Path, batch: int) -> None:
     pytest.importorskip("torch")
-    point = InputShape("unet", 32, 48, batch)
-    made, _ = VariantBuilder(tmp_path, 1).make(point, [VariantSpec("eager", "fp32", folded=False)])
-    found = start(made[0].child, image, threads=1, limit_s=250)
+    shape = InputShape("unet", 32, 48, batch)
+    made, _ = VariantBuilder(tmp_path, 1).make(shape, [VariantSpec("eager", "fp32", folded=False)])
+    found = start(made[0].start_task, image, threads=1, limit_s=250)
     assert found.warm_s > 0
     assert found.peak_bytes is None or found.peak_bytes > 6e7

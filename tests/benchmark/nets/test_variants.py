@@ -16,7 +16,6 @@ from streamseg.benchmark.nets.variants import (
     VariantSpec,
     build_engine,
     check_nets,
-    key_of,
     plan,
 )
 from streamseg.core.errors import UsageError
@@ -28,34 +27,34 @@ SMALL = InputShape("unet", 32, 48)
 
 
 @pytest.fixture
-def shop(tmp_path: Path) -> VariantBuilder:
+def builder(tmp_path: Path) -> VariantBuilder:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     return VariantBuilder(scratch, 1, calibration=2, store=EngineStore(tmp_path / "store"))
 
 
-def test_the_shipped_engines_are_taken_where_the_point_is_theirs(shop: VariantBuilder) -> None:
-    point = InputShape("improved_unet", 192, 224)
-    made, absent = shop.make(point, [VariantSpec("openvino", "fp32"), VariantSpec("openvino", "int8")])
+def test_the_shipped_engines_are_taken_where_the_point_is_theirs(builder: VariantBuilder) -> None:
+    shape = InputShape("improved_unet", 192, 224)
+    made, absent = builder.make(shape, [VariantSpec("openvino", "fp32"), VariantSpec("openvino", "int8")])
     assert absent == {}
     assert [one.origin for one in made] == ["shipped", "shipped"]
     assert [one.key for one in made] == [
-        key_of(point, VariantSpec("openvino", name)) for name in ("fp32", "int8")
+        VariantSpec("openvino", name).key(shape) for name in ("fp32", "int8")
     ]
-    assert made[0].precision_found == {"fp32": 1.0}
-    assert made[1].precision_found["int8"] > 0.9
+    assert made[0].precision_found() == {"fp32": 1.0}
+    assert made[1].precision_found()["int8"] > 0.9
     assert made[0].model_bytes > made[1].model_bytes > 7e6
     assert all(one.trained and one.build_s is None for one in made)
 
 
-def test_what_is_not_there_is_built_and_what_cannot_be_is_absent(shop: VariantBuilder) -> None:
-    ways = [
+def test_what_is_not_there_is_built_and_what_cannot_be_is_absent(builder: VariantBuilder) -> None:
+    specs = [
         VariantSpec("eager", "fp32", folded=False),
         VariantSpec("openvino", "fp32"),
         VariantSpec("onnx", "bf16"),
     ]
-    made, absent = shop.make(SMALL, ways)
-    assert [(one.backend, one.origin, one.folded) for one in made] == [
+    made, absent = builder.make(SMALL, specs)
+    assert [(one.spec.backend, one.origin, one.spec.folded) for one in made] == [
         ("eager", "torch", False), ("openvino", "built", True),
     ]  # fmt: skip
     assert list(absent) == ["unet onnx bf16 32x48 b1"]
@@ -64,81 +63,79 @@ def test_what_is_not_there_is_built_and_what_cannot_be_is_absent(shop: VariantBu
     np.testing.assert_allclose(made[0].engine.infer(tensor), made[1].engine.infer(tensor), atol=1e-3)
     assert made[1].build_s is not None
     assert not made[1].trained
-    assert Path(made[1].child["engine"]).is_dir()
-    assert Path(made[0].child["checkpoint"]).is_file()
+    assert Path(made[1].start_task["engine"]).is_dir()
+    assert Path(made[0].start_task["checkpoint"]).is_file()
 
 
-def test_an_engine_of_the_store_is_taken_where_it_passed_the_gate(shop: VariantBuilder) -> None:
-    way, checkpoint = VariantSpec("openvino", "fp32"), resolve(SMALL.net, (SMALL.height, SMALL.width))
-    folder = shop.scratch / "exported"
-    manifest = build_engine(checkpoint, SMALL, way, (), folder)
+def test_an_engine_of_the_store_is_taken_where_it_passed_the_gate(builder: VariantBuilder) -> None:
+    spec, checkpoint = VariantSpec("openvino", "fp32"), resolve(SMALL.net, (SMALL.height, SMALL.width))
+    folder = builder.scratch / "exported"
+    manifest = build_engine(checkpoint, SMALL, spec, (), folder)
     for passed, origin in ((False, "built"), (True, "store")):
         judged = replace(manifest, gate={"passed": passed})
         judged = replace(judged, name=engine_name(judged))
-        target = shop.store.root / judged.name
+        target = builder.store.root / judged.name
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(folder, target)
         judged.write(target)
-        assert shop.one(SMALL, checkpoint, way).origin == origin
+        assert builder.one(SMALL, checkpoint, spec).origin == origin
     (target / "model.bin").write_bytes(b"altered")
-    shutil.rmtree(shop.scratch / key_of(SMALL, way).replace(" ", "-"))
-    assert shop.one(SMALL, checkpoint, way).origin == "built"
+    shutil.rmtree(builder.scratch / spec.key(SMALL).replace(" ", "-"))
+    assert builder.one(SMALL, checkpoint, spec).origin == "built"
 
 
-def test_a_batch_has_engines_of_its_own(shop: VariantBuilder) -> None:
-    point = replace(SMALL, batch=2)
-    made, _ = shop.make(point, [VariantSpec("eager", "fp32"), VariantSpec("openvino", "fp32")])
+def test_a_batch_has_engines_of_its_own(builder: VariantBuilder) -> None:
+    shape = replace(SMALL, batch=2)
+    made, _ = builder.make(shape, [VariantSpec("eager", "fp32"), VariantSpec("openvino", "fp32")])
     tensor = np.random.default_rng(0).standard_normal((2, 1, 32, 48), np.float32)
-    one, two = (subject.engine.infer(tensor) for subject in made)
-    assert one.shape == two.shape == (2, 32, 48)
-    np.testing.assert_allclose(one, two, atol=1e-3)
-    assert all(subject.key.endswith("b2") for subject in made)
+    first, second = (one.engine.infer(tensor) for one in made)
+    assert first.shape == second.shape == (2, 32, 48)
+    np.testing.assert_allclose(first, second, atol=1e-3)
+    assert all(one.key.endswith("b2") for one in made)
 
 
 @pytest.mark.slow
-def test_int8_is_calibrated_on_phantoms(shop: VariantBuilder) -> None:
+def test_int8_is_calibrated_on_phantoms(builder: VariantBuilder) -> None:
     pytest.importorskip("nncf")
-    made, absent = shop.make(SMALL, [VariantSpec("openvino", "int8")])
+    made, absent = builder.make(SMALL, [VariantSpec("openvino", "int8")])
     assert absent == {}
-    assert made[0].precision_found["int8"] > 0.5
+    assert made[0].precision_found()["int8"] > 0.5
 
 
 @pytest.mark.gpu
-def test_on_a_gpu(shop: VariantBuilder) -> None:
-    made, absent = shop.make(SMALL, [VariantSpec("eager-cuda", "fp16"), VariantSpec("tensorrt", "fp16")])
-    assert [one.backend for one in made] == ["eager-cuda", "tensorrt"], absent
+def test_on_a_gpu(builder: VariantBuilder) -> None:
+    made, absent = builder.make(SMALL, [VariantSpec("eager-cuda", "fp16"), VariantSpec("tensorrt", "fp16")])
+    assert [one.spec.backend for one in made] == ["eager-cuda", "tensorrt"], absent
     tensor = np.random.default_rng(0).standard_normal((1, 1, 32, 48), np.float32)
     np.testing.assert_allclose(made[0].engine.infer(tensor), made[1].engine.infer(tensor), atol=0.05)
 
 
-def words(ways: list[VariantSpec]) -> list[str]:
-    return [str(way) for way in ways]
+def words(specs: list[VariantSpec]) -> list[str]:
+    return [str(spec) for spec in specs]
 
 
 def test_by_themselves_they_are_what_the_machine_has() -> None:
-    ways, absent = plan([], [], gpu=False, quick=True)
-    assert words(ways) == ["eager fp32 as trained", "eager fp32", "openvino fp32", "openvino int8"]
+    specs, absent = plan([], [], gpu=False, quick=True)
+    assert words(specs) == ["eager fp32 as trained", "eager fp32", "openvino fp32", "openvino int8"]
     assert absent == {}
     full, _ = plan([], [], gpu=False, quick=False)
     assert ("onnx int8" in words(full)) == (find_spec("onnxruntime") is not None)
-    assert not [way for way in full if way.backend == "compiled"]
+    assert not [spec for spec in full if spec.backend == "compiled"]
 
 
 def test_a_gpu_adds_its_own_and_what_they_are_compared_with() -> None:
-    ways, _ = plan([], [], gpu=True, quick=True)
-    assert words(ways)[:2] == ["eager fp32 as trained", "eager-cuda fp32 as trained"]
-    assert {"tensorrt fp32", "tensorrt fp16", "tensorrt int8", "eager-cuda fp16"} <= set(words(ways))
-    ways, _ = plan(["tensorrt"], ["fp16"], gpu=True, quick=False)
-    assert words(ways) == ["eager fp32 as trained", "eager-cuda fp32 as trained", "tensorrt fp16"]
+    specs, _ = plan([], [], gpu=True, quick=True)
+    assert words(specs)[:2] == ["eager fp32 as trained", "eager-cuda fp32 as trained"]
+    assert {"tensorrt fp32", "tensorrt fp16", "tensorrt int8", "eager-cuda fp16"} <= set(words(specs))
+    specs, _ = plan(["tensorrt"], ["fp16"], gpu=True, quick=False)
+    assert words(specs) == ["eager fp32 as trained", "eager-cuda fp32 as trained", "tensorrt fp16"]
 
 
 def test_what_a_back_end_does_not_offer_is_absent_only_where_both_were_asked_for() -> None:
-    ways, absent = plan(["eager", "openvino"], ["int8"], gpu=False, quick=False)
-    assert words(ways) == ["eager fp32 as trained", "openvino int8"]
-    assert absent == {"eager int8": "eager computes in fp32, bf16; int8 is not to be had there"}
-    with pytest.raises(
-        UsageError, match="nothing of what was asked for is to be had: eager computes in fp32"
-    ):
+    specs, absent = plan(["eager", "openvino"], ["int8"], gpu=False, quick=False)
+    assert words(specs) == ["eager fp32 as trained", "openvino int8"]
+    assert absent == {"eager int8": "eager computes in fp32, bf16; int8 cannot be had there"}
+    with pytest.raises(UsageError, match="nothing of what was asked for can be had: eager computes in fp32"):
         plan(["eager"], ["int8"], gpu=False, quick=False)
     assert plan([], ["int8"], gpu=False, quick=True)[1] == {}
     assert plan(["eager"], [], gpu=False, quick=True)[1] == {}

@@ -1,7 +1,7 @@
 """The whole comparison, small and short, with the real nets and pipelines."""
 
-import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +12,20 @@ from streamseg.benchmark.peers.bench import KINDS, PeersOptions, measure_peers
 from streamseg.benchmark.peers.peer import Peer
 from streamseg.benchmark.peers.pipelines import OURS_DRAWN
 from streamseg.benchmark.peers.rows import PeersSchedule
-from streamseg.benchmark.rows import read_rows, write_rows
+from streamseg.benchmark.rows.reading import read_rows
+from streamseg.benchmark.rows.run import write_rows
 from streamseg.benchmark.terminal import lines
 from streamseg.core.errors import EngineError, UsageError
-from tests.benchmark.small_clip import write_clip
+from tests.benchmark.fakes import small_kernels
 
-TINY = PeersSchedule(rounds=2, block_s=0.0, run_rounds=1, run_frames=8, calibration=2)
+__all__ = ["small_kernels"]
+TINY = PeersSchedule(rounds=2, block_seconds=0.0, run_rounds=1, run_frames=8, calibration_frames=2)
 SIZE = (64, 80)
 
 
 @pytest.fixture(autouse=True)
 def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "QUICK", TINY)
-
-
-@pytest.fixture
-def clip(tmp_path: Path) -> str:
-    return str(write_clip(tmp_path / "small.mp4"))
 
 
 def fakes(kind: str, *_: object) -> dict[str, object]:
@@ -42,38 +39,42 @@ def fakes(kind: str, *_: object) -> dict[str, object]:
     return {own: lambda: made(own), other: lambda: made(other)}
 
 
-def test_rows_of_all_kinds_stand_alone(clip: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_of_all_kinds_stand_alone(
+    clip_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "_makers", fakes)
     said: list[str] = []
-    options = PeersOptions(source=clip, size=SIZE, quick=True, threads=1, arguments=("bench", "peers"))
+    options = PeersOptions(
+        source=str(clip_path), size=SIZE, quick=True, threads=1, arguments=("bench", "peers")
+    )
     rows = measure_peers(options, said.append)
-    assert [row["key"] for row in rows] == [
-        f"{kind} {who} {kind}" for kind in KINDS for who in ("our", "their")
-    ]
-    run = rows[0]["run"]
-    assert all(row["run"] is run for row in rows)
-    assert run["command"] == "streamseg bench peers"
-    assert (run["quick"], run["threads"], run["absent"]) == (True, 1, {})
-    assert run["source"]["name"] == "small.mp4"
-    assert run["regime"] == TINY.to_json()
-    assert run["limits"]["fp32"]["giga_per_s"] > 0
-    assert run["stopped"] is False
-    assert run["seconds"] >= 0
-    assert "supervision" in run["machine"]
+    assert [row.key for row in rows] == [f"{kind} {who} {kind}" for kind in KINDS for who in ("our", "their")]
+    run = rows[0].run
+    assert all(row.run is run for row in rows)
+    assert run.command == "streamseg bench peers"
+    assert (run.quick, run.threads, run.absent) == (True, 1, {})
+    assert run.source["name"] == "small.mp4"
+    assert run.regime == TINY.to_json()
+    assert run.limits["fp32"].giga_per_s > 0
+    assert run.stopped is False
+    assert run.seconds >= 0
+    assert "supervision" in run.machine
     write_rows(tmp_path / "rows.json", rows)
-    assert read_rows(tmp_path / "rows.json") == json.loads(json.dumps(rows))
+    assert read_rows(tmp_path / "rows.json") == rows
     assert "preparing our pipeline" in said
 
 
-def test_kinds_are_chosen_and_each_runs_once(clip: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kinds_are_chosen_and_each_runs_once(clip_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_makers", fakes)
-    options = PeersOptions(kinds=("runtime", "runtime"), source=clip, size=SIZE, quick=True, rounds=3)
+    options = PeersOptions(
+        kinds=("runtime", "runtime"), source=str(clip_path), size=SIZE, quick=True, rounds=3
+    )
     rows = measure_peers(options)
-    assert [row["kind"] for row in rows] == ["runtime", "runtime"]
-    assert [len(block) for block in rows[0]["durations_ms"]] == [3, 3, 3]
+    assert [row.kind for row in rows] == ["runtime", "runtime"]
+    assert [len(block) for block in rows[0].durations_ms] == [3, 3, 3]
 
 
-def test_ctrl_c_keeps_the_kinds_that_are_finished(clip: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_keeps_the_kinds_that_are_finished(clip_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def until(last: str) -> Any:
         def make(kind: str, *rest: Any) -> Any:
             if kind == last:
@@ -83,22 +84,22 @@ def test_ctrl_c_keeps_the_kinds_that_are_finished(clip: str, monkeypatch: pytest
         return make
 
     monkeypatch.setattr(module, "_makers", until("pipeline"))
-    rows = measure_peers(PeersOptions(source=clip, size=SIZE, quick=True))
-    assert {row["kind"] for row in rows} == {"runtime"}
-    assert rows[0]["run"]["stopped"]
-    assert rows[0]["run"]["absent"].keys() == {"pipeline"}
+    rows = measure_peers(PeersOptions(source=str(clip_path), size=SIZE, quick=True))
+    assert {row.kind for row in rows} == {"runtime"}
+    assert rows[0].run.stopped
+    assert rows[0].run.absent.keys() == {"pipeline"}
     monkeypatch.setattr(module, "_makers", until("runtime"))
     with pytest.raises(KeyboardInterrupt):
-        measure_peers(PeersOptions(source=clip, size=SIZE, quick=True))
+        measure_peers(PeersOptions(source=str(clip_path), size=SIZE, quick=True))
 
 
 def test_the_table_has_every_row_ours_marked_and_the_fastest_first(
-    clip: str, monkeypatch: pytest.MonkeyPatch
+    clip_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_makers", fakes)
-    rows = measure_peers(PeersOptions(source=clip, size=SIZE, quick=True))
-    rows[0] |= {"fps": 1.0, "notes": ["it was slow"]}
-    rows[0]["run"]["absent"]["runtime gone"] = "no such package"
+    rows = measure_peers(PeersOptions(source=str(clip_path), size=SIZE, quick=True))
+    rows[0] = replace(rows[0], fps=1.0, notes=["it was slow"])
+    rows[0].run.absent["runtime gone"] = "no such package"
     text = lines(rows)
     own = next(number for number, line in enumerate(text) if "| our runtime (ours) |" in line)
     other = next(number for number, line in enumerate(text) if "their runtime" in line)
@@ -109,7 +110,7 @@ def test_the_table_has_every_row_ours_marked_and_the_fastest_first(
     assert lines([]) == []
 
 
-def test_bad_options_are_refused_before_anything_is_made(clip: str) -> None:
+def test_bad_options_are_refused_before_anything_is_made(clip_path: Path) -> None:
     with pytest.raises(UsageError, match="'engine'; choose among runtime, pipeline"):
         PeersOptions(kinds=("engine",))
     with pytest.raises(UsageError, match="multiples of 16"):
@@ -118,32 +119,36 @@ def test_bad_options_are_refused_before_anything_is_made(clip: str) -> None:
         measure_peers(PeersOptions(source="/nowhere/clip.mp4", size=SIZE))
 
 
-def test_nothing_at_all_says_why(clip: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_at_all_says_why(clip_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken() -> Peer:
         raise EngineError("no luck")
 
     monkeypatch.setattr(module, "_makers", lambda *_: {"bad": broken})
     with pytest.raises(EngineError, match="nothing could be measured: no luck"):
-        measure_peers(PeersOptions(kinds=("runtime",), source=clip, size=SIZE, quick=True))
+        measure_peers(PeersOptions(kinds=("runtime",), source=str(clip_path), size=SIZE, quick=True))
 
 
-def test_real_pipelines_at_a_small_size(clip: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_real_pipelines_at_a_small_size(clip_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At another size than the shipped engine's they run our FP32 one."""
     monkeypatch.setitem(sys.modules, "supervision", None)
-    rows = measure_peers(PeersOptions(kinds=("pipeline",), source=clip, size=SIZE, quick=True, threads=1))
-    own = next(row for row in rows if row["name"] == OURS_DRAWN)
-    assert own["precision"] == "fp32"
+    rows = measure_peers(
+        PeersOptions(kinds=("pipeline",), source=str(clip_path), size=SIZE, quick=True, threads=1)
+    )
+    own = next(row for row in rows if row.name == OURS_DRAWN)
+    assert own.precision == "fp32"
     for row in rows:
-        assert (row["delivered"], row["frames"], row["notes"]) == (8, 8, [])
-        assert row["processor_ms"] > 0
-    assert len(own["run"]["absent"]) == 2
+        assert (row.delivered, row.frames, row.notes) == (8, 8, [])
+        assert row.processor_ms > 0
+    assert len(own.run.absent) == 2
 
 
-def test_real_runtimes_of_a_clip(clip: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_real_runtimes_of_a_clip(clip_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for package in ("torch", "onnxruntime"):
         monkeypatch.setitem(sys.modules, package, None)
-    rows = measure_peers(PeersOptions(kinds=("runtime",), source=clip, size=SIZE, quick=True, threads=1))
-    assert [row["name"] for row in rows] == ["streamseg, OpenVINO FP32"]
-    assert rows[0]["gflop"] is None
-    absent = rows[0]["run"]["absent"]
+    rows = measure_peers(
+        PeersOptions(kinds=("runtime",), source=str(clip_path), size=SIZE, quick=True, threads=1)
+    )
+    assert [row.name for row in rows] == ["streamseg, OpenVINO FP32"]
+    assert rows[0].gflop is None
+    absent = rows[0].run.absent
     assert "streamseg[bench]" in absent["runtime torch eager"]

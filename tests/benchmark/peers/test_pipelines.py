@@ -27,13 +27,7 @@ from streamseg.capture import open_source
 from streamseg.core.errors import EngineError, SinkError, SourceError
 from streamseg.core.types import Backend, Frame, Roi
 from streamseg.segmentation.segmenter import Segmenter
-from tests.benchmark.meddling import SPEC
-from tests.benchmark.small_clip import FRAMES, HEIGHT, REGION, WIDTH, small_clip, write_clip
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
-    return small_clip(tmp_path_factory.mktemp("clip"))
+from tests.benchmark.fakes import FRAMES, HEIGHT, REGION, SPEC, WIDTH, write_clip
 
 
 def fake(throughput: bool) -> Backend:

@@ -8,14 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streamseg.benchmark.peers.peer import Peer, prepare
+from streamseg.benchmark.peers.peer import EXACT, Infer, Peer, agreement, prepare
 from streamseg.benchmark.peers.runtimes import (
-    EXACT,
     OURS_FP32,
     OURS_INT8,
-    Infer,
     RuntimeContext,
-    agreement,
     runtime_peer,
     runtimes,
 )
@@ -42,10 +39,10 @@ def made(
     checkpoint = resolve("improved_unet", SIZE)
     images = gather(phantom_recipe("test", calibration=4, validation=0), None).calibration
     tensors = [to_tensor(image, checkpoint.spec) for image in images]
-    material = RuntimeContext(checkpoint, tensors[:2], 1, folder, tensors if calibrated else ())
+    context = RuntimeContext(checkpoint, tensors[:2], 1, folder, tensors if calibrated else ())
     if onnx is not None:
-        material.__dict__["onnx"] = onnx  # written before
-    makers = runtimes(material, quick=quick)
+        context.__dict__["onnx"] = onnx  # written before
+    makers = runtimes(context, quick=quick)
     absent: dict[str, str] = {}
     chosen = {name: make for name, make in makers.items() if not only or name in only}
     peers = prepare("runtime", chosen, absent, lambda _: None)
@@ -85,13 +82,20 @@ def test_every_runtime_is_there_or_says_why(found: Found) -> None:
     ]
 
 
+DIFFERENCE = {"fp32": 1e-4, "bf16": 0.2, "int8": 0.5}
+"""The largest of any pixel's probability that is allowed, by the precision that a runtime computes in:
+OpenVINO takes bf16 by default on processors that have it."""
+MASK_DICE = {"fp32": 0.999, "bf16": 0.95, "int8": 0.85}
+
+
 def test_they_compute_the_same(found: Found) -> None:
     for name, peer in found[0].items():
         int8 = name == "ONNX Runtime, INT8"
         assert peer.call() == 1
         assert (peer.precision == "int8") == int8
-        assert peer.facts["difference"] < (0.5 if int8 else 1e-4), name
-        assert peer.facts["mask_dice"] > (0.85 if int8 else 0.999), name
+        assert peer.precision == "fp32" or name in ("ONNX Runtime, INT8", "OpenVINO by itself")
+        assert peer.facts["difference"] < DIFFERENCE[peer.precision], name
+        assert peer.facts["mask_dice"] > MASK_DICE[peer.precision], name
         assert peer.facts["gflop"] == pytest.approx(4.565, abs=0.01)
         assert peer.version
         assert peer.remark
@@ -168,9 +172,9 @@ def answer(tensor: np.ndarray) -> np.ndarray:
     return found
 
 
-def judged(infer: Infer, precision: str = "fp32", *, masks: bool = True) -> dict[str, float]:
+def judged(infer: Infer, precision: str = "fp32") -> dict[str, float]:
     reference = [answer(tensor) for tensor in frames()]
-    return agreement(infer, frames(), reference, precision=precision, threshold=0.5, masks=masks)
+    return agreement(infer, frames(), reference, precision=precision, threshold=0.5)
 
 
 def test_the_same_numbers_agree() -> None:
@@ -199,33 +203,32 @@ def test_what_gives_no_probabilities_is_refused() -> None:
             judged(wrong)
 
 
-def test_lower_precision_may_differ_a_little_and_random_weights_have_no_masks() -> None:
+def test_lower_precision_may_differ_a_little_but_not_in_its_masks() -> None:
     assert judged(lambda tensor: answer(tensor) * np.float32(0.99), "int8")["mask_dice"] == 1
     near = [np.full(SHAPE, 0.4999, np.float32)] * 3
 
     def other(_: np.ndarray) -> np.ndarray:
         return np.full(SHAPE, 0.5001, np.float32)
 
-    agreement(other, frames(), near, precision="fp32", threshold=0.5, masks=False)
     with pytest.raises(EngineError, match=r"masks have Dice 0\.000"):
         agreement(other, frames(), near, precision="fp32", threshold=0.5)
 
 
 @pytest.fixture
-def material(tmp_path: Path) -> RuntimeContext:
+def context(tmp_path: Path) -> RuntimeContext:
     return RuntimeContext(resolve("improved_unet", (32, 48)), frames(), 1, tmp_path)
 
 
-def test_a_peer_gets_the_frames_in_turn(material: RuntimeContext) -> None:
-    material.__dict__["reference"] = [answer(tensor) for tensor in material.checks]
+def test_a_peer_gets_the_frames_in_turn(context: RuntimeContext) -> None:
+    context.__dict__["reference"] = [answer(tensor) for tensor in context.checks]
     fed = []
 
     def infer(tensor: np.ndarray) -> np.ndarray:
         fed.append(float(tensor[0, 0, 0, 0]))
         return answer(tensor)
 
-    began = material.start()
-    peer = runtime_peer(material, "fake", infer, began=began, package="numpy", remark="none")
+    began = context.start()
+    peer = runtime_peer(context, "fake", infer, began=began, package="numpy", remark="none")
     del fed[:]
     assert [peer.call() for _ in range(4)] == [1] * 4
     assert fed == [0, 1, 2, 0]
@@ -238,17 +241,17 @@ def test_there_is_a_nerve_in_what_answers_are_compared_on(tmp_path: Path) -> Non
     """A clip may show none; a runtime that finds nothing would pass."""
     checkpoint = resolve("improved_unet", (96, 112))
     blank = np.full((1, 1, 96, 112), -1, np.float32)
-    material = RuntimeContext(checkpoint, [blank], 1, tmp_path)
-    assert sum((found > checkpoint.spec.threshold).any() for found in material.reference) >= 2
+    context = RuntimeContext(checkpoint, [blank], 1, tmp_path)
+    assert sum((found > checkpoint.spec.threshold).any() for found in context.reference) >= 2
 
 
 def test_without_torch_our_own_engine_is_the_reference(
-    material: RuntimeContext, monkeypatch: pytest.MonkeyPatch
+    context: RuntimeContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
-    assert [found.shape for found in material.reference] == [SHAPE] * len(material.checks)
-    assert material.gflop is None
+    assert [found.shape for found in context.reference] == [SHAPE] * len(context.checks)
+    assert context.gflop is None
     with pytest.raises(MissingExtra, match=r"streamseg\[bench\]"):
-        material.torch_engine("eager")
+        context.torch_engine("eager")
     with pytest.raises(MissingExtra, match=r"streamseg\[bench\]"):
-        _ = material.onnx
+        _ = context.onnx

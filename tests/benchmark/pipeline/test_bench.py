@@ -1,29 +1,36 @@
-"""The pipeline's modes, in turns, and the rows that come of them."""
+"""The pipeline's modes, in turn, and their rows."""
 
 import _thread
 import json
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from streamseg.backends import FakeBackend
+from streamseg.benchmark.clip import Clip
+from streamseg.benchmark.frame_trace import RunOutcome
 from streamseg.benchmark.pipeline.bench import (
     OVERLOAD_KEY,
+    Mode,
     PipelineOptions,
     engine_rate,
     measure_pipeline,
+    mode_row,
 )
-from streamseg.benchmark.rows import COMMON, read_rows, write_rows
+from streamseg.benchmark.rotation import STOPPED
+from streamseg.benchmark.rows.pipeline import PipelineRow
+from streamseg.benchmark.rows.reading import COMMON, read_rows
+from streamseg.benchmark.rows.run import RunInfo, write_rows
 from streamseg.benchmark.terminal import lines
-from streamseg.benchmark.timing import STOPPED
 from streamseg.core.errors import EngineError, StreamsegError, UsageError
-from streamseg.core.types import InputSpec, Tensor
-from tests.benchmark.small_clip import small_clip, write_clip
+from streamseg.core.types import Tensor
+from tests.benchmark.fakes import SPEC, live_outcome, outcome, small_kernels, write_clip
 
-SPEC = InputSpec(32, 48, mean=0.25, std=0.25, threshold=0.5, min_area=0.001)
+__all__ = ["small_kernels"]
 FIELDS = {
     *COMMON, "mode", "source_fps", "engine", "offered", "processed", "dropped", "fps", "age_ms", "stages_ms",
     "within_budget", "states", "age_over_time", "waterfall",
@@ -35,9 +42,8 @@ def fake(delay_ms: float = 10.0, **options) -> FakeBackend:
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory):
+def measured(clip_path: Path):
     """Rows of two rounds with a fake engine, and what was said."""
-    folder = tmp_path_factory.mktemp("clip")
     loaded: list[tuple[bool, FakeBackend]] = []
 
     def load(many: bool) -> FakeBackend:
@@ -47,9 +53,9 @@ def measured(tmp_path_factory: pytest.TempPathFactory):
     said: list[str] = []
     options = PipelineOptions(
         load,
-        source=str(write_clip(folder / "small.mp4")),
+        source=str(clip_path),
         paces=(20.0,),
-        seconds=0.5,
+        seconds=0.3,
         rounds=2,
         arguments=("bench", "pipeline"),
     )
@@ -58,20 +64,20 @@ def measured(tmp_path_factory: pytest.TempPathFactory):
 
 def test_each_mode_has_a_row_with_all_its_figures(measured) -> None:
     rows, said, loaded = measured
-    assert [row["key"] for row in rows] == ["replay small.mp4", "live 20 fps", OVERLOAD_KEY]
-    assert [row["mode"] for row in rows] == ["replay", "live", "live"]
+    assert [row.key for row in rows] == ["replay small.mp4", "live 20 fps", OVERLOAD_KEY]
+    assert [row.mode for row in rows] == ["replay", "live", "live"]
     for row in rows:
-        assert set(row) == FIELDS
-        assert row["bench"] == "pipeline"
-        assert row["offered"] == row["processed"] + row["dropped"]
-        assert row["engine"]["backend"] == "fake"
-        assert {len(values) for values in row["rounds"].values()} == {2}
-        assert row["run"]["command"] == "streamseg bench pipeline"
-        assert row["run"]["source"]["name"] == "small.mp4"
-        assert row["run"]["limits"]["fp32"]["giga_per_s"] > 0
-        assert row["run"]["stopped"] is False
-        assert 0 < len(row["age_over_time"]) <= 400
-        assert row["waterfall"]["p50"][0][1] == 0
+        assert row.to_json().keys() == FIELDS
+        assert row.bench == "pipeline"
+        assert row.offered == row.processed + row.dropped
+        assert row.engine.backend == "fake"
+        assert {len(values) for values in row.rounds.values()} == {2}
+        assert row.run.command == "streamseg bench pipeline"
+        assert row.run.source["name"] == "small.mp4"
+        assert row.run.limits["fp32"].giga_per_s > 0
+        assert row.run.stopped is False
+        assert 0 < len(row.age_over_time) <= 400
+        assert row.waterfall["p50"][0][1] == 0
     assert len(said) == 7
     assert said[0] == "measuring the machine's limits"
     assert [many for many, _ in loaded] == [True, False]
@@ -80,46 +86,45 @@ def test_each_mode_has_a_row_with_all_its_figures(measured) -> None:
 
 def test_replay_drops_nothing_and_live_offers_what_was_asked_for(measured) -> None:
     replayed, live, overloaded = measured[0]
-    assert replayed["dropped"] == 0
-    assert replayed["within_budget"] is None
-    assert replayed["states"] == {"nerve": replayed["processed"]}
-    assert live["offered"] == 2 * 10
-    assert 0 <= live["within_budget"] <= 1
+    assert replayed.dropped == 0
+    assert replayed.within_budget is None
+    assert replayed.states == {"nerve": replayed.processed}
+    assert live.offered == 2 * 6
+    assert 0 <= live.within_budget <= 1
     # A call takes 10 ms or more: twice that rate is at most 200 a second.
-    assert overloaded["source_fps"] <= 200
-    assert list(live["stages_ms"]) == ["wait", "preprocess", "infer", "postprocess", "display", "queue"]
+    assert overloaded.source_fps <= 200
+    assert list(live.stages_ms) == ["wait", "preprocess", "infer", "postprocess", "display", "queue"]
     # Two runs of the same options are measured in the same way, whatever the engine's rate was.
-    assert live["run"]["regime"]["paces_fps"] == [20.0]
-    assert live["run"]["regime"]["overload"] == 2
+    assert live.run.regime["paces_fps"] == [20.0]
+    assert live.run.regime["overload"] == 2
 
 
 def test_rows_are_strict_json_and_readable_again(measured, tmp_path: Path) -> None:
     rows = measured[0]
     write_rows(tmp_path / "rows.json", rows)
-    assert read_rows(tmp_path / "rows.json") == json.loads(json.dumps(rows, allow_nan=False))
+    assert read_rows(tmp_path / "rows.json") == rows
+    assert [row.to_json() for row in rows] == json.loads((tmp_path / "rows.json").read_text())
 
 
 def test_tables_have_a_line_per_mode(measured) -> None:
     rows = measured[0]
-    text = "\n".join(lines([{**row, "run": {**row["run"], "others_share": 0.31}} for row in rows]))
+    text = "\n".join(lines([replace(row, run=replace(row.run, others_share=0.31)) for row in rows]))
     assert "Other processes took 31 % of the processor meanwhile." in text
     for row in rows:
-        assert text.count(f"| {row['key']} |") == 2
+        assert text.count(f"| {row.key} |") == 2
     assert "| mode | decode | wait | preprocess | infer | postprocess | overlay | display | queue |" in text
 
 
 def test_a_clip_of_one_frame_is_replayed_for_as_long_as_others(tmp_path: Path) -> None:
     source = str(write_clip(tmp_path / "one.mp4", 1))
-    options = PipelineOptions(lambda many: fake(), source=source, paces=(), seconds=0.4, rounds=1)
+    options = PipelineOptions(lambda many: fake(), source=source, paces=(), seconds=0.3, rounds=1)
     replayed = measure_pipeline(options, lambda line: None)[0]
-    assert replayed["processed"] > 1
-    assert replayed["fps"] is not None
+    assert replayed.processed > 1
+    assert replayed.fps is not None
 
 
-def test_an_engine_that_fails_everywhere_is_an_error(tmp_path: Path) -> None:
-    options = PipelineOptions(
-        lambda many: fake(fail_at=20), source=str(write_clip(tmp_path / "small.mp4")), paces=(), seconds=0.3
-    )
+def test_an_engine_that_fails_everywhere_is_an_error(clip_path: Path) -> None:
+    options = PipelineOptions(lambda many: fake(fail_at=20), source=str(clip_path), paces=(), seconds=0.3)
     with pytest.raises(StreamsegError, match="call 20") as raised:
         measure_pipeline(options, lambda line: None)
     assert not isinstance(raised.value, EngineError)
@@ -138,8 +143,8 @@ class Interrupted(FakeBackend):
         return super().infer(tensor)
 
 
-def test_ctrl_c_keeps_the_rounds_that_are_finished(tmp_path: Path) -> None:
-    source = str(write_clip(tmp_path / "small.mp4"))
+def test_ctrl_c_keeps_the_rounds_that_are_finished(clip_path: Path) -> None:
+    source = str(clip_path)
     said: list[str] = []
 
     def stopped_after(lines: int) -> Callable[[str], None]:
@@ -153,18 +158,18 @@ def test_ctrl_c_keeps_the_rounds_that_are_finished(tmp_path: Path) -> None:
     # The machine's limits, and a round of replay.
     options = PipelineOptions(lambda many: fake(), source=source, paces=(20.0,), seconds=0.3, rounds=2)
     rows = measure_pipeline(options, stopped_after(2))
-    assert [row["key"] for row in rows] == ["replay small.mp4"]
-    run = rows[0]["run"]
-    assert run["stopped"] is True
-    assert run["absent"] == {"live 20 fps": STOPPED, OVERLOAD_KEY: STOPPED}
-    assert {len(values) for values in rows[0]["rounds"].values()} == {1}
+    assert [row.key for row in rows] == ["replay small.mp4"]
+    run = rows[0].run
+    assert run.stopped is True
+    assert run.absent == {"live 20 fps": STOPPED, OVERLOAD_KEY: STOPPED}
+    assert {len(values) for values in rows[0].rounds.values()} == {1}
     assert "Absent: live 20 fps: " + STOPPED in lines(rows)
     said.clear()
     with pytest.raises(KeyboardInterrupt):
         measure_pipeline(options, stopped_after(1))
 
 
-def test_ctrl_c_while_a_mode_runs_ends_it(tmp_path: Path) -> None:
+def test_ctrl_c_while_a_mode_runs_ends_it(clip_path: Path) -> None:
     engines = [Interrupted(10_000), Interrupted(10_000)]
     before = set(threading.enumerate())
 
@@ -175,23 +180,56 @@ def test_ctrl_c_while_a_mode_runs_ends_it(tmp_path: Path) -> None:
 
     options = PipelineOptions(
         lambda many: engines[not many],
-        source=str(write_clip(tmp_path / "small.mp4")),
+        source=str(clip_path),
         paces=(20.0,),
         seconds=0.5,
         rounds=2,
     )
     rows = measure_pipeline(options, say)
-    assert [row["key"] for row in rows] == ["replay small.mp4", "live 20 fps"]
-    assert rows[0]["run"]["absent"] == {OVERLOAD_KEY: STOPPED}
+    assert [row.key for row in rows] == ["replay small.mp4", "live 20 fps"]
+    assert rows[0].run.absent == {OVERLOAD_KEY: STOPPED}
     assert all(engine.closed for engine in engines)
     assert set(threading.enumerate()) <= before
 
 
-def test_the_engines_rate_is_that_of_its_calls(tmp_path: Path) -> None:
-    assert 5 < engine_rate(fake(20.0), small_clip(tmp_path)) <= 50
+def test_the_engines_rate_is_that_of_its_calls(clip: Clip) -> None:
+    assert 5 < engine_rate(fake(20.0), clip) <= 50
 
 
 @pytest.mark.parametrize("wrong", [{"rounds": 0}, {"seconds": 0.0}, {"paces": (0.0,)}, {"paces": (1e6,)}])
 def test_a_plan_that_measures_nothing_is_refused(wrong) -> None:
     with pytest.raises(UsageError):
         PipelineOptions(lambda many: fake(), **wrong)
+
+
+def row_of(*outcomes: RunOutcome, source_fps: float | None = None) -> PipelineRow:
+    return mode_row(Mode("m", fake(), source_fps, lambda seconds: outcomes[0]), outcomes, RunInfo())
+
+
+def test_rounds_are_taken_together_and_kept_apart() -> None:
+    row = row_of(outcome(10, 20, fps=20.0, notes=("odd",)), outcome(30, 40, 900, fps=None, notes=("odd",)))
+    assert (row.offered, row.processed, row.dropped) == (7, 5, 2)
+    assert row.fps == 20.0
+    assert row.age_ms.p50 == 30
+    assert row.age_ms.max == 900
+    assert row.rounds["age_p50_ms"] == [15, 40]
+    assert row.rounds["processed_fps"] == [20.0, None]
+    assert row.notes == ["odd"]
+    times = [seconds for seconds, _ in row.age_over_time]
+    assert times == sorted(times)
+    assert max(age for _, age in row.age_over_time) == 900
+
+
+def test_live_rounds_are_within_the_budget_by_their_frames() -> None:
+    row = row_of(live_outcome(30), live_outcome(10, in_time=0), source_fps=30)
+    assert (row.mode, row.within_budget) == ("live", 0.75)
+
+
+def test_a_mode_without_a_frame_has_no_figures() -> None:
+    row = row_of(outcome(fps=None), source_fps=30.0)
+    assert row.fps is None
+    assert row.to_json()["age_ms"] == {"p50": None, "p95": None, "p99": None, "max": None}
+    assert row.waterfall is None
+    assert row.within_budget is None
+    assert row_of(live_outcome(0), source_fps=30.0).within_budget is None
+    assert "| m | 30 | 1 | 0 | 1 |" in lines([row])

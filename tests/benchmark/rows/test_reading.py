@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from streamseg.benchmark.nets.variants import InputShape, variant_key
+from streamseg.benchmark.nets.variants import InputShape, VariantSpec
 from streamseg.benchmark.rows.nets import NetRow
 from streamseg.benchmark.rows.reading import read_results, read_rows
 from streamseg.benchmark.rows.run import Row, RunInfo
@@ -33,7 +33,7 @@ def test_a_row_of_figures_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("folded", [True, False])
 def test_its_key_is_the_benchmarks_own(tmp_path: Path, folded: bool) -> None:
     (found,) = read(tmp_path, [{**ROW, "folded": folded}])
-    assert found.key == variant_key(InputShape("unet", 192, 224), "openvino", "int8", folded=folded)
+    assert found.key == VariantSpec("openvino", "int8", folded).key(InputShape("unet", 192, 224))
 
 
 def test_what_is_there_stays(tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
 """Tests here take no time for the machine's limits."""
 
-from tests.benchmark.small_kernels import small_kernels
+from tests.benchmark.fakes import small_kernels
 
 __all__ = ["small_kernels"]

@@ -14,7 +14,7 @@ from streamseg.benchmark.peers.bench import PeersOptions
 from streamseg.benchmark.peers.peer import Peer
 from streamseg.cli.bench.peers import peers
 from streamseg.core.errors import UsageError
-from tests.benchmark.small_clip import write_clip
+from tests.benchmark.fakes import write_clip
 
 Run = Callable[..., Result]
 

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from streamseg.cli.bench.pipeline import paces_of, pipeline
 from streamseg.core.errors import SourceError, UsageError
-from tests.benchmark.small_clip import write_clip
+from tests.benchmark.fakes import write_clip
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from streamseg.cli.bench.streams import counts_of, load, streams
 from streamseg.core.errors import UsageError
 from streamseg.engines.store import EngineStore
 from tests.backends.small_engines import small_model, store_engine
-from tests.benchmark.small_clip import write_clip
+from tests.benchmark.fakes import write_clip
 
 Run = Callable[..., Result]
 SHORT = ("--seconds", 0.2, "--rounds", 1)

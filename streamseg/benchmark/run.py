@@ -1,0 +1,131 @@
+"""What all benchmarks share: options, scratch folder, clip, limits, Ctrl-C, and where their rows come
+from."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Self
+
+from streamseg.benchmark.clip import Clip, open_clip
+from streamseg.benchmark.limits import MachineLimits
+from streamseg.benchmark.provenance import OtherLoad, provenance
+from streamseg.benchmark.rows.run import LimitInfo, RunInfo
+from streamseg.core.types import Say
+
+PACKAGES = (
+    "torch", "openvino", "nncf", "onnxruntime", "tensorrt", "torch-tensorrt", "opencv-python", "av", "numpy",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchOptions:
+    """What every benchmark can be asked for."""
+
+    source: str | None = None
+    """A recorded clip; None is a phantom clip."""
+    rounds: int | None = None
+    """None is the benchmark's own number."""
+    quick: bool = False
+    threads: int = 1
+    """Of a net."""
+    arguments: tuple[str, ...] = ()
+    """The command line after ``streamseg``, for the record."""
+
+
+class BenchRun:
+    """The run of a benchmark, as a ``with`` block; afterwards :meth:`info` describes it for its rows."""
+
+    def __init__(self, options: BenchOptions, say: Say, packages: Sequence[str] = PACKAGES) -> None:
+        """``packages``: those whose versions count."""
+        self.options, self.say = options, say
+        self.absent: dict[str, str] = {}
+        """Why something that was asked for has no row, by its key."""
+        self.limits: dict[str, LimitInfo] = {}
+        """The machine's limits by kind."""
+        self.stopped = False
+        """Ctrl-C ended it."""
+        self._packages = packages
+        self._folder = TemporaryDirectory(prefix="streamseg-bench-", ignore_cleanup_errors=True)
+        self._others = OtherLoad()
+        self._clip: Clip | None = None
+        self._seconds = 0.0
+
+    @property
+    def folder(self) -> Path:
+        """Scratch folder, removed at the end."""
+        return Path(self._folder.name)
+
+    def open_clip(self, frames: int = 64) -> Clip:
+        """The clip of the options, its first frames in memory. Raises what :func:`open_clip` does."""
+        self._clip = open_clip(self.options.source, self.folder, frames=frames)
+        return self._clip
+
+    def measure(self, work: Callable[[], None], finished: Callable[[], bool], *, gpu: bool = False) -> None:
+        """Do the work, and measure the machine's limits before and after it.
+
+        Ctrl-C ends the work if anything was ``finished`` by then; otherwise it passes through. ``gpu``: the
+        limits are those of the GPU as well.
+        """
+        with MachineLimits(self.options.threads, self.say, gpu=gpu) as machine:
+
+            def around() -> None:
+                machine.measure()
+                work()
+                machine.measure()
+
+            self.until_ctrl_c(around, finished)
+        self.limits = machine.found()
+
+    def until_ctrl_c(self, work: Callable[[], None], finished: Callable[[], bool]) -> None:
+        """Do the work. Ctrl-C ends it if anything was ``finished`` by then; otherwise it passes through."""
+        try:
+            work()
+        except KeyboardInterrupt:
+            if not finished():
+                raise
+            self.stopped = True
+
+    def info(self, regime: Mapping[str, Any]) -> RunInfo:
+        """The description of the run, after its end.
+
+        ``regime`` says in numbers how it measured: rounds, block_seconds, warmup_calls, paces_fps and so on.
+        """
+        options = self.options
+        return RunInfo(
+            command=shlex.join(["streamseg", *map(_without_folders, options.arguments)]),
+            quick=options.quick,
+            date=self._origin["date"],
+            started=self._started,
+            machine=self._origin["machine"],
+            threads=options.threads,
+            source=None if self._clip is None else self._clip.to_json(),
+            regime=dict(regime),
+            limits=self.limits,
+            others_share=self._others.share,
+            absent=self.absent,
+            seconds=round(self._seconds, 1),
+            stopped=self.stopped,
+        )
+
+    def __enter__(self) -> Self:
+        self._began = time.monotonic()
+        self._started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        self._origin = provenance(packages=self._packages)
+        self._others.__enter__()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._others.__exit__(*exc)
+        self._seconds = time.monotonic() - self._began
+        self._folder.cleanup()
+
+
+def _without_folders(argument: str) -> str:
+    """An argument as it may be published: folders may name a person."""
+    path = Path(argument)
+    return path.name if len(path.parts) > 1 and (path.exists() or path.parent.is_dir()) else argument

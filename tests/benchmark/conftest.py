@@ -1,0 +1,26 @@
+"""One small clip for all tests of the benchmark."""
+
+from pathlib import Path
+
+import pytest
+
+from streamseg.benchmark.clip import Clip, open_clip
+from tests.benchmark.fakes import read_clip, write_clip
+
+
+@pytest.fixture(scope="session")
+def clip_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An H.264 file of 12 frames."""
+    return write_clip(tmp_path_factory.mktemp("clip") / "small.mp4")
+
+
+@pytest.fixture(scope="session")
+def clip(clip_path: Path) -> Clip:
+    """The same, in memory."""
+    return read_clip(clip_path)
+
+
+@pytest.fixture(scope="session")
+def phantom_path(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The file of a phantom clip."""
+    return open_clip(None, tmp_path_factory.mktemp("phantom"), frames=3).uri
