@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamseg.core.engine_info import Described, EngineInfo
-from streamseg.core.errors import EngineError, MissingExtra
+from streamseg.core.errors import EngineError, MissingExtra, one_line
 from streamseg.core.hardware import thread_count
 from streamseg.core.types import Tensor
 from streamseg.engines.manifest import Manifest, read_verified
@@ -83,7 +83,7 @@ class OnnxBackend(Described):
         try:
             probability: npt.NDArray[np.float32] = session.run([self._output], feed)[0]
         except Exception as error:
-            raise EngineError(f"engine {self.name} failed: {_line(error)}; load it again") from error
+            raise EngineError(f"engine {self.name} failed: {one_line(error, 200)}; load it again") from error
         return probability[0, 0] if self.info.batch == 1 else probability[:, 0]
 
     def precision_found(self) -> dict[str, float]:
@@ -128,8 +128,8 @@ class OnnxBackend(Described):
         # Its exceptions have no common base but Exception.
         except Exception as error:
             raise EngineError(
-                f"onnxruntime {onnxruntime.__version__} cannot run engine {self.name}: {_line(error)}; "
-                "export it again with the installed version"
+                f"onnxruntime {onnxruntime.__version__} cannot run engine {self.name}: "
+                f"{one_line(error, 200)}; export it again with the installed version"
             ) from error
 
 
@@ -200,8 +200,3 @@ def _ports(session: Any, shape: tuple[int, ...], name: str) -> tuple[str, str]:
             )
         names.append(ports[0].name)
     return names[0], names[1]
-
-
-def _line(error: BaseException) -> str:
-    """onnxruntime's message in one line."""
-    return " ".join(str(error).split())[:200] or type(error).__name__

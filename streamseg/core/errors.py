@@ -98,3 +98,9 @@ def one_line(error: BaseException | str, limit: int | None = None) -> str:
     else:
         text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return " ".join(str(text).split())[:limit]
+
+
+def first_line(message: object) -> str:
+    """The first line of an exception's or other message, shortened: some libraries add pages of advice."""
+    lines = [line.strip() for line in str(message).splitlines() if line.strip()]
+    return lines[0][:200] if lines else type(message).__name__

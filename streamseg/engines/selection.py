@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from streamseg.core.errors import EngineError
 from streamseg.core.hardware import Machine
+from streamseg.core.types import Say
 from streamseg.engines.compatibility import export_command, incompatibilities
 from streamseg.engines.manifest import Manifest
 from streamseg.engines.store import EngineStore, StoredEngine, engine_name
@@ -21,7 +22,7 @@ def candidates(
     *,
     machine: Machine | None = None,
     versions: Mapping[str, str] | None = None,
-    say: Callable[[str], None] = lambda _: None,
+    say: Say = lambda _: None,
 ) -> list[StoredEngine]:
     """The store's engines that may replace the shipped one, fastest first; often none.
 

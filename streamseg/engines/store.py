@@ -27,6 +27,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 
 from streamseg.core.errors import EngineError, SinkError, UsageError
 from streamseg.core.hardware import Machine
+from streamseg.core.types import Say
 from streamseg.engines.compatibility import incompatibilities
 from streamseg.engines.integrity import engine_name, is_engine_name, problems
 from streamseg.engines.manifest import FILE_NAME, Manifest, altered, read_unchecked
@@ -116,7 +117,7 @@ class EngineStore:
         return problems(folder)
 
     @contextmanager
-    def lock(self, name: str, *, waiting: Callable[[str], None] = lambda _: None) -> Iterator[None]:
+    def lock(self, name: str, *, waiting: Say = lambda _: None) -> Iterator[None]:
         """Within the block no other process builds, replaces or removes the engine of this name.
 
         ``waiting`` receives one line if another process has to be waited for. Raises SinkError if the store

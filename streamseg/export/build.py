@@ -11,7 +11,7 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -23,7 +23,7 @@ from streamseg.backends.loading import load_folder
 from streamseg.core.errors import GateError, MissingExtra, UsageError
 from streamseg.core.files import write_whole
 from streamseg.core.hardware import this_machine
-from streamseg.core.types import Backend
+from streamseg.core.types import Backend, Say
 from streamseg.datasets import Dataset, open_dataset
 from streamseg.engines.checkpoint import Checkpoint
 from streamseg.engines.compatibility import incompatibilities
@@ -83,7 +83,7 @@ def export(request: ExportRequest, store: EngineStore, report: Reporter) -> Expo
             request = replace(request, precision=better)
 
 
-def rebuild(manifest: Manifest, store: EngineStore, *, say: Callable[[str], None]) -> Path:
+def rebuild(manifest: Manifest, store: EngineStore, *, say: Say) -> Path:
     """Build an engine of the store again for this machine, from the same weights and recipe; its new folder.
 
     Raises what :func:`export` raises, and UsageError if the weights are no longer those of the engine.

@@ -19,7 +19,7 @@ import torch
 
 from streamseg.backends.cuda.preprocess import DevicePreprocess, exact_products, scaled
 from streamseg.core.engine_info import EngineInfo
-from streamseg.core.errors import EngineError
+from streamseg.core.errors import EngineError, first_line
 from streamseg.core.types import Grey, Image, Mask, Tensor
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
@@ -288,9 +288,3 @@ def translated(name: str) -> Iterator[None]:
         raise EngineError(
             f"engine {name} failed on the device: {first_line(error)}; load it again"
         ) from error
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text, shortened: torch adds pages of advice."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:200] if lines else type(error).__name__

@@ -15,7 +15,7 @@ from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
-from streamseg.core.errors import EngineError, MissingExtra
+from streamseg.core.errors import EngineError, MissingExtra, first_line
 
 RTX, PLAIN = "tensorrt_rtx", "tensorrt"
 MODULES = {PLAIN: ("tensorrt", "tensorrt_bindings"), RTX: ("tensorrt_rtx",)}
@@ -89,7 +89,7 @@ def find_tensorrt(kind: str) -> Any:
 
 def _broken(name: str, error: BaseException) -> EngineError:
     return EngineError(
-        f"{name} is installed but does not load ({line_of(error)}); "
+        f"{name} is installed but does not load ({first_line(error)}); "
         "check NVIDIA's driver with nvidia-smi, or install it again"
     )
 
@@ -207,10 +207,4 @@ def _kind(tensor: object) -> str | None:
 
 def first_of(heard: Sequence[str], error: BaseException | None = None) -> str:
     """The first logged error, which the others follow from, or else the exception's first line."""
-    return line_of(heard[0]) if heard else "no reason given" if error is None else line_of(error)
-
-
-def line_of(message: object) -> str:
-    """The first line of a message, shortened."""
-    lines = [line.strip() for line in str(message).splitlines() if line.strip()]
-    return lines[0][:200] if lines else type(message).__name__
+    return first_line(heard[0]) if heard else "no reason given" if error is None else first_line(error)

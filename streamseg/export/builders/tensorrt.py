@@ -26,10 +26,9 @@ from streamseg.backends.tensorrt.runtime import (
     find_tensorrt,
     first_of,
     layer_shares,
-    line_of,
     logger,
 )
-from streamseg.core.errors import EngineError, MissingExtra
+from streamseg.core.errors import EngineError, MissingExtra, first_line
 from streamseg.core.hardware import versions_of
 from streamseg.export.builders.tensorrt_torch import plan_from_torch
 from streamseg.export.contract import BuildOrder, BuildResult
@@ -79,7 +78,7 @@ def _torch_tensorrt(order: BuildOrder) -> Any:
             warnings.simplefilter("ignore")
             return import_module("torch_tensorrt")
     except Exception as error:  # it raises bare exceptions if TensorRT's libraries are not found
-        order.say(f"torch-tensorrt does not load ({line_of(error)}); trying TensorRT's own ONNX parser")
+        order.say(f"torch-tensorrt does not load ({first_line(error)}); trying TensorRT's own ONNX parser")
         return None
 
 

@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
-from streamseg.backends.tensorrt.runtime import line_of
-from streamseg.core.errors import EngineError
+from streamseg.core.errors import EngineError, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -49,7 +48,7 @@ def plan_from_torch(
             plan = call(program, arg_inputs=[shape], **settings)
         except Exception as error:  # compilers raise anything: assertions, missing keys, unbound names
             # 2.11 logs what went wrong and then trips over its own unset variable.
-            cause = line_of(heard[0] if heard else error)
+            cause = first_line(heard[0] if heard else error)
             raise EngineError(
                 f"torch-tensorrt {front.__version__} cannot convert this net in {precision} ({cause}); "
                 "try another precision, or --backend compiled"
