@@ -36,7 +36,7 @@ def test_the_weights_stay_small():
     assert CHECKPOINT.stat().st_size <= 17e6
 
 
-def test_the_recipe_of_the_scales_is_kept():
+def test_the_recipe_of_the_scales_is_in_the_checkout():
     recipe = read_recipe(ROOT / "calibration" / "improved_unet.json")
     assert len(recipe.calibration.frames) + recipe.calibration.phantoms == 150
 

@@ -78,7 +78,7 @@ def store_engine(
 
 
 def rewrite(folder: Path, **changes: Any) -> None:
-    """Change values of an engine's manifest and seal it again, as somebody would who knows how."""
+    """Change values of an engine's manifest and forge its seal."""
     path = folder / FILE_NAME
     values = json.loads(path.read_text()) | changes
     path.write_text(json.dumps(values | {SEAL: seal_of(values)}))

@@ -96,7 +96,7 @@ def test_many_engines_of_one_process(checkpoint: Checkpoint, monkeypatch: pytest
     ("precision", "message"),
     [("int8", "--backend tensorrt on a GPU, openvino"), ("fp16", "fp16 on a GPU only")],
 )
-def test_a_precision_that_is_not_to_be_had_is_refused(
+def test_an_unavailable_precision_is_refused(
     checkpoint: Checkpoint,
     precision: str,
     message: str,
@@ -153,9 +153,7 @@ def test_an_altered_file_is_refused(checkpoint: Checkpoint, name: str, tmp_path:
 
 
 @pytest.mark.parametrize("options", [b"{", b"{}", b"[]"])
-def test_options_that_make_no_sense_are_refused(
-    checkpoint: Checkpoint, options: bytes, tmp_path: Path
-) -> None:
+def test_invalid_options_are_refused(checkpoint: Checkpoint, options: bytes, tmp_path: Path) -> None:
     folder = engine_folder(tmp_path, checkpoint, options)
     with pytest.raises(EngineError, match="export it again"):
         load(folder, manifest(checkpoint, folder), FINGERPRINT)

@@ -169,7 +169,7 @@ def test_half_precision_is_found_in_the_weights(checkpoint: Checkpoint) -> None:
     assert 0 < difference.max() < 0.5
 
 
-def test_what_cannot_be_had_is_refused(checkpoint: Checkpoint) -> None:
+def test_unavailable_forms_and_devices_are_refused(checkpoint: Checkpoint) -> None:
     with pytest.raises(EngineError, match="fp16 is for GPUs; take fp32 or bf16"):
         EagerBackend(checkpoint, folded=True, precision="fp16")
     with pytest.raises(EngineError, match="received jit in fp32"):
@@ -193,7 +193,7 @@ def test_compiled_it_answers_the_same(checkpoint: Checkpoint) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
-def test_on_a_gpu(checkpoint: Checkpoint, precision: str) -> None:
+def test_eager_nets_on_a_gpu_agree_with_the_processor(checkpoint: Checkpoint, precision: str) -> None:
     engine = EagerBackend(checkpoint, folded=False, device="cuda", precision=precision)
     expected = EagerBackend(checkpoint, folded=True).infer(tensor())
     atol = 1e-3 if precision == "fp32" else 0.3

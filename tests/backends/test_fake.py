@@ -1,4 +1,4 @@
-"""The fake does what it was told."""
+"""The fake back end gives the answers, delays and failures that were set."""
 
 import time
 
@@ -14,7 +14,7 @@ SPEC = InputSpec(32, 48, mean=0.25, std=0.25, threshold=0.5)
 ZEROS = np.zeros((1, 1, 32, 48), np.float32)
 
 
-def test_answers() -> None:
+def test_fixed_answers() -> None:
     assert isinstance(FakeBackend(SPEC), Backend)
     assert np.array_equal(FakeBackend(SPEC).infer(ZEROS), ellipse(SPEC))
     assert (FakeBackend(SPEC, 0.25).infer(ZEROS) == 0.25).all()

@@ -156,7 +156,7 @@ def test_a_machine_mismatch_comes_before_damage_and_damage_is_refused(store: Eng
         load_backend(folder)
 
 
-def test_what_nobody_should_trust_says_so(store: EngineStore) -> None:
+def test_untrustworthy_engines_are_reported(store: EngineStore) -> None:
     said: list[str] = []
     load_backend(store_engine(store), say=said.append)
     assert said == []
@@ -195,7 +195,7 @@ def test_a_folder_for_another_back_end_than_asked_for(tmp_path: Path) -> None:
         load_backend(folder, backend="openvino")
 
 
-def test_an_engine_for_several_frames_segments_none() -> None:
+def test_an_engine_for_several_frames_is_refused_by_the_segmenter() -> None:
     backend = FakeBackend(SPEC, batch=8)
     with pytest.raises(UsageError, match=r"8 frames at a time.*--batch 1"):
         Segmenter(backend)

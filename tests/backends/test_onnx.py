@@ -98,7 +98,7 @@ def test_throughput_gives_each_frame_a_thread_of_its_own(tmp_path):
     assert backend.infer(np.zeros((1, 1, 32, 64), np.float32)) == pytest.approx(0.5)
 
 
-def test_what_is_no_engine_is_refused_in_one_line(tmp_path):
+def test_a_file_that_is_not_an_engine_is_refused_in_one_line(tmp_path):
     manifest = manifest_of(small(tmp_path))
     data = (tmp_path / "model.onnx").read_bytes()
     with pytest.raises(EngineError, match=r"asks for tensor\(float\) \[2, 1, 32, 64\]"):

@@ -1,4 +1,4 @@
-"""One engine for several streams: everybody gets their own answer in turn, and nobody waits for ever."""
+"""One engine for several streams: each gets its own answer in turn, and none waits for ever."""
 
 import random
 import threading
@@ -135,7 +135,7 @@ def test_a_lane_is_a_back_end_of_one_frame_with_the_engines_name() -> None:
     assert not engine.closed  # it belongs to who made it
 
 
-def test_what_waits_goes_together_and_the_rest_is_padded() -> None:
+def test_waiting_requests_share_a_batch_and_the_rest_is_padded() -> None:
     gate = Gate()
     engine = Rows(batch=4, work=gate)
     with SharedEngine(engine) as shared:
@@ -191,7 +191,7 @@ def test_a_stream_that_asks_without_pause_does_not_starve_another() -> None:
 
 
 @pytest.mark.parametrize("raised", [EngineError("it broke; load it again"), ValueError("odd")])
-def test_what_the_engine_raises_is_raised_in_the_streams_that_it_concerns(raised: Exception) -> None:
+def test_an_error_of_the_engine_is_raised_in_the_streams_concerned(raised: Exception) -> None:
     gate = Gate()
 
     def work(call: int) -> None:
@@ -214,7 +214,7 @@ def test_what_the_engine_raises_is_raised_in_the_streams_that_it_concerns(raised
         assert Asking(shared.lane(), 4).over().answer is not None  # and it goes on
 
 
-def test_an_engine_whose_answer_has_the_wrong_shape_is_an_error_not_somebody_elses_row() -> None:
+def test_an_answer_of_the_wrong_shape_is_an_error_and_not_another_streams_row() -> None:
     class Lying(Rows):
         def infer(self, tensor: Tensor) -> np.ndarray:
             return super().infer(tensor)[:1]
@@ -224,7 +224,7 @@ def test_an_engine_whose_answer_has_the_wrong_shape_is_an_error_not_somebody_els
 
 
 @pytest.mark.parametrize("wrong", [np.zeros((1, 1, 2, 2), np.float32), np.zeros((1, 1, 16, 24))])
-def test_a_wrong_tensor_concerns_only_who_sent_it(wrong: np.ndarray) -> None:
+def test_a_wrong_tensor_affects_only_its_sender(wrong: np.ndarray) -> None:
     engine = Rows(batch=2)
     with SharedEngine(engine) as shared:
         with pytest.raises(EngineError, match="takes a tensor"):
@@ -252,7 +252,7 @@ def test_closing_a_lane_wakes_its_waiter_and_leaves_the_others_alone() -> None:
             lanes[0].infer(tensor(1))
 
 
-def test_closing_the_engine_wakes_all_also_where_it_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closing_the_engine_wakes_all_even_if_it_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("streamseg.backends.shared.CLOSE_S", 0.01)
     gate = Gate()
     shared = SharedEngine(Rows(work=gate))
@@ -330,7 +330,7 @@ def test_only_as_many_are_called_as_the_engine_takes_next() -> None:
         assert [given[0] for given in engine.given] == [0, 1, 2, 3]
 
 
-def test_with_turns_no_stream_gets_anothers_answer_and_nobody_starves() -> None:
+def test_with_turns_no_stream_gets_anothers_answer_and_none_starves() -> None:
     engine = Rows(batch=2, work=lambda call: time.sleep(0.002))
     counts = [0] * 6
     wrong: list[float] = []
@@ -358,7 +358,7 @@ def test_with_turns_no_stream_gets_anothers_answer_and_nobody_starves() -> None:
     assert max(counts) - min(counts) <= 0.3 * max(counts) + 3
 
 
-def test_a_turn_that_is_not_used_is_anothers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unused_turn_goes_to_another_lane(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("streamseg.backends.shared.TURN_S", 0.01)
     with SharedEngine(Rows()) as shared:
         for _ in range(3):

@@ -55,7 +55,7 @@ def refusing(error: Exception) -> Rebuild:
     return rebuild
 
 
-def test_an_engine_that_was_named_in_full_needs_no_words(
+def test_an_engine_named_in_full_is_not_announced(
     store: EngineStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = store_engine(store)
@@ -66,7 +66,7 @@ def test_an_engine_that_was_named_in_full_needs_no_words(
     assert capsys.readouterr().err == ""
 
 
-def test_an_engine_that_was_not_is_said(
+def test_an_engine_not_named_in_full_is_announced(
     store: EngineStore,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -81,7 +81,7 @@ def test_an_engine_that_was_not_is_said(
     assert capsys.readouterr().err == f"engine: {folder.name} (fp32, input 32x48)\n"
 
 
-def test_a_misfit_is_built_again_with_a_line(
+def test_an_engine_that_does_not_fit_is_built_again_and_reported(
     store: EngineStore,
     capsys: pytest.CaptureFixture[str],
     with_rebuild: Callable[[Rebuild], None],
@@ -105,7 +105,7 @@ def test_a_misfit_is_built_again_with_a_line(
         ImportError("no module named builder"),
     ],
 )
-def test_where_that_fails_the_refusal_has_command_and_reason(
+def test_if_that_fails_the_error_has_command_and_reason(
     store: EngineStore, with_rebuild: Callable[[Rebuild], None], error: Exception
 ) -> None:
     folder = store_engine(store, machine=NOWHERE)
@@ -167,7 +167,7 @@ def test_the_command_line_refuses_in_one_line(
 
 
 @pytest.mark.slow
-def test_a_real_engine_is_really_built_again(store: EngineStore, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_real_engine_is_built_again(store: EngineStore, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("torch")
     export = ["export", "unet", "--backend", "openvino", "--precision", "fp32", "--size", "32x48"]
     assert main([*export, "--json"]) == 0

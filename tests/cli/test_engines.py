@@ -87,7 +87,7 @@ def test_the_list_says_what_each_engine_is(store: EngineStore, capsys: pytest.Ca
     assert "damaged" in rows[broken.name]["error"]
 
 
-def test_the_list_says_which_engine_runs_by_itself(
+def test_the_list_says_which_engine_runs_by_default(
     store: EngineStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shipped = read_manifest(catalog.WEIGHTS / DEFAULT)[0]
@@ -121,7 +121,7 @@ def test_verify_names_each_damaged_engine(store: EngineStore, capsys: pytest.Cap
     assert run(capsys, "verify", damaged.name)[0] == 1
 
 
-def test_verify_looks_at_the_shipped_engine_too(
+def test_verify_checks_the_shipped_engine_too(
     store: EngineStore,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -142,7 +142,7 @@ def test_verify_of_an_unknown_name_is_a_wrong_call(
     assert err == (f"error: no engine in {store.root} is called 'nonesuch'; see 'streamseg engines list'\n")
 
 
-def test_prune_removes_what_is_no_good(store: EngineStore, capsys: pytest.CaptureFixture[str]) -> None:
+def test_prune_removes_bad_engines(store: EngineStore, capsys: pytest.CaptureFixture[str]) -> None:
     good, damaged = store_engine(store), store_engine(store, precision="int8")
     elsewhere = store_engine(store, machine=NOWHERE)
     mine = store_engine(store, machine=replace(NOWHERE, features=("sve",)))

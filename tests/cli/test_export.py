@@ -124,7 +124,7 @@ def test_without_torch_the_extra_is_named_and_peers_start(tmp_path: Path) -> Non
         ([], "see 'streamseg export --help'"),
     ],
 )
-def test_a_wrong_call_is_said_at_once(
+def test_a_wrong_call_is_refused_at_once(
     capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     code, out, err = run(capsys, *arguments)

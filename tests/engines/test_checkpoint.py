@@ -34,7 +34,7 @@ def write(path: Path, **changes: Any) -> str:
 
 @pytest.mark.parametrize("net", ["unet", "segnet", "improved_unet"])
 @pytest.mark.parametrize("folded", [True, False])
-def test_what_is_written_comes_back(tmp_path: Path, net: str, folded: bool) -> None:
+def test_a_checkpoint_reads_back_as_written(tmp_path: Path, net: str, folded: bool) -> None:
     path = tmp_path / "w.safetensors"
     sha256 = write(path, net=net, folded=folded, trained=not folded)
     read = read_checkpoint(path)
@@ -84,7 +84,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_folder_that_cannot_be_is_a_sink_error(tmp_path: Path) -> None:
+def test_an_impossible_folder_is_a_sink_error(tmp_path: Path) -> None:
     (tmp_path / "no").write_text("a file")
     with pytest.raises(SinkError, match="cannot write"):
         write(tmp_path / "no" / "w.safetensors")
@@ -108,7 +108,7 @@ def test_a_missing_file_says_what_to_give(tmp_path: Path) -> None:
         ({"spec": "{}"}, "input specification"),
     ],
 )
-def test_metadata_that_are_not_ours(tmp_path: Path, changes: dict[str, str | None], message: str) -> None:
+def test_foreign_metadata_is_refused(tmp_path: Path, changes: dict[str, str | None], message: str) -> None:
     metadata: dict[str, str | None] = {
         "format": "streamseg-checkpoint-1",
         "net": "unet",

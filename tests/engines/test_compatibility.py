@@ -53,7 +53,7 @@ def test_another_processor_is_named_by_its_features(features: tuple[str, ...], m
     assert incompatibilities(PROCESSOR_ENGINE, replace(HERE, features=features), INSTALLED) == [message]
 
 
-def test_another_model_with_the_same_features_will_do() -> None:
+def test_another_processor_with_the_same_features_is_accepted() -> None:
     assert incompatibilities(PROCESSOR_ENGINE, replace(HERE, processor="another", gpu="any"), INSTALLED) == []
 
 
@@ -68,12 +68,12 @@ def test_another_model_with_the_same_features_will_do() -> None:
         (replace(GPU, driver="535.2"), "built under driver 580.95.05, this machine has the older 535.2"),
     ],
 )
-def test_another_gpu_or_an_older_driver(machine: Machine, message: str) -> None:
+def test_another_gpu_or_an_older_driver_does_not_fit(machine: Machine, message: str) -> None:
     assert incompatibilities(PLAN, machine, INSTALLED) == [message]
 
 
 @pytest.mark.parametrize("driver", ["580.1", "600.1", "", "unknown"])
-def test_a_driver_that_is_not_known_to_be_older_will_do(driver: str) -> None:
+def test_a_driver_not_known_to_be_older_is_accepted(driver: str) -> None:
     assert incompatibilities(PLAN, replace(GPU, driver=driver), INSTALLED) == []
 
 
@@ -110,7 +110,7 @@ def test_a_build_of_torch_for_another_cuda_is_another_version() -> None:
         ),
     ],
 )
-def test_what_is_not_installed_says_what_to_install(engine: Manifest, message: str) -> None:
+def test_a_missing_package_is_named_with_its_extra(engine: Manifest, message: str) -> None:
     assert incompatibilities(engine, engine.machine, {}) == [message]
 
 
@@ -122,7 +122,7 @@ def test_what_is_not_installed_says_what_to_install(engine: Manifest, message: s
         (replace(PLAN, versions={"torch": "2.11"}), "does not say which version of tensorrt"),
     ],
 )
-def test_a_manifest_that_says_too_little_fits_nowhere(engine: Manifest, message: str) -> None:
+def test_an_incomplete_manifest_fits_nowhere(engine: Manifest, message: str) -> None:
     (found,) = incompatibilities(engine, engine.machine or HERE, INSTALLED)
     assert message in found
 

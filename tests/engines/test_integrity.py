@@ -45,7 +45,7 @@ MANIFEST = replace(
         {"calibration": {"sha256": "b"}},
     ],
 )
-def test_whatever_makes_it_another_engine_changes_its_name(changes: dict[str, Any]) -> None:
+def test_every_distinguishing_value_changes_the_name(changes: dict[str, Any]) -> None:
     assert engine_name(MANIFEST).startswith("unet-openvino-int8-32x48-b1-")
     assert engine_name(replace(MANIFEST, **changes)) != engine_name(MANIFEST)
 
@@ -60,7 +60,7 @@ def test_whatever_makes_it_another_engine_changes_its_name(changes: dict[str, An
         {"calibration": {"sha256": "a", "frames": 4}},
     ],
 )
-def test_what_was_only_measured_does_not(changes: dict[str, Any]) -> None:
+def test_measured_figures_do_not_change_the_name(changes: dict[str, Any]) -> None:
     assert engine_name(replace(MANIFEST, **changes)) == engine_name(MANIFEST)
 
 
@@ -108,7 +108,7 @@ def test_a_file_swapped_with_another_engine_is_refused(store: EngineStore, name:
             load_folder(folder)
 
 
-def test_engines_that_changed_places_are_found_out(store: EngineStore) -> None:
+def test_swapped_engines_are_detected(store: EngineStore) -> None:
     first, second = store_engine(store), store_engine(store, batch=2)
     first.rename(store.root / "aside")
     second.rename(first)
@@ -149,7 +149,7 @@ def test_an_edited_manifest_is_refused(store: EngineStore, changes: dict[str, An
         ({"name": "another"}, "its engine another"),
     ],
 )
-def test_what_a_seal_cannot_vouch_for_is_found(
+def test_problems_that_a_seal_does_not_cover_are_found(
     store: EngineStore, changes: dict[str, Any], message: str
 ) -> None:
     folder = store_engine(store)

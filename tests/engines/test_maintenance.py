@@ -31,7 +31,7 @@ def test_good_engines_stay(store: EngineStore) -> None:
     assert everything[folder.name].bytes == folder_bytes(folder) > 0
 
 
-def test_damaged_and_foreign_ones_and_leftovers_go(store: EngineStore) -> None:
+def test_damaged_and_foreign_engines_and_leftovers_are_removed(store: EngineStore) -> None:
     good, damaged = store_engine(store), store_engine(store, precision="int8")
     elsewhere = store_engine(store, machine=NOWHERE)
     unreadable = store_engine(store, precision="fp16")
@@ -56,7 +56,7 @@ def test_damaged_and_foreign_ones_and_leftovers_go(store: EngineStore) -> None:
     assert found(store) == {}
 
 
-def test_what_may_not_be_ours_is_left_alone(store: EngineStore, tmp_path: Path) -> None:
+def test_folders_that_may_not_be_ours_are_left_alone(store: EngineStore, tmp_path: Path) -> None:
     mine, renamed, target = (store_engine(store, precision=name) for name in ("fp32", "fp16", "int8"))
     (mine / "notes.txt").write_text("mine")
     renamed = renamed.rename(store.root / "my favourite")
@@ -75,7 +75,7 @@ def test_what_may_not_be_ours_is_left_alone(store: EngineStore, tmp_path: Path) 
     assert "it is a link" in found(store, everything=True)[link.name].reason
 
 
-def test_what_another_process_builds_is_left_alone(store: EngineStore) -> None:
+def test_builds_of_another_process_are_left_alone(store: EngineStore) -> None:
     folder = store_engine(store)
     (finding,) = findings(store, everything=True)
     entered, done = threading.Event(), threading.Event()

@@ -64,7 +64,7 @@ def test_the_fastest_comes_first(store: EngineStore, shipped: Manifest) -> None:
         {"machine": None},
     ],
 )
-def test_anything_else_is_never_chosen_by_itself(
+def test_no_other_engine_is_ever_chosen_by_default(
     store: EngineStore, shipped: Manifest, changes: dict[str, Any]
 ) -> None:
     store_engine(store, **changes)
@@ -72,7 +72,9 @@ def test_anything_else_is_never_chosen_by_itself(
     assert load_backend(store=store).name == "small"
 
 
-def test_machine_and_versions_decide(store: EngineStore, shipped: Manifest) -> None:
+def test_machine_and_versions_decide_which_engines_are_candidates(
+    store: EngineStore, shipped: Manifest
+) -> None:
     there = Machine("p", ("avx2",))
     name = store_engine(store, machine=there, versions={"openvino": "2030.1"}).name
     assert names(store, shipped, machine=there, versions={"openvino": "2030.1"}) == [name]
@@ -83,7 +85,7 @@ def test_machine_and_versions_decide(store: EngineStore, shipped: Manifest) -> N
     assert "streamseg export unet --backend openvino --precision fp32 --size 32x48" in line
 
 
-def test_a_damaged_one_is_passed_over_with_a_line_and_the_next_runs(
+def test_a_damaged_engine_is_skipped_and_reported_and_the_next_one_runs(
     store: EngineStore, shipped: Manifest
 ) -> None:
     fast = store_engine(store, speed={"ratio": 0.1}, precision="int8")
@@ -100,9 +102,7 @@ def test_a_damaged_one_is_passed_over_with_a_line_and_the_next_runs(
     assert load_backend(store=store).name == "small"
 
 
-def test_manifests_that_cannot_be_trusted_are_passed_over_with_a_line(
-    store: EngineStore, shipped: Manifest
-) -> None:
+def test_untrusted_manifests_are_skipped_and_reported(store: EngineStore, shipped: Manifest) -> None:
     cut, edited, moved = (store_engine(store, precision=name) for name in ("fp32", "fp16", "int8"))
     (cut / "manifest.json").write_text("{")
     text = (edited / "manifest.json").read_text()
@@ -124,20 +124,20 @@ def test_a_store_that_cannot_be_read_does_not_keep_live_from_starting(
     assert "cannot read the engine store" in said[0]
 
 
-def test_an_engine_that_does_not_run_is_passed_over(store: EngineStore, shipped: Manifest) -> None:
+def test_an_engine_that_does_not_run_is_skipped(store: EngineStore, shipped: Manifest) -> None:
     store_engine(store, small_model(outputs=2))
     said: list[str] = []
     assert load_backend(store=store, say=said.append).name == "small"
     assert "is passed over" in said[0]
 
 
-def test_a_name_or_a_back_end_leaves_the_store_out(store: EngineStore, shipped: Manifest) -> None:
+def test_naming_an_engine_or_back_end_skips_the_store(store: EngineStore, shipped: Manifest) -> None:
     store_engine(store)
     assert load_backend(DEFAULT, store=store).name == "small"
     assert load_backend(backend="openvino", store=store).name == "small"
 
 
-def test_a_seal_made_anew_does_not_make_random_weights_trained(store: EngineStore, shipped: Manifest) -> None:
+def test_a_forged_seal_does_not_make_random_weights_trained(store: EngineStore, shipped: Manifest) -> None:
     folder = store_engine(store, trained=False)
     rewrite(folder, trained=True)
     said: list[str] = []

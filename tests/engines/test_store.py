@@ -41,14 +41,14 @@ def test_a_checkout_has_its_own_store_and_an_installation_uses_the_cache(
     assert REPOSITORY not in default_root().parents
 
 
-def test_a_store_that_is_not_there_is_empty(store: EngineStore) -> None:
+def test_a_missing_store_is_empty(store: EngineStore) -> None:
     assert store.entries() == []
     assert store.find("anything") is None
     assert leftovers(store) == []
     assert not store.root.exists()
 
 
-def test_an_engine_comes_out_as_it_went_in(store: EngineStore) -> None:
+def test_a_published_engine_is_unchanged(store: EngineStore) -> None:
     folder = store_engine(store)
     (entry,) = store.entries()
     assert (entry.path, entry.name, entry.sealed, entry.error) == (folder, folder.name, True, None)
@@ -58,7 +58,7 @@ def test_an_engine_comes_out_as_it_went_in(store: EngineStore) -> None:
     assert {path.name for path in folder.iterdir()} == {"manifest.json", "model.bin", "model.xml"}
 
 
-def test_what_is_no_engine_is_not_listed(store: EngineStore, tmp_path: Path) -> None:
+def test_folders_that_are_not_engines_are_not_listed(store: EngineStore, tmp_path: Path) -> None:
     folder = store_engine(store)
     (store.root / "README.md").write_text("mine")
     (store.root / "notes").mkdir()
@@ -104,7 +104,7 @@ def test_names_may_be_shortened_while_they_are_clear(store: EngineStore) -> None
         store.find("unet")
 
 
-def test_of_several_the_one_that_fits_is_meant(store: EngineStore) -> None:
+def test_of_several_engines_the_one_that_fits_is_meant(store: EngineStore) -> None:
     here, there = Machine("p", ("avx2",)), Machine("p", ("asimd",))
     folders = {machine: store_engine(store, machine=machine) for machine in (here, there)}
     for machine, folder in folders.items():

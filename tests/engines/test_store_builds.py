@@ -69,7 +69,7 @@ def test_a_new_engine_takes_the_place_of_the_old_one(store: EngineStore) -> None
     assert list((store.root / ".building").iterdir()) == []
 
 
-def test_what_is_no_engine_folder_is_not_replaced(store: EngineStore, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_an_engine_is_not_replaced(store: EngineStore, tmp_path: Path) -> None:
     folder = store_engine(store)
     shutil.rmtree(folder)
     folder.symlink_to(tmp_path)
@@ -78,7 +78,7 @@ def test_what_is_no_engine_folder_is_not_replaced(store: EngineStore, tmp_path: 
     assert folder.is_symlink()
 
 
-def test_the_old_engine_stays_where_the_new_one_cannot_come(
+def test_the_old_engine_stays_if_the_new_one_cannot_be_moved(
     store: EngineStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = store_engine(store)
@@ -119,7 +119,7 @@ def test_two_processes_that_build_the_same_end_with_one_engine(store: EngineStor
     assert len(store.entries()) == 1
 
 
-def test_who_waits_is_told_and_goes_on(store: EngineStore) -> None:
+def test_a_waiting_process_is_informed_and_goes_on(store: EngineStore) -> None:
     said: list[str] = []
     entered = threading.Event()
 
@@ -179,7 +179,7 @@ while killed:
 """
 
 
-def test_killed_at_any_step_there_is_the_old_engine_or_the_new_one_or_none(
+def test_a_kill_at_any_step_leaves_the_old_engine_or_the_new_one_or_none(
     store: EngineStore, tmp_path: Path
 ) -> None:
     """A process is killed at its first call that changes the store, then one at its second, and so on."""
@@ -204,7 +204,7 @@ while True:
 """
 
 
-def test_killed_at_any_moment_no_half_engine_is_left(store: EngineStore) -> None:
+def test_a_kill_at_any_moment_leaves_no_half_engine(store: EngineStore) -> None:
     for delay in range(2):
         process = python(AGAIN, store.root)
         assert line_of(process) == "go"
@@ -218,7 +218,7 @@ def test_killed_at_any_moment_no_half_engine_is_left(store: EngineStore) -> None
     assert store.verify(folder) == []
 
 
-def test_who_reads_while_another_replaces_gets_one_of_the_two(store: EngineStore) -> None:
+def test_reading_while_another_process_replaces_gives_one_of_the_two(store: EngineStore) -> None:
     folder = store_engine(store)
     stop = threading.Event()
     failed: list[BaseException] = []

@@ -75,14 +75,14 @@ def test_int8_keeps_its_recipe_and_its_scales(built_engines: BuiltEngines) -> No
     assert built_engines["fp32"].manifest.calibration == {}
 
 
-def test_what_is_in_the_store_is_not_built_again(built_engines: BuiltEngines) -> None:
+def test_an_engine_in_the_store_is_not_built_again(built_engines: BuiltEngines) -> None:
     again = make(built_engines.store, built_engines.recipe)
     assert not again.fresh
     assert again.folder == built_engines["fp32"].folder
     assert again.manifest == built_engines["fp32"].manifest
 
 
-def test_a_damaged_engine_is_built_anew_when_it_is_asked_for(
+def test_a_damaged_engine_is_rebuilt_on_request(
     built_engines: BuiltEngines, tmp_path: Path, narrow: str
 ) -> None:
     store, recipe = EngineStore(tmp_path), built_engines.recipe
@@ -99,7 +99,7 @@ def test_a_damaged_engine_is_built_anew_when_it_is_asked_for(
 
 
 def black_data(folder: Path) -> tuple[Path, Recipe]:
-    """A data set of black pictures, and the recipe that calibrates on nothing else."""
+    """A data set of black images, and the recipe that calibrates on nothing else."""
     for part in ("images", "masks"):
         (folder / part).mkdir(parents=True)
     image = np.zeros((96, 128), np.uint8)
@@ -110,7 +110,7 @@ def black_data(folder: Path) -> tuple[Path, Recipe]:
 
 
 @pytest.mark.slow
-def test_the_next_better_precision_is_taken_where_that_is_asked_for(tmp_path: Path) -> None:
+def test_the_next_better_precision_is_taken_on_request(tmp_path: Path) -> None:
     data, broken = black_data(tmp_path / "data")
     broken.write(tmp_path / "broken.json")
     said: list[str] = []
@@ -164,7 +164,7 @@ def test_an_engine_of_another_machine_is_built_again_from_its_manifest(
     assert load_backend(fresh).spec == manifest.spec
 
 
-def test_weights_that_are_no_longer_the_engine_s_are_not_taken_for_it(
+def test_weights_that_are_no_longer_the_engine_s_are_refused(
     built_engines: BuiltEngines, tmp_path: Path
 ) -> None:
     other = replace(built_engines["fp32"].manifest, checkpoint_sha256=hashlib.sha256(b"").hexdigest())
@@ -182,7 +182,7 @@ def test_weights_that_are_no_longer_the_engine_s_are_not_taken_for_it(
         ({"source": "resnet"}, "neither a net"),
     ],
 )
-def test_what_makes_no_sense_is_said_before_anything_is_built(
+def test_invalid_requests_are_refused_before_anything_is_built(
     tmp_path: Path, options: dict[str, object], message: str
 ) -> None:
     with pytest.raises(StreamsegError, match=message):

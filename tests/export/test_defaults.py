@@ -58,7 +58,7 @@ def test_the_shipped_checkpoint_is_folded_and_carries_its_judgement(tmp_path: Pa
         np.testing.assert_array_equal(judged.weights[name], array)
 
 
-def test_the_shipped_engine_is_portable_and_keeps_what_was_found(tmp_path: Path) -> None:
+def test_the_shipped_engine_is_portable_and_keeps_its_figures(tmp_path: Path) -> None:
     store = EngineStore(tmp_path / "store")
     folder = store_engine(store, small_model(), calibration={"folder": "/home/me/data", "sha256": "0" * 64})
     built = ExportResult(folder, read_manifest(folder)[0], True)
@@ -85,7 +85,7 @@ def test_figures_count_the_states_and_calibration() -> None:
     assert figures["unlike_training"] == 0
 
 
-def test_shares_of_pictures_called_unlike() -> None:
+def test_shares_of_images_called_unlike() -> None:
     for judgement, share in ((NARROW, 1.0), (WIDE, 0.0)):
         spec = InputSpec(32, 48, 0.25, 0.25, 0.5, judgement=judgement)
         shares = unlike_shares(spec, samples(3), videos=1)
@@ -93,12 +93,12 @@ def test_shares_of_pictures_called_unlike() -> None:
         assert shares["colour Doppler"] > 0.5  # colour is told apart whatever the ellipsoid says
 
 
-def test_pictures_made_to_be_unlike_are_the_same_every_time() -> None:
+def test_out_of_distribution_images_are_the_same_every_time() -> None:
     images = [sample.image for sample in samples(2)]
     first, second = out_of_distribution_images(images), out_of_distribution_images(images)
-    for kind, pictures in first.items():
-        assert pictures, kind
-        for one, other in zip(pictures, second[kind], strict=True):
+    for kind, images in first.items():
+        assert images, kind
+        for one, other in zip(images, second[kind], strict=True):
             assert one.dtype == np.uint8
             assert one.ndim in (2, 3)
             np.testing.assert_array_equal(one, other)

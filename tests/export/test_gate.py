@@ -71,8 +71,8 @@ def test_masks_that_differ_but_are_no_worse_pass_as_int8_and_not_as_fp16() -> No
     assert [answer["passed"] for answer in answers] == [True, False]
 
 
-def test_an_engine_that_finds_nothing_is_refused_where_that_loses_no_dice() -> None:
-    """The weights outline what is no nerve: finding nothing would be better, and is not what they do."""
+def test_an_engine_that_finds_nothing_is_refused_even_if_that_loses_no_dice() -> None:
+    """These weights outline what is not nerve; finding nothing would be better, but is not their answer."""
     empty = [Sample(one.name, one.image, np.zeros(SHAPE, np.bool_), None) for one in samples()]
     gate = judge(FakeBackend(SPEC, 0.0), engine(), empty, precision="int8", trained=True)
     assert gate["dice_lost"] == -1.0
@@ -108,13 +108,13 @@ def test_random_weights_are_compared_by_their_probabilities_only() -> None:
         assert "dice" not in gate
 
 
-def test_real_images_are_told_apart_from_phantoms() -> None:
+def test_real_images_are_counted_apart_from_phantoms() -> None:
     gate = verdict("int8", engine(), real=4)
     assert (gate["frames"], gate["real_frames"]) == (10, 4)
     assert gate["dice_real"] == gate["dice_real_fp32"]
 
 
-def test_numbers_that_are_no_probabilities_end_it() -> None:
+def test_numbers_that_are_not_probabilities_raise() -> None:
     with pytest.raises(EngineError, match="no probabilities"):
         judge(FakeBackend(SPEC, 7.0), engine(), samples(1), precision="int8", trained=True)
 

@@ -43,7 +43,7 @@ def test_a_recipe_survives_the_file(data: Dataset, tmp_path: Path) -> None:
     assert read_recipe(tmp_path / "r.json") == recipe
 
 
-def test_the_name_is_no_part_of_what_decides(data: Dataset) -> None:
+def test_the_name_does_not_change_the_digest(data: Dataset) -> None:
     recipe = small(data)
     renamed = Recipe("other", recipe.data, recipe.seed, recipe.preset, recipe.calibration, recipe.validation)
     assert renamed.digest == recipe.digest
@@ -59,7 +59,7 @@ def test_frames_come_in_the_recipe_s_order_real_ones_first(data: Dataset) -> Non
     assert frames.data == "made and phantom"
 
 
-def test_without_the_data_phantoms_stand_in_and_it_is_said(data: Dataset) -> None:
+def test_without_the_data_phantoms_replace_it_and_the_name_says_so(data: Dataset) -> None:
     with_data, without = gather(small(data), data), gather(small(data), None)
     assert len(without.calibration) == len(with_data.calibration)
     assert len(without.validation) == len(with_data.validation)
@@ -67,7 +67,7 @@ def test_without_the_data_phantoms_stand_in_and_it_is_said(data: Dataset) -> Non
     assert without.data == "phantom, because made was not at hand"
 
 
-def test_calibration_frames_are_left_out_where_nothing_is_calibrated(data: Dataset) -> None:
+def test_calibration_frames_are_left_out_if_nothing_is_calibrated(data: Dataset) -> None:
     frames, all_frames = gather(small(data), data, calibrate=False), gather(small(data), data)
     assert frames.calibration == []
     assert (frames.data, frames.real) == (all_frames.data, all_frames.real)
@@ -105,7 +105,7 @@ def test_a_hash_is_of_shape_and_pixels() -> None:
         ('{"format": "streamseg-recipe-1", "name": "a"}', "is not a recipe"),
     ],
 )
-def test_what_is_no_recipe_is_named(tmp_path: Path, text: str, message: str) -> None:
+def test_a_file_that_is_not_a_recipe_is_named(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "r.json").write_text(text)
     with pytest.raises(DataError, match=message):
         read_recipe(tmp_path / "r.json")

@@ -25,7 +25,7 @@ def test_a_net_s_name_means_its_shipped_weights() -> None:
     assert is_shipped("improved_unet")
 
 
-def test_another_size_takes_the_judgement_away_and_nothing_else() -> None:
+def test_another_size_drops_the_calibration_and_nothing_else() -> None:
     found, own = resolve("improved_unet", (64, 96)), resolve("improved_unet")
     assert (found.spec.height, found.spec.width, found.spec.judgement) == (64, 96, None)
     assert (found.spec.threshold, found.sha256) == (own.spec.threshold, own.sha256)
@@ -71,7 +71,9 @@ def test_a_checkpoint_as_trained_is_folded_and_keeps_its_hash(tmp_path: Path, gi
 
 
 @pytest.mark.parametrize("source", ["resnet", "missing.safetensors", ""])
-def test_what_is_neither_is_named(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_source_that_is_neither_is_named(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match="neither a net"):
         resolve(source)

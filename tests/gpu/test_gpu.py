@@ -99,7 +99,7 @@ def runner(**options: Any) -> CudaRunner:
     return CudaRunner(net, checkpoint.info("net", "graph", device="cuda"), dtype=torch.float32, **options)
 
 
-def test_with_and_without_a_graph_and_on_the_processor_it_is_the_same() -> None:
+def test_graph_no_graph_and_processor_agree() -> None:
     frames = [*phantoms(3), np.stack([phantoms(1)[0]] * 3, axis=2), phantoms(1)[0][:300, :311]]
     checkpoint = resolve(TRAINED, SIZE)
     processor = CudaRunner(inference_net(checkpoint), checkpoint.info("net", "graph"), dtype=torch.float32)

@@ -116,7 +116,7 @@ def test_weights_of_another_net_are_refused_in_one_line():
     ("name", "form"),
     [("unet", "transposed"), ("improved_unet", "shuffled")],
 )
-def test_less_arithmetic_changes_nothing(name, form):
+def test_merged_upsampling_changes_nothing(name, form):
     net = load_net(random_checkpoint(name))
     light = merge_upsampling(net, form)
     x = torch.randn(2, 1, 32, 64)

@@ -1,4 +1,4 @@
-"""Preprocessing as tensor arithmetic, on the processor: the same pictures as OpenCV's, in full precision."""
+"""Preprocessing as tensor arithmetic, on the processor: the same images as OpenCV's, in full precision."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -56,7 +56,7 @@ def test_weights_of_a_line_sum_to_one(source: int, target: int, area: bool) -> N
     assert weights.sum(axis=1) == pytest.approx(np.ones(target), abs=1e-5)
 
 
-def test_a_picture_of_the_nets_size_is_not_touched() -> None:
+def test_an_image_of_the_nets_size_is_not_resized() -> None:
     image = RANDOM.integers(0, 256, (32, 48), np.uint8)
     before = DevicePreprocess(32, 48, SPEC, dtype=torch.float32, device=CPU)
     assert before(torch.from_numpy(image)[None])[0, 0].numpy() == pytest.approx(

@@ -73,7 +73,7 @@ def test_results_are_the_callers_own() -> None:
     assert run.probability(images[0]).min() >= 0
 
 
-def test_a_net_that_writes_into_its_own_buffer() -> None:
+def test_a_net_may_write_into_its_own_buffer() -> None:
     buffer = torch.empty(1, 1, 32, 48)
 
     def into_buffer(x: Any) -> Any:
@@ -87,7 +87,7 @@ def test_a_net_that_writes_into_its_own_buffer() -> None:
     assert np.array_equal(second, runner().infer_grey(b))
 
 
-def test_frames_change_size_and_few_sizes_are_kept() -> None:
+def test_frames_change_size_and_few_sizes_are_cached() -> None:
     run = runner()
     sizes = [(40 + n, 60) for n in range(2 * FRAME_SIZES)]
     images = [smooth(*size) for size in sizes]
@@ -97,15 +97,15 @@ def test_frames_change_size_and_few_sizes_are_kept() -> None:
         assert np.array_equal(run.probability(image), wanted)
 
 
-def test_a_batch_is_its_frames() -> None:
+def test_a_batch_equals_its_frames() -> None:
     run = runner(batch=3)
     images = np.stack([smooth(40, 60, 3) for _ in range(3)])
     one = runner()
     assert np.array_equal(run.mask(images), [one.mask(image) for image in images])
     tensors = np.concatenate([to_tensor(image, SPEC) for image in images])
     assert run.infer(tensors) == pytest.approx(np.stack([one.infer(t[None]) for t in tensors]), abs=1e-6)
-    pictures = np.stack([letterboxed(image, SPEC) for image in images])
-    assert run.infer_grey(pictures) == pytest.approx(run.infer(tensors), abs=1e-5)
+    greys = np.stack([letterboxed(image, SPEC) for image in images])
+    assert run.infer_grey(greys) == pytest.approx(run.infer(tensors), abs=1e-5)
 
 
 def test_input_that_is_not_contiguous() -> None:
@@ -173,7 +173,7 @@ def test_callers_wait_for_one_another() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_without_a_gpu_it_says_so() -> None:
+def test_without_a_gpu_the_error_says_so() -> None:
     with pytest.raises(EngineError, match="NVIDIA GPU"):
         CudaRunner(net, info_of(SPEC, name="some-engine", device="cuda"))
 

@@ -105,7 +105,9 @@ def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
         ({"name": 7}, "damaged"),
     ],
 )
-def test_a_manifest_that_does_not_fit(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+def test_a_manifest_that_does_not_fit_is_refused(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
     folder = write_engine(tmp_path / "e")
     rewrite(folder, **changes)
     with pytest.raises(EngineError, match=message) as caught:
@@ -116,7 +118,7 @@ def test_a_manifest_that_does_not_fit(tmp_path: Path, changes: dict[str, Any], m
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "null", "7", '{"format": "streamseg-engine-1"}', "[" * 100_000]
 )
-def test_a_manifest_that_is_no_manifest(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_not_a_manifest_is_refused(tmp_path: Path, text: str) -> None:
     folder = write_engine(tmp_path / "e")
     (folder / "manifest.json").write_text(text)
     with pytest.raises(EngineError) as caught:
@@ -154,7 +156,7 @@ def test_a_model_that_does_not_fit_its_manifest(
 @settings(max_examples=25, deadline=None)
 @given(where=st.floats(0, 1, exclude_max=True), byte=st.none() | st.integers(0, 255))
 @example(where=0.6850670318556489, byte=128)  # text that is no UTF-8
-def test_damage_that_the_manifest_vouches_for(
+def test_damage_that_the_manifest_vouches_for_is_one_line(
     tmp_path_factory: pytest.TempPathFactory, engine: Path, name: str, where: float, byte: int | None
 ) -> None:
     """Even when the hashes were made after the damage, OpenVINO's complaint is one line of ours."""
@@ -233,7 +235,7 @@ def engine_of(model: ov.Model, precision: str = "fp32", batch: int = 1) -> OpenV
 
 
 @pytest.mark.parametrize("throughput", [False, True])
-def test_a_batch_is_as_many_frames_alone(tmp_path: Path, throughput: bool) -> None:
+def test_a_batch_equals_its_frames_one_by_one(tmp_path: Path, throughput: bool) -> None:
     folder = write_engine(tmp_path / "e", small_model(batch=3))
     rewrite(folder, batch=3)
     backend = load_backend(folder, throughput=throughput)
@@ -268,7 +270,7 @@ def test_the_precision_found_is_what_kernels_compute_in(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
-def test_half_precision_is_used_where_the_processor_has_it(precision: str) -> None:
+def test_half_precision_is_used_if_the_processor_has_it(precision: str) -> None:
     backend = engine_of(small_model(), precision)
     assert backend.info.precision == precision
     expected = precision if can_compute_in(precision) else "fp32"

@@ -50,7 +50,7 @@ def test_frames_of_a_batch_do_not_mix(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "good"), [("improved_unet", "64x64"), ("segnet", "64x64")])
-def test_a_size_that_is_no_multiple_names_one_that_is(name: str, good: str) -> None:
+def test_a_size_that_is_not_a_multiple_names_one_that_is(name: str, good: str) -> None:
     with pytest.raises(EngineError, match=f"use {good}"):
         build_model(folded_weights(name), spec(50, 60), net=name)
 

@@ -57,7 +57,7 @@ def expected(x: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize(("kind", "tolerance"), [("FLOAT", 1e-6), ("HALF", 2e-3), ("BF16", 2e-2)], ids=str)
 @pytest.mark.parametrize("batch", [1, 3])
-def test_probabilities(kind: str, tolerance: float, batch: int) -> None:
+def test_a_plan_gives_probabilities(kind: str, tolerance: float, batch: int) -> None:
     backend = loaded(batch=batch, plan=small_plan((batch, 1, 32, 48), kind))
     for seed in range(3):
         x = tensors(batch, seed)
@@ -91,18 +91,18 @@ def test_masks_of_whole_frames() -> None:
     assert mask.shape == (32, 48)
     assert mask.dtype == np.bool_
     assert 0 < mask.mean() < 1
-    picture = np.full((32, 48), 255, np.uint8)
-    assert backend.infer_grey(picture) == pytest.approx(expected(np.full(SHAPE, 3.0)), abs=2e-3)
+    image = np.full((32, 48), 255, np.uint8)
+    assert backend.infer_grey(image) == pytest.approx(expected(np.full(SHAPE, 3.0)), abs=2e-3)
 
 
-def test_an_input_of_another_shape() -> None:
+def test_an_input_of_another_shape_is_refused() -> None:
     backend = loaded()
     for wrong in (tensors(2), tensors()[..., 1:], tensors().astype(np.float64)):
         with pytest.raises(EngineError, match="takes a tensor"):
             backend.infer(wrong)
 
 
-def test_the_plan_itself_insists_on_its_input() -> None:
+def test_the_plan_checks_its_input() -> None:
     plan = tensorrt.Plan(FakeTensorRT(), small_plan(SHAPE), name="p", shape=SHAPE, device="cpu")
     for wrong in (torch.zeros(SHAPE), torch.zeros((1, 1, 48, 32), dtype=torch.float16)):
         with pytest.raises(EngineError, match="takes HALF"):
@@ -131,7 +131,7 @@ X, Y = ["x", "INPUT", "HALF", [1, 1, 32, 48]], ["y", "OUTPUT", "HALF", [1, 1, 32
         (ports(Y), "0 inputs and 1 outputs"),
     ],
 )
-def test_a_plan_that_does_not_fit(changes: dict[str, Any], message: str) -> None:
+def test_a_plan_that_does_not_fit_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(EngineError, match=message) as caught:
         loaded(plan=small_plan(SHAPE, **changes))
     assert "\n" not in str(caught.value)
@@ -145,14 +145,14 @@ def test_a_plan_that_does_not_fit(changes: dict[str, Any], message: str) -> None
         ("refuses_buffers", "refuses a buffer for 'y'"),
     ],
 )
-def test_a_gpu_that_refuses(fault: str, message: str) -> None:
+def test_errors_of_the_gpu_are_one_line(fault: str, message: str) -> None:
     trt = FakeTensorRT()
     setattr(trt, fault, True)
     with pytest.raises(EngineError, match=message):
         loaded(trt)
 
 
-def test_a_run_that_fails() -> None:
+def test_a_failed_run_is_an_engine_error() -> None:
     trt = FakeTensorRT()
     backend = loaded(trt)
     trt.fails_at_run = True
@@ -207,7 +207,7 @@ def test_without_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         load(tmp_path / "e", *write(tmp_path / "e", b"plan"))
 
 
-def test_precision_is_read_off_the_engine_not_off_what_was_asked() -> None:
+def test_precision_is_read_from_the_engine_not_from_the_request() -> None:
     plan = small_plan(SHAPE, layers=[conv("FLOAT")] * 3 + [conv("HALF")])
     backend = loaded(plan=plan)
     assert backend.info.precision == "fp16"

@@ -47,7 +47,7 @@ def test_a_tensorrt_that_does_not_load(tmp_path: Path, monkeypatch: pytest.Monke
         find_tensorrt(RTX)
 
 
-def test_which_kind_built_a_plan() -> None:
+def test_versions_tell_which_kind_built_a_plan() -> None:
     assert kind_of({"tensorrt": "10.15.1", "torch-tensorrt": "2.11.0"}) == PLAIN
     assert kind_of({"tensorrt-cu13": "11.1.0"}) == PLAIN
     assert kind_of({"tensorrt-rtx": "1.5.0.114"}) == RTX
@@ -93,11 +93,11 @@ def test_shares_of_types(layers: object, shares: dict[str, float] | None) -> Non
 
 
 @pytest.mark.parametrize("text", ["", "no JSON", "[]", "null", "3", '{"Layers": 3}', '{"layers": []}'])
-def test_information_that_tells_nothing(text: str) -> None:
+def test_useless_information_gives_other(text: str) -> None:
     assert shares_of(text) == {"other": 1.0}
 
 
-def test_garbage_is_no_plan() -> None:
+def test_garbage_is_not_a_plan() -> None:
     for garbage in (b"", b"garbage", b"\0" * 1000, b"{}\n"):
         with pytest.raises(EngineError, match="cannot load"):
             deserialise(FakeTensorRT(), garbage, "e")

@@ -69,7 +69,7 @@ def test_the_two_readers_of_a_skip_share_its_range():
 
 @needs_modelopt
 @pytest.mark.slow
-def test_it_is_measured_alike_each_time_and_leaves_the_net_as_it_was():
+def test_ranges_are_reproducible_and_leave_the_net_as_it_was():
     checkpoint = random_checkpoint("unet")
     net = inference_net(checkpoint)
     first, second = (quantise(net, images(), checkpoint.spec, preset="mixed") for _ in range(2))
@@ -91,7 +91,7 @@ def test_torch_export_sees_one_marked_operator_per_tensor_and_nothing_of_modelop
 
 
 @needs_modelopt
-def test_what_makes_no_sense_is_refused():
+def test_invalid_presets_and_missing_images_are_refused():
     checkpoint = random_checkpoint("unet")
     net = inference_net(checkpoint)
     with pytest.raises(UsageError, match="choose one of mixed, performance"):
@@ -107,10 +107,10 @@ def test_trained_masks_stay_close(unsigned):
 
     checkpoint = read_checkpoint(WEIGHTS / "improved_unet.safetensors")
     net = inference_net(checkpoint)
-    pictures = [sample.image for sample in phantom_samples(6, seed=0)]
-    int8 = quantise(net, pictures[:4], SPEC, preset="mixed", unsigned=unsigned)
+    frames = [sample.image for sample in phantom_samples(6, seed=0)]
+    int8 = quantise(net, frames[:4], SPEC, preset="mixed", unsigned=unsigned)
     with torch.inference_mode():
-        for picture in pictures[4:]:
-            x = torch.from_numpy(to_tensor(picture, SPEC))
+        for frame in frames[4:]:
+            x = torch.from_numpy(to_tensor(frame, SPEC))
             assert float((int8(x) - net(x)).abs().mean()) < 2e-3
             assert np.mean((int8(x) >= 0.5).numpy() != (net(x) >= 0.5).numpy()) < 2e-3

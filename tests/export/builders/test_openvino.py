@@ -67,7 +67,7 @@ def test_an_fp32_engine_does_what_its_net_does(make: Callable, net: str) -> None
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
-def test_half_precision_halves_the_file_and_tells_what_it_computes_in(
+def test_half_precision_halves_the_file_and_reports_its_types(
     make: Callable, tmp_path: Path, precision: str
 ) -> None:
     lines: list[str] = []
@@ -119,7 +119,7 @@ def test_the_same_order_gives_the_same_files(tmp_path: Path, net: str, precision
     assert set(found[0][0]) == {"model.xml", "model.bin"}
 
 
-def test_orders_that_cannot_be_met(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_impossible_orders_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(EngineError, match="received none"):
         build(BuildOrder(checkpoint(), "int8"), tmp_path)
     with pytest.raises(EngineError, match="folded"):

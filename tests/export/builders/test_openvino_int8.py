@@ -44,7 +44,7 @@ def test_every_convolution_is_quantised_and_answers_stay_close(name: str, convol
     assert 0 < np.abs(run(model, tensor) - exact).mean() < 0.1
 
 
-def test_ranges_are_told_by_layer() -> None:
+def test_ranges_are_given_by_layer() -> None:
     ranges = activation_ranges(quantised("unet"))
     assert json.loads(json.dumps(ranges)) == ranges
     assert all(one["low"] < one["high"] and one["levels"] == 256 for one in ranges.values())
@@ -83,7 +83,7 @@ def test_weights_use_8_bits_in_every_layer() -> None:
     "mean", [pytest.param(0.0, marks=pytest.mark.slow), 0.279, pytest.param(0.5, marks=pytest.mark.slow), 1.0]
 )
 def test_grey_levels_stay_apart(mean: float) -> None:
-    """Each grey level of a picture is rounded to one of its own, less than half a step away."""
+    """Each grey level of a image is rounded to one of its own, less than half a step away."""
     spec = replace(SPEC, mean=mean)
     model = build_model(folded_weights("unet"), spec)
     model = quantise(model, [image // 2 for image in images()], spec, preset="mixed")

@@ -117,14 +117,16 @@ def test_quantised_nets_are_converted_as_such(
     json.dumps(built.scales)
 
 
-def test_precision_is_proven(tmp_path: Path, checkpoint: Checkpoint, install: Callable[..., None]) -> None:
+def test_a_plan_in_another_precision_is_refused(
+    tmp_path: Path, checkpoint: Checkpoint, install: Callable[..., None]
+) -> None:
     install(Front(layers=[conv("FLOAT")] * 3 + [conv("HALF")]), FakeTensorRT())
     with pytest.raises(EngineError, match=r"unet in fp16 to compute in fp32 75%, fp16 25%"):
         build(order(checkpoint), tmp_path, device="cpu")
     assert not list(tmp_path.iterdir())
 
 
-def test_an_engine_that_tells_nothing_is_said_to(
+def test_an_engine_without_layer_information_is_reported(
     tmp_path: Path, checkpoint: Checkpoint, install: Callable[..., None]
 ) -> None:
     install(Front(layers=["conv1", "conv2"]), FakeTensorRT())
@@ -135,7 +137,7 @@ def test_an_engine_that_tells_nothing_is_said_to(
 
 
 @pytest.mark.parametrize("version", ["2.11.0", "2.13.0"])
-def test_what_cannot_be_converted(
+def test_a_net_that_cannot_be_converted_is_an_engine_error(
     tmp_path: Path,
     checkpoint: Checkpoint,
     install: Callable[..., None],
@@ -157,7 +159,7 @@ def test_what_cannot_be_converted(
     assert not logging.getLogger("torch_tensorrt").handlers
 
 
-def test_settings_that_have_gone_are_not_lost_silently(
+def test_removed_settings_are_not_ignored_silently(
     tmp_path: Path, checkpoint: Checkpoint, install: Callable[..., None]
 ) -> None:
     front = Front(version="3.0.0")
@@ -256,7 +258,7 @@ def test_a_torch_tensorrt_that_does_not_load(
     ("wrong", "message"),
     [("parse", "unsupported operator 0; unsupported operator 1"), ("build", r"Myelin: no kernel\)")],
 )
-def test_onnx_that_cannot_be_built(wrong: str, message: str) -> None:
+def test_an_onnx_file_that_cannot_be_built_is_an_engine_error(wrong: str, message: str) -> None:
     with pytest.raises(EngineError, match=message) as caught:
         plan_from_onnx(Parsing(wrong=wrong), b"model", "fp16")
     assert "\n" not in str(caught.value)
@@ -270,7 +272,7 @@ def test_a_tensorrt_before_10_is_refused() -> None:
         plan_from_onnx(trt, b"model", "fp16")
 
 
-def test_another_gpu_than_this() -> None:
+def test_a_plan_can_be_built_for_another_gpu() -> None:
     trt = Parsing()
     assert plan_from_onnx(trt, b"model", "fp16", capability="SM89")
     assert trt.config.capability == "SM89"
@@ -278,7 +280,7 @@ def test_another_gpu_than_this() -> None:
         plan_from_onnx(trt, b"model", "fp16", capability="SM1")
 
 
-def test_plans_tell_their_layers_types(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plans_hold_their_layers_types(monkeypatch: pytest.MonkeyPatch) -> None:
     class TRTInterpreter:
         def _populate_trt_builder_config(self, strict: bool = False) -> Any:
             return SimpleNamespace(profiling_verbosity="names only", strict=strict)
