@@ -6,10 +6,12 @@ blended with black.
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -20,9 +22,20 @@ from PIL import ImageOps, ImageSequence, UnidentifiedImageError
 
 from streamseg.capture.base import RecordedSource, check_start
 from streamseg.capture.files import check_readable
+from streamseg.capture.geometry import (
+    MAX_FRAME_PIXELS,
+    MAX_IMAGE_PIXELS,
+    believable_aspect,
+    check_pixels,
+    square_pixels,
+)
 from streamseg.core.errors import SourceError, StreamsegError, UsageError, one_line
 from streamseg.core.types import Frame, Image, SourceInfo
 from streamseg.reporting.formatting import counted
+
+_FRUGAL_FORMATS = ("PNG", "BMP", "PPM", "TIFF", "JPEG")
+_STRIP_PIXELS = 4_000_000
+_ORIENTATION = 0x0112
 
 
 class ImageSource(RecordedSource):
@@ -36,11 +49,11 @@ class ImageSource(RecordedSource):
         check_start(start_seconds)
         if start_seconds > 0:
             raise UsageError(f"{name} is made of images, which have no times; omit the start")
-        first = next(read_pages(paths[0]))
+        height, width = next(read_pages(paths[0])).shape[:2]
         info = SourceInfo(
             name=name,
-            height=first.shape[0],
-            width=first.shape[1],
+            height=height,
+            width=width,
             frame_count=_count(paths),
         )
         super().__init__(info, _deliver(paths), lambda: None)
@@ -50,7 +63,7 @@ def read_pages(path: Path) -> Iterator[Image]:
     """Yield the pages of an image file as uint8, (H, W) grey or (H, W, 3) BGR. Raises SourceError.
 
     16-bit grey has the range 0..65535, floating point 0..1, or 0..255 if a value exceeds 1. A palette of
-    greys gives a grey image.
+    greys gives a grey image. Pixels that are not square by the file's resolution become square.
     """
     check_readable(path)
     with _translated(path):
@@ -62,8 +75,14 @@ def read_pages(path: Path) -> Iterator[Image]:
                 page = next(pages, None)
                 if page is None:
                     return
-                image = _to_eight_bits(ImageOps.exif_transpose(page))
+                check_pixels(path.name, *page.size, _pixel_limit(page))
+                aspect, turned = _pixel_aspect(page), _is_turned(page)
+                ImageOps.exif_transpose(page, in_place=True)
+                image = _in_strips(page)
+                page.im = None  # type: ignore[assignment]  # its pixels: the memory is needed
+                image = square_pixels(image, 1 / aspect if turned else aspect, MAX_IMAGE_PIXELS)
             yield image
+            del image
 
 
 def _deliver(paths: Sequence[Path]) -> Iterator[Frame]:
@@ -91,10 +110,61 @@ def _may_have_pages(path: Path) -> bool:
     return path.suffix.lower() in (".tif", ".tiff")
 
 
-def _to_eight_bits(image: Pillow.Image) -> Image:
+def _pixel_limit(page: Pillow.Image) -> int:
+    """Pixels that an image may have: fewer if its decoder needs several times the memory of the pixels."""
+    frugal = page.format in _FRUGAL_FORMATS and not page.info.get("progressive")
+    return MAX_IMAGE_PIXELS if frugal else MAX_FRAME_PIXELS
+
+
+def _pixel_aspect(page: Pillow.Image) -> Fraction:
+    """Width of a pixel divided by its height, by the resolution (PNG pHYs, JFIF density, TIFF tags)."""
+    info = page.info
+    for across, down in (info.get(key, (0, 0)) for key in ("aspect", "jfif_density", "dpi", "resolution")):
+        if across and down and across != down and math.isfinite(across) and math.isfinite(down):
+            return believable_aspect(Fraction(float(down) / float(across)).limit_denominator(1000))
+    return Fraction(1)
+
+
+def _is_turned(page: Pillow.Image) -> bool:
+    """Whether the orientation tag exchanges width and height."""
+    return page.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+
+
+def _in_strips(page: Pillow.Image) -> Image:
+    """The page in 8 bits, converted strip by strip: a large image is in memory twice, not five times."""
+    page.load()
+    width, height = page.size
+    rows = max(1, _STRIP_PIXELS // width)
+    if height <= rows:
+        return _to_eight_bits(page)
+    top = 0.0
+    boxes = [(0, y, width, min(y + rows, height)) for y in range(0, height, rows)]
+    if page.mode == "F":
+        top = max(_largest(page.crop(box)) for box in boxes)
+    grey = page.mode not in ("P", "PA") or all(_to_eight_bits(page.crop(box)).ndim == 2 for box in boxes)
+    whole: Image | None = None
+    for box in boxes:
+        strip = _to_eight_bits(page.crop(box), top)
+        if strip.ndim == 2 and not grey:
+            strip = cv2.cvtColor(strip, cv2.COLOR_GRAY2BGR).astype(np.uint8, copy=False)
+        if whole is None:
+            whole = np.empty((height, width, *strip.shape[2:]), np.uint8)
+        whole[box[1] : box[3]] = strip
+    assert whole is not None
+    return whole
+
+
+def _largest(strip: Pillow.Image) -> float:
+    return float(np.nan_to_num(np.asarray(strip, np.float32)).max(initial=0))
+
+
+def _to_eight_bits(image: Pillow.Image, top: float | None = None) -> Image:
+    """An image in 8 bits; ``top`` is the largest value of a floating-point image if this is a part of it."""
     mode = image.mode
-    if mode.startswith("I") or mode == "F":
-        return _scaled(np.asarray(image), floating=mode == "F")
+    if mode == "F":
+        return _scaled(np.asarray(image), top=_largest(image) if top is None else top)
+    if mode.startswith("I"):
+        return _scaled(np.asarray(image))
     if mode in ("L", "1"):
         return np.array(image.convert("L"))
     if mode in ("LA", "La"):
@@ -104,11 +174,11 @@ def _to_eight_bits(image: Pillow.Image) -> Image:
     return _without_tint(np.array(image.convert("RGB")), palette=mode == "P")
 
 
-def _scaled(values: npt.NDArray[np.generic], *, floating: bool) -> Image:
+def _scaled(values: npt.NDArray[np.generic], *, top: float | None = None) -> Image:
     wide = np.nan_to_num(np.asarray(values, np.float32))
     factor = 255 / 65535
-    if floating:
-        factor = 255.0 if wide.max(initial=0) <= 1 else 1.0
+    if top is not None:
+        factor = 255.0 if top <= 1 else 1.0
     eight: Image = np.clip(np.rint(wide * factor), 0, 255).astype(np.uint8)
     return eight
 
@@ -135,6 +205,8 @@ def _translated(path: Path) -> Iterator[None]:
             # Pillow only warns about decompression bombs.
             warnings.simplefilter("error", Pillow.DecompressionBombWarning)
             yield
+    except SourceError:
+        raise
     except UnidentifiedImageError as error:
         raise SourceError(f"{path} is not an image that can be read; convert it to PNG") from error
     except (Pillow.DecompressionBombWarning, Pillow.DecompressionBombError, MemoryError) as error:

@@ -8,11 +8,12 @@ from fractions import Fraction
 
 from streamseg.capture import open_source
 from streamseg.core.errors import UsageError
+from streamseg.core.numbers import read_fraction
 from streamseg.core.types import Source
 
 _DEVICE = re.compile(r"v4l2:(?P<named>.+)|(?P<bare>/dev/(?:video\d+|v4l/.+))", re.DOTALL)
 _RTSP = re.compile(r"rtsps?://", re.IGNORECASE)
-_SIZE = re.compile(r"(\d{1,5})x(\d{1,5})")
+_SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +89,7 @@ def parse_rate(text: str | None) -> Fraction | None:
     """Read ``30``, ``29.97`` or ``30000/1001`` frames per second; None stays None. Raises UsageError."""
     if text is None:
         return None
-    try:
-        # An exponent could ask for a number that fills the memory.
-        rate = Fraction(text) if len(text) <= 24 and "e" not in text.lower() else Fraction(0)
-    except (ValueError, ZeroDivisionError):
-        rate = Fraction(0)
-    if not 0 < rate <= 1000:
+    rate = read_fraction(text, 0, 1000)
+    if not rate:
         raise UsageError(f"rate is {text[:40]!r}; give frames per second, such as 30, 29.97 or 30000/1001")
     return rate

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 
 from streamseg.capture.base import START_TOLERANCE, RecordedSource, check_start
 from streamseg.core.errors import UsageError
+from streamseg.core.numbers import read_fraction, read_integer
 from streamseg.core.types import Frame, Mask, SourceInfo
 from streamseg.phantom import PhantomVideo
 
@@ -83,7 +84,7 @@ class PhantomSource(RecordedSource):
         if nerve not in NERVE:
             raise _wrong("nerve", nerve)
         return cls(
-            seed=_whole("seed", values.get("seed", "0"), 0, None),
+            seed=_whole("seed", values.get("seed", "0"), 0, 10**18 - 1),
             frames=_whole("frames", values.get("frames", "300"), 1, 1_000_000),
             fps=_rate(values.get("fps", "30")),
             width=width,
@@ -113,22 +114,16 @@ def _wrong(key: str, value: str) -> UsageError:
     return UsageError(f"phantom's {key} is {value!r}; give {KEYS[key]}")
 
 
-def _whole(key: str, text: str, least: int, most: int | None) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 18):
-        raise _wrong(key, text)
-    value = int(text)
-    if value < least or (most is not None and value > most):
+def _whole(key: str, text: str, minimum: int, maximum: int) -> int:
+    value = read_integer(text, minimum, maximum)
+    if value is None:
         raise _wrong(key, text)
     return value
 
 
 def _rate(text: str) -> Fraction:
-    try:
-        # The exponent of "1e999999999" would take forever; no rate needs one.
-        value = Fraction(text) if len(text) <= 24 and "e" not in text.lower() else Fraction(0)
-    except (ValueError, ZeroDivisionError) as error:
-        raise _wrong("fps", text) from error
-    if not 1 <= value <= 1000:
+    value = read_fraction(text, 1, 1000)
+    if value is None:
         raise _wrong("fps", text)
     return value
 

@@ -7,18 +7,22 @@ does not affect the next.
 from __future__ import annotations
 
 import io
-import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from pydicom import Dataset
 from pydicom.uid import UID
 
+from streamseg.capture.dicom.header import MAX_FRAMES
 from streamseg.core.errors import SourceError
 
 _ITEM, _END_OF_ITEMS = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 _EMPTY_TABLE = _ITEM + bytes(4)
-_STARTS_OF_IMAGES = (b"\xff\xd8", b"\xff\x4f")
+_UNDEFINED = b"\xff\xff\xff\xff"
+_STARTS_OF_IMAGES = (b"\xff\xd8\xff", b"\xff\x4f\xff", b"\0\0\0\x0cjP  ")
+_LONGEST_START = 8
+_MAX_RLE_SEGMENTS = 15
 _PIXEL_VRS = (b"OB", b"OW", b"UN", b"OF", b"OD")
 _KEYWORDS = {0x0008: "FloatPixelData", 0x0009: "DoubleFloatPixelData", 0x0010: "PixelData"}
 
@@ -26,7 +30,7 @@ Span = tuple[int, int]
 """Offset and length in the file, bytes."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PixelData:
     """The frames of a file, each one or more spans of bytes."""
 
@@ -34,32 +38,36 @@ class PixelData:
     keyword: str
     vr: str | None
     encapsulated: bool
-    frames: list[list[Span]]
+    frames: Sequence[Sequence[Span]]
     """Complete frames only."""
     cut: bool
     """Whether the file holds fewer than its header promises."""
 
     def read(self, number: int) -> bytes:
-        """One frame as complete pixel data: plain bytes, or items with an empty offset table."""
-        parts = [_EMPTY_TABLE] if self.encapsulated else []
+        """The data of one frame, without items. Raises EOFError if it is cut, and notes that."""
+        parts = []
         for offset, length in self.frames[number]:
             self.file.seek(offset)
-            data = self.file.read(length)
-            parts += [_ITEM, length.to_bytes(4, "little"), data] if self.encapsulated else [data]
+            parts.append(self.file.read(length))
+            if len(parts[-1]) < length:
+                self.cut = True
+                raise EOFError
         return b"".join(parts)
+
+
+def as_item(data: bytes) -> bytes:
+    """The data of a frame as one item after an empty offset table, as encapsulated pixel data has it."""
+    padded = data + bytes(len(data) % 2)
+    return b"".join((_EMPTY_TABLE, _ITEM, len(padded).to_bytes(4, "little"), padded))
 
 
 def find_pixel_data(file: BinaryIO, header: Dataset, syntax: UID, promised: int) -> PixelData | None:
     """Locate the frames; the file is at the pixel data element. None if there is no such element.
 
-    Raises SourceError for an unsupported layout.
+    A file may hold more frames than ``promised``, as headers without NumberOfFrames promise one: all are
+    found. Whether the data is encapsulated is read from the element itself, because labels are sometimes
+    wrong. Raises SourceError for an unsupported layout.
     """
-    if syntax.is_deflated:
-        if "PixelData" not in header:
-            return None
-        inflated = io.BytesIO(header.PixelData)
-        frames = _plain(header, 0, len(header.PixelData), promised)
-        return PixelData(inflated, "PixelData", None, False, frames, len(frames) < promised)
     order = "little" if syntax.is_little_endian else "big"
     head = file.read(8)
     group, element = (int.from_bytes(head[at : at + 2], order) for at in (0, 2))  # type: ignore[arg-type]
@@ -68,52 +76,77 @@ def find_pixel_data(file: BinaryIO, header: Dataset, syntax: UID, promised: int)
     vr, stated = None, head[4:8]
     if head[4:6] in _PIXEL_VRS:  # checked, since some files are not encoded as their syntax says
         vr, stated = head[4:6].decode(), file.read(4)
-    start, size = file.tell(), _size(file)
-    if syntax.is_encapsulated:
-        frames, whole = _encapsulated(file, start, size, promised)
+    start, encapsulated = file.tell(), stated == _UNDEFINED
+    frames: Sequence[Sequence[Span]]
+    if encapsulated:
+        frames, whole = _encapsulated(file, start, promised)
     else:
-        length = int.from_bytes(stated, order)  # type: ignore[arg-type]
-        frames, whole = _plain(header, start, min(length, size - start), promised), True
-    return PixelData(
-        file, _KEYWORDS[element], vr, syntax.is_encapsulated, frames, len(frames) < promised or not whole
-    )
+        available = int.from_bytes(stated, order)  # type: ignore[arg-type]
+        size = _size(file)
+        frames, whole = _plain(header, start, min(available, size - start), promised), True
+    return PixelData(file, _KEYWORDS[element], vr, encapsulated, frames, len(frames) < promised or not whole)
 
 
 def _size(file: BinaryIO) -> int:
-    return os.fstat(file.fileno()).st_size
+    """Size of a file; of an inflated one the maximum, because only inflating all of it would tell."""
+    if isinstance(file, io.IOBase):
+        here = file.tell()
+        size = file.seek(0, 2)
+        file.seek(here)
+        return size
+    return 1 << 62
 
 
-def _plain(header: Dataset, start: int, available: int, promised: int) -> list[list[Span]]:
+class _EqualFrames(Sequence[Sequence[Span]]):
+    """Frames of equal length one after another, which no list has to hold."""
+
+    def __init__(self, start: int, length: int, count: int, last_length: int) -> None:
+        self._start, self._length, self._count, self._last = start, length, count, last_length
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, number: int) -> Sequence[Span]:  # type: ignore[override]
+        if not 0 <= number < self._count:
+            raise IndexError(number)
+        length = self._last if number == self._count - 1 else self._length
+        return ((self._start + number * self._length, length),)
+
+
+def _plain(header: Dataset, start: int, available: int, promised: int) -> _EqualFrames:
     samples = 2 if header.PhotometricInterpretation == "YBR_FULL_422" else int(header.SamplesPerPixel)
     bits = int(header.Rows) * int(header.Columns) * samples * int(header.BitsAllocated)
     if bits % 8 and promised > 1:
         raise SourceError("frames packed bit by bit across bytes are not supported; export the file as 8-bit")
     length = -(-bits // 8)
-    count = min(promised, available // length) if length else 0
-    if promised == 1 and count == 1 and length < available:
-        length += length % 2  # big-endian words are swapped in pairs, so the padding byte counts
-    return [[(start + number * length, length)] for number in range(count)]
+    count = available // length if length else 0
+    if bits % 8:
+        count = min(count, 1)
+    if count > MAX_FRAMES:
+        raise SourceError(f"the file holds {count} frames; the limit is {MAX_FRAMES}")
+    last = length
+    if count == 1 and length < available:
+        last += length % 2  # big-endian words are swapped in pairs, so the padding byte counts
+    return _EqualFrames(start, length, count, last)
 
 
-def _encapsulated(file: BinaryIO, start: int, size: int, promised: int) -> tuple[list[list[Span]], bool]:
+def _encapsulated(file: BinaryIO, start: int, promised: int) -> tuple[list[list[Span]], bool]:
     """Complete frames, and whether the last one is known to be complete."""
-    items, ended = _items(file, start, size)
+    items, ended = _items(file, start, _size(file))
     if not items:
         return [], ended
     (table_at, table_length), fragments = items[0], items[1:]
     file.seek(table_at)
-    table = file.read(table_length)
+    table = file.read(min(table_length, 4 * MAX_FRAMES))
     offsets = [int.from_bytes(table[at : at + 4], "little") for at in range(0, len(table) - 3, 4)]
-    if len(fragments) <= promised and (promised > 1 or len(fragments) == 1):
+    if len(fragments) == promised or (len(fragments) < promised and promised > 1):
         return [[fragment] for fragment in fragments], ended or len(fragments) == promised
-    if len(offsets) == promised:
+    begins = [_starts_image(file, span) for span in fragments]
+    if len(offsets) == promised > 1 or (len(offsets) > promised and sum(begins) in (0, len(offsets))):
         first = fragments[0][0] - 8 if fragments else 0
         starts = {first + offset for offset in offsets}
-        frames = _grouped(fragments, [offset - 8 in starts for offset, _ in fragments])
-    else:
-        frames = _grouped(
-            fragments, [_starts_image(file, span) for span in fragments] if promised > 1 else []
-        )
+        begins = [offset - 8 in starts for offset, _ in fragments]
+    frames = _grouped(fragments, begins)
     # Without the end mark the last frame may have more fragments.
     return frames if ended else frames[:-1], ended
 
@@ -121,7 +154,7 @@ def _encapsulated(file: BinaryIO, start: int, size: int, promised: int) -> tuple
 def _items(file: BinaryIO, start: int, size: int) -> tuple[list[Span], bool]:
     items: list[Span] = []
     position = start
-    while True:
+    while len(items) <= MAX_FRAMES + 1:
         file.seek(position)
         head = file.read(8)
         if head[:4] != _ITEM or len(head) < 8:
@@ -131,17 +164,20 @@ def _items(file: BinaryIO, start: int, size: int) -> tuple[list[Span], bool]:
         if position > size:
             return items, False
         items.append((position - length, length))
+    raise SourceError(f"the file holds more than {MAX_FRAMES} frames")
 
 
 def _starts_image(file: BinaryIO, span: Span) -> bool:
     file.seek(span[0])
-    return file.read(2) in _STARTS_OF_IMAGES
+    head = file.read(min(span[1], _LONGEST_START))
+    is_rle = head[1:] == b"\0\0\0\x40\0\0\0" and 1 <= head[0] <= _MAX_RLE_SEGMENTS
+    return is_rle or head.startswith(_STARTS_OF_IMAGES)
 
 
 def _grouped(fragments: list[Span], begins: list[bool]) -> list[list[Span]]:
     frames: list[list[Span]] = []
     for number, fragment in enumerate(fragments):
-        if not frames or (begins and begins[number]):
+        if not frames or begins[number]:
             frames.append([])
         frames[-1].append(fragment)
     return frames

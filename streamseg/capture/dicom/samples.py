@@ -31,11 +31,15 @@ class SampleConverter:
         self._header = header
         self._table: Image | None = None
         self._limits: tuple[float, float] | None = None
+        self._spare: int | None = None
 
     def convert(self, samples: Samples, photometric: str) -> Image:
         """Image, uint8, (H, W) or (H, W, 3) BGR, of samples (H, W) or (H, W, 3). Raises SourceError."""
+        if samples.dtype.itemsize > 2 and photometric == "PALETTE COLOR":
+            raise SourceError("palettes of more than 16 bits are not supported; export the file as RGB")
         # Big-endian files decode to big-endian arrays, which must not be viewed as bytes.
         samples = samples.astype(samples.dtype.newbyteorder("="), copy=False)
+        samples = self._aligned(samples)
         if photometric in _GREYS:
             return self._grey(samples)
         if photometric == "PALETTE COLOR":
@@ -47,6 +51,19 @@ class SampleConverter:
             luma, blue, red = cv2.split(eight)
             return cv2.cvtColor(cv2.merge((luma, red, blue)), cv2.COLOR_YCrCb2BGR)  # type: ignore[return-value]
         raise SourceError(f"colours stored as {photometric[:16]!r} are not supported; export the file as RGB")
+
+    def _aligned(self, samples: Samples) -> Samples:
+        """Samples whose stored bits are the lowest ones.
+
+        HighBit may say that they are the highest: 15 with 8 stored bits. Some files say so, and store them
+        lowest all the same.
+        """
+        spare = int(self._header.get("HighBit", 0)) + 1 - int(self._header.BitsStored)
+        if samples.dtype.kind not in "ui" or not 0 < spare < 8 * samples.dtype.itemsize:
+            return samples
+        if self._spare is None:
+            self._spare = 0 if (samples & ((1 << spare) - 1)).any() else spare
+        return samples >> self._spare if self._spare else samples
 
     def _eight_bits(self, samples: Samples) -> Image:
         if samples.dtype == np.uint8:
@@ -94,7 +111,7 @@ class SampleConverter:
         return eight
 
     def _range(self, first: Samples) -> tuple[float, float]:
-        bits = int(self._header.BitsStored)
+        bits = min(int(self._header.BitsStored), 8 * first.dtype.itemsize)
         ends = np.array([first.min(), first.max()])
         if bits <= 8 and first.dtype.kind == "u":
             ends = np.array([0, 2**bits - 1])

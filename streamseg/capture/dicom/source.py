@@ -14,18 +14,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 from pydicom import Dataset
 from pydicom.pixels.decoders.base import Decoder, get_decoder
 from pydicom.pixels.utils import as_pixel_options
-from pydicom.uid import UID, JPEGExtended12Bit
+from pydicom.uid import (
+    JPEG2000,
+    UID,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGExtended12Bit,
+    RLELossless,
+)
 
 from streamseg.capture.base import RecordedSource, check_start
-from streamseg.capture.dicom.header import frame_times, image_region, read_header
-from streamseg.capture.dicom.pixel_data import PixelData, find_pixel_data
-from streamseg.capture.dicom.samples import SampleConverter
+from streamseg.capture.dicom.coded_frame import SYNTAX, decode_jpeg, inspect, rle_fits
+from streamseg.capture.dicom.header import frame_count, frame_times, image_region, pixel_aspect, read_header
+from streamseg.capture.dicom.pixel_data import PixelData, as_item, find_pixel_data
+from streamseg.capture.dicom.samples import SampleConverter, Samples
 from streamseg.capture.files import check_readable
+from streamseg.capture.geometry import (
+    MAX_FRAME_PIXELS,
+    MAX_IMAGE_PIXELS,
+    check_pixels,
+    square_pixels,
+    square_roi,
+)
 from streamseg.core.errors import MissingExtra, SourceCut, SourceError, StreamsegError, UsageError
 from streamseg.core.types import Frame, Image, SourceInfo
 from streamseg.reporting.formatting import counted
@@ -33,8 +48,10 @@ from streamseg.reporting.formatting import counted
 # pydicom logs header values, which may name a patient.
 logging.getLogger("pydicom").propagate = False
 
-_MAX_SAMPLES = 1 << 28
-"""Samples in a frame above which a header is damaged."""
+_MAX_FRAME_BYTES = 128 << 20
+"""Decoded bytes of a frame: several copies of it exist while it is converted."""
+_WIDE_COST = 24
+"""Bytes per sample of more than 16 bits: they are converted in floating point."""
 _FAILURES_IN_A_ROW = 64
 
 
@@ -51,34 +68,43 @@ class DicomSource(RecordedSource):
         check_readable(path)
         self._path = path
         self.damaged = 0
-        file = path.open("rb")
+        opened = path.open("rb")
         try:
             with _translated(path, "is not a DICOM file that can be read; give DICOM, a video or images"):
-                header, syntax = read_header(file)
+                header, syntax, file = read_header(opened)
             with _translated(path, "has a damaged or incomplete header; export it again"):
-                promised = _check_size(path, header)
+                promised = frame_count(header)
+                _check_size(path, header, promised)
+                _complete(header)
                 found = find_pixel_data(file, header, syntax, promised)
                 if found is None:
                     raise SourceError(f"{path.name} holds no pixel data; give an image or cine")
                 self._data: PixelData = found
                 self._times = frame_times(header)
-                region, self._spacing = image_region(header)
-                self._decoder = _decoder(path, syntax, header)
-                self._options = _decoding_options(header, found, syntax)
+                region, spacing = image_region(header)
+                self._aspect = pixel_aspect(header, spacing)
+                self._header, self._syntax = header, syntax
                 self._converter = SampleConverter(header)
+                self._guess_planes = header.get("PlanarConfiguration") is None and header.SamplesPerPixel == 3
                 number = self._first_number(start_seconds)
                 images = self._images(number)
             first = next(images, None)
             if first is None:
                 raise SourceCut(f"{path.name} ends before its first complete frame; copy or export it again")
         except BaseException:
-            file.close()
+            opened.close()
             raise
         height, width = first[1].shape[:2]
+        columns, rows = int(header.Columns), int(header.Rows)
+        if region is not None:
+            region = square_roi(region, columns, rows, self._aspect)
+        self._spacing = None
+        if spacing is not None:
+            self._spacing = (spacing[0] * rows / height, spacing[1] * columns / width)
         times = self._times
-        wanted = max(1, promised - number)
+        wanted = max(1, max(promised, len(self._data.frames)) - number)
         info = SourceInfo(path.name, height, width, wanted, times.rate, times.base, region)
-        super().__init__(info, self._deliver(chain((first,), images)), file.close)
+        super().__init__(info, self._deliver(chain((first,), images)), opened.close)
 
     def _first_number(self, start_seconds: float) -> int:
         if start_seconds == 0:
@@ -123,6 +149,8 @@ class DicomSource(RecordedSource):
             try:
                 with _translated(self._path, self._hint(number)):
                     image = self._decode(number)
+            except EOFError:
+                return
             except SourceError:
                 failures += 1
                 self.damaged += 1
@@ -135,24 +163,104 @@ class DicomSource(RecordedSource):
             yield number, image
 
     def _decode(self, number: int) -> Image:
-        encoded = self._data.read(number)
-        samples, properties = self._decoder.as_array(
-            encoded, index=0, validate=False, raw=True, **self._options
-        )
-        return self._converter.convert(samples, str(properties["photometric_interpretation"]))
+        samples, photometric = self._samples(self._data.read(number))
+        image = self._converter.convert(samples, photometric)
+        return square_pixels(image, self._aspect, MAX_IMAGE_PIXELS)
+
+    def _samples(self, data: bytes) -> tuple[Samples, str]:
+        """Decoded samples of a frame and their photometric interpretation. Raises anything on damage."""
+        header, label = self._header, str(self._header.PhotometricInterpretation)
+        if not self._data.encapsulated:
+            syntax = self._syntax if not self._syntax.is_encapsulated else ExplicitVRLittleEndian
+            return self._by_pydicom(data, syntax)
+        coded = inspect(data)
+        if coded is None:
+            if self._syntax == RLELossless and not rle_fits(data, _decoded_bytes(header)):
+                raise ValueError("an RLE frame is larger than the header says")
+            return self._by_pydicom(as_item(data), self._syntax)
+        if (coded.width, coded.height) != (int(header.Columns), int(header.Rows)):
+            raise ValueError("a frame has another size than the header says")
+        if (
+            coded.coding == "jpeg 2000"
+            and coded.width * coded.height * coded.components > MAX_FRAME_PIXELS * 3
+        ):
+            raise ValueError("JPEG 2000 needs four bytes per sample: too much memory")
+        if coded.coding != "jpeg":
+            syntax = SYNTAX[coded.coding]
+            return self._by_pydicom(as_item(data), self._syntax if _same(syntax, self._syntax) else syntax)
+        samples = decode_jpeg(data, coded, label)
+        if samples.ndim == 3:
+            return samples, "RGB"
+        return samples, label if label in ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR") else "MONOCHROME2"
+
+    def _by_pydicom(self, data: bytes, syntax: UID) -> tuple[Samples, str]:
+        options = as_pixel_options(self._header)
+        options |= {"number_of_frames": 1, "pixel_keyword": self._data.keyword, "transfer_syntax_uid": syntax}
+        if self._data.vr is not None:
+            options["pixel_vr"] = self._data.vr
+        high = int(self._header.get("HighBit", 0)) + 1
+        if options["bits_stored"] < high <= options["bits_allocated"]:
+            options["bits_stored"] = high  # pydicom would cut off the highest bits, where the values are
+        if self._guess_planes and not syntax.is_encapsulated:
+            options["planar_configuration"] = _planar_configuration(data)
+        decoder = _decoder(self._path, syntax, self._header)
+        samples, properties = decoder.as_array(data, index=0, validate=False, raw=True, **options)
+        return samples, str(properties["photometric_interpretation"])
 
     def _hint(self, number: int) -> str:
         return f"has a frame ({number + 1}) that cannot be decoded; export the file again"
 
 
-def _check_size(path: Path, header: Dataset) -> int:
-    """The number of frames in the header. Raises SourceError for an impossible size."""
+def _check_size(path: Path, header: Dataset, promised: int) -> None:
+    """Raise SourceError for an impossible size, or one that would take too much memory."""
     if "Rows" not in header or "Columns" not in header:
         raise SourceError(f"{path.name} holds no image (a report or a directory?); give an image or cine")
-    rows, columns, samples = int(header.Rows), int(header.Columns), int(header.SamplesPerPixel)
-    if not 0 < rows * columns * samples <= _MAX_SAMPLES:
+    rows, columns, samples = int(header.Rows), int(header.Columns), int(header.get("SamplesPerPixel", 1))
+    if rows * columns * samples <= 0:
         raise SourceError(f"{path.name} has the impossible size {columns}x{rows}; export it again")
-    return max(1, int(header.get("NumberOfFrames") or 1))
+    check_pixels(path.name, columns, rows, MAX_IMAGE_PIXELS if promised == 1 else MAX_FRAME_PIXELS)
+    bits = int(header.get("BitsAllocated", 8))
+    cost = rows * columns * samples * (_WIDE_COST if bits > 16 else -(-bits // 8))
+    if cost > _MAX_FRAME_BYTES:
+        raise SourceError(f"{path.name} has frames of {columns}x{rows} pixels that take too much memory")
+
+
+def _complete(header: Dataset) -> None:
+    """Fill in elements that files leave out though they must not."""
+    bits = header.get("BitsAllocated", 8)
+    usual = {
+        "SamplesPerPixel": 1,
+        "PhotometricInterpretation": "RGB" if header.get("SamplesPerPixel", 1) == 3 else "MONOCHROME2",
+        "BitsAllocated": bits,
+        "BitsStored": bits,
+        "PixelRepresentation": 0,
+    }
+    for keyword, value in usual.items():
+        if header.get(keyword) in (None, ""):
+            setattr(header, keyword, value)
+
+
+def _decoded_bytes(header: Dataset) -> int:
+    bits = int(header.BitsAllocated)
+    return int(header.Rows) * int(header.Columns) * int(header.SamplesPerPixel) * -(-bits // 8)
+
+
+def _planar_configuration(data: bytes) -> int:
+    """How RGB samples lie if the header does not say: 0 pixel by pixel, 1 plane by plane.
+
+    Red, green and blue of an ultrasound image are nearly equal: in which of both orders they are, tells.
+    """
+    count = len(data) // 3
+    flat = np.frombuffer(data, np.uint8, 3 * count).astype(np.int16)
+    pixels, planes = flat.reshape(-1, 3), flat.reshape(3, -1)
+    by_pixel = np.abs(pixels[:, 0] - pixels[:, 1]).mean()
+    by_plane = np.abs(planes[0] - planes[1]).mean()
+    return int(by_plane < by_pixel)
+
+
+def _same(first: UID, second: UID) -> bool:
+    """Whether both syntaxes are read by the same decoder."""
+    return first == second or {first, second} <= {JPEG2000, JPEG2000Lossless}
 
 
 def _decoder(path: Path, syntax: UID, header: Dataset) -> Decoder:
@@ -169,14 +277,6 @@ def _decoder(path: Path, syntax: UID, header: Dataset) -> Decoder:
     return decoder
 
 
-def _decoding_options(header: Dataset, data: PixelData, syntax: UID) -> dict[str, Any]:
-    options = as_pixel_options(header)
-    options |= {"number_of_frames": 1, "pixel_keyword": data.keyword, "transfer_syntax_uid": syntax}
-    if data.vr is not None:
-        options["pixel_vr"] = data.vr
-    return options
-
-
 @contextmanager
 def _translated(path: Path, what: str) -> Iterator[None]:
     """Turn pydicom's exceptions into SourceError, without their texts, which may quote the header."""
@@ -184,7 +284,7 @@ def _translated(path: Path, what: str) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-    except StreamsegError:
+    except (StreamsegError, EOFError):
         raise
     except Exception as error:  # pydicom raises almost anything on damaged files
         raise SourceError(f"{path.name} {what}") from error

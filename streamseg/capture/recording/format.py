@@ -28,23 +28,43 @@ from pathlib import Path
 from typing import Any
 
 from streamseg.core.files import finite
+from streamseg.core.numbers import whole_number
 from streamseg.core.types import Frame, Roi
 
 FORMAT = "streamseg-recording-1"
 RECORDS_NAME = "records.jsonl"
 UNITS_PER_SECOND = 1_000_000
 """Unit of the times in the videos."""
-_LONGEST_HEADER = 1 << 20
+_MAX_HEADER = 1 << 20
+_MAX_SIDE = 1 << 16
 
 
 def is_recording(folder: Path) -> bool:
     """Whether a folder holds a recording. False also if it cannot be read."""
+    path = folder / RECORDS_NAME
     try:
-        with (folder / RECORDS_NAME).open("rb") as file:
-            header = json.loads(file.readline(_LONGEST_HEADER))
+        if not path.is_file():  # reading a pipe could block for ever
+            return False
+        with path.open("rb") as file:
+            header = parse_line(file.readline(_MAX_HEADER))
     except (OSError, ValueError):
         return False
-    return isinstance(header, dict) and header.get("recording") == FORMAT
+    return header.get("recording") == FORMAT
+
+
+def parse_line(line: bytes) -> dict[str, Any]:
+    """A line of the records. Raises ValueError for all but a JSON object of plain numbers."""
+    try:
+        value = json.loads(line, parse_constant=_refuse)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if not isinstance(value, dict):
+        raise ValueError("not an object")  # of the file's content, not of a type in the program
+    return value
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not a number")
 
 
 def recordings_in(folder: Path) -> list[Path]:
@@ -126,5 +146,13 @@ def box(roi: Roi) -> list[int]:
 
 def roi_of(box: Any) -> Roi:
     """Inverse of :func:`box`. Raises UsageError, TypeError or ValueError for anything else."""
-    x, y, width, height = (int(value) for value in box)
+    x, y, width, height = (whole(value, 0, _MAX_SIDE) for value in box)
     return Roi(x, y, width, height)
+
+
+def whole(value: Any, minimum: int, maximum: int) -> int:
+    """An integer of the records within bounds. Raises ValueError."""
+    found = whole_number(value, minimum, maximum)
+    if found is None:
+        raise ValueError("not a whole number within its bounds")
+    return found

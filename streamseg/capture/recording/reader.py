@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from streamseg.capture.recording.format import FORMAT, RECORDS_NAME, roi_of
+from streamseg.capture.files import check_readable
+from streamseg.capture.recording.format import FORMAT, RECORDS_NAME, parse_line, roi_of, whole
 from streamseg.core.errors import SourceError, UsageError
+from streamseg.core.numbers import finite_number
 from streamseg.core.types import Roi
 
-_FOUND = re.compile(rb'\{"type":"frame","index":(-?\d+),')
+_MAX_LINE = 4 << 20
+_MAX_NS, _MAX_NUMBER, _MAX_SIDE, _MAX_TEXT = 1 << 62, 1 << 40, 1 << 16, 100
+_FOUND = re.compile(rb'\{"type":"frame","index":(-?[0-9]{1,18}),')
 """Start of a line with a frame's result. These lines are long, and only the index is needed here."""
 
 
@@ -94,17 +97,19 @@ def read_recording(folder: Path) -> Recorded:
     ended_ns: int | None = None
     damaged: int | None = None
     segmented: list[int] = []
+    check_readable(folder / RECORDS_NAME)
     try:
         with (folder / RECORDS_NAME).open("rb") as file:
-            header = _header(file.readline(), folder)
-            for number, line in enumerate(file, start=2):
+            header = _header(file.readline(_MAX_LINE), folder)
+            for number, line in enumerate(iter(lambda: file.readline(_MAX_LINE), b""), start=2):
                 if not line.endswith(b"\n"):
+                    damaged = number if len(line) == _MAX_LINE else None
                     break
                 if found := _FOUND.match(line):
                     segmented.append(int(found[1]))
                     continue
                 try:
-                    entry = _entry(json.loads(line), folder)
+                    entry = _entry(parse_line(line), folder)
                 except (ValueError, TypeError, KeyError, AttributeError, UsageError):
                     damaged = number
                     break
@@ -127,9 +132,9 @@ def read_recording(folder: Path) -> Recorded:
 
 def _header(line: bytes, folder: Path) -> Mapping[str, Any]:
     try:
-        header = json.loads(line)
-        int(header["anchor"]["monotonic_ns"])
-        if header["recording"] == FORMAT and isinstance(header, dict):
+        header = parse_line(line)
+        whole(header["anchor"]["monotonic_ns"], 0, _MAX_NS)
+        if header["recording"] == FORMAT:
             return header
     except (ValueError, TypeError, KeyError):
         pass
@@ -142,28 +147,41 @@ def _entry(line: Mapping[str, Any], folder: Path) -> Segment | Offered | Shown |
     if kind == "offered":
         video = line["video"]
         return Offered(
-            int(line["index"]),
-            int(line["captured_ns"]),
-            int(line["arrived_ns"]),
-            None if video is None else (int(video[0]), int(video[1])),
+            whole(line["index"], -_MAX_NUMBER, _MAX_NUMBER),
+            whole(line["captured_ns"], -_MAX_NS, _MAX_NS),
+            whole(line["arrived_ns"], -_MAX_NS, _MAX_NS),
+            None if video is None else (whole(video[0], 0, _MAX_NUMBER), whole(video[1], -_MAX_NS, _MAX_NS)),
         )
     if kind == "view":
-        return Shown(str(line["state"]), int(line["shown_ns"]), line["index"], bool(line["outline"]))
+        index = line["index"]
+        return Shown(
+            str(line["state"])[:_MAX_TEXT],
+            whole(line["shown_ns"], -_MAX_NS, _MAX_NS),
+            None if index is None else whole(index, -_MAX_NUMBER, _MAX_NUMBER),
+            bool(line["outline"]),
+        )
     if kind == "segment":
         return _segment(line, folder)
-    return int(line["at_ns"]) if kind == "end" else None
+    return whole(line["at_ns"], -_MAX_NS, _MAX_NS) if kind == "end" else None
 
 
 def _segment(line: Mapping[str, Any], folder: Path) -> Segment:
-    width, height = (int(side) for side in line["frame_size"])
+    width, height = (whole(side, 1, _MAX_SIDE) for side in line["frame_size"])
     region, spacing = line["roi"], line["spacing_mm"]
     return Segment(
-        number=int(line["segment"]),
+        number=whole(line["segment"], 0, _MAX_NUMBER),
         # The name alone: records must not lead to files elsewhere.
         path=folder / Path(str(line["file"])).name,
         frame_size=(width, height),
         shown=roi_of(line["shown"]),
         region=None if region is None else roi_of(region),
         grey=bool(line["grey"]),
-        spacing_mm=None if spacing is None else (float(spacing[0]), float(spacing[1])),
+        spacing_mm=None if spacing is None else (_millimetres(spacing[0]), _millimetres(spacing[1])),
     )
+
+
+def _millimetres(value: Any) -> float:
+    found = finite_number(value, 1e-6, 1e6)
+    if found is None:
+        raise ValueError("not a pixel spacing")
+    return found

@@ -15,7 +15,7 @@ import cv2  # noqa: F401
 import av
 from av.stream import Disposition
 
-from streamseg.capture.geometry import MAX_FRAME_PIXELS
+from streamseg.capture.geometry import MAX_FRAME_PIXELS, check_pixels
 from streamseg.capture.video.truncation import has_broken_structure, is_cut, is_joined
 from streamseg.core.errors import SourceError
 
@@ -55,6 +55,7 @@ class VideoReader:
             self.stream.thread_type = "NONE"
             self.stream.codec_context.options = {"max_pixels": str(MAX_FRAME_PIXELS)}
             self._first_aspect = self.stream.codec_context.sample_aspect_ratio
+            check_pixels(path.name, self.stream.codec_context.width, self.stream.codec_context.height)
             self.cut: bool | None = is_cut(path, self._container.format.name)
         except BaseException:
             self._container.close()

@@ -84,11 +84,15 @@ class VideoSource(RecordedSource):
                 found = next(frames, None)
                 if found is None:
                     break
-                frame, pts = found
-                image = self._converter.convert(frame, self._reader.aspect)
+                decoded, pts = found
+                image = self._converter.convert(decoded, self._reader.aspect)
+                del found, decoded  # large, and not needed while the frame is used
             # One true division of whole numbers: the float nearest to pts * base.
             seconds = None if pts is None or base is None else pts * base.numerator / base.denominator
-            yield Frame(image, index=delivered, captured_ns=time.monotonic_ns(), pts_seconds=seconds)
+            frame = Frame(image, index=delivered, captured_ns=time.monotonic_ns(), pts_seconds=seconds)
+            del image
+            yield frame
+            del frame
             delivered += 1
         self._report(delivered)
 

@@ -25,6 +25,7 @@ _MATROSKA_ELEMENTS = frozenset(
     (_EBML_HEADER, _SEGMENT, *_SEGMENT_PARTS, _CLUSTER, *_CLUSTER_PARTS, _VOID, _CHECKSUM)
 )
 _AVI_HEADER = 1 << 16
+_TS_PIECE = 1 << 18
 _TS_SEARCH, _TS_MARK = 4096, 0x47
 _TS_PACKET_LENGTHS = (188, 192, 204)
 _PACK, _PROGRAM_END = b"\0\0\1\xba", b"\0\0\1\xb9"
@@ -54,7 +55,9 @@ def container_of(path: Path) -> str | None:
 
 def _mp4_is_cut(file: BinaryIO, size: int) -> bool:
     position = 0
-    while position < size:
+    for _ in range(_MAX_ELEMENTS):
+        if position >= size:
+            break
         file.seek(position)
         head = file.read(16)
         if len(head) < 8:
@@ -72,7 +75,9 @@ def _mp4_is_cut(file: BinaryIO, size: int) -> bool:
 
 def _avi_is_cut(file: BinaryIO, size: int) -> bool:
     position = 0
-    while position + 8 <= size:
+    for _ in range(_MAX_ELEMENTS):
+        if position + 8 > size:
+            break
         file.seek(position)
         head = file.read(8)
         length = int.from_bytes(head[4:8], "little")
@@ -137,21 +142,30 @@ def _ts_is_broken(file: BinaryIO, path: Path) -> bool:
         return True
     start, length = grid
     marks = np.memmap(path, np.uint8, mode="r")[start::length]
-    return bool((marks != _TS_MARK).any())
+    pieces = (marks[at : at + _TS_PIECE] for at in range(0, len(marks), _TS_PIECE))
+    return any(bool((piece != _TS_MARK).any()) for piece in pieces)
 
 
 def _matroska_is_broken(file: BinaryIO, size: int) -> bool:
     position = 0
-    while position < size:
+    for _ in range(_MAX_ELEMENTS):
+        if position >= size:
+            break
         file.seek(position)
         element = _ebml_element(file)
         if element is None or element[0] not in _MATROSKA_ELEMENTS:
             # Padding after the end is common and harmless.
-            return any(file.read(size - position)) if element is None else True
+            return _holds_data(file, position) if element is None else True
         identity, length, head = element
         entered = identity in (_SEGMENT, _CLUSTER)
         position += head if entered else head + (length or 0)
     return False
+
+
+def _holds_data(file: BinaryIO, position: int) -> bool:
+    """Whether any byte from a position on is not zero."""
+    file.seek(position)
+    return any(any(piece) for piece in iter(lambda: file.read(_TS_PIECE), b""))
 
 
 def _ts_is_cut(file: BinaryIO, size: int) -> bool | None:

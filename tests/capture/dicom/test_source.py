@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
 from pydicom.uid import MPEG4HP41, JPEGBaseline8Bit, JPEGLosslessSV1
 
 from streamseg.capture import open_source
@@ -146,3 +148,52 @@ def test_the_patient_is_never_named(tmp_path: Path, caplog: pytest.LogCaptureFix
     text = "\n".join([*said, caplog.text])
     assert "Doe" not in text
     assert "SECRET" not in text
+
+
+@pytest.mark.parametrize("kind", ["plain", "jpeg", "rle", "deflated"])
+@pytest.mark.parametrize("stated", [None, 1, 3, 0])
+def test_all_frames_come_though_the_header_states_fewer(
+    kind: str, stated: int | None, tmp_path: Path
+) -> None:
+    def change(data: Dataset) -> None:
+        if stated is None:
+            del data.NumberOfFrames
+        else:
+            data.NumberOfFrames = stated
+
+    if kind == "rle":
+        path = encoded("rle", 7, tmp_path / "cine.dcm")
+        data = dcmread(path)
+        change(data)
+        data.save_as(path)
+    else:
+        path = encoded(kind, 7, tmp_path / "cine.dcm", change)
+    with open_source(path) as source:
+        frames = list(source)
+    assert [number_of(frame.image) for frame in frames] == list(range(7))
+    assert source.info.frame_count == 7
+
+
+def test_one_frame_of_several_fragments_is_not_a_cine(tmp_path: Path) -> None:
+    data = jpeg(np.ascontiguousarray(picture(5)[..., ::-1]))
+    path = write_dicom(
+        tmp_path / "x.dcm",
+        [picture(5)],
+        syntax=JPEGBaseline8Bit,
+        photometric="YBR_FULL_422",
+        encoded=[data],
+        change=lambda header: setattr(header, "PixelData", encapsulate([data], fragments_per_frame=3)),
+    )
+    frames, error = read_all(path)
+    assert error is None
+    assert [number_of(frame.image) for frame in frames] == [5]
+
+
+def test_a_frame_of_another_size_than_the_header_says_is_damage(tmp_path: Path) -> None:
+    cine = [picture(n) for n in range(3)]
+    pieces = [jpeg(image) for image in cine]
+    pieces[1] = jpeg(picture(1, 128, 192))
+    path = write_dicom(tmp_path / "x.dcm", cine, syntax=JPEGBaseline8Bit, encoded=pieces)
+    frames, error = read_all(path)
+    assert [number_of(frame.image) for frame in frames] == [0, 2]
+    assert "1 damaged frame" in str(error)
