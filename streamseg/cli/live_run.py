@@ -147,6 +147,7 @@ def _open_displays(config: LiveConfig, request: RunRequest, opened: ExitStack) -
             token=request.token,
             title=_name(config),
             record=True,
+            recorded_by_operator=request.record is not None,
             opacity=config.opacity,
         )
         say(f"open {page.url} in a browser")

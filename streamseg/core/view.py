@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -11,6 +12,7 @@ from streamseg.core.latency import Percentiles
 from streamseg.core.types import Frame, Result, Roi, Segmentation, State
 
 OUTLINE_EXPIRED = "the last outline is older than the age budget"
+_RECORDING = re.compile(r"recording\s*([0-9].*)?")
 _CLAIMS = (State.NERVE, State.NO_NERVE, State.LOW_CONFIDENCE, State.UNLIKE_TRAINING)
 
 
@@ -20,6 +22,10 @@ class Command(StrEnum):
     QUIT = "quit"
     RECORD = "record"
     """Start a recording, or end the running one."""
+    START_RECORDING = "start recording"
+    """Start a recording unless one runs: from a user who may not see yet what another has just asked for."""
+    STOP_RECORDING = "stop recording"
+    """End the recording that runs, if any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +47,14 @@ class Figures:
     stages: Mapping[str, Percentiles] = field(default_factory=dict)
     """Times per segmented frame: preprocess, infer, postprocess."""
     recording: str | None = None
-    """None while nothing is recorded; else the text to show: ``recording``, or why it stopped."""
+    """None while nothing is recorded; else the text to show: ``recording 0:12``, or why it stopped."""
     clock: str = "arrival"
     """The start of ages, as in SourceInfo: ``driver`` (the grabber's time stamp) or ``arrival``."""
+
+    @property
+    def recorded_time(self) -> str | None:
+        """What ``recording`` says after that word: ``0:12, 3 left out``; None if no recording runs."""
+        return recorded_time(self.recording)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -83,6 +94,15 @@ class View:
 
     def __repr__(self) -> str:
         return f"View({self.number}, {self.state}, {self.frame!r}, {self.segmentation!r})"
+
+
+def recorded_time(status: str | None) -> str | None:
+    """What a recorder's status says after ``recording``; None unless a recording runs.
+
+    ``recording 0:12`` gives ``0:12``; ``recording stopped: disk full`` and ``recorded 0:12`` give None.
+    """
+    found = _RECORDING.fullmatch(status or "")
+    return None if found is None else found[1] or ""
 
 
 def without_expired_outline(view: View, now_ns: int) -> View:

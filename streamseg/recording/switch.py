@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
 from streamseg.core.errors import StreamsegError
 from streamseg.core.types import Frame, Result, Say
-from streamseg.core.view import Command, RunObserver, View
+from streamseg.core.view import Command, RunObserver, View, recorded_time
 
 START_S = 1.0
 """Longest wait on closing for a recording that is starting on a disk that does not respond."""
+MAX_STARTS = 3
+"""Limit on recordings started within ``STARTS_S``: a page made twenty folders a second."""
+STARTS_S = 30.0
+REFUSAL_S = 5.0
+"""Time for which the display says why no recording was started."""
 
 
 class _Recorder(RunObserver, Protocol):
@@ -26,9 +33,14 @@ class RecorderToggle:
     display's thread, everything else from any.
     """
 
-    def __init__(self, make: Callable[[], _Recorder], *, say: Say) -> None:
+    def __init__(
+        self, make: Callable[[], _Recorder], *, say: Say, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         """``make`` starts a recording; ``say`` gets one line if that fails during a run."""
-        self._make, self._say = make, say
+        self._make, self._say, self._clock = make, say, clock
+        self._starts: deque[float] = deque(maxlen=MAX_STARTS)
+        self._refused: tuple[str, float] | None = None
+        """Why the last recording was not started, and until when to say so."""
         self._recorder: _Recorder | None = None
         self._ended: list[_Recorder] = []
         self._starting: threading.Thread | None = None
@@ -40,21 +52,44 @@ class RecorderToggle:
         self._recorder = self._make()
 
     def command(self, command: Command) -> None:
-        """Start a recording, or end the current one, on RECORD.
+        """Start a recording, or end the current one; at most ``MAX_STARTS`` are started in ``STARTS_S``.
 
+        A recording that stopped with an error counts as none: the next command starts another.
         Never raises and never waits for a disk: an outline on the display must leave in time.
         """
-        if command is not Command.RECORD:
-            return
-        recorder, self._recorder = self._recorder, None
-        if recorder is not None:
-            recorder.end()
-            self._ended.append(recorder)
-        elif self._starting is None or not self._starting.is_alive():
+        running = self._recorder is not None and recorded_time(self._recorder.status()) is not None
+        starting = self._starting is not None and self._starting.is_alive()
+        if command in (Command.RECORD, Command.STOP_RECORDING) and running:
+            self._end_recorder()
+        elif command in (Command.RECORD, Command.START_RECORDING) and not running and not starting:
+            if (wait_s := self._wait_s()) > 0:
+                self._refuse(f"{MAX_STARTS} were started in {STARTS_S:g} s; next one in {wait_s:.0f} s")
+                return
+            self._end_recorder()
+            self._starts.append(self._clock())
             self._starting = threading.Thread(
                 target=self._start_recorder, name="streamseg-record-begin", daemon=True
             )
             self._starting.start()
+
+    def _end_recorder(self) -> None:
+        recorder, self._recorder = self._recorder, None
+        if recorder is not None:
+            recorder.end()
+            self._ended.append(recorder)
+
+    def _wait_s(self) -> float:
+        """Seconds until another recording may be started."""
+        if len(self._starts) < MAX_STARTS:
+            return 0.0
+        return self._starts[0] + STARTS_S - self._clock()
+
+    def _refuse(self, reason: str) -> None:
+        """Say once for a burst of commands why no recording is started."""
+        now = self._clock()
+        if self._refused is None or now >= self._refused[1]:
+            self._say(f"cannot record: {reason}")
+            self._refused = f"no recording: {reason}", now + REFUSAL_S
 
     def _start_recorder(self) -> None:
         try:
@@ -69,9 +104,12 @@ class RecorderToggle:
         recorder.close()
 
     def status(self) -> str | None:
-        """Status of the recording for the display; None without one."""
-        recorder = self._recorder
-        return None if recorder is None else recorder.status()
+        """Status of the recording for the display, or why none was started; None without either."""
+        if (recorder := self._recorder) is not None:
+            return recorder.status()
+        if (refused := self._refused) is not None and self._clock() < refused[1]:
+            return refused[0]
+        return None
 
     def on_frame(self, frame: Frame, arrived_ns: int) -> None:
         if (recorder := self._recorder) is not None:

@@ -29,9 +29,10 @@ class WebDisplay:
     ``host`` is the address to listen on: a loopback one is open to this machine, any other needs ``token``
     (12 to 200 of ``A-Z a-z 0-9 . _ ~ -``; None generates one). ``port`` 0 takes a free one. ``rate`` is the
     maximum number of views per second (1..240), ``quality`` that of the JPEGs (1..100), ``clients`` the
-    maximum number of pages at a time (1..256). ``record`` offers a button for recording. ``title`` names the
-    source and must hold no credentials. ``opacity`` (0..1) is that of the outline's tint until a user changes
-    it. Raises UsageError for invalid values, and for an address in use.
+    maximum number of pages at a time (1..256). ``record`` offers a button for recording; with
+    ``recorded_by_operator`` the page only shows that a recording runs, and can neither start nor end one.
+    ``title`` names the source and must hold no credentials. ``opacity`` (0..1) is that of the outline's tint
+    until a user changes it. Raises UsageError for invalid values, and for an address in use.
     """
 
     name = "web"
@@ -47,6 +48,7 @@ class WebDisplay:
         clients: int = 16,
         title: str = "streamseg",
         record: bool = False,
+        recorded_by_operator: bool = False,
         opacity: float = 0.25,
     ) -> None:
         _check("rate", rate, 1, 240)
@@ -66,8 +68,8 @@ class WebDisplay:
             rate=rate,
             quality=quality,
             clients=clients,
-            hello={**_hello(title, record), "opacity": opacity},
-            record=record,
+            hello={**_hello(title, record and not recorded_by_operator), "opacity": opacity},
+            record=not recorded_by_operator if record else None,
         )
         self._closed = False
         self._server = Server(
@@ -96,7 +98,7 @@ class WebDisplay:
         self._hub.show(view, time.monotonic_ns())
 
     def poll(self) -> list[Command]:
-        """Commands from pages since the last call: only RECORD, and only if it is offered."""
+        """Commands from pages since the last call: about recording, and only if that is offered."""
         return self._hub.commands()
 
     def close(self) -> None:

@@ -32,11 +32,18 @@ class Hub:
 
     ``rate`` is the maximum number of views per second, ``quality`` that of the JPEGs (1..100), ``clients``
     the maximum number of pages; ``hello`` is sent to each new page; ``record`` allows pages to ask for
-    recording.
+    recording, False ignores that and None ends the connection.
     """
 
     def __init__(
-        self, status: Status, *, rate: float, quality: int, clients: int, hello: dict[str, Any], record: bool
+        self,
+        status: Status,
+        *,
+        rate: float,
+        quality: int,
+        clients: int,
+        hello: dict[str, Any],
+        record: bool | None,
     ) -> None:
         self.status = status
         self.failure: SinkError | None = None
@@ -137,8 +144,9 @@ class Hub:
             elif "ping" in values:
                 sent = number(values["ping"], 0, 1e15)
                 await client.say({"pong": sent, "now": time.monotonic_ns() / 1e6})
-            elif values.get("command") == Command.RECORD.value and self._record:
-                self._commands.append(Command.RECORD)
+            elif values.get("command") == Command.RECORD.value and self._record is not None:
+                if self._record:
+                    self._commands.append(_recording_command(values))
             else:
                 raise Dropped(1003, "an unknown message")
 
@@ -195,6 +203,16 @@ class Hub:
         except SinkError as error:
             self.failure = error
             raise
+
+
+def _recording_command(values: dict[str, Any]) -> Command:
+    """What a page asks for: ``on`` true or false, or a change if it is not given. Raises Dropped."""
+    wish = values.get("on")
+    if wish is None:
+        return Command.RECORD
+    if not isinstance(wish, bool):
+        raise Dropped(1003, "a message asks for a recording that is neither on nor off")
+    return Command.START_RECORDING if wish else Command.STOP_RECORDING
 
 
 async def _close(websocket: WebSocket, ends: list[BaseException | None]) -> None:

@@ -122,7 +122,7 @@ def _counters(figures: Figures) -> Iterable[Metric]:
         ("reconnects", "Times that the source was reopened", figures.reconnects),
     ):
         yield CounterMetricFamily(f"streamseg_{name}", text, value)
-    recording = float(figures.recording == "recording")
+    recording = float(figures.recorded_time is not None)
     yield GaugeMetricFamily("streamseg_recording", "1 while a recording runs", recording)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from streamseg.live.config import FOLDER_VARIABLE, load_profile
 from streamseg.sinks import read_records
 from tests.cli.conftest import ClipWriter
 from tests.rtsp_server.server import serve, why_not
+from tests.web.feeding import Reader
 
 STREAMSEG = [sys.executable, "-m", "streamseg"]
 needs_server = pytest.mark.skipif(bool(why_not()), reason=why_not() or "there is one")
@@ -169,6 +171,25 @@ def running(arguments: list[str], records: Path) -> Iterator[subprocess.Popen[st
     finally:
         process.kill()
         process.communicate()
+
+
+def test_a_page_cannot_end_what_the_operator_records(engine: Path, tmp_path: Path) -> None:
+    command = [*STREAMSEG, "live", "phantom:?size=96x64", "--engine", str(engine), "--display", "web"]
+    command += ["--port", "0", "--record", str(tmp_path / "recordings"), "--seconds", "60"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            port = next(int(found[1]) for line in process.stderr if (found := re.search(r":(\d+)/ in", line)))
+            with Reader(port) as page:
+                for _ in range(20):
+                    page.send({"command": "record"})
+                    page.read_views(1)
+                while not page.views[-1][0]["figures"]["recorded_time"].startswith("0:01"):
+                    page.read_views(1)
+            assert page.texts[0]["record"] is False
+            assert len(list((tmp_path / "recordings").iterdir())) == 1
+        finally:
+            process.kill()
 
 
 def wait_for_frames(count: int, process: subprocess.Popen[str], records: Path) -> int:

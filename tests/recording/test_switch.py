@@ -100,3 +100,62 @@ def test_a_recording_that_starts_after_the_end_is_closed(
     go_on.set()
     wait_for(lambda: bool(made) and made[0].status().startswith("recorded"))
     assert len(made) == 1
+
+
+def test_commands_that_say_what_they_want_are_obeyed_once(tmp_path: Path) -> None:
+    toggle = RecorderToggle(lambda: Recorder(tmp_path, header=HEADER, min_free=0), say=print)
+    toggle.command(Command.STOP_RECORDING)
+    for _ in range(5):  # two pages, both impatient
+        toggle.command(Command.START_RECORDING)
+    wait_for(lambda: toggle.status() is not None)
+    toggle.command(Command.START_RECORDING)
+    assert (toggle.status() or "").startswith("recording 0:")
+    for _ in range(3):
+        toggle.command(Command.STOP_RECORDING)
+    assert toggle.status() is None
+    toggle.close()
+    assert len(recordings_in(tmp_path)) == 1
+
+
+def test_recordings_cannot_be_started_without_end(tmp_path: Path) -> None:
+    said: list[str] = []
+    now = 1000.0
+    toggle = RecorderToggle(
+        lambda: Recorder(tmp_path, header=HEADER, min_free=0), say=said.append, clock=lambda: now
+    )
+
+    def press() -> bool:
+        """Start and end one recording; False if it was refused."""
+        toggle.command(Command.RECORD)
+        wait_for(lambda: toggle.status() is not None)
+        started = (toggle.status() or "").startswith("recording")
+        if started:
+            toggle.command(Command.RECORD)
+        return started
+
+    assert [press() for _ in range(100)] == [True] * 3 + [False] * 97
+    assert said == ["cannot record: 3 were started in 30 s; next one in 30 s"]
+    assert toggle.status() == "no recording: 3 were started in 30 s; next one in 30 s"
+    now += 6
+    assert toggle.status() is None
+    assert not press()
+    assert len(said) == 2
+    now += 25
+    assert press()
+    toggle.close()
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_pressed_after_an_error_it_starts_another(tmp_path: Path) -> None:
+    toggle = RecorderToggle(lambda: Recorder(tmp_path, header=HEADER, min_free=0), say=print)
+    toggle.start()
+    stopped = toggle._recorder
+    assert isinstance(stopped, Recorder)
+    stopped._stop("disk full")
+    assert toggle.status() == "recording stopped: disk full"
+    toggle.command(Command.STOP_RECORDING)
+    assert toggle.status() == "recording stopped: disk full"
+    toggle.command(Command.RECORD)
+    wait_for(lambda: (toggle.status() or "").startswith("recording 0:"))
+    toggle.close()
+    assert len(list(tmp_path.iterdir())) == 2

@@ -102,11 +102,28 @@ def test_pages_may_request_recording_only_if_it_is_offered(display):
         wait_for(lambda: asked.extend(display.poll()) or bool(asked), "the command")
         assert asked == [Command.RECORD]
         assert display.poll() == []
+        reader.send({"command": "record", "on": True})
+        reader.send({"command": "record", "on": False})
+        wait_for(lambda: asked.extend(display.poll()) or len(asked) == 3, "the commands")
+        assert asked[1:] == [Command.START_RECORDING, Command.STOP_RECORDING]
     with serving() as closed, Reader(closed.port) as reader:
         reader.send({"command": "record"})
         with pytest.raises(ConnectionClosed):
             reader.read_for(5)
         assert closed.poll() == []
+
+
+def test_a_page_cannot_end_the_recording_of_the_operator():
+    with (
+        serving(record=True, recorded_by_operator=True) as display,
+        Feed(display),
+        Reader(display.port) as page,
+    ):
+        for message in ({}, {"on": True}, {"on": False}):
+            page.send({"command": "record", **message})
+        page.read_views(3)
+        assert page.texts[0]["record"] is False
+        assert display.poll() == []
 
 
 @pytest.mark.parametrize(
@@ -119,6 +136,8 @@ def test_pages_may_request_recording_only_if_it_is_offered(display):
         "null",
         "[" * 2000,
         '{"command": "quit"}',
+        '{"command": "record", "on": 1}',
+        '{"command": ["record"]}',
         '{"ack": 999999}',
         '{"ack": true}',
         '{"ack": "1"}',

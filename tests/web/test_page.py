@@ -109,7 +109,21 @@ def test_controls_by_keyboard_and_mouse(browser, feed, display):
         page.keyboard.press("r")
         page.click("#record")
         wait_for(lambda: asked.extend(display.poll()) or len(asked) >= 2, "the commands")
-        assert asked == [Command.RECORD, Command.RECORD]
+        assert asked == [Command.START_RECORDING, Command.START_RECORDING]
+        for status, pressed, command in (
+            ("recording 0:12, 3 left out", "true", Command.STOP_RECORDING),
+            ("recording stopped: disk full", "false", Command.START_RECORDING),
+            ("recorded 0:13", "false", Command.START_RECORDING),
+        ):
+            feed.options["recording"] = status
+            until(page, f"document.getElementById('record').ariaPressed === '{pressed}'")
+            until(page, f"document.getElementById('counts').textContent.endsWith('{status[-4:]}')")
+            display.poll()
+            page.click("#record")
+            wait_for(lambda: asked.extend(display.poll()) or asked[2:], "the command")
+            assert asked[2:] == [command], status
+            del asked[2:]
+        del feed.options["recording"]
         with page.expect_download() as saved:
             page.keyboard.press("s")
         download = saved.value

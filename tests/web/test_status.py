@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from streamseg.core.latency import Percentiles
@@ -97,6 +98,24 @@ def test_metrics_of_a_view():
     assert found["streamseg_stage_seconds", ("quantile", "0.5"), ("stage", "infer")] == 0.0241
     assert found["streamseg_web_age_seconds", ("client", "3"), ("quantile", "0.99")] == 0.07
     assert 0.039 < found["streamseg_frame_age_seconds",] < 0.1
+
+
+@pytest.mark.parametrize(
+    ("recording", "runs"),
+    [
+        (None, 0),
+        ("recording", 1),
+        ("recording 0:12", 1),
+        ("recording 61:07, 3 left out", 1),
+        ("recording stopped: disk full", 0),
+        ("recorded 0:12", 0),
+        ("no recording: 3 were started in 30 s; next one in 9 s", 0),
+    ],
+)
+def test_metrics_know_whether_a_recording_runs(recording, runs):
+    status = Status(0)
+    status.note(view(1, recording=recording), SECOND)
+    assert samples(Metrics(status).text({}, SECOND).decode())["streamseg_recording",] == runs
 
 
 def test_metrics_over_http_include_what_pages_measured():

@@ -29,7 +29,7 @@ def stills(count: int = 6, seed: int = 3):
     return made, video.spacing_mm
 
 
-def figures(number: int) -> Figures:
+def figures(number: int, recording: str | None = None) -> Figures:
     times = Percentiles(100, 24.1, 29.0, 33.3, 41.0)
     return Figures(
         offered=2 * number,
@@ -38,6 +38,7 @@ def figures(number: int) -> Figures:
         reconnects=1,
         offered_fps=59.9,
         processed_fps=29.9,
+        recording=recording,
         age=Percentiles(100, 48.0, 61.0, 70.0, 90.0),
         stages={"preprocess": Percentiles(100, 1.1, 1.5, 2.0, 3.0), "infer": times, "postprocess": times},
     )
@@ -53,6 +54,7 @@ def view(
     picture: int | None = None,
     reason: str = "",
     colour: bool = True,
+    recording: str | None = None,
 ) -> View:
     """View ``number`` of the phantom inside a larger screen, captured ``age_s`` ago."""
     made, spacing = stills()
@@ -82,5 +84,5 @@ def view(
         roi=Roi(MARGIN, MARGIN, WIDTH, HEIGHT),
         segmentation=found,
         expires_ns=captured + round(budget_s * 1e9) if found is not None else None,
-        figures=figures(number),
+        figures=figures(number, recording),
     )

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from functools import lru_cache
 
 import numpy as np
 
 from streamseg.core.latency import Percentiles
 from streamseg.core.types import Image, Roi, State
-from streamseg.core.view import Figures, View
+from streamseg.core.view import Figures, View, recorded_time
 from streamseg.render.live.layout import Layout
 from streamseg.render.replay_panel import BACKGROUND, DIM, NOTHING, number
 from streamseg.render.symbols import CARD, INK
@@ -20,7 +19,6 @@ _MAIN = ("frame age", "nerve area", "confidence", "image depth")
 _RATES = ("offered", "segmented")
 _COUNTS = ("frames offered", "segmented", "dropped", "reconnects")
 _ROWS = 5
-_RUNNING = re.compile(r"recording\s*([0-9].*)?")
 _CLOCKS = {
     "driver": "ages are measured from the grabber's time stamp",
     "arrival": "ages are measured from arrival at this computer",
@@ -156,14 +154,14 @@ class Panel:
         place.crop(canvas)[:] = BACKGROUND
         if recording is None:
             return
-        runs = _RUNNING.fullmatch(recording)
+        time = recorded_time(recording)
         side = round(place.height * 0.6)
         top = place.y + (place.height - side) // 2
-        mark = _disc(side) if runs else _square(side)
+        mark = _square(side) if time is None else _disc(side)
         room = canvas[top : top + side, place.x : place.x + side]
         np.copyto(room, mark[: room.shape[0], : room.shape[1]])
         left = place.x + round(side * 1.5)
-        text = f"REC  {runs[1] or ''}" if runs else recording
+        text = recording if time is None else f"REC  {time}"
         line = Roi(left, place.y, max(1, place.width - (left - place.x)), place.height)
         _write_line(canvas, line, text.strip(), INK, 0.8)
 

@@ -25,8 +25,8 @@ export function showLink(error) {
   else put("link", `± ${error.toFixed(1)}`, "ms");
 }
 
-/** Show the figures of a view; `current` is true while its segmentation may be shown. */
-export function showView(view, { current, ages, scale }) {
+/** Show the figures of a view; `current` is true while its segmentation may be shown; `live` is the newest. */
+export function showView(view, { current, ages, scale, live }) {
   const { figures, spacing, size } = view;
   put("fps", rate(figures.processed_fps), `of ${rate(figures.offered_fps)} fps`);
   if (!current || !view.area_px) put("area", "-");
@@ -40,7 +40,7 @@ export function showView(view, { current, ages, scale }) {
   $("scale").hidden = !spacing;
   if (spacing) $("bar").style.width = `${10 / spacing[1] * scale}px`;
   showStages([["age at display", percentiles(ages)], ["age, server", figures.age], ...Object.entries(figures.stages)]);
-  showCounts(figures);
+  showCounts(live.figures);
 }
 
 const rate = (fps) => (fps === null ? "-" : fps.toFixed(1));
@@ -56,14 +56,14 @@ function showStages(rows) {
 }
 
 function showCounts(figures) {
-  const recording = figures.recording === "recording";
+  const recording = figures.recorded_time !== null;
   $("record").setAttribute("aria-pressed", recording);
   const clock = figures.clock === "driver" ? "the grabber's time stamp" : "arrival";
   const words = [
     `${figures.processed} of ${figures.offered} frames`, `dropped ${figures.dropped}`,
     `reconnects ${figures.reconnects}`, `age measured from ${clock}`,
   ];
-  if (figures.recording) words.push(recording ? "● RECORDING" : figures.recording);
+  if (figures.recording) words.push(recording ? `● RECORDING ${figures.recorded_time}`.trim() : figures.recording);
   put("counts", words.join(" · "));
 }
 

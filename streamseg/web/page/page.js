@@ -191,7 +191,7 @@ function figures() {
   showAge(running === null ? null : running > 1000 ? running : kept.age);
   showLink(link.alive(now) && link.clock.known ? link.clock.error : null);
   const current = ui.outlined || (now < kept.deadline && link.alive(now));
-  if (view) showView(view, { current, ages, scale: ui.scale });
+  if (view) showView(view, { current, ages, scale: ui.scale, live: ui.live ?? view });
   chart.draw(now);
 }
 
@@ -201,12 +201,17 @@ const controls = {
   overlay() { ui.overlay = !ui.overlay; $("overlay").setAttribute("aria-pressed", ui.overlay); draw(); refresh(); },
   freeze() {
     ui.frozen = ui.frozen === null ? performance.now() : null;
-    ui.live = kept.view;
+    ui.live = ui.frozen === null ? null : kept.view;
     $("freeze").setAttribute("aria-pressed", ui.frozen !== null);
     note(ui.frozen === null ? "live" : "frozen");
     refresh();
   },
-  record() { if (!$("record").hidden) link.send({ command: "record" }); },
+  record() {
+    if ($("record").hidden) return;
+    // The wish, not a change: another page may have pressed a moment ago.
+    const recording = (ui.live ?? kept.view)?.figures.recorded_time ?? null;
+    link.send({ command: "record", on: recording === null });
+  },
   async snapshot() {
     if (!kept.bitmap) return;
     const now = new Date();
