@@ -22,9 +22,13 @@ engine's workers, OpenCV's, the encoder's) are counted together.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import statistics
+import struct
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -33,28 +37,30 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.live_client import connected
-from benchmarks.live_common import (
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from benchmarks.common import (
     REGION,
     Listener,
     MemorySource,
+    images_of_phantom,
     live_segmenter,
     parser,
-    pictures,
     publish,
     ratios,
     spread,
-    table,
     thread_seconds,
 )
 from streamseg.backends import load_backend
-from streamseg.benchmark.provenance import provenance
+from streamseg.benchmark.provenance import ROOT, provenance
 from streamseg.capture.paced import PacedSource
 from streamseg.capture.screen.region import ImageRegion
 from streamseg.core.types import Frame, Grey, Result
 from streamseg.core.view import Display, RunObserver
 from streamseg.live import LiveLoop, LiveOptions
 from streamseg.render.live import LiveStyle, compose_live
+from streamseg.reporting.formatting import table
 from streamseg.segmentation.segmenter import Segmenter
 from tests.display.desktops import open_desktop
 
@@ -110,10 +116,14 @@ def main() -> None:
     made.add_argument("--fps", type=float, nargs="*", default=[60.0, 240.0], help="paces of the source")
     made.add_argument("--rounds", type=int, default=5)
     made.add_argument("--seconds", type=float, default=3.0, help="length of a block behind its first second")
+    made.add_argument("--client", metavar="URL", help="answer the views of this page, and measure nothing")
     options = made.parse_args()
+    if options.client:
+        answer_views(options.client)
+        return
     if options.quick:
         options.rounds, options.seconds, options.fps = 1, 1.5, options.fps[:1]
-    images = pictures(120, 60.0)
+    images = images_of_phantom(120, 60.0)
     backend = load_backend()
     with backend_and_desktop() as desktop:
         segmenter = live_segmenter(backend)
@@ -271,6 +281,45 @@ def report(result: dict[str, Any]) -> list[str]:
             lines.append(f"- {name}, processor ms per frame: {each}")
         lines.append("")
     return lines[:-1]
+
+
+def answer_views(url: str) -> None:
+    """A web page's part of the conversation, without a browser: take every view and answer it at once.
+
+    Prints ``connected`` once the server has greeted it, and the number of views and bytes at its end.
+    """
+    address = url.replace("http://", "ws://").rstrip("/") + "/ws"
+    views = received = 0
+    with connect(address, max_size=None, compression=None, close_timeout=0.2) as link:
+        link.recv(timeout=10)
+        print("connected", flush=True)
+        try:
+            for message in link:
+                received += len(message)
+                if isinstance(message, str):  # a sign of life
+                    continue
+                (length,) = struct.unpack_from("<I", message)
+                body = json.loads(message[4 : 4 + length])
+                views += 1
+                link.send(json.dumps({"ack": body["view"], "age": None}))
+        except ConnectionClosed:
+            pass
+    print(views, received, flush=True)
+
+
+@contextmanager
+def connected(url: str) -> Iterator[subprocess.Popen[str]]:
+    """A client in a process of its own, connected."""
+    command = [sys.executable, "-m", "benchmarks.live_rate", "--client", url]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        if process.stdout.readline().strip() != "connected":
+            raise RuntimeError(f"no client could connect to {url}")
+        yield process
+    finally:
+        process.terminate()
+        process.wait(10)
 
 
 if __name__ == "__main__":

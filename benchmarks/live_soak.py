@@ -30,21 +30,20 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.live_common import (
+from benchmarks.common import (
     REGION,
     Listener,
     MemorySource,
     Throttled,
     folder_of,
+    images_of_phantom,
     live_segmenter,
     parser,
     percentiles,
-    pictures,
     publish,
     resident_bytes,
-    table,
 )
-from benchmarks.live_sender import sending
+from benchmarks.live_age.sender import sending
 from streamseg.backends import FakeBackend, load_backend
 from streamseg.benchmark.provenance import machine_name, provenance
 from streamseg.capture.live import open_live
@@ -54,6 +53,7 @@ from streamseg.core.types import Backend, Frame, Result, Source
 from streamseg.core.view import Command, View
 from streamseg.live import LiveLoop, LiveOptions, LiveReport
 from streamseg.render.live import LivePainter
+from streamseg.reporting.formatting import table
 
 FPS = 30
 ENGINE_S = 2 / FPS
@@ -168,7 +168,7 @@ def throttled(kind: str) -> Backend:
 def opener_of(kind: str) -> Iterator[Callable[[], Source]]:
     """What opens the source."""
     if kind == "memory":
-        images = pictures(4 * FPS, FPS)
+        images = images_of_phantom(4 * FPS, FPS)
         yield lambda: PacedSource(MemorySource(images, FPS))
         return
     with sending(FPS) as url:

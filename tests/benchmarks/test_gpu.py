@@ -10,7 +10,8 @@ import pytest
 
 pytest.importorskip("torch", reason="the GPU's benchmark needs torch")
 
-from benchmarks import gpu, gpu_table
+from benchmarks.gpu import __main__ as gpu
+from benchmarks.gpu import table
 
 ROOT = Path(__file__).resolve().parents[2]
 MISSING = ("openvino", "av", "nncf", "pydicom", "platformdirs", "tomli_w", "lightning", "modelopt")
@@ -19,7 +20,7 @@ BLOCKED = f"""
 import sys
 for name in {MISSING}:
     sys.modules[name] = None
-from benchmarks.gpu import main
+from benchmarks.gpu.__main__ import main
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -144,9 +145,9 @@ def test_aims_are_judged_by_engines_and_not_by_torch_eager() -> None:
             "graph tensorrt": {"absent": "why"},
         },
     }
-    verdicts = [claim["holds"] for claim in gpu_table.claims(result).values()]
+    verdicts = [claim["holds"] for claim in table.claims(result).values()]
     assert verdicts == [True, False, True, True, False]
-    assert [claim["holds"] for claim in gpu_table.claims({}).values()] == [None] * 5
+    assert [claim["holds"] for claim in table.claims({}).values()] == [None] * 5
 
 
 @pytest.mark.skipif(__import__("torch").cuda.is_available(), reason="there is a GPU, which it would measure")

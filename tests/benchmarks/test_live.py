@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks import live_age, live_common, live_rate, live_soak
+from benchmarks import common, live_rate, live_soak
+from benchmarks.live_age import __main__ as live_age
 from streamseg.core.types import Frame, Roi, Segmentation, State
 from streamseg.core.view import View
 
@@ -14,22 +15,22 @@ MS = 1_000_000
 
 
 def grey_picture() -> np.ndarray:
-    return np.random.default_rng(1).integers(0, 120, (live_common.HEIGHT, live_common.WIDTH), np.uint8)
+    return np.random.default_rng(1).integers(0, 120, (common.HEIGHT, common.WIDTH), np.uint8)
 
 
 def test_send_time_survives_lossy_compression() -> None:
     moment = time.monotonic_ns()
-    marked = live_common.stamped(grey_picture(), moment)
+    marked = common.stamped(grey_picture(), moment)
     _, data = cv2.imencode(".jpg", marked, [cv2.IMWRITE_JPEG_QUALITY, 40])
     read = cv2.imdecode(data, cv2.IMREAD_COLOR)
-    stamp = live_common.stamp_of(read)
+    stamp = common.stamp_of(read)
     assert stamp is not None
     assert 0 <= moment - stamp < 1000
-    assert np.array_equal(live_common.REGION.crop(marked), live_common.REGION.crop(grey_picture()))
+    assert np.array_equal(common.REGION.crop(marked), common.REGION.crop(grey_picture()))
 
 
 def test_picture_without_send_time_has_none() -> None:
-    assert live_common.stamp_of(grey_picture()) is None
+    assert common.stamp_of(grey_picture()) is None
 
 
 def test_age_less_transport_is_compared_with_the_hud() -> None:
@@ -47,7 +48,7 @@ def test_ratio_is_taken_within_a_round() -> None:
     plain = [{"true": [20 * MS] * 5}, {"true": [40 * MS] * 5}]
     found = live_age.against(ours, plain)["p50_ms"]
     assert found == {"median": 0.625, "min": 0.5, "max": 0.75}
-    assert live_common.ratios([8.0, 9.0], [10.0, 10.0])["median"] == pytest.approx(0.85)
+    assert common.ratios([8.0, 9.0], [10.0, 10.0])["median"] == pytest.approx(0.85)
 
 
 def test_growth_of_a_plain_loops_age() -> None:
@@ -60,9 +61,9 @@ def test_memory_growth_is_from_the_second_minute_to_the_last() -> None:
 
 
 def test_tap_remembers_each_outline_once() -> None:
-    observer = live_common.OutlineObserver()
+    observer = common.OutlineObserver()
     moment = time.monotonic_ns()
-    image = live_common.stamped(grey_picture(), moment)
+    image = common.stamped(grey_picture(), moment)
     nothing = Segmentation(np.zeros(image.shape, bool), (), 0, None, None, 0.0, State.NO_NERVE)
     for number, index in enumerate((0, 0, 1)):
         frame, roi = Frame(image, index, moment), Roi.whole(image)
@@ -73,7 +74,7 @@ def test_tap_remembers_each_outline_once() -> None:
 
 
 def test_memory_source_counts_and_times_its_frames() -> None:
-    frames = list(live_common.MemorySource([grey_picture(), grey_picture()], 60.0, count=3))
+    frames = list(common.MemorySource([grey_picture(), grey_picture()], 60.0, count=3))
     assert [frame.index for frame in frames] == [0, 1, 2]
     assert frames[2].pts_seconds == pytest.approx(2 / 60)
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from benchmarks import live_fault_account as told
-from benchmarks.live_fault_scene import DiscEngine, Seen, off_by, picture
+from benchmarks.live_faults import account as told
+from benchmarks.live_faults.scene import DiscEngine, Seen, off_by, picture
 from streamseg.core.types import Frame, State
 from streamseg.segmentation.segmenter import Segmenter
 

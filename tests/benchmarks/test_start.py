@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import start
-from benchmarks.start import Case, StartError
+from benchmarks.start import __main__ as start
+from benchmarks.start.__main__ import Case, StartError
 
 ENDS = ("python", "import", "load", "decode", "mask")
 

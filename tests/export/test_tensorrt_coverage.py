@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.tensorrt_coverage import NETS, NotHereError, environment, examine
+from benchmarks.tensorrt_coverage.__main__ import NETS, NotHereError, environment, examine
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 SIZE = (32, 64)

@@ -11,8 +11,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch built for CUDA")
 
-from benchmarks import gpu_checks  # noqa: E402
-from benchmarks.gpu_variants import Absent, Point, Variant, make, phantoms  # noqa: E402
+from benchmarks.gpu import checks  # noqa: E402
+from benchmarks.gpu.variants import Absent, Point, Variant, make, phantoms  # noqa: E402
 from streamseg.backends.cuda.runner import CudaRunner  # noqa: E402
 from streamseg.core.errors import EngineError  # noqa: E402
 from streamseg.export.source import resolve  # noqa: E402
@@ -54,21 +54,21 @@ def test_masks_are_those_of_eager_fp32(engine: Variant) -> None:
         wanted = reference.probability(frame)
         found = engine.probability(frame)
         worst = max(worst, float(np.abs(found - wanted).max()))
-        dices.append(gpu_checks.dice(engine.mask(frame), reference.mask(frame)))
-    assert np.mean(dices) >= gpu_checks.LEAST_DICE[engine.precision]
+        dices.append(checks.dice(engine.mask(frame), reference.mask(frame)))
+    assert np.mean(dices) >= checks.LEAST_DICE[engine.precision]
     assert worst < {"fp32": 0.02, "fp16": 0.2, "bf16": 0.6, "int8": 1.0}[engine.precision]
 
 
 def test_engines_compute_in_what_was_asked_for(engine: Variant) -> None:
     least = {"int8": 0.25}.get(engine.precision, 0.5)
     assert engine.found.get(engine.precision, 0) >= least
-    assert gpu_checks.kernels_of(engine.net_call, "cuda")
+    assert checks.kernels_of(engine.net_call, "cuda")
 
 
 @pytest.mark.parametrize("net", ["unet", "segnet"])
 @pytest.mark.parametrize("name", ["graph-fp16", "compiled-fp16", "tensorrt-fp16"])
 def test_the_other_nets_agree_as_well(net: str, name: str) -> None:
-    row = gpu_checks.check_variants(point(net), [name], frames=4)[name]
+    row = checks.check_variants(point(net), [name], frames=4)[name]
     if "absent" in row:
         pytest.skip(f"{name} is absent: {row['absent']}")
     assert row["largest_difference"] < 0.1
@@ -76,7 +76,7 @@ def test_the_other_nets_agree_as_well(net: str, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["graph-fp16", "compiled-fp16", "tensorrt-fp16"])
 def test_a_graph_follows_a_thousand_frames(name: str) -> None:
-    found = gpu_checks.check_graph(point(), name, frames=1000)
+    found = checks.check_graph(point(), name, frames=1000)
     if "absent" in found:
         pytest.skip(f"{name} is absent: {found['absent']}")
     assert (found["stale"], found["beyond"], found["masks_unlike_probability"]) == (0, 0, 0)
@@ -84,7 +84,7 @@ def test_a_graph_follows_a_thousand_frames(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["compiled-fp16", "tensorrt-fp16"])
 def test_twenty_thousand_frames_take_no_memory(name: str) -> None:
-    found = gpu_checks.check_leak(point(), name, frames=20_000, seconds=250)
+    found = checks.check_leak(point(), name, frames=20_000, seconds=250)
     if "absent" in found:
         pytest.skip(f"{name} is absent: {found['absent']}")
     assert found["frames"] == 20_000

@@ -263,7 +263,7 @@ class VariantBuilder:
         images = self._calibration(checkpoint.trained) if spec.precision == "int8" else ()
         began = time.monotonic()
         with redirect_stdout(io.StringIO()):  # compilers print their progress where the tables go
-            manifest = build_engine(checkpoint, shape, spec, images, folder)
+            manifest = build_engine(checkpoint, shape, spec, folder, images=images)
         seconds = round(time.monotonic() - began, 2)
         return self._loaded(folder, manifest, shape, spec, origin="built", build_s=seconds)
 
@@ -306,12 +306,20 @@ class VariantBuilder:
 
 
 def build_engine(
-    checkpoint: Checkpoint, shape: InputShape, spec: VariantSpec, images: Sequence[Grey], folder: Path
+    checkpoint: Checkpoint,
+    shape: InputShape,
+    spec: VariantSpec,
+    folder: Path,
+    *,
+    images: Sequence[Grey] = (),
+    preset: str = "mixed",
 ) -> Manifest:
-    """Write an engine folder as the export does, without the accuracy gate. Raises EngineError, MissingExtra,
-    or what a compiler raises."""
-    folder.mkdir(parents=True)
-    order = BuildOrder(checkpoint, spec.precision, shape.batch, images)
+    """Write an engine folder as the export does, without the accuracy gate.
+
+    ``images`` and ``preset`` are for INT8. Raises EngineError, MissingExtra, or what a compiler raises.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    order = BuildOrder(checkpoint, spec.precision, shape.batch, images, preset)
     built = import_module(BUILDERS[spec.backend]).build(order, folder)
     files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
     manifest = Manifest(

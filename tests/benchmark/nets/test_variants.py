@@ -70,7 +70,7 @@ def test_what_is_not_there_is_built_and_what_cannot_be_is_absent(builder: Varian
 def test_an_engine_of_the_store_is_taken_where_it_passed_the_gate(builder: VariantBuilder) -> None:
     spec, checkpoint = VariantSpec("openvino", "fp32"), resolve(SMALL.net, (SMALL.height, SMALL.width))
     folder = builder.scratch / "exported"
-    manifest = build_engine(checkpoint, SMALL, spec, (), folder)
+    manifest = build_engine(checkpoint, SMALL, spec, folder)
     for passed, origin in ((False, "built"), (True, "store")):
         judged = replace(manifest, gate={"passed": passed})
         judged = replace(judged, name=engine_name(judged))

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu_variants import Absent, Point, Variant, batched, make, phantoms
+from benchmarks.gpu.variants import Absent, Point, Variant, batched, make, phantoms
 from streamseg.benchmark.flops import work_of
 from streamseg.benchmark.limits import GPU_COPY_BYTES, GPU_SIDE, gpu_kernels, gpu_synchronize, limits
 from streamseg.benchmark.timing import calls_for, interleave, seconds_of, speedup

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.live_fault_account import Moments, account
-from benchmarks.live_fault_scene import Counter, DiscEngine, Feeder, Glass, Watchdog, picture, wait_for
+from benchmarks.live_faults.account import Moments, account
+from benchmarks.live_faults.scene import Counter, DiscEngine, Feeder, Glass, Watchdog, picture, wait_for
 from streamseg.capture.live import CaptureOptions, open_live
 from streamseg.core.view import RunObserver
 from streamseg.live import LiveLoop, LiveOptions, LiveReport

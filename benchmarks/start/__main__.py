@@ -196,7 +196,7 @@ def start(case: Case, engine: str, image: Path, environment: Mapping[str, str]) 
         seconds, _ = timed(["-m", "streamseg", "replay", str(image), "--json"], environment)
         return {"total": seconds * 1e3}
     called_ns = time.monotonic_ns()
-    _, output = timed(["-m", "benchmarks.start_worker", case.modules, engine, str(image)], environment)
+    _, output = timed(["-m", "benchmarks.start.worker", case.modules, engine, str(image)], environment)
     ends = {"call": called_ns, **json.loads(output)["ends_ns"]}
     moments = list(ends.values())
     steps = {

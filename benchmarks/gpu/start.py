@@ -1,10 +1,10 @@
 """From the start of a process to the first mask: cold (the engine is built) and warm (it is there).
 
-    python -m benchmarks.gpu_start BACKEND PRECISION NET HxW FOLDER STARTED_NS
+    python -m benchmarks.gpu.start BACKEND PRECISION NET HxW FOLDER STARTED_NS
 
-is the process that :func:`measure_start` starts. An empty folder is built into; one that holds an engine is
-loaded. torch's compiler gets an empty cache of its own each time, so that a warm start finds only what the
-engine holds.
+is the process that :func:`measure_start` starts. It builds an engine into an empty folder, and loads one from
+a folder that holds it. torch's compiler gets an empty cache of its own each time, so that a warm start finds
+only what the engine holds.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass
-from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from streamseg.backends.loading import RUNNERS
+from streamseg.benchmark.nets.variants import InputShape, VariantSpec, build_engine
 from streamseg.benchmark.provenance import ROOT
-from streamseg.engines.manifest import FILE_NAME, Manifest, read_manifest
-from streamseg.export.contract import BUILDERS, BuildOrder
+from streamseg.engines.manifest import FILE_NAME, read_manifest
 from streamseg.export.source import resolve
 
 
@@ -65,7 +65,7 @@ def _start(asked: Asked, folder: Path, until: float) -> dict[str, float]:
             "TORCHINDUCTOR_CACHE_DIR": f"{caches}/inductor",
             "TRITON_CACHE_DIR": f"{caches}/triton",
         }
-        call = [sys.executable, "-m", "benchmarks.gpu_start", asked.backend, asked.precision, asked.net]
+        call = [sys.executable, "-m", "benchmarks.gpu.start", asked.backend, asked.precision, asked.net]
         call += [f"{asked.size[0]}x{asked.size[1]}", str(folder), str(time.monotonic_ns())]
         limit = max(1.0, until - time.monotonic())
         done = subprocess.run(
@@ -92,33 +92,17 @@ def main(arguments: list[str]) -> None:
     folder = Path(place)
     if not (folder / FILE_NAME).is_file():
         height, _, width = size.partition("x")
-        _build(Asked(backend, precision, net, (int(height), int(width))), folder)
+        shape = InputShape(net, int(height), int(width))
+        build_engine(
+            resolve(net, (shape.height, shape.width)), shape, VariantSpec(backend, precision), folder
+        )
         stages["built"] = since()
     manifest, fingerprint = read_manifest(folder)
-    engine = import_module(f"streamseg.backends.{backend}").load(folder, manifest, fingerprint)
+    engine = import_module(RUNNERS[backend]).load(folder, manifest, fingerprint)
     stages["loaded"] = since()
     engine.mask(np.random.default_rng(0).integers(0, 256, (420, 580), np.uint8))
     stages["first_mask"] = since()
     print(json.dumps(stages))
-
-
-def _build(asked: Asked, folder: Path) -> None:
-    """The engine's files and a manifest, without the gate: what is measured is the building."""
-    checkpoint = resolve(asked.net, asked.size)
-    built = import_module(BUILDERS[asked.backend]).build(BuildOrder(checkpoint, asked.precision), folder)
-    files = {file.name: sha256(file.read_bytes()).hexdigest() for file in folder.iterdir()}
-    Manifest(
-        name=f"{asked.net}-{asked.backend}-{asked.precision}",
-        net=asked.net,
-        backend=asked.backend,
-        precision=asked.precision,
-        folded=True,
-        trained=checkpoint.trained,
-        spec=checkpoint.spec,
-        checkpoint_sha256=checkpoint.sha256,
-        files=files,
-        versions=built.versions,
-    ).write(folder)
 
 
 if __name__ == "__main__":

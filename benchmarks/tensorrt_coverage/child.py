@@ -1,6 +1,6 @@
 """One net through torch-tensorrt-rtx and TensorRT-RTX on a machine without a GPU; prints one line of JSON.
 
-    python -m benchmarks.tensorrt_coverage_child segnet fp16 64 96
+    python -m benchmarks.tensorrt_coverage.child segnet fp16 64 96
 
 Runs in the environment that ``benchmarks.tensorrt_coverage`` makes. torch's questions about a GPU get made-up
 answers, and engines are built for compute capability 8.9 without being loaded. It finds out whether every

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from benchmarks.gpu_variants import Absent, Point, Variant, make, phantoms
+from benchmarks.gpu.variants import Absent, Point, Variant, make, phantoms
 
 LEAST_DICE = {"fp32": 0.998, "fp16": 0.998, "bf16": 0.99, "int8": 0.9}
 """Mean over frames, between the masks of a trained engine and those of FP32, by precision. FP16's is the

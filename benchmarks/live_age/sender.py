@@ -1,6 +1,6 @@
 """A machine that streams: a real RTSP server whose every picture shows when it was handed to the encoder.
 
-    python -m benchmarks.live_sender FPS
+    python -m benchmarks.live_age.sender FPS
 
 A process of its own, so that it takes no part in what is measured but processor time. Prints the address, and
 streams until its standard input ends. Sender and receiver share the machine's monotonic clock.
@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from benchmarks.live_common import HEIGHT, WIDTH, pictures, stamped
+from benchmarks.common import HEIGHT, WIDTH, images_of_phantom, stamped
 from streamseg.benchmark.provenance import ROOT
 from tests.rtsp_server.server import feeding, serve
 
@@ -25,7 +25,7 @@ SECONDS = 4
 def main() -> None:
     """Command line."""
     fps = int(sys.argv[1])
-    images = pictures(SECONDS * fps, fps)
+    images = images_of_phantom(SECONDS * fps, fps)
     # Forwards and backwards, so that no jump costs the encoder bits.
     images += images[-2:0:-1]
 
@@ -41,7 +41,7 @@ def main() -> None:
 @contextmanager
 def sending(fps: int) -> Iterator[str]:
     """The address of a stream at this rate."""
-    command = [sys.executable, "-m", "benchmarks.live_sender", str(fps)]
+    command = [sys.executable, "-m", "benchmarks.live_age.sender", str(fps)]
     process = subprocess.Popen(
         command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )

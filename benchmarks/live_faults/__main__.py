@@ -33,10 +33,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.live_common import parser, publish, table
-from benchmarks.live_fault_account import told
-from benchmarks.live_fault_kinds import FAULTS, Fault, prepared, run_one
+from benchmarks.common import parser, publish
+from benchmarks.live_faults.account import told
+from benchmarks.live_faults.kinds import FAULTS, Fault, prepared, run_one
 from streamseg.benchmark.provenance import ROOT, provenance
+from streamseg.reporting.formatting import table
 
 LIMIT_S = 90.0
 QUICK = ("server killed", "grabber unplugged", "engine slow (300 ms)")

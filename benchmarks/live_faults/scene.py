@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.live_common import Listener
+from benchmarks.common import Listener
 from streamseg.backends import FakeBackend
 from streamseg.core.errors import EngineError
 from streamseg.core.types import Frame, Grey, Image, InputSpec, Result, Segmentation, State, Tensor

@@ -1,15 +1,13 @@
-"""What the live benchmarks share: pictures with a bar code of their send time, provenance, tables, results.
+"""What the live benchmarks share: images with a bar code of their send time, observers, and publishing.
 
-They run as modules from the repository's root (``python -m benchmarks.live_rate``), because they use the real
-counterparts of the tests: an RTSP server, a desktop, an emulated grabber.
+They run as modules from the repository's root (``python -m benchmarks.live_rate``), because they use the
+stand-ins of the tests: an RTSP server, a desktop, an emulated grabber.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import statistics
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -20,6 +18,7 @@ import numpy as np
 
 from streamseg.benchmark.clip import FrameSource
 from streamseg.benchmark.provenance import ROOT, machine_name
+from streamseg.benchmark.rows.run import Spread, write_result
 from streamseg.cli.console import limit_opencv_threads
 from streamseg.core.latency import Percentiles
 from streamseg.core.types import Backend, Frame, Grey, Image, Result, Roi
@@ -31,15 +30,15 @@ from tests.rtsp_server import barcode
 RESULTS = ROOT / "benchmarks" / "results"
 SEED = 3
 HEIGHT, WIDTH = 480, 640
-"""A picture: the bar code on top, the phantom below it."""
+"""Of an image: the bar code on top, the phantom below it."""
 BAND = 2 * barcode.MODULE
 """Rows of the bar code."""
 REGION = Roi(0, BAND, WIDTH, HEIGHT - BAND)
 """The phantom, which is what the net sees."""
 
 
-def pictures(count: int, fps: float) -> list[Grey]:
-    """Pictures of a phantom video with room for the bar code, grey (480, 640); made once, free later."""
+def images_of_phantom(count: int, fps: float) -> list[Grey]:
+    """Images of a phantom video with room for the bar code, grey (480, 640)."""
     video = PhantomVideo(SEED, height=REGION.height, width=REGION.width, fps=fps, nerve=True)
     empty = np.zeros((BAND, WIDTH), np.uint8)
     return [np.vstack([empty, video.frame(number).image]) for number in range(count)]
@@ -53,20 +52,20 @@ def stamped(image: Grey, moment_ns: int) -> Grey:
 
 
 def stamp_of(image: Image) -> int | None:
-    """The monotonic nanoseconds that a picture (or its band) shows; None where they cannot be read."""
+    """The monotonic nanoseconds that an image (or its band) shows; None if they cannot be read."""
     micros = barcode.read(image[:BAND])
     return None if micros is None else micros * 1000
 
 
 class MemorySource(FrameSource):
-    """Pictures of a known scale from memory, over and over."""
+    """Images of a known scale from memory, over and over."""
 
     def __init__(self, images: Sequence[Grey], fps: float, count: int | None = None) -> None:
         super().__init__([Frame(image, 0, 0, spacing_mm=(0.1, 0.1)) for image in images], fps, count)
 
 
 class Throttled:
-    """A back end that answers no sooner than ``least_s`` after it was asked: an engine of a known speed."""
+    """A back end that takes at least ``least_s`` for an answer: an engine of a known speed."""
 
     def __init__(self, inner: Backend, least_s: float) -> None:
         self.name, self.fingerprint, self.spec = inner.name, inner.fingerprint, inner.spec
@@ -151,29 +150,20 @@ def resident_bytes() -> int:
 
 def spread(values: Sequence[float]) -> dict[str, float]:
     """Median, least and largest."""
-    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+    found: dict[str, float] = Spread.of(values).to_json()
+    return found
 
 
 def ratios(upper: Sequence[float], lower: Sequence[float]) -> dict[str, float]:
-    """Spread of the ratios within each round."""
+    """The spread of the ratios within each round."""
     return spread([a / b for a, b in zip(upper, lower, strict=True)])
 
 
 def percentiles(times_ns: Sequence[float]) -> dict[str, float]:
-    """p50, p95, p99, max in milliseconds, and how many there were."""
+    """p50, p95, p99 and max in milliseconds, and how many times there were."""
     found = Percentiles.of([round(value) for value in times_ns])
     names = ("count", "p50_ms", "p95_ms", "p99_ms", "max_ms")
     return {name: round(getattr(found, name), 3) for name in names}
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
-    """A Markdown table."""
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return lines + ["| " + " | ".join(_cell(cell) for cell in row) + " |" for row in rows]
-
-
-def _cell(value: object) -> str:
-    return f"{value:.1f}" if isinstance(value, float) else str(value)
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -194,13 +184,11 @@ def folder_of(options: argparse.Namespace) -> Path | None:
 
 
 def publish(what: str, result: Mapping[str, Any], lines: Sequence[str], options: argparse.Namespace) -> None:
-    """Print the tables, and write them and the JSON where :func:`folder_of` says."""
+    """Print the tables, and write them and the JSON to the folder of :func:`folder_of`."""
     print("\n".join(lines), flush=True)
     folder = folder_of(options)
-    if folder is None:
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    stem = f"{result['date']}-{machine_name()}-live-{what}"
-    (folder / f"{stem}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    (folder / f"{stem}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print(f"\nwrote {folder / stem}.json and .md")
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        stem = folder / f"{result['date']}-{machine_name()}-live-{what}"
+        write_result(stem, result, lines)
+        print(f"\nwrote {stem}.json and .md")

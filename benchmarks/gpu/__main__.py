@@ -31,7 +31,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu_table import claims, lines
+from benchmarks.gpu.table import claims, lines
 from streamseg.benchmark.provenance import ROOT, machine_name, provenance
 from streamseg.benchmark.rows.run import read_result, write_result
 
@@ -167,7 +167,7 @@ def _names(plan: Plan) -> list[str]:
 
 
 def _make_point(plan: Plan, net: str, size: tuple[int, int], batch: int) -> Any:
-    from benchmarks.gpu_variants import Point
+    from benchmarks.gpu.variants import Point
 
     size, batch = ((32, 32), min(batch, 2)) if plan.tiny else (size, batch)
     return Point(_checkpoint(net, size), batch, plan.device)
@@ -181,7 +181,7 @@ def _checkpoint(net: str, size: tuple[int, int]) -> Any:
 
 
 def _limits(plan: Plan) -> dict[str, Any]:
-    from benchmarks.gpu_points import measure_limits
+    from benchmarks.gpu.points import measure_limits
 
     return measure_limits(plan.device, tiny=plan.tiny)
 
@@ -190,7 +190,7 @@ def _point(
     plan: Plan, net: str, size: tuple[int, int], batch: int, *, names: list[str], what: str = ""
 ) -> tuple[str, str, Part]:
     def part() -> dict[str, Any]:
-        from benchmarks.gpu_points import measure_point
+        from benchmarks.gpu.points import measure_point
 
         limits = plan.result["limits"]["device"]
         rounds, block_s = (2, 0.001) if plan.tiny else (5, 0.1)
@@ -203,26 +203,27 @@ def _point(
 
 def _checks(plan: Plan) -> Iterator[tuple[str, str, Part]]:
     """On the shipped weights, at the size where they are fast; then what must hold of untrained nets."""
-    from benchmarks import gpu_checks
+
+    from benchmarks.gpu import checks
 
     few = plan.tiny
     own = "graph-bf16" if few else "compiled-fp16"
     point = _make_point(plan, "improved_unet", SMALL, 1)
     names = _names(plan)[2:]
-    yield "checks", "parity", lambda: gpu_checks.check_variants(point, names, frames=2 if few else 24)
+    yield "checks", "parity", lambda: checks.check_variants(point, names, frames=2 if few else 24)
     for name in (own, "tensorrt-fp16"):
         count = 5 if few else 1000
-        yield "checks", f"graph {name}", partial(gpu_checks.check_graph, point, name, frames=count)
+        yield "checks", f"graph {name}", partial(checks.check_graph, point, name, frames=count)
     for name in (own, "tensorrt-fp16"):
         count = 20 if few else 20_000
-        yield "checks", f"leak {name}", partial(gpu_checks.check_leak, point, name, frames=count)
+        yield "checks", f"leak {name}", partial(checks.check_leak, point, name, frames=count)
 
 
 def _folding(plan: Plan) -> tuple[str, str, Part]:
     """The improved net against U-Net, interleaved: folded, they have the same work."""
 
     def part() -> dict[str, Any]:
-        from benchmarks.gpu_points import compare_nets
+        from benchmarks.gpu.points import compare_nets
 
         points = [_make_point(plan, net, LARGE, 1) for net in NETS[:2]]
         name = "graph-bf16" if plan.tiny else "compiled-fp16"
@@ -245,7 +246,7 @@ def _light(plan: Plan, size: tuple[int, int], batch: int) -> tuple[str, str, Par
 
 def _start(plan: Plan, backend: str, precision: str) -> tuple[str, str, Part]:
     def part() -> dict[str, Any]:
-        from benchmarks.gpu_start import Asked, measure_start
+        from benchmarks.gpu.start import Asked, measure_start
 
         if plan.tiny and backend == "compiled":
             return {"not_measured": "a tiny run compiles nothing"}

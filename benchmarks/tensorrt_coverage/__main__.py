@@ -22,10 +22,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from streamseg.benchmark.provenance import ROOT
 from streamseg.core.files import write_whole
 from streamseg.core.hardware import versions_of
 
-ROOT = Path(__file__).resolve().parent.parent
 RTX = "1.5.0.114"
 ALONE = (
     "torch-tensorrt-rtx==2.13.0",
@@ -77,8 +77,8 @@ def _call(command: Sequence[str]) -> None:
 
 
 def examine(python: Path, net: str, precision: str, size: tuple[int, int]) -> dict[str, Any]:
-    """What :mod:`benchmarks.tensorrt_coverage_child` finds out about a net. Raises RuntimeError."""
-    command = [str(python), "-m", "benchmarks.tensorrt_coverage_child", net, precision, *map(str, size)]
+    """What :mod:`benchmarks.tensorrt_coverage.child` finds out about a net. Raises RuntimeError."""
+    command = [str(python), "-m", "benchmarks.tensorrt_coverage.child", net, precision, *map(str, size)]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=1500, env=_clean()
     )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.live_fault_scene import FPS, Counter, Glass, Seen
+from benchmarks.live_faults.scene import FPS, Counter, Glass, Seen
 
 _ADDRESS = re.compile(r"rtsp://\S+ |127\.0\.0\.1:\d+ ")
 _NUMBER = re.compile(r"[\d.]+")

@@ -44,26 +44,26 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.live_age_worker import BUDGET_S, OverlayDisplay, counts
-from benchmarks.live_common import (
+from benchmarks.common import (
     REGION,
     MemorySource,
     OutlineObserver,
+    images_of_phantom,
     live_segmenter,
     parser,
     percentiles,
-    pictures,
     publish,
     spread,
-    table,
 )
-from benchmarks.live_sender import sending
+from benchmarks.live_age.sender import sending
+from benchmarks.live_age.worker import BUDGET_S, OverlayDisplay, counts
 from streamseg.backends import load_backend
 from streamseg.benchmark.provenance import ROOT, provenance
 from streamseg.capture.paced import PacedSource
 from streamseg.capture.screen.region import ImageRegion
 from streamseg.core.types import Grey, Source
 from streamseg.live import LiveLoop, LiveOptions
+from streamseg.reporting.formatting import table
 from streamseg.segmentation.segmenter import Segmenter
 
 PHANTOM_FPS = (30.0, 60.0, 120.0)
@@ -100,7 +100,7 @@ def main() -> None:
 
 def from_memory(segmenter: Segmenter, seconds: float) -> dict[str, Any]:
     """Ages and stages without any transport, by rate."""
-    images = pictures(120, 60.0)
+    images = images_of_phantom(120, 60.0)
     found = {}
     for fps in PHANTOM_FPS:
         display, observer = OverlayDisplay(), OutlineObserver()
@@ -144,7 +144,7 @@ def watch(fps: int, options: argparse.Namespace) -> Seen:
 
 def worker(way: str, url: str, seconds: float) -> dict[str, Any]:
     """What one way saw in one block."""
-    command = [sys.executable, "-m", "benchmarks.live_age_worker", way, url, str(seconds)]
+    command = [sys.executable, "-m", "benchmarks.live_age.worker", way, url, str(seconds)]
     done = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, timeout=seconds + 120, check=False
     )

@@ -1,6 +1,6 @@
 """One process of the age benchmark: watches a stream in one way for a while, and prints what it saw as JSON.
 
-    python -m benchmarks.live_age_worker transport|loop|window|page|plain URL SECONDS
+    python -m benchmarks.live_age.worker transport|loop|window|page|plain URL SECONDS
 
 ``true`` are ages by the picture's own bar code, from when it was handed to the encoder until it was on
 display; ``hud`` are the same pictures' ages as the display states them; all in nanoseconds, behind the first
@@ -21,7 +21,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from benchmarks.live_common import REGION, OutlineObserver, live_segmenter, stamp_of
+from benchmarks.common import REGION, OutlineObserver, live_segmenter, stamp_of
 from streamseg.backends import load_backend
 from streamseg.capture.rtsp.source import RtspSource
 from streamseg.capture.screen.region import ImageRegion
@@ -159,7 +159,7 @@ def display_of(way: str, opened: ExitStack) -> tuple[Display, Callable[[], dict[
         os.environ["DISPLAY"] = f":{desktop.number}"
         return WindowDisplay("streamseg benchmark", full_screen=True), dict
     if way == "page":
-        from benchmarks.live_browser import watched_page
+        from benchmarks.live_age.browser import watched_page
 
         return watched_page(opened)
     memory = OverlayDisplay()

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
-from hashlib import sha256
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,11 +24,12 @@ import torch
 from streamseg.backends.compiled import PRECISIONS, CompiledBackend
 from streamseg.backends.cuda.preprocess import exact_products
 from streamseg.backends.cuda.runner import CudaRunner
+from streamseg.backends.loading import RUNNERS
+from streamseg.benchmark.nets.variants import InputShape, VariantSpec, build_engine
 from streamseg.core.errors import StreamsegError
 from streamseg.core.types import Grey
 from streamseg.engines.checkpoint import Checkpoint
-from streamseg.engines.manifest import Manifest
-from streamseg.export.contract import BUILDERS, BuildOrder
+from streamseg.engines.manifest import read_manifest
 from streamseg.nets.inference import InferenceNet, inference_net
 from streamseg.phantom import render_still
 from streamseg.segmentation.preprocess import letterboxed, to_tensor
@@ -203,25 +203,12 @@ def _tensorrt(point: Point, name: str, precision: str) -> Variant:
     there = any(find_spec(package) for package in ("torch_tensorrt", "tensorrt", "tensorrt_rtx"))
     count = CALIBRATION if precision == "int8" and there else 0  # without TensorRT the builder says so
     images = [letterboxed(frame, spec) for frame in phantoms(count, 1000)]
+    shape = InputShape(checkpoint.net, spec.height, spec.width, point.batch)
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        order = BuildOrder(checkpoint, precision, point.batch, images, "performance")
-        built = import_module(BUILDERS["tensorrt"]).build(order, folder)
-        files = {file.name: sha256(file.read_bytes()).hexdigest() for file in folder.iterdir()}
-        manifest = Manifest(
-            name=name,
-            net=checkpoint.net,
-            backend="tensorrt",
-            precision=precision,
-            folded=True,
-            trained=checkpoint.trained,
-            spec=spec,
-            checkpoint_sha256=checkpoint.sha256,
-            files=files,
-            batch=point.batch,
-            versions=built.versions,
-        )
-        backend = import_module("streamseg.backends.tensorrt.backend").load(folder, manifest, "0" * 64)
+        folder, wanted = Path(scratch), VariantSpec("tensorrt", precision)
+        build_engine(checkpoint, shape, wanted, folder, images=images, preset="performance")
+        manifest, fingerprint = read_manifest(folder)
+        backend = import_module(RUNNERS["tensorrt"]).load(folder, manifest, fingerprint)
     runner: CudaRunner = backend.runner
     return _of_runner(
         point,

@@ -1,6 +1,6 @@
 """Starts as the replay command does, up to the first mask, and prints when each step was over.
 
-    python -m benchmarks.start_worker MODULES ENGINE IMAGE
+    python -m benchmarks.start.worker MODULES ENGINE IMAGE
 
 MODULES, with commas between them, are the back end and its libraries, imported first so that they count as
 import and not as loading; ENGINE is empty for the default one. Prints a JSON object of monotonic nanoseconds,
