@@ -14,6 +14,7 @@ from streamseg.cli import main
 from streamseg.core.errors import MissingExtra
 from streamseg.engines.maintenance import leftovers
 from streamseg.engines.store import ROOT_VARIABLE, EngineStore
+from streamseg.export.recipe import Draw, Recipe
 from tests.export.built_engines import BuiltEngines
 from tests.export.test_build import black_data
 
@@ -91,10 +92,12 @@ def test_a_broken_calibration_is_refused_and_leaves_nothing_but_words(
 
 
 def test_without_torch_the_extra_is_named_and_peers_start(tmp_path: Path) -> None:
+    recipe = tmp_path / "few.json"
+    Recipe("few", "phantom", 0, "mixed", Draw((), 1, 0), Draw((), 1, 1)).write(recipe)
     code = (
         "import sys; sys.modules['torch'] = None\n"
         "from streamseg.cli import main\n"
-        "print(main(['export', 'improved_unet', '--precision', 'fp32']))\n"
+        f"print(main(['export', 'improved_unet', '--size', '64x96', '--recipe', {str(recipe)!r}]))\n"
         "print(main(['bench', 'peers', '--source', 'no-such-file.mp4']))\n"
     )
     done = subprocess.run(
