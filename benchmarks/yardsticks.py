@@ -29,7 +29,7 @@ from streamseg.cli.train import parse_height_width
 from streamseg.core.types import InputSpec
 from streamseg.datasets import Dataset, open_dataset
 from streamseg.datasets.phantoms import phantom_samples
-from streamseg.datasets.split import last_block
+from streamseg.datasets.split import hold_back
 from streamseg.evaluation.dataset import confusions
 from streamseg.evaluation.intervals import bootstrap_interval, paired_test
 from streamseg.nets import NETS, build_net, count_parameters
@@ -105,7 +105,7 @@ def run(
     name: str, config: TrainConfig, make: Callable[[int], nn.Module] | None, data: Dataset, options: Any
 ) -> dict[str, Any]:
     """Train one net, or resume its run, and measure it on the held-back images."""
-    fold = last_block(data, 0.2)
+    fold = hold_back(data, 0.2)
     cache = cache_samples(data, config.spec)
     phantom = None
     if config.phantom_batch:

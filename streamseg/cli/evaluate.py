@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated, Any
 
 import typer
 
 from streamseg.cli.console import Progress, print_json, say, stop_on_signals
-from streamseg.cli.engine import load_engine
+from streamseg.cli.engine import load_engine, training_split
 from streamseg.cli.options import EngineOption, JsonOption
 from streamseg.core.errors import UsageError
 
@@ -40,20 +41,27 @@ def evaluate(
     for each pixel's probability (pixel_ece, pixel_brier) and for the confidence against the image's Dice.
     Images unlike the training data, whose outlines a display withholds, count with their outlines; "states"
     gives their number.
+
+    If the weights' run has stored its split, "trained_on" is the number of these images that it trained on,
+    and "dice_mean_held_back" the mean Dice of the others.
     """
     from streamseg.core.engine_info import EngineInfo
-    from streamseg.datasets import open_dataset
+    from streamseg.datasets import frame_hash, open_dataset
     from streamseg.evaluation.dataset import Evaluation
     from streamseg.segmentation.segmenter import Segmenter
 
     spacing_mm = None if spacing is None else parse_spacing(spacing)
     samples = open_dataset(data)[:limit]
     backend = load_engine(engine)
+    run = training_split(engine)
+    unseen: list[float] = []
     evaluation = Evaluation(Segmenter(backend, None, withhold=False), spacing_mm)
     try:
         with stop_on_signals() as stop, Progress(data.resolve().name, len(samples), "images") as progress:
             for sample in samples:
-                evaluation.add(sample)
+                figures = evaluation.add(sample)
+                if run is not None and frame_hash(sample.image) not in run.train:
+                    unseen.append(figures.count.dice)
                 progress.advance()
                 if stop:
                     break
@@ -67,7 +75,14 @@ def evaluate(
         **evaluation.to_json(),
         "engine": EngineInfo.of(backend).identity(),
         "data": str(data),
+        "trained_on": None if run is None else len(samples) - len(unseen),
+        "dice_mean_held_back": fmean(unseen) if unseen else None,
     }
+    if result["trained_on"]:
+        say(
+            f"the weights were trained on {result['trained_on']} of these {len(samples)} images, which makes "
+            "the figures too good; see dice_mean_held_back"
+        )
     if per_image:
         result["per_image"] = [image.to_json() for image in evaluation.images]
     if as_json:
@@ -103,6 +118,8 @@ def _print_lines(result: dict[str, Any]) -> None:
         **{f"confidence_{key}": confidence[key] for key in ("ece", "spearman", "auroc")},
         "engine": f"{engine['name']} (sha256 {engine['sha256'][:12]})",
     }
+    if result["trained_on"] is None:
+        del lines["trained_on"], lines["dice_mean_held_back"]
     if result["hd95_mean_mm"] is None:
         lines = {key: value for key, value in lines.items() if not key.endswith("_mm")}
     for key, value in lines.items():

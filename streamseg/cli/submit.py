@@ -10,12 +10,13 @@ import typer
 
 from streamseg import __version__
 from streamseg.cli.console import Progress, Stop, print_json, say, stop_on_signals
-from streamseg.cli.engine import load_engine
+from streamseg.cli.engine import load_engine, training_split
 from streamseg.cli.options import ForceOption, JsonOption
 from streamseg.cli.replay_outputs import check_outputs
 from streamseg.core.errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    from streamseg.datasets import RunSplit
     from streamseg.evaluation.kaggle_submission import AreaThreshold, NumberedImage, Prediction, ProgressFile
     from streamseg.segmentation.segmenter import Segmenter
 
@@ -43,7 +44,8 @@ def submit(
         typer.Option(
             "--validation-last",
             metavar="SHARE",
-            help="Use only the last block of DATA; train holds out 0.2.",
+            help="Use only the images that the run of the weights held back or, if they are not known, the "
+            "last block of DATA; train holds out 0.2.",
         ),
     ] = None,
     min_pixels: Annotated[
@@ -106,7 +108,8 @@ def _run(options: SubmitOptions) -> dict[str, Any]:
             segmenter = Segmenter(backend, None, withhold=False)
             chosen = None
             if options.validation is not None:
-                chosen = _choose_threshold(options.validation, options.last, segmenter, stop)
+                run = training_split(options.engine)
+                chosen = _choose_threshold(options.validation, options.last, run, segmenter, stop)
             smallest = chosen.min_pixels if chosen else options.min_pixels or 0
             with ProgressFile(options.out, key) as finished:
                 rows = _predict_all(listed, segmenter, finished, stop)
@@ -124,22 +127,31 @@ def _run(options: SubmitOptions) -> dict[str, Any]:
     }
 
 
-def _choose_threshold(path: Path, last: float | None, segmenter: Segmenter, stop: Stop) -> AreaThreshold:
-    """The area threshold with the highest mean Dice on labelled images."""
-    from streamseg.datasets import open_dataset, split_last
+def _choose_threshold(
+    path: Path, last: float | None, run: RunSplit | None, segmenter: Segmenter, stop: Stop
+) -> AreaThreshold:
+    """The area threshold with the highest mean Dice on labelled images; ``run`` is the weights' split."""
+    from streamseg.datasets import frame_hash, open_dataset, split_last
     from streamseg.evaluation.dataset import confusions
     from streamseg.evaluation.kaggle_submission import choose_min_pixels
 
     data = open_dataset(path)
-    data = data if last is None else split_last(data, last)[1]
+    data = data if last is None else split_last(data, last, runs=[] if run is None else [run])[1]
     counts = []
+    trained_on = 0
     with Progress("validation", len(data), "images") as progress:
-        for _, count in confusions(data, segmenter):
-            counts.append(count)
+        for sample in data:
+            trained_on += run is not None and frame_hash(sample.image) in run.train
+            counts += [count for _, count in confusions([sample], segmenter)]
             progress.advance()
             if stop:
                 say(f"stopped by {stop.cause} while choosing the area threshold; nothing was written")
                 raise typer.Exit(stop.exit_code)
+    if trained_on:
+        say(
+            f"the weights were trained on {trained_on} of the {len(data)} validation images; "
+            "--validation-last leaves these out"
+        )
     chosen = choose_min_pixels(counts)
     say(
         f"area threshold {chosen.min_pixels} pixels: mean Dice {chosen.dice_before:.4f} before, "

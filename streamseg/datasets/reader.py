@@ -11,6 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import overload
 
@@ -174,6 +175,11 @@ def read_sample(entry: SampleFiles) -> Sample:
     raise DataError(
         f"mask {entry.mask} holds the values {sorted(values)[:8]}; expected 0 and 255, or 0, 1 (nerve) and 2"
     )
+
+
+def frame_hash(image: Grey) -> str:
+    """sha256 of an image's shape and pixels, 64 hex digits."""
+    return sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
 
 
 def read_grey(path: Path) -> Grey:

@@ -1,14 +1,27 @@
-"""Splits into training and validation without leaks: by subject or in blocks, near-duplicates together."""
+"""Splits into training and validation without leaks: by subject or in blocks, near-duplicates together.
+
+A run stores its split in its folder (:class:`RunSplit`), so that whoever evaluates its weights holds back the
+same images, whatever share was asked for and whatever was added to the data set since.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from streamseg.core.errors import DataError
-from streamseg.datasets.reader import Dataset
+from streamseg.core.files import read_json, write_text
+from streamseg.core.types import Grey
+from streamseg.datasets.near_duplicates import find_near_duplicates, reduced
+from streamseg.datasets.reader import Dataset, Sample, frame_hash
+
+SPLIT_FILE = "split.json"
+"""A run's split, in its folder."""
+FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -41,7 +54,73 @@ def folds(
     return tuple(_fold(part_of == part) for part in range(k))
 
 
-def last_block(data: Dataset, fraction: float, *, near_duplicates: Sequence[Sequence[int]] = ()) -> Fold:
+@dataclass(frozen=True, slots=True)
+class RunSplit:
+    """The images that a run trained on and those that it held back, each by its :func:`frame_hash`."""
+
+    train: frozenset[str]
+    validation: frozenset[str]
+
+    @classmethod
+    def of(cls, frames: Sequence[str], fold: Fold) -> RunSplit:
+        """A fold of a data set with these hashes, one for each row."""
+        return cls(*(frozenset(frames[row] for row in rows) for rows in (fold.train, fold.validation)))
+
+    @classmethod
+    def read(cls, run: Path) -> RunSplit | None:
+        """The split of a run's folder, or of the folder of its weights; None if none is stored there.
+
+        Raises DataError for a damaged file.
+        """
+        path = (run if run.is_dir() else run.parent) / SPLIT_FILE
+        found = read_json(path)
+        if found is None:
+            return None
+        parts = [found.get(name) for name in ("train", "validation")]
+        if found.get("format") != FORMAT or not all(
+            isinstance(part, list) and all(isinstance(frame, str) for frame in part) for part in parts
+        ):
+            raise DataError(f"{path} is not a split of this version; remove it, or train again")
+        train, validation = (frozenset(part or ()) for part in parts)
+        return cls(train, validation)
+
+    def write(self, folder: Path) -> None:
+        """Write it into a run's folder. Raises SinkError."""
+        parts = {"train": sorted(self.train), "validation": sorted(self.validation)}
+        write_text(folder / SPLIT_FILE, json.dumps({"format": FORMAT, **parts}, indent=1) + "\n")
+
+
+def hold_back(data: Dataset, fraction: float, *, runs: Sequence[RunSplit] = ()) -> Fold:
+    """The rows that trained and those that did not: the split of everything that measures or judges a net.
+
+    By default that is :func:`last_block`, which training uses too, with the near-duplicates found in the
+    images. If ``runs`` trained on some of the images, the fold is theirs instead: held back is what none of
+    them has seen, neither the image nor a near-duplicate nor another image of its subject.
+
+    Reads every image. Raises DataError for a bad image, and if a part would be empty.
+    """
+    samples = list(map(_fingerprint, data)) if data else []
+    images, masks = (np.array([sample[part] for sample in samples], np.uint8) for part in (1, 2))
+    groups = find_near_duplicates(images, masks).groups if samples else ()
+    trained = frozenset[str]().union(*(run.train for run in runs))
+    seen = np.array([frame in trained for frame, _, _ in samples], np.bool_)
+    if not seen.any():
+        return last_block(data, fraction, near_duplicates=groups)
+    for rows in _bound_together(data, groups):
+        seen[rows] = seen[rows].any()
+    if seen.all():
+        raise DataError(
+            f"the weights were trained on all {len(data)} images, or on near-identical ones or others of the "
+            "same subjects; give images that they have not seen"
+        )
+    return _fold(~seen)
+
+
+def _fingerprint(sample: Sample) -> tuple[str, Grey, Grey]:
+    return frame_hash(sample.image), *reduced(sample.image, sample.nerve)
+
+
+def last_block(data: Dataset, fraction: float, *, near_duplicates: Sequence[Sequence[int]]) -> Fold:
     """Hold back the last ``fraction`` (0..1) of the rows for validation, in one contiguous block.
 
     If subjects are known (Kaggle) the block is widened to whole subjects; a group of near-duplicates on both
@@ -64,9 +143,9 @@ def last_block(data: Dataset, fraction: float, *, near_duplicates: Sequence[Sequ
     return _fold(held_back)
 
 
-def split_last(data: Dataset, fraction: float) -> tuple[Dataset, Dataset]:
-    """Training part and validation part by :func:`last_block`, as data sets. Raises DataError."""
-    fold = last_block(data, fraction)
+def split_last(data: Dataset, fraction: float, *, runs: Sequence[RunSplit] = ()) -> tuple[Dataset, Dataset]:
+    """Training part and validation part by :func:`hold_back`, as data sets. Raises DataError."""
+    fold = hold_back(data, fraction, runs=runs)
     return data.part(fold.train), data.part(fold.validation)
 
 

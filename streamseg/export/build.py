@@ -24,7 +24,7 @@ from streamseg.core.errors import GateError, MissingExtra, UsageError
 from streamseg.core.files import write_whole
 from streamseg.core.hardware import this_machine
 from streamseg.core.types import Backend, Say
-from streamseg.datasets import Dataset, open_dataset
+from streamseg.datasets import Dataset, RunSplit, open_dataset
 from streamseg.engines.checkpoint import Checkpoint
 from streamseg.engines.compatibility import incompatibilities
 from streamseg.engines.manifest import Manifest
@@ -121,7 +121,9 @@ def _recipe(request: ExportRequest, checkpoint: Checkpoint) -> tuple[Recipe, Dat
     if is_shipped(request.source) and shipped.is_file():
         return read_recipe(shipped), data
     if data is not None and request.data is not None:
-        return make_recipe(name, data, data_name=request.data.resolve().name), data
+        run = RunSplit.read(Path(request.source)) if Path(request.source).exists() else None
+        runs = [] if run is None else [run]
+        return make_recipe(name, data, data_name=request.data.resolve().name, runs=runs), data
     return phantom_recipe(name), None
 
 

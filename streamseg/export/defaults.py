@@ -31,7 +31,7 @@ from streamseg.backends import load_backend
 from streamseg.backends.loading import DEFAULT, WEIGHTS
 from streamseg.core.files import write_whole
 from streamseg.core.types import Backend, Frame, Image, InputSpec, OutputCalibration, Segmentation, State
-from streamseg.datasets import Dataset, Sample, open_dataset, split_last
+from streamseg.datasets import Dataset, RunSplit, Sample, open_dataset, split_last
 from streamseg.datasets.phantoms import phantom_samples
 from streamseg.engines.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from streamseg.engines.manifest import read_manifest
@@ -185,14 +185,15 @@ def main() -> None:
 def make(options: argparse.Namespace) -> dict[str, Any]:
     """Make the files; returns and prints the figures."""
     data = open_dataset(options.data)
-    training, validation = split_last(data, HELD_BACK)
+    runs = [split for split in map(RunSplit.read, options.runs) if split is not None]
+    training, validation = split_last(data, HELD_BACK, runs=runs)
     path = options.out / f"{NET}.safetensors"
     if options.runs:
         report = make_weights(path, options, training, validation)
     else:
         report = read_manifest(options.out / DEFAULT)[0].accuracy["judgement"]
     recipe = options.recipes / f"{NET}.json"
-    make_recipe(NET, data, data_name=options.data.resolve().name).write(recipe)
+    make_recipe(NET, data, data_name=options.data.resolve().name, runs=runs).write(recipe)
     figures: dict[str, Any] = {
         "judgement": report,
         "unlike": unlike_shares(read_checkpoint(path).spec, validation),

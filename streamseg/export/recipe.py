@@ -17,7 +17,7 @@ from typing import Any
 from streamseg.core.errors import DataError
 from streamseg.core.files import write_whole
 from streamseg.core.types import Grey
-from streamseg.datasets import Dataset, Sample, split_last
+from streamseg.datasets import Dataset, RunSplit, Sample, frame_hash, split_last
 from streamseg.datasets.phantoms import phantom_samples
 
 FORMAT = "streamseg-recipe-1"
@@ -105,19 +105,22 @@ def _draw(values: dict[str, Any]) -> Draw:
     return draw
 
 
-def frame_hash(image: Grey) -> str:
-    """sha256 of an image's shape and pixels, 64 hex digits."""
-    return sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
-
-
 def make_recipe(
-    name: str, data: Dataset, *, data_name: str, count: int = 100, phantoms: int = 50, seed: int = 0
+    name: str,
+    data: Dataset,
+    *,
+    data_name: str,
+    count: int = 100,
+    phantoms: int = 50,
+    seed: int = 0,
+    runs: Sequence[RunSplit] = (),
 ) -> Recipe:
     """A recipe from a data set: a seeded choice of the training images, judged on the held-back ones.
 
-    Raises DataError for a data set that is too small to be split.
+    ``runs`` are the splits of the runs that the weights are from, if they are known. Raises DataError for a
+    data set that is too small to be split.
     """
-    training, validation = split_last(data, HELD_BACK)
+    training, validation = split_last(data, HELD_BACK, runs=runs)
     chosen = sorted(Random(seed).sample(range(len(training)), min(count, len(training))))
     return Recipe(
         name=name,

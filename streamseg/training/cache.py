@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -24,7 +24,7 @@ from streamseg.core.errors import DataError, SinkError
 from streamseg.core.geometry import Letterbox
 from streamseg.core.types import InputSpec, Mask
 from streamseg.datasets.near_duplicates import HEIGHT, WIDTH, NearDuplicates, find_near_duplicates
-from streamseg.datasets.reader import Dataset, Sample
+from streamseg.datasets.reader import Dataset, Sample, frame_hash
 from streamseg.segmentation.preprocess import letterbox_for
 
 FORMAT = 1
@@ -53,6 +53,9 @@ class Cache:
     """bool (N,): whether vessels are labelled."""
     names: tuple[str, ...]
     """Names of the N samples."""
+    frames: tuple[str, ...] = ()
+    """:func:`~streamseg.datasets.frame_hash` of the N images as they were read; caches of earlier versions
+    have none."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -108,6 +111,8 @@ def prepare_dataset(
     Parameters and errors are those of :func:`cache_samples`; each of the two sizes has a cache of its own.
     """
     cache, reduced = _make_caches(data, [spec, REDUCED], folder, advance)
+    if not cache.frames:
+        cache = replace(cache, frames=tuple(frame_hash(sample.image) for sample in data))
     return cache, find_near_duplicates(reduced.images[:, 0].numpy(), reduced.labels[:, 0].numpy())
 
 
@@ -141,6 +146,8 @@ class _Prepared(NamedTuple):
     """One sample at a net's input size."""
 
     name: str
+    frame: str
+    """Hash of the image as it was read."""
     image: Planes
     """(H, W)."""
     labels: Planes
@@ -152,7 +159,9 @@ def _letterboxed(sample: Sample, spec: InputSpec) -> _Prepared:
     box = letterbox_for(sample.image, spec)
     vessel = np.zeros_like(sample.nerve) if sample.vessel is None else sample.vessel
     labels = np.stack([_reduce_mask(box, mask) for mask in (sample.nerve, vessel)])
-    return _Prepared(sample.name, box.apply(sample.image), labels, sample.vessel is not None)
+    return _Prepared(
+        sample.name, frame_hash(sample.image), box.apply(sample.image), labels, sample.vessel is not None
+    )
 
 
 def _reduce_mask(box: Letterbox, mask: Mask) -> Planes:
@@ -173,12 +182,13 @@ class _MemoryWriter:
         """Raises DataError if there were no samples."""
         if not self._samples:
             raise DataError("there are no samples to prepare; the data set or the part of it is empty")
-        names, images, labels, known = zip(*self._samples, strict=True)
+        names, frames, images, labels, known = zip(*self._samples, strict=True)
         return Cache(
             torch.from_numpy(np.stack(images))[:, None],
             torch.from_numpy(np.stack(labels)),
             torch.tensor(known),
             names,
+            frames,
         )
 
 
@@ -192,6 +202,7 @@ class _DiskWriter:
         self._home, self._partial = home, partial
         self._images, self._labels = images, labels
         self._names: list[str] = []
+        self._frames: list[str] = []
         self._known: list[bool] = []
 
     def add(self, sample: _Prepared) -> None:
@@ -200,6 +211,7 @@ class _DiskWriter:
             self._images.write(sample.image.tobytes())
             self._labels.write(sample.labels.tobytes())
         self._names.append(sample.name)
+        self._frames.append(sample.frame)
         self._known.append(sample.vessel_known)
 
     def finish(self) -> Cache:
@@ -207,8 +219,13 @@ class _DiskWriter:
         with _disk_errors(self._home.parent):
             self._images.close()
             self._labels.close()
-            cache = _open(self._partial, self._names, self._known)
-            facts = {"names": self._names, "vessel_known": self._known, "fingerprint": cache.fingerprint}
+            cache = _open(self._partial, self._names, self._frames, self._known)
+            facts = {
+                "names": self._names,
+                "frames": self._frames,
+                "vessel_known": self._known,
+                "fingerprint": cache.fingerprint,
+            }
             (self._partial / "cache.json").write_text(json.dumps(facts), encoding="utf-8")
             _publish(self._partial, self._home)  # the cache's memory maps survive renaming and removal
         return cache
@@ -276,19 +293,19 @@ def _read(home: Path) -> Cache | None:
     """The cache in a folder, or None if there is none or it is not what was written."""
     try:
         facts = json.loads((home / "cache.json").read_text(encoding="utf-8"))
-        cache = _open(home, facts["names"], facts["vessel_known"])
+        cache = _open(home, facts["names"], facts.get("frames", ()), facts["vessel_known"])
         return cache if cache.fingerprint == facts["fingerprint"] else None
     except (OSError, ValueError, KeyError, TypeError, EOFError):
         return None
 
 
-def _open(folder: Path, names: Sequence[str], known: Sequence[bool]) -> Cache:
+def _open(folder: Path, names: Sequence[str], frames: Sequence[str], known: Sequence[bool]) -> Cache:
     # mode "c" because torch wants memory that it may write to; what is written stays in this process
     images, labels = (
         torch.from_numpy(np.load(folder / name, mmap_mode="c", allow_pickle=False))
         for name in ("images.npy", "labels.npy")
     )
-    return Cache(images, labels, torch.tensor(known), tuple(names))
+    return Cache(images, labels, torch.tensor(known), tuple(names), tuple(frames))
 
 
 def _publish(partial: Path, home: Path) -> None:

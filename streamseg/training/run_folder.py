@@ -3,6 +3,7 @@
 The folder is written so that a run killed at any moment can be resumed::
 
     run.json             configuration, data, steps done and whether the run is finished
+    split.json           the images that it trains on and those that it holds back, by hash
     log.jsonl            one line an epoch
     losses.json          the training loss of every step
     weights.safetensors  the weights to use (their running average if the recipe averages)

@@ -24,7 +24,7 @@ from torch.optim.swa_utils import AveragedModel
 from streamseg.core.errors import StreamsegError, UsageError
 from streamseg.core.types import Say
 from streamseg.datasets.phantoms import open_or_draw, phantom_samples
-from streamseg.datasets.split import last_block
+from streamseg.datasets.split import RunSplit, last_block
 from streamseg.engines.checkpoint import read_checkpoint
 from streamseg.nets import NETS, build_net
 from streamseg.training.augment import augment, sample_seed
@@ -203,6 +203,8 @@ class TrainingRun:
         """Train until all epochs are done (True) or ``should_stop`` says so (False)."""
         if self.fabric.is_global_zero:
             self.folder.announce(finished=False, history=self.history)
+            if self.data.cache.frames:
+                RunSplit.of(self.data.cache.frames, self.data.fold).write(self.folder.path)
             self.log = TensorBoardLog(self.folder.path, len(self.history.losses))
         try:
             with flushed_denormals():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,7 +20,8 @@ import pytest
 from openvino import opset13 as ops
 
 from streamseg.core.types import InputSpec
-from streamseg.engines.manifest import Manifest
+from streamseg.datasets import RunSplit
+from streamseg.engines.manifest import Manifest, read_manifest
 
 HEIGHT, WIDTH, RATE = 64, 96, 25
 ClipWriter = Callable[..., Path]
@@ -48,6 +51,15 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
         },
     ).write(folder)
     return folder
+
+
+def trained_engine(engine: Path, run: Path, split: RunSplit) -> Path:
+    """The engine as one that was exported from a run's weights, and the run's folder with its split."""
+    exported = Path(shutil.copytree(engine, run / "exported"))
+    manifest = read_manifest(exported)[0]
+    replace(manifest, source=str(run / "weights.safetensors")).write(exported)
+    split.write(run)
+    return exported
 
 
 def disc(index: int) -> npt.NDArray[np.uint8]:

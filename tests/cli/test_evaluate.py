@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from streamseg.cli import main
-from tests.cli.conftest import HEIGHT, WIDTH
+from streamseg.datasets import RunSplit, frame_hash, open_dataset
+from tests.cli.conftest import HEIGHT, WIDTH, trained_engine
 from tests.datasets.files import write_dataset
 
 
@@ -56,6 +57,22 @@ def test_the_figures_are_right(data: Path, engine: Path, capsys: pytest.CaptureF
     low, high = answer["dice_interval"]
     assert 0 <= low < answer["dice_mean"] < high <= 1
     assert answer["states"] == {"nerve": 3, "no nerve": 2}
+
+
+def test_images_that_the_weights_were_trained_on_are_counted(
+    data: Path, engine: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate([str(data), "--engine", str(engine)], capsys)["trained_on"] is None
+    frames = {sample.name: frame_hash(sample.image) for sample in open_dataset(data)}
+    split = RunSplit(frozenset({frames["exact"]}), frozenset({frames["half"]}))
+    run = trained_engine(engine, tmp_path / "run", split)
+    assert main(["evaluate", str(data), "--engine", str(run), "--json"]) == 0
+    said = capsys.readouterr()
+    answer = json.loads(said.out)
+    # "wrong" shows what "exact" shows, pixel by pixel
+    assert answer["trained_on"] == 2
+    assert answer["dice_mean_held_back"] == pytest.approx((2 / 3 + 0 + 1) / 3)
+    assert "trained on 2 of these 5 images" in said.err
 
 
 def test_distances_and_calibration(data: Path, engine: Path, capsys: pytest.CaptureFixture[str]) -> None:

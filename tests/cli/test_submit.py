@@ -15,17 +15,20 @@ import pytest
 from PIL import Image
 
 from streamseg.cli import main
+from streamseg.datasets import RunSplit, frame_hash, open_dataset
 from streamseg.datasets.kaggle_writer import write_kaggle
 from streamseg.evaluation import kaggle_submission as submission
-from tests.cli.conftest import HEIGHT, WIDTH
+from tests.cli.conftest import HEIGHT, WIDTH, trained_engine
 from tests.datasets.rle import decode
 
 NUMBERS = (1, 2, 9, 10, 21)
 
 
 def bright(path: Path, side: int, mask: Path | None = None, *, nerve: bool = True) -> None:
-    """An image with a bright square, which the engine calls nerve; and its mask."""
-    picture, label = np.full((HEIGHT, WIDTH), 20, np.uint8), np.zeros((HEIGHT, WIDTH), np.uint8)
+    """An image with a bright square, which the engine calls nerve, and its mask. No near-duplicates."""
+    blocks = np.random.default_rng([*path.name.encode()]).integers(0, 120, (HEIGHT // 4, WIDTH // 4))
+    picture = np.kron(blocks, np.ones((4, 4))).astype(np.uint8)
+    label = np.zeros((HEIGHT, WIDTH), np.uint8)
     picture[8 : 8 + side, 8 : 8 + side] = 235
     label[8 : 8 + side, 8 : 8 + side] = 255 if nerve else 0
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -111,6 +114,26 @@ def test_the_threshold_is_chosen_on_validation(
     assert {number: mask.any() for number, mask in masks(out).items()} == {
         number: number > 5 for number in NUMBERS
     }
+
+
+def test_the_threshold_is_not_chosen_on_images_that_the_weights_were_trained_on(
+    kaggle: Path, labelled: Path, engine: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The last half was held out by share; the run itself had trained on half of it."""
+    for number, label in enumerate((labelled / "train").glob("1_?.tif"), start=1):
+        for path in (label, label.with_name(f"{label.stem}_mask.tif")):
+            path.rename(path.with_name(path.name.replace("1_", f"{number}_", 1)))  # a subject each
+    data = open_dataset(labelled)
+    frames = [frame_hash(sample.image) for sample in data]
+    split = RunSplit(frozenset(frames[1:]), frozenset(frames[:1]))
+    run = trained_engine(engine, tmp_path / "run", split)
+    arguments = [str(kaggle), "--engine", str(run), "--validation", str(labelled), "--json"]
+    assert main(["submit", *arguments, "--out", str(tmp_path / "a.csv"), "--validation-last", "0.5"]) == 0
+    assert json.loads(capsys.readouterr().out)["validation"]["images"] == 1
+    assert main(["submit", *arguments, "--out", str(tmp_path / "b.csv")]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["validation"]["images"] == 4
+    assert "trained on 3 of the 4 validation images" in said.err
 
 
 def test_the_threshold_set_by_hand(

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from streamseg.cli import main
+from streamseg.datasets import RunSplit, frame_hash, hold_back, open_dataset
 from streamseg.datasets.kaggle_writer import write_kaggle
 from streamseg.engines.checkpoint import read_checkpoint
 from streamseg.training import trainer
@@ -41,6 +42,11 @@ def test_trains_resumes_and_refuses_to_start_over(data, tmp_path, capsys):
     assert "4 images to train on, 2 held back" in output.err
     before = {p: p.stat().st_mtime_ns for p in run.rglob("*")}
     assert read_checkpoint(run / "weights.safetensors").spec.height == 32
+    stored = RunSplit.read(run / "weights.safetensors")
+    frames = [frame_hash(sample.image) for sample in open_dataset(data)]
+    assert stored == RunSplit(frozenset(frames[:4]), frozenset(frames[4:]))
+    # whatever share is asked for, what the run has seen stays out
+    assert hold_back(open_dataset(data), 0.7, runs=[stored]).validation == (4, 5)
 
     assert main(call) == 2
     assert "holds a run already" in capsys.readouterr().err

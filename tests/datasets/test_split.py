@@ -1,12 +1,26 @@
 """No split leaks: subjects stay whole, near-duplicates together; and every row is measured once."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamseg.core.errors import DataError
-from streamseg.datasets import Dataset, folds, last_block, split_last
+from streamseg.datasets import (
+    Dataset,
+    Fold,
+    RunSplit,
+    folds,
+    frame_hash,
+    hold_back,
+    last_block,
+    open_dataset,
+    split_last,
+)
 from streamseg.datasets.reader import SampleFiles
+from tests.datasets.files import write_dataset
 
 
 def entries(subjects):
@@ -141,15 +155,16 @@ def test_what_cannot_be_split_says_why(subjects, k, twins, message):
 
 
 def test_the_last_block_is_held_back():
-    train, validation = split_last(entries([None] * 10), 0.3)
-    assert [e.name for e in train.entries] == list("0123456")
-    assert [e.name for e in validation.entries] == list("789")
+    fold = last_block(entries([None] * 10), 0.3, near_duplicates=())
+    assert fold.train == tuple(range(7))
+    assert fold.validation == (7, 8, 9)
 
 
 def test_subjects_stay_whole():
-    train, validation = split_last(entries("aaabbbbbcc"), 0.3)
-    assert {e.subject for e in train.entries} == {"a"}
-    assert {e.subject for e in validation.entries} == {"b", "c"}
+    data = entries("aaabbbbbcc")
+    fold = last_block(data, 0.3, near_duplicates=())
+    assert {data.entries[row].subject for row in fold.train} == {"a"}
+    assert {data.entries[row].subject for row in fold.validation} == {"b", "c"}
 
 
 @pytest.mark.parametrize(
@@ -158,4 +173,63 @@ def test_subjects_stay_whole():
 )
 def test_an_empty_part_is_refused(subjects, fraction):
     with pytest.raises(DataError, match="one part would be empty"):
-        split_last(entries(subjects), fraction)
+        last_block(entries(subjects), fraction, near_duplicates=())
+
+
+def repeated(folder: Path) -> Dataset:
+    """Twelve images of six scenes, whose near-duplicates straddle the cut: 2, 3, 4 of one, 9, 10 of another.
+
+    A cut after the tenth image would divide the second group.
+    """
+    scenes = [0, 1, 2, 2, 2, 3, 4, 5, 6, 9, 9, 9]
+    samples = {}
+    for number, scene in enumerate(scenes):
+        rng = np.random.default_rng(scene)
+        smooth = np.kron(rng.integers(30, 220, (12, 16)), np.ones((10, 10))).astype(np.uint8)
+        image = smooth + np.random.default_rng(100 + number).integers(0, 4, smooth.shape, dtype=np.uint8)
+        mask = np.zeros_like(image)
+        mask[20:60, 20:60] = 255
+        samples[f"{number:02}"] = image, mask
+    return open_dataset(write_dataset(folder, samples))
+
+
+def test_whoever_holds_back_finds_the_near_duplicates(tmp_path: Path) -> None:
+    """Half the images "held back" had been trained on: only training kept near-duplicates together."""
+    data = repeated(tmp_path)
+    groups = [(2, 3, 4), (9, 10, 11)]
+    for fraction in (0.17, 0.2, 0.75):
+        fold = hold_back(data, fraction)
+        assert fold == last_block(data, fraction, near_duplicates=groups)
+        assert [len(part) for part in split_last(data, fraction)] == [len(fold.train), len(fold.validation)]
+        for group in groups:
+            assert set(group) <= set(fold.train) or set(group) <= set(fold.validation)
+
+
+def test_a_runs_own_split_counts_before_any_share(tmp_path: Path) -> None:
+    data = repeated(tmp_path / "data")
+    frames = [frame_hash(sample.image) for sample in data]
+    own = Fold(train=(5, 6, 7, 9), validation=(0, 1))
+    RunSplit.of(frames, own).write(tmp_path)
+    split = RunSplit.read(tmp_path / "weights.safetensors")
+    assert split is not None
+    assert split == RunSplit.read(tmp_path)
+    # 10 and 11 are near-duplicates of 9; 2, 3, 4 and 8 were added since
+    assert hold_back(data, 0.2, runs=[split]).validation == (0, 1, 2, 3, 4, 8)
+    other = RunSplit(frozenset(frames[:2]), frozenset())
+    assert hold_back(data, 0.2, runs=[split, other]).validation == (2, 3, 4, 8)
+    stranger = RunSplit(frozenset({"a" * 64}), frozenset())
+    assert hold_back(data, 0.2, runs=[stranger]) == hold_back(data, 0.2)
+    everything = RunSplit(frozenset(frames), frozenset())
+    with pytest.raises(DataError, match="trained on all 12 images"):
+        hold_back(data, 0.2, runs=[everything])
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", '{"format": 1}', '{"format": 1, "train": [3], "validation": []}', "{"]
+)
+def test_a_damaged_split_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "split.json").write_text(text)
+    with pytest.raises(DataError, match=r"split\.json"):
+        RunSplit.read(tmp_path)
+    (tmp_path / "split.json").unlink()
+    assert RunSplit.read(tmp_path / "weights.safetensors") is None

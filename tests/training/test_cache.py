@@ -13,7 +13,7 @@ import torch
 
 from streamseg.core.errors import DataError, SinkError
 from streamseg.core.types import InputSpec
-from streamseg.datasets import find_near_duplicates, open_dataset
+from streamseg.datasets import find_near_duplicates, frame_hash, open_dataset
 from streamseg.datasets.near_duplicates import HEIGHT, WIDTH, reduced
 from streamseg.phantom import render_still
 from streamseg.segmentation.preprocess import to_tensor
@@ -262,8 +262,14 @@ def test_the_names_and_files_on_disk_stay_as_they_are(tmp_path):
     assert home.name == hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
     assert np.array_equal(np.load(home / "images.npy"), cache.images.numpy())
     assert np.array_equal(np.load(home / "labels.npy"), cache.labels.numpy())
-    assert json.loads((home / "cache.json").read_text()) == {
+    facts = json.loads((home / "cache.json").read_text())
+    assert facts.pop("frames") == [frame_hash(sample.image) for sample in data]
+    assert facts == {
         "names": ["0", "1", "2", "3"],
         "vessel_known": [False] * 4,
         "fingerprint": cache.fingerprint,
     }
+    (home / "cache.json").write_text(json.dumps(facts))  # as earlier versions wrote it
+    again = cache_samples(data, SPEC, folder=tmp_path / "kept")
+    assert (again.fingerprint, again.frames) == (cache.fingerprint, ())
+    assert prepare_dataset(data, SPEC, folder=tmp_path / "kept")[0].frames == cache.frames
