@@ -10,7 +10,6 @@ from streamseg.cli.console import say
 if TYPE_CHECKING:
     from streamseg.core.errors import EngineMisfit
     from streamseg.core.types import Backend
-    from streamseg.datasets import RunSplit
 
 
 def load_engine(engine: str | None, *, throughput: bool = False) -> Backend:
@@ -39,28 +38,6 @@ def load_engine(engine: str | None, *, throughput: bool = False) -> Backend:
     if info.name not in (named.name, named.stem):
         say(f"engine: {info.name} ({info.precision or ''}, input {info.spec.height}x{info.spec.width})")
     return backend
-
-
-def training_split(engine: str | None) -> RunSplit | None:
-    """The split of the run that an engine's weights are from; None if it is not known.
-
-    It is stored beside a run's ``weights.safetensors``; an engine that was exported from these names them.
-    Raises what :func:`streamseg.backends.loading.locate` raises, and DataError for a damaged split.
-    """
-    from streamseg.backends.loading import locate
-    from streamseg.core.errors import EngineError
-    from streamseg.datasets import RunSplit
-    from streamseg.engines.manifest import read_unchecked
-
-    if engine is None:
-        return None
-    path = locate(engine)
-    if path.is_dir():
-        try:
-            path = Path(read_unchecked(path).manifest.source)
-        except EngineError:
-            return None
-    return RunSplit.read(path) if path.is_absolute() or path.exists() else None
 
 
 def _built_again(engine: str, misfit: EngineMisfit, throughput: bool) -> Backend:

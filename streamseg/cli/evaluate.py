@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 from statistics import fmean
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from streamseg.cli.console import Progress, print_json, say, stop_on_signals
-from streamseg.cli.engine import load_engine, training_split
+from streamseg.cli.engine import load_engine
 from streamseg.cli.options import EngineOption, JsonOption
-from streamseg.core.errors import UsageError
+from streamseg.core.errors import EngineError, UsageError
+
+if TYPE_CHECKING:
+    from streamseg.datasets import RunSplit
 
 
 def evaluate(
@@ -89,6 +92,27 @@ def evaluate(
         print_json(result)
     else:
         _print_lines(result)
+
+
+def training_split(engine: str | None) -> RunSplit | None:
+    """The split of the run that an engine's weights are from; None if it is not known.
+
+    It is stored beside a run's ``weights.safetensors``; an engine that was exported from these names them.
+    Raises what :func:`streamseg.backends.loading.locate` raises, and DataError for a damaged split.
+    """
+    from streamseg.backends.loading import locate
+    from streamseg.datasets import RunSplit
+    from streamseg.engines.manifest import read_unchecked
+
+    if engine is None:
+        return None
+    path = locate(engine)
+    if path.is_dir():
+        try:
+            path = Path(read_unchecked(path).manifest.source)
+        except EngineError:
+            return None
+    return RunSplit.read(path) if path.is_absolute() or path.exists() else None
 
 
 def parse_spacing(text: str) -> tuple[float, float]:

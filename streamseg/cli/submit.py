@@ -10,7 +10,8 @@ import typer
 
 from streamseg import __version__
 from streamseg.cli.console import Progress, Stop, print_json, say, stop_on_signals
-from streamseg.cli.engine import load_engine, training_split
+from streamseg.cli.engine import load_engine
+from streamseg.cli.evaluate import training_split
 from streamseg.cli.options import ForceOption, JsonOption
 from streamseg.cli.replay_outputs import check_outputs
 from streamseg.core.errors import DataError, UsageError
