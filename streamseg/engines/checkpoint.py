@@ -31,7 +31,10 @@ from streamseg.core.files import write_whole
 from streamseg.core.types import InputSpec
 
 FORMAT = "streamseg-checkpoint-1"
-NETS = ("unet", "segnet", "improved_unet")
+MULTIPLES = {"unet": 16, "segnet": 32, "improved_unet": 16}
+"""By net: the sides of its input are multiples of this, because each pooling halves them."""
+NETS = tuple(MULTIPLES)
+"""The nets, by the name that a checkpoint and ``build_net`` know them by."""
 
 Weights = dict[str, npt.NDArray[Any]]
 

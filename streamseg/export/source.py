@@ -11,14 +11,12 @@ import numpy as np
 from streamseg.backends.loading import WEIGHTS
 from streamseg.core.errors import MissingExtra, UsageError
 from streamseg.core.types import InputSpec
-from streamseg.engines.checkpoint import NETS, Checkpoint, read_checkpoint, write_checkpoint
+from streamseg.engines.checkpoint import MULTIPLES, NETS, Checkpoint, read_checkpoint, write_checkpoint
 
 SEED = 0
 """Seed of the random weights of nets without shipped ones."""
 DEFAULT_SIZE = (192, 224)
 """Default height and width of nets without shipped weights."""
-MULTIPLES = {"unet": 16, "improved_unet": 16, "segnet": 32}
-"""The sides of the input are multiples of this, because each pooling halves them."""
 
 
 def resolve(source: str, size: tuple[int, int] | None = None) -> Checkpoint:

@@ -15,11 +15,10 @@ from streamseg.backends.openvino.ops import Weights, conv_bias, conv_merged, con
 from streamseg.backends.openvino.segnet import segnet_logits
 from streamseg.core.errors import EngineError
 from streamseg.core.types import InputSpec
+from streamseg.engines.checkpoint import MULTIPLES
 
 LEVELS = 4
 """Poolings of the U-Nets from the first encoder stage to the bottom."""
-MULTIPLES = {"unet": 2**LEVELS, "improved_unet": 2**LEVELS, "segnet": 32}
-"""The sides of a net's input are multiples of this."""
 
 
 def build_model(weights: Weights, spec: InputSpec, *, net: str = "improved_unet", batch: int = 1) -> ov.Model:

@@ -41,8 +41,8 @@ from streamseg.benchmark.timing import Timing, add_rounds
 from streamseg.core.errors import EngineError, MissingExtra, UsageError, one_line
 from streamseg.core.hardware import this_machine
 from streamseg.core.types import Say
-from streamseg.engines.checkpoint import read_checkpoint
-from streamseg.export.source import DEFAULT_SIZE, MULTIPLES, is_shipped
+from streamseg.engines.checkpoint import MULTIPLES, read_checkpoint
+from streamseg.export.source import DEFAULT_SIZE, is_shipped
 
 Make = Callable[[InputShape], tuple[list[Variant], dict[str, str]]]
 """Makes the variants of a net, and says by key why one that was asked for is absent."""
