@@ -1,13 +1,14 @@
 """torch.compile, for NVIDIA GPUs without TensorRT and as a comparison. It also runs on the processor.
 
 An engine holds the folded weights and the compiler's cache: kernels and measured choices. A warm start traces
-the net again, finds all of them in the cache, and tunes nothing. (A package of AOTInductor would start
-sooner, but building one takes CUDA's headers, which torch's wheels lack.)
+the net again, finds all of them in the cache, and tunes nothing. Loading that cache can run any code, so such
+an engine is never chosen by default: take one only from somebody whom you would trust with a program.
+(A package of AOTInductor would start sooner, but building one takes CUDA's headers, which torch's wheels
+lack.)
 """
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ import numpy as np
 from streamseg.backends.cuda.backend import CudaBackend
 from streamseg.core.engine_info import EngineInfo
 from streamseg.core.errors import EngineError, MissingExtra
+from streamseg.core.files import parse_json
 from streamseg.core.hardware import thread_count
 from streamseg.engines.checkpoint import Checkpoint
 from streamseg.engines.manifest import Manifest, read_verified
@@ -81,7 +83,7 @@ def load(
     try:
         from safetensors.numpy import load as arrays
 
-        device = str(json.loads(files[OPTIONS])["device"])
+        device = str(parse_json(files[OPTIONS])["device"])
         weights = {key: array.astype(np.float32) for key, array in arrays(files[WEIGHTS]).items()}
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
         raise EngineError(f"engine {folder} cannot be read ({error!r}); export it again") from error
@@ -89,7 +91,10 @@ def load(
     if device == "cpu" and count is not None:
         torch.set_num_threads(count)
     if files[CACHE]:
-        torch.compiler.load_cache_artifacts(files[CACHE])
+        try:
+            torch.compiler.load_cache_artifacts(files[CACHE])  # unpickles: runs whatever the file says
+        except Exception as error:  # anything may come out of a damaged one
+            raise EngineError(f"engine {folder} cannot be read ({error!r}); export it again") from error
     checkpoint = Checkpoint(
         net=manifest.net,
         folded=manifest.folded,

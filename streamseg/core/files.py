@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from streamseg.core.errors import DataError, SinkError
+
+MAX_DOCUMENT_BYTES = 64 << 20
+"""No document of ours (JSON, TOML) is larger."""
 
 
 def write_text(path: Path, text: str) -> None:
@@ -28,13 +33,56 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 def read_json(path: Path) -> dict[str, Any] | None:
     """The object in a file, or None if there is no file. Raises DataError for a damaged one."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parse_json(read_file(path))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read {path}: {error}; remove it, so that it is made again") from error
     if not isinstance(value, dict):
         raise DataError(f"{path} holds no JSON object; remove it, so that it is made again")
+    return value
+
+
+def read_file(path: Path, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
+    """The content of a regular file.
+
+    Raises OSError, with the reason as its ``strerror``, also for a FIFO or device, which could block for
+    ever, and for a file above ``max_bytes``: a sparse one has any size.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        data = file.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise OSError(errno.EFBIG, f"larger than {max_bytes >> 20} MiB", str(path))
+    return data
+
+
+def parse_json(text: str | bytes, *, strict: bool = True) -> Any:
+    """A JSON document as it may come from anywhere.
+
+    Raises ValueError for what is not strict JSON: NaN, Infinity, numbers too large for a float or of
+    thousands of digits, and nesting deeper than Python's parser can follow. Without ``strict`` NaN and
+    infinite numbers pass, as Python itself writes them.
+    """
+    try:
+        if not strict:
+            return json.loads(text)
+        return json.loads(text, parse_constant=_refuse_constant, parse_float=_parse_float)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def _refuse_constant(text: str) -> None:
+    raise ValueError(f"{text} is not a JSON number")
+
+
+def _parse_float(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError("a number is too large")
     return value
 
 

@@ -11,6 +11,10 @@ from typing import Any
 import numpy as np
 
 from streamseg.core.errors import EngineError
+from streamseg.core.numbers import finite_number, whole_number
+
+MAX_SIDE = 8192
+"""No net takes more rows or columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +72,19 @@ class InputSpec:
     """What the net's outputs mean; None if that was never measured."""
 
     def __post_init__(self) -> None:
-        if self.height < 16 or self.width < 16 or self.std <= 0 or not 0 < self.threshold < 1:
-            raise EngineError(f"invalid input specification: {self}; the weights or manifest are damaged")
+        numbers = (self.mean, self.std, self.threshold, self.min_area)
+        good = (
+            whole_number(self.height, 16, MAX_SIDE) is not None
+            and whole_number(self.width, 16, MAX_SIDE) is not None
+            and all(finite_number(number, -1e6, 1e6) is not None for number in numbers)
+            and self.std > 0
+            and 0 < self.threshold < 1
+            and 0 <= self.min_area <= 1
+        )
+        if not good:
+            raise EngineError(
+                f"invalid input specification: {str(self)[:300]}; the weights or manifest are damaged"
+            )
 
     def to_json(self) -> dict[str, Any]:
         """Values for JSON; a missing calibration is left out, as in older files."""

@@ -16,13 +16,17 @@ from typing import Any
 
 from streamseg.core.engine_info import EngineInfo
 from streamseg.core.errors import EngineError
-from streamseg.core.files import write_whole
+from streamseg.core.files import parse_json, read_file, write_whole
 from streamseg.core.hardware import Machine
+from streamseg.core.numbers import finite_number
 from streamseg.core.types import InputSpec
 
 FORMAT = "streamseg-engine-2"
 FILE_NAME = "manifest.json"
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+MAX_BYTES, MAX_ENGINE_BYTES = 1 << 20, 2 << 30
+"""Of a manifest, and of each of an engine's files."""
+MAX_BATCH, MAX_NUMBER = 4096, 10**15
 SEAL = "manifest_sha256"
 """Key of the manifest's own hash, made of its other values as JSON with sorted keys and without spaces."""
 
@@ -118,9 +122,9 @@ class ReadManifest:
 def read_unchecked(folder: Path) -> ReadManifest:
     """Read a manifest and check its seal without insisting on it. Raises EngineError."""
     path = folder / FILE_NAME
-    data = _bytes(path, "an engine is a folder with manifest.json and the engine's files")
+    data = _bytes(path, "an engine is a folder with manifest.json and the engine's files", MAX_BYTES)
     try:
-        values = json.loads(data)
+        values = parse_json(data, strict=False)
         if values.get("format") != FORMAT:
             raise EngineError(
                 f"{path} is of format {values.get('format')!r}, this version reads {FORMAT!r}; "
@@ -172,11 +176,11 @@ def _check(manifest: Manifest) -> None:
         raise ValueError("a file lies outside the folder")
     if manifest.precision not in PRECISIONS:
         raise ValueError(f"precision {manifest.precision!r} is not one of {', '.join(PRECISIONS)}")
-    if type(manifest.batch) is not int or manifest.batch < 1:
+    if type(manifest.batch) is not int or not 1 <= manifest.batch <= MAX_BATCH:
         raise ValueError(f"batch {manifest.batch!r} is not a number of frames")
     if not all(isinstance(flag, bool) for flag in (manifest.folded, manifest.trained, manifest.portable)):
         raise ValueError("a flag is neither true nor false")
-    if not all(isinstance(share, int | float) for share in manifest.precision_found.values()):
+    if any(finite_number(share, 0, 1) is None for share in manifest.precision_found.values()):
         raise ValueError("a share of layers is not a number")
     for mapping in (
         manifest.calibration,
@@ -186,6 +190,9 @@ def _check(manifest: Manifest) -> None:
         manifest.accuracy,
     ):
         mapping.items()
+    for figures in (manifest.gate, manifest.speed, manifest.built):  # these are computed with
+        if any(isinstance(value, int) and abs(value) > MAX_NUMBER for value in figures.values()):
+            raise ValueError("a figure is too large")
 
 
 def read_verified(folder: Path, manifest: Manifest, name: str) -> bytes:
@@ -201,8 +208,8 @@ def read_verified(folder: Path, manifest: Manifest, name: str) -> bytes:
     return data
 
 
-def _bytes(path: Path, remedy: str) -> bytes:
+def _bytes(path: Path, remedy: str, max_bytes: int = MAX_ENGINE_BYTES) -> bytes:
     try:
-        return path.read_bytes()
+        return read_file(path, max_bytes)
     except OSError as error:
         raise EngineError(f"cannot read {path}: {error.strerror or error}; {remedy}") from error

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from streamseg.core.errors import EngineError
 from streamseg.core.hardware import Machine
+from streamseg.core.numbers import finite_number
 from streamseg.core.types import Say
 from streamseg.engines.compatibility import export_command, incompatibilities
 from streamseg.engines.manifest import Manifest
@@ -14,6 +15,11 @@ from streamseg.engines.store import EngineStore, StoredEngine, engine_name
 
 MAX_RATIO = 0.97
 """An engine replaces the shipped one only if it takes at most this share of its time."""
+
+
+RUNS_CODE = frozenset({"compiled"})
+"""Back ends whose engine files can run any code when they are loaded (torch unpickles its compiler's cache):
+such an engine runs only if somebody names it."""
 
 
 def candidates(
@@ -63,13 +69,11 @@ def _stands_in(manifest: Manifest, shipped: Manifest) -> bool:
         and manifest.net == shipped.net
         and manifest.checkpoint_sha256 == shipped.checkpoint_sha256
         and manifest.spec == shipped.spec
+        and manifest.backend not in RUNS_CODE
         and _ratio(manifest) <= MAX_RATIO
     )
 
 
 def _ratio(manifest: Manifest) -> float:
     """Its time divided by the shipped engine's, measured interleaved; infinite if not measured."""
-    ratio = manifest.speed.get("ratio")
-    if isinstance(ratio, int | float) and math.isfinite(ratio) and ratio > 0:
-        return float(ratio)
-    return math.inf
+    return finite_number(manifest.speed.get("ratio"), 1e-6, 1e6) or math.inf

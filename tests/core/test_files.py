@@ -2,12 +2,13 @@
 
 import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from streamseg.core.errors import DataError, SinkError
-from streamseg.core.files import finite, read_json, write_json, write_text, write_whole
+from streamseg.core.files import finite, parse_json, read_file, read_json, write_json, write_text, write_whole
 
 
 def test_a_file_and_its_folder_appear(tmp_path):
@@ -67,3 +68,21 @@ def test_numbers_that_are_not_finite_become_null_at_any_depth():
     value = {"a": (1.5, float("nan")), 2: {"b": [float("inf"), "x", None, True]}}
     assert finite(value) == {"a": [1.5, None], "2": {"b": [None, "x", None, True]}}
     json.dumps(finite(value), allow_nan=False)
+
+
+@pytest.mark.parametrize("text", ["NaN", "[-Infinity]", "1e999", "[" * 10**5, "9" * 5000, "{", '"\\ud800'])
+def test_only_strict_json_is_parsed(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011  # its words differ
+        parse_json(text)
+
+
+def test_only_regular_files_of_a_bounded_size_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(b"abc")
+    assert read_file(path, 3) == b"abc"
+    with pytest.raises(OSError, match="larger than"):
+        read_file(path, 2)
+    os.mkfifo(tmp_path / "fifo")
+    for other in (tmp_path / "fifo", Path("/dev/zero"), tmp_path):
+        with pytest.raises(OSError, match=r"regular file|directory"):
+            read_file(other)

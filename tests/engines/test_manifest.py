@@ -1,6 +1,7 @@
 """The manifest's seal, and what is read back."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -77,6 +78,16 @@ def test_another_layout_of_the_same_values_is_the_same_manifest(tmp_path: Path) 
         {"batch": 0},
         {"batch": "1"},
         {"batch": True},
+        {"batch": 10**9},
+        {"speed": {"ratio": 10**400}},
+        {"gate": {"dice": -(10**400)}},
+        {"precision_found": {"fp32": 10**400}},
+        {"precision_found": {"fp32": -0.5}},
+        {"spec": SPEC.to_json() | {"height": 10**400}},
+        {"spec": SPEC.to_json() | {"height": 10**9}},
+        {"spec": SPEC.to_json() | {"height": 64.5}},
+        {"spec": SPEC.to_json() | {"std": 10**400}},
+        {"spec": SPEC.to_json() | {"min_area": "all"}},
         {"machine": 3},
         {"machine": {"processor": "p"}},
         {"files": {"../model.bin": "1" * 64}},
@@ -101,5 +112,33 @@ def test_values_of_another_type_are_damage(tmp_path: Path, changes: dict[str, ob
     path = tmp_path / "manifest.json"
     values = json.loads(path.read_text()) | changes
     path.write_text(json.dumps(values | {SEAL: seal_of(values)}))
-    with pytest.raises(EngineError, match=r"is damaged|batch|export the engine again"):
+    with pytest.raises(EngineError, match=r"is damaged|are damaged|batch|export the engine again"):
+        read_unchecked(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"format": Infinity}',
+        '{"format": 1e999}',
+        "[" * 100_000,
+        '{"a":' * 100_000,
+        '{"format": ' + "9" * 5000 + "}",
+        "3",
+    ],
+)
+def test_documents_that_are_not_strict_are_damage(tmp_path: Path, text: str) -> None:
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(EngineError, match="is damaged"):
+        read_unchecked(tmp_path)
+
+
+def test_a_fifo_and_a_huge_file_are_no_manifests(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "manifest.json")
+    with pytest.raises(EngineError, match="not a regular file"):
+        read_unchecked(tmp_path)
+    (tmp_path / "manifest.json").unlink()
+    with (tmp_path / "manifest.json").open("wb") as file:
+        file.truncate(20 << 30)
+    with pytest.raises(EngineError, match="larger than 1 MiB"):
         read_unchecked(tmp_path)

@@ -58,6 +58,8 @@ def test_the_fastest_comes_first(store: EngineStore, shipped: Manifest) -> None:
         {"speed": {"ms": 1.0, "ratio": 1.0}},
         {"speed": {"ms": 1.0, "ratio": "fast"}},
         {"speed": {"ms": 1.0, "ratio": -1}},
+        {"speed": {"ms": 1.0, "ratio": 1e-9}},
+        {"backend": "compiled"},
         {"speed": {"ms": 1.0, "ratio": float("nan")}},
         {"versions": {"openvino": "2019.1"}},
         {"machine": Machine("p", ("neon",))},
