@@ -14,7 +14,7 @@ import ipaddress
 import re
 import secrets
 import socket
-from http.cookies import CookieError, SimpleCookie
+from collections.abc import Iterator
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers
@@ -88,11 +88,7 @@ class Access:
         scheme, _, bearer = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and _equal(bearer.strip(), self.token):
             return True
-        try:
-            cookie = SimpleCookie(headers.get("cookie", "")).get(self._cookie_name)
-        except CookieError:
-            return False
-        return cookie is not None and _equal(cookie.value, self._cookie_value)
+        return any(_equal(value, self._cookie_value) for value in _cookies(headers, self._cookie_name))
 
     def introduces(self, scope: Scope) -> bool:
         """True if a request is for the page itself and its address carries the token."""
@@ -164,6 +160,19 @@ def is_loopback(host: str) -> bool:
 def _equal(given: str, expected: str) -> bool:
     """Compare in constant time, so that the time does not reveal how much was right."""
     return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), expected.encode())
+
+
+def _cookies(headers: Headers, name: str) -> Iterator[str]:
+    """The values of the cookies of this name.
+
+    Other programs on this host set cookies too, and Python's SimpleCookie gives up a header in which it
+    dislikes any: one without a value, with ``/`` or ``@`` in its name, or a blank in its value.
+    """
+    for line in headers.getlist("cookie"):
+        for pair in line.split(";"):
+            found, _, value = pair.partition("=")
+            if found.strip() == name:
+                yield value.strip().strip('"')
 
 
 def _host_name(host: str) -> str:

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib import resources
 from typing import Any
 
@@ -20,6 +21,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from streamseg.core.errors import SinkError, UsageError, one_line
 from streamseg.web.access import Access, Guard
@@ -39,6 +41,10 @@ FILES = {
     "icon.svg": "image/svg+xml",
 }
 """All files that are served, with their types."""
+FIRST_REQUEST_S = 2.0
+"""Time that a new connection has for its first whole request: longer only serves those that hold places."""
+MAX_WAITING = 16
+"""Limit on connections of one address that are not being answered: three browsers open as many."""
 HTTP_S = 10.0
 """Longest life of a plain HTTP connection: our answers are small, and it ends clients that trickle bytes."""
 _STUCK_MS = 5000
@@ -47,6 +53,8 @@ _START_S = 10.0
 _GRACE_S = 0.35
 """Time that connections get to end on their own when the server closes."""
 _CLOSE_S = 2.0
+_FAREWELL_S = 1.0
+"""Time in which a page takes the reason of its end; then its connection is cut."""
 
 
 class Server:
@@ -131,24 +139,85 @@ class Server:
 
 
 class _Http(H11Protocol):
-    """HTTP with limits on the number of connections, and on the life of those that are no WebSockets."""
+    """HTTP with limits on the number of connections, and on the life of those that are no WebSockets.
+
+    Where there are too many, a new connection takes the place of the one that has waited longest: whoever
+    opens connections and asks for nothing cannot lock others out.
+    """
+
+    def __init__(self, *, limit: int, **options: Any) -> None:
+        super().__init__(**options)
+        self._limit = limit
+        self.began_s = self.loop.time()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if self.limit_concurrency is not None and len(self.connections) > self.limit_concurrency:
+        if not self._make_room():
             transport.abort()
             return
+        self.loop.call_later(FIRST_REQUEST_S, self._end_unasked)
         self.loop.call_later(HTTP_S, self._out_of_time)
+
+    @property
+    def waiting(self) -> bool:
+        """True while no request is being answered."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def _make_room(self) -> bool:
+        """Cut the connection that has waited longest if there are too many; False if none can be cut."""
+        others: list[_Http | _WebSocket] = [
+            connection
+            for connection in self.connections
+            if isinstance(connection, _Http | _WebSocket)
+            and connection is not self
+            and not connection.transport.is_closing()
+        ]
+        waiting = [connection for connection in others if connection.waiting]
+        neighbours = [connection for connection in waiting if _peer(connection) == _peer(self)]
+        if len(neighbours) >= MAX_WAITING:
+            waiting = neighbours
+        elif len(others) < self._limit:
+            return True
+        if waiting:
+            min(waiting, key=lambda connection: connection.began_s).transport.abort()
+        return bool(waiting)
+
+    def _end_unasked(self) -> None:
+        if self.cycle is None:
+            self._out_of_time()
 
     def _out_of_time(self) -> None:
         if self in self.connections:
             self.transport.abort()
 
 
+class _WebSocket(WebSocketsSansIOProtocol):
+    """A WebSocket with a limit on the time that its end may take."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.began_s = self.loop.time()
+        self.close_timeout = _FAREWELL_S
+
+    @property
+    def waiting(self) -> bool:
+        """True once it is being closed."""
+        return self.close_sent or self.disconnected
+
+    def on_task_complete(self, task: asyncio.Task[None]) -> None:
+        """The hub is done with this page: one that reads nothing more does not end by itself."""
+        super().on_task_complete(task)
+        self.loop.call_later(_FAREWELL_S, self.transport.abort)
+
+
+def _peer(connection: _Http | _WebSocket) -> str:
+    return connection.client[0] if connection.client else ""
+
+
 def _config(app: ASGIApp, connections: int, message: int) -> uvicorn.Config:
     options: dict[str, Any] = {
-        "http": _Http,
-        "ws": "websockets-sansio",
+        "http": partial(_Http, limit=connections),
+        "ws": _WebSocket,
         "ws_max_size": message,
         "ws_per_message_deflate": False,  # JPEGs do not get smaller, and it costs time
         "lifespan": "off",
@@ -158,7 +227,6 @@ def _config(app: ASGIApp, connections: int, message: int) -> uvicorn.Config:
         "proxy_headers": False,
         "server_header": False,
         "date_header": False,
-        "limit_concurrency": connections,
         "timeout_keep_alive": 5,
         "timeout_graceful_shutdown": 1,
         "h11_max_incomplete_event_size": 16 * 1024,

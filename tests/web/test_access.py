@@ -121,6 +121,33 @@ def test_token_becomes_a_cookie(guarded):
         assert get(guarded, "/page.js", Cookie=wrong)[0] == 401
 
 
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        "novalue",
+        "a/b=1",
+        "user@host=1",
+        "theme=dark blue",
+        "=nameless",
+        'q="open',
+        'json={"a": [1, 2]}',
+        "caf\xe9=1",
+        ";;;=",
+        "x=" + "y" * 4000,
+        "streamseg_1=0",
+        "NAME=of another program on this port",
+    ],
+)
+def test_cookies_of_other_programs_do_not_matter(guarded, foreign):
+    pair = get(guarded, f"/?token={TOKEN}")[1]["set-cookie"].partition(";")[0]
+    foreign = foreign.replace("NAME", pair.partition("=")[0])
+    for cookies in (f"{foreign}; {pair}", f"{pair}; {foreign}", f"{foreign};{pair};{foreign}"):
+        assert get(guarded, "/page.js", Cookie=cookies)[0] == 200
+        with Reader(guarded.port, additional_headers={"Cookie": cookies}) as reader:
+            reader.read()
+    assert get(guarded, "/page.js", Cookie=foreign)[0] == 401
+
+
 def test_token_in_the_address_opens_only_the_page(guarded):
     assert get(guarded, f"/metrics?token={TOKEN}")[0] == 401
     assert get(guarded, f"/?token={TOKEN}&token={TOKEN}")[0] == 401

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 
 import pytest
 
@@ -15,7 +16,7 @@ from streamseg.core.errors import SinkError, UsageError
 from streamseg.core.view import Display
 from streamseg.web import WebDisplay, client, server
 from tests.waiting import wait_for
-from tests.web.feeding import Feed, Reader, open_and_never_read, serving
+from tests.web.feeding import Feed, Reader, get, open_and_never_read, serving
 from tests.web.views import view
 
 
@@ -113,6 +114,44 @@ def test_a_websocket_outlives_the_limit_of_requests(monkeypatch):
     with serving() as display, Feed(display), Reader(display.port) as reader:
         reader.read_for(0.6)
         assert len(reader.views) > 2
+
+
+def test_a_connection_that_asks_for_nothing_is_cut_off(monkeypatch):
+    monkeypatch.setattr(server, "FIRST_REQUEST_S", 0.2)
+    with serving() as display, socket.create_connection(("127.0.0.1", display.port), timeout=10) as idle:
+        began = time.monotonic()
+        assert idle.recv(1) == b""
+        assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.2"])
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"GET / HT",
+        b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n\r\n",
+        b"GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+    ],
+    ids=["nothing", "half a request", "a request", "no body", "a page"],
+)
+def test_idle_connections_lock_nobody_out(address, sent):
+    with serving(clients=4) as display, ExitStack() as idle, Reader(display.port) as page:
+        page.read()
+        for _ in range(120):
+            connection = socket.socket()
+            idle.callback(connection.close)
+            connection.bind((address, 0))
+            connection.settimeout(10)
+            connection.connect(("127.0.0.1", display.port))
+            connection.sendall(sent)
+        began = time.monotonic()
+        for _ in range(5):
+            assert get(display, "/")[0] == 200
+        assert time.monotonic() - began < 2
+        page.read_for(0.2)  # who had a page keeps it
 
 
 def test_connections_are_limited():
