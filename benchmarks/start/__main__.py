@@ -256,7 +256,7 @@ def lines(result: Mapping[str, Any]) -> list[str]:
         f"# From the start of a process to the first mask ({machine['processor']}, {machine['cores']} cores, "
         f"{result['date']}, commit {machine['commit']})",
         "",
-        "Seconds: median, and in brackets least to most. The steps are described in `benchmarks/start.py`.",
+        "Seconds: median, and in brackets least to most. `benchmarks/start/__main__.py` describes the steps.",
         "",
         *table(("start", "engine", *STEPS, "starts"), rows),
         "",

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from streamseg.benchmark.clip import Clip, open_clip
+from streamseg.benchmark.clip import Clip
 from tests.benchmark.fakes import read_clip, write_clip
 
 
@@ -18,9 +18,3 @@ def clip_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def clip(clip_path: Path) -> Clip:
     """The same, in memory."""
     return read_clip(clip_path)
-
-
-@pytest.fixture(scope="session")
-def phantom_path(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The file of a phantom clip."""
-    return open_clip(None, tmp_path_factory.mktemp("phantom"), frames=3).uri

@@ -32,7 +32,7 @@ REGION = Roi(16, 8, 128, 80)
 SHORT = Schedule(
     rounds=2, least_rounds=1, budget_seconds=60.0, block_seconds=0.06, end_to_end_seconds=0.05,
     paced_seconds=0.2, images=2, untrained_images=1, calibration_frames=2, untrained_calibration_frames=2,
-    stall_seconds=60.0, starts=False, paces_fps=(),
+    stall_seconds=60.0, starts=False, paces_fps=(), clip_frames=8,
 )  # fmt: skip
 
 

@@ -37,12 +37,12 @@ FIGURES = {
 
 
 @pytest.fixture
-def measure(phantom_path: str) -> Callable[..., list[NetRow]]:
+def measure(clip_path: Path) -> Callable[..., list[NetRow]]:
     def run(variants: Sequence[Variant] | Make, **options: Any) -> list[NetRow]:
         regime = replace(SHORT, **options.pop("regime", {}))
         make: Any = variants if callable(variants) else lambda shape: (list(variants), {})
         usual = {"nets": ("improved_unet",), "sizes": ((32, 48),)}
-        given = NetsOptions(threads=1, source=phantom_path, regime=regime, **usual | options)
+        given = NetsOptions(threads=1, source=str(clip_path), regime=regime, **usual | options)
         kernel = Kernel("product", "fp32", 1e9, lambda: time.sleep(0.01))
         return measure_nets(given, lambda line: None, make=make, kernels=[kernel])
 
@@ -154,7 +154,7 @@ def test_time_is_divided_by_what_nets_take(measure: Measure, monkeypatch: pytest
     assert given[1] == pytest.approx(1300, rel=0.1)
 
 
-def test_where_time_is_short_only_the_fastest_kernels_are_timed_again(phantom_path: str) -> None:
+def test_where_time_is_short_only_the_fastest_kernels_are_timed_again(clip_path: Path) -> None:
     calls = Counter[str]()
 
     def kernel(name: str, kind: str, seconds: float) -> Kernel:
@@ -168,7 +168,7 @@ def test_where_time_is_short_only_the_fastest_kernels_are_timed_again(phantom_pa
         return [replace(eager(), shape=shape)], {}
 
     options = NetsOptions(
-        threads=1, source=phantom_path, regime=replace(SHORT, total_seconds=600.0), nets=("unet",),
+        threads=1, source=str(clip_path), regime=replace(SHORT, total_seconds=600.0), nets=("unet",),
         sizes=((32, 48), (32, 64)),
     )  # fmt: skip
     rows = measure_nets(options, lambda _: None, make=make, kernels=kernels)
@@ -210,7 +210,7 @@ def test_one_that_hangs_is_absent_and_the_others_stand(measure: Measure, call: i
     fake = Fake()
     fake.before = lambda number: None if number < call else released.wait()  # type: ignore[assignment]
     try:
-        rows = measure([eager(), variant(fake)], regime={"stall_seconds": 3.0})
+        rows = measure([eager(), variant(fake)], regime={"stall_seconds": 1.5})
     finally:
         released.set()
     assert [row.backend for row in rows] == ["eager"]
@@ -255,7 +255,7 @@ def test_lies_about_precision_show(measure: Measure) -> None:
 
 
 def test_a_gpus_engines_have_its_limits_and_its_reference(
-    phantom_path: str, monkeypatch: pytest.MonkeyPatch
+    clip_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[None] = []
     monkeypatch.setattr("streamseg.benchmark.nets.bench.gpu_synchronize", lambda: lambda: waits.append(None))
@@ -265,7 +265,7 @@ def test_a_gpus_engines_have_its_limits_and_its_reference(
     names = {"GPU product fp16": "gpu fp16", "GPU product fp32": "gpu fp32", "slow product": "fp32"}
     kernels = [Kernel(name, kind, 1e6, lambda: time.sleep(0.02)) for name, kind in names.items()]
     options = NetsOptions(
-        threads=1, source=phantom_path, regime=SHORT, nets=("improved_unet",), sizes=((32, 48),)
+        threads=1, source=str(clip_path), regime=SHORT, nets=("improved_unet",), sizes=((32, 48),)
     )  # fmt: skip
     rows = measure_nets(options, lambda _: None, make=lambda _: (variants, {}), kernels=kernels)
     assert [row.limit.kernel for row in rows] == [

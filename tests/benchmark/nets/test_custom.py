@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,9 +40,9 @@ class Plain:
         self.closed = True
 
 
-def test_a_known_delay_is_measured() -> None:
+def test_a_known_delay_is_measured(clip_path: Path) -> None:
     eager, quick = Plain(0.04), Plain(0.02, "int8")
-    rows = measure_engines({"eager": eager, "quick": quick}, regime=SHORT)
+    rows = measure_engines({"eager": eager, "quick": quick}, source=str(clip_path), regime=SHORT)
     assert [(row["backend"], row["precision"], row["precision_found"]) for row in rows] == [
         ("eager", "fp32", {}), ("quick", "int8", {}),
     ]  # fmt: skip
@@ -53,21 +54,23 @@ def test_a_known_delay_is_measured() -> None:
     assert any("does not tell what it computes in" in note for note in rows[1]["notes"])
 
 
-def test_one_that_ignores_its_input_shows() -> None:
+def test_one_that_ignores_its_input_shows(clip_path: Path) -> None:
     regime = replace(SHORT, untrained_images=2)
-    rows = measure_engines({"looks": Plain(0.001), "fake": FakeBackend(SPEC)}, regime=regime)
+    rows = measure_engines(
+        {"looks": Plain(0.001), "fake": FakeBackend(SPEC)}, source=str(clip_path), regime=regime
+    )
     told = [any("ignores its input" in note for note in row["notes"]) for row in rows]
     assert told == [False, True]
 
 
-def test_what_cannot_be_measured_is_refused() -> None:
+def test_what_cannot_be_measured_is_refused(clip_path: Path) -> None:
     with pytest.raises(UsageError, match="received 0 of 0 sizes"):
         measure_engines({})
     other = FakeBackend(InputSpec(64, 64, mean=0.25, std=0.25, threshold=0.5))
     with pytest.raises(UsageError, match="received 2 of 2 sizes"):
         measure_engines({"one": FakeBackend(SPEC), "two": other})
     with pytest.raises(EngineError, match="failed at call 0"):
-        measure_engines({"fails": FakeBackend(SPEC, fail_at=0)}, regime=SHORT)
+        measure_engines({"fails": FakeBackend(SPEC, fail_at=0)}, source=str(clip_path), regime=SHORT)
 
 
 def test_the_old_place_of_the_function_still_works() -> None:

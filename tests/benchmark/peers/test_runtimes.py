@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,35 +35,40 @@ def made(
     quick: bool = True,
     calibrated: bool = True,
     only: tuple[str, ...] = (),
-    onnx: Path | None = None,
-) -> Found:
+    shared: RuntimeContext | None = None,
+) -> tuple[RuntimeContext, dict[str, Peer], dict[str, str]]:
+    """Peers of the runtimes, and why others are absent; ``shared`` has made the file and the reference."""
     checkpoint = resolve("improved_unet", SIZE)
     images = gather(phantom_recipe("test", calibration=4, validation=0), None).calibration
     tensors = [to_tensor(image, checkpoint.spec) for image in images]
     context = RuntimeContext(checkpoint, tensors[:2], 1, folder, tensors if calibrated else ())
-    if onnx is not None:
-        context.__dict__["onnx"] = onnx  # written before
+    if shared is not None:
+        context.__dict__ |= {name: getattr(shared, name) for name in ("checks", "reference", "onnx", "gflop")}
     makers = runtimes(context, quick=quick)
     absent: dict[str, str] = {}
     chosen = {name: make for name, make in makers.items() if not only or name in only}
     peers = prepare("runtime", chosen, absent, lambda _: None)
-    return {peer.name: peer for peer in peers}, absent
+    return context, {peer.name: peer for peer in peers}, absent
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("runtimes")
-
-
-@pytest.fixture(scope="module")
-def found(folder: Path) -> Found:
-    return made(folder)
+def everything(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[RuntimeContext, dict[str, Peer], dict[str, str]]:
+    return made(tmp_path_factory.mktemp("runtimes"))
 
 
 @pytest.fixture
-def onnx(found: Found, folder: Path) -> Path:
-    """The file that they were read from."""
-    return folder / "model.onnx"
+def shared(everything: Any) -> RuntimeContext:
+    """The context that they were made with."""
+    context: RuntimeContext = everything[0]
+    return context
+
+
+@pytest.fixture
+def found(everything: Any) -> Found:
+    """The peers, and why others are absent."""
+    return everything[1], everything[2]
 
 
 def test_every_runtime_is_there_or_says_why(found: Found) -> None:
@@ -119,21 +125,25 @@ def test_opencvs_threads_are_set_for_its_own_net_only(found: Found) -> None:
         cv2.setNumThreads(before)
 
 
-def test_a_missing_package_takes_only_its_own_peers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_takes_only_its_own_peers(
+    tmp_path: Path, shared: RuntimeContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     names = ("ONNX Runtime", "ONNX Runtime, INT8", OURS_FP32)
-    peers, absent = made(tmp_path, only=names)
+    _, peers, absent = made(tmp_path, only=names, shared=shared)
     assert list(peers) == [OURS_FP32]
     assert set(absent) == {"runtime ONNX Runtime", "runtime ONNX Runtime, INT8"}
     assert all("pip install 'streamseg[bench]'" in reason for reason in absent.values())
 
 
-def test_int8_without_frames_to_calibrate_on(tmp_path: Path, onnx: Path) -> None:
-    _, absent = made(tmp_path, calibrated=False, only=("ONNX Runtime, INT8",), onnx=onnx)
+def test_int8_without_frames_to_calibrate_on(tmp_path: Path, shared: RuntimeContext) -> None:
+    _, _, absent = made(tmp_path, calibrated=False, only=("ONNX Runtime, INT8",), shared=shared)
     assert absent == {"runtime ONNX Runtime, INT8": "no frames were given to calibrate it on"}
 
 
-def test_a_runtime_that_lies_is_absent(tmp_path: Path, onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_runtime_that_lies_is_absent(
+    tmp_path: Path, shared: RuntimeContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """OpenCV's answers are spoilt: it must not appear among the fast ones."""
     import cv2
 
@@ -145,14 +155,14 @@ def test_a_runtime_that_lies_is_absent(tmp_path: Path, onnx: Path, monkeypatch: 
             return np.zeros(self.shape, np.float32)
 
     monkeypatch.setattr(cv2.dnn, "readNetFromONNX", lambda *_: Liar())
-    peers, absent = made(tmp_path, only=(OURS_FP32, "OpenCV DNN"), onnx=onnx)
+    _, peers, absent = made(tmp_path, only=(OURS_FP32, "OpenCV DNN"), shared=shared)
     assert list(peers) == [OURS_FP32]
     assert "computes something else" in absent["runtime OpenCV DNN"]
 
 
 @pytest.mark.slow
 def test_torch_compiles(tmp_path: Path) -> None:
-    peers, absent = made(tmp_path, quick=False, only=("torch.compile",))
+    _, peers, absent = made(tmp_path, quick=False, only=("torch.compile",))
     assert absent == {}
     assert peers["torch.compile"].facts["difference"] < 1e-4
     assert peers["torch.compile"].call() == 1
