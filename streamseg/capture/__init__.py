@@ -8,10 +8,12 @@ from pathlib import Path
 from streamseg.capture.files import check_readable, is_clip, is_dicom, is_folder, is_image, visible_files
 from streamseg.capture.recording.format import is_recording, recordings_in
 from streamseg.core.errors import SourceError, UsageError
+from streamseg.core.files import natural_key
 from streamseg.core.types import Source
 
 __all__ = ["list_clips", "open_source"]
 
+_MAX_FOLDERS = 10_000
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 
 
@@ -44,9 +46,9 @@ def open_source(uri: str | Path, *, start_seconds: float = 0.0) -> Source:
 
         return ImageSource([path], path.name, start_seconds=start_seconds)
     if is_dicom(path):
-        from streamseg.capture.dicom.source import DicomSource
+        from streamseg.capture.dicom.source import open_dicom
 
-        return DicomSource(path, start_seconds=start_seconds)
+        return open_dicom(path, start_seconds=start_seconds)
     from streamseg.capture.video.source import VideoSource
 
     return VideoSource(path, start_seconds=start_seconds)
@@ -55,17 +57,20 @@ def open_source(uri: str | Path, *, start_seconds: float = 0.0) -> Source:
 def list_clips(uri: str | Path) -> list[str]:
     """The clips (videos and DICOM files) of a folder, in natural order; ``[uri]`` for anything else.
 
-    A folder of images without clips is one source, and so is a recorded live run: both are returned as they
-    are. Subfolders and hidden files are ignored, except recorded live runs if the folder holds nothing else.
-    Raises SourceError for a folder with none of these.
+    A folder of images without clips is one source, and so is a recorded live run, or a DICOM series of
+    single-frame files: they are returned as they are. Subfolders and hidden files are ignored, except those
+    of a DICOMDIR, and recorded live runs if the folder holds nothing else. Raises SourceError for a folder
+    with none of these.
     """
     if str(uri).startswith("phantom:") or not is_folder(folder := Path(uri)):
         return [str(uri)]
     if is_recording(folder):
         return [str(uri)]
     files = visible_files(folder)
-    if clips := [str(path) for path in files if is_clip(path)]:
-        return clips
+    if clips := [path for path in files if is_clip(path)]:
+        return [str(uri)] if _series(clips) else [str(path) for path in clips]
+    if any(path.name.upper() == "DICOMDIR" for path in files) and (clips_below := _clips_below(folder)):
+        return clips_below
     if any(is_image(path) for path in files):
         return [str(uri)]
     if recordings := recordings_in(folder):
@@ -83,6 +88,10 @@ def _open_folder(folder: Path, start_seconds: float) -> Source:
             f"{folder} is a folder of clips ({len(clips)}), which are opened one after another; "
             f"give one of them, such as {clips[0]}"
         )
+    if series := _series([path for path in visible_files(folder) if is_clip(path)]):
+        from streamseg.capture.dicom.series import DicomSeriesSource
+
+        return DicomSeriesSource(series, folder.resolve().name, start_seconds=start_seconds)
     if recordings := [folder] if is_recording(folder) else recordings_in(folder):
         from streamseg.capture.recording.source import RecordingSource
 
@@ -91,3 +100,36 @@ def _open_folder(folder: Path, start_seconds: float) -> Source:
 
     images = [path for path in visible_files(folder) if is_image(path)]
     return ImageSource(images, folder.resolve().name, start_seconds=start_seconds)
+
+
+def _series(clips: list[Path]) -> list[Path]:
+    """The files of a folder in order, if they are the single frames of one DICOM series; else nothing."""
+    if not all(is_dicom(path) for path in clips):
+        return []
+    from streamseg.capture.dicom.series import series_in
+
+    return series_in(clips)
+
+
+def _clips_below(folder: Path) -> list[str]:
+    """The clips of the tree that a DICOMDIR describes, folder by folder.
+
+    The tree itself is read: the directory file names patients, and is often missing or out of date.
+    """
+    found: list[str] = []
+    folders = [folder]
+    for _ in range(_MAX_FOLDERS):
+        if not folders:
+            break
+        here = folders.pop(0)
+        try:
+            below = sorted(
+                (path for path in here.iterdir() if is_folder(path) and not path.is_symlink()),
+                key=natural_key,
+            )
+        except OSError:
+            continue
+        if here != folder and (clips := [path for path in visible_files(here) if is_clip(path)]):
+            found += [str(here)] if _series(clips) else [str(path) for path in clips]
+        folders = below + folders
+    return found

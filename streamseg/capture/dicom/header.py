@@ -5,6 +5,7 @@ Only the elements that are needed are read, so a patient's name or number is nev
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -286,6 +287,12 @@ def frame_count(header: Dataset) -> int:
     if count > MAX_FRAMES:
         raise SourceError(f"the header states {count:g} frames; the limit is {MAX_FRAMES}")
     return max(1, int(count))
+
+
+def instance_number(header: Dataset) -> float:
+    """The number of a file within its series; infinite if the header gives none."""
+    number = _number(next(iter(_texts(header, "InstanceNumber")), ""))
+    return math.inf if number is None else number
 
 
 def _values(header: Dataset, keyword: str) -> list[Any]:

@@ -87,6 +87,23 @@ def find_pixel_data(file: BinaryIO, header: Dataset, syntax: UID, promised: int)
     return PixelData(file, _KEYWORDS[element], vr, encapsulated, frames, len(frames) < promised or not whole)
 
 
+def find_stream(file: BinaryIO) -> tuple[list[Span], bool]:
+    """The parts of the one stream that is the pixel data, and whether it is complete.
+
+    The file is at the pixel data element. Raises SourceError if there is none.
+    """
+    head = file.read(8)
+    if head[:4] != b"\xe0\x7f\x10\0":
+        raise SourceError("the file holds no pixel data; give an image or cine")
+    if head[4:6] in _PIXEL_VRS:
+        file.read(4)
+    items, ended = _items(file, file.tell(), _size(file))
+    if not ended:  # the last part may be there in part
+        end = items[-1][0] + items[-1][1] if items else file.tell()
+        items.append((end + 8, 1 << 40))
+    return items[1:], ended
+
+
 def _size(file: BinaryIO) -> int:
     """Size of a file; of an inflated one the maximum, because only inflating all of it would tell."""
     if isinstance(file, io.IOBase):

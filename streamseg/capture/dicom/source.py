@@ -33,6 +33,7 @@ from streamseg.capture.dicom.coded_frame import SYNTAX, decode_jpeg, inspect, rl
 from streamseg.capture.dicom.header import frame_count, frame_times, image_region, pixel_aspect, read_header
 from streamseg.capture.dicom.pixel_data import PixelData, as_item, find_pixel_data
 from streamseg.capture.dicom.samples import SampleConverter, Samples
+from streamseg.capture.dicom.video import VIDEO_SYNTAXES, DicomVideoSource
 from streamseg.capture.files import check_readable
 from streamseg.capture.geometry import (
     MAX_FRAME_PIXELS,
@@ -53,6 +54,23 @@ _MAX_FRAME_BYTES = 128 << 20
 _WIDE_COST = 24
 """Bytes per sample of more than 16 bits: they are converted in floating point."""
 _FAILURES_IN_A_ROW = 64
+
+
+def open_dicom(path: Path, *, start_seconds: float = 0.0) -> RecordedSource:
+    """Open a DICOM file: a :class:`DicomSource`, or the video stream inside it. Raises what they raise."""
+    check_start(start_seconds)
+    check_readable(path)
+    opened = path.open("rb")
+    try:
+        with _translated(path, "is not a DICOM file that can be read; give DICOM, a video or images"):
+            header, syntax, file = read_header(opened)
+        if syntax in VIDEO_SYNTAXES:
+            return DicomVideoSource(path, file, header, start_seconds=start_seconds)
+    except BaseException:
+        opened.close()
+        raise
+    opened.close()
+    return DicomSource(path, start_seconds=start_seconds)
 
 
 class DicomSource(RecordedSource):

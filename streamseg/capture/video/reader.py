@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 # OpenCV comes first: the other order hangs its window.
 import cv2  # noqa: F401
@@ -34,11 +35,12 @@ TimedFrame = tuple[av.VideoFrame, int | None]
 class VideoReader:
     """Frames of one open file, once. Raises PyAV's exceptions, and SourceError if the file is not a video."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, file: Any = None) -> None:
+        """Open a file, or a stream inside it: ``file`` has read, seek and tell."""
         # A title that is not UTF-8 must not keep a file from opening, and a file that names others must not
         # make us open network addresses.
         self._container = av.open(
-            str(path.absolute()),
+            str(path.absolute()) if file is None else file,
             metadata_errors="replace",
             options={"protocol_whitelist": "file", "max_pixels": str(MAX_FRAME_PIXELS)},
         )
@@ -56,7 +58,8 @@ class VideoReader:
             self.stream.codec_context.options = {"max_pixels": str(MAX_FRAME_PIXELS)}
             self._first_aspect = self.stream.codec_context.sample_aspect_ratio
             check_pixels(path.name, self.stream.codec_context.width, self.stream.codec_context.height)
-            self.cut: bool | None = is_cut(path, self._container.format.name)
+            self._is_part = file is not None
+            self.cut: bool | None = None if self._is_part else is_cut(path, self._container.format.name)
         except BaseException:
             self._container.close()
             raise
@@ -121,7 +124,7 @@ class VideoReader:
             yield from self._flush(last)
         if self._last_read_failed:
             self.cut = True
-        if not self.damaged and not self.cut:
+        if not self.damaged and not self.cut and not self._is_part:
             self.damaged += has_broken_structure(self._path, self._container.format.name)
 
     def _packets(self) -> Iterator[av.Packet[av.VideoStream]]:
