@@ -3,7 +3,7 @@
     python -m benchmarks.bench [--source CLIP] [--data DIR] [--only nets ...] [--out FOLDER] [--readme]
 
 Calls ``streamseg bench nets``, ``peers``, ``pipeline`` and ``streams`` one after another, each in a process
-of its own, so that what one leaves behind is not there in the next; under 10 minutes on two cores without a
+of its own, so that none affects the next; under 10 minutes on two cores without a
 GPU. Where the nets take long, the others get fewer or shorter rounds (:func:`limited`), three at
 least and of everything; each result's ``regime`` says which it had. Writes
 ``<date>-<machine>-bench-<name>.json`` for each and ``<date>-<machine>-bench.html`` and ``.md`` of all of
@@ -25,16 +25,16 @@ from streamseg.benchmark.provenance import ROOT, machine_name
 TOTAL_S = 530.0
 """Of two cores, and of ones that are half as slow again as far as shorter rounds allow it."""
 NETS_S = 261.0
-"""What the nets take where all others can have their full time."""
+"""What the nets take if all others can have their full time."""
 PEERS_S: Mapping[int, float] = {5: 128.0, 3: 110.0}
 """What peers take there, by rounds."""
 PACED_S = {"pipeline": 6.0, "streams": 5.0}
-"""Of each mode or number of streams in each round, where there is time for it."""
+"""Of each mode or number of streams in each round, if there is time for it."""
 BLOCKS = 12
 """Three rounds of four modes, or of four numbers of streams."""
 FIXED_S = {"pipeline": 18.0, "streams": 27.0, "report": 12.0}
 """What is not rounds: starting, loading, warm-up, limits."""
-LEAST_S = 1.5
+MIN_BLOCK_S = 1.5
 """Of a block: 45 frames at 30 per second, in three rounds."""
 ENOUGH = 0.8
 """Share of their full blocks that pipeline and streams are to have before peers get five rounds."""
@@ -46,7 +46,7 @@ HELD_BACK = "0.2"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line; 1 where a benchmark failed."""
+    """Command line; 1 if a benchmark failed."""
     options = parse(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     stem = f"{options.date}-{machine_name()}-bench"
@@ -131,13 +131,14 @@ class Spent:
 
 
 def limited(bench: str, spent: Spent) -> list[str]:
-    """Options that make a part short enough; none where there is time for all of it, or it has none such."""
+    """Options that make a part short enough; none if there is time for all of it, or it has no such
+    options."""
     if bench == "peers":
         whole = share_of_blocks(spent, spent.slowness * PEERS_S[5]) >= ENOUGH
         return [] if whole else ["--rounds", "3"]
     if bench in PACED_S:
         share = share_of_blocks(spent)
-        seconds = max(LEAST_S, round(2 * share * PACED_S[bench]) / 2)
+        seconds = max(MIN_BLOCK_S, round(2 * share * PACED_S[bench]) / 2)
         return [] if seconds >= PACED_S[bench] else ["--rounds", "3", "--seconds", f"{seconds:g}"]
     return []
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.live_rate [--quick] [--fps N ...] [--rounds R] [--seconds S] [--out DIR]
 
-Regime: pictures of a phantom (640x480) in memory, offered at a pace faster than the engine through the same
+Regime: frames of a phantom (640x480) in memory, offered at a pace faster than the engine through the same
 source that paces recordings; the default engine, all cores, nothing else running. Each round times in turn,
 in one process, with one and the same back end:
 
@@ -13,7 +13,7 @@ in one process, with one and the same back end:
 - ``+ window``     the same with the window, 1280x720 under Xvfb, whose own share of the processor counts too
 - ``+ recording``  the same with a recording of the image and of what is displayed
 
-A rate is (n - 1) / span of the results of one block behind its first second. A ratio is taken within a round;
+A rate is (n - 1) / span of the results of one block after its first second. A ratio is taken within a round;
 printed are median, least and largest over the rounds. The first round warms up and is not counted. Processor
 time is that of each thread during the block, per segmented frame; threads that Python did not start (the
 engine's workers, OpenCV's, the encoder's) are counted together.
@@ -79,7 +79,7 @@ class Rate:
 
 
 class Meter(Listener):
-    """Counts results behind the warm-up, and the processor time of the threads meanwhile."""
+    """Counts results after the warm-up, and the processor time of the threads meanwhile."""
 
     def __init__(self, seconds: float) -> None:
         self.times: list[int] = []
@@ -115,7 +115,7 @@ def main() -> None:
     made = parser(__doc__)
     made.add_argument("--fps", type=float, nargs="*", default=[60.0, 240.0], help="paces of the source")
     made.add_argument("--rounds", type=int, default=5)
-    made.add_argument("--seconds", type=float, default=3.0, help="length of a block behind its first second")
+    made.add_argument("--seconds", type=float, default=3.0, help="length of a block after its first second")
     made.add_argument("--client", metavar="URL", help="answer the views of this page, and measure nothing")
     options = made.parse_args()
     if options.client:
@@ -264,7 +264,7 @@ def threads(rates: Sequence[Rate]) -> dict[str, float]:
 
 
 def report(result: dict[str, Any]) -> list[str]:
-    """The tables for people."""
+    """The tables."""
     lines = []
     for fps, found in result["source_fps"].items():
         lines += [f"Source at {fps} fps, {result['rounds']} rounds of {result['block_seconds']:g} s", ""]

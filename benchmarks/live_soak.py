@@ -2,12 +2,12 @@
 
     python -m benchmarks.live_soak [--quick] [--source rtsp|memory] [--engine real|fake] [--seconds S]
 
-Regime: pictures of a phantom (640x480) at 30 fps, over a real RTSP server on this machine or from memory at
+Regime: frames of a phantom (640x480) at 30 fps, over a real RTSP server on this machine or from memory at
 their own times; the default engine slowed to two frame intervals (66.7 ms) per frame, or a stand-in that only
-sleeps; a display that draws the picture as the window does, into memory.
+sleeps; a display that draws the frame as the window does, into memory.
 
 Age is from the frame's arrival (RTSP: of its first packet, so decoding is part of it) until the display has
-drawn it with its outline; where that came too late to be displayed, until the outline was known. Its 99th
+drawn it with its outline; if that came too late to be displayed, until the outline was known. Its 99th
 percentile must stay within twice the engine's time, decoding and one frame interval; decoding is measured in
 the same run: the 99th percentile of the time from arrival until the loop got the frame. Memory is what the
 process has in use (resident), each second; it grows by what the median of the last minute exceeds that of the
@@ -83,7 +83,7 @@ class DrawingDisplay:
 class Chronicle(Listener):
     """When each outline was displayed and how old it was; how long decoding took; memory and threads.
 
-    For at most so many frames.
+    For at most ``most`` frames.
     """
 
     def __init__(self, most: int) -> None:
@@ -228,7 +228,7 @@ def bins(chronicle: Chronicle) -> list[dict[str, float]]:
 
 
 def lines(result: dict[str, Any]) -> list[str]:
-    """The table for people."""
+    """The table."""
     age, decoding, threads = result["age_ms"], result["decoding_ms"], result["threads"]
     mega = result["memory_growth_bytes"] / 1e6
     ages = " / ".join(f"{age[name]:.1f}" for name in ("p50_ms", "p95_ms", "p99_ms", "max_ms"))

@@ -61,7 +61,7 @@ class Plan:
         return self.began + 60 * self.minutes - time.monotonic()
 
     def do(self, section: str, key: str, part: Part) -> None:
-        """Run a part unless it was done before or would not end in time; write what came out."""
+        """Run a part unless it was done before or would not end in time; write the outcome."""
         store: dict[str, Any] = self.result.setdefault(section, {})
         if "not_measured" not in store.get(key, {"not_measured": ""}):
             return
@@ -260,7 +260,7 @@ def _start(plan: Plan, backend: str, precision: str) -> tuple[str, str, Part]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0] if __doc__ else None)
     parser.add_argument("what", choices=("core", "full"))
-    parser.add_argument("--piece", type=_piece, default=(1, 1), help="N/M: this piece of so many")
+    parser.add_argument("--piece", type=_piece, default=(1, 1), help="N/M: this piece of M")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
     parser.add_argument("--minutes", type=float, default=7.5, help="no part begins that would end later")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")

@@ -13,7 +13,7 @@ import torch
 
 from benchmarks.gpu.variants import Absent, Point, Variant, make, phantoms
 
-LEAST_DICE = {"fp32": 0.998, "fp16": 0.998, "bf16": 0.99, "int8": 0.9}
+MIN_DICE = {"fp32": 0.998, "fp16": 0.998, "bf16": 0.99, "int8": 0.9}
 """Mean over frames, between the masks of a trained engine and those of FP32, by precision. FP16's is the
 accuracy gate's limit; INT8 is held to its labels there, and here must only not be something else."""
 FOLLOWS = 0.2
@@ -23,18 +23,18 @@ PAGE = 4096
 
 def check_variants(point: Point, names: Sequence[str], *, frames: int) -> dict[str, Any]:
     """Parity with eager FP32 on phantoms, and proof of the precision, by variant."""
-    pictures = phantoms(frames)
+    images = phantoms(frames)
     made = make(point, ["eager-fp32", *names])
     reference = next(made)
     assert isinstance(reference, Variant), reference
-    wanted = [reference.probability(picture).copy() for picture in pictures]
+    wanted = [reference.probability(image).copy() for image in images]
     rows: dict[str, Any] = {}
     for variant in made:
         if isinstance(variant, Absent):
             rows[variant.name] = {"absent": variant.reason}
             continue
-        found = [variant.probability(picture) for picture in pictures]
-        masks = [variant.mask(picture) for picture in pictures]
+        found = [variant.probability(image) for image in images]
+        masks = [variant.mask(image) for image in images]
         cut = point.checkpoint.spec.threshold
         dices = [dice(mask, other >= cut) for mask, other in zip(masks, wanted, strict=True)]
         worst = max(float(np.abs(a - b).max()) for a, b in zip(found, wanted, strict=True))
@@ -42,7 +42,7 @@ def check_variants(point: Point, names: Sequence[str], *, frames: int) -> dict[s
             "mean_dice": round(float(np.mean(dices)), 6),
             "least_dice": round(min(dices), 6),
             "largest_difference": round(worst, 6),
-            "holds": not point.checkpoint.trained or float(np.mean(dices)) >= LEAST_DICE[variant.precision],
+            "holds": not point.checkpoint.trained or float(np.mean(dices)) >= MIN_DICE[variant.precision],
             "precision_found": variant.found,
             "kernels": kernels_of(variant.net_call, point.device),
         }
@@ -51,7 +51,7 @@ def check_variants(point: Point, names: Sequence[str], *, frames: int) -> dict[s
 
 
 def dice(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
-    """Of two masks; 1 where both are empty."""
+    """Of two masks; 1 if both are empty."""
     total = int(a.sum()) + int(b.sum())
     return 1.0 if total == 0 else 2 * int(np.logical_and(a, b).sum()) / total
 
@@ -130,10 +130,10 @@ def check_leak(point: Point, name: str, *, frames: int, seconds: float = 60.0) -
     if isinstance(variant, Absent):
         return {"variant": name, "absent": variant.reason}
     one = phantoms(1)[0]
-    pictures = [one, np.ascontiguousarray(one[:400, :500])]
+    images = [one, np.ascontiguousarray(one[:400, :500])]
     began, done, settled = time.monotonic(), 0, memory(point.device)
     for index in range(frames):
-        variant.mask(pictures[index % 2])
+        variant.mask(images[index % 2])
         done += 1
         if done == max(1, frames // 10):
             settled = memory(point.device)

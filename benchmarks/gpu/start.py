@@ -42,7 +42,7 @@ class Asked:
 def measure_start(asked: Asked, *, warm: int = 2, limit_s: float = 300.0) -> dict[str, Any]:
     """Seconds of each stage: one cold start, then ``warm`` warm ones.
 
-    ``absent`` with the reason where the engine cannot be built, or all takes longer than ``limit_s``.
+    ``absent`` with the reason if the engine cannot be built, or all takes longer than ``limit_s``.
     """
     stages: dict[str, Any] = asdict(asked)
     until = time.monotonic() + limit_s

@@ -1,4 +1,4 @@
-"""The result of a GPU's benchmark for people, and what it says about the project's aims."""
+"""The human-readable result of the GPU's benchmark, and its verdict on the project's aims."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAIN = "improved_unet 416x576"
 
 
 def claims(result: Mapping[str, Any]) -> dict[str, Any]:
-    """The aims, what was measured, and whether it holds; None where it was not measured."""
+    """The aims, what was measured, and whether it holds; None if it was not measured."""
     single, eight = (_rows(result, f"{MAIN} b{batch}") for batch in (1, 8))
     fastest = _best(single, lambda row: row["end_to_end_ms"]["median"], least=True)
     busiest = _best(eight, lambda row: row["of_matrix_rate"])

@@ -95,7 +95,7 @@ def _phantom(seed: int) -> Grey:
 
 
 def batched(frames: Sequence[Grey], batch: int) -> list[npt.NDArray[np.uint8]]:
-    """As many inputs as there are frames, each of ``batch`` frames, or a plain frame where that is 1."""
+    """As many inputs as there are frames, each of ``batch`` frames, or a plain frame if that is 1."""
     if batch == 1:
         return [np.ascontiguousarray(frame) for frame in frames]
     return [np.stack([frames[(n + k) % len(frames)] for k in range(batch)]) for n in range(len(frames))]
@@ -156,7 +156,7 @@ def _eager(point: Point, name: str, precision: str) -> Variant:
 
 
 def _graphed(point: Point, name: str, precision: str) -> Variant:
-    """The same kernels in our runner: what the runner gives by itself."""
+    """The same kernels in our runner: what the runner gives on its own."""
     return _in_runner(point, name, precision, inference_net(point.checkpoint))
 
 

@@ -3,29 +3,29 @@
     python -m benchmarks.live_age [--quick] [--fps 30 60] [--rounds R] [--seconds S] [--no-page] [--out DIR]
 
 Regime: everything on one machine, which has one monotonic clock. A sender process draws the time into each
-picture (640x480, a phantom) as a bar code right before handing it to a real RTSP server (GStreamer, x264
-zerolatency, TCP). A receiver process reads the bar code back from the picture that was displayed:
+frame (640x480, a phantom) as a bar code right before handing it to a real RTSP server (GStreamer, x264
+zerolatency, TCP). A receiver process reads the bar code back from the frame that was displayed:
 
-    true age = when the picture was displayed - when the sender drew it
+    true age = when the frame was displayed - when the sender drew it
 
-The display's own age (HUD) counts from the arrival of the picture's first packet and includes decoding. So
+The display's own age (HUD) counts from the arrival of the frame's first packet and includes decoding. So
 
-    transport = arrival of the first packet - when the sender drew the picture
+    transport = arrival of the first packet - when the sender drew the frame
 
 is what the display cannot know: the pipe to the server, its encoder and the network. It is measured in the
 same run by a receiver without an engine, and its median is subtracted. What remains must agree with the HUD,
 which comes from another process and another phase, within one frame interval. That the transport takes longer
 while an engine keeps the machine busy shows in the difference. ``decoded`` is the age at which that receiver
-has the picture: encoder, network and decoder.
+has the frame: encoder, network and decoder.
 
 The plain loop is ``cv2.VideoCapture(url)``, the same engine and the overlay drawn, in a process of its own,
 in turns with ours on the same stream; ours draws the same overlay, and both ages end when it is drawn. Where
 the engine is slower than the stream, the plain loop's age grows for as long as it runs: its figures then
 depend on ``--seconds``. The window is full-screen at 1920x1080 under Xvfb; the page is in Chromium, and
-measures its ages by itself.
+measures its own ages.
 
-From memory, pictures come at 30, 60 and 120 fps through the source that paces recordings; age counts from
-when a picture was due. The first seconds of each block are left out everywhere.
+From memory, frames come at 30, 60 and 120 fps through the source that paces recordings; age counts from
+when a frame was due. The first seconds of each block are left out everywhere.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def main() -> None:
     made = parser(__doc__)
     made.add_argument("--fps", type=int, nargs="*", default=[30, 60])
     made.add_argument("--rounds", type=int, default=3)
-    made.add_argument("--seconds", type=float, default=6.0, help="length of a block behind its first seconds")
+    made.add_argument("--seconds", type=float, default=6.0, help="length of a block after its first seconds")
     made.add_argument("--no-page", action="store_true", help="leave out the browser")
     options = made.parse_args()
     if options.quick:
@@ -219,7 +219,7 @@ def growth(one: dict[str, Any]) -> float:
 
 
 def report(result: dict[str, Any]) -> list[str]:
-    """The tables for people."""
+    """The tables."""
     lines = ["Pictures from memory: age at display and its parts, milliseconds (p50 / p95 / p99)", ""]
     stages = ("wait", "preprocess", "infer", "postprocess")
     rows = [

@@ -1,4 +1,4 @@
-"""The web page in a headless Chromium, which measures the age of what it draws by itself."""
+"""The web page in a headless Chromium, which measures the age of what it draws on its own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from streamseg.web import WebDisplay
 def watched_page(opened: ExitStack) -> tuple[WebDisplay, Callable[[], dict[str, Any]]]:
     """The display with a browser that looks at it, and what the browser measured, nanoseconds.
 
-    Raises SystemExit where there is no Chromium.
+    Raises SystemExit without Chromium.
     """
     from playwright.sync_api import sync_playwright
 

@@ -1,4 +1,4 @@
-"""A machine that streams: a real RTSP server whose every picture shows when it was handed to the encoder.
+"""A machine that streams: a real RTSP server whose every image shows when it was handed to the encoder.
 
     python -m benchmarks.live_age.sender FPS
 

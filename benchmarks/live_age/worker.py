@@ -2,8 +2,8 @@
 
     python -m benchmarks.live_age.worker transport|loop|window|page|plain URL SECONDS
 
-``true`` are ages by the picture's own bar code, from when it was handed to the encoder until it was on
-display; ``hud`` are the same pictures' ages as the display states them; all in nanoseconds, behind the first
+``true`` are ages by the frame's own bar code, from when it was handed to the encoder until it was on
+display; ``hud`` are the same frames' ages as the display states them; all in nanoseconds, after the first
 ``WARM_S`` seconds.
 """
 
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def transport(url: str, seconds: float) -> dict[str, Any]:
-    """The stream alone: from the encoder to the first packet, and to the decoded picture."""
+    """The stream alone: from the encoder to the first packet, and to the decoded frame."""
     first: list[int] = []
     decoded: list[int] = []
     unreadable = 0
@@ -91,7 +91,7 @@ def transport(url: str, seconds: float) -> dict[str, Any]:
 
 
 def loop(url: str, seconds: float, way: str) -> dict[str, Any]:
-    """The live loop, with the picture drawn into memory, the window, or a page in a browser."""
+    """The live loop, with the frame drawn into memory, the window, or a page in a browser."""
     observer = OutlineObserver()
     segmenter = live_segmenter(load_backend())
     began_ns = time.monotonic_ns()

@@ -3,7 +3,7 @@
     python -m benchmarks.live_faults [--quick] [--only NAME ...] [--out DIR]
 
 Every fault has a process of its own, one after the other: the live loop as the command runs it (budget
-150 ms, reconnecting) on pictures at 30 fps, an engine of 25 ms, and a display that remembers what could be
+150 ms, reconnecting) on frames at 30 fps, an engine of 25 ms, and a display that remembers what could be
 seen. After 1.5 s of outlines the fault begins, lasts as long as the table says, and ends. Sources are real:
 an RTSP server, a proxy that damages what comes from it, and a V4L2 grabber emulated below the system calls.
 Flicker suppression is off, since the disc that proves which frame an outline belongs to jumps as no tissue
@@ -16,12 +16,12 @@ does. A fault of the engine ends the run, with its cause.
   that it got, but replaced by newer ones
 - oldest outline: the greatest age, since its frame's capture, at which an outline was still seen; the limit
   is the age budget and what a display needs to take it off. What stands on a display that becomes slow
-  stays until the first slow picture is up
-- by its own clock: the same since the picture was made, from the number that it shows; what the network held
+  stays until the first slow frame is up
+- by its own clock: the same since the frame was made, from the number that it shows; what the network held
   back is in it, and no receiver can know that
 - held up: the longest time for which this process could not run, though it wanted to: on a busy machine every
   other time may be longer by that
-- on another frame: outlines that did not lie on the disc of the picture under them
+- on another frame: outlines that did not lie on the disc of the frame under them
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import parser, publish
-from benchmarks.live_faults.account import told
+from benchmarks.live_faults.account import state_words
 from benchmarks.live_faults.kinds import FAULTS, Fault, prepared, run_one
 from streamseg.benchmark.provenance import ROOT, provenance
 from streamseg.reporting.formatting import table
@@ -88,7 +88,7 @@ def in_process(fault: Fault) -> dict[str, Any]:
 
 
 def report(rows: dict[str, dict[str, Any]]) -> list[str]:
-    """The table for people."""
+    """The table."""
     head = (
         "fault",
         "lasts, s",
@@ -114,7 +114,7 @@ def row(one: dict[str, Any]) -> tuple[str, ...]:
     back = one["recovered_s"]
     return (
         f"{one['lasted_s']:.1f}",
-        told(one["states"]),
+        state_words(one["states"]),
         f"{one['without_outline_s']:.2f}",
         "the run ends" if back is None else f"{back:.2f}",
         f"{one['frames_lost']} / {one['frames_not_segmented']}",

@@ -1,4 +1,4 @@
-"""What a fault did, told from what could be seen on the glass."""
+"""The figures of a fault, computed from what the display showed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks.live_faults.scene import FPS, Counter, Glass, Seen
 
 _ADDRESS = re.compile(r"rtsp://\S+ |127\.0\.0\.1:\d+ ")
 _NUMBER = re.compile(r"[\d.]+")
-MOST_STATES = 9
+MAX_STATES = 9
 """Changes of state that a row tells; more are counted."""
 
 
@@ -65,7 +65,7 @@ def outline_ages(seen: Sequence[Seen], stopped: int) -> list[int]:
 
 
 def true_ages(seen: Sequence[Seen], sent_ns: dict[int, int], stopped: int) -> list[int]:
-    """The same since the picture was made, where its number can be read."""
+    """The same since the frame was made, if its number can be read."""
     ends = [*(one.at_ns for one in seen[1:]), stopped]
     return [
         end - sent_ns[one.number]
@@ -108,10 +108,10 @@ def reasons(seen: Sequence[Seen], moments: Moments) -> list[str]:
     return list(kinds.values())
 
 
-def told(changes: Sequence[tuple[float, str]]) -> str:
-    """``nerve, 0.18 s source lost, 2.51 s nerve``; where it changed often, the first and the last."""
+def state_words(changes: Sequence[tuple[float, str]]) -> str:
+    """``nerve, 0.18 s source lost, 2.51 s nerve``; if it changed often, the first and the last."""
     words = [f"{second:.2f} s {name}" if place else name for place, (second, name) in enumerate(changes)]
-    if len(words) > MOST_STATES:
-        left_out = len(words) - MOST_STATES + 1
-        words = [*words[: MOST_STATES - 2], f"({left_out} more changes)", words[-1]]
+    if len(words) > MAX_STATES:
+        left_out = len(words) - MAX_STATES + 1
+        words = [*words[: MAX_STATES - 2], f"({left_out} more changes)", words[-1]]
     return ", ".join(words)

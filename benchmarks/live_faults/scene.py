@@ -1,8 +1,9 @@
-"""What a fault happens to, and who watches: numbered pictures, an engine that can be checked, a glass.
+"""The source, engine and display that a fault happens to: numbered images, an engine that can be checked, a
+glass.
 
-Every picture shows its number as a bar code and a bright disc, which jumps further from picture to picture
-than an outline may be off. The engine outlines what is bright. So the displayed picture itself shows whether
-an outline lies on the frame that it was computed from, and when that picture was made.
+Every image shows its number as a bar code and a bright disc, which jumps further from image to image
+than an outline may be off. The engine outlines what is bright. So the displayed image itself shows whether
+an outline lies on the frame that it was computed from, and when that image was made.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ ENGINE_S = 0.025
 
 
 def picture(number: int, height: int = 240, width: int = 320) -> Grey:
-    """Grey picture (height, width) of the disc over a moving texture, with its number on top."""
+    """Grey image (height, width) of the disc over a moving texture, with its number on top."""
     texture = np.random.default_rng(5).integers(30, 110, (height // 8 + 1, width // 8 + 1), np.uint8)
     image = np.roll(cv2.resize(texture, (width, height)), 3 * number, axis=1)
     room = height - BAND
@@ -48,7 +49,7 @@ def picture(number: int, height: int = 240, width: int = 320) -> Grey:
 
 
 def off_by(image: Image, found: Segmentation) -> float:
-    """Pixels between the disc in a picture and the centre of its largest outline."""
+    """Pixels between the disc in a image and the centre of its largest outline."""
     grey = image if image.ndim == 2 else image[..., 1]
     rows, columns = np.nonzero(grey[BAND:] > 240)
     if not len(rows) or not found.contours:
@@ -68,7 +69,7 @@ class DiscEngine(FakeBackend):
     def _bright(self, tensor: Tensor) -> npt.NDArray[np.float32]:
         time.sleep(self.delay_s)
         if self.broken:
-            raise EngineError("engine disc failed, as it was told to")
+            raise EngineError("engine disc failed, as it was asked to")
         return np.where(tensor[0, 0] > 0.92, np.float32(0.99), np.float32(0.0))
 
 
@@ -77,7 +78,7 @@ class Feeder:
 
     def __init__(self, server: Server) -> None:
         self.frozen = False
-        """The machine sends the same picture over and over."""
+        """The machine sends the same image over and over."""
         self.sent_ns: dict[int, int] = {}
         self._server = server
         self._stop = threading.Event()
@@ -110,13 +111,13 @@ class Seen:
     captured_ns: int | None
     """Of the frame, where its outline is seen."""
     number: int | None
-    """By the picture's own bar code, where its outline is seen."""
+    """By the image's own bar code, where its outline is seen."""
 
 
 class Glass:
     """A display that keeps the window's promise, and remembers what could be seen.
 
-    Before it puts a picture up it compares the outline's expiry with the time at which that will be done, if
+    Before it puts a image up it compares the outline's expiry with the time at which that will be done, if
     it takes as long as the last one did; and it takes an outline off when it expires.
     """
 
@@ -124,7 +125,7 @@ class Glass:
 
     def __init__(self) -> None:
         self.put_s = 0.0
-        """How long putting a picture up takes."""
+        """How long putting a image up takes."""
         self.seen: list[Seen] = []
         self.wrong = 0
         """Outlines that lay on another frame."""

@@ -86,7 +86,7 @@ class Case:
 
     @property
     def engine(self) -> str:
-        """What is named to the program where nothing is built."""
+        """The engine that the program is given if nothing is built."""
         return "improved_unet-eager-fp32" if self.name == EAGER else ""
 
 
@@ -241,7 +241,7 @@ def row(kind: str, name: str, runs: Sequence[Mapping[str, float]]) -> dict[str, 
 
 
 def lines(result: Mapping[str, Any]) -> list[str]:
-    """The table for people."""
+    """The table."""
     machine = result["machine"]
     rows = [
         (

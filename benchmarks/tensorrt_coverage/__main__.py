@@ -45,7 +45,7 @@ class NotHereError(Exception):
 
 
 def environment() -> Path:
-    """Python of the environment, made where it is missing. Raises NotHereError."""
+    """Python of the environment, made if it is missing. Raises NotHereError."""
     torch = versions_of(("torch",)).get("torch", "none")
     if not torch.startswith("2.13."):
         raise NotHereError(f"torch-tensorrt-rtx 2.13 needs torch 2.13, found {torch}")

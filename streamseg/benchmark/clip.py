@@ -1,5 +1,4 @@
-"""The frames that benchmarks run on: a recorded clip, or a phantom clip that is encoded so that it has to be
-decoded."""
+"""The frames that benchmarks run on: a recorded clip, or a phantom clip that is encoded and decoded."""
 
 from __future__ import annotations
 
@@ -30,7 +29,7 @@ SCREEN = (768, 1024)
 REGION = Roi(222, 130, 580, 420)
 """The ultrasound image in it."""
 TURNS = 4
-"""The phantom clip runs through its frames forwards and backwards so many times."""
+"""Number of times that the phantom clip runs through its frames, forwards and backwards."""
 _USUAL_RATE = 25.0
 
 
@@ -41,14 +40,14 @@ class Clip:
     uri: str
     """For :func:`streamseg.capture.open_source`."""
     name: str
-    """For people; no folders, which may name a patient."""
+    """Without folders, which may name a patient."""
     frames: tuple[Frame, ...]
     """The first ones, decoded; at least one, all of one size."""
     roi: Roi | None
     """The ultrasound image in them; None is the whole frame."""
     synthetic: bool
     rate: float | None
-    """Nominal frames per second, where it is known."""
+    """Nominal frames per second, if known."""
 
     @property
     def pace(self) -> float:
@@ -59,7 +58,7 @@ class Clip:
         return f"Clip({self.name}, {len(self.frames)} frames in memory, roi={self.roi})"
 
     def to_json(self) -> dict[str, Any]:
-        """What a result says about its source."""
+        """The description of the clip in a result."""
         height, width = self.frames[0].image.shape[:2]
         return {
             "name": self.name,
@@ -73,8 +72,8 @@ class Clip:
 
 
 def open_clip(source: str | None, folder: Path, *, frames: int = 64) -> Clip:
-    """The recorded clip ``source``; where that is None, a phantom clip that is written to
-    ``folder/phantom.mp4`` (H.264, a machine's screen of 1024x768 with the phantom in it).
+    """Open the recorded clip ``source``; for None a phantom clip, which is written to ``folder/phantom.mp4``
+    (H.264, a machine's screen of 1024x768 with the phantom in it).
 
     At most the first ``frames`` frames are kept, up to where the clip changes its size. Raises UsageError and
     SourceError as :func:`streamseg.capture.open_source` does, and SourceError for a clip without a frame.
@@ -111,18 +110,18 @@ def _read(uri: str, count: int, *, synthetic: bool, roi: Roi | None) -> Clip:
 
 
 def _render(path: Path, count: int) -> None:
-    """Write the phantom clip. It goes back the way it came, so that no frame differs much from the last."""
+    """Write the phantom clip, forwards and backwards, so that no frame differs much from the last."""
     video = PhantomVideo(SEED, height=REGION.height, width=REGION.width, fps=RATE, nerve=True)
     screen = _screen()
-    pictures = []
+    images = []
     for number in range(count):
-        picture = screen.copy()
-        REGION.crop(picture)[:] = video.frame(number).image[..., None]
-        pictures.append(picture)
+        image = screen.copy()
+        REGION.crop(image)[:] = video.frame(number).image[..., None]
+        images.append(image)
     encoder = Encoder(Target(path, force=True), *SCREEN, Fraction(1, RATE), Fraction(RATE))
-    there_and_back = cycle(pictures + pictures[::-1])
-    for number, picture in enumerate(islice(there_and_back, TURNS * count)):
-        encoder.encode(picture, Fraction(number, RATE))
+    there_and_back = cycle(images + images[::-1])
+    for number, image in enumerate(islice(there_and_back, TURNS * count)):
+        encoder.encode(image, Fraction(number, RATE))
     encoder.close()
 
 
@@ -145,7 +144,7 @@ def _screen() -> Image:
 
 
 class FrameSource:
-    """Frames from memory, over and over: a recorded source that costs nothing to read.
+    """A recorded source that offers frames from memory, over and over, and costs nothing to read.
 
     Frame k has the index k and the time k / fps seconds; it was captured when it was asked for.
     """
@@ -153,7 +152,7 @@ class FrameSource:
     live = False
 
     def __init__(self, frames: Sequence[Frame], fps: float, count: int | None = None) -> None:
-        """``count`` frames, or for ever. Raises UsageError for no frame, or a rate that is none."""
+        """``count`` frames, or for ever. Raises UsageError for no frame, or an impossible rate."""
         if not frames or not 0 < fps < float("inf"):
             raise UsageError(f"no source: {len(frames)} frames at {fps} per second; give some of each")
         height, width = frames[0].image.shape[:2]

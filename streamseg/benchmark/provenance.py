@@ -1,4 +1,7 @@
-"""Where a result is from: the machine, the versions, the commit, and what else ran meanwhile."""
+"""The provenance of a result: machine, power and clock state, versions, commit, and the load by others.
+
+Only what concerns speed is read: no names of hosts, no serial numbers.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +24,24 @@ from streamseg.core.types import Backend
 ROOT = Path(streamseg.__file__).resolve().parents[1]
 """The checkout that the package is run from; of an installed package, a folder without a commit."""
 WRITTEN = ("benchmarks/results", "README.md", "docs/results.md")
-"""What benchmarks write into the checkout."""
+"""Files of the checkout that benchmarks write."""
 PACKAGES = ("openvino", "opencv-python", "av", "numpy")
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
+SYS = Path("/sys")
+PROC = Path("/proc")
+TOOL_S = 5.0
+"""Seconds that a tool may take to answer."""
+SLOWED_BY = {
+    "ApplicationsClocksSetting": "application clocks",
+    "SwPowerCap": "power cap",
+    "HwSlowdown": "hardware slowdown",
+    "SyncBoost": "sync boost",
+    "SwThermalSlowdown": "heat (software)",
+    "HwThermalSlowdown": "heat (hardware)",
+    "HwPowerBrakeSlowdown": "power brake",
+    "DisplayClockSetting": "display clocks",
+}
+"""Names of NVML's reasons for lower clocks, and ours; that a GPU is idle is not one of them."""
 FAMILIES = ("xeon", "epyc", "ryzen", "core", "ultra", "cortex", "neoverse", "apple")
 
 
@@ -54,7 +72,7 @@ def provenance(backend: Backend | None = None, packages: Sequence[str] = PACKAGE
 
 
 def machine_name(*, gpu: bool = True) -> str:
-    """The machine in a file's name: its GPU, such as ``nvidia-h200``, where it has one, else its processor,
+    """The machine in a file's name: its GPU, such as ``nvidia-h200``, if it has one, else its processor,
     such as ``xeon-2-cores``; False is the processor in any case, for what runs on it alone.
     """
     machine = this_machine()
@@ -66,7 +84,7 @@ def machine_name(*, gpu: bool = True) -> str:
 
 
 def commit() -> str:
-    """The checkout's commit, ``-dirty`` where files differ from it; empty where there is none.
+    """The checkout's commit, ``-dirty`` if files differ from it; empty without one.
 
     What a benchmark itself writes, results and the tables in the documents, does not count.
     """
@@ -78,7 +96,7 @@ def commit() -> str:
 
 
 def _git(*arguments: str) -> str | None:
-    """What git says about the checkout; None where it does not know it."""
+    """The output of git in the checkout; None if it fails."""
     call = ["git", "-C", str(ROOT), *arguments]
     try:
         found = subprocess.run(call, capture_output=True, text=True, check=False, timeout=30)
@@ -88,7 +106,7 @@ def _git(*arguments: str) -> str | None:
 
 
 def last_level_cache(folder: Path = CACHES) -> int:
-    """Bytes of the processor's largest cache, 0 where Linux does not say."""
+    """Bytes of the processor's largest cache; 0 if unknown."""
     sizes = [0]
     for path in folder.glob("index*/size"):
         if match := re.fullmatch(r"(\d+)([KMG]?)", path.read_text(encoding="ascii").strip()):
@@ -109,7 +127,7 @@ class CpuTimes:
 
     @classmethod
     def now(cls) -> Self | None:
-        """None where Linux' ``/proc/stat`` cannot be read."""
+        """None if Linux' ``/proc/stat`` cannot be read."""
         try:
             line = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0]
         except OSError:
@@ -122,10 +140,10 @@ class CpuTimes:
 
 
 class OtherLoad:
-    """How much of the machine others took while a block ran: a measurement on a busy machine must say so."""
+    """Measures the share of CPU time that other processes used during a block."""
 
     share: float | None = None
-    """Of all cores' time, 0..1, what others spent, a host's stealing included; None where unknown."""
+    """Share of all cores' time, 0..1, that others used, including what the host took; None if unknown."""
 
     def __enter__(self) -> Self:
         self._before = CpuTimes.now()
@@ -139,25 +157,8 @@ class OtherLoad:
             self.share = round(min(1.0, max(0.0, share)), 3)
 
 
-SYS = Path("/sys")
-PROC = Path("/proc")
-TOOL_S = 5.0
-"""How long a tool may take to answer."""
-SLOWED_BY = {
-    "ApplicationsClocksSetting": "application clocks",
-    "SwPowerCap": "power cap",
-    "HwSlowdown": "hardware slowdown",
-    "SyncBoost": "sync boost",
-    "SwThermalSlowdown": "heat (software)",
-    "HwThermalSlowdown": "heat (hardware)",
-    "HwPowerBrakeSlowdown": "power brake",
-    "DisplayClockSetting": "display clocks",
-}
-"""Names of NVML's reasons for lower clocks, and ours; that a GPU is idle is not one of them."""
-
-
 def power_state(sys: Path = SYS, proc: Path = PROC) -> dict[str, Any]:
-    """What decides clocks just now; None for what the system does not say, as most virtual machines.
+    """The power and clock state; None for what the system does not say, as on most virtual machines.
 
     - ``governor``: of cpufreq, several with a comma; ``boost``: may cores go beyond their rated clock
     - ``clock_mhz``: of the first core ``now``, ``min`` and ``max``, and over all cores ``least`` and ``most``
@@ -210,7 +211,7 @@ def _cpuinfo_mhz(proc: Path) -> list[float]:
 
 
 def _hypervisor(sys: Path, proc: Path) -> str | None:
-    """``none`` is said only where something would have told: x86's flag, or the tool."""
+    """``none`` only if x86's flag or the tool says so."""
     flagged = [line for line in (_text(proc / "cpuinfo") or "").splitlines() if line.startswith("flags")]
     virtual = any("hypervisor" in line.split() for line in flagged)
     named = _text(sys / "hypervisor/type") or _answer("systemd-detect-virt", "--vm")
@@ -228,7 +229,7 @@ def _memory(proc: Path) -> int | None:
 
 
 def _supply(sys: Path) -> str | None:
-    """``mains`` where one is on line, else ``battery`` where the machine's own discharges."""
+    """``mains`` if one is on line, else ``battery`` if the machine's own discharges."""
     supplies = sorted((sys / "class/power_supply").glob("*"))
     # A mouse or a pen has a battery too, whose scope is the device.
     own = [path for path in supplies if _text(path / "scope") != "Device"]
@@ -284,7 +285,7 @@ def _reason(nvml: Any, name: str) -> int:
 
 
 def _answer(tool: str, *arguments: str) -> str | None:
-    """What a tool prints; None where there is no such tool or it does not answer in time.
+    """The output of a tool; None without such a tool, or if it does not answer in time.
 
     systemd-detect-virt ends with 1 when it says ``none``.
     """

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.live_faults import account as told
+from benchmarks.live_faults import account
 from benchmarks.live_faults.scene import DiscEngine, Seen, off_by, picture
 from streamseg.core.types import Frame, State
 from streamseg.segmentation.segmenter import Segmenter
@@ -24,31 +24,33 @@ STORY = [
     seen(3.2, State.NERVE, 3.15, 3),
     seen(3.3, State.NERVE, 3.25, 4),
 ]
-MOMENTS = told.Moments(began=round(1.55 * S), ended=3 * S, back=round(3.2 * S), stopped=round(3.4 * S))
+MOMENTS = account.Moments(began=round(1.55 * S), ended=3 * S, back=round(3.2 * S), stopped=round(3.4 * S))
 
 
 def test_outline_is_as_old_as_when_it_left_the_glass() -> None:
-    ages = [age / S for age in told.outline_ages(STORY, MOMENTS.stopped)]
+    ages = [age / S for age in account.outline_ages(STORY, MOMENTS.stopped)]
     assert ages == pytest.approx([0.55, 0.15, 0.15, 0.15])
-    true = told.true_ages(STORY, {2: S, 4: 3 * S}, MOMENTS.stopped)
+    true = account.true_ages(STORY, {2: S, 4: 3 * S}, MOMENTS.stopped)
     assert [age / S for age in true] == pytest.approx([0.6, 0.4])
 
 
 def test_longest_time_without_an_outline() -> None:
-    assert told.longest_gap(STORY, MOMENTS.began, MOMENTS.stopped) == pytest.approx(1.6)
-    assert told.longest_gap(STORY[:2], S, 2 * S) == 0
-    assert told.longest_gap(STORY[2:4], S, 2 * S) == pytest.approx(1.0), "nothing seen is no outline"
+    assert account.longest_gap(STORY, MOMENTS.began, MOMENTS.stopped) == pytest.approx(1.6)
+    assert account.longest_gap(STORY[:2], S, 2 * S) == 0
+    assert account.longest_gap(STORY[2:4], S, 2 * S) == pytest.approx(1.0), "nothing seen is no outline"
 
 
 def test_states_are_told_from_the_beginning_of_the_fault() -> None:
-    changes = told.states(STORY, MOMENTS)
-    assert told.told(changes) == "nerve, 0.05 s segmentation lagging, 0.15 s source lost, 1.65 s nerve"
+    changes = account.states(STORY, MOMENTS)
+    assert (
+        account.state_words(changes) == "nerve, 0.05 s segmentation lagging, 0.15 s source lost, 1.65 s nerve"
+    )
     many = [(float(k), f"state {k}") for k in range(20)]
-    assert told.told(many).endswith("(12 more changes), 19.00 s state 19")
+    assert account.state_words(many).endswith("(12 more changes), 19.00 s state 19")
 
 
 def test_reasons_that_differ_in_a_number_are_one() -> None:
-    assert told.reasons(STORY, MOMENTS) == ["no frame for 0.2 s"]
+    assert account.reasons(STORY, MOMENTS) == ["no frame for 0.2 s"]
 
 
 @pytest.mark.parametrize("size", [(240, 320), (360, 480)])
