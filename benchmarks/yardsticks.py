@@ -118,8 +118,10 @@ def run(
     training = TrainingData(cache, fold, phantom)
     done: TrainingOutcome = fit(config, training, folder, net=net, fabric=fabric, callbacks=callbacks)
     segmenter = Segmenter(NetBackend(done.net.cpu().eval(), config.spec), None)
-    dice = [count.dice for _, count in confusions(data.part(fold.validation), segmenter)]
-    low, high = bootstrap_interval(dice)
+    held_back = data.part(fold.validation)
+    subjects = [entry.subject for entry in held_back.entries]
+    dice = [count.dice for _, count in confusions(held_back, segmenter)]
+    low, high = bootstrap_interval(dice, subjects=subjects)
     epochs = done.history.epochs
     return {
         "name": name,
@@ -127,6 +129,7 @@ def run(
         "dice": round(float(np.mean(dice)), 4),
         "dice_median": round(float(np.median(dice)), 4),
         "interval": [round(low, 4), round(high, 4)],
+        "subjects": subjects,
         "per_image": [round(value, 4) for value in dice],
         "dice_by_epoch": [round(line["dice"], 4) for line in epochs],
         "loss_by_epoch": [round(line["loss"], 4) for line in epochs],
@@ -138,7 +141,7 @@ def run(
 def compared(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Add each run's paired difference in Dice from the first run."""
     for row in rows[1:]:
-        test = paired_test(row["per_image"], rows[0]["per_image"])
+        test = paired_test(row["per_image"], rows[0]["per_image"], subjects=row["subjects"])
         row["against_first"] = {
             "difference": round(test.difference, 4),
             "interval": [round(test.low, 4), round(test.high, 4)],

@@ -38,10 +38,12 @@ def evaluate(
     """Compare an engine's outlines with labelled images.
 
     Whole images are segmented, as by replay with --roi none. Dice and IoU are computed at the image's own
-    size, and are 1 if neither the engine nor the label has nerve. Sensitivity and specificity refer to "there
-    is nerve in this image", and are null if the data has no such images. Distances (Hausdorff 95 %, average
-    surface) are over the images in which both have nerve; their number is "outlines". Calibration is given
-    for each pixel's probability (pixel_ece, pixel_brier) and for the confidence against the image's Dice.
+    size, and are 1 if neither the engine nor the label has nerve. The interval is over subjects if the data
+    names them ("interval_over"), else over images, which is too narrow for several images of a subject.
+    Sensitivity and specificity refer to "there is nerve in this image", and are null if the data has no such
+    images. Distances (Hausdorff 95 %, average surface) are over the images in which both have nerve; their
+    number is "outlines". Calibration is given for each pixel's probability (pixel_ece, pixel_brier) and for
+    the confidence against the image's Dice.
     Images unlike the training data, whose outlines a display withholds, count with their outlines; "states"
     gives their number.
 
@@ -135,9 +137,10 @@ def _print_lines(result: dict[str, Any]) -> None:
             f"confidence {image['confidence']:.2f}  {image['state']}"
         )
     engine, confidence, interval = result["engine"], result.pop("confidence"), result["dice_interval"]
+    over = "images" if result.pop("interval_over") == "images" else f"{result['subjects']} subjects"
     lines = {
         **result,
-        "dice_interval": interval and f"{interval[0]:.4f} to {interval[1]:.4f} (95 %)",
+        "dice_interval": interval and f"{interval[0]:.4f} to {interval[1]:.4f} (95 %, over {over})",
         "states": ", ".join(f"{state} {count}" for state, count in result["states"].items()),
         **{f"confidence_{key}": confidence[key] for key in ("ece", "spearman", "auroc")},
         "engine": f"{engine['name']} (sha256 {engine['sha256'][:12]})",

@@ -41,6 +41,8 @@ class Sample:
     """bool (H, W)."""
     vessel: Mask | None
     """bool (H, W), or None if the masks do not label vessels."""
+    subject: str | None = None
+    """Who was scanned; None if that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,9 +171,9 @@ def read_sample(entry: SampleFiles) -> Sample:
         )
     values = set(np.unique(classes).tolist())
     if values <= {0, 255}:
-        return Sample(entry.name, image, classes == 255, None)
+        return Sample(entry.name, image, classes == 255, None, entry.subject)
     if values <= {0, NERVE, VESSEL}:
-        return Sample(entry.name, image, classes == NERVE, classes == VESSEL)
+        return Sample(entry.name, image, classes == NERVE, classes == VESSEL, entry.subject)
     raise DataError(
         f"mask {entry.mask} holds the values {sorted(values)[:8]}; expected 0 and 255, or 0, 1 (nerve) and 2"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -11,7 +12,7 @@ from typing import Any
 from streamseg.core.types import Frame, State
 from streamseg.datasets.reader import Sample
 from streamseg.evaluation.calibration_error import Reliability, judge_confidence
-from streamseg.evaluation.intervals import bootstrap_interval
+from streamseg.evaluation.intervals import bootstrap_interval, resampled_unit
 from streamseg.evaluation.overlap import Confusion, summarise
 from streamseg.evaluation.surface_distance import (
     Distances,
@@ -68,6 +69,7 @@ class Evaluation:
         self._segmenter = segmenter
         self._spacing_mm = spacing_mm
         self._pixels = Reliability()
+        self._subjects: list[str | None] = []
         self.images: list[ImageFigures] = []
         """One for each sample, in the order added."""
 
@@ -88,23 +90,28 @@ class Evaluation:
             state=found.state,
         )
         self.images.append(figures)
+        self._subjects.append(sample.subject)
         return figures
 
     def to_json(self) -> dict[str, Any]:
         """Figures over all images, as plain values; undefined ones are None. Raises ValueError for no images.
 
-        ``dice_interval`` is the 95 % bootstrap interval of the mean (two images at least). Distances are over
-        the ``outlines``, the images in which both engine and label have nerve. ``pixel_ece`` and
-        ``pixel_brier`` are of every pixel of all images, most of which are easy background.
+        ``dice_interval`` is the 95 % bootstrap interval of the mean, None for a single image or subject;
+        ``interval_over`` says what was resampled, ``subjects`` or, if they are not known, ``images``.
+        Distances are over the ``outlines``, the images in which both engine and label have nerve.
+        ``pixel_ece`` and ``pixel_brier`` are of every pixel of all images, most of which are easy background.
         ``confidence`` is compared with the images' Dice.
         """
         summary = summarise([image.count for image in self.images])
         dice = [image.count.dice for image in self.images]
+        ends = bootstrap_interval(dice, subjects=self._subjects)
         px = summarise_distances(image.distances for image in self.images)
         mm = summarise_distances(image.distances_mm for image in self.images)
         return {
             **asdict(summary),
-            "dice_interval": list(bootstrap_interval(dice)) if len(dice) > 1 else None,
+            "dice_interval": list(ends) if math.isfinite(ends[0]) else None,
+            "interval_over": resampled_unit(self._subjects),
+            "subjects": len(set(self._subjects) - {None}) or None,
             "outlines": px.images if px else 0,
             **_distance_figures(px, "px"),
             **_distance_figures(mm, "mm"),

@@ -160,6 +160,7 @@ def result_object(results: Results, summary: ReplicationSummary, claims: list[Cl
         "missing": [f"{net}-{fold + 1}" for net, fold in results.missing],
         "claims": [asdict(claim) for claim in claims],
         "nets": {net: asdict(figures) for net, figures in summary.nets.items()},
+        "resampled": summary.resampled,
         "comparisons": [asdict(pair) for pair in summary.comparisons.values()],
         "paper": {"dice": paper.DICE, "parameters": paper.PARAMETERS, "minutes": paper.TRAINING_MINUTES},
         "runs": [_run_object(run) for run in results.runs.values()],

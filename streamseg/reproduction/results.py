@@ -43,7 +43,7 @@ class FoldResult:
     losses: list[float]
     """Training loss of every step."""
     images: list[dict[str, Any]]
-    """Of every held-back image: name, dice, iou, nerve, found."""
+    """Of every held-back image: name, dice, iou, nerve, found, and subject (absent in older results)."""
 
     @property
     def dice(self) -> list[float]:
@@ -100,6 +100,12 @@ class Results:
     def compared(self, net: str) -> list[FoldResult]:
         """A net's runs on the complete folds."""
         return [self.runs[net, fold] for fold in self.complete]
+
+    @cached_property
+    def subjects(self) -> list[str | None]:
+        """The subject of each of these images, None if it is not known."""
+        runs = [self.runs[self.nets[0], fold] for fold in self.complete]
+        return [image.get("subject") for run in runs for image in run.images]
 
     def dice(self, net: str) -> Values:
         """Dice of all held-back images of the complete folds; all nets have the same images in one order."""

@@ -149,7 +149,7 @@ def measure(
             if should_stop():
                 break
             found = segmenter.segment(Frame(sample.image, row, time.monotonic_ns())).mask
-            figures.append(_figures(sample.name, Confusion.count(found, sample.nerve)))
+            figures.append(_figures(sample, Confusion.count(found, sample.nerve)))
             if row == example:
                 _write_png(folder / "example.png", _mask_image(found))
     finally:
@@ -157,9 +157,10 @@ def measure(
     return figures
 
 
-def _figures(name: str, count: Confusion) -> dict[str, Any]:
+def _figures(sample: Sample, count: Confusion) -> dict[str, Any]:
     return {
-        "name": name,
+        "name": sample.name,
+        "subject": sample.subject,
         "dice": round(count.dice, 6),
         "iou": round(count.iou, 6),
         "nerve": count.nerve_present,

@@ -9,7 +9,7 @@ from statistics import fmean
 
 import numpy as np
 
-from streamseg.evaluation.intervals import bootstrap_interval, paired_test
+from streamseg.evaluation.intervals import bootstrap_interval, paired_test, resampled_unit
 from streamseg.reproduction.results import Results, Values
 
 LEVEL = 0.95
@@ -88,6 +88,8 @@ class ReplicationSummary:
     nets: dict[str, NetFigures]
     comparisons: dict[tuple[str, str], NetComparison]
     """By (a, b), for every pair in both orders."""
+    resampled: str = "images"
+    """What intervals and tests of the Dice take as independent: ``subjects`` if they are known."""
 
 
 def summarise(results: Results) -> ReplicationSummary:
@@ -96,12 +98,13 @@ def summarise(results: Results) -> ReplicationSummary:
         return ReplicationSummary({}, {})
     figures = {net: _figures(results, net) for net in results.nets}
     pairs = [pair for both in combinations(results.nets, 2) for pair in (both, both[::-1])]
-    return ReplicationSummary(figures, {(a, b): _compare(results, figures[a], figures[b]) for a, b in pairs})
+    comparisons = {(a, b): _compare(results, figures[a], figures[b]) for a, b in pairs}
+    return ReplicationSummary(figures, comparisons, resampled_unit(results.subjects))
 
 
 def _figures(results: Results, net: str) -> NetFigures:
     runs, dice = results.compared(net), results.dice(net)
-    low, high = bootstrap_interval(dice, level=LEVEL)
+    low, high = bootstrap_interval(dice, level=LEVEL, subjects=results.subjects)
     return NetFigures(
         net,
         Interval.of(float(dice.mean()), low, high),
@@ -115,7 +118,7 @@ def _figures(results: Results, net: str) -> NetFigures:
 
 def _compare(results: Results, a: NetFigures, b: NetFigures) -> NetComparison:
     losses = np.array(a.final_loss) - np.array(b.final_loss)
-    dice = paired_test(results.dice(a.net), results.dice(b.net), level=LEVEL)
+    dice = paired_test(results.dice(a.net), results.dice(b.net), level=LEVEL, subjects=results.subjects)
     return NetComparison(
         a.net,
         b.net,

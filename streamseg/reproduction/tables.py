@@ -67,7 +67,10 @@ def table_2(results: Results, summary: ReplicationSummary) -> Table:
     rows.append(["no net: every mask empty", empty, *[UNKNOWN] * (3 + results.folds), "about 0.51"])
     folds = [f"fold {fold + 1}" for fold in range(results.folds)]
     header = ["net", "mean", f"{100 * LEVEL:.0f} % interval", "median", "with nerve", *folds, "paper"]
-    caption = f"Table 2. Dice over {len(images)} held-back images pooled, in their own pixels"
+    caption = (
+        f"Table 2. Dice over {len(images)} held-back images pooled, in their own pixels; "
+        f"intervals over {summary.resampled}"
+    )
     if any(fold not in results.complete for _, fold in results.runs):
         caption += "; in brackets what is not compared yet"
     return Table(caption, header, rows)
@@ -93,7 +96,8 @@ def table_pairs(results: Results, summary: ReplicationSummary) -> Table:
         p_value = f"{found.p_value:.3f}" if found.p_value >= 0.001 else f"{found.p_value:.1e}"
         rows.append([name, difference, interval, gain, p_value])
     header = ["nets", "difference", f"{100 * LEVEL:.0f} % interval", "gain", "p (Wilcoxon)"]
-    return Table("Dice on the same images: every pair of nets", header, rows)
+    over = f"intervals and tests over {summary.resampled}"
+    return Table(f"Dice on the same images: every pair of nets; {over}", header, rows)
 
 
 def table_3(nets: dict[str, Architecture]) -> Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from streamseg.evaluation.intervals import resampled_unit
 from streamseg.reporting.formatting import counted
 from streamseg.reproduction import paper
 from streamseg.reproduction.claims import CONTRADICTED, REPLICATES, UNDECIDED, Claim
@@ -100,13 +101,22 @@ def _groups(what: str, groups: list[list[str]]) -> str:
     return f"{what.capitalize()}: {counted(len(groups), 'group')} ({named}{more})."
 
 
+def _independent(results: Results) -> str:
+    if resampled_unit(results.subjects) == "subjects":
+        count = len(set(results.subjects))
+        return f"Intervals and tests of the Dice are over the {count} subjects, not over their images."
+    return (
+        "Intervals and tests assume independent images. Those of one person are not, so the intervals "
+        "are rather too narrow."
+    )
+
+
 def limits(results: Results) -> list[str]:
     """What to keep in mind about the figures."""
     found = [
         "The paper's Dice is that of the competition's hidden test images, which are not public; ours is "
         "of images held back from this data. The order of the nets can be compared, the values cannot.",
-        "Intervals and tests assume independent images. Those of one person are not, so the intervals "
-        "are rather too narrow. They say how far other images would change a mean, not how far other seeds "
+        f"{_independent(results)} They say how far other images would change a mean, not how far other seeds "
         "would: each net is trained once per fold.",
         "The interval is of the mean difference, the Wilcoxon test of the ranks of the differences: they can "
         "disagree, and the verdicts follow the interval.",

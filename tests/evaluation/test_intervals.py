@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from streamseg.evaluation import intervals as statistics
-from streamseg.evaluation.intervals import bootstrap_interval, paired_test
+from streamseg.evaluation.intervals import bootstrap_interval, paired_test, resampled_unit
 
 
 def dice_like(count: int, seed: int) -> np.ndarray:
@@ -33,6 +33,52 @@ def test_the_interval_covers_the_mean_as_often_as_it_says():
         low, high = bootstrap_interval(generator.beta(4, 1.5, 40), level=0.9, resamples=400, seed=seed)
         covered += low <= 4 / 5.5 <= high
     assert 165 <= covered <= 195
+
+
+def subjects_with_images(generator, count):
+    """Values of ``count`` subjects, up to 30 images each, whose mean is 0: subjects differ, images hardly."""
+    sizes = generator.integers(10, 30, count)
+    names = [f"s{subject}" for subject, size in enumerate(sizes) for _ in range(size)]
+    values = np.repeat(generator.normal(0, 0.2, count), sizes) + generator.normal(0, 0.1, sizes.sum())
+    return values, names
+
+
+@pytest.mark.parametrize("count", [6, 12, 40])
+def test_intervals_and_tests_hold_for_subjects_with_many_images(count):
+    """Over images, an interval of 95 % covered the mean in a third of the runs; six tests of ten rejected."""
+    generator = np.random.default_rng(count)
+    covered, rejected = {"subjects": 0, "images": 0}, {"subjects": 0, "images": 0}
+    for seed in range(150):
+        values, names = subjects_with_images(generator, count)
+        for unit, given in (("subjects", names), ("images", None)):
+            low, high = bootstrap_interval(values, resamples=300, seed=seed, subjects=given)
+            covered[unit] += low <= 0 <= high
+            test = paired_test(values, np.zeros_like(values), resamples=100, subjects=given)
+            rejected[unit] += test.p_value < 0.05
+            assert resampled_unit(given) == unit
+            assert f"{unit if given else 'pairs'} unequal" in test.test
+    assert covered["subjects"] >= 0.88 * 150
+    assert rejected["subjects"] <= 0.1 * 150
+    assert covered["images"] < 0.6 * 150
+    assert rejected["images"] > 0.4 * 150
+
+
+def test_one_image_of_each_subject_is_nearly_the_interval_over_images():
+    values = dice_like(60, seed=1)
+    plain = bootstrap_interval(values)
+    by_subject = bootstrap_interval(values, subjects=[str(n) for n in range(60)])
+    assert by_subject == pytest.approx(plain, abs=0.1 * (plain[1] - plain[0]))
+    assert by_subject != plain
+    assert bootstrap_interval(values, subjects=[None, *map(str, range(59))]) == plain
+    assert all(map(math.isnan, bootstrap_interval(values, subjects=["one"] * 60)))
+    with pytest.raises(ValueError, match="2 subjects do not name those of 60 values"):
+        bootstrap_interval(values, subjects=["a", "b"])
+
+
+@pytest.mark.parametrize("degrees", [1, 2, 3, 8, 9, 46])
+@pytest.mark.parametrize("t", [0.0, 0.5, 2.3, 12.0])
+def test_student_s_tail_is_scipy_s(degrees, t):
+    assert statistics._student_tail(t, degrees) == pytest.approx(stats.t.sf(t, degrees), rel=1e-9, abs=1e-15)
 
 
 def test_the_same_seed_gives_the_same_interval():

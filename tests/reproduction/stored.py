@@ -57,19 +57,25 @@ def write_stored(
     dice: dict[str, float] = DICE,
     seconds: dict[str, float] = STEP_SECONDS,
     loss: dict[str, float] = LOSS,
+    images_of_a_subject: int | None = None,
 ) -> Path:
-    """Write the stored part of a report; ``dice``, ``seconds`` (of a step) and final ``loss`` by net."""
+    """Write the stored part of a report; ``dice``, ``seconds`` (of a step) and final ``loss`` by net.
+
+    ``images_of_a_subject`` None is a report of an earlier version, which did not store subjects.
+    """
     plan = plan_of(folds)
     stored = {"format": 1, "settings": plan.settings(), "data": FACTS, "open_choices": OPEN_CHOICES}
     out.mkdir(parents=True, exist_ok=True)
     (out / PLAN_FILE).write_text(json.dumps(stored))
     for net, fold in plan.runs():
         if (net, fold) not in missing:
-            _write_run(out, net, fold, dice[net], seconds[net], loss[net])
+            _write_run(out, net, fold, dice[net], seconds[net], loss[net], images_of_a_subject)
     return out
 
 
-def _write_run(out: Path, net: str, fold: int, dice: float, seconds: float, loss: float) -> None:
+def _write_run(
+    out: Path, net: str, fold: int, dice: float, seconds: float, loss: float, together: int | None
+) -> None:
     losses = [loss + 0.01 * fold + 0.5 * 0.7**step for step in range(STEPS * EPOCHS - STEPS)] + [loss] * STEPS
     epochs = [
         {
@@ -83,6 +89,8 @@ def _write_run(out: Path, net: str, fold: int, dice: float, seconds: float, loss
         for epoch in range(EPOCHS)
     ]
     images = [_image(fold * IMAGES + number, dice) for number in range(IMAGES)]
+    if together is not None:
+        images = [image | {"subject": f"{fold}-{n // together}"} for n, image in enumerate(images)]
     value = {
         "format": 1,
         "net": net,

@@ -164,3 +164,20 @@ def test_settings_name_the_optimiser(tmp_path, decay, expected):
     results = read_results(write_stored(tmp_path))
     results.settings.update(weight_decay=decay)
     assert any(text.startswith(expected) for text in words.setting_words(results))
+
+
+def test_subjects_are_resampled_where_they_are_known(tmp_path):
+    """Results of earlier versions name none: then images count as independent, and the report says so."""
+    results, summary = stored(tmp_path / "old")
+    assert summary.resampled == "images"
+    assert any("assume independent images" in line for line in words.limits(results))
+    assert "intervals over images" in tables.table_2(results, summary).caption
+    new, by_subject = stored(tmp_path / "new", images_of_a_subject=5)
+    assert by_subject.resampled == "subjects"
+    assert any("are over the 12 subjects" in line for line in words.limits(new))
+    assert "tests over subjects" in tables.table_pairs(new, by_subject).caption
+    pair = ("improved_unet", "unet")
+    assert "of 12 subjects unequal" in by_subject.comparisons[pair].test
+    assert "of 48 pairs unequal" in summary.comparisons[pair].test
+    assert by_subject.nets["unet"].dice.mean == summary.nets["unet"].dice.mean
+    assert by_subject.nets["unet"].dice != summary.nets["unet"].dice
