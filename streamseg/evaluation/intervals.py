@@ -73,7 +73,7 @@ def bootstrap_interval(
     if sums.size == 1:
         return float("nan"), float("nan")
     if np.ptp(sums / sizes) <= 1e-12 * np.abs(sums / sizes).max():
-        return float(sample.mean()), float(sample.mean())
+        return float(sums[0] / sizes[0]), float(sums[0] / sizes[0])
     means = _resampled_means(sums, sizes, resamples, seed)
     tail = (1 - level) / 2
     if _known(subjects):
@@ -96,7 +96,7 @@ def _by_subject(sample: Values, subjects: Subjects | None) -> tuple[Values, Valu
         return sample, np.ones_like(sample)
     number = {subject: index for index, subject in enumerate(dict.fromkeys(subjects or ()))}
     rows = [number[subject] for subject in subjects or ()]
-    return np.bincount(rows, sample), np.bincount(rows).astype(np.float64)
+    return np.bincount(rows, sample).astype(np.float64), np.bincount(rows).astype(np.float64)
 
 
 def _resampled_means(sums: Values, sizes: Values, resamples: int, seed: int) -> Values:

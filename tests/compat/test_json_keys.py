@@ -202,7 +202,9 @@ def test_train(tmp_path: Path) -> None:
     check_keys("train: losses.json", [{"losses.json": json.loads((folder / "losses.json").read_text())}])
     assert {path.name for path in folder.iterdir()} == {
         *("run.json", "log.jsonl", "losses.json", "weights.safetensors", "last.pt", "tensorboard"),
+        "split.json",
     }
+    check_keys("train: split.json", [json.loads((folder / "split.json").read_text())])
     shutil.rmtree(folder)  # weights are large
 
 
