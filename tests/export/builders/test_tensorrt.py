@@ -22,13 +22,13 @@ from streamseg.engines.manifest import Manifest
 from streamseg.export.builders import tensorrt, tensorrt_torch
 from streamseg.export.builders.tensorrt import build, plan_from_onnx
 from streamseg.export.contract import BuildOrder
-from streamseg.export.source import resolve
 from tests.backends.fake_tensorrt import SIZE, FakeTensorRT, Front, Parsing, conv
+from tests.nets.random_nets import random_checkpoint
 
 
 @pytest.fixture(scope="module")
 def checkpoint() -> Checkpoint:
-    return resolve("unet", SIZE)
+    return random_checkpoint("unet", SIZE)
 
 
 def order(checkpoint: Checkpoint, precision: str = "fp16", **more: Any) -> BuildOrder:
