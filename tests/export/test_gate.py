@@ -114,6 +114,28 @@ def test_real_images_are_counted_apart_from_phantoms() -> None:
     assert gate["dice_real"] == gate["dice_real_fp32"]
 
 
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "int8"])
+def test_what_is_lost_on_real_images_is_not_hidden_by_phantoms(precision: str) -> None:
+    """Of 80 images 3 are real: what is lost on them alone stays below the limit of the mean over all."""
+    calls = 0
+    shift = 0.01 if precision in ("fp32", "fp16") else 0.05
+
+    def worse_on_real(_: Tensor) -> npt.NDArray[np.float32]:
+        nonlocal calls
+        calls += 1
+        return ellipse(SPEC, (0.5 + shift * (calls <= 3), 0.5))
+
+    made = FakeBackend(SPEC, worse_on_real)
+    gate = judge(made, engine(), samples(80), precision=precision, trained=True, real=3)
+    strict = precision in ("fp32", "fp16")
+    assert gate["mask_dice_mean"] > MIN_MASK_DICE if strict else gate["dice_lost"] < MAX_DICE_LOST
+    assert gate["dice_lost_real"] > 2 * gate["dice_lost"] > 0
+    assert gate["passed"] is False
+    assert all("on the real images" in reason for reason in gate["reasons"])
+    name = "mask_dice_mean" if strict else "dice_lost"
+    assert gate["limits"][f"{name}_real"] == gate["limits"][name]
+
+
 def test_numbers_that_are_not_probabilities_raise() -> None:
     with pytest.raises(EngineError, match="no probabilities"):
         judge(FakeBackend(SPEC, 7.0), engine(), samples(1), precision="int8", trained=True)
