@@ -16,7 +16,7 @@ from streamseg.capture.v4l2.structs import (
     CAP_CAPTURE_MPLANE,
     CAP_DEVICE_CAPS,
     CAP_STREAMING,
-    CAPTURE,
+    CAPTURE_MPLANE,
     G_FMT,
     QUERYCAP,
     Capability,
@@ -96,6 +96,8 @@ def open_grabber(path: str) -> tuple[Driver, Capability]:
         if not driver.ask(QUERYCAP, capability):
             raise SourceError(f"{path} {_NO_DEVICE}")
         _check_captures(path, capability)
+        if not _capabilities(capability) & CAP_CAPTURE:
+            driver.kind = CAPTURE_MPLANE
     except DriverError as error:
         driver.close()
         raise explained(path, error) from error
@@ -107,7 +109,7 @@ def open_grabber(path: str) -> tuple[Driver, Capability]:
 
 def current_format(driver: Driver) -> Format:
     """The format that the device has now. Raises DriverError."""
-    current = Format(type=CAPTURE)
+    current = Format(type=driver.kind)
     driver.ask(G_FMT, current)
     return current
 
@@ -121,13 +123,19 @@ def explained(path: str, error: DriverError) -> SourceError:
     return SourceError(f"{path} {known.format(why=error.strerror)}")
 
 
-def _check_captures(path: str, capability: Capability) -> None:
-    whole = capability.capabilities
+def _capabilities(capability: Capability) -> int:
     # Drivers with several nodes list those of all nodes first, those of this one second.
-    here = capability.device_caps if whole & CAP_DEVICE_CAPS else whole
-    if not here & CAP_CAPTURE:
-        kind = "captures in several planes" if here & CAP_CAPTURE_MPLANE else "does not capture video"
-        raise SourceError(f"{path} ({text(capability.card)}) {kind}; give another of the grabber's devices")
+    whole: int = capability.capabilities
+    here: int = capability.device_caps if whole & CAP_DEVICE_CAPS else whole
+    return here
+
+
+def _check_captures(path: str, capability: Capability) -> None:
+    here = _capabilities(capability)
+    if not here & (CAP_CAPTURE | CAP_CAPTURE_MPLANE):
+        raise SourceError(
+            f"{path} ({text(capability.card)}) does not capture video; give another of the grabber's devices"
+        )
     if not here & CAP_STREAMING:
         raise SourceError(f"{path} ({text(capability.card)}) cannot stream; give another device")
 

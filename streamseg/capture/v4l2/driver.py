@@ -16,11 +16,16 @@ from typing import Any
 
 from streamseg.capture.v4l2.structs import (
     CAPTURE,
+    CAPTURE_MPLANE,
+    DQEVENT,
+    MAX_PLANES,
     MEMORY_MMAP,
     QUERYBUF,
     REQBUFS,
     STREAMOFF,
     Buffer,
+    Event,
+    Plane,
     RequestBuffers,
 )
 from streamseg.core.errors import SourceError
@@ -64,6 +69,13 @@ def _failure() -> DriverError:
     return DriverError(code, os.strerror(code))
 
 
+def planes_of(buffer: Buffer) -> list[Plane]:
+    """The planes of a buffer of a driver that uses several, as its last request filled them in."""
+    count = min(buffer.length, MAX_PLANES)
+    planes: list[Plane] = list(buffer.keep[:count])
+    return planes
+
+
 class Driver:
     """An open device. Every method but close raises DriverError. Not thread-safe."""
 
@@ -72,6 +84,8 @@ class Driver:
         self._libc = _libc()
         self._mapped: list[tuple[int, int]] = []
         self._fd = -1
+        self.kind = CAPTURE
+        """Type of its buffers: CAPTURE, or CAPTURE_MPLANE for drivers that only know that."""
         try:
             name = os.fsencode(path)
         except UnicodeEncodeError:
@@ -98,39 +112,62 @@ class Driver:
             raise
         return True
 
+    def ask_event(self, event: Event) -> bool:
+        """Take the next event that was subscribed to; False if there is none."""
+        try:
+            self.call(DQEVENT, event)
+        except DriverError as error:
+            if error.errno in (errno.ENOENT, errno.EAGAIN, *_NO_ANSWER):
+                return False
+            raise
+        return True
+
     def wait(self, milliseconds: int) -> None:
         """Wait until a frame may be ready, at most ``milliseconds``; DQBUF then says whether one is."""
-        descriptor = _PollDescriptor(self._fd, select.POLLIN, 0)
+        descriptor = _PollDescriptor(self._fd, select.POLLIN | select.POLLPRI, 0)
         self._libc.poll(ctypes.byref(descriptor), 1, milliseconds)
 
-    def map_buffers(self, count: int) -> Iterator[tuple[int, Buffer]]:
-        """Let the driver allocate buffers, mapped until close; yields the address and description of each."""
-        asked = RequestBuffers(count=count, type=CAPTURE, memory=MEMORY_MMAP)
+    def map_buffers(self, count: int) -> Iterator[tuple[list[tuple[int, int]], Buffer]]:
+        """Let the driver allocate buffers, mapped until close.
+
+        Yields the address and length of each plane of a buffer (most have one), and its description.
+        """
+        asked = RequestBuffers(count=count, type=self.kind, memory=MEMORY_MMAP)
         self.call(REQBUFS, asked)
         for index in range(asked.count):
             buffer = self.buffer(index)
             self.call(QUERYBUF, buffer)
-            # PROT_READ | PROT_WRITE, because drivers may refuse to map read-only; MAP_SHARED.
-            address = self._libc.mmap64(None, buffer.length, 3, 1, self._fd, buffer.m.offset)
-            if address is None or address == _MAP_FAILED:
-                raise _failure()
-            self._mapped.append((address, buffer.length))
-            yield address, buffer
+            places = [(buffer.length, buffer.m.offset)]
+            if self.kind == CAPTURE_MPLANE:
+                places = [(plane.length, plane.m.offset) for plane in planes_of(buffer)]
+            yield [(self._map(length, offset), length) for length, offset in places], buffer
 
-    @staticmethod
-    def buffer(index: int = 0) -> Buffer:
+    def _map(self, length: int, offset: int) -> int:
+        # PROT_READ | PROT_WRITE, because drivers may refuse to map read-only; MAP_SHARED.
+        address: int | None = self._libc.mmap64(None, length, 3, 1, self._fd, offset)
+        if address is None or address == _MAP_FAILED:
+            raise _failure()
+        self._mapped.append((address, length))
+        return address
+
+    def buffer(self, index: int = 0) -> Buffer:
         """The argument of a request that names a buffer."""
-        return Buffer(index=index, type=CAPTURE, memory=MEMORY_MMAP)
+        buffer = Buffer(index=index, type=self.kind, memory=MEMORY_MMAP)
+        if self.kind == CAPTURE_MPLANE:
+            buffer.keep = (Plane * MAX_PLANES)()  # the request holds only its address
+            buffer.m.planes = ctypes.addressof(buffer.keep)
+            buffer.length = MAX_PLANES
+        return buffer
 
     def close(self) -> None:
         """Stop streaming and release everything; never fails, may be called more than once."""
         if self._fd < 0:
             return
-        self._libc.ioctl(self._fd, STREAMOFF, ctypes.byref(ctypes.c_int(CAPTURE)))
+        self._libc.ioctl(self._fd, STREAMOFF, ctypes.byref(ctypes.c_int(self.kind)))
         for address, length in self._mapped:
             self._libc.munmap(address, length)
         if self._mapped:
-            released = RequestBuffers(count=0, type=CAPTURE, memory=MEMORY_MMAP)
+            released = RequestBuffers(count=0, type=self.kind, memory=MEMORY_MMAP)
             self._libc.ioctl(self._fd, REQBUFS, ctypes.byref(released))
         self._mapped = []
         self._libc.close(self._fd)

@@ -9,7 +9,6 @@ from typing import Any
 
 from streamseg.capture.v4l2.driver import Driver
 from streamseg.capture.v4l2.structs import (
-    CAPTURE,
     ENUM_FMT,
     ENUM_FRAMEINTERVALS,
     ENUM_FRAMESIZES,
@@ -18,10 +17,29 @@ from streamseg.capture.v4l2.structs import (
     FrameSize,
 )
 
-PIXEL_FORMATS = {"yuyv": "YUYV", "uyvy": "UYVY", "nv12": "NV12", "grey": "GREY", "mjpeg": "MJPG"}
+PIXEL_FORMATS = {
+    "yuyv": "YUYV",
+    "uyvy": "UYVY",
+    "nv12": "NV12",
+    "grey": "GREY",
+    "mjpeg": "MJPG",
+    "yvyu": "YVYU",
+    "nv16": "NV16",
+    "nv24": "NV24",
+    "bgr3": "BGR3",
+    "rgb3": "RGB3",
+    "xr24": "XR24",
+    "nv21": "NV21",
+    "yu12": "YU12",
+    "yv12": "YV12",
+}
 """Our names of the readable formats, and their V4L2 codes."""
-# Drivers list the same compressed frames as MJPG or as JPEG.
-_NAMES = {**{code: name for name, code in PIXEL_FORMATS.items()}, "JPEG": "mjpeg"}
+# Drivers list the same compressed frames as MJPG or as JPEG; those with several planes have names of their
+# own for the same samples in separate memory; and four bytes of blue, green, red and anything have three
+# names.
+_SAME = {"JPEG": "mjpeg", "NM12": "nv12", "NM21": "nv21", "NM16": "nv16", "YM12": "yu12", "YM21": "yv12"}
+_SAME |= {"BGR4": "xr24", "AR24": "xr24"}
+_NAMES = {**{code: name for name, code in PIXEL_FORMATS.items()}, **_SAME}
 _MAX_ENTRIES = 256
 """Entries after which a list is cut: a driver that answers every index would never end it."""
 _DISCRETE = 1
@@ -108,7 +126,7 @@ def list_formats(driver: Driver) -> tuple[PixelFormat, ...]:
     """Every pixel format in the driver's order. Raises DriverError."""
     found = []
     for index in range(_MAX_ENTRIES):
-        entry = FormatDescription(index=index, type=CAPTURE)
+        entry = FormatDescription(index=index, type=driver.kind)
         if not driver.ask(ENUM_FMT, entry):
             break
         sizes = sorted(_sizes(driver, entry.pixelformat), key=lambda size: -size.width * size.height)

@@ -45,6 +45,8 @@ class Layout:
     """Interlacing, ``enum v4l2_field``."""
     full_range: bool = False
     """Whether luma has the range 0..255, in formats whose default is 16..235."""
+    limited_rgb: bool = False
+    """Whether red, green and blue have the range 16..235, as HDMI may send them."""
     aspect: Fraction | None = None
     """Width of a pixel divided by its height; None if unknown."""
 
@@ -59,10 +61,10 @@ class Layout:
                 f"the device delivers {_SEPARATE[self.field]}, which is not supported; "
                 f"choose another size or set its input to progressive video"
             )
-        odd_columns = self.width % 2 and self.name in _TO_BGR
-        if odd_columns or (self.height % 2 and (self.name == "nv12" or self.field in (5, 6))):
+        odd_columns = self.width % 2 and self.name in _HALF_COLUMNS
+        if odd_columns or (self.height % 2 and (self.name in _HALF_ROWS or self.field in (5, 6))):
             raise SourceError(f"the device delivers {size}, but its sizes must be even; choose another size")
-        if self.stride < self.width * _BYTES[self.name]:
+        if self.stride < self.width * BYTES[self.name] or (self.name in _PLANAR and self.stride % 2):
             raise SourceError(
                 f"the device delivers {size} in rows of {self.stride} bytes; its driver is broken"
             )
@@ -70,19 +72,31 @@ class Layout:
     @property
     def length(self) -> int:
         """Bytes of a complete frame; for MJPEG the minimum."""
-        rows = self.height * 3 // 2 if self.name == "nv12" else self.height
-        return max(self.stride * rows, 4)
+        return max(self.stride * int(self.height * _PLANES.get(self.name, 1)), 4)
 
 
-_BYTES = {"yuyv": 2, "uyvy": 2, "nv12": 1, "grey": 1, "mjpeg": 0}
+_PLANAR = ("yu12", "yv12")
+_HALF_ROWS = ("nv12", "nv21", *_PLANAR)
+_HALF_COLUMNS = ("yuyv", "uyvy", "yvyu", "nv16", *_HALF_ROWS)
+BYTES = {"yuyv": 2, "uyvy": 2, "yvyu": 2, "rgb3": 3, "bgr3": 3, "xr24": 4, "mjpeg": 0}
+"""Bytes of a pixel in the first plane, by pixel format; see below for the others."""
+BYTES |= dict.fromkeys(("grey", "nv12", "nv21", "nv16", "nv24", *_PLANAR), 1)
+_PLANES = {**dict.fromkeys(_HALF_ROWS, 1.5), "nv16": 2.0, "nv24": 3.0}
+"""Bytes of all planes per byte of the first."""
 _TO_BGR = {
     "yuyv": cv2.COLOR_YUV2BGR_YUYV,
     "uyvy": cv2.COLOR_YUV2BGR_UYVY,
+    "yvyu": cv2.COLOR_YUV2BGR_YVYU,
     "nv12": cv2.COLOR_YUV2BGR_NV12,
+    "nv21": cv2.COLOR_YUV2BGR_NV21,
+    "yu12": cv2.COLOR_YUV2BGR_I420,
+    "yv12": cv2.COLOR_YUV2BGR_YV12,
 }
 _JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
 _FRAMES_WITHOUT_END = 5
 _LUMA = np.rint(16 + np.arange(256) * 219 / 255).astype(np.uint8)
+_FULL_LUMA = np.clip(np.rint((np.arange(256) - 16.0) * 255 / 219), 0, 255).astype(np.uint8)
+_FULL_CHROMA = np.clip(np.rint(128 + (np.arange(256) - 128.0) * 255 / 224), 0, 255).astype(np.uint8)
 _CHROMA = np.rint(128 + (np.arange(256) - 128.0) * 224 / 255).astype(np.uint8)
 
 
@@ -108,26 +122,62 @@ class BufferConverter:
 
     def _plain(self, data: Grey) -> Image:
         layout = self._layout
-        rows = data[: layout.length].reshape(-1, layout.stride)[:, : layout.width * _BYTES[layout.name]]
-        if layout.name == "grey":
+        name, width, height = layout.name, layout.width, layout.height
+        if name in _PLANAR:
+            rows = _planar_rows(data, layout)
+        else:
+            rows = data[: layout.length].reshape(-1, layout.stride)
+            if name != "nv24":  # whose second plane has rows of twice the length
+                rows = rows[:, : width * BYTES[name]]
+        if name == "grey":
             return rows.copy()
+        if name in ("bgr3", "rgb3", "xr24"):
+            return _from_rgb(rows.reshape(height, width, BYTES[name]), layout)
+        if name == "nv24":
+            return _from_full_chroma(rows, layout)
+        if name == "nv16":  # the samples of YUYV, luma and chroma apart
+            rows, name = np.stack((rows[:height], rows[height:]), axis=2), "yuyv"
+        elif name not in _HALF_ROWS:
+            rows = rows.reshape(height, width, 2)
         if layout.full_range:
-            rows = _limited(rows, layout)
-        if layout.name != "nv12":
-            rows = rows.reshape(layout.height, layout.width, 2)
-        return np.asarray(cv2.cvtColor(rows, _TO_BGR[layout.name]), np.uint8)
+            rows = _limited(rows, name, height)
+        return np.asarray(cv2.cvtColor(rows, _TO_BGR[name]), np.uint8)
 
 
-def _limited(rows: Grey, layout: Layout) -> Grey:
+def _planar_rows(data: Grey, layout: Layout) -> Grey:
+    """Three planes, of which two have half the rows and columns, as the rows that OpenCV takes."""
+    width, height, stride = layout.width, layout.height, layout.stride
+    luma = data[: stride * height].reshape(height, stride)[:, :width]
+    chroma = data[stride * height : layout.length].reshape(height, stride // 2)[:, : width // 2]
+    return np.concatenate((luma.ravel(), chroma.ravel())).reshape(height * 3 // 2, width)
+
+
+def _from_rgb(pixels: Grey, layout: Layout) -> Image:
+    image: Image = np.array(pixels[..., 2::-1] if layout.name == "rgb3" else pixels[..., :3], order="C")
+    return np.asarray(cv2.LUT(image, _FULL_LUMA), np.uint8) if layout.limited_rgb else image
+
+
+def _from_full_chroma(rows: Grey, layout: Layout) -> Image:
+    """NV24: luma, then blue and red chroma of every pixel. OpenCV converts only full-range samples of it."""
+    height, width, stride = layout.height, layout.width, layout.stride
+    luma = rows[:height, :width]
+    chroma = rows[height:].reshape(height, 2 * stride)[:, : 2 * width].reshape(height, width, 2)
+    if not layout.full_range:
+        luma, chroma = _FULL_LUMA[luma], _FULL_CHROMA[chroma]
+    merged = np.dstack((luma, chroma[..., 1], chroma[..., 0]))
+    return np.asarray(cv2.cvtColor(merged, cv2.COLOR_YCrCb2BGR), np.uint8)
+
+
+def _limited(rows: Grey, name: str, height: int) -> Grey:
     """Full-range samples as limited-range ones, which OpenCV's conversions expect."""
     limited = np.empty_like(rows)
-    if layout.name == "nv12":
-        limited[: layout.height] = _LUMA[rows[: layout.height]]
-        limited[layout.height :] = _CHROMA[rows[layout.height :]]
+    if name in _HALF_ROWS:
+        limited[:height] = _LUMA[rows[:height]]
+        limited[height:] = _CHROMA[rows[height:]]
     else:
-        first = int(layout.name == "uyvy")
-        limited[:, first::2] = _LUMA[rows[:, first::2]]
-        limited[:, 1 - first :: 2] = _CHROMA[rows[:, 1 - first :: 2]]
+        first = int(name == "uyvy")
+        limited[..., first] = _LUMA[rows[..., first]]
+        limited[..., 1 - first] = _CHROMA[rows[..., 1 - first]]
     return limited
 
 

@@ -20,6 +20,7 @@ from fractions import Fraction
 from pathlib import PurePath
 from typing import Self
 
+from streamseg.capture.geometry import believable_aspect, square_size
 from streamseg.capture.v4l2.devices import explained, open_grabber
 from streamseg.capture.v4l2.driver import DriverError
 from streamseg.capture.v4l2.modes import Wish, check_wish
@@ -91,12 +92,13 @@ class V4l2Source:
             raise
         self._empty_ns = time.monotonic_ns()  # no frame had arrived before
         layout = self._stream.layout
+        width, height = square_size(layout.width, layout.height, believable_aspect(layout.aspect))
         self.pixel_format = layout.name
         """The pixel format of the device: a key of PIXEL_FORMATS."""
         self.info = SourceInfo(
             name=PurePath(device).name,
-            height=layout.height,
-            width=layout.width,
+            height=height,
+            width=width,
             rate=self._stream.rate,
             clock="driver" if self._stream.stamped else "arrival",
         )
@@ -156,8 +158,10 @@ class V4l2Source:
                 buffer = self._newest(buffer)
             if buffer is not None:
                 frame = self._frame(buffer, arrived_ns)
-                if frame is not None:
+                if frame is not None and not self._stream.source_changed():
                     return frame
+            if self._stream.source_changed():
+                raise SourceError(f"{self._path} has another input signal now; it has to be opened again")
             if time.monotonic() > deadline:
                 raise self._silence(seconds, self.damaged - damaged)
             if buffer is None:

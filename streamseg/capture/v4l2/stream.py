@@ -7,28 +7,39 @@ import errno
 import os
 import time
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
 from streamseg.capture.v4l2.devices import current_format
-from streamseg.capture.v4l2.driver import Driver, DriverError
+from streamseg.capture.v4l2.driver import Driver, DriverError, planes_of
 from streamseg.capture.v4l2.formats import PixelFormat, letters, list_formats, name_of, number
 from streamseg.capture.v4l2.modes import Mode, Wish, choose_mode
-from streamseg.capture.v4l2.pixels import Layout
+from streamseg.capture.v4l2.pixels import BYTES, Layout
 from streamseg.capture.v4l2.structs import (
     BUF_CLOCK,
     BUF_MONOTONIC,
     CAPTURE,
+    CAPTURE_MPLANE,
+    CROPCAP,
     DQBUF,
     ENUMINPUT,
+    EVENT_SOURCE_CHANGE,
     G_INPUT,
     G_PARM,
     QBUF,
+    QUERY_DV_TIMINGS,
+    S_DV_TIMINGS,
     S_FMT,
     S_PARM,
     STREAMON,
+    SUBSCRIBE_EVENT,
     Buffer,
     CaptureParameters,
+    CropCapability,
+    DvTimings,
+    Event,
+    EventSubscription,
     Format,
     Input,
     PixFormat,
@@ -41,7 +52,20 @@ _INTERLACED = 4
 _SEPARATE_FIELDS = (2, 3, 7)
 _EXTENDED = 0xFEEDCAFE
 """V4L2_PIX_FMT_PRIV_MAGIC: drivers without it leave the members after ``priv`` undefined."""
-_FULL_RANGE, _JPEG_COLOURS = 1, 7
+_FULL_RANGE, _LIMITED_RANGE, _JPEG_COLOURS = 1, 2, 7
+_NO_TIMINGS = {
+    errno.ENOLINK: "no input signal",
+    errno.ENOLCK: "no stable input signal",
+    errno.ERANGE: "an input signal that it cannot capture",
+}
+_TELEVISION = {
+    (720, 576): Fraction(16, 15),
+    (704, 576): Fraction(12, 11),
+    (720, 480): Fraction(8, 9),
+    (704, 480): Fraction(10, 11),
+    (720, 486): Fraction(10, 11),
+}
+"""Pixel aspects of the sizes of standard-definition video, which have 4:3 on a screen (ITU-R BT.601)."""
 _INPUT_TROUBLE = {0x1: "no power", 0x2: "no signal", 0x100: "no stable signal", 0x200: "no stable signal"}
 
 
@@ -54,6 +78,11 @@ class Stream:
         The caller closes the driver in every case.
         """
         self._driver = driver
+        _take_timings(device, driver)
+        # Drivers of cameras have no such event; those of HDMI and SDI inputs send one when the scanner
+        # changes its resolution: they deliver nothing more, or wrong frames, until they are set up again.
+        subscription = EventSubscription(type=EVENT_SOURCE_CHANGE)
+        self._has_events = driver.ask(SUBSCRIBE_EVENT, subscription)
         now = current_format(driver).fmt.pix
         # A driver that lists no formats has at least the current one.
         formats = list_formats(driver) or (PixelFormat(letters(now.pixelformat), ""),)
@@ -61,19 +90,21 @@ class Stream:
         self.layout = _set_format(device, driver, mode, wish)
         self.rate = _set_rate(device, driver, mode, wish)
         """Frames per second that the driver reports, or None."""
-        self._views: list[Grey] = []
+        self._views: list[list[Grey]] = []
         self._queued_ns: list[int] = []
         self.stamped = False
         """Whether the driver stamps buffers with the monotonic clock."""
-        for address, buffer in driver.map_buffers(_BUFFERS):
-            memory = (ctypes.c_uint8 * buffer.length).from_address(address)
-            self._views.append(np.frombuffer(memory, np.uint8))
+        for planes, buffer in driver.map_buffers(_BUFFERS):
+            memory: list[Any] = [
+                (ctypes.c_uint8 * length).from_address(address) for address, length in planes
+            ]
+            self._views.append([np.frombuffer(plane, np.uint8) for plane in memory])
             self._queued_ns.append(0)
             self.stamped = has_monotonic_stamp(buffer)
             self.give_back(buffer)
         if not self._views:
             raise SourceError(f"{device} has no memory for buffers; unplug it and plug it in again")
-        driver.call(STREAMON, ctypes.c_int(CAPTURE))
+        driver.call(STREAMON, ctypes.c_int(driver.kind))
 
     def __len__(self) -> int:
         """The number of buffers."""
@@ -98,8 +129,16 @@ class Stream:
 
     def data(self, buffer: Buffer) -> Grey:
         """The bytes of a taken buffer, uint8 (n,): the driver's memory, valid until it is given back."""
-        held: Grey = self._views[buffer.index][: buffer.bytesused]
-        return held
+        views = self._views[buffer.index]
+        if self._driver.kind == CAPTURE:
+            held: Grey = views[0][: buffer.bytesused]
+            return held
+        # Drivers may start the data of a plane after a header of their own.
+        planes = [
+            view[plane.data_offset : plane.bytesused]
+            for view, plane in zip(views, planes_of(buffer), strict=False)
+        ]
+        return planes[0] if len(planes) == 1 else np.concatenate(planes)
 
     def queued_ns(self, buffer: Buffer) -> int:
         """When a buffer was last queued, monotonic nanoseconds."""
@@ -110,6 +149,14 @@ class Stream:
         """Let the driver fill a buffer again."""
         self._queued_ns[buffer.index] = time.monotonic_ns()
         self._driver.call(QBUF, self._driver.buffer(buffer.index))
+
+    def source_changed(self) -> bool:
+        """Whether the input has changed its resolution or format since the start."""
+        event = Event()
+        while self._has_events and self._driver.ask_event(event):
+            if event.type == EVENT_SOURCE_CHANGE:
+                return True
+        return False
 
     def trouble(self) -> str | None:
         """What is wrong with the input by the device's own status, or None."""
@@ -144,20 +191,60 @@ def _set_format(device: str, driver: Driver, mode: Mode, wish: Wish) -> Layout:
         raise kind(
             f"{device} was asked for {mode.name} {mode.width}x{mode.height} but set {got}; request that"
         )
-    return _layout(name, given)
+    return _layout(name, given, _pixel_aspect(driver, given.width, given.height))
 
 
 def _request_format(driver: Driver, mode: Mode, field: int) -> PixFormat:
-    wanted = Format(type=CAPTURE)
-    pix = wanted.fmt.pix
+    wanted = Format(type=driver.kind)
+    pix = wanted.fmt.pix_mp if driver.kind == CAPTURE_MPLANE else wanted.fmt.pix
     pix.width, pix.height, pix.pixelformat, pix.field = mode.width, mode.height, number(mode.code), field
     driver.call(S_FMT, wanted)
-    answer: PixFormat = wanted.fmt.pix
-    return answer
+    if driver.kind == CAPTURE:
+        answer: PixFormat = wanted.fmt.pix
+        return answer
+    given = wanted.fmt.pix_mp
+    return PixFormat(
+        width=given.width,
+        height=given.height,
+        pixelformat=given.pixelformat,
+        field=given.field,
+        bytesperline=given.plane_fmt[0].bytesperline,
+        colorspace=given.colorspace,
+        priv=_EXTENDED,
+        quantization=given.quantization,
+    )
 
 
-def _layout(name: str, given: PixFormat) -> Layout:
-    packed = 2 if name in ("yuyv", "uyvy") else 1
+def _take_timings(device: str, driver: Driver) -> None:
+    """Set a digital input to the signal that it receives. Raises SourceError if there is none.
+
+    Drivers of HDMI and SDI inputs (those of cameras lack the request) do not do that themselves: until it is
+    done they deliver the resolution of an earlier signal, or nothing.
+    """
+    timings = DvTimings()
+    try:
+        if driver.ask(QUERY_DV_TIMINGS, timings) and timings.width and timings.height:
+            driver.call(S_DV_TIMINGS, timings)
+    except DriverError as error:
+        if error.errno not in _NO_TIMINGS:
+            raise
+        raise SourceError(
+            f"{device} has {_NO_TIMINGS[error.errno]}; check the scanner's output and the cable"
+        ) from error
+
+
+def _pixel_aspect(driver: Driver, width: int, height: int) -> Fraction | None:
+    """Width of a pixel divided by its height, by the driver, or of the sizes that only television has."""
+    crop = CropCapability(type=driver.kind)
+    # Drivers of cameras and of most USB grabbers lack the request, or answer 1:1 whatever the video is.
+    if driver.ask(CROPCAP, crop) and all(crop.aspect) and crop.aspect[0] != crop.aspect[1]:
+        scale = Fraction(crop.defrect.width or width, width) / Fraction(crop.defrect.height or height, height)
+        return Fraction(crop.aspect[1], crop.aspect[0]) * scale
+    return _TELEVISION.get((width, height))
+
+
+def _layout(name: str, given: PixFormat, aspect: Fraction | None) -> Layout:
+    extended = given.priv == _EXTENDED
     full = given.priv == _EXTENDED and given.quantization == _FULL_RANGE
     by_default = given.quantization == 0 and given.colorspace == _JPEG_COLOURS
     return Layout(
@@ -165,15 +252,17 @@ def _layout(name: str, given: PixFormat) -> Layout:
         width=given.width,
         height=given.height,
         # Drivers may leave bytesperline at 0 for rows without padding.
-        stride=0 if name == "mjpeg" else given.bytesperline or packed * given.width,
+        stride=0 if name == "mjpeg" else given.bytesperline or BYTES[name] * given.width,
         field=given.field,
         full_range=full or by_default,
+        limited_rgb=extended and given.quantization == _LIMITED_RANGE,
+        aspect=aspect,
     )
 
 
 def _set_rate(device: str, driver: Driver, mode: Mode, wish: Wish) -> Fraction | None:
     """Request the mode's rate; returns the rate that the driver then reports, or None. Raises UsageError."""
-    parameters = CaptureParameters(type=CAPTURE)
+    parameters = CaptureParameters(type=driver.kind)
     known = driver.ask(G_PARM, parameters)
     # Drivers of capture cards often lack G_PARM: their rate is that of the input.
     if mode.rate is not None and known:

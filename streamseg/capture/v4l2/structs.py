@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 
-CAPTURE = 1
-"""Buffer type of single-planar video capture."""
+CAPTURE, CAPTURE_MPLANE = 1, 9
+"""Buffer types of video capture: in one plane, and of drivers that use several."""
+MAX_PLANES = 8
+EVENT_SOURCE_CHANGE = 5
 MEMORY_MMAP = 1
 """Memory that the driver allocated, mapped into this process."""
 CAP_CAPTURE, CAP_CAPTURE_MPLANE = 0x1, 0x1000
@@ -83,9 +85,35 @@ class PixFormat(ctypes.Structure):
     )
 
 
+class PlaneFormat(ctypes.Structure):
+    _fields_ = (("sizeimage", _u32), ("bytesperline", _u32), ("reserved", _u16 * 6))
+
+
+class PixFormatMplane(ctypes.Structure):
+    _fields_ = (
+        ("width", _u32),
+        ("height", _u32),
+        ("pixelformat", _u32),
+        ("field", _u32),
+        ("colorspace", _u32),
+        ("plane_fmt", PlaneFormat * MAX_PLANES),
+        ("num_planes", _u8),
+        ("flags", _u8),
+        ("ycbcr_enc", _u8),
+        ("quantization", _u8),
+        ("xfer_func", _u8),
+        ("reserved", _u8 * 7),
+    )
+
+
 class _FormatUnion(ctypes.Union):
     # The pointer gives the union the kernel's alignment.
-    _fields_ = (("pix", PixFormat), ("raw", _u8 * 200), ("pointer", ctypes.c_void_p))
+    _fields_ = (
+        ("pix", PixFormat),
+        ("pix_mp", PixFormatMplane),
+        ("raw", _u8 * 200),
+        ("pointer", ctypes.c_void_p),
+    )
 
 
 class Format(ctypes.Structure):
@@ -125,6 +153,61 @@ class RequestBuffers(ctypes.Structure):
         ("capabilities", _u32),
         ("flags", _u8),
         ("reserved", _u8 * 3),
+    )
+
+
+class Rectangle(ctypes.Structure):
+    _fields_ = (
+        ("left", ctypes.c_int32),
+        ("top", ctypes.c_int32),
+        ("width", _u32),
+        ("height", _u32),
+    )
+
+
+class CropCapability(ctypes.Structure):
+    """``aspect`` is height to width of a pixel, as numerator and denominator."""
+
+    _fields_ = (("type", _u32), ("bounds", Rectangle), ("defrect", Rectangle), ("aspect", _u32 * 2))
+
+
+class DvTimings(ctypes.Structure):
+    """Timings of a digital input; ``rest`` is what a driver answers and is given back unread."""
+
+    _pack_ = 1
+    _fields_ = (("type", _u32), ("width", _u32), ("height", _u32), ("rest", _u8 * 120))
+
+
+class EventSubscription(ctypes.Structure):
+    _fields_ = (("type", _u32), ("id", _u32), ("flags", _u32), ("reserved", _u32 * 5))
+
+
+class Event(ctypes.Structure):
+    """``data`` holds the kinds of change first, if the event is a change of the source."""
+
+    _fields_ = (
+        ("type", _u32),
+        ("data", ctypes.c_uint64 * 8),
+        ("pending", _u32),
+        ("sequence", _u32),
+        ("seconds", ctypes.c_long),
+        ("nanoseconds", ctypes.c_long),
+        ("id", _u32),
+        ("reserved", _u32 * 8),
+    )
+
+
+class _PlanePlace(ctypes.Union):
+    _fields_ = (("offset", _u32), ("userptr", ctypes.c_ulong), ("fd", ctypes.c_int32))
+
+
+class Plane(ctypes.Structure):
+    _fields_ = (
+        ("bytesused", _u32),
+        ("length", _u32),
+        ("m", _PlanePlace),
+        ("data_offset", _u32),
+        ("reserved", _u32 * 11),
     )
 
 
@@ -173,5 +256,10 @@ G_PARM = _request(_READ | _WRITE, 21, ctypes.sizeof(CaptureParameters))
 S_PARM = _request(_READ | _WRITE, 22, ctypes.sizeof(CaptureParameters))
 ENUMINPUT = _request(_READ | _WRITE, 26, ctypes.sizeof(Input))
 G_INPUT = _request(_READ, 38, ctypes.sizeof(ctypes.c_int))
+CROPCAP = _request(_READ | _WRITE, 58, ctypes.sizeof(CropCapability))
+S_DV_TIMINGS = _request(_READ | _WRITE, 87, ctypes.sizeof(DvTimings))
+DQEVENT = _request(_READ, 89, ctypes.sizeof(Event))
+SUBSCRIBE_EVENT = _request(_WRITE, 90, ctypes.sizeof(EventSubscription))
+QUERY_DV_TIMINGS = _request(_READ, 99, ctypes.sizeof(DvTimings))
 ENUM_FRAMESIZES = _request(_READ | _WRITE, 74, ctypes.sizeof(FrameSize))
 ENUM_FRAMEINTERVALS = _request(_READ | _WRITE, 75, ctypes.sizeof(FrameInterval))

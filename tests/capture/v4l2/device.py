@@ -212,17 +212,32 @@ def encode(image: Image, mode: Mode) -> bytes:
     bgr = np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2BGR), np.uint8) if image.ndim == 2 else image
     if mode.code == "MJPG":
         return bytes(cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 90])[1])
+    if mode.code in ("BGR3", "RGB3"):
+        return bgr.tobytes() if mode.code == "BGR3" else np.ascontiguousarray(bgr[..., ::-1]).tobytes()
+    if mode.code == "XR24":
+        return np.dstack((bgr, np.full(bgr.shape[:2], 99, np.uint8))).tobytes()
     if mode.code == "GREY":
         return bytes(np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY)))
+    return _encode_yuv(bgr, mode)
+
+
+def _encode_yuv(bgr: Image, mode: Mode) -> bytes:
     planar = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2YUV_I420), np.uint8)
     luma = planar[: mode.height]
     chroma = planar[mode.height :].reshape(2, mode.height // 2, mode.width // 2)
-    if mode.code == "NV12":
-        return luma.tobytes() + np.moveaxis(chroma, 0, 2).tobytes()
+    if mode.code in ("YU12", "YV12", "YM12"):
+        return luma.tobytes() + (chroma[::-1] if mode.code == "YV12" else chroma).tobytes()
+    pairs = np.moveaxis(chroma[::-1] if mode.code in ("NV21", "YVYU") else chroma, 0, 2)
+    if mode.code in ("NV12", "NV21", "NM12"):
+        return luma.tobytes() + pairs.tobytes()
+    if mode.code == "NV16":
+        return luma.tobytes() + pairs.repeat(2, axis=0).tobytes()
+    if mode.code == "NV24":
+        return luma.tobytes() + pairs.repeat(2, axis=0).repeat(2, axis=1).tobytes()
     packed = np.empty((mode.height, mode.width // 2, 4), np.uint8)
     first = 1 if mode.code == "UYVY" else 0
     packed[..., first::2] = luma.reshape(mode.height, -1, 2)
-    packed[..., 1 - first :: 2] = np.moveaxis(chroma, 0, 2).repeat(2, axis=0)
+    packed[..., 1 - first :: 2] = pairs.repeat(2, axis=0)
     return packed.tobytes()
 
 

@@ -18,6 +18,13 @@ STRUCTURES = {
     "FrameSize": ("v4l2_frmsizeenum", "pixelformat:pixel_format kind:type values:discrete"),
     "FrameInterval": ("v4l2_frmivalenum", "width height kind:type values:discrete"),
     "PixFormat": ("v4l2_pix_format", "field bytesperline colorspace priv quantization"),
+    "PlaneFormat": ("v4l2_plane_pix_format", "sizeimage bytesperline"),
+    "PixFormatMplane": ("v4l2_pix_format_mplane", "field colorspace plane_fmt num_planes quantization"),
+    "Plane": ("v4l2_plane", "bytesused length m data_offset"),
+    "CropCapability": ("v4l2_cropcap", "defrect aspect:pixelaspect"),
+    "DvTimings": ("v4l2_dv_timings", "width:bt.width height:bt.height"),
+    "EventSubscription": ("v4l2_event_subscription", "type flags"),
+    "Event": ("v4l2_event", "type data:u pending sequence seconds:timestamp.tv_sec id"),
     "Format": ("v4l2_format", "type fmt"),
     "CaptureParameters": (
         "v4l2_streamparm",
@@ -43,10 +50,13 @@ IOCTLS = [
         "STREAMON",
         "STREAMOFF",
     ),
+    *("CROPCAP", "QUERY_DV_TIMINGS", "S_DV_TIMINGS", "SUBSCRIBE_EVENT", "DQEVENT"),
     *("G_PARM", "S_PARM", "ENUMINPUT", "G_INPUT", "ENUM_FRAMESIZES", "ENUM_FRAMEINTERVALS"),
 ]
 FLAGS = {
     "CAPTURE": "V4L2_BUF_TYPE_VIDEO_CAPTURE",
+    "CAPTURE_MPLANE": "V4L2_BUF_TYPE_VIDEO_CAPTURE_MPLANE",
+    "EVENT_SOURCE_CHANGE": "V4L2_EVENT_SOURCE_CHANGE",
     "MEMORY_MMAP": "V4L2_MEMORY_MMAP",
     "CAP_CAPTURE": "V4L2_CAP_VIDEO_CAPTURE",
     "CAP_CAPTURE_MPLANE": "V4L2_CAP_VIDEO_CAPTURE_MPLANE",

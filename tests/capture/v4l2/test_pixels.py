@@ -8,13 +8,13 @@ import cv2
 import numpy as np
 import pytest
 
-from streamseg.capture.v4l2.pixels import BufferConverter, Layout
+from streamseg.capture.v4l2.formats import PIXEL_FORMATS
+from streamseg.capture.v4l2.pixels import BYTES, BufferConverter, Layout
 from streamseg.core.errors import SourceError
 from tests.capture.media import jpeg_with_exif, number_of, picture
 from tests.capture.v4l2.device import Mode, encode
 
-CODES = {"yuyv": "YUYV", "uyvy": "UYVY", "nv12": "NV12", "grey": "GREY", "mjpeg": "MJPG"}
-BYTES = {"yuyv": 2, "uyvy": 2, "nv12": 1, "grey": 1, "mjpeg": 0}
+CODES = PIXEL_FORMATS
 WIDTH, HEIGHT = 96, 64
 
 
@@ -34,7 +34,16 @@ def test_padded_rows_are_read_like_others(name: str) -> None:
     assert whole is not None
     if name != "mjpeg":
         rows = data.reshape(-1, BYTES[name] * WIDTH)
-        data = np.pad(rows, ((0, 0), (0, 32)), constant_values=99).ravel()
+        if name in ("yu12", "yv12"):  # chroma rows have half the length, and half the padding
+            luma, chroma = rows[:HEIGHT], rows[HEIGHT:].reshape(HEIGHT, WIDTH // 2)
+            parts = [np.pad(luma, ((0, 0), (0, 32))), np.pad(chroma, ((0, 0), (0, 16)))]
+            data = np.concatenate([part.ravel() for part in parts])
+        elif name == "nv24":  # chroma rows have twice the length, and twice the padding
+            luma, chroma = rows[:HEIGHT], rows[HEIGHT:].reshape(HEIGHT, 2 * WIDTH)
+            parts = [np.pad(luma, ((0, 0), (0, 32))), np.pad(chroma, ((0, 0), (0, 64)))]
+            data = np.concatenate([part.ravel() for part in parts])
+        else:
+            data = np.pad(rows, ((0, 0), (0, 32)), constant_values=99).ravel()
         padded = BufferConverter(layout(name, stride=rows.shape[1] + 32)).convert(data)
         assert np.array_equal(padded, whole)
 
@@ -58,14 +67,15 @@ def test_an_incomplete_buffer_gives_no_image(name: str) -> None:
     assert converter.convert(data) is not None  # and the next is read again
 
 
-@pytest.mark.parametrize("name", ["yuyv", "uyvy", "nv12", "grey"])
+@pytest.mark.parametrize("name", [name for name in CODES if name not in ("mjpeg", "rgb3", "bgr3", "xr24")])
 def test_full_range_and_limited_range_are_distinguished(name: str) -> None:
     """Grey ramp 0..255 as luma: with full range it is the image, else it is expanded and clipped."""
     ramp = np.tile(np.arange(0, 256, 4, np.uint8)[:, None], (1, WIDTH))
     data = np.full((HEIGHT, WIDTH, 2), 128, np.uint8)
     data[..., 1 if name == "uyvy" else 0] = ramp
-    if name in ("nv12", "grey"):
-        data = np.concatenate([ramp, np.full((HEIGHT // 2, WIDTH), 128, np.uint8)])
+    if name not in ("yuyv", "uyvy", "yvyu"):
+        rows = {"nv16": HEIGHT, "nv24": 2 * HEIGHT}.get(name, HEIGHT // 2)
+        data = np.concatenate([ramp, np.full((rows, WIDTH), 128, np.uint8)])
     full = BufferConverter(layout(name, full_range=True)).convert(data.ravel())
     limited = BufferConverter(layout(name)).convert(data.ravel())
     assert full is not None
@@ -168,3 +178,28 @@ def test_fields_are_separated_before_pixels_become_square() -> None:
     assert image is not None
     assert image.shape == (96, 96)
     assert (image == 180).all()
+
+
+@pytest.mark.parametrize("name", ["rgb3", "bgr3", "xr24"])
+def test_limited_range_rgb_is_expanded(name: str) -> None:
+    """HDMI sources send red, green and blue of 16..235, too."""
+    ramp = np.tile(np.arange(0, 256, 4, np.uint8)[:, None, None], (1, WIDTH, BYTES[name]))
+    full = BufferConverter(layout(name)).convert(ramp.ravel())
+    limited = BufferConverter(layout(name, limited_rgb=True)).convert(ramp.ravel())
+    assert full is not None
+    assert limited is not None
+    assert np.array_equal(full, ramp[..., :3])
+    expanded = np.clip((ramp[..., :3].astype(float) - 16) * 255 / 219, 0, 255)
+    assert np.abs(limited - expanded).max() <= 0.51
+
+
+@pytest.mark.parametrize("name", CODES)
+def test_every_format_shows_the_same_colours(name: str) -> None:
+    sent_colours = [[200, 40, 40], [40, 200, 40], [40, 40, 200], [220, 220, 220]]
+    image = np.repeat(np.array([sent_colours], np.uint8), WIDTH // 4, axis=1).repeat(HEIGHT, axis=0)
+    data = np.frombuffer(encode(image, Mode(CODES[name], WIDTH, HEIGHT)), np.uint8)
+    seen = BufferConverter(layout(name)).convert(data)
+    assert seen is not None
+    if name != "grey":
+        centres = seen[HEIGHT // 2, WIDTH // 8 :: WIDTH // 4].astype(int)
+        assert np.abs(centres - sent_colours).max() <= 4

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from streamseg.capture.v4l2.source import V4l2Source
+from streamseg.core.errors import SourceError
 from streamseg.core.types import Source
 from tests.capture.media import number_of
 from tests.capture.v4l2.device import FAST, Child, EmulatedDevice, Mode
@@ -38,7 +39,9 @@ def numbers(device: EmulatedDevice, count: int, options: dict[str, Any]) -> dict
         }
 
 
-@pytest.mark.parametrize("code", ["YUYV", "UYVY", "NV12", "GREY", "MJPG"])
+@pytest.mark.parametrize(
+    "code", ["YUYV", "UYVY", "NV12", "GREY", "MJPG", "YU12", "RGB3", "BGR3", "NV16", "NV24"]
+)
 def test_every_frame_arrives_in_order(device: EmulatedDevice, child: Child, code: str) -> None:
     device.offer([Mode(code)])
     seen = child.run(numbers, 6, {})
@@ -48,7 +51,7 @@ def test_every_frame_arrives_in_order(device: EmulatedDevice, child: Child, code
     assert seen["index"] == [0, 1, 2, 3, 4, 5]
     assert (seen["read_only"], seen["own_memory"], seen["live"]) == (True, True, True)
     assert (seen["format"], seen["size"], seen["rate"]) == (
-        {"YUYV": "yuyv", "UYVY": "uyvy", "NV12": "nv12", "GREY": "grey", "MJPG": "mjpeg"}[code],
+        "mjpeg" if code == "MJPG" else code.lower(),
         [160, 120],
         "30",
     )
@@ -173,3 +176,112 @@ def test_a_frame_that_waited_is_not_dated_as_new(device: EmulatedDevice, child: 
     first, *others = child.run(wait)
     assert first > 0.25
     assert min(others) < 0.2
+
+
+@pytest.mark.parametrize(
+    ("code", "planes", "name"),
+    [
+        ("YUYV", "1", "yuyv"),
+        ("NV12", "1", "nv12"),
+        ("NM12", "2", "nv12"),
+        ("YM12", "3", "yu12"),
+        ("BGR3", "1", "bgr3"),
+        ("MJPG", "1", "mjpeg"),
+        ("NV24", "1 64", "nv24"),  # after a header of the driver's own
+        ("NM12", "2 128", "nv12"),
+    ],
+)
+def test_multi_planar_devices_are_read(
+    device: EmulatedDevice, child: Child, code: str, planes: str, name: str
+) -> None:
+    device.offer([Mode(code, rate=FAST)], planes=planes)
+    seen = child.run(numbers, 4, {})
+    gaps = [(after - before) % 64 for before, after in pairwise(seen["numbers"])]
+    assert all(1 <= gap < 32 for gap in gaps), seen
+    assert (seen["format"], seen["size"], seen["clock"], seen["counts"][1]) == (name, [160, 120], "driver", 0)
+    assert seen["own_memory"]
+
+
+@pytest.mark.parametrize(("quantization", "level"), [(1, 120), (2, 121)])
+@pytest.mark.parametrize("planes", [{}, {"planes": "1"}])
+def test_the_range_of_rgb_is_the_drivers(
+    device: EmulatedDevice, child: Child, quantization: int, level: int, planes: dict[str, str]
+) -> None:
+    device.offer([Mode("BGR3")], [np.full((120, 160, 3), 120, np.uint8)], quantization=quantization, **planes)
+    assert child.run(pixels) == [[level] * 3] * 4
+
+
+def opened(device: EmulatedDevice) -> list[Any]:
+    """Mode and first number of a source opened now."""
+    with V4l2Source(device.path) as source:
+        return [source.info.width, source.info.height, number_of(next(source).image) < 64]
+
+
+HDMI = [Mode("BGR3", 320, 240, FAST), Mode("BGR3", 160, 120, FAST)]
+
+
+@pytest.mark.parametrize(("width", "height"), [(160, 120), (320, 240)])
+def test_a_digital_input_is_set_to_its_signal(
+    device: EmulatedDevice, child: Child, width: int, height: int
+) -> None:
+    device.offer(HDMI, timings=f"{width} {height}")
+    assert child.run(opened) == [width, height, True]
+
+
+@pytest.mark.parametrize(
+    ("signal", "said"),
+    [
+        ("none", "no input signal"),
+        ("unstable", "no stable input signal"),
+        ("range", "an input signal that it cannot capture"),
+    ],
+)
+def test_a_digital_input_without_a_signal_says_so(
+    device: EmulatedDevice, child: Child, signal: str, said: str
+) -> None:
+    device.offer(HDMI, timings="160 120", signal=signal)
+    message = child.run(opened)
+    assert message == f"SourceError: {device.path} has {said}; check the scanner's output and the cable"
+
+
+def test_a_changed_signal_ends_the_source_and_it_can_be_opened_again(
+    device: EmulatedDevice, child: Child
+) -> None:
+    def change(device: EmulatedDevice) -> list[Any]:
+        with V4l2Source(device.path, read_seconds=60) as source:
+            next(source), next(source)
+            device.set(timings="320 240", change=1)
+            began = time.monotonic()
+            try:
+                for _ in range(100):
+                    next(source)
+            except SourceError as error:
+                said = str(error)
+            took = time.monotonic() - began
+        with V4l2Source(device.path) as again:
+            return [said, took, again.info.width, next(again).image.shape[1]]
+
+    device.offer(HDMI, timings="160 120", change=0)
+    said, took, width, shape = child.run(change)
+    assert said.endswith("has another input signal now; it has to be opened again")
+    assert took < 1
+    assert (width, shape) == (320, 320)
+
+
+@pytest.mark.parametrize(
+    ("mode", "aspect", "size"),
+    [
+        (Mode("YUYV", 720, 576), {}, (768, 576)),
+        (Mode("GREY", 720, 480), {}, (720, 540)),
+        (Mode("YUYV", 720, 576), {"aspect": "54 59"}, (787, 576)),  # PAL, by the driver
+        (Mode("YUYV", 720, 576), {"aspect": "1 1"}, (768, 576)),  # which USB grabbers say whatever it is
+        (Mode("YUYV", 640, 480), {}, (640, 480)),
+        (Mode("MJPG", 720, 576), {"planes": "1"}, (768, 576)),
+    ],
+)
+def test_pixels_of_television_become_square(
+    device: EmulatedDevice, child: Child, mode: Mode, aspect: dict[str, str], size: tuple[int, int]
+) -> None:
+    device.offer([mode], **aspect)
+    seen = child.run(numbers, 1, {})
+    assert (seen["size"], seen["shape"][:2]) == ([*size], [size[1], size[0]])

@@ -23,6 +23,16 @@
  *   poll yes|no      whether poll tells the truth; with no it always says at once that there is a picture
  *   optional yes|no  whether requests beyond those that FFmpeg needs are answered
  *   input STATUS     status bits of the video input, such as 2: no signal
+ *   planes N [OFFSET]
+ *                    a multi-planar device: frames lie in N planes, after OFFSET bytes of something else
+ *   timings WIDTH HEIGHT
+ *                    a digital input that receives this size: modes of other sizes cannot be set, and those of
+ *                    this size only after the timings were
+ *   signal ok|none|unstable|range
+ *                    what the request for the timings answers
+ *   change N         another N than at the subscription: the input's signal changed
+ *   aspect Y X       the aspect of a pixel, height to width
+ *   quantization N   an enum v4l2_quantization
  *   range MAX_WIDTH MAX_HEIGHT
  *                    sizes are listed as one range from each mode's size to this
  */
@@ -46,6 +56,7 @@
 #define MODES 16
 #define HANDLES 8
 #define BUFFERS 8
+#define PLANES 3
 #define SECOND 1000000000LL
 
 struct mode {
@@ -56,8 +67,10 @@ struct mode {
 struct control {
     struct mode modes[MODES];
     int mode_count, generation, no_poll, no_optional;
-    uint32_t input, range_width, range_height;
-    char state[16], damage[16], stamps[16];
+    uint32_t input, range_width, range_height, planes, offset, timings_width, timings_height;
+    uint32_t aspect_y, aspect_x, quantization;
+    int change;
+    char state[16], damage[16], stamps[16], signal[16];
 };
 
 struct handle {
@@ -65,6 +78,10 @@ struct handle {
     size_t buffer_size;
     uint8_t *memory;              /* our own mapping of the buffers */
     struct v4l2_buffer buffers[BUFFERS];
+    struct v4l2_plane planes[BUFFERS][PLANES];
+    size_t plane_size[PLANES];
+    int subscribed, change;
+    uint32_t timings_width, timings_height;
     int queued[BUFFERS], queued_count, done[BUFFERS], done_count;
     uint32_t sequence;
     long long next_ns;
@@ -110,6 +127,7 @@ static void read_control(struct control *c) {
     memset(c, 0, sizeof *c);
     strcpy(c->state, "gone");
     strcpy(c->stamps, "monotonic");
+    strcpy(c->signal, "ok");
     if (!file)
         return;
     while (fgets(line, sizeof line, file)) {
@@ -125,6 +143,12 @@ static void read_control(struct control *c) {
         sscanf(line, "generation %d", &c->generation);
         sscanf(line, "input %u", &c->input);
         sscanf(line, "range %u %u", &c->range_width, &c->range_height);
+        sscanf(line, "planes %u %u", &c->planes, &c->offset);
+        sscanf(line, "timings %u %u", &c->timings_width, &c->timings_height);
+        sscanf(line, "signal %15s", c->signal);
+        sscanf(line, "change %d", &c->change);
+        sscanf(line, "aspect %u %u", &c->aspect_y, &c->aspect_x);
+        sscanf(line, "quantization %u", &c->quantization);
         if (sscanf(line, "poll %15s", word) == 1)
             c->no_poll = !strcmp(word, "no");
         if (sscanf(line, "optional %15s", word) == 1)
@@ -150,10 +174,60 @@ static size_t picture_size(const struct mode *m) {
     case V4L2_PIX_FMT_GREY:
         return pixels;
     case V4L2_PIX_FMT_NV12:
+    case V4L2_PIX_FMT_NV21:
+    case V4L2_PIX_FMT_NV12M:
+    case V4L2_PIX_FMT_YUV420:
+    case V4L2_PIX_FMT_YVU420:
+    case V4L2_PIX_FMT_YUV420M:
         return pixels * 3 / 2;
+    case V4L2_PIX_FMT_RGB24:
+    case V4L2_PIX_FMT_BGR24:
+    case V4L2_PIX_FMT_NV24:
+        return pixels * 3;
+    case V4L2_PIX_FMT_XBGR32:
+        return pixels * 4;
     default:
         return pixels * 2;
     }
+}
+
+static uint32_t line_length(const struct mode *m) {
+    switch (m->code) {
+    case V4L2_PIX_FMT_MJPEG:
+        return 0;
+    case V4L2_PIX_FMT_YUYV:
+    case V4L2_PIX_FMT_UYVY:
+    case V4L2_PIX_FMT_YVYU:
+        return 2 * m->width;
+    case V4L2_PIX_FMT_RGB24:
+    case V4L2_PIX_FMT_BGR24:
+        return 3 * m->width;
+    case V4L2_PIX_FMT_XBGR32:
+        return 4 * m->width;
+    default:
+        return m->width;
+    }
+}
+
+static uint32_t kind_of(const struct control *c) {
+    return c->planes ? V4L2_BUF_TYPE_VIDEO_CAPTURE_MPLANE : V4L2_BUF_TYPE_VIDEO_CAPTURE;
+}
+
+/* The bytes of a plane: luma, then what remains in equal parts. */
+static size_t plane_length(const struct control *c, const struct mode *m, uint32_t plane) {
+    size_t luma = (size_t)m->width * m->height, whole = picture_size(m);
+    if (c->planes < 2)
+        return whole;
+    return plane ? (whole - luma) / (c->planes - 1) : luma;
+}
+
+/* Whether a mode can be had: of a digital input, only those of the size that its timings are set to. */
+static int usable(const struct handle *h, const struct control *c, int mode) {
+    if (!c->timings_width)
+        return 1;
+    uint32_t width = h->timings_width ? h->timings_width : c->modes[0].width;
+    uint32_t height = h->timings_width ? h->timings_height : c->modes[0].height;
+    return c->modes[mode].width == width && c->modes[mode].height == height;
 }
 
 /* --- pictures ------------------------------------------------------------------------------------------- */
@@ -190,7 +264,19 @@ static void fill(struct handle *h, const struct control *c, int index, long long
         length = h->buffer_size;
     if (!strcmp(c->damage, "short"))
         length /= 3;
-    memcpy(h->memory + index * h->buffer_size, data, length);
+    uint8_t *target = h->memory + index * h->buffer_size;
+    uint32_t planes = c->planes ? c->planes : 1;
+    for (uint32_t k = 0, left = length; k < planes; k++) {
+        uint32_t part = plane_length(c, &c->modes[h->mode], k);
+        if (part > left || k + 1 == planes)
+            part = left;
+        memcpy(target + c->offset, data, part);
+        h->planes[index][k].bytesused = part + c->offset;
+        h->planes[index][k].data_offset = c->offset;
+        target += h->plane_size[k];
+        data += part;
+        left -= part;
+    }
     b->bytesused = length;
     b->flags = V4L2_BUF_FLAG_MAPPED;
     b->field = h->mode < c->mode_count ? c->modes[h->mode].field : V4L2_FIELD_NONE;
@@ -240,8 +326,9 @@ static int query_capability(const struct control *c, struct v4l2_capability *cap
     strcpy((char *)cap->card, "Emulated Grabber");
     strcpy((char *)cap->bus_info, "user-space");
     cap->device_caps = V4L2_CAP_STREAMING | V4L2_CAP_EXT_PIX_FORMAT;
-    cap->device_caps |= strcmp(c->state, "novideo") ? V4L2_CAP_VIDEO_CAPTURE : V4L2_CAP_META_CAPTURE;
-    cap->capabilities = cap->device_caps | V4L2_CAP_DEVICE_CAPS | V4L2_CAP_VIDEO_CAPTURE;
+    uint32_t video = c->planes ? V4L2_CAP_VIDEO_CAPTURE_MPLANE : V4L2_CAP_VIDEO_CAPTURE;
+    cap->device_caps |= strcmp(c->state, "novideo") ? video : V4L2_CAP_META_CAPTURE;
+    cap->capabilities = cap->device_caps | V4L2_CAP_DEVICE_CAPS | video;
     return 0;
 }
 
@@ -301,14 +388,32 @@ static int enum_intervals(const struct control *c, struct v4l2_frmivalenum *entr
 
 static void describe_format(const struct handle *h, const struct control *c, struct v4l2_format *f) {
     const struct mode *m = &c->modes[h->mode];
-    int packed = m->code == V4L2_PIX_FMT_YUYV || m->code == V4L2_PIX_FMT_UYVY;
+    memset(&f->fmt, 0, sizeof f->fmt);
+    if (c->planes) {
+        f->fmt.pix_mp.width = m->width;
+        f->fmt.pix_mp.height = m->height;
+        f->fmt.pix_mp.pixelformat = m->code;
+        f->fmt.pix_mp.field = m->field;
+        f->fmt.pix_mp.num_planes = c->planes;
+        f->fmt.pix_mp.colorspace = V4L2_COLORSPACE_SMPTE170M;
+        f->fmt.pix_mp.quantization = c->quantization;
+        for (uint32_t k = 0; k < c->planes; k++) {
+            f->fmt.pix_mp.plane_fmt[k].sizeimage = plane_length(c, m, k) + c->offset;
+            f->fmt.pix_mp.plane_fmt[k].bytesperline = line_length(m);
+        }
+        return;
+    }
     f->fmt.pix.width = m->width;
     f->fmt.pix.height = m->height;
     f->fmt.pix.pixelformat = m->code;
     f->fmt.pix.field = m->field;
-    f->fmt.pix.bytesperline = m->code == V4L2_PIX_FMT_MJPEG ? 0 : packed ? 2 * m->width : m->width;
+    f->fmt.pix.bytesperline = line_length(m);
     f->fmt.pix.sizeimage = picture_size(m);
     f->fmt.pix.colorspace = V4L2_COLORSPACE_SMPTE170M;
+    if (c->quantization) {
+        f->fmt.pix.priv = V4L2_PIX_FMT_PRIV_MAGIC;
+        f->fmt.pix.quantization = c->quantization;
+    }
 }
 
 /* As drivers do: the pixel format if there is such a one, and of its sizes the nearest. */
@@ -318,7 +423,7 @@ static int set_format(struct handle *h, const struct control *c, struct v4l2_for
         const struct mode *m = &c->modes[i];
         long away = labs((long)m->width - f->fmt.pix.width) + labs((long)m->height - f->fmt.pix.height);
         away += m->code == f->fmt.pix.pixelformat ? 0 : 1000000;
-        if (best < 0 || away < best) {
+        if (usable(h, c, i) && (best < 0 || away < best)) {
             best = away;
             h->mode = i;
         }
@@ -344,14 +449,19 @@ static int set_rate(struct handle *h, const struct control *c, struct v4l2_strea
 }
 
 static int request_buffers(struct handle *h, const struct control *c, struct v4l2_requestbuffers *r) {
-    size_t page = sysconf(_SC_PAGESIZE), size = picture_size(&c->modes[h->mode]);
-    if (r->type != V4L2_BUF_TYPE_VIDEO_CAPTURE || r->memory != V4L2_MEMORY_MMAP)
+    size_t page = sysconf(_SC_PAGESIZE);
+    uint32_t planes = c->planes ? c->planes : 1;
+    if (r->type != kind_of(c) || r->memory != V4L2_MEMORY_MMAP)
         return fail(EINVAL);
     if (h->memory)
         munmap(h->memory, h->buffer_count * h->buffer_size);
     h->memory = NULL;
     h->queued_count = h->done_count = 0;
-    h->buffer_size = (size + page - 1) / page * page;
+    h->buffer_size = 0;
+    for (uint32_t k = 0; k < planes; k++) {
+        h->plane_size[k] = (plane_length(c, &c->modes[h->mode], k) + c->offset + page - 1) / page * page;
+        h->buffer_size += h->plane_size[k];
+    }
     r->count = h->buffer_count = r->count > BUFFERS ? BUFFERS : r->count;
     if (!h->buffer_count)
         return 0;
@@ -368,7 +478,28 @@ static int request_buffers(struct handle *h, const struct control *c, struct v4l
         h->buffers[i] = empty;
         h->buffers[i].m.offset = i * h->buffer_size;
         h->buffers[i].length = h->buffer_size;
+        for (size_t k = 0, at = 0; k < planes; at += h->plane_size[k++]) {
+            struct v4l2_plane plane = {.length = h->plane_size[k]};
+            h->planes[i][k] = plane;
+            h->planes[i][k].m.mem_offset = i * h->buffer_size + at;
+        }
         h->buffers[i].flags = strcmp(c->stamps, "none") ? V4L2_BUF_FLAG_TIMESTAMP_MONOTONIC : 0;
+    }
+    return 0;
+}
+
+/* A buffer as the caller gets it: of a multi-planar device, its planes go where the caller's pointer says. */
+static int give(const struct handle *h, const struct control *c, int index, struct v4l2_buffer *b) {
+    struct v4l2_plane *planes = b->m.planes;
+    uint32_t room = b->length;
+    if (b->type != kind_of(c) || (c->planes && room < c->planes))
+        return fail(EINVAL);
+    *b = h->buffers[index];
+    if (c->planes) {
+        memcpy(planes, h->planes[index], c->planes * sizeof *planes);
+        b->m.planes = planes;
+        b->length = c->planes;
+        b->bytesused = 0;
     }
     return 0;
 }
@@ -401,7 +532,8 @@ static int dequeue(struct handle *h, struct v4l2_buffer *b) {
         nap(2000000);
         pthread_mutex_lock(&lock);
     }
-    *b = h->buffers[h->done[0]];
+    if (give(h, &c, h->done[0], b))
+        return -1;
     memmove(h->done, h->done + 1, --h->done_count * sizeof(int));
     return 0;
 }
@@ -431,6 +563,55 @@ static int enum_input(const struct control *c, struct v4l2_input *input) {
     return 0;
 }
 
+static int query_timings(const struct control *c, struct v4l2_dv_timings *timings) {
+    memset(timings, 0, sizeof *timings);
+    if (!c->timings_width)
+        return fail(ENOTTY);
+    if (strcmp(c->signal, "ok"))
+        return fail(!strcmp(c->signal, "none") ? ENOLINK : !strcmp(c->signal, "range") ? ERANGE : ENOLCK);
+    timings->type = V4L2_DV_BT_656_1120;
+    timings->bt.width = c->timings_width;
+    timings->bt.height = c->timings_height;
+    timings->bt.pixelclock = 148500000;
+    return 0;
+}
+
+static int set_timings(struct handle *h, const struct control *c, const struct v4l2_dv_timings *timings) {
+    if (!c->timings_width)
+        return fail(ENOTTY);
+    if (timings->bt.pixelclock != 148500000)
+        return fail(EINVAL);
+    h->timings_width = timings->bt.width;
+    h->timings_height = timings->bt.height;
+    for (int i = c->mode_count - 1; i >= 0; i--)
+        h->mode = usable(h, c, i) ? i : h->mode;
+    return 0;
+}
+
+static int changed(const struct handle *h, const struct control *c) {
+    return h->subscribed && h->change != c->change;
+}
+
+static int take_event(struct handle *h, const struct control *c, struct v4l2_event *event) {
+    if (!changed(h, c))
+        return fail(ENOENT);
+    memset(event, 0, sizeof *event);
+    event->type = V4L2_EVENT_SOURCE_CHANGE;
+    event->u.src_change.changes = V4L2_EVENT_SRC_CH_RESOLUTION;
+    h->change = c->change;
+    return 0;
+}
+
+static int crop_capability(const struct handle *h, const struct control *c, struct v4l2_cropcap *crop) {
+    if (!c->aspect_y)
+        return fail(ENOTTY);
+    crop->defrect.width = c->modes[h->mode].width;
+    crop->defrect.height = c->modes[h->mode].height;
+    crop->bounds = crop->defrect;
+    crop->pixelaspect = (struct v4l2_fract){c->aspect_y, c->aspect_x};
+    return 0;
+}
+
 static int answer(struct handle *h, unsigned int request, void *argument) {
     struct control c;
     read_control(&c);
@@ -441,7 +622,23 @@ static int answer(struct handle *h, unsigned int request, void *argument) {
     case VIDIOC_QUERYCAP:
         return query_capability(&c, argument);
     case VIDIOC_ENUM_FMT:
+        if (((struct v4l2_fmtdesc *)argument)->type != kind_of(&c))
+            return fail(EINVAL);
         return enum_formats(&c, argument);
+    case VIDIOC_QUERY_DV_TIMINGS:
+        return query_timings(&c, argument);
+    case VIDIOC_S_DV_TIMINGS:
+        return set_timings(h, &c, argument);
+    case VIDIOC_SUBSCRIBE_EVENT:
+        if (!c.timings_width || ((struct v4l2_event_subscription *)argument)->type != V4L2_EVENT_SOURCE_CHANGE)
+            return fail(c.timings_width ? EINVAL : ENOTTY);
+        h->subscribed = 1;
+        h->change = c.change;
+        return 0;
+    case VIDIOC_DQEVENT:
+        return take_event(h, &c, argument);
+    case VIDIOC_CROPCAP:
+        return crop_capability(h, &c, argument);
     case VIDIOC_ENUM_FRAMESIZES:
         return enum_sizes(&c, argument);
     case VIDIOC_ENUM_FRAMEINTERVALS:
@@ -454,9 +651,13 @@ static int answer(struct handle *h, unsigned int request, void *argument) {
     case VIDIOC_S_INPUT:
         return *(int *)argument ? fail(EINVAL) : 0;
     case VIDIOC_G_FMT:
+        if (((struct v4l2_format *)argument)->type != kind_of(&c))
+            return fail(EINVAL);
         describe_format(h, &c, argument);
         return 0;
     case VIDIOC_S_FMT:
+        if (((struct v4l2_format *)argument)->type != kind_of(&c))
+            return fail(EINVAL);
         return busy ? fail(EBUSY) : set_format(h, &c, argument);
     case VIDIOC_G_PARM:
     case VIDIOC_S_PARM:
@@ -467,14 +668,15 @@ static int answer(struct handle *h, unsigned int request, void *argument) {
         struct v4l2_buffer *b = argument;
         if (b->index >= (uint32_t)h->buffer_count)
             return fail(EINVAL);
-        *b = h->buffers[b->index];
-        return 0;
+        return give(h, &c, b->index, b);
     }
     case VIDIOC_QBUF:
         return queue(h, argument);
     case VIDIOC_DQBUF:
         return dequeue(h, argument);
     case VIDIOC_STREAMON:
+        if (*(uint32_t *)argument != kind_of(&c))
+            return fail(EINVAL);
         return busy ? fail(EBUSY) : stream_on(h, &c);
     case VIDIOC_STREAMOFF:
         return stream_off(h);
@@ -568,6 +770,8 @@ int poll(struct pollfd *files, nfds_t count, int timeout) {
             else {
                 advance(h, &c);
                 files[0].revents = h->done_count || c.no_poll ? POLLIN | POLLRDNORM : 0;
+                if (changed(h, &c) && files[0].events & POLLPRI)
+                    files[0].revents |= POLLPRI;
             }
         }
         pthread_mutex_unlock(&lock);
