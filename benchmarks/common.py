@@ -10,7 +10,7 @@ import argparse
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,12 @@ import numpy as np
 from streamseg.benchmark.clip import FrameSource
 from streamseg.benchmark.provenance import ROOT, machine_name
 from streamseg.benchmark.rows.run import Spread, write_result
+from streamseg.capture.screen.region import ImageRegion
 from streamseg.cli.console import limit_opencv_threads
 from streamseg.core.latency import Percentiles
-from streamseg.core.types import Backend, Frame, Grey, Image, Result, Roi
-from streamseg.core.view import View
+from streamseg.core.types import Backend, Frame, Grey, Image, Result, Roi, Source
+from streamseg.core.view import Command, Display, RunObserver, View
+from streamseg.live import LiveLoop, LiveOptions, LiveReport
 from streamseg.phantom import PhantomVideo
 from streamseg.segmentation.segmenter import Segmenter
 from tests.rtsp_server import barcode
@@ -85,6 +87,41 @@ def live_segmenter(backend: Backend) -> Segmenter:
     """A warm segmenter with steady outlines, in a process that is set up as by the live command."""
     limit_opencv_threads()
     return Segmenter.for_live(backend)
+
+
+def run_loop(
+    opener: Callable[[], Source],
+    segmenter: Segmenter,
+    *,
+    seconds: float,
+    displays: Sequence[Display] = (),
+    observers: Sequence[RunObserver] = (),
+    age_budget_s: float = 0.15,
+) -> LiveReport:
+    """Run the live loop on the phantom's region. Raises what ended it before its time."""
+    options = LiveOptions(age_budget_s=age_budget_s, seconds=seconds)
+    report = LiveLoop(
+        opener, segmenter, options, region=ImageRegion(REGION), displays=displays, observers=observers
+    ).run(threading.Event())
+    if report.error is not None:
+        raise report.error
+    return report
+
+
+class MemoryDisplay:
+    """A display in memory; a base class."""
+
+    name = "memory"
+
+    def show(self, view: View) -> None:
+        """Draw a view."""
+
+    def poll(self) -> list[Command]:
+        """There are no commands."""
+        return []
+
+    def close(self) -> None:
+        """Nothing to release."""
 
 
 class Listener:

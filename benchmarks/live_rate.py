@@ -30,10 +30,10 @@ import struct
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,16 +49,15 @@ from benchmarks.common import (
     parser,
     publish,
     ratios,
+    run_loop,
     spread,
     thread_seconds,
 )
 from streamseg.backends import load_backend
 from streamseg.benchmark.provenance import ROOT, provenance
 from streamseg.capture.paced import PacedSource
-from streamseg.capture.screen.region import ImageRegion
 from streamseg.core.types import Frame, Grey, Result
 from streamseg.core.view import Display, RunObserver
-from streamseg.live import LiveLoop, LiveOptions
 from streamseg.render.live import LiveStyle, compose_live
 from streamseg.reporting.formatting import table
 from streamseg.segmentation.segmenter import Segmenter
@@ -71,11 +70,13 @@ Outputs = tuple[list[Display], list[RunObserver]]
 Block = Callable[[], "Rate"]
 
 
+@dataclass(frozen=True, slots=True)
 class Rate:
-    """Frames per second of a block, and what each thread worked for a frame, milliseconds."""
+    """The speed of a block."""
 
-    def __init__(self, fps: float, threads: dict[str, float] | None = None) -> None:
-        self.fps, self.threads = fps, threads or {}
+    fps: float
+    threads: dict[str, float] = field(default_factory=dict)
+    """Milliseconds that each thread worked per frame."""
 
 
 class Meter(Listener):
@@ -191,16 +192,13 @@ def loop(
     with ExitStack() as opened:
         displays, observers = outputs(opened)
         meter = Meter(seconds)
-        report = LiveLoop(
+        run_loop(
             lambda: PacedSource(MemorySource(images, fps)),
             segmenter,
-            LiveOptions(seconds=WARM_S + seconds + 0.5),
-            region=ImageRegion(REGION),
+            seconds=WARM_S + seconds + 0.5,
             displays=displays,
             observers=[*observers, meter],
-        ).run(threading.Event())
-    if report.error is not None:
-        raise report.error
+        )
     return meter.rate()
 
 

@@ -31,8 +31,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import (
-    REGION,
     Listener,
+    MemoryDisplay,
     MemorySource,
     Throttled,
     folder_of,
@@ -42,16 +42,16 @@ from benchmarks.common import (
     percentiles,
     publish,
     resident_bytes,
+    run_loop,
 )
 from benchmarks.live_age.sender import sending
 from streamseg.backends import FakeBackend, load_backend
 from streamseg.benchmark.provenance import machine_name, provenance
 from streamseg.capture.live import open_live
 from streamseg.capture.paced import PacedSource
-from streamseg.capture.screen.region import ImageRegion
 from streamseg.core.types import Backend, Frame, Result, Source
-from streamseg.core.view import Command, View
-from streamseg.live import LiveLoop, LiveOptions, LiveReport
+from streamseg.core.view import View
+from streamseg.live import LiveReport
 from streamseg.render.live import LivePainter
 from streamseg.reporting.formatting import table
 
@@ -62,22 +62,14 @@ GROWTH_GOAL = 20e6
 SIZE = 1280, 720
 
 
-class DrawingDisplay:
+class DrawingDisplay(MemoryDisplay):
     """Draws each view as the window does, into memory."""
-
-    name = "memory"
 
     def __init__(self) -> None:
         self._painter = LivePainter()
 
     def show(self, view: View) -> None:
         self._painter.paint(view, SIZE)
-
-    def poll(self) -> list[Command]:
-        return []
-
-    def close(self) -> None:
-        pass
 
 
 class Chronicle(Listener):
@@ -143,16 +135,13 @@ def main() -> None:
     segmenter = live_segmenter(backend)
     with opener_of(options.source) as opener:
         chronicle = Chronicle(round(1.5 * FPS * options.seconds) + 1000)
-        report = LiveLoop(
+        report = run_loop(
             opener,
             segmenter,
-            LiveOptions(seconds=options.seconds),
-            region=ImageRegion(REGION),
+            seconds=options.seconds,
             displays=[DrawingDisplay()],
             observers=[chronicle],
-        ).run(threading.Event())
-    if report.error is not None:
-        raise report.error
+        )
     result = summary(chronicle, report, backend, options)
     publish("soak", result, lines(result), options)
     draw(result, options)

@@ -35,7 +35,6 @@ import json
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -45,7 +44,6 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import (
-    REGION,
     MemorySource,
     OutlineObserver,
     images_of_phantom,
@@ -53,6 +51,7 @@ from benchmarks.common import (
     parser,
     percentiles,
     publish,
+    run_loop,
     spread,
 )
 from benchmarks.live_age.sender import sending
@@ -60,9 +59,7 @@ from benchmarks.live_age.worker import BUDGET_S, OverlayDisplay, counts
 from streamseg.backends import load_backend
 from streamseg.benchmark.provenance import ROOT, provenance
 from streamseg.capture.paced import PacedSource
-from streamseg.capture.screen.region import ImageRegion
 from streamseg.core.types import Grey, Source
-from streamseg.live import LiveLoop, LiveOptions
 from streamseg.reporting.formatting import table
 from streamseg.segmentation.segmenter import Segmenter
 
@@ -105,16 +102,14 @@ def from_memory(segmenter: Segmenter, seconds: float) -> dict[str, Any]:
     for fps in PHANTOM_FPS:
         display, observer = OverlayDisplay(), OutlineObserver()
         began_ns = time.monotonic_ns()
-        run = LiveLoop(
+        run = run_loop(
             partial(paced, images, fps),
             segmenter,
-            LiveOptions(age_budget_s=BUDGET_S, seconds=PHANTOM_WARM_S + seconds),
-            region=ImageRegion(REGION),
+            seconds=PHANTOM_WARM_S + seconds,
             displays=[display],
             observers=[observer],
-        ).run(threading.Event())
-        if run.error is not None:
-            raise run.error
+            age_budget_s=BUDGET_S,
+        )
         ages = [
             shown - captured
             for shown, captured in zip(observer.shown_ns, observer.captured_ns, strict=True)

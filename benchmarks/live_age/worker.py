@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -21,14 +20,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from benchmarks.common import REGION, OutlineObserver, live_segmenter, stamp_of
+from benchmarks.common import REGION, MemoryDisplay, OutlineObserver, live_segmenter, run_loop, stamp_of
 from streamseg.backends import load_backend
 from streamseg.capture.rtsp.source import RtspSource
-from streamseg.capture.screen.region import ImageRegion
 from streamseg.core.latency import Percentiles
-from streamseg.core.types import Frame, Source
-from streamseg.core.view import Command, Display, View
-from streamseg.live import LiveLoop, LiveOptions, LiveReport
+from streamseg.core.types import Frame
+from streamseg.core.view import Display, View
+from streamseg.live import LiveReport
 from streamseg.render.overlay import draw_overlay
 from streamseg.segmentation.segmenter import Segmenter
 
@@ -37,10 +35,8 @@ BUDGET_S = 1.0
 """Longer than any age here: what is measured is when outlines come, not that late ones are left out."""
 
 
-class OverlayDisplay:
+class OverlayDisplay(MemoryDisplay):
     """Draws the outline over the frame, as a plain loop does, into memory."""
-
-    name = "memory"
 
     def __init__(self) -> None:
         self.drawing_ns: list[int] = []
@@ -50,12 +46,6 @@ class OverlayDisplay:
             began = time.monotonic_ns()
             draw_overlay(view.frame.image, view.segmentation)
             self.drawing_ns.append(time.monotonic_ns() - began)
-
-    def poll(self) -> list[Command]:
-        return []
-
-    def close(self) -> None:
-        pass
 
 
 def main() -> None:
@@ -97,7 +87,14 @@ def loop(url: str, seconds: float, way: str) -> dict[str, Any]:
     began_ns = time.monotonic_ns()
     with ExitStack() as opened:
         display, finish = display_of(way, opened)
-        report = watch(lambda: RtspSource(url), segmenter, display, observer, seconds)
+        report = run_loop(
+            lambda: RtspSource(url),
+            segmenter,
+            seconds=WARM_S + seconds,
+            displays=[display],
+            observers=[observer],
+            age_budget_s=BUDGET_S,
+        )
         more = finish()
     true, hud, unreadable = [], [], 0
     for shown, captured, stamp in zip(
@@ -111,27 +108,6 @@ def loop(url: str, seconds: float, way: str) -> dict[str, Any]:
         true.append(shown - stamp)
         hud.append(shown - captured)
     return {"true": true, "hud": hud, "unreadable": unreadable, **counts(report), **more}
-
-
-def watch(
-    opener: Callable[[], Source],
-    segmenter: Segmenter,
-    display: Display,
-    observer: OutlineObserver,
-    seconds: float,
-) -> LiveReport:
-    """A live run. Raises what ended it."""
-    report = LiveLoop(
-        opener,
-        segmenter,
-        LiveOptions(age_budget_s=BUDGET_S, seconds=WARM_S + seconds),
-        region=ImageRegion(REGION),
-        displays=[display],
-        observers=[observer],
-    ).run(threading.Event())
-    if report.error is not None:
-        raise report.error
-    return report
 
 
 def counts(report: LiveReport) -> dict[str, Any]:
