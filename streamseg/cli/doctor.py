@@ -217,6 +217,8 @@ def device_lines(devices: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         named = f"{device['name']} ({device['driver']}), " if device["name"] else ""
         usable = f"would be read as {device['mode']}" if device["mode"] else device["problem"]
         yield f"  {device['path']}: {named}{usable}"
+        if device.get("warning"):
+            yield f"    warning: {device['warning']}"
         for item in device["formats"]:
             name = item["format"] or f"{item['code']} (cannot be read)"
             yield f"    {name}: {'; '.join(map(_size, item['sizes'])) or 'any size'}"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
-from dataclasses import dataclass
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +60,15 @@ class VideoDevice:
     """The mode that is captured by default: ``yuyv 1280x720 at 60``."""
     problem: str | None = None
     """Why nothing can be captured, on one line; None if it can."""
+    by_path: str | None = None
+    """Link that always leads to the device at this port: ``/dev/v4l/by-path/...``; None if there is none."""
+    warning: str | None = None
+    """Why its name is not enough to find it again, on one line; None if it is."""
 
     def to_json(self) -> dict[str, Any]:
-        """Values for JSON."""
-        return {
+        """Values for JSON; ``by_path`` and ``warning`` only if there are any."""
+        links = {"by_path": self.by_path, "warning": self.warning}
+        return {name: value for name, value in links.items() if value is not None} | {
             "path": self.path,
             "name": self.name,
             "driver": self.driver,
@@ -76,7 +83,42 @@ def list_devices(paths: Iterable[str] | None = None) -> list[VideoDevice]:
 
     A device that is absent, busy, forbidden or not a capture device raises nothing: its ``problem`` says so.
     """
-    return [_describe(path) for path in (device_paths() if paths is None else paths)]
+    found = [_describe(path) for path in (device_paths() if paths is None else paths)]
+    return with_links(found, DEVICE_FOLDER / "v4l")
+
+
+def with_links(devices: Sequence[VideoDevice], folder: Path) -> list[VideoDevice]:
+    """The devices with their links by port, and a warning for those that share a name.
+
+    ``folder`` holds the links that udev makes. Two grabbers of one model without serial numbers get the same
+    name in ``by-id``, which then leads to whichever was found last: a restart may exchange two machines.
+    """
+    by_id, by_path = (_links(folder / kind) for kind in ("by-id", "by-path"))
+    linked = [replace(device, by_path=by_path.get(os.path.realpath(device.path))) for device in devices]
+    usable = [device for device in linked if device.mode is not None]
+    shared = Counter((device.name, device.driver) for device in usable)
+    without = {
+        (device.name, device.driver) for device in usable if os.path.realpath(device.path) not in by_id
+    }
+    return [
+        replace(device, warning=_shared_name(device, shared[kind]))
+        if device.mode is not None and (kind := (device.name, device.driver)) in without and shared[kind] > 1
+        else device
+        for device in linked
+    ]
+
+
+def _shared_name(device: VideoDevice, count: int) -> str:
+    said = f"{count} devices are named {device.name}, so /dev/v4l/by-id does not tell them apart"
+    return f"{said}; give {device.by_path}" if device.by_path else f"{said}; give each its own port"
+
+
+def _links(folder: Path) -> dict[str, str]:
+    """Links of a folder by what they lead to."""
+    try:
+        return {os.path.realpath(link): str(link) for link in sorted(folder.iterdir(), reverse=True)}
+    except OSError:  # systems without udev have none
+        return {}
 
 
 def device_paths() -> list[str]:
