@@ -33,13 +33,14 @@ from streamseg.datasets.split import hold_back
 from streamseg.evaluation.dataset import confusions
 from streamseg.evaluation.intervals import bootstrap_interval, paired_test
 from streamseg.nets import NETS, build_net, count_parameters
+from streamseg.phantom import seeds
 from streamseg.segmentation.segmenter import Segmenter
 from streamseg.training.cache import cache_samples
 from streamseg.training.config import RECIPES, TrainConfig, recipe
 from streamseg.training.data import TrainingData
 from streamseg.training.devices import make_fabric
 from streamseg.training.run_folder import TrainingCallbacks, TrainingOutcome
-from streamseg.training.trainer import PHANTOM_SEED, fit
+from streamseg.training.trainer import fit
 
 LADDER = ("loss", "strength", "vessel_weight", "average", "phantom_batch")
 """Parts of the recipe ``best`` in the order in which they are added."""
@@ -109,7 +110,9 @@ def run(
     cache = cache_samples(data, config.spec)
     phantom = None
     if config.phantom_batch:
-        phantom = cache_samples(phantom_samples(options.phantoms, seed=PHANTOM_SEED), config.spec)
+        phantom = cache_samples(
+            phantom_samples(options.phantoms, seed=seeds.training(0).take(options.phantoms)), config.spec
+        )
     torch.manual_seed(config.seed)
     net = None if make is None else make(config.outputs)
     callbacks = TrainingCallbacks(on_epoch=lambda line: print(name, line, flush=True))

@@ -12,6 +12,7 @@ from PIL import Image as Pillow
 
 from streamseg.core.errors import DataError, SinkError, UsageError
 from streamseg.phantom import PhantomVideo
+from streamseg.phantom.seeds import is_reserved
 
 WIDTH, HEIGHT = 580, 420
 """Size of the competition's images, pixels."""
@@ -106,7 +107,10 @@ def _write_subject(
 ) -> None:
     """Write one subject's images, ``nerves`` of them with nerve, in random order."""
     rng = np.random.default_rng((seed, subject))
-    video = PhantomVideo(int(rng.integers(2**31)), height=HEIGHT, width=WIDTH, fps=FPS)
+    video_seed = int(rng.integers(2**31))
+    while is_reserved(video_seed):
+        video_seed = int(rng.integers(2**31))
+    video = PhantomVideo(video_seed, height=HEIGHT, width=WIDTH, fps=FPS)
     chosen = np.array(_choose(video, rng, images, nerves))
     for n, index in enumerate(rng.permutation(chosen), start=1):
         frame = video.frame(int(index))

@@ -13,11 +13,10 @@ from streamseg.core.files import write_whole
 from streamseg.core.types import Say
 from streamseg.datasets.reader import NERVE, VESSEL, Dataset, Sample, open_dataset
 from streamseg.phantom import render_still
+from streamseg.phantom.seeds import DATA_SET
 
 PHANTOMS = 200
 """Phantoms that ``phantom`` without a number stands for."""
-PHANTOM_SEED = 80_000_000
-"""First phantom seed; far from those mixed into training and from the default weights'."""
 
 
 def open_or_draw(data: str, folder: Path, *, say: Say = lambda _: None) -> Dataset:
@@ -47,15 +46,16 @@ def phantom_count(data: str) -> int | None:
 def draw_phantoms(folder: Path, count: int, say: Say) -> Dataset:
     """Phantom stills, with and without nerve, as images and masks; draws those that the folder lacks.
 
-    Raises SinkError.
+    Raises SinkError, and UsageError for more than ten million.
     """
+    first = DATA_SET.take(count)
     for number in range(count):
         image, mask = (folder / part / f"{number:05d}.png" for part in ("images", "masks"))
         if image.exists() and mask.exists():
             continue
         if number % 50 == 0:
             say(f"drawing phantom {number + 1} of {count}")
-        (sample,) = phantom_samples(1, seed=PHANTOM_SEED + number)
+        (sample,) = phantom_samples(1, seed=first + number)
         classes = sample.nerve.astype(np.uint8) * NERVE
         if sample.vessel is not None:
             classes[sample.vessel & ~sample.nerve] = VESSEL

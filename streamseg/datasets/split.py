@@ -196,7 +196,7 @@ def _dealt(
         raise DataError(f"cannot split {subjects} subjects into {k} parts; give at most {len(bound)}{why}")
     part_of = np.zeros(len(data), np.int64)
     sizes = [0] * k
-    shuffled = [bound[i] for i in np.random.default_rng(seed).permutation(len(bound))]
+    shuffled = [bound[i] for i in np.random.default_rng(seed % 2**64).permutation(len(bound))]
     for rows in sorted(shuffled, key=len, reverse=True):
         part = sizes.index(min(sizes))
         part_of[rows] = part

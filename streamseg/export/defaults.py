@@ -40,8 +40,9 @@ from streamseg.evaluation.calibration_error import judge_confidence
 from streamseg.evaluation.overlap import Confusion, summarise
 from streamseg.export.build import SCALES_FILE, export
 from streamseg.export.contract import ExportRequest, ExportResult, LineReporter
-from streamseg.export.recipe import HELD_BACK, VALIDATION_SEED, make_recipe
+from streamseg.export.recipe import HELD_BACK, make_recipe
 from streamseg.nets import build_net, fold
+from streamseg.phantom.seeds import VALIDATION
 from streamseg.segmentation.ood_detector import is_out_of_distribution
 from streamseg.segmentation.preprocess import unpadded
 from streamseg.segmentation.segmenter import Segmenter
@@ -111,7 +112,7 @@ def add_judgement(path: Path, checkpoint: Checkpoint, judgement: OutputCalibrati
 def accuracy(backend: Backend, validation: Iterable[Sample], phantoms: int) -> dict[str, Any]:
     """Figures on the validation block and on phantoms with and without nerve, rounded for a manifest."""
     real = _found(validation, backend)
-    made = _found(phantom_samples(phantoms, seed=VALIDATION_SEED), backend)
+    made = _found(phantom_samples(phantoms, seed=VALIDATION.take(phantoms)), backend)
     parts = {
         "validation": real,
         "phantom": made,
@@ -156,7 +157,7 @@ def unlike_shares(spec: InputSpec, validation: Sequence[Sample], videos: int = 2
     """Share of images called unlike the training data, by kind: phantom video, and generated ones."""
     assert spec.judgement is not None
     familiar = spec.judgement.familiar
-    kinds: dict[str, Iterable[Image]] = {"phantom video": video_frames(videos, VALIDATION_SEED)}
+    kinds: dict[str, Iterable[Image]] = {"phantom video": video_frames(videos, VALIDATION.take(videos))}
     kinds |= out_of_distribution_images([sample.image for sample in validation])
     shares = {}
     for kind, images in kinds.items():

@@ -19,12 +19,11 @@ from streamseg.core.files import write_whole
 from streamseg.core.types import Grey
 from streamseg.datasets import Dataset, RunSplit, Sample, frame_hash, split_last
 from streamseg.datasets.phantoms import phantom_samples
+from streamseg.phantom.seeds import CALIBRATION, VALIDATION
 
 FORMAT = "streamseg-recipe-1"
 PRESETS = ("mixed", "performance")
 """Asymmetric activations if that helps; symmetric ones everywhere."""
-CALIBRATION_SEED, VALIDATION_SEED = 0, 50_000_000
-"""Seeds of the first phantoms; those of training lie between them."""
 HELD_BACK = 0.2
 """Share of a data set that training holds back; engines are judged on it."""
 
@@ -128,10 +127,12 @@ def make_recipe(
         seed=seed,
         preset=PRESETS[0],
         calibration=Draw(
-            tuple(frame_hash(training[row].image) for row in chosen), phantoms, CALIBRATION_SEED
+            tuple(frame_hash(training[row].image) for row in chosen), phantoms, CALIBRATION.take(phantoms)
         ),
         validation=Draw(
-            tuple(frame_hash(sample.image) for sample in validation), 2 * phantoms, VALIDATION_SEED
+            tuple(frame_hash(sample.image) for sample in validation),
+            2 * phantoms,
+            VALIDATION.take(2 * phantoms),
         ),
     )
 
@@ -143,8 +144,8 @@ def phantom_recipe(name: str, *, calibration: int = 100, validation: int = 120) 
         data="phantom",
         seed=0,
         preset=PRESETS[0],
-        calibration=Draw((), calibration, CALIBRATION_SEED),
-        validation=Draw((), validation, VALIDATION_SEED),
+        calibration=Draw((), calibration, CALIBRATION.take(calibration)),
+        validation=Draw((), validation, VALIDATION.take(validation)),
     )
 
 

@@ -57,6 +57,8 @@ class TrainConfig:
             raise UsageError(
                 f"unknown precision {self.precision!r}; choose one of {', '.join(get_args(Precision))}"
             )
+        if not -(2**63) <= self.seed < 2**63:
+            raise UsageError(f"seed {self.seed} does not fit 64 bits; give a smaller one")
         for name in ("epochs", "batch", "learning_rate", "smoothing"):
             if not getattr(self, name) > 0:
                 raise UsageError(f"cannot train with {name} {getattr(self, name)}; give more than 0")

@@ -27,13 +27,12 @@ from streamseg.datasets.phantoms import phantom_samples
 from streamseg.evaluation.calibration_error import GOOD_DICE, judge_confidence
 from streamseg.evaluation.overlap import Confusion
 from streamseg.phantom import PhantomVideo
+from streamseg.phantom.seeds import JUDGEMENT
 from streamseg.segmentation.postprocess import postprocess, presence
 from streamseg.segmentation.preprocess import unpadded
 from streamseg.segmentation.segmenter import Segmenter
 from streamseg.training.ood_reference import feature_rows, fit_ood_reference
 
-PHANTOM_SEED = 60_000_000
-"""First phantom seed that calibrations are fitted on; other seeds train nets and measure them."""
 MIN_PRESENCE = 0.1
 """No limit is lower: an outline in a fainter map would follow its noise."""
 FOLDS = 5
@@ -154,7 +153,9 @@ def fit_output_calibration(
     real = observe(validation, backend)
     say(f"calibrating: {phantoms} phantoms")
     stills: list[Grey] = []
-    drawn = observe(_collecting(phantom_samples(phantoms, seed=PHANTOM_SEED), spec, stills), backend)
+    drawn = observe(
+        _collecting(phantom_samples(phantoms, seed=JUDGEMENT.take(phantoms)), spec, stills), backend
+    )
     limit = fit_presence(real, drawn)
     groups = [[one for one in part if one.found and one.presence >= limit] for part in (real, drawn)]
     (slope, intercept), doubt, confidence = _fit_confidences(groups)
@@ -165,7 +166,7 @@ def fit_output_calibration(
             np.concatenate(
                 [
                     feature_rows(stills, spec, PHANTOM_COPIES),
-                    feature_rows(video_frames(videos, PHANTOM_SEED), spec, PHANTOM_COPIES),
+                    feature_rows(video_frames(videos, JUDGEMENT.take(videos)), spec, PHANTOM_COPIES),
                 ]
             ),
         ]

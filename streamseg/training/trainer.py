@@ -27,6 +27,7 @@ from streamseg.datasets.phantoms import open_or_draw, phantom_samples
 from streamseg.datasets.split import RunSplit, last_block
 from streamseg.engines.checkpoint import read_checkpoint
 from streamseg.nets import NETS, build_net
+from streamseg.phantom import seeds
 from streamseg.training.augment import augment, sample_seed
 from streamseg.training.cache import cache_samples, prepare_dataset
 from streamseg.training.config import TrainConfig, rate_at
@@ -44,8 +45,6 @@ from streamseg.training.run_folder import (
 from streamseg.training.validate import net_input, validation_dice
 from streamseg.training.weights import running_average, take_weights, write_weights
 
-PHANTOM_SEED = 1_000_000
-"""First phantom seed of a run with seed 0; the next run seed takes the next million."""
 SAVE_SECONDS = 60.0
 """A run is saved when this time has passed since it was last saved, and at its end."""
 WELL_AVERAGED = 10_000
@@ -113,7 +112,7 @@ def _read_data(job: TrainingJob, fabric: Fabric, say: Say) -> TrainingData:
     fold = last_block(samples, job.validation, near_duplicates=near_duplicates.groups)
     phantom = None
     if job.phantom:
-        seed = PHANTOM_SEED * (job.config.seed + 1)
+        seed = seeds.training(job.config.seed).take(job.phantom)
         phantom = cache_samples(phantom_samples(job.phantom, seed=seed), spec)
     return TrainingData(cache, fold, phantom)
 

@@ -43,8 +43,6 @@ OFFERED = {
 USUAL = ("fp32", "int8")
 USUAL_ON_GPU = ("fp32", "fp16", "int8")
 ON_GPU = (EAGER_GPU, "tensorrt")
-CALIBRATION_SEED = 0
-"""Of the first phantom that INT8's ranges are measured on."""
 UNFOLDABLE = ("unet",)
 """Nets without batch normalisation or shortcut: as trained and folded they are the same."""
 SHIPPED_FP32 = "improved_unet-openvino-fp32"
@@ -283,10 +281,11 @@ class VariantBuilder:
 
     def _calibration(self, trained: bool) -> list[Grey]:
         from streamseg.phantom import render_still
+        from streamseg.phantom.seeds import CALIBRATION
 
         count = self.calibration if trained else self.untrained_calibration
         for number in range(len(self._images), count):
-            self._images.append(render_still(CALIBRATION_SEED + number).image)
+            self._images.append(render_still(CALIBRATION.first + number).image)
         return self._images[:count]
 
     def _weights(self, checkpoint: Checkpoint) -> Path:

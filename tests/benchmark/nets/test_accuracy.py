@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from streamseg.backends import FakeBackend
-from streamseg.benchmark.nets.accuracy import UNSEEN_SEED, answers_of, judge, labelled_images
+from streamseg.benchmark.nets.accuracy import answers_of, judge, labelled_images
 from streamseg.core.errors import DataError, UsageError
 from streamseg.core.types import InputSpec
+from streamseg.phantom.seeds import BENCHMARK
 
 SPEC = InputSpec(32, 48, mean=0.25, std=0.25, threshold=0.5)
 
@@ -19,7 +20,7 @@ SPEC = InputSpec(32, 48, mean=0.25, std=0.25, threshold=0.5)
 def test_phantoms_are_unseen_and_labelled() -> None:
     found = labelled_images(3)
     assert found.words == "3 phantoms"
-    assert [sample.name for sample in found.samples] == [f"phantom-{UNSEEN_SEED + n}" for n in range(3)]
+    assert [sample.name for sample in found.samples] == [f"phantom-{BENCHMARK.first + n}" for n in range(3)]
     assert found.samples[0].nerve.shape == found.samples[0].image.shape
 
 
