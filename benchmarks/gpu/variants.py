@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -22,6 +22,7 @@ import numpy.typing as npt
 import torch
 
 from streamseg.backends.compiled import PRECISIONS, CompiledBackend
+from streamseg.backends.cuda.backend import CudaBackend
 from streamseg.backends.cuda.preprocess import exact_products
 from streamseg.backends.cuda.runner import CudaRunner
 from streamseg.backends.loading import RUNNERS
@@ -173,8 +174,7 @@ def _in_runner(point: Point, name: str, precision: str, net: InferenceNet, **com
         program = torch.export.export(forward, (_fixed_input(point, dtype),))
         forward = torch.compile(program.module(), fullgraph=True, dynamic=False, **compiling)
     info = point.checkpoint.info(name, "graph", precision=precision, batch=point.batch, device=point.device)
-    runner = CudaRunner(forward, info, dtype=dtype)
-    return _of_runner(point, name, runner, precision=precision, found={precision: 1.0}, close=runner.close)
+    return _of_runner(point, name, precision, CudaRunner(forward, info, dtype=dtype))
 
 
 def _compiled_light(point: Point, name: str, form: str) -> Variant:
@@ -186,15 +186,7 @@ def _compiled_light(point: Point, name: str, form: str) -> Variant:
 def _compiled(point: Point, name: str, precision: str) -> Variant:
     checkpoint = point.checkpoint
     info = checkpoint.info(name, "compiled", precision=precision, batch=point.batch, device=point.device)
-    backend = CompiledBackend(checkpoint, info)
-    return _of_runner(
-        point,
-        name,
-        backend.runner,
-        precision=precision,
-        found=backend.precision_found(),
-        close=backend.close,
-    )
+    return _of_backend(point, name, precision, CompiledBackend(checkpoint, info))
 
 
 def _tensorrt(point: Point, name: str, precision: str) -> Variant:
@@ -209,28 +201,23 @@ def _tensorrt(point: Point, name: str, precision: str) -> Variant:
         build_engine(checkpoint, shape, wanted, folder, images=images, preset="performance")
         manifest, fingerprint = read_manifest(folder)
         backend = import_module(RUNNERS["tensorrt"]).load(folder, manifest, fingerprint)
-    runner: CudaRunner = backend.runner
-    return _of_runner(
-        point,
-        name,
-        runner,
-        precision=precision,
-        found=backend.precision_found(),
-        close=backend.close,
-    )
+    return _of_backend(point, name, precision, backend)
 
 
-def _of_runner(
-    point: Point,
-    name: str,
-    runner: CudaRunner,
-    *,
-    precision: str,
-    found: dict[str, float],
-    close: Callable[[], None],
-) -> Variant:
+def _of_backend(point: Point, name: str, precision: str, backend: CudaBackend) -> Variant:
+    found, close = backend.precision_found(), backend.close
+    return replace(_of_runner(point, name, precision, backend.runner), found=found, close=close)
+
+
+def _of_runner(point: Point, name: str, precision: str, runner: CudaRunner) -> Variant:
     return Variant(
-        name, runner.mask, runner.probability, _net_call(point, runner), precision, found, close=close
+        name,
+        runner.mask,
+        runner.probability,
+        _net_call(point, runner),
+        precision,
+        {precision: 1.0},
+        close=runner.close,
     )
 
 

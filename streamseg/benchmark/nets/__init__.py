@@ -1,5 +1,1 @@
-"""The benchmark of the three nets: every way to run each of them, side by side.
-
-Engines of one's own, such as one with a known delay, are measured the same way by
-:func:`streamseg.benchmark.nets.custom.measure_engines`.
-"""
+"""The benchmark of the three nets, and of engines of your own beside them."""

@@ -1,1 +1,1 @@
-"""Other programs beside ours: runtimes, video pipelines, nets."""
+"""The comparison with other programs: runtimes and video pipelines."""

@@ -57,7 +57,7 @@ def test_a_known_delay_is_measured(clip_path: Path) -> None:
 def test_one_that_ignores_its_input_shows(clip_path: Path) -> None:
     regime = replace(SHORT, untrained_images=2)
     rows = measure_engines(
-        {"looks": Plain(0.001), "fake": FakeBackend(SPEC)}, source=str(clip_path), regime=regime
+        {"looks": Plain(0.003), "fake": FakeBackend(SPEC, delay_ms=3)}, source=str(clip_path), regime=regime
     )
     told = [any("ignores its input" in note for note in row["notes"]) for row in rows]
     assert told == [False, True]
