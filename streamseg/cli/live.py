@@ -85,6 +85,10 @@ def live(
             help="Password of the web page; generated for addresses other than 127.0.0.1.",
         ),
     ] = None,
+    public_url: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Address at which a proxy serves the web page: https://host/path/."),
+    ] = None,
     snapshots: Annotated[
         Path, typer.Option(metavar="DIR", help="Folder in which the window's key s saves.")
     ] = Path(),

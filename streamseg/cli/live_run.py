@@ -125,6 +125,12 @@ def _name(config: LiveConfig) -> str:
     return masked(source) if is_live(source) or source.startswith("phantom:") else Path(source).name
 
 
+def _setup(config: LiveConfig) -> dict[str, Any]:
+    """The settings as they are recorded: a public address only if there is one."""
+    values = {**asdict(config), "source": _name(config)}
+    return {name: value for name, value in values.items() if name != "public_url" or value is not None}
+
+
 def _open_displays(config: LiveConfig, request: RunRequest, opened: ExitStack) -> list[Display]:
     from streamseg.render.live import LiveStyle
 
@@ -145,6 +151,7 @@ def _open_displays(config: LiveConfig, request: RunRequest, opened: ExitStack) -
             host=config.host,
             port=config.port,
             token=request.token,
+            public_url=config.public_url,
             title=_name(config),
             record=True,
             recorded_by_operator=request.record is not None,
@@ -168,7 +175,7 @@ def _open_observers(
         "source": _name(config),
         "engine": EngineInfo.of(backend).identity(),
         "profile": request.profile,
-        "setup": {**asdict(config), "source": _name(config)},
+        "setup": _setup(config),
         "age_budget_ms": config.age_budget_ms,
     }
     observers: list[RunObserver] = []

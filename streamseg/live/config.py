@@ -53,6 +53,8 @@ class LiveConfig:
     """Show the machine's whole screen instead of the image only."""
     host: str = "127.0.0.1"
     port: int = 8765
+    public_url: str | None = None
+    """The address at which a proxy serves the web page."""
 
     @classmethod
     def of(cls, params: Mapping[str, Any], profile: LiveConfig | None = None) -> LiveConfig:

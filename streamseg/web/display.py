@@ -13,7 +13,7 @@ from streamseg.render.overlay import STATE_COLOURS
 from streamseg.render.replay_panel import DISCLAIMER
 from streamseg.render.symbols import HELD, STATE_WORDS, state_colours
 from streamseg.render.text import Colour
-from streamseg.web.access import Access, is_loopback
+from streamseg.web.access import Access, PublicUrl, is_loopback
 from streamseg.web.client import MAX_BYTES
 from streamseg.web.hub import Hub
 from streamseg.web.server import Server, bind, build_app
@@ -27,9 +27,10 @@ class WebDisplay:
     """Serves the page from construction to :meth:`close`; ``url`` is the address to open, with the token.
 
     ``host`` is the address to listen on: a loopback one is open to this machine, any other needs ``token``
-    (12 to 200 of ``A-Z a-z 0-9 . _ ~ -``; None generates one). ``port`` 0 takes a free one. ``rate`` is the
-    maximum number of views per second (1..240), ``quality`` that of the JPEGs (1..100), ``clients`` the
-    maximum number of pages at a time (1..256). ``record`` offers a button for recording; with
+    (12 to 200 of ``A-Z a-z 0-9 . _ ~ -``; None generates one). ``port`` 0 takes a free one. ``public_url`` is
+    the address at which a proxy serves the page; unless that is this machine's, it needs the token too.
+    ``rate`` is the maximum number of views per second (1..240), ``quality`` that of the JPEGs (1..100),
+    ``clients`` the maximum number of pages at a time (1..256). ``record`` offers a button for recording; with
     ``recorded_by_operator`` the page only shows that a recording runs, and can neither start nor end one.
     ``title`` names the source and must hold no credentials. ``opacity`` (0..1) is that of the outline's tint
     until a user changes it. Raises UsageError for invalid values, and for an address in use.
@@ -43,6 +44,7 @@ class WebDisplay:
         host: str = "127.0.0.1",
         port: int = 8765,
         token: str | None = None,
+        public_url: str | None = None,
         rate: float = 30.0,
         quality: int = 85,
         clients: int = 16,
@@ -55,12 +57,13 @@ class WebDisplay:
         _check("quality", quality, 1, 100)
         _check("clients", clients, 1, 256)
         _check("opacity", opacity, 0, 1)
-        access = Access(host, loopback=is_loopback(host), token=token)
+        public = None if public_url is None else PublicUrl.parse(public_url)
+        access = Access(host, loopback=is_loopback(host), token=token, public=public)
         self._listening = bind(host, port)
         self.port: int = self._listening.getsockname()[1]
         """The port on which the server listens."""
         access.port = self.port
-        address = f"http://{_reachable(host)}:{self.port}/"
+        address = f"http://{_reachable(host)}:{self.port}/" if public is None else public.url
         self.url = address if access.token is None else f"{address}?token={access.token}"
         self._status = Status(time.monotonic_ns())
         self._hub = Hub(

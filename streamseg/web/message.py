@@ -121,7 +121,6 @@ def _figures(figures: Figures) -> dict[str, Any]:
         "age": None if figures.age is None else _percentiles(figures.age),
         "stages": {name: _percentiles(times) for name, times in figures.stages.items()},
         "recording": figures.recording,
-        "recorded_time": figures.recorded_time,
         "clock": figures.clock,
     }
 

@@ -17,7 +17,7 @@ import uvicorn
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -281,8 +281,15 @@ def build_app(hub: Hub, access: Access) -> ASGIApp:
         Route("/healthz", health),
         Route("/metrics", figures),
         WebSocketRoute("/ws", hub.serve),
+        Route("/ws", _not_upgraded, methods=["GET", "POST"]),
     ]
-    return Guard(Starlette(routes=routes), access)
+    return Guard(Starlette(routes=routes), access, files=[_path(name) for name in FILES])
+
+
+async def _not_upgraded(_: Request) -> Response:
+    """The answer to a plain request for the socket: a page asks why, or a proxy left headers out."""
+    text = "this is a WebSocket; a proxy has to pass the headers Upgrade and Connection on, by HTTP/1.1\n"
+    return PlainTextResponse(text, 426, headers={"upgrade": "websocket", "connection": "upgrade"})
 
 
 def _file(name: str, kind: str) -> Route:
@@ -291,4 +298,8 @@ def _file(name: str, kind: str) -> Route:
     async def answer(_: Request) -> Response:
         return Response(content, headers={"content-type": kind})
 
-    return Route("/" if name == "index.html" else f"/{name}", answer)
+    return Route(_path(name), answer)
+
+
+def _path(name: str) -> str:
+    return "/" if name == "index.html" else f"/{name}"

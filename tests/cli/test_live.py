@@ -184,7 +184,7 @@ def test_a_page_cannot_end_what_the_operator_records(engine: Path, tmp_path: Pat
                 for _ in range(20):
                     page.send({"command": "record"})
                     page.read_views(1)
-                while not page.views[-1][0]["figures"]["recorded_time"].startswith("0:01"):
+                while not page.views[-1][0]["figures"]["recording"].startswith("recording 0:01"):
                     page.read_views(1)
             assert page.texts[0]["record"] is False
             assert len(list((tmp_path / "recordings").iterdir())) == 1

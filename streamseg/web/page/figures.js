@@ -43,6 +43,11 @@ export function showView(view, { current, ages, scale, live }) {
   showCounts(live.figures);
 }
 
+/** What the status says after "recording", such as "0:12"; null unless a recording runs (see core/view.py). */
+export function recordedTime(figures) {
+  return figures.recording?.match(/^recording\s*(\d.*)?$/)?.map((part) => part ?? "")[1] ?? null;
+}
+
 const rate = (fps) => (fps === null ? "-" : fps.toFixed(1));
 
 function showStages(rows) {
@@ -56,14 +61,15 @@ function showStages(rows) {
 }
 
 function showCounts(figures) {
-  const recording = figures.recorded_time !== null;
+  const time = recordedTime(figures);
+  const recording = time !== null;
   $("record").setAttribute("aria-pressed", recording);
   const clock = figures.clock === "driver" ? "the grabber's time stamp" : "arrival";
   const words = [
     `${figures.processed} of ${figures.offered} frames`, `dropped ${figures.dropped}`,
     `reconnects ${figures.reconnects}`, `age measured from ${clock}`,
   ];
-  if (figures.recording) words.push(recording ? `● RECORDING ${figures.recorded_time}`.trim() : figures.recording);
+  if (figures.recording) words.push(recording ? `● RECORDING ${time}`.trim() : figures.recording);
   put("counts", words.join(" · "));
 }
 

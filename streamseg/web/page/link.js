@@ -27,8 +27,9 @@ export class Link {
     this.arrived = performance.now();
     this.opened = false;
     this.clock.reset();
-    const scheme = location.protocol === "https:" ? "wss" : "ws";
-    const socket = this.socket = new WebSocket(`${scheme}://${location.host}/ws`);
+    const address = new URL("ws", location.href); // relative: a proxy may serve the page below a path
+    address.protocol = location.protocol === "https:" ? "wss:" : "ws:";
+    const socket = this.socket = new WebSocket(address);
     socket.binaryType = "arraybuffer";
     const mine = (act) => (event) => { if (this.socket === socket) act(event); };
     socket.onopen = mine(() => { this.opened = true; this.reconnects += 1; this.ask(0); });
@@ -48,7 +49,7 @@ export class Link {
   again(reason) {
     const opened = this.opened;
     this.drop();
-    this.why = reason;
+    if (opened || reason) this.why = reason; // else the cause that was explained last
     this.on.closed(reason);
     if (!opened) this.explain();
     const wait = RETRY_DELAYS_MS[Math.min(this.attempt, RETRY_DELAYS_MS.length - 1)];
@@ -56,11 +57,15 @@ export class Link {
     this.timer = setTimeout(() => this.open(), wait);
   }
 
-  /** A refused handshake looks like a dead server; a plain request tells the two apart. */
+  /** A refused handshake looks like a dead server; a plain request to the same place is told the cause. */
   async explain() {
     try {
-      const answer = await fetch("/healthz", { signal: AbortSignal.timeout(1500) });
+      // POST, because then the browser names the page's origin as it does for the socket.
+      const answer = await fetch("ws", { method: "POST", signal: AbortSignal.timeout(1500) });
+      const text = (await answer.text()).trim().slice(0, 300);
       if (answer.status === 401) this.why = "the server requires a new token: open the address that it printed";
+      else if ([403, 421, 426].includes(answer.status)) this.why = text;
+      else if (answer.status > 500) this.why = `a proxy answers for the server: ${answer.status}`;
     } catch { /* it is dead */ }
   }
 

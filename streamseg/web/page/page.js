@@ -1,7 +1,7 @@
 // The page: receives views from the link, decides at every moment what may be shown, and shows it.
 
 import { Chart } from "./chart.js";
-import { showAge, showLink, showView } from "./figures.js";
+import { recordedTime, showAge, showLink, showView } from "./figures.js";
 import { Link, SILENCE_MS } from "./link.js";
 import { fit, paint, snapshot } from "./picture.js";
 import { fitWords, look } from "./states.js";
@@ -209,8 +209,8 @@ const controls = {
   record() {
     if ($("record").hidden) return;
     // The wish, not a change: another page may have pressed a moment ago.
-    const recording = (ui.live ?? kept.view)?.figures.recorded_time ?? null;
-    link.send({ command: "record", on: recording === null });
+    const view = ui.live ?? kept.view;
+    link.send({ command: "record", on: view === null || recordedTime(view.figures) === null });
   },
   async snapshot() {
     if (!kept.bitmap) return;
