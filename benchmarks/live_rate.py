@@ -3,8 +3,8 @@
     python -m benchmarks.live_rate [--quick] [--fps N ...] [--rounds R] [--seconds S] [--out DIR]
 
 Regime: frames of a phantom (640x480) in memory, offered at a pace faster than the engine through the same
-source that paces recordings; the default engine, all cores, nothing else running. Each round times in turn,
-in one process, with one and the same back end:
+source that paces recordings; the default engine, all cores, nothing else running. Each round times in turn
+(every other one backwards), in one process, with one and the same back end:
 
 - ``engine``       the engine alone, one frame after another, on tensors made beforehand
 - ``loop``         ``LiveLoop`` without a display: reader, preprocessing, engine, postprocessing, presenter
@@ -55,6 +55,7 @@ from benchmarks.common import (
 )
 from streamseg.backends import load_backend
 from streamseg.benchmark.provenance import ROOT, provenance
+from streamseg.benchmark.rotation import Rotation, reraise
 from streamseg.capture.paced import PacedSource
 from streamseg.core.types import Frame, Grey, Result
 from streamseg.core.view import Display, RunObserver
@@ -230,13 +231,11 @@ def recording(opened: ExitStack) -> Outputs:
 
 def measure(timed: dict[str, Block], options: argparse.Namespace) -> dict[str, list[Rate]]:
     """Every block in each counted round."""
-    rates: dict[str, list[Rate]] = {name: [] for name in timed}
-    for number in range(options.rounds + (not options.quick)):
-        for name, block in timed.items():
-            rate = block()
-            if number or options.quick:
-                rates[name].append(rate)
-    return rates
+    rotation: Rotation[Rate] = Rotation(timed, on_failure=reraise)
+    if not options.quick:
+        rotation.warm_up(lambda name: timed[name]())
+    rotation.run(lambda name: timed[name](), options.rounds)
+    return rotation.results
 
 
 def summary(rates: dict[str, list[Rate]]) -> dict[str, Any]:

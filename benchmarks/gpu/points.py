@@ -13,6 +13,7 @@ import torch
 from benchmarks.gpu.variants import Absent, Point, Variant, batched, make, phantoms
 from streamseg.benchmark.flops import work_of
 from streamseg.benchmark.limits import GPU_COPY_BYTES, GPU_SIDE, gpu_kernels, gpu_synchronize, limits
+from streamseg.benchmark.rotation import Rotation, reraise
 from streamseg.benchmark.timing import calls_for, interleave, seconds_of, speedup
 from streamseg.nets import build_net, fold
 
@@ -52,11 +53,9 @@ def device_times(
     counts = {
         name: calls_for(seconds_of(call, warmup=2, synchronize=wait), block_s) for name, call in calls.items()
     }
-    found: dict[str, list[float]] = {name: [] for name in calls}
-    for number in range(rounds):
-        for name in list(calls)[:: 1 if number % 2 == 0 else -1]:
-            found[name].append(_block_ms(calls[name], counts[name], device, wait))
-    return found
+    rotation: Rotation[float] = Rotation(calls, on_failure=reraise)
+    rotation.run(lambda name: _block_ms(calls[name], counts[name], device, wait), rounds)
+    return rotation.results
 
 
 def _block_ms(call: Callable[[], object], count: int, device: str, wait: Callable[[], object]) -> float:

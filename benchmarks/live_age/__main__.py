@@ -36,7 +36,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -58,6 +57,7 @@ from benchmarks.live_age.sender import sending
 from benchmarks.live_age.worker import BUDGET_S, OverlayDisplay, counts
 from streamseg.backends import load_backend
 from streamseg.benchmark.provenance import ROOT, provenance
+from streamseg.benchmark.rotation import Rotation, reraise
 from streamseg.capture.paced import PacedSource
 from streamseg.core.types import Grey, Source
 from streamseg.reporting.formatting import table
@@ -129,12 +129,10 @@ def watch(fps: int, options: argparse.Namespace) -> Seen:
     ways = ["transport", "loop", "plain"]
     ways += ["window"] if shutil.which("Xvfb") else []
     ways += [] if options.no_page or not shutil.which("chromium") else ["page"]
-    seen: Seen = defaultdict(list)
+    rotation: Rotation[dict[str, Any]] = Rotation(ways, on_failure=reraise)
     with sending(fps) as url:
-        for number in range(options.rounds):
-            for way in ways if number % 2 == 0 else reversed(ways):
-                seen[way].append(worker(way, url, options.seconds))
-    return seen
+        rotation.run(lambda way: worker(way, url, options.seconds), options.rounds)
+    return rotation.results
 
 
 def worker(way: str, url: str, seconds: float) -> dict[str, Any]:

@@ -16,6 +16,11 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 
+def reraise(_: str, error: Exception) -> None:
+    """Ends a rotation with the first failure: for its ``on_failure``."""
+    raise error
+
+
 class Rotation(Generic[T]):
     """Runs one block of each name per round, every other round backwards, and keeps what the blocks return.
 

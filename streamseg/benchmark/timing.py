@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from streamseg.benchmark.rotation import Rotation
+from streamseg.benchmark.rotation import Rotation, reraise
 from streamseg.benchmark.rows.run import Spread
 from streamseg.core.errors import StallError
 from streamseg.core.latency import Percentiles
@@ -118,7 +118,7 @@ def interleave(
     if not variants or rounds < 1 or min(counts.values()) < 1:
         raise ValueError(f"nothing to time: {len(variants)} variants, {rounds} rounds of {per_round} calls")
     rotation: Rotation[tuple[int, ...]] = Rotation(
-        variants, on_failure=on_failure or _raise, clock=lambda: clock_ns() / 1e9
+        variants, on_failure=on_failure or reraise, clock=lambda: clock_ns() / 1e9
     )
     with CallTimeout(stall_s) as timeout:
 
@@ -174,10 +174,6 @@ def _by_name(variants: Mapping[str, Call], given: Counts) -> dict[str, int]:
 
 def _nothing() -> None:
     """Waits for a processor, whose calls are over when they return."""
-
-
-def _raise(_: str, error: Exception) -> None:
-    raise error
 
 
 class CallTimeout:
