@@ -94,7 +94,7 @@ def test_a_clip_that_is_cut_gives_what_came_before(tmp_path: Path) -> None:
     assert 1 <= len(clip.frames) < 40
 
 
-def test_what_is_no_clip_is_refused(tmp_path: Path) -> None:
+def test_files_that_are_not_clips_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no-such"):
         open_clip(str(tmp_path / "no-such.mp4"), tmp_path)
     (tmp_path / "text.mp4").write_text("no video")

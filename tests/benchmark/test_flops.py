@@ -47,7 +47,7 @@ def test_a_transposed_convolution_by_hand() -> None:
     assert work.parameters == 6 * 2 * 4 + 4
 
 
-def test_what_cannot_be_counted_says_why() -> None:
+def test_nets_that_cannot_be_counted_say_why() -> None:
     with pytest.raises(UsageError, match="no net is called"):
         work_of("resnet", 64, 64)
     with pytest.raises(ValueError, match="too small"):

@@ -50,7 +50,7 @@ def result(stage_ns: dict[str, int], began_ns: dict[str, int], captured_ns: int)
     return Result(frame, nothing, Roi(0, 0, 4, 4), stage_ns, 0, began_ns)
 
 
-def test_stages_and_what_lies_between_them_make_up_the_age() -> None:
+def test_stages_and_the_time_between_them_make_up_the_age() -> None:
     one = life(
         ("decode", 90, 100), ("preprocess", 100, 103), ("infer", 110, 130), ("overlay", 131, 135), end=135
     )
@@ -117,7 +117,7 @@ def test_stages_of_many_frames_come_in_the_order_of_a_life() -> None:
     assert in_order({"queue", "zebra", "wait", "decode"}) == ["decode", "wait", "queue", "zebra"]
 
 
-def test_the_lives_shown_are_those_of_real_frames_at_p50_and_p99() -> None:
+def test_the_waterfalls_are_those_of_real_frames_at_p50_and_p99() -> None:
     lives = [life(("infer", 100, 110 + n), end=110 + n) for n in range(101)]
     found = waterfall(lives)
     assert found == {"p50": [("infer", 0.0, 60.0)], "p99": [("infer", 0.0, 109.0)]}
@@ -216,7 +216,7 @@ def test_a_closed_clip_is_not_opened_again(clip_path: Path) -> None:
     assert list(frames) == []
 
 
-def test_what_comes_out_twice_or_late_is_told_and_counted_once() -> None:
+def test_frames_that_come_out_twice_or_late_are_noted_and_counted_once() -> None:
     source = CountedSource(memory(5))
     frames = list(source)
     ledger = FrameLedger()
@@ -229,7 +229,7 @@ def test_what_comes_out_twice_or_late_is_told_and_counted_once() -> None:
     assert ledger.notes(source) == ["1 frames came out twice", "1 frames came out of their order"]
 
 
-def test_a_frame_that_was_never_offered_is_told() -> None:
+def test_a_frame_that_was_never_offered_is_noted() -> None:
     source = CountedSource(memory(1))
     (frame,) = source
     ledger = FrameLedger()

@@ -125,7 +125,7 @@ def test_all_that_was_timed_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert said == ["measuring the machine's limits"]
 
 
-def test_a_kernel_that_fails_is_told_and_the_others_stand(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kernel_that_fails_is_reported_and_the_others_stand(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails() -> None:
         raise MemoryError("no\nroom")
 
@@ -138,7 +138,7 @@ def test_a_kernel_that_fails_is_told_and_the_others_stand(monkeypatch: pytest.Mo
     assert said[1:] == ["limits of the machine: bad left out: no room"]
 
 
-def test_a_machine_that_cannot_be_measured_is_in_nobodys_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_that_cannot_be_measured_has_no_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(threads: int, gpu: bool) -> list[Kernel]:
         raise OSError("this system does not say how much memory it has")
 
@@ -152,7 +152,7 @@ def test_a_machine_that_cannot_be_measured_is_in_nobodys_way(monkeypatch: pytest
     assert "does not say how much memory" in said[1]
 
 
-def test_its_memory_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_of_the_kernels_is_freed(monkeypatch: pytest.MonkeyPatch) -> None:
     class Call:
         def __call__(self) -> None:
             """Nothing to do."""

@@ -158,7 +158,7 @@ def test_a_loop_that_ends_early_shows(clip: Clip, monkeypatch: pytest.MonkeyPatc
     assert f"the run ended after {found.offered} of 40 frames" in found.notes
 
 
-def test_a_pace_that_is_not_kept_is_told(clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pace_that_is_not_kept_is_noted(clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
     class Slow(module.FrameSource):
         def __iter__(self) -> Iterator[Frame]:
             for frame in super().__iter__():
@@ -171,7 +171,7 @@ def test_a_pace_that_is_not_kept_is_told(clip: Clip, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("warm_s", [0.0, 0.1])
-def test_a_clip_that_stands_still_is_told(clip: Clip, warm_s: float) -> None:
+def test_a_clip_that_stands_still_is_noted(clip: Clip, warm_s: float) -> None:
     still = LiveProbe(
         replace(clip, frames=clip.frames[:1]),
         Segmenter(SelfTimed()),
@@ -203,12 +203,12 @@ def test_displays_draw_unless_there_are_none(monkeypatch: pytest.MonkeyPatch, dr
     assert found.ready_in_time > 0  # displayed it is
 
 
-def test_what_an_engine_raises_is_raised(clip: Clip) -> None:
+def test_errors_of_the_engine_are_raised(clip: Clip) -> None:
     with pytest.raises(EngineError, match="call 3"):
         paced(clip, Segmenter(FakeBackend(SPEC, fail_at=3)), 60, 0.3)
 
 
-def test_an_engine_that_hangs_is_told(clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_hangs_is_noted(clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "GRACE_S", 0.2)
     monkeypatch.setattr(streamseg.live.loop, "JOIN_S", 0.1)
     with Hanging() as engine:
@@ -228,7 +228,7 @@ def test_a_run_that_goes_on_after_it_was_stopped_is_left_behind(monkeypatch: pyt
     free.set()
 
 
-def test_runs_that_come_to_no_end_in_time_are_stopped_and_told() -> None:
+def test_runs_that_come_to_no_end_in_time_are_stopped_and_noted() -> None:
     (found,) = side_by_side(1, Offer(fps=30, seconds=0.3, warm_s=0.0, stall_s=0.0), SelfTimed([100.0]))
     assert "stopped: still running 0 s after its last frame" in found.notes
 

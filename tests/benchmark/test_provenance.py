@@ -140,7 +140,7 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "tools"
 
 
-def test_where_nothing_is_said_nothing_is_made_up(tools: Path, tmp_path: Path) -> None:
+def test_what_the_system_does_not_say_is_none(tools: Path, tmp_path: Path) -> None:
     assert power_state(tmp_path, tmp_path) == {
         "governor": None,
         "boost": None,

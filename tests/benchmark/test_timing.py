@@ -85,7 +85,7 @@ def test_work_that_has_only_begun_is_waited_for_before_the_clock_is_read() -> No
     ("call_ms", "budget_s", "least", "rounds"),
     [(30, 0.0, 1, 1), (5, 0.0, 3, 3), (30, 0.2, 1, 6), (30, 9, 1, 50)],
 )
-def test_the_budget_ends_it_but_for_the_first_rounds(
+def test_the_budget_ends_it_after_the_first_rounds(
     call_ms: float, budget_s: float, least: int, rounds: int
 ) -> None:
     clock = Clock()
@@ -101,7 +101,7 @@ def test_nothing_to_time_is_refused() -> None:
             interleave(variants, rounds=rounds, per_round=per_round)
 
 
-def test_what_a_variant_raises_ends_the_measurement() -> None:
+def test_an_error_of_a_variant_ends_the_measurement() -> None:
     def fails() -> None:
         raise RuntimeError("broken engine")
 
@@ -133,7 +133,7 @@ def test_calls_fill_a_block() -> None:
     assert clock.ns == 60 * MS
 
 
-def test_a_variant_that_raises_or_stalls_is_left_out_and_told() -> None:
+def test_a_variant_that_raises_or_stalls_is_left_out_and_reported() -> None:
     """Others keep their rounds: what was measured is not lost by one that fails."""
     calls = Counter[str]()
     release = threading.Event()

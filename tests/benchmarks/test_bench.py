@@ -39,13 +39,13 @@ def test_one_that_fails_leaves_the_others_and_the_report(
     assert "error: failed: pipeline" in capsys.readouterr().err
 
 
-def test_the_readme_is_written_last_where_all_went_well(calls: list[tuple[str, ...]], tmp_path: Path) -> None:
+def test_the_readme_is_written_last_if_all_went_well(calls: list[tuple[str, ...]], tmp_path: Path) -> None:
     assert bench.main(["--out", str(tmp_path), "--only", "nets", "streams", "--readme", "--quick"]) == 0
     assert calls[-1] == ("-m", "benchmarks.readme")
     assert all("--quick" in call for call in calls[:2])
 
 
-def test_what_follows_slow_nets_has_shorter_rounds(
+def test_benchmarks_after_slow_nets_have_shorter_rounds(
     calls: list[tuple[str, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter(range(0, 100_000, 300))

@@ -72,7 +72,7 @@ def plan(tmp_path: Path, minutes: float = 1.0) -> gpu.Plan:
     return gpu.Plan("cpu", True, minutes, result, tmp_path / "result")
 
 
-def test_what_fails_is_named_and_the_rest_goes_on(tmp_path: Path) -> None:
+def test_a_part_that_fails_is_named_and_the_rest_goes_on(tmp_path: Path) -> None:
     def fail() -> dict[str, Any]:
         raise RuntimeError("CUDA error:\nbad")
 
@@ -84,7 +84,7 @@ def test_what_fails_is_named_and_the_rest_goes_on(tmp_path: Path) -> None:
     assert "no TensorRT" in (tmp_path / "result.md").read_text()
 
 
-def test_what_was_measured_is_not_measured_again(tmp_path: Path) -> None:
+def test_finished_parts_are_not_measured_again(tmp_path: Path) -> None:
     run = plan(tmp_path)
     run.result["start"] = {"old": {"absent": "kept"}, "late": {"not_measured": "3 s were left"}}
     run.do("start", "old", lambda: {"absent": "new"})

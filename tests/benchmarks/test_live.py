@@ -29,7 +29,7 @@ def test_send_time_survives_lossy_compression() -> None:
     assert np.array_equal(common.REGION.crop(marked), common.REGION.crop(grey_picture()))
 
 
-def test_picture_without_send_time_has_none() -> None:
+def test_image_without_send_time_has_none() -> None:
     assert common.stamp_of(grey_picture()) is None
 
 
@@ -60,7 +60,7 @@ def test_memory_growth_is_from_the_second_minute_to_the_last() -> None:
     assert live_soak.growth(samples) == 8
 
 
-def test_tap_remembers_each_outline_once() -> None:
+def test_observer_records_each_outline_once() -> None:
     observer = common.OutlineObserver()
     moment = time.monotonic_ns()
     image = common.stamped(grey_picture(), moment)

@@ -27,7 +27,7 @@ STORY = [
 MOMENTS = account.Moments(began=round(1.55 * S), ended=3 * S, back=round(3.2 * S), stopped=round(3.4 * S))
 
 
-def test_outline_is_as_old_as_when_it_left_the_glass() -> None:
+def test_age_of_an_outline_is_that_at_its_removal_from_the_display() -> None:
     ages = [age / S for age in account.outline_ages(STORY, MOMENTS.stopped)]
     assert ages == pytest.approx([0.55, 0.15, 0.15, 0.15])
     true = account.true_ages(STORY, {2: S, 4: 3 * S}, MOMENTS.stopped)
@@ -40,7 +40,7 @@ def test_longest_time_without_an_outline() -> None:
     assert account.longest_gap(STORY[2:4], S, 2 * S) == pytest.approx(1.0), "nothing seen is no outline"
 
 
-def test_states_are_told_from_the_beginning_of_the_fault() -> None:
+def test_states_are_timed_from_the_beginning_of_the_fault() -> None:
     changes = account.states(STORY, MOMENTS)
     assert (
         account.state_words(changes) == "nerve, 0.05 s segmentation lagging, 0.15 s source lost, 1.65 s nerve"
@@ -54,7 +54,7 @@ def test_reasons_that_differ_in_a_number_are_one() -> None:
 
 
 @pytest.mark.parametrize("size", [(240, 320), (360, 480)])
-def test_an_outline_is_told_from_that_of_the_next_frame(size: tuple[int, int]) -> None:
+def test_an_outline_differs_from_that_of_the_next_frame(size: tuple[int, int]) -> None:
     segmenter = Segmenter(DiscEngine())
     first, second = (Frame(picture(number, *size), number, 0) for number in (7, 8))
     limit = 8 * size[0] / 240

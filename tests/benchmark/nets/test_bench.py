@@ -154,7 +154,7 @@ def test_time_is_divided_by_what_nets_take(measure: Measure, monkeypatch: pytest
     assert given[1] == pytest.approx(1300, rel=0.1)
 
 
-def test_where_time_is_short_only_the_fastest_kernels_are_timed_again(clip_path: Path) -> None:
+def test_if_time_is_short_only_the_fastest_kernels_are_timed_again(clip_path: Path) -> None:
     calls = Counter[str]()
 
     def kernel(name: str, kind: str, seconds: float) -> Kernel:
@@ -293,7 +293,7 @@ def test_a_batch_counts_all_its_frames(measure: Measure) -> None:
         assert row.dice is not None
 
 
-def test_random_weights_are_judged_by_nothing_but_fp32(measure: Measure) -> None:
+def test_random_weights_are_compared_only_with_fp32(measure: Measure) -> None:
     noise = np.random.default_rng(0).random((32, 48), np.float32)
     rows = measure([replace(one, trained=False) for one in (eager(), variant(Fake(probability=noise)))])
     for row in rows:

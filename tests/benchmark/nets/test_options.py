@@ -20,7 +20,7 @@ from streamseg.core.errors import UsageError
         ({"last": 0.2}, "give them by --data"),
     ],
 )
-def test_what_there_is_not_is_refused_before_anything_runs(options: dict[str, Any], message: str) -> None:
+def test_unknown_options_are_refused_before_anything_runs(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         measure_nets(NetsOptions(threads=1, **options), print)
 

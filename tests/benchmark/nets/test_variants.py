@@ -33,7 +33,7 @@ def builder(tmp_path: Path) -> VariantBuilder:
     return VariantBuilder(scratch, 1, calibration=2, store=EngineStore(tmp_path / "store"))
 
 
-def test_the_shipped_engines_are_taken_where_the_point_is_theirs(builder: VariantBuilder) -> None:
+def test_shipped_engines_are_used_for_their_own_input_shape(builder: VariantBuilder) -> None:
     shape = InputShape("improved_unet", 192, 224)
     made, absent = builder.make(shape, [VariantSpec("openvino", "fp32"), VariantSpec("openvino", "int8")])
     assert absent == {}
@@ -47,7 +47,7 @@ def test_the_shipped_engines_are_taken_where_the_point_is_theirs(builder: Varian
     assert all(one.trained and one.build_s is None for one in made)
 
 
-def test_what_is_not_there_is_built_and_what_cannot_be_is_absent(builder: VariantBuilder) -> None:
+def test_missing_engines_are_built_and_impossible_ones_are_absent(builder: VariantBuilder) -> None:
     specs = [
         VariantSpec("eager", "fp32", folded=False),
         VariantSpec("openvino", "fp32"),
@@ -67,7 +67,7 @@ def test_what_is_not_there_is_built_and_what_cannot_be_is_absent(builder: Varian
     assert Path(made[0].start_task["checkpoint"]).is_file()
 
 
-def test_an_engine_of_the_store_is_taken_where_it_passed_the_gate(builder: VariantBuilder) -> None:
+def test_an_engine_of_the_store_is_used_if_it_passed_the_gate(builder: VariantBuilder) -> None:
     spec, checkpoint = VariantSpec("openvino", "fp32"), resolve(SMALL.net, (SMALL.height, SMALL.width))
     folder = builder.scratch / "exported"
     manifest = build_engine(checkpoint, SMALL, spec, folder)
@@ -114,7 +114,7 @@ def words(specs: list[VariantSpec]) -> list[str]:
     return [str(spec) for spec in specs]
 
 
-def test_by_themselves_they_are_what_the_machine_has() -> None:
+def test_default_variants_are_those_that_the_machine_can_run() -> None:
     specs, absent = plan([], [], gpu=False, quick=True)
     assert words(specs) == ["eager fp32 as trained", "eager fp32", "openvino fp32", "openvino int8"]
     assert absent == {}
@@ -123,7 +123,7 @@ def test_by_themselves_they_are_what_the_machine_has() -> None:
     assert not [spec for spec in full if spec.backend == "compiled"]
 
 
-def test_a_gpu_adds_its_own_and_what_they_are_compared_with() -> None:
+def test_a_gpu_adds_its_variants_and_their_reference() -> None:
     specs, _ = plan([], [], gpu=True, quick=True)
     assert words(specs)[:2] == ["eager fp32 as trained", "eager-cuda fp32 as trained"]
     assert {"tensorrt fp32", "tensorrt fp16", "tensorrt int8", "eager-cuda fp16"} <= set(words(specs))
@@ -131,7 +131,7 @@ def test_a_gpu_adds_its_own_and_what_they_are_compared_with() -> None:
     assert words(specs) == ["eager fp32 as trained", "eager-cuda fp32 as trained", "tensorrt fp16"]
 
 
-def test_what_a_back_end_does_not_offer_is_absent_only_where_both_were_asked_for() -> None:
+def test_a_precision_that_a_back_end_lacks_is_absent_only_if_both_were_asked_for() -> None:
     specs, absent = plan(["eager", "openvino"], ["int8"], gpu=False, quick=False)
     assert words(specs) == ["eager fp32 as trained", "openvino int8"]
     assert absent == {"eager int8": "eager computes in fp32, bf16; int8 cannot be had there"}

@@ -48,7 +48,7 @@ def test_one_that_hangs_is_absent() -> None:
     assert "no answer within 0.3 s" in absent["runtime late"]
 
 
-def test_what_libraries_say_stays_out_of_the_results(capsys: pytest.CaptureFixture[str]) -> None:
+def test_output_of_libraries_stays_out_of_the_results(capsys: pytest.CaptureFixture[str]) -> None:
     def chatty() -> Peer:
         print("progress 100 %")
         warnings.warn("deprecated", DeprecationWarning, stacklevel=1)
@@ -67,7 +67,7 @@ def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
     assert "streamseg[bench]" in absent["net MONAI"]
 
 
-def test_a_version_is_told_where_there_is_one() -> None:
+def test_a_version_is_given_if_there_is_one() -> None:
     assert version("numpy") == f"numpy {numpy.__version__}"
     assert version("no-such-package") == "no-such-package"
 

@@ -107,7 +107,7 @@ def test_without_supervision_the_others_run(
     assert all("streamseg[bench]" in reason for reason in absent.values())
 
 
-def test_an_engine_that_cannot_be_loaded_leaves_nothing_but_reasons(clip: Clip, tmp_path: Path) -> None:
+def test_an_engine_that_cannot_be_loaded_leaves_only_reasons(clip: Clip, tmp_path: Path) -> None:
     def broken(_throughput: bool) -> Backend:
         raise EngineError("no such engine")
 
@@ -165,7 +165,7 @@ def test_every_frame_is_drawn_or_written(tmp_path: Path) -> None:
     assert np.abs(frames[0].image.astype(int) - before.reshape(HEIGHT, WIDTH, -1)).max() > 60
 
 
-def test_what_opencv_cannot_read_or_write(tmp_path: Path) -> None:
+def test_files_that_opencv_cannot_read_or_write(tmp_path: Path) -> None:
     model = PlainModel(FakeBackend(SPEC), REGION)
     with pytest.raises(SourceError, match="OpenCV cannot read"):
         plain_loop(str(tmp_path / "none.mp4"), model, 10, None, 30)

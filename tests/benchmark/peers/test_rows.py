@@ -79,7 +79,7 @@ def test_pipelines_are_timed_by_whole_runs() -> None:
     assert row.durations_ms is None
 
 
-def test_a_pipeline_that_loses_frames_is_told_and_gains_nothing_by_it() -> None:
+def test_a_pipeline_that_loses_frames_is_noted_and_gains_nothing() -> None:
     peers = [
         Peer("ours", "ours", "int8", Fake(20, frames=10), frames=10),
         Peer("loses", "ours", "int8", Fake(20, frames=5), frames=10),
@@ -95,7 +95,7 @@ def test_a_pipeline_that_loses_frames_is_told_and_gains_nothing_by_it() -> None:
     assert rows["repeats"].fps == pytest.approx(rows["ours"].fps, rel=0.2)
 
 
-def test_what_fails_hangs_or_gives_nothing_is_absent_and_the_others_stand() -> None:
+def test_peers_that_fail_hang_or_give_nothing_are_absent_and_the_others_stand() -> None:
     release = threading.Event()
     calls = [0]
 
@@ -176,7 +176,7 @@ def test_why_is_computed_from_figures() -> None:
     )
 
 
-def test_whole_runs_over_hardly_any_frames_are_told() -> None:
+def test_whole_runs_over_hardly_any_frames_are_noted() -> None:
     rows, _ = timed("pipeline", [Peer("ours", "ours", "int8", lambda: 1, frames=1)])
     assert rows["ours"].notes == [
         "runs over fewer than 8 frames are mostly their beginning and end; give a longer clip"

@@ -202,12 +202,12 @@ def test_the_same_numbers_agree() -> None:
         (lambda tensor: answer(frames()[0]) * 0.1 + 0.3, "bf16"),
     ],
 )
-def test_what_computes_something_else_is_refused(wrong: Infer, precision: str) -> None:
+def test_a_runtime_that_computes_something_else_is_refused(wrong: Infer, precision: str) -> None:
     with pytest.raises(EngineError, match="computes something else"):
         judged(wrong, precision)
 
 
-def test_what_gives_no_probabilities_is_refused() -> None:
+def test_a_runtime_that_gives_no_probabilities_is_refused() -> None:
     for wrong in (lambda t: answer(t) * np.float32(np.nan), lambda t: answer(t)[:5]):
         with pytest.raises(EngineError, match="no probabilities"):
             judged(wrong)
@@ -247,7 +247,7 @@ def test_a_peer_gets_the_frames_in_turn(context: RuntimeContext) -> None:
     assert peer.facts["ready_s"] >= 0
 
 
-def test_there_is_a_nerve_in_what_answers_are_compared_on(tmp_path: Path) -> None:
+def test_answers_are_compared_on_images_with_a_nerve(tmp_path: Path) -> None:
     """A clip may show none; a runtime that finds nothing would pass."""
     checkpoint = resolve("improved_unet", (96, 112))
     blank = np.full((1, 1, 96, 112), -1, np.float32)

@@ -106,7 +106,9 @@ def test_numbers_of_streams_take_turns_every_other_round_backwards(monkeypatch: 
         (stream(processed=0), False, False),
     ],
 )
-def test_what_is_held(monkeypatch: pytest.MonkeyPatch, each: LiveOutcome, budget: bool, every: bool) -> None:
+def test_when_streams_are_held(
+    monkeypatch: pytest.MonkeyPatch, each: LiveOutcome, budget: bool, every: bool
+) -> None:
     scripted(monkeypatch, lambda count, call: each)
     row = measure_streams(options(counts=(2,)))[0]
     assert (row.holds_budget, row.holds_every_frame) == (budget, every)
@@ -177,7 +179,7 @@ def test_an_engine_that_hangs_from_the_start_is_an_error(monkeypatch: pytest.Mon
     free.set()
 
 
-def test_an_engine_that_cannot_even_be_closed_does_not_keep_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_cannot_be_closed_does_not_block_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "CLOSE_S", 0.05)
     scripted(monkeypatch, lambda count, call: stream())
     free = threading.Event()
@@ -196,7 +198,7 @@ def test_nothing_measured_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
         measure_streams(options(counts=(1,)))
 
 
-def test_more_than_enough_streams_are_left_out_where_fewer_were_too_many(
+def test_large_numbers_of_streams_are_skipped_if_fewer_were_too_many(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked = scripted(monkeypatch, lambda count, call: stream(in_time=0 if count >= 4 else None))
@@ -205,7 +207,7 @@ def test_more_than_enough_streams_are_left_out_where_fewer_were_too_many(
     assert rows[0].run.absent == {"16 streams": "skipped: already 4 streams missed the budget"}
 
 
-def test_few_streams_get_the_engine_of_one_frame_and_many_that_of_lanes(
+def test_few_streams_share_the_engine_for_latency_and_many_that_for_throughput(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made: list[FakeBackend] = []
@@ -310,7 +312,7 @@ def totals(run: StreamsRun) -> tuple[int, ...]:
     return tuple(sum(getattr(s, name) for s in run.streams) for name in ("offered", "processed", "dropped"))
 
 
-def test_what_an_engine_raises_is_raised() -> None:
+def test_errors_of_the_engine_are_raised() -> None:
     with pytest.raises(EngineError, match="failed at call 5"):
         run_streams(CLIP, FakeBackend(SPEC, fail_at=5), 3, SHORT)
 
