@@ -163,6 +163,8 @@ class ScriptedSource:
         self.script, self.acts, self.live = script, acts, script.live
         self.info = SourceInfo("script", *SHAPE)
         self.closed = threading.Event()
+        self.blank = False
+        """Give frames without any image."""
 
     def __iter__(self) -> Iterator[Frame]:
         for act in self.acts:
@@ -176,7 +178,8 @@ class ScriptedSource:
                 continue
             number, self.script.given = self.script.given, self.script.given + 1
             captured_ns = time.monotonic_ns() - round(act.age_s * 1e9)
-            yield Frame(numbered_image(number, act.shape), number, captured_ns)
+            image = np.zeros(act.shape, np.uint8) if self.blank else numbered_image(number, act.shape)
+            yield Frame(image, number, captured_ns)
 
     def close(self) -> None:
         self.closed.set()

@@ -75,11 +75,11 @@ def run(config: LiveConfig, request: RunRequest, *, as_json: bool) -> None:
     source = config.source or ""
     opener = partial(open_live, source, config.capture())
     _check_records(request, source)
+    region = _region(config)
     # First, and open to Ctrl-C: if it has to be built, that takes minutes.
     backend = load_engine(config.engine)
     with stop_on_signals() as stop, ExitStack() as opened:
         opened.callback(backend.close)
-        region = _region(config)
         displays = _open_displays(config, request, opened)
         toggle, observers = _open_observers(config, request, backend, opened)
         loop = LiveLoop(
@@ -108,15 +108,21 @@ def _check_records(request: RunRequest, source: str) -> None:
 
 
 def _region(config: LiveConfig) -> ImageRegion:
-    """The region policy: given, or found in advance in a recording, or on the way in a live source."""
+    """The region policy: given, or found in advance in a recording, or on the way in a live source.
+
+    Raises UsageError for a given region outside the frames of a recording.
+    """
     source = config.source or ""
     search = config.roi == "auto" and not source.startswith("phantom:")
-    if not search or is_live(source):
+    if is_live(source) or not (search or config.given_roi):
         return ImageRegion(config.given_roi, search=search, say=say)
     # A recording may end before enough of it was seen, so it is searched in advance, as in a replay.
     with open_source(source) as recorded:
         info = recorded.info
-    return region_of_clip(source, info)
+    if config.given_roi is not None:
+        config.given_roi.check_inside(info.height, info.width)
+        return ImageRegion(config.given_roi, say=say)
+    return region_of_clip(source, info, live=True)
 
 
 def _name(config: LiveConfig) -> str:

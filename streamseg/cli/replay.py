@@ -11,11 +11,11 @@ import typer
 from streamseg.cli.console import Stop, print_json, say, stop_on_signals
 from streamseg.cli.engine import load_engine
 from streamseg.cli.options import EngineOption, ForceOption, JsonOption
-from streamseg.core.errors import one_line
+from streamseg.core.errors import UsageError, one_line
 
 if TYPE_CHECKING:
     from streamseg.cli.replay_clip import ClipReport, ReplayOptions
-    from streamseg.core.types import Backend
+    from streamseg.core.types import Backend, Roi
 
 
 def replay(
@@ -82,7 +82,6 @@ def replay(
     from streamseg.cli.replay_clip import ReplayOptions
     from streamseg.cli.replay_outputs import check_outputs, plan_outputs
     from streamseg.core.engine_info import EngineInfo
-    from streamseg.core.errors import UsageError
     from streamseg.core.types import Roi
 
     try:
@@ -95,6 +94,8 @@ def replay(
     plan = plan_outputs(clips, folder=folder, video=out, records=records or [])
     check_outputs(list(chain.from_iterable(plan)), clips, force=force)
     limit_opencv_threads()
+    if given is not None:
+        _check_roi(given, clips, start)
     backend = load_engine(engine, throughput=True)
     try:
         with stop_on_signals() as stop:
@@ -105,6 +106,28 @@ def replay(
     if as_json:
         print_json({**(_summary(source, runs) if folder else runs[0].to_json()), "engine": engine_used})
     _conclude(runs, folder, stop)
+
+
+def _check_roi(given: Roi, clips: list[str], start_seconds: float) -> None:
+    """Raise UsageError for a rectangle that fits into none of the clips: before an engine is built."""
+    from streamseg.capture import open_source
+    from streamseg.core.errors import StreamsegError
+
+    misfit: UsageError | None = None
+    for clip in clips:
+        try:
+            with open_source(clip, start_seconds=start_seconds) as source:
+                height, width = source.info.height, source.info.width
+        except StreamsegError:
+            return  # reported when its turn comes
+        try:
+            given.check_inside(height, width)
+        except UsageError as error:
+            misfit = misfit or error
+        else:
+            return
+    if misfit is not None:
+        raise misfit
 
 
 def _run_all(

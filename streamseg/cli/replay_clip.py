@@ -124,14 +124,25 @@ def _replay_into(
 
 
 def region_of_clip(
-    uri: str, info: SourceInfo, *, given: Roi | None = None, search: bool = True, start_seconds: float = 0.0
+    uri: str,
+    info: SourceInfo,
+    *,
+    given: Roi | None = None,
+    search: bool = True,
+    start_seconds: float = 0.0,
+    live: bool = False,
 ) -> ImageRegion:
-    """The region policy of a recorded source. Raises UsageError for a given region outside the frame."""
+    """The region policy of a recorded source; ``live``: it is played as if it were live.
+
+    Raises UsageError for a given region outside the frame.
+    """
     return ImageRegion.of_recording(
         info,
         partial(open_source, uri, start_seconds=start_seconds),
         given=given,
         search=search and not uri.startswith("phantom:"),
+        open_at=lambda seconds: open_source(uri, start_seconds=start_seconds + seconds),
+        live=live,
         say=lambda message: say(f"{info.name}: {message}"),
     )
 

@@ -202,10 +202,11 @@ class LiveLoop:
         for observer in self._observers:
             observer.on_frame(frame, arrived_ns)
         roi = self._region.known(frame)
-        if arrived_ns - self._freeze_checked_ns >= FREEZE_CHECK_NS:
+        if roi is None:
+            self._frozen = False  # "NO SIGNAL" stands still, too: that no image is known matters more
+        elif arrived_ns - self._freeze_checked_ns >= FREEZE_CHECK_NS:
             self._freeze_checked_ns = arrived_ns
-            image = frame.image if roi is None else roi.crop(frame.image)
-            self._frozen = self._freeze_detector.update(image, arrived_ns)
+            self._frozen = self._freeze_detector.update(roi.crop(frame.image), arrived_ns)
         self._presenter.on_frame(frame, roi, arrived_ns, frozen=self._frozen)
 
     def _on_source_change(self) -> None:
@@ -239,7 +240,7 @@ class LiveLoop:
                     frame = self._reader.newer(frame)
                 roi = self._region.locate(frame)
                 if roi is None:
-                    self._presenter.on_search(self._region.progress)
+                    self._presenter.on_search(self._region.progress, frame.index)
                     continue
                 clock = StageClock()
                 clock.add("wait", time.monotonic_ns() - frame.captured_ns)

@@ -88,13 +88,16 @@ class Presenter:
     def on_result(self, result: Result) -> None:
         """A newer frame than any before was segmented."""
         with self._changed:
-            self._result, self._searching = result, ""
+            self._result = result
+            if result.frame.index >= self._alive_from:
+                self._searching = ""
             self._wake()
 
-    def on_search(self, progress: str) -> None:
-        """The ultrasound image is being searched for in the frame."""
+    def on_search(self, progress: str, index: int = 0) -> None:
+        """The image is being searched for in the frame of this index; no older outline is shown."""
         with self._changed:
             self._searching = progress
+            self._alive_from = max(self._alive_from, index)
             self._wake()
 
     def on_source_change(self, status: SourceStatus) -> None:

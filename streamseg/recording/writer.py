@@ -83,6 +83,8 @@ class Recorder:
         """Frames whose pixels were not written because the encoder was too slow."""
         self._listed = 0
         self._regions: dict[tuple[int, ...], Roi] = {}
+        self._unknown_until: int | None = None
+        """Index of the last frame of which it is known that its region is unknown."""
         self._last_view: object = None
         self._annotated_last: tuple[State | None, int] = (None, 0)
         self._lock = threading.Lock()
@@ -115,7 +117,8 @@ class Recorder:
 
     def on_result(self, result: Result) -> None:
         """Write a line for a segmented frame, as in the records of a replay."""
-        self._regions[result.frame.image.shape[:2]] = result.roi
+        if self._unknown_until is None or result.frame.index > self._unknown_until:
+            self._regions[result.frame.image.shape[:2]] = result.roi
         self._put({**frame_record(result), "captured_ns": result.frame.captured_ns})
 
     def on_view(self, view: View, shown_ns: int) -> None:
@@ -123,6 +126,9 @@ class Recorder:
         if view.frame is not None and view.roi is not None:
             self._regions[view.frame.image.shape[:2]] = view.roi
             self._offer_annotated(view, view.frame, shown_ns)
+        elif view.frame is not None:  # what is in its place now may name the patient
+            self._unknown_until = view.frame.index
+            self._regions.pop(view.frame.image.shape[:2], None)
         key = (view.state, view.frame.index if view.frame and view.segmentation else None)
         if key != self._last_view:
             self._last_view = key

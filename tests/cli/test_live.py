@@ -109,6 +109,7 @@ def test_phantom_for_some_seconds(engine: Path, capsys: pytest.CaptureFixture[st
         (["v4l2:/dev/video0", "--rate", "fast"], "fast"),
         (["http://host/x"], "http://"),
         (["phantom:", "--records", "x.txt"], "x.txt"),
+        (["phantom:?size=96x64", "--roi", "50,0,50,64"], "ROI 50,0,50,64 reaches outside the frame of 96x64"),
     ],
 )
 def test_a_wrong_call_is_one_line(
@@ -209,6 +210,16 @@ def test_sigterm_ends_with_the_figures(engine: Path, tmp_path: Path) -> None:
     assert process.returncode == 143, err
     assert json.loads(out)["offered"] >= 1
     assert "stopped by SIGTERM" in err
+
+
+@needs_server
+def test_a_region_outside_the_frames_of_a_stream_is_a_wrong_call_said_once(
+    engine: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serve(width=96, height=64, fps=25) as server:
+        code, _, err = live_json([server.url, "--engine", str(engine), "--roi", "50,0,50,64"], capsys)
+    assert code == 2
+    assert err.count("reaches outside the frame of 96x64") == 1
 
 
 @needs_server

@@ -326,3 +326,11 @@ def test_the_default_engine_runs_without_torch(tmp_path: Path) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.stdout.splitlines()[-1] == "0 []", done.stderr
+
+
+def test_a_region_outside_the_frames_is_found_before_the_engine_is_loaded(
+    tmp_path: Path, write_clip: ClipWriter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", 3)
+    assert main(["replay", str(clip), "--engine", "/no/such/engine", "--roi", "50,0,50,64"]) == 2
+    assert "ROI 50,0,50,64 reaches outside the frame of 96x64" in capsys.readouterr().err

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
-from streamseg.core.errors import EngineError, SinkError, SourceError
-from streamseg.core.types import State
+from streamseg.capture.recording.reader import read_recording
+from streamseg.capture.screen.region import ImageRegion
+from streamseg.core.errors import EngineError, SinkError, SourceError, UsageError
+from streamseg.core.types import Roi, State
 from streamseg.core.view import Command, View
-from streamseg.live import LiveLoop
+from streamseg.live import LiveLoop, LiveOptions
+from streamseg.recording import Recorder
 from streamseg.segmentation.segmenter import Segmenter
 from tests.fakes import (
     Act,
@@ -98,6 +102,57 @@ def test_states_over_a_loss_and_a_return() -> None:
     assert 0.2 <= sum(report.states.values()) <= report.seconds + 0.3
     lost = [view for view, _ in display.shown if view.state is State.SOURCE_LOST]
     assert lost[0].reason.startswith("the cable was pulled; put it back; next try in 0.0 s")
+
+
+def test_frames_that_a_given_region_no_longer_fits_into_are_neither_shown_nor_recorded(
+    tmp_path: Path,
+) -> None:
+    given, small = Roi(10, 10, 80, 50), (48, 64)
+    acts = [*STEADY, *[Act(0.01, shape=small)] * 30]
+    recorder, display = Recorder(tmp_path, header={}, min_free=0), Memory()
+    loop = LiveLoop(
+        Script(acts),
+        Segmenter(Numbered()),
+        LiveOptions(age_budget_s=10.0),
+        region=ImageRegion(given),
+        displays=[display],
+        observers=[recorder],
+    )
+    assert loop.run(threading.Event()).error is None
+    late = [view for view, _ in display.shown if view.frame and view.frame.image.shape == small]
+    assert late
+    assert all(view.roi is None and view.segmentation is None for view in late)
+    misfit = "--roi 10,10,80,50 does not fit into frames of 64x48; give another"
+    assert (late[-1].state, late[-1].reason) == (State.STARTING, misfit)
+    written = read_recording(recorder.path)
+    assert {segment.shown for segment in written.segments} == {given}
+    lines = [line for line in written.offered if line.index >= len(STEADY)]
+    assert all(line.video is None for line in lines)
+
+
+def test_a_given_region_outside_the_first_frame_ends_the_run() -> None:
+    region = ImageRegion(Roi(10, 10, 600, 50))
+    report = LiveLoop(Script(STEADY), Segmenter(Numbered()), region=region).run(threading.Event())
+    assert isinstance(report.error, UsageError)
+    assert not report.states.get(State.NERVE)
+
+
+def test_without_an_image_the_state_says_so_even_if_nothing_on_the_screen_moves() -> None:
+    class NoSignal(Script):
+        def __call__(self) -> ScriptedSource:
+            source = super().__call__()
+            source.blank = True
+            return source
+
+    display, notes = Memory(), Notes()
+    script = NoSignal([Act(0.05, shape=(240, 320))] * 60)
+    region = ImageRegion(search=True)
+    loop = LiveLoop(script, Segmenter(Numbered()), region=region, displays=[display], observers=[notes])
+    assert loop.run(threading.Event()).processed == 0
+    assert display.states == ["starting"]
+    assert all(view.roi is None for view, _ in display.shown)
+    reasons = [view.reason for view, _ in display.shown]
+    assert reasons[-1].startswith("no ultrasound image found yet; still looking")
 
 
 def test_the_time_ends_the_run() -> None:

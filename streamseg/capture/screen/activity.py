@@ -69,27 +69,54 @@ class Evidence:
         return self.activity > self.still
 
 
+class Extremes:
+    """The smallest and largest grey value of each pixel over some images, each uint8 (height, width)."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.low = self.high = np.zeros((0, 0), np.uint8)
+
+    def add(self, image: Image) -> None:
+        """Add an image, uint8 (H, W) or (H, W, 3)."""
+        grey = _grey(np.ascontiguousarray(image))
+        if self.count == 0:
+            self.low = self.high = grey
+        else:
+            self.low, self.high = as_grey(cv2.min(self.low, grey)), as_grey(cv2.max(self.high, grey))
+        self.count += 1
+
+    def of_every(self, step: int) -> Extremes:
+        """Those of every ``step``-th row and column."""
+        found = Extremes()
+        found.low, found.high = (np.ascontiguousarray(part[::step, ::step]) for part in (self.low, self.high))
+        found.count = self.count
+        return found
+
+    def include(self, other: Extremes) -> None:
+        """Add the images of others, of the same size."""
+        self.add(other.low)
+        self.add(other.high)
+
+
 def gather(frames: Sequence[Image], text: int) -> Evidence:
     """The evidence in (at most 30 of) the frames, uint8 (height, width[, 3]) of one size."""
-    low, high = _extremes(frames)
-    square = np.ones((3, 3), np.uint8)
-    activity = as_grey(cv2.subtract(cv2.dilate(high, square), cv2.erode(low, square)))
+    seen = Extremes()
+    for frame in frames[:: -(-len(frames) // _MAX_FRAMES)]:
+        seen.add(frame)
+    low, high = seen.low, seen.high
+    activity = range_of(low, high)
     return Evidence(activity, as_grey(cv2.subtract(high, low)), high, _stillness(activity), text)
+
+
+def range_of(low: Grey, high: Grey) -> Grey:
+    """Range of grey values in each pixel's 3x3 neighbourhood, of the extremes over some frames."""
+    square = np.ones((3, 3), np.uint8)
+    return as_grey(cv2.subtract(cv2.dilate(high, square), cv2.erode(low, square)))
 
 
 def as_grey(image: Any) -> Grey:
     """The same array, typed as uint8: OpenCV returns that, but its types do not say so."""
     return np.asarray(image, np.uint8)
-
-
-def _extremes(frames: Sequence[Image]) -> tuple[Grey, Grey]:
-    """Smallest and largest grey value of every pixel over (at most 30 of) the frames."""
-    step = -(-len(frames) // _MAX_FRAMES)
-    low = high = _grey(frames[0])
-    for frame in frames[step::step]:
-        grey = _grey(frame)
-        low, high = as_grey(cv2.min(low, grey)), as_grey(cv2.max(high, grey))
-    return low, high
 
 
 def _grey(image: Image) -> Grey:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
-from itertools import islice
+from functools import partial
 from typing import Self
 
+from streamseg.capture.screen.activity import Extremes
 from streamseg.capture.screen.find import find_region
-from streamseg.core.errors import SourceError
-from streamseg.core.types import Frame, Image, Roi, Say, Source, SourceInfo
+from streamseg.capture.screen.layout_watch import LayoutWatch, differs, factor_of, find_small
+from streamseg.core.errors import SourceError, UsageError
+from streamseg.core.types import Frame, Roi, Say, Source, SourceInfo
 
-SAMPLED_FRAMES, SAMPLED_EVERY = 24, 8
-"""Of a recording, every eighth frame is searched, 24 in all: the first few seconds."""
+SPOTS, SPOT_FRAMES, SPOT_EVERY = 8, 3, 8
+"""A recording is searched at 8 times spread over it, in three frames each, every eighth one."""
 LIVE_SAMPLES = 16
 """Frames of a live stream that one search takes."""
 LIVE_SAMPLE_EVERY_NS = 80_000_000
 """Nanoseconds between two of them: neighbours hardly differ, and what never changes is not the image."""
-LIVE_ATTEMPTS = 3
-"""Searches of a live stream without success after which the whole frame is taken for good."""
 
 
 class Origin(StrEnum):
@@ -44,9 +45,10 @@ class ImageRegion:
     ) -> None:
         """The policy for a live stream.
 
-        ``given`` holds for frames of any size that it fits into. In others, and without one if ``search`` is
-        set, the image is searched for in the first seconds. Without either, frames are taken whole. ``say``
-        gets what was decided, in one line each.
+        ``given`` holds for frames of any size that it fits into; nothing of others is used: a user who draws
+        a rectangle shows no more than that. Without one, and with ``search``, the image is searched for until
+        it is found, and followed when it moves; without either, frames are taken whole. ``say`` gets what was
+        decided, in one line each.
         """
         self.roi = given
         """The region that is known before the first frame; None: to be searched for, or the whole frame."""
@@ -54,14 +56,18 @@ class ImageRegion:
         """Where the region that was decided last is known from."""
         self._search, self._say = search, say
         self._must_fit = False
+        self._has_fitted = False
+        self._misfit = ""
         self._only_size: tuple[int, int] | None = None
         """Height and width of the frames that ``roi`` holds for; None: all that it fits into."""
         self._known: dict[tuple[int, int], Roi] = {}
+        self._watches: dict[tuple[int, int], LayoutWatch] = {}
         self._warned = False
-        self._samples: list[Image] = []
+        self._samples = Extremes()
         self._sampled_size: tuple[int, int] | None = None
         self._next_sample_ns = 0
         self._attempts = 0
+        self._gone = False
 
     @classmethod
     def of_recording(
@@ -71,13 +77,18 @@ class ImageRegion:
         *,
         given: Roi | None = None,
         search: bool = True,
+        open_at: Callable[[float], Source] | None = None,
+        live: bool = False,
         say: Say = lambda message: None,
     ) -> Self:
         """The policy for a recorded source: everything is decided before its first frame.
 
         ``given`` must fit into every frame. Without it, the source's own region or, if ``search`` is set, the
-        one found in a second opening of the source holds for frames of the size that it was found in; others
-        are taken whole. Raises UsageError for a given region outside the frame.
+        one found in further openings of the source holds for frames of the size that it was found in; others
+        are taken whole. ``open_at`` opens the source at a number of seconds after its start, so that a long
+        one need not be read from end to end. With ``live`` the recording is played as if it were live: then
+        the image is followed, and searched for where it was not found. Raises UsageError for a given region
+        outside the frame.
         """
         region = cls(given, say=say)
         region._must_fit = True
@@ -87,40 +98,70 @@ class ImageRegion:
         elif search and info.region is not None:
             region.roi, region.origin, region._only_size = info.region, Origin.SOURCE, size
         elif search:
-            with open_again() as source:
-                found = region._find(sample_frames(source))
-            region.roi, region._only_size = found, size
+            found, elsewhere = _agreed(sample_spots(info, open_again, open_at))
+            region.roi, region._only_size = region._found(found, final=not live), size
+            if elsewhere and not live:
+                region._say("in parts of it the image is at another place; cut it there, or give --roi")
+            region._search = live
         return region
 
     @property
     def progress(self) -> str:
         """A human-readable line while :meth:`locate` answers None."""
-        return f"looking for the ultrasound image, {len(self._samples)} of {LIVE_SAMPLES} frames"
+        if self._misfit:
+            return self._misfit
+        if self._gone:
+            return "the ultrasound image has left the screen; looking for it"
+        count = f"{self._samples.count} of {LIVE_SAMPLES} frames"
+        if self._attempts:
+            return f"no ultrasound image found yet; still looking, {count}"
+        return f"looking for the ultrasound image, {count}"
 
     def known(self, frame: Frame) -> Roi | None:
         """The region of this frame if it is decided already. May be called from any thread."""
         return self._known.get(frame.image.shape[:2])
 
     def locate(self, frame: Frame) -> Roi | None:
-        """The region of this frame; None while the search goes on. Raises UsageError for a given region of a
-        recording that reaches outside this frame."""
+        """The region of this frame; None while the search goes on, or if the given one does not fit into it.
+
+        Raises UsageError for a given region that reaches outside the first frame, or outside any frame of a
+        recording.
+        """
         size = frame.image.shape[:2]
+        if (watch := self._watches.get(size)) is not None:
+            return self._follow(watch, frame, size)
         known = self._known.get(size)
         if known is None and (known := self._decide(frame, *size)) is not None:
             self._known[size] = known
+            if self._search:
+                self._watches[size] = LayoutWatch(known, frame.image)
         return known
+
+    def _follow(self, watch: LayoutWatch, frame: Frame, size: tuple[int, int]) -> Roi | None:
+        """The region of a frame of a size in which the image was found earlier: it may have moved since."""
+        before, now = watch.region, watch.update(frame.image, frame.captured_ns)
+        self._gone = now is None
+        if now is None:
+            if before is not None:
+                del self._known[size]
+                self._say("the ultrasound image has left the screen; nothing is shown until it is back")
+        elif now != before:
+            self._known[size] = now
+            self._say(f"the ultrasound image {'is back' if before is None else 'moved'}, now at {now}")
+        return now
 
     def _decide(self, frame: Frame, height: int, width: int) -> Roi | None:
         if self.roi is not None and self._only_size in (None, (height, width)):
-            if self._must_fit:
+            if self._must_fit or not self._has_fitted:
                 self.roi.check_inside(height, width)
             if self.roi.fits_into(height, width):
+                self._has_fitted, self._misfit = True, ""
                 return self.roi
-            if self._sampled_size != (height, width):
-                self._say(
-                    f"--roi {self.roi} does not fit into frames of {width}x{height}; looking for the image"
-                )
-            return self._search_in(frame)
+            misfit = f"--roi {self.roi} does not fit into frames of {width}x{height}; give another"
+            if misfit != self._misfit:
+                self._misfit = misfit
+                self._say(f"{misfit}; nothing is shown or recorded until it fits")
+            return None
         if self._search:
             return self._search_in(frame)
         if self._only_size is not None and self.roi not in (None, Roi(0, 0, *self._only_size[::-1])):
@@ -134,44 +175,93 @@ class ImageRegion:
             self._say(message)
 
     def _search_in(self, frame: Frame) -> Roi | None:
-        """Sample a live frame; the region when enough of them were searched."""
+        """Sample a live frame; the region when enough of them were searched. Goes on until one is found."""
+        self._gone = False
         if self._sampled_size != frame.image.shape[:2]:
-            self._sampled_size, self._samples = frame.image.shape[:2], []
+            self._sampled_size, self._samples = frame.image.shape[:2], Extremes()
             self._attempts = self._next_sample_ns = 0
         if frame.captured_ns < self._next_sample_ns:
             return None
         self._next_sample_ns = frame.captured_ns + LIVE_SAMPLE_EVERY_NS
-        self._samples.append(frame.image)
-        if len(self._samples) < LIVE_SAMPLES:
+        self._samples.add(frame.image)
+        if self._samples.count < LIVE_SAMPLES:
             return None
-        samples, self._samples = self._samples, []
+        samples, self._samples = self._samples, Extremes()
         self._attempts += 1
-        give_up = self._attempts >= LIVE_ATTEMPTS
-        found = self._find(samples, give_up=give_up)
-        return Roi.whole(frame.image) if found is None and give_up else found
+        return self._found(find_region([samples.low, samples.high]), final=False)
 
-    def _find(self, samples: list[Image], *, give_up: bool = True) -> Roi | None:
-        """Search samples of one size, and say the outcome; of a failure only when it is the last."""
-        found = find_region(samples)
+    def _found(self, found: Roi | None, *, final: bool) -> Roi | None:
+        """Say the outcome of a search; ``final``: there will be no other."""
         if found is not None:
             self.origin = Origin.FOUND
             self._say(f"found the ultrasound image at {found}; --roi overrides it")
-        elif give_up:
+        elif final:
             self.origin = Origin.WHOLE_FRAME
             self._say("found no ultrasound image, taking the whole screen; --roi x,y,w,h sets it")
+        elif self._attempts <= 1:
+            self._say("found no ultrasound image yet, still looking; --roi x,y,w,h or none sets it")
         return found
 
 
-def sample_frames(frames: Iterable[Frame]) -> list[Image]:
-    """Images from the first few seconds of a recording, those of the first one's size.
+def sample_spots(
+    info: SourceInfo, open_again: Callable[[], Source], open_at: Callable[[float], Source] | None = None
+) -> list[Extremes]:
+    """Extremes of grey of a few frames each, at times spread over a recording; all frames of its own size.
 
-    A source that breaks off ends the sampling without an error: its replay meets that at the same place.
+    Without ``open_at``, or if the duration is unknown or short, the recording is read from end to end. One
+    that breaks off ends the sampling without an error: its replay meets that at the same place.
     """
-    images: list[Image] = []
-    try:
-        for number, frame in enumerate(islice(frames, SAMPLED_FRAMES * SAMPLED_EVERY)):
-            if number % SAMPLED_EVERY == 0 and (not images or frame.image.shape == images[0].shape):
-                images.append(frame.image)
-    except SourceError:
-        pass
-    return images
+    size = info.height, info.width
+    count, rate = info.frame_count, info.rate
+    spot = SPOT_FRAMES * SPOT_EVERY
+    if open_at is None or count is None or rate is None or count <= 2 * SPOTS * spot:
+        return _spread(_groups(open_again, size))
+    seconds = float(count / rate)
+    starts = [seconds * number / SPOTS for number in range(SPOTS)]
+    found = [next(_groups(partial(open_at, start), size), None) for start in starts]
+    return [group for group in found if group is not None]
+
+
+def _groups(open_source: Callable[[], Source], size: tuple[int, int]) -> Iterator[Extremes]:
+    """Extremes of every :data:`SPOT_FRAMES` samples of a source, as long as it can be read."""
+    group = Extremes()
+    with contextlib.suppress(SourceError, UsageError), open_source() as source:
+        for number, frame in enumerate(source):
+            if number % SPOT_EVERY == 0 and frame.image.shape[:2] == size:
+                group.add(frame.image)
+                if group.count == SPOT_FRAMES:
+                    yield group
+                    group = Extremes()
+    if group.count:
+        yield group
+
+
+def _spread(groups: Iterable[Extremes]) -> list[Extremes]:
+    """About :data:`SPOTS` groups spread evenly over all, whose number is not known in advance."""
+    kept: list[Extremes] = []
+    step = 1
+    for number, group in enumerate(groups):
+        if number % step == 0:
+            kept.append(group)
+            if len(kept) >= 2 * SPOTS:
+                kept, step = kept[::2], 2 * step
+    return kept
+
+
+def _agreed(spots: list[Extremes]) -> tuple[Roi | None, bool]:
+    """The image in most of those groups that show one, and whether it is at another place in some."""
+    if not spots:
+        return None, False
+    height, width = spots[0].low.shape
+    factor = factor_of(height, width)
+    places = [find_small(spot.of_every(factor), factor, (height, width)) for spot in spots]
+    found = [place for place in places if place is not None]
+    alike: list[Extremes] = spots
+    if found:
+        usual = max(found, key=lambda place: sum(not differs(place, other) for other in found))
+        pairs = zip(spots, places, strict=True)
+        alike = [spot for spot, place in pairs if place is not None and not differs(usual, place)]
+    together = Extremes()
+    for spot in alike:
+        together.include(spot)
+    return find_region([together.low, together.high]), len(alike) < len(found)

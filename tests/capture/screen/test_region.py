@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import count
+from fractions import Fraction
+from functools import cache
 
+import cv2
 import numpy as np
 import pytest
 
 from streamseg.capture.screen.region import (
-    LIVE_ATTEMPTS,
     LIVE_SAMPLE_EVERY_NS,
     LIVE_SAMPLES,
     ImageRegion,
     Origin,
-    sample_frames,
+    sample_spots,
 )
 from streamseg.core.errors import SourceCut, UsageError
 from streamseg.core.types import Frame, Image, Roi, SourceInfo
 from tests.capture.screen.test_find import iou
-from tests.capture.synthetic_screens import make_screen
+from tests.capture.synthetic_screens import Screen, make_screen, tissue
 from tests.fakes import Clip
 
 
@@ -37,13 +39,23 @@ def test_a_given_region_holds_for_every_size_that_it_fits_into() -> None:
     assert not said
 
 
-def test_a_given_region_that_does_not_fit_is_looked_for_and_said_once() -> None:
+def test_a_given_region_outside_the_first_frame_is_an_error() -> None:
+    region = ImageRegion(Roi(10, 10, 600, 40))
+    with pytest.raises(UsageError, match=r"10,10,600,40 reaches outside the frame of 96x64"):
+        region.locate(Frame(np.zeros((64, 96), np.uint8), 0, 0))
+
+
+def test_nothing_of_frames_is_used_that_a_given_region_no_longer_fits_into_and_that_is_said_once() -> None:
     said: list[str] = []
-    region = ImageRegion(Roi(10, 10, 600, 40), say=said.append)
-    image = np.zeros((64, 96), np.uint8)
-    for k in range(5):
-        assert region.locate(Frame(image, k, k * LIVE_SAMPLE_EVERY_NS)) is None
-    assert said == ["--roi 10,10,600,40 does not fit into frames of 96x64; looking for the image"]
+    region = ImageRegion(Roi(10, 10, 60, 40), search=True, say=said.append)
+    large, small = np.zeros((64, 96), np.uint8), make_screen(4, size=(640, 480)).frames[0][:40, :60]
+    assert region.locate(Frame(large, 0, 0)) == Roi(10, 10, 60, 40)
+    for k in range(100):
+        frame = Frame(np.ascontiguousarray(small), k, k * LIVE_SAMPLE_EVERY_NS)
+        assert region.locate(frame) is region.known(frame) is None
+    assert region.progress == "--roi 10,10,60,40 does not fit into frames of 60x40; give another"
+    assert said == [f"{region.progress}; nothing is shown or recorded until it fits"]
+    assert region.locate(Frame(large, 101, 0)) == Roi(10, 10, 60, 40)
 
 
 def test_without_search_the_whole_frame_is_taken() -> None:
@@ -78,17 +90,23 @@ def test_frames_that_come_too_fast_are_not_all_looked_at() -> None:
 
 
 @pytest.mark.parametrize("grey", [0, 255])
-def test_where_nothing_is_found_the_whole_frame_is_taken_in_the_end(grey: int) -> None:
+def test_the_search_goes_on_until_there_is_an_image_and_never_takes_the_whole_screen(grey: int) -> None:
     said: list[str] = []
     region = ImageRegion(search=True, say=said.append)
-    image = np.full((64, 96), grey, np.uint8)
-    for k in count():
-        if (roi := region.locate(Frame(image, k, k * LIVE_SAMPLE_EVERY_NS))) is not None:
-            break
-    assert k + 1 == LIVE_ATTEMPTS * LIVE_SAMPLES
-    assert roi == Roi(0, 0, 96, 64)
-    assert len(said) == 1
-    assert said[0].startswith("found no ultrasound image, taking the whole screen")
+    drawn = make_screen(1)
+    no_signal = np.full(drawn.frames[0].shape, grey, np.uint8)
+    cv2.putText(no_signal, "NO SIGNAL", (40, 80), cv2.FONT_HERSHEY_SIMPLEX, 2, (90, 160, 250), 3)
+    assert feed(region, [no_signal], 20 * LIVE_SAMPLES) == [None] * 20 * LIVE_SAMPLES
+    assert region.progress == "no ultrasound image found yet; still looking, 0 of 16 frames"
+    assert said == ["found no ultrasound image yet, still looking; --roi x,y,w,h or none sets it"]
+    found = [
+        region.locate(Frame(drawn.frames[k % len(drawn.frames)], k, k * LIVE_SAMPLE_EVERY_NS))
+        for k in range(20 * LIVE_SAMPLES, 21 * LIVE_SAMPLES)
+    ]
+    assert found[:-1] == [None] * (LIVE_SAMPLES - 1)
+    assert found[-1] is not None
+    assert iou(found[-1], drawn.box) > 0.8
+    assert said[1:] == [f"found the ultrasound image at {found[-1]}; --roi overrides it"]
 
 
 INFO = SourceInfo("clip", 64, 96)
@@ -156,9 +174,170 @@ def test_without_search_or_success_a_recording_is_taken_whole() -> None:
     assert said == ["found no ultrasound image, taking the whole screen; --roi x,y,w,h sets it"]
 
 
-def test_samples_are_spread_over_the_first_seconds_and_of_one_size() -> None:
-    def frames() -> Iterator[Frame]:
-        for index in range(1000):
-            yield Frame(np.full((64, 96) if index != 16 else (32, 48), index % 256, np.uint8), index, 0)
+class Long(Clip):
+    """A recording of which only frames from ``first`` to ``last`` show an image."""
 
-    assert [image[0, 0] for image in sample_frames(frames())] == [0, 8, *range(24, 192, 8)]
+    def __init__(self, drawn: Screen, first: int, last: int, count: int = 1000, start: int = 0) -> None:
+        super().__init__(count)
+        self.drawn, self.shown, self.start = drawn, range(first, last), start
+        self.read = 0
+        height, width = drawn.frames[0].shape[:2]
+        self.info = SourceInfo("clip", height, width, frame_count=count, rate=Fraction(25))
+
+    def __iter__(self) -> Iterator[Frame]:
+        blank = np.zeros_like(self.drawn.frames[0])
+        for index in range(self.start, self.count):
+            self.read += 1
+            shown = self.drawn.frames[index // 8 % len(self.drawn.frames)]
+            yield Frame(shown if index in self.shown else blank, index - self.start, 0)
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 1000), (300, 1000), (200, 500), (700, 1000)])
+def test_the_whole_of_a_recording_is_searched_whatever_its_beginning_shows(first: int, last: int) -> None:
+    drawn = make_screen(1)
+    clip = Long(drawn, first, last)
+    opened: list[Long] = []
+
+    def open_at(seconds: float) -> Long:
+        opened.append(Long(drawn, first, last, start=round(seconds * 25)))
+        return opened[-1]
+
+    for seek in (None, open_at):
+        region = ImageRegion.of_recording(clip.info, lambda: clip, open_at=seek)
+        assert region.roi is not None
+        assert iou(region.roi, drawn.box) > 0.8
+    assert sum(each.read for each in opened) < 200, "a long recording is not read from end to end"
+
+
+def test_that_the_image_is_elsewhere_in_a_part_of_a_recording_is_said() -> None:
+    one, other, said = screens(7), screens(8, box=Roi(300, 200, 300, 250)), list[str]()
+
+    class Two(Long):
+        def __iter__(self) -> Iterator[Frame]:
+            for index in range(1000):
+                frames = one.frames if index < 700 else other.frames
+                yield Frame(frames[index // 8 % len(frames)], index, 0)
+
+    clip = Two(one, 0, 1000)
+    region = ImageRegion.of_recording(clip.info, lambda: clip, say=said.append)
+    assert region.roi is not None
+    assert iou(region.roi, one.box) > 0.9
+    assert said[1:] == ["in parts of it the image is at another place; cut it there, or give --roi"]
+
+
+USUAL = Roi(120, 60, 500, 480)
+
+
+@cache
+def screens(seed: int, box: Roi = USUAL, theme: int = 60, *, menu: bool = False, noise: float = 0) -> Screen:
+    """Tissue in a rectangle of a screen of 800x600 with some text."""
+    rng = np.random.default_rng(seed)
+    frames = []
+    for view in tissue(rng, 300, 400, 4, attenuation=15):
+        frame = np.full((600, 800, 3), theme, np.uint8)
+        cv2.putText(frame, f"SMITH^A {box.width}", (20, 30), cv2.FONT_HERSHEY_SIMPLEX, 0.8, (220,) * 3, 2)
+        if not menu:
+            box.crop(frame)[:] = cv2.resize(np.maximum(view, 1), (box.width, box.height))[:, :, None]
+        if noise:
+            frame = np.clip(frame + rng.normal(0, noise, frame.shape), 0, 255).astype(np.uint8)
+        frames.append(frame)
+    return Screen(frames, box, "")
+
+
+def play(region: ImageRegion, screen: Screen, begin: int, seconds: float) -> list[Roi | None]:
+    """The region of each frame of a screen, 30 a second, from frame number ``begin`` on."""
+    return [
+        region.locate(Frame(screen.frames[k // 2 % len(screen.frames)], k, k * 33_333_333))
+        for k in range(begin, begin + round(30 * seconds))
+    ]
+
+
+@pytest.mark.parametrize("theme", [0, 225])
+@pytest.mark.parametrize(
+    "moved",
+    [
+        Roi(180, 60, 380, 480),  # another depth
+        Roi(120, 60, 245, 300),  # a dual view
+        Roi(370, 60, 250, 480),
+        Roi(60, 120, 640, 440),
+        Roi(250, 160, 300, 300),
+    ],
+)
+def test_an_image_that_moves_on_the_screen_is_at_its_new_place_within_two_seconds(
+    theme: int, moved: Roi
+) -> None:
+    said: list[str] = []
+    region = ImageRegion(search=True, say=said.append)
+    before, after = screens(1, theme=theme), screens(2, moved, theme)
+    for number, screen in enumerate((before, after, before)):
+        places = play(region, screen, number * 150, 5.0)
+        assert places[-1] is not None
+        assert iou(places[-1], screen.box) > 0.9
+        late = places[60:]
+        assert late == [places[-1]] * len(late), "two seconds later it is settled"
+    assert said[1:] == [f"the ultrasound image moved, now at {roi}" for roi in dict.fromkeys(said_rois(said))]
+
+
+def said_rois(said: list[str]) -> list[str]:
+    return [line.rpartition(" ")[2] for line in said[1:]]
+
+
+@pytest.mark.parametrize("theme", [60, 225])
+def test_a_menu_over_everything_is_no_image_and_the_image_is_back_at_once_after_it(theme: int) -> None:
+    said: list[str] = []
+    region = ImageRegion(search=True, say=said.append)
+    usual, menu = screens(3, theme=theme), screens(4, theme=140, menu=True)
+    found = play(region, usual, 0, 4.0)[-1]
+    assert found is not None
+    places = play(region, menu, 120, 4.0)
+    assert places[60:] == [None] * 60
+    assert region.progress == "the ultrasound image has left the screen; looking for it"
+    assert region.known(Frame(menu.frames[0], 0, 0)) is None
+    assert play(region, usual, 240, 4.0)[45:] == [found] * 75
+    assert said[1:] == [
+        "the ultrasound image has left the screen; nothing is shown until it is back",
+        f"the ultrasound image is back, now at {found}",
+    ]
+
+
+@pytest.mark.parametrize("what", ["nothing", "in air", "half in air", "noise", "clock"])
+def test_an_image_that_only_goes_dark_stays_where_it_is(what: str) -> None:
+    region = ImageRegion(search=True)
+    usual = screens(5, noise=1.5 if what == "noise" else 0)
+    found = play(region, usual, 0, 4.0)[-1]
+    drawn = screens(6, theme=61, noise=1.5 if what == "noise" else 0)
+    changed = replace(drawn, frames=[frame.copy() for frame in drawn.frames])
+    for k, frame in enumerate(changed.frames):
+        view = changed.box.crop(frame)
+        if what == "in air":
+            view[60:] //= 30
+        elif what == "half in air":
+            fades = np.clip((np.arange(view.shape[1]) - 200) / 100, 0.02, 1)[None, :, None]
+            view[:] = (view * fades).astype(np.uint8)
+        elif what == "clock":
+            cv2.putText(frame, f"12:0{k}", (600, 40), cv2.FONT_HERSHEY_SIMPLEX, 1, (255,) * 3, 2)
+    assert play(region, changed, 120, 6.0) == [found] * 180
+
+
+def test_following_the_image_takes_little_time() -> None:
+    region, screen = ImageRegion(search=True), screens(7)
+    play(region, screen, 0, 2.0)
+    began = time.process_time()
+    play(region, screen, 60, 10.0)
+    assert (time.process_time() - began) / 10 < 0.05, "seconds of work per second"
+
+
+def test_groups_of_samples_are_spread_over_a_recording_and_of_its_size() -> None:
+    class Odd(Clip):
+        def __iter__(self) -> Iterator[Frame]:
+            for index in range(self.count):
+                image = np.full((64, 96) if index != 16 else (32, 48), index // 8, np.uint8)
+                yield Frame(image, index, 0)
+            raise SourceCut("clip ends in the middle; it was cut")
+
+    groups = sample_spots(INFO, lambda: Odd(1000))
+    assert [(int(group.low[0, 0]), int(group.high[0, 0])) for group in groups][:2] == [(0, 3), (13, 15)]
+    assert 8 <= len(groups) <= 16
+    assert int(groups[-1].high[0, 0]) >= 110
+    short = sample_spots(INFO, lambda: Odd(30))
+    assert [(int(group.low[0, 0]), int(group.high[0, 0])) for group in short] == [(0, 3)]
