@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image as Pillow
-from PIL import ImageOps, ImageSequence, UnidentifiedImageError
+from PIL import ImageSequence, UnidentifiedImageError
 
 from streamseg.capture.base import RecordedSource, check_start
 from streamseg.capture.files import check_readable
@@ -31,11 +31,11 @@ from streamseg.capture.geometry import (
 )
 from streamseg.core.errors import SourceError, StreamsegError, UsageError, one_line
 from streamseg.core.types import Frame, Image, SourceInfo
+from streamseg.core.upright import orientation, turn_upright
 from streamseg.reporting.formatting import counted
 
 _FRUGAL_FORMATS = ("PNG", "BMP", "PPM", "TIFF", "JPEG")
 _STRIP_PIXELS = 4_000_000
-_ORIENTATION = 0x0112
 
 
 class ImageSource(RecordedSource):
@@ -77,7 +77,7 @@ def read_pages(path: Path) -> Iterator[Image]:
                     return
                 check_pixels(path.name, *page.size, _pixel_limit(page))
                 aspect, turned = _pixel_aspect(page), _is_turned(page)
-                ImageOps.exif_transpose(page, in_place=True)
+                turn_upright(page)
                 image = _in_strips(page)
                 page.im = None  # type: ignore[assignment]  # its pixels: the memory is needed
                 image = square_pixels(image, 1 / aspect if turned else aspect, MAX_IMAGE_PIXELS)
@@ -127,7 +127,7 @@ def _pixel_aspect(page: Pillow.Image) -> Fraction:
 
 def _is_turned(page: Pillow.Image) -> bool:
     """Whether the orientation tag exchanges width and height."""
-    return page.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+    return orientation(page) > 4
 
 
 def _in_strips(page: Pillow.Image) -> Image:

@@ -17,7 +17,7 @@ from streamseg.core.errors import DataError
 from streamseg.core.files import read_json, write_text
 from streamseg.core.types import Grey
 from streamseg.datasets.near_duplicates import find_near_duplicates, reduced
-from streamseg.datasets.reader import Dataset, Sample, frame_hash
+from streamseg.datasets.reader import SUBJECTS_FILE, Dataset, Sample, frame_hash
 
 SPLIT_FILE = "split.json"
 """A run's split, in its folder."""
@@ -139,7 +139,10 @@ def last_block(data: Dataset, fraction: float, *, near_duplicates: Sequence[Sequ
     for rows in _bound_together(data, near_duplicates):
         held_back[rows] = held_back[rows].sum() * 2 > len(rows)
     if not held_back.any() or held_back.all():
-        raise DataError(f"cannot hold back {fraction:.0%} of {len(data)} samples; one part would be empty")
+        raise DataError(
+            f"cannot hold back {fraction:.0%} of {len(data)} samples; one part would be empty"
+            f"{_one_subject(data)}"
+        )
     return _fold(held_back)
 
 
@@ -147,6 +150,18 @@ def split_last(data: Dataset, fraction: float, *, runs: Sequence[RunSplit] = ())
     """Training part and validation part by :func:`hold_back`, as data sets. Raises DataError."""
     fold = hold_back(data, fraction, runs=runs)
     return data.part(fold.train), data.part(fold.validation)
+
+
+def _one_subject(data: Dataset) -> str:
+    """The cause, for a message, if no split is possible because all images are of one subject."""
+    subjects = {entry.subject for entry in data.entries}
+    if len(data) < 2 or len(subjects) > 1 or None in subjects:
+        return ""
+    return (
+        f", since all images are of one subject, {next(iter(subjects))!r} (the part of a name before '_'); "
+        f"if that is wrong, put a file {SUBJECTS_FILE} into the data set's folder, with a line name,subject "
+        "for each image"
+    )
 
 
 def _fold(held_back: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> Fold:
@@ -193,7 +208,10 @@ def _dealt(
     if k > len(bound):
         subjects = len({entry.subject for entry in data.entries})
         why = ", since some share near-identical images" if len(bound) < subjects else ""
-        raise DataError(f"cannot split {subjects} subjects into {k} parts; give at most {len(bound)}{why}")
+        raise DataError(
+            f"cannot split {subjects} subjects into {k} parts; give at most {len(bound)}{why}"
+            f"{_one_subject(data)}"
+        )
     part_of = np.zeros(len(data), np.int64)
     sizes = [0] * k
     shuffled = [bound[i] for i in np.random.default_rng(seed % 2**64).permutation(len(bound))]

@@ -27,7 +27,7 @@ from streamseg.datasets.near_duplicates import HEIGHT, WIDTH, NearDuplicates, fi
 from streamseg.datasets.reader import Dataset, Sample, frame_hash
 from streamseg.segmentation.preprocess import letterbox_for
 
-FORMAT = 1
+FORMAT = 2
 """Part of every cache's name: to be raised when decoding, letterboxing or the files change."""
 LARGE_BYTES = 256 * 2**20
 """A larger cache of a data set is memory-mapped, even if no folder was given."""

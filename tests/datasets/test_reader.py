@@ -1,11 +1,13 @@
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from streamseg.capture.images import ImageSource
 from streamseg.core.errors import DataError, UsageError
-from streamseg.datasets import open_dataset
+from streamseg.datasets import folds, hold_back, last_block, open_dataset
 from streamseg.datasets.reader import survey
 
 SHARED = Path(__file__).parents[2] / "../shared/data/usgra-seg"
@@ -238,6 +240,244 @@ def test_two_images_of_one_name_are_refused(tmp_path):
     write(tmp_path / "masks/a.png", mask(0))
     with pytest.raises(DataError, match="two files with the same name"):
         open_dataset(tmp_path)
+
+
+def palette(indices: np.ndarray, colours: list[int], path: Path, **options: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture = Image.fromarray(indices).convert("L")
+    picture.putpalette(colours)
+    picture.save(path, **options)
+
+
+WHITE_FIRST = [255, 255, 255, 0, 0, 0]
+
+
+def test_a_palette_of_black_and_white_counts_by_colour(tmp_path):
+    """Nerve is white, whichever of the two comes first; before, white first was inverted."""
+    for name, colours, rows in (
+        ("black-first", [0, 0, 0, 255, 255, 255], 1),
+        ("white-first", WHITE_FIRST, 19),
+        ("white-first-empty", WHITE_FIRST, 0),
+    ):
+        indices = mask(0, 1) if name != "white-first-empty" else np.ones((20, 30), np.uint8)
+        write(tmp_path / f"images/{name}.png", grey())
+        palette(indices, colours, tmp_path / f"masks/{name}.png")
+        (sample,) = (one for one in open_dataset(tmp_path) if one.name == name)
+        assert sample.nerve.sum() == 30 * rows
+        assert sample.vessel is None
+
+
+def test_a_reversed_palette_of_greys_counts_by_colour(tmp_path):
+    write(tmp_path / "images/a.png", grey())
+    palette(mask(255), [255 - n // 3 for n in range(768)], tmp_path / "masks/a.png")
+    assert open_dataset(tmp_path)[0].nerve.sum() == 19 * 30
+
+
+def test_a_palette_of_classes_counts_by_index_whatever_its_background(tmp_path):
+    write(tmp_path / "images/a.png", grey())
+    palette(mask(0, 1, 2), [255, 255, 255, 255, 0, 0, 0, 0, 255], tmp_path / "masks/a.png")
+    sample = open_dataset(tmp_path)[0]
+    assert (sample.nerve.sum(), sample.vessel.sum()) == (30, 30)
+
+
+def layers(colour: tuple[int, int, int], transparent: tuple[int, int, int], label: np.ndarray) -> np.ndarray:
+    """RGBA: the label's pixels opaque in a colour, the others transparent in another one."""
+    pixels = np.zeros((20, 30, 4), np.uint8)
+    pixels[...] = (*transparent, 0)
+    pixels[label > 0] = (*colour, 255)
+    return pixels
+
+
+@pytest.mark.parametrize(
+    ("colour", "transparent"),
+    [
+        ((255, 255, 255), (255, 255, 255)),
+        ((255, 255, 255), (0, 0, 0)),
+        ((255, 0, 0), (0, 0, 0)),
+        ((255, 0, 0), (255, 255, 255)),
+    ],
+)
+def test_a_label_in_the_alpha_is_read(tmp_path, colour, transparent):
+    """All of it was nerve: its red channel is white throughout."""
+    for name, label in (("a", mask(0, 255)), ("empty", mask(0))):
+        write(tmp_path / f"images/{name}.png", grey())
+        write(tmp_path / f"masks/{name}.png", layers(colour, transparent, label))
+    a, empty = open_dataset(tmp_path)
+    assert a.nerve.sum() == a.nerve[1].sum() == 30
+    assert not empty.nerve.any()
+
+
+def test_other_masks_with_transparency(tmp_path):
+    write(tmp_path / "images/a.png", grey())
+    opaque = np.dstack([mask(0, 255)] * 3 + [np.full((20, 30), 255, np.uint8)])
+    write(tmp_path / "masks/a.png", opaque)
+    assert open_dataset(tmp_path)[0].nerve.sum() == 30
+    Image.fromarray(opaque).convert("LA").save(tmp_path / "masks/a.png")
+    assert open_dataset(tmp_path)[0].nerve.sum() == 30
+    hidden = np.dstack([mask(0, 255)] * 3 + [mask(0)])
+    hole = layers((0, 0, 0), (255, 255, 255), np.ones((20, 30)) - (mask(255) > 0))
+    for guess in (hidden, hole):
+        write(tmp_path / "masks/a.png", guess)
+        with pytest.raises(DataError, match=r"a\.png has transparent pixels"):
+            open_dataset(tmp_path)[0]
+    palette(mask(0, 1), [255] * 6, tmp_path / "masks/a.png", transparency=b"\x00\xff")
+    assert open_dataset(tmp_path)[0].nerve.sum() == 30
+
+
+def test_transparent_pixels_of_images_are_black(tmp_path):
+    write(tmp_path / "images/a.png", layers((90, 90, 90), (250, 250, 250), mask(255)))
+    write(tmp_path / "masks/a.png", mask(0))
+    image = open_dataset(tmp_path)[0].image
+    assert (image[0] == 90).all()
+    assert (image[1:] == 0).all()
+
+
+@pytest.mark.parametrize("which", ["images", "masks"])
+@pytest.mark.parametrize("suffix", ["tif", "png"])
+def test_several_pages_are_not_one_image(tmp_path, which, suffix):
+    write(tmp_path / "images/a.png", grey())
+    write(tmp_path / "masks/a.png", mask(0))
+    (tmp_path / which / "a.png").unlink()
+    pages = [Image.fromarray(mask(value)) for value in (0, 255, 255)]
+    pages[0].save(tmp_path / which / f"a.{suffix}", save_all=True, append_images=pages[1:])
+    with pytest.raises(DataError, match=rf"a\.{suffix} has 3 pages"):
+        open_dataset(tmp_path)[0]
+
+
+def test_a_preview_in_a_tiff_is_no_page(tmp_path):
+    write(tmp_path / "masks/a.png", mask(0, 255))
+    (tmp_path / "images").mkdir()
+    whole, preview = Image.fromarray(grey()), Image.fromarray(grey()[::4, ::4])
+    preview.encoderinfo = {"tiffinfo": {254: 1}}
+    whole.save(tmp_path / "images/a.tif", save_all=True, append_images=[preview])
+    assert open_dataset(tmp_path)[0].image.shape == (20, 30)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_applied_as_in_sources(tmp_path, suffix, orientation):
+    picture = np.add.outer(np.arange(20) * 4, np.arange(30) * 3).astype(np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for folder, pixels in (("images", picture), ("masks", mask(255, 255))):
+        (tmp_path / folder).mkdir()
+        ending = suffix if folder == "images" else "png"
+        Image.fromarray(pixels).save(tmp_path / folder / f"a.{ending}", exif=exif)
+    (sample,) = open_dataset(tmp_path)
+    (frame,) = ImageSource([tmp_path / f"images/a.{suffix}"], "a")
+    np.testing.assert_array_equal(sample.image, frame.image)
+    upright = {2: picture[:, ::-1], 3: picture[::-1, ::-1], 4: picture[::-1], 5: picture.T}
+    upright |= {6: np.rot90(picture, -1), 7: picture[::-1, ::-1].T, 8: np.rot90(picture)}
+    if suffix != "jpg":
+        np.testing.assert_array_equal(sample.image, upright.get(orientation, picture))
+    assert sample.nerve.shape == sample.image.shape
+    assert sample.nerve.sum() == 60
+
+
+def test_a_mask_that_lacks_its_images_orientation_is_named(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (tmp_path / "images").mkdir()
+    Image.fromarray(grey()).save(tmp_path / "images/a.jpg", exif=exif)
+    write(tmp_path / "masks/a.png", mask(0))
+    with pytest.raises(DataError, match="one may have an orientation tag"):
+        open_dataset(tmp_path)[0]
+
+
+def name_each(folder: Path, *names: str) -> None:
+    for name in names:
+        write(folder / f"{name}.tif", grey())
+        write(folder / f"{name}_mask.tif", mask(255))
+
+
+def test_subjects_come_from_a_table(tmp_path):
+    name_each(tmp_path / "train", "nerve_001", "nerve_002", "nerve_003")
+    with pytest.raises(DataError, match=r"of one subject, 'nerve' .*subjects\.csv"):
+        hold_back(open_dataset(tmp_path), 0.34)
+    with pytest.raises(DataError, match=r"of one subject, 'nerve' .*subjects\.csv"):
+        folds(open_dataset(tmp_path), 2)
+    rows = "name,subject\r\nnerve_001,ann\r\nnerve_002.tif,ann\r\nnerve_003,bob\r\n"
+    (tmp_path / "subjects.csv").write_text("\ufeff" + rows, encoding="utf-8")
+    data = open_dataset(tmp_path)
+    assert [entry.subject for entry in data.entries] == ["ann", "ann", "bob"]
+    assert data[2].subject == "bob"
+    assert last_block(data, 0.34, near_duplicates=()).validation == (2,)
+    (tmp_path / "subjects.csv").write_text("name,subject\nnerve_001,ann\n")
+    with pytest.raises(DataError, match=r"nerve_002.tif has no subject in .*subjects\.csv"):
+        open_dataset(tmp_path)
+    for text in ("", "image;person\n", "\0", 'name,subject\n"'):
+        (tmp_path / "subjects.csv").write_text(text)
+        with pytest.raises(DataError, match=r"cannot read .*subjects\.csv"):
+            open_dataset(tmp_path)
+    (tmp_path / "subjects.csv").unlink()
+    os.mkfifo(tmp_path / "subjects.csv")
+    with pytest.raises(DataError, match=r"subjects\.csv: not a regular file"):
+        open_dataset(tmp_path)
+
+
+def test_subjects_of_the_plain_layout(tmp_path):
+    for name in "ab":
+        write(tmp_path / f"images/{name}.png", grey())
+        write(tmp_path / f"masks/{name}.png", mask(0))
+    assert [entry.subject for entry in open_dataset(tmp_path).entries] == [None, None]
+    (tmp_path / "subjects.csv").write_text("subject,name,age\nx,b.png,31\ny,a.png,52\n")
+    assert [entry.subject for entry in open_dataset(tmp_path).entries] == ["y", "x"]
+
+
+@pytest.mark.parametrize(
+    ("image", "label"),
+    [
+        ("Images/a.png", "Masks/a.png"),
+        ("IMAGES/a.png", "labels/a.png"),
+        ("image/a.png", "mask/a.png"),
+        ("images/a.png", "masks/a_mask.png"),
+        ("imagesTr/a_0000.png", "labelsTr/a.png"),
+    ],
+)
+def test_layouts_that_are_read(tmp_path, image, label):
+    write(tmp_path / image, grey())
+    write(tmp_path / label, mask(1))
+    (sample,) = open_dataset(tmp_path)
+    assert (sample.name, sample.nerve.sum(), sample.subject) == ("a", 30, None)
+
+
+def test_layouts_that_are_named(tmp_path):
+    name_each(tmp_path / "busi/benign", "benign (1)", "benign (2)")
+    name_each(tmp_path / "busi/normal", "normal (1)")
+    with pytest.raises(DataError, match=r"looks like BUSI's, .* such as benign/; give one of these"):
+        open_dataset(tmp_path / "busi")
+    assert len(open_dataset(tmp_path / "busi/benign")) == 2
+    write(tmp_path / "busi/benign/benign (1)_mask_1.tif", mask(255))
+    with pytest.raises(DataError, match="two masks of one image"):
+        open_dataset(tmp_path / "busi/benign")
+    write(tmp_path / "split/train/images/a.png", grey())
+    write(tmp_path / "split/train/masks/a.png", mask(0))
+    with pytest.raises(DataError, match=r"give .*split/train"):
+        open_dataset(tmp_path / "split")
+    write(tmp_path / "half/Images/a.png", grey())
+    with pytest.raises(DataError, match="has Images/ and lacks the other half"):
+        open_dataset(tmp_path / "half")
+    write(tmp_path / "nnunet/imagesTr/a_0000.png", grey())
+    write(tmp_path / "nnunet/imagesTr/a_0001.png", grey())
+    write(tmp_path / "nnunet/labelsTr/a.png", mask(0))
+    with pytest.raises(DataError, match=r"a_0001\.png is a second channel"):
+        open_dataset(tmp_path / "nnunet")
+
+
+def test_what_is_no_file_is_named_and_not_waited_for(tmp_path):
+    write(tmp_path / "images/a.png", grey())
+    write(tmp_path / "masks/a.png", mask(0))
+    os.mkfifo(tmp_path / "images/b.png")
+    (tmp_path / "masks/c.png").mkdir()
+    with pytest.raises(DataError, match=r"b\.png is not a file"):
+        open_dataset(tmp_path)
+    data, problems = survey(tmp_path)
+    assert [entry.name for entry in data.entries] == ["a"]
+    assert [name in line for name, line in zip("bc", problems, strict=True)] == [True, True]
+    data.entries[0].image.unlink()
+    os.mkfifo(data.entries[0].image)
+    with pytest.raises(DataError, match=r"a\.png: it is not a file"):
+        data[0]
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data/usgra-seg is not here")
