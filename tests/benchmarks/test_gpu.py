@@ -12,6 +12,7 @@ pytest.importorskip("torch", reason="the GPU's benchmark needs torch")
 
 from benchmarks.gpu import __main__ as gpu
 from benchmarks.gpu import table
+from benchmarks.gpu.points import activations_of
 
 ROOT = Path(__file__).resolve().parents[2]
 MISSING = ("openvino", "av", "nncf", "pydicom", "platformdirs", "tomli_w", "lightning", "modelopt")
@@ -107,6 +108,12 @@ def test_pieces_share_all_points(tmp_path: Path) -> None:
     assert len(keys) == len(set(keys)) == 3 * 3 * 2 * 2 + 2
     assert "segnet 256x320 b8" in keys
     assert "improved_unet 192x256 b1 light" in keys
+
+
+def test_numbers_that_convolutions_move_are_counted_once() -> None:
+    one = activations_of("unet", 1, 1, 192, 256)
+    assert one == 29_245_440
+    assert activations_of("unet", 8, 1, 192, 256) == 8 * one
 
 
 @pytest.mark.parametrize("text", ["0/3", "4/3", "x", "1"])
