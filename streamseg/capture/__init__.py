@@ -14,7 +14,7 @@ from streamseg.core.types import Source
 __all__ = ["list_clips", "open_source"]
 
 _MAX_FOLDERS = 10_000
-_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
+_SCHEME = re.compile(r"\s*([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 
 
 def open_source(uri: str | Path, *, start_seconds: float = 0.0) -> Source:

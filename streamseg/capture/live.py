@@ -12,7 +12,7 @@ from streamseg.core.numbers import read_fraction
 from streamseg.core.types import Source
 
 _DEVICE = re.compile(r"v4l2:(?P<named>.+)|(?P<bare>/dev/(?:video\d+|v4l/.+))", re.DOTALL)
-_RTSP = re.compile(r"rtsps?://", re.IGNORECASE)
+_RTSP = re.compile(r"\s*rtsps?://", re.IGNORECASE)
 _SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 
 

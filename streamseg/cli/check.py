@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streamseg.cli.console import Progress, print_json, say, stop_on_signals
+from streamseg.cli.console import Progress, print_json, put, say, stop_on_signals
 from streamseg.cli.options import JsonOption
 from streamseg.reporting.formatting import counted
 
@@ -120,16 +120,16 @@ def _print_lines(report: dict[str, Any]) -> None:
         if key in ("near_identical", "contradictions"):
             images = counted(len({name for names in value for name in names}), "image")
             what = "pair" if key == "contradictions" else "group"
-            print(f"{title:<16}{images} in {counted(len(value), what)}")
+            put(f"{title:<16}{images} in {counted(len(value), what)}")
             for names in value[:LISTED]:
-                print(f"  {', '.join(names[:LISTED])}{', ...' if len(names) > LISTED else ''}")
+                put(f"  {', '.join(names[:LISTED])}{', ...' if len(names) > LISTED else ''}")
             if len(value) > LISTED:
-                print(f"  and {len(value) - LISTED} more; --json lists all")
+                put(f"  and {len(value) - LISTED} more; --json lists all")
         elif key == "bad_files":
-            print(f"{title:<16}{len(value)}")
+            put(f"{title:<16}{len(value)}")
             for line in value:
-                print(f"  {line}")
+                put(f"  {line}")
         elif isinstance(value, dict):
-            print(f"{title:<16}{', '.join(f'{size} ({count})' for size, count in value.items())}")
+            put(f"{title:<16}{', '.join(f'{size} ({count})' for size, count in value.items())}")
         else:
-            print(f"{title:<16}{'unknown' if value is None else value}")
+            put(f"{title:<16}{'unknown' if value is None else value}")

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from streamseg.core.files import finite
+from streamseg.core.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,15 +22,32 @@ LOG_EVERY_S = 5.0
 
 
 def say(message: str) -> None:
-    """Print a message on stderr."""
+    """Print a message on stderr, without escape sequences and logins."""
     if sys.stderr is not None:  # None if it was closed; print would use stdout instead
-        print(message, file=sys.stderr, flush=True)
+        print(printable(message), file=sys.stderr, flush=True)
+
+
+def put(line: str) -> None:
+    """Print human-readable output on stdout, without escape sequences and logins."""
+    print(printable(line))
+
+
+def put_path(path: object) -> None:
+    """Print the path of a result on stdout: exactly for a program, printable on a terminal."""
+    print(printable(path) if sys.stdout.isatty() else path)
 
 
 def print_json(value: Mapping[str, Any]) -> None:
     """Print an object on one line of stdout, as strict JSON in ASCII; NaN and infinity become null."""
     # ASCII, because the terminal's encoding need not hold every file name.
     print(json.dumps(finite(value), allow_nan=False), flush=True)
+
+
+def table_text(text: object) -> str:
+    """Text for a cell or title of a rich table: printable, and its brackets are no markup."""
+    from rich.markup import escape
+
+    return escape(printable(text))
 
 
 class Stop:
@@ -89,7 +107,7 @@ class Progress:
 
     def __init__(self, what: str, total: int | None, unit: str = "frames", *, done: int = 0) -> None:
         """``done`` were finished by an earlier, interrupted run; they do not count for the rate."""
-        self._what, self._total, self._unit = what, total, unit
+        self._what, self._total, self._unit = printable(what), total, unit
         self._done = self._before = done
         self._start = self._said = time.monotonic()
         self._bar: Any = None
@@ -135,7 +153,7 @@ class Progress:
         now = time.monotonic()
         if self._bar is not None:
             rate = f"{self._rate(now):.1f} {self._unit}/s"
-            self._bar.update(self._task, completed=done, rate=f"{note}  {rate}" if note else rate)
+            self._bar.update(self._task, completed=done, rate=f"{printable(note)}  {rate}" if note else rate)
         elif now - self._said >= LOG_EVERY_S:
             self._said = now
             say(self._line(now) + (f"  {note}" if note else ""))
@@ -143,7 +161,7 @@ class Progress:
     def say(self, message: str) -> None:
         """Print a line above the bar."""
         if self._bar is not None:
-            self._bar.console.print(message, markup=False)
+            self._bar.console.print(printable(message), markup=False)
         else:
             say(message)
 

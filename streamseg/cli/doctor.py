@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from streamseg import __version__
-from streamseg.cli.console import print_json
+from streamseg.cli.console import print_json, put
 from streamseg.cli.options import JsonOption
 from streamseg.core.errors import one_line
 
@@ -202,13 +202,13 @@ def default_engine() -> dict[str, Any]:
 def _print_lines(report: dict[str, Any]) -> None:
     for name, value in report.items():
         if name == "video_devices" and isinstance(value, list) and value:
-            print(f"{name}:", *device_lines(value), sep="\n")
+            put("\n".join([f"{name}:", *device_lines(value)]))
         elif isinstance(value, dict):
-            print(f"{name}:")
+            put(f"{name}:")
             for key, item in value.items():
-                print(f"  {key}: {_text(item)}")
+                put(f"  {key}: {_text(item)}")
         else:
-            print(f"{name}: {_text(value)}")
+            put(f"{name}: {_text(value)}")
 
 
 def device_lines(devices: Sequence[Mapping[str, Any]]) -> Iterator[str]:

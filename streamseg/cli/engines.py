@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streamseg.cli.console import print_json, say
+from streamseg.cli.console import print_json, put, say, table_text
 from streamseg.cli.options import JsonOption
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ def list_engines(as_json: JsonOption = False) -> None:
     if rows:
         _print_table(rows)
     else:
-        print(f"no engines in {store.root}; 'streamseg export' builds some")
-    print(f"live and replay take {taken} unless --engine names another")
+        put(f"no engines in {store.root}; 'streamseg export' builds some")
+    put(f"live and replay take {taken} unless --engine names another")
 
 
 @engines.command()
@@ -72,7 +72,7 @@ def verify(
         print_json({"store": str(store.root), "good": not damaged, "engines": found})
     else:
         if not names and len(paths) == 1:
-            print(f"no engines in {store.root}")
+            put(f"no engines in {store.root}")
         for one in found:
             _print_verdict(one)
     if damaged:
@@ -107,7 +107,7 @@ def prune(
         (removed if gone else kept).append(line)
         if not as_json:
             doing = ("would remove" if dry_run else "removed") if gone else "kept"
-            print(f"{doing} {line['name']}: {line['reason']}")
+            put(f"{doing} {line['name']}: {line['reason']}")
     freed = sum(line["bytes"] for line in removed)
     if as_json:
         print_json(
@@ -115,7 +115,7 @@ def prune(
         )
     else:
         what = "would be freed" if dry_run else "freed"
-        print(
+        put(
             f"{freed / 1e6:.1f} MB {what} in {store.root}"
             if removed
             else f"nothing to remove in {store.root}"
@@ -194,15 +194,15 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     table.add_column("MB", justify="right")
     table.add_column("built")
     for row in rows:
-        table.add_row(*_cells(row))
+        table.add_row(*map(table_text, _cells(row)))
     # In a file or pipe lines are not wrapped.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
-    with console.capture() as drawn:
+    with console.capture() as drawn:  # its own escape sequences are welcome; the cells have none
         console.print(table)
     print("\n".join(line.rstrip() for line in drawn.get().splitlines() if line.strip()))
     for row in rows:
         if row["error"] or row["misfits"]:
-            print(f"{row['name']}: {row['error'] or '; '.join(row['misfits'])}")
+            put(f"{row['name']}: {row['error'] or '; '.join(row['misfits'])}")
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
@@ -245,8 +245,8 @@ def _verdict(store: EngineStore, folder: Path) -> dict[str, Any]:
 
 def _print_verdict(one: Mapping[str, Any]) -> None:
     if one["problems"]:
-        print(f"DAMAGED  {one['name']}: {'; '.join(one['problems'])}")
+        put(f"DAMAGED  {one['name']}: {'; '.join(one['problems'])}")
     elif one["misfits"]:
-        print(f"good     {one['name']} (but does not fit this machine: {'; '.join(one['misfits'])})")
+        put(f"good     {one['name']} (but does not fit this machine: {'; '.join(one['misfits'])})")
     else:
-        print(f"good     {one['name']}")
+        put(f"good     {one['name']}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streamseg.cli.console import Progress, print_json, say, stop_on_signals
+from streamseg.cli.console import Progress, print_json, put, say, stop_on_signals
 from streamseg.cli.engine import load_engine
 from streamseg.cli.options import EngineOption, JsonOption
 from streamseg.core.errors import EngineError, UsageError
@@ -132,7 +132,7 @@ def parse_spacing(text: str) -> tuple[float, float]:
 
 def _print_lines(result: dict[str, Any]) -> None:
     for image in result.pop("per_image", ()):
-        print(
+        put(
             f"{image['name']}  dice {image['dice']:.4f}  iou {image['iou']:.4f}  "
             f"confidence {image['confidence']:.2f}  {image['state']}"
         )
@@ -151,4 +151,4 @@ def _print_lines(result: dict[str, Any]) -> None:
         lines = {key: value for key, value in lines.items() if not key.endswith("_mm")}
     for key, value in lines.items():
         text = "undefined" if value is None else f"{value:.4f}" if isinstance(value, float) else value
-        print(f"{key + ':':<20} {text}")
+        put(f"{key + ':':<20} {text}")

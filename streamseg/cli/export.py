@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from streamseg.cli.console import Progress, print_json, say
+from streamseg.cli.console import Progress, print_json, put, say
 from streamseg.cli.options import JsonOption
 
 T = TypeVar("T")
@@ -96,8 +96,8 @@ def export(
     if not found.fresh:
         say("the store has this engine already, and it fits this machine; --force builds it again")
     for line in _lines(manifest.to_json()):
-        print(line)
-    print(f"folder:     {found.folder}")
+        put(line)
+    put(f"folder:     {found.folder}")
 
 
 def _lines(values: Mapping[str, Any]) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from streamseg.cli.console import say, stderr_console
+from streamseg.cli.console import say, stderr_console, table_text
 
 if TYPE_CHECKING:
     from streamseg.cli.replay_clip import ClipReport
@@ -33,12 +33,12 @@ def show_latencies(title: str, stages: Mapping[str, Percentiles]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table("stage", box=SIMPLE_HEAD, title=title, title_justify="left")
+    table = Table("stage", box=SIMPLE_HEAD, title=table_text(title), title_justify="left")
     for column in ("p50", "p95", "p99", "max"):
         table.add_column(column, justify="right")
     for name, times in stages.items():
         figures = (times.p50_ms, times.p95_ms, times.p99_ms, times.max_ms)
-        table.add_row(name, *(f"{figure:.1f}" for figure in figures))
+        table.add_row(table_text(name), *(f"{figure:.1f}" for figure in figures))
     stderr_console().print(table)
 
 

@@ -22,6 +22,7 @@ from streamseg.cli.replay_clip import region_of_clip
 from streamseg.cli.replay_outputs import check_outputs
 from streamseg.core.engine_info import EngineInfo
 from streamseg.core.errors import UsageError
+from streamseg.core.printable import without_logins
 from streamseg.core.types import Backend
 from streamseg.live import LiveLoop, LiveReport
 from streamseg.live.config import LiveConfig, load_profile, save_profile
@@ -64,7 +65,7 @@ def configure(params: Mapping[str, Any], *, profile: str | None, save_as: str | 
 def _without_login(source: str) -> str:
     """The source as it may be stored. Raises UsageError if its query holds a secret."""
     bare = without_credentials(source)
-    if is_live(source) and bare != masked(bare):
+    if "://" in source and bare != masked(bare):
         raise UsageError("the RTSP address has a secret in its query, which no profile stores; leave it out")
     return bare
 
@@ -128,7 +129,9 @@ def _region(config: LiveConfig) -> ImageRegion:
 def _name(config: LiveConfig) -> str:
     """The source's human-readable name: no credentials, and no folders, which may name a patient."""
     source = config.source or ""
-    return masked(source) if is_live(source) or source.startswith("phantom:") else Path(source).name
+    if is_live(source) or source.startswith("phantom:") or "://" in source:
+        return masked(source.strip())
+    return without_logins(Path(source).name)
 
 
 def _setup(config: LiveConfig) -> dict[str, Any]:
@@ -163,7 +166,10 @@ def _open_displays(config: LiveConfig, request: RunRequest, opened: ExitStack) -
             recorded_by_operator=request.record is not None,
             opacity=config.opacity,
         )
-        say(f"open {page.url} in a browser")
+        if request.token is None:
+            say(f"open {page.url} in a browser")
+        else:  # the user knows it, and logs need not
+            say(f"open {page.address}?token=TOKEN in a browser, with the token that you gave for TOKEN")
         displays.append(page)
     for display in displays:
         opened.callback(display.close)

@@ -29,7 +29,7 @@ def phantom(
 
     DIR/train/<subject>_<n>.tif and <subject>_<n>_mask.tif, 580x420; more than half of the masks are empty.
     """
-    from streamseg.cli.console import Progress, print_json, say
+    from streamseg.cli.console import Progress, print_json, put_path, say
     from streamseg.datasets.kaggle_writer import write_kaggle
 
     with Progress("phantom", images, "images") as progress:
@@ -42,4 +42,4 @@ def phantom(
             {"out": str(out), "images": images, "subjects": subjects, "nerve_images": nerves, "seed": seed}
         )
     else:
-        typer.echo(out)
+        put_path(out)

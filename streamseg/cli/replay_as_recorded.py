@@ -12,7 +12,7 @@ from streamseg.capture.paced import PacedSource
 from streamseg.capture.recording.reader import Recorded
 from streamseg.capture.recording.source import RecordingSource
 from streamseg.capture.screen.region import ImageRegion
-from streamseg.cli.console import print_json, say, stderr_console, stop_on_signals
+from streamseg.cli.console import print_json, say, stderr_console, stop_on_signals, table_text
 from streamseg.cli.engine import load_engine
 from streamseg.core.engine_info import EngineInfo
 from streamseg.core.errors import UsageError
@@ -133,7 +133,9 @@ def _show(report: LiveReport, then: _RecordedRun) -> None:
         table.add_column(column, justify="right")
     now_states = {str(state): seconds for state, seconds in report.states.items()}
     for state in dict.fromkeys((*then.states, *now_states)):
-        table.add_row(state, f"{then.states.get(state, 0):.1f} s", f"{now_states.get(state, 0):.1f} s")
+        table.add_row(
+            table_text(state), f"{then.states.get(state, 0):.1f} s", f"{now_states.get(state, 0):.1f} s"
+        )
     table.add_row("frames offered", str(then.offered), str(report.offered))
     table.add_row("segmented", str(then.processed), str(report.processed))
     table.add_row("dropped", str(then.offered - then.processed), str(report.dropped))

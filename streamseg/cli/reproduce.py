@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streamseg.cli.console import Progress, print_json, say, stop_on_signals
+from streamseg.cli.console import Progress, print_json, put_path, say, stop_on_signals
 from streamseg.cli.options import JsonOption
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def reproduce(
     if as_json:
         print_json(result)
     else:
-        typer.echo(out / "report.html")
+        put_path(out / "report.html")
 
 
 class _ReplicationProgress:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streamseg import __version__
-from streamseg.cli.console import Progress, Stop, print_json, say, stop_on_signals
+from streamseg.cli.console import Progress, Stop, print_json, put_path, say, stop_on_signals
 from streamseg.cli.engine import load_engine
 from streamseg.cli.evaluate import training_split
 from streamseg.cli.options import ForceOption, JsonOption
@@ -80,7 +80,7 @@ def submit(
     if json:
         print_json(result)
     else:
-        typer.echo(out)
+        put_path(out)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
-from streamseg.cli.console import Progress, Stop, print_json, say, stop_on_signals
+from streamseg.cli.console import Progress, Stop, print_json, put_path, say, stop_on_signals
 from streamseg.cli.options import JsonOption
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def _report(job: TrainingJob, outcome: TrainingOutcome, stop: Stop, as_json: boo
     if as_json:
         print_json({"run": str(job.folder), "weights": weights, **outcome.history.epochs[-1]})
     else:
-        typer.echo(weights)
+        put_path(weights)
 
 
 def parse_height_width(text: str) -> tuple[int, int]:

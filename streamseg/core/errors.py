@@ -22,6 +22,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from streamseg.core.printable import printable
+
 
 class StreamsegError(Exception):
     """Base of all errors raised on purpose. ``str(error)`` is one line for the user."""
@@ -88,7 +90,7 @@ class SinkError(StreamsegError):
 
 
 def one_line(error: BaseException | str, limit: int | None = None) -> str:
-    """The message of an exception, or any text, on one line of at most ``limit`` characters.
+    """The message of an exception, or any text, printable on one line of at most ``limit`` characters.
 
     Of an OSError only the reason is taken, without the path that Python and FFmpeg append. An exception
     without a message gives the name of its class.
@@ -97,10 +99,10 @@ def one_line(error: BaseException | str, limit: int | None = None) -> str:
         text = error
     else:
         text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(str(text).split())[:limit]
+    return printable(" ".join(str(text).split()))[:limit]
 
 
 def first_line(message: object) -> str:
     """The first line of an exception's or other message, shortened: some libraries add pages of advice."""
     lines = [line.strip() for line in str(message).splitlines() if line.strip()]
-    return lines[0][:200] if lines else type(message).__name__
+    return printable(lines[0])[:200] if lines else type(message).__name__

@@ -7,8 +7,8 @@ import json
 import math
 import os
 import re
+import secrets
 import stat
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -97,17 +97,25 @@ def finite(value: Any) -> Any:
     return value
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a temporary file beside the target, then rename it; makes the folder. Raises SinkError."""
+def write_whole(path: Path, data: bytes, *, private: bool = False) -> None:
+    """Write a temporary file beside the target, then rename it; makes the folder. Raises SinkError.
+
+    The file has the permissions that the user's umask gives, or those of the file that it replaces; with
+    ``private`` only its owner can read it.
+    """
     partial: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            partial = Path(file.name)
+        temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        descriptor = os.open(temporary, flags, 0o600 if private else 0o666)
+        partial = temporary
+        with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
-        partial.chmod(0o644)
+            os.fsync(descriptor)
+        if path.is_file() and not private:
+            partial.chmod(stat.S_IMODE(path.stat().st_mode) & 0o777)
         partial.replace(path)
     except OSError as error:
         raise SinkError(

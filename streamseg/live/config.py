@@ -157,7 +157,7 @@ def save_profile(name: str, config: LiveConfig) -> Path:
     path = profile_path(name)
     default = asdict(LiveConfig())
     changed = {key: value for key, value in asdict(config).items() if value != default[key]}
-    write_whole(path, tomli_w.dumps(_without_none(changed)).encode())
+    write_whole(path, tomli_w.dumps(_without_none(changed)).encode(), private=True)
     return path
 
 

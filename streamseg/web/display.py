@@ -63,8 +63,9 @@ class WebDisplay:
         self.port: int = self._listening.getsockname()[1]
         """The port on which the server listens."""
         access.port = self.port
-        address = f"http://{_reachable(host)}:{self.port}/" if public is None else public.url
-        self.url = address if access.token is None else f"{address}?token={access.token}"
+        self.address = f"http://{_reachable(host)}:{self.port}/" if public is None else public.url
+        """The address of the page, without the token."""
+        self.url = self.address if access.token is None else f"{self.address}?token={access.token}"
         self._status = Status(time.monotonic_ns())
         self._hub = Hub(
             self._status,

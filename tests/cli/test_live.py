@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from streamseg.cli import main
-from streamseg.live.config import FOLDER_VARIABLE, load_profile
+from streamseg.live.config import FOLDER_VARIABLE, load_profile, profile_path
 from streamseg.sinks import read_records
 from tests.cli.conftest import ClipWriter
 from tests.rtsp_server.server import serve, why_not
@@ -156,6 +156,109 @@ def test_a_profile_keeps_the_set_up_and_no_password(
     code, report, _ = live_json(["phantom:?size=96x64", "--profile", "room-1", "--seconds", "0.2"], capsys)
     assert code == 0
     assert report["source"].startswith("phantom:"), "the command line comes before the profile"
+
+
+BLANKS = [" ", "\t", "\u2003 ", "\x1c", "\n"]
+
+
+@pytest.mark.parametrize("blank", BLANKS)
+def test_a_blank_before_an_address_shows_no_password(
+    engine: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, blank: str
+) -> None:
+    records = tmp_path / "live.jsonl"
+    code, report, err = live_json(
+        [
+            *(f"{blank}rtsp://anna:s3cret@127.0.0.1:9/live", "--engine", str(engine), "--seconds", "0.2"),
+            *("--save-profile", "room-2", "--records", str(records), "--roi", "none"),
+        ],
+        capsys,
+    )
+    assert code == 0
+    assert report["source"] == "rtsp://127.0.0.1:9/live"
+    assert load_profile("room-2").source == "rtsp://127.0.0.1:9/live"
+    for text in (err, json.dumps(report), records.read_text(), profile_path("room-2").read_text()):
+        assert "s3cret" not in text
+        assert "anna" not in text
+
+
+@pytest.mark.parametrize("command", ["live", "replay", "evaluate", "check", "train", "submit"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        *(f"{blank}rtsp://anna:s3cret@host/x" for blank in BLANKS),
+        "rtsp:/anna:s3cret@host/x",
+        "rtsp:anna:s3cret@host",
+        "x rtsp://anna:s3cret@host/x",
+        "rtsp://anna:s3/cr@et@host:port/x",
+        "rtmp://anna:s3cret@host/x",
+    ],
+)
+def test_no_command_repeats_a_password(
+    command: str, address: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    extra = ["--out", str(tmp_path / "out")] if command in ("train", "submit") else []
+    if command == "live":
+        extra = ["--seconds", "0.1", "--display", "none", "--engine", str(tmp_path / "no-engine")]
+    assert main([command, address, *extra]) != 0
+    out, err = capsys.readouterr()
+    assert err.startswith("error: ")
+    for secret in ("s3cret", "anna", "cr@et"):
+        assert secret not in out + err
+
+
+def test_a_profile_of_an_address_with_a_secret_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    for blank in ("", " "):
+        arguments = ["live", f"{blank}rtsp://host/x?token=s3cret", "--save-profile", "room-3"]
+        assert main(arguments) == 2
+        assert "s3cret" not in capsys.readouterr().err
+        assert not profile_path("room-3").exists()
+
+
+def test_escape_sequences_in_names_do_not_reach_the_terminal(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, write_clip: ClipWriter, engine: Path
+) -> None:
+    name = "a[/x]\x1b]0;owned\x07\x9b2J\u202eb"
+    clip = write_clip(tmp_path / f"{name}.mp4", 3)
+    folder = tmp_path / f"{name}-data"
+    folder.mkdir()
+    for arguments in (
+        ["replay", str(clip), "--engine", str(engine), "--roi", "none"],
+        ["live", str(clip), "--engine", str(engine), "--roi", "none", "--display", "none"],
+        ["replay", str(tmp_path / f"{name}-absent.mp4")],
+        ["check", str(folder)],
+        ["phantom", "--images", "2", "--out", str(tmp_path / f"{name}-phantoms")],
+        ["evaluate", str(folder), "--engine", name],
+        [name],
+        ["live", f"--{name}"],
+        ["live", "phantom:", "--profile", name],
+        ["live", "phantom:", "--roi", name],
+        ["engines", "verify", name],
+    ):
+        main(arguments)
+        out, err = capsys.readouterr()
+        assert out + err, arguments
+        assert not {"\x1b", "\x07", "\x9b", "\u202e"} & set(err), arguments
+        if arguments[0] != "phantom":  # a program that reads a path wants the path
+            assert not {"\x1b", "\x07", "\x9b", "\u202e"} & set(out), arguments
+
+
+def test_a_token_that_was_given_is_not_printed(
+    engine: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = ["live", "phantom:?size=96x64", "--engine", str(engine), "--display", "web", "--port", "0"]
+    run += ["--seconds", "0.1"]
+    token = "a-secret-of-the-room"
+    monkeypatch.setenv("STREAMSEG_TOKEN", token)
+    assert main([*run, "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert re.search(r"open http://127\.0\.0\.1:\d+/\?token=TOKEN in a browser", err)
+    assert token not in out + err
+    monkeypatch.setenv("STREAMSEG_TOKEN", "too short")
+    assert main(run) == 2
+    assert "too short" not in capsys.readouterr().err
+    monkeypatch.delenv("STREAMSEG_TOKEN")
+    assert main([*run, "--host", "0.0.0.0"]) == 0
+    assert re.search(r"open http://\S+:\d+/\?token=[\w-]{32,} in a browser", capsys.readouterr().err)
 
 
 @contextmanager

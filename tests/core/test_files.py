@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,25 @@ def test_only_regular_files_of_a_bounded_size_are_read(tmp_path: Path) -> None:
     for other in (tmp_path / "fifo", Path("/dev/zero"), tmp_path):
         with pytest.raises(OSError, match=r"regular file|directory"):
             read_file(other)
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664), (0o027, 0o640)])
+def test_a_file_has_the_permissions_of_the_umask(tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        write_whole(tmp_path / "open", b"1")
+        write_whole(tmp_path / "secret", b"1", private=True)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "open").stat().st_mode) == mode
+    assert stat.S_IMODE((tmp_path / "secret").stat().st_mode) == 0o600
+
+
+def test_a_file_that_is_replaced_keeps_its_permissions(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"1")
+    path.chmod(0o640)
+    write_whole(path, b"2")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    write_whole(path, b"3", private=True)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600

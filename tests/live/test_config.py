@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from dataclasses import fields, replace
 from fractions import Fraction
 from pathlib import Path
@@ -131,3 +132,11 @@ def test_settings_give_the_options_of_capture_and_loop() -> None:
         LiveConfig(roi="1,2")
     with pytest.raises(UsageError, match="size is 'big'"):
         LiveConfig(size="big").capture()
+
+
+def test_a_profile_is_for_its_owner_only() -> None:
+    path = profile_path("theatre-3")
+    path.parent.mkdir(parents=True)
+    path.write_text("")
+    path.chmod(0o644)  # as earlier versions wrote it
+    assert stat.S_IMODE(save_profile("theatre-3", SETUP).stat().st_mode) == 0o600

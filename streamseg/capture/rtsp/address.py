@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import quote, unquote
 
 from streamseg.core.errors import UsageError
+from streamseg.core.printable import without_logins
 
 USER_VARIABLE = "STREAMSEG_RTSP_USER"
 PASSWORD_VARIABLE = "STREAMSEG_RTSP_PASSWORD"
@@ -17,7 +18,6 @@ FINGERPRINT_VARIABLE = "STREAMSEG_RTSP_FINGERPRINT"
 _MAX_LENGTH = 8192
 
 _SECRET_WORDS = re.compile("user|usr|login|pass|pwd|pw|pin|token|key|secret|auth|cred|sig|code|session", re.I)
-_WORD = re.compile(r"[^\s'\"<>]+")
 _WHOLE_LOGIN = re.compile(r"^\s*([a-z][a-z0-9+.-]*://).*@", re.IGNORECASE | re.DOTALL)
 _VALUE = re.compile(r"(?<![\w-])([\w-]+)=([^&;\s'\"<>]*)")
 _RTSP = re.compile(
@@ -34,14 +34,7 @@ def masked(address: str) -> str:
     are: ``rtsp://u:p@host/live?token=x`` becomes ``rtsp://host/live?token=***``. It hides too much rather
     than too little.
     """
-    return _VALUE.sub(_hide, _WORD.sub(_hide_login, _WHOLE_LOGIN.sub(r"\1", address)))
-
-
-def _hide_login(found: re.Match[str]) -> str:
-    """A word of the text without what stands between ``://`` and the last ``@``."""
-    word = found[0]
-    start, end = word.find("://"), word.rfind("@")
-    return word[: start + 3] + word[end + 1 :] if 0 < start < end else word
+    return _VALUE.sub(_hide, without_logins(_WHOLE_LOGIN.sub(r"\1", address)))
 
 
 def _hide(found: re.Match[str]) -> str:

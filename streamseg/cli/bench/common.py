@@ -20,6 +20,7 @@ import typer
 
 from streamseg.cli.console import limit_opencv_threads, say
 from streamseg.core.errors import UsageError
+from streamseg.core.printable import printable
 
 if TYPE_CHECKING:
     from streamseg.benchmark.rows.run import Row
@@ -223,7 +224,7 @@ def write_outputs(rows: Sequence[Row], json_file: Path | None, report: Path | No
     elif json_file is not None:
         write_rows(json_file, rows)
         say(f"wrote {json_file} ({len(rows)} rows)")
-    print("\n".join(lines(rows)), file=sys.stderr if to_stdout else sys.stdout, flush=True)
+    print(printable("\n".join(lines(rows))), file=sys.stderr if to_stdout else sys.stdout, flush=True)
     if report is not None:
         from streamseg.benchmark.report.write import write_report
 

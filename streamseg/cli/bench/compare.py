@@ -11,6 +11,7 @@ import typer
 
 from streamseg.cli.bench.common import check_outputs
 from streamseg.core.errors import DataError, UsageError
+from streamseg.core.printable import printable
 
 
 def compare(
@@ -66,6 +67,6 @@ def compare(
         print(text, flush=True)
     elif json_file is not None:
         write_whole(json_file, (text + "\n").encode())
-    print("\n".join(lines(found)), file=sys.stderr if to_stdout else sys.stdout, flush=True)
+    print(printable("\n".join(lines(found))), file=sys.stderr if to_stdout else sys.stdout, flush=True)
     if strict and found.worse:
         raise typer.Exit(1)
