@@ -17,7 +17,7 @@ import av
 from av.stream import Disposition
 
 from streamseg.capture.geometry import MAX_FRAME_PIXELS, check_pixels
-from streamseg.capture.video.truncation import has_broken_structure, is_cut, is_joined
+from streamseg.capture.video.truncation import has_broken_structure, has_second_file, is_cut, is_joined
 from streamseg.core.errors import SourceError
 
 _READ_ATTEMPTS = 64
@@ -69,6 +69,8 @@ class VideoReader:
         self._last_is_incomplete = self.cut is True and self._kind in _JOINED_ANYWHERE and not marks
         # AVI stores no presentation times; FFmpeg reports decoding times in their place.
         self._reorder_times = self._kind == "avi"
+        self.has_second = False
+        """After the last frame: whether another recording follows that was not read."""
         self._times: list[int] = []
         self._clock = ContinuousTime(self.stream)
         self._previous_dts: int | None = None
@@ -124,6 +126,7 @@ class VideoReader:
             yield from self._flush(last)
         if self._last_read_failed:
             self.cut = True
+        self.has_second = not self._is_part and has_second_file(self._path, self._container.format.name)
         if not self.damaged and not self.cut and not self._is_part:
             self.damaged += has_broken_structure(self._path, self._container.format.name)
 

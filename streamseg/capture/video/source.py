@@ -101,6 +101,11 @@ class VideoSource(RecordedSource):
         read = f"{counted(delivered, 'frame')} before the cut {'was' if delivered == 1 else 'were'} read"
         if self._reader.cut:
             raise SourceCut(f"{self._path.name} ends in the middle; {read}; copy or record it again")
+        if self._reader.has_second:
+            raise SourceError(
+                f"{self._path.name} is several recordings in one, of which only the first "
+                f"{counted(delivered, 'frame')} can be read; join them with a program that knows the format"
+            )
         if self._reader.damaged:
             raise SourceError(
                 f"{self._path.name} has {counted(self._reader.damaged, 'damaged packet')}; "

@@ -25,6 +25,7 @@ _MATROSKA_ELEMENTS = frozenset(
     (_EBML_HEADER, _SEGMENT, *_SEGMENT_PARTS, _CLUSTER, *_CLUSTER_PARTS, _VOID, _CHECKSUM)
 )
 _AVI_HEADER = 1 << 16
+_FLV_MARK, _FLV_TAGS = b"FLV", (8, 9, 18)
 _TS_PIECE = 1 << 18
 _TS_SEARCH, _TS_MARK = 4096, 0x47
 _TS_PACKET_LENGTHS = (188, 192, 204)
@@ -119,6 +120,47 @@ def is_joined(path: Path, format_name: str) -> bool:
             if position and element[0] == _EBML_HEADER:
                 return True
             position += element[2] + element[1]
+    return False
+
+
+def has_second_file(path: Path, format_name: str) -> bool:
+    """Whether an MP4 or FLV file has another one after it, which FFmpeg does not read. Raises OSError.
+
+    Files of these kinds cannot be joined by `cat`: the first index, or header, counts alone.
+    """
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if "mp4" in format_name.split(","):
+            return _mp4_has_second(file, size)
+        return format_name == "flv" and _flv_has_second(file, size)
+
+
+def _mp4_has_second(file: BinaryIO, size: int) -> bool:
+    position = 0
+    for _ in range(_MAX_ELEMENTS):
+        file.seek(position)
+        head = file.read(16)
+        length = int.from_bytes(head[8:16] if head[:4] == b"\0\0\0\1" else head[:4], "big")
+        if position and head[4:8] == b"ftyp":
+            return True
+        if length < 8 or position + length >= size:
+            return False
+        position += length
+    return False
+
+
+def _flv_has_second(file: BinaryIO, size: int) -> bool:
+    position = 9
+    for _ in range(_MAX_ELEMENTS):
+        file.seek(position)
+        head = file.read(8)  # the size of the tag before, then a tag's kind and size
+        if head[4:7] == _FLV_MARK:
+            return True
+        if len(head) < 8 or head[4] & 0x1F not in _FLV_TAGS:
+            return False
+        position += 4 + 11 + int.from_bytes(head[5:8], "big")
+        if position >= size:
+            return False
     return False
 
 

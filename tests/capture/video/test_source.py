@@ -239,3 +239,15 @@ def test_one_wrong_time_stamp_moves_no_other() -> None:
     clock = ContinuousTime(stream)  # type: ignore[arg-type]
     assert [clock.continued(stamp) for stamp in stamps] == stamps
     assert clock.continued(None) is None
+
+
+@pytest.mark.parametrize("kind", ["clip.mp4", "fragmented.mp4", "clip.mov", "clip.flv"])
+def test_joined_files_of_which_only_the_first_can_be_read_are_reported(kind: str, tmp_path: Path) -> None:
+    options = {"movflags": "frag_keyframe+empty_moov"} if kind == "fragmented.mp4" else None
+    path = write_video(tmp_path / kind, 20, b_frames=0, options=options)
+    assert read_all(path)[1] is None
+    path.write_bytes(path.read_bytes() * 2)
+    frames, error = read_all(path)
+    assert [number_of(frame.image) for frame in frames][:20] == list(range(20))
+    assert isinstance(error, SourceError)
+    assert "several recordings in one" in str(error)
