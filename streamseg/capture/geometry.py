@@ -16,8 +16,8 @@ from streamseg.core.types import MAX_PIXELS, Image, Roi
 
 MAX_IMAGE_PIXELS = MAX_PIXELS
 """Pixels of a single image; above it Pillow, too, suspects a decompression bomb."""
-MAX_FRAME_PIXELS = 36_000_000
-"""Pixels of a frame of a video or cine (8K has 33 million): a decoder and a pipeline hold several of them."""
+MAX_FRAME_PIXELS = 17_000_000
+"""Pixels of a frame of a video or cine (5K has 15 million): a decoder and a pipeline hold several of them."""
 _MAX_ASPECT = 4
 """Pixel aspects from 1/4 to 4 are believed; others are damage."""
 _TOLERANCE = Fraction(1, 50)

@@ -23,7 +23,6 @@ from PIL import ImageSequence, UnidentifiedImageError
 from streamseg.capture.base import RecordedSource, check_start
 from streamseg.capture.files import check_readable
 from streamseg.capture.geometry import (
-    MAX_FRAME_PIXELS,
     MAX_IMAGE_PIXELS,
     believable_aspect,
     check_pixels,
@@ -35,6 +34,7 @@ from streamseg.core.upright import orientation, turn_upright
 from streamseg.reporting.formatting import counted
 
 _FRUGAL_FORMATS = ("PNG", "BMP", "PPM", "TIFF", "JPEG")
+_MAX_COSTLY_PIXELS = 36_000_000
 _STRIP_PIXELS = 4_000_000
 
 
@@ -113,7 +113,7 @@ def _may_have_pages(path: Path) -> bool:
 def _pixel_limit(page: Pillow.Image) -> int:
     """Pixels that an image may have: fewer if its decoder needs several times the memory of the pixels."""
     frugal = page.format in _FRUGAL_FORMATS and not page.info.get("progressive")
-    return MAX_IMAGE_PIXELS if frugal else MAX_FRAME_PIXELS
+    return MAX_IMAGE_PIXELS if frugal else _MAX_COSTLY_PIXELS
 
 
 def _pixel_aspect(page: Pillow.Image) -> Fraction:

@@ -51,6 +51,7 @@ logging.getLogger("pydicom").propagate = False
 
 _MAX_FRAME_BYTES = 128 << 20
 """Decoded bytes of a frame: several copies of it exist while it is converted."""
+_MAX_COSTLY_SAMPLES = 108_000_000
 _WIDE_COST = 24
 """Bytes per sample of more than 16 bits: they are converted in floating point."""
 _FAILURES_IN_A_ROW = 64
@@ -200,7 +201,7 @@ class DicomSource(RecordedSource):
             raise ValueError("a frame has another size than the header says")
         if (
             coded.coding == "jpeg 2000"
-            and coded.width * coded.height * coded.components > MAX_FRAME_PIXELS * 3
+            and coded.width * coded.height * coded.components > _MAX_COSTLY_SAMPLES
         ):
             raise ValueError("JPEG 2000 needs four bytes per sample: too much memory")
         if coded.coding != "jpeg":

@@ -15,6 +15,7 @@ itself over time, to which no text contributes. From there on:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -35,6 +36,8 @@ from streamseg.capture.screen.activity import (
 from streamseg.core.types import Grey, Image, Mask, Roi
 
 _MIN_SIDE = 32  # of a frame, pixels; smaller ones show too little
+_MAX_PIXELS = 9_500_000
+"""Larger frames (4K has 8.8 million pixels) are searched at a fraction of their size."""
 _DIGITAL = 1  # maximum activity of a flat interface on a digital grab, grey levels
 _TEXT_SHARE = 0.045  # of the frame's shorter side: taller than a line of text or a thick ruler
 _FAINT = 0.12  # share of active pixels in a row of an image that has gone almost dark
@@ -56,6 +59,12 @@ def find_region(frames: Sequence[Image]) -> Roi | None:
     if not len(frames) or min(frames[0].shape[:2]) < _MIN_SIDE:
         return None
     height, width = frames[0].shape[:2]
+    factor = math.ceil(math.sqrt(height * width / _MAX_PIXELS))
+    if factor > 1:
+        size = width // factor, height // factor
+        small = [as_grey(cv2.resize(frame, size, interpolation=cv2.INTER_AREA)) for frame in frames]
+        found = find_region(small)
+        return None if found is None else _enlarged(found, factor, size, (width, height))
     seen = gather(frames, max(5, round(_TEXT_SHARE * min(height, width)) | 1))
     area = active_area(seen)
     if area is None and seen.still > _DIGITAL:
@@ -77,6 +86,18 @@ def find_region(frames: Sequence[Image]) -> Roi | None:
     elif rectangular:
         sides = _rectangle(sides, seen)
     return sides.inside(height, width)
+
+
+def _enlarged(roi: Roi, factor: int, small: tuple[int, int], full: tuple[int, int]) -> Roi:
+    """A region of a reduced frame in the full one (width, height); a side at the edge stays there."""
+    right, bottom = (
+        whole if near + length == reduced else (near + length) * factor
+        for near, length, reduced, whole in zip(
+            (roi.x, roi.y), (roi.width, roi.height), small, full, strict=True
+        )
+    )
+    left, top = roi.x * factor, roi.y * factor
+    return Roi(left, top, right - left, bottom - top)
 
 
 def _shape(area: Binary, sides: Sides) -> tuple[_Wedge | None, bool]:

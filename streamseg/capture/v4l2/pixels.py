@@ -14,7 +14,7 @@ import cv2
 import av
 import numpy as np
 
-from streamseg.capture.geometry import MAX_FRAME_PIXELS, square_pixels
+from streamseg.capture.geometry import MAX_FRAME_PIXELS, check_pixels, square_pixels
 from streamseg.capture.video.deinterlace import deinterlace, deinterlace_sequential
 from streamseg.capture.video.pixels import FrameConverter
 from streamseg.core.errors import SourceError
@@ -56,6 +56,7 @@ class Layout:
             raise SourceError(
                 f"the device delivers {size}, which is not a frame size; set up its input and try again"
             )
+        check_pixels("the device", self.width, self.height)
         if self.field in _SEPARATE:
             raise SourceError(
                 f"the device delivers {_SEPARATE[self.field]}, which is not supported; "

@@ -13,7 +13,7 @@ import cv2
 import av
 import numpy as np
 import numpy.typing as npt
-from av.sidedata.sidedata import Type
+from av.sidedata.sidedata import SideDataContainer, Type
 from av.video.reformatter import ColorRange, VideoReformatter
 
 from streamseg.capture.geometry import check_pixels, square_pixels
@@ -74,7 +74,9 @@ def _upright(image: Image, frame: av.VideoFrame) -> Image:
 
 
 def _display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int] | None:
-    data = frame.side_data.get(Type.DISPLAYMATRIX)  # type: ignore[call-overload]  # a mapping by type
+    # Not frame.side_data: the frame keeps that, and it the frame, so that only the garbage collector frees
+    # both, long after gigabytes of frames have gathered.
+    data = SideDataContainer(frame).get(Type.DISPLAYMATRIX)  # type: ignore[call-arg]
     if data is None:
         return None
     a, b, _, c, d, *_ = struct.unpack("=9i", bytes(data))
