@@ -129,3 +129,35 @@ def test_real_images_keep_their_size(tmp_path: Path) -> None:
     for frame, path in zip(frames, IMAGES[:6], strict=True):
         with Pillow.open(path) as image:
             assert frame.image.shape[:2] == image.size[::-1]
+
+
+@pytest.mark.parametrize(
+    ("file", "options", "shape"),
+    [
+        ("x.png", {"dpi": (100, 150)}, (64, 144)),
+        ("x.png", {"dpi": (150, 100)}, (96, 96)),
+        ("x.jpg", {"dpi": (100, 150)}, (64, 144)),
+        ("x.tif", {"dpi": (100, 150)}, (64, 144)),
+        ("x.png", {"dpi": (300, 300)}, (64, 96)),
+        ("x.png", {}, (64, 96)),
+        ("x.png", {"dpi": (1, 9000)}, (64, 96)),  # damage
+    ],
+)
+def test_pixels_become_square(
+    file: str, options: dict[str, tuple[int, int]], shape: tuple[int, int], tmp_path: Path
+) -> None:
+    image = Pillow.fromarray(picture(3)[..., ::-1])
+    image.save(tmp_path / file, **options)
+    with open_source(tmp_path / file) as source:
+        frames = list(source)
+    assert frames[0].image.shape[:2] == shape
+    assert (source.info.height, source.info.width) == shape
+
+
+def test_a_turned_image_becomes_square_along_the_right_side(tmp_path: Path) -> None:
+    exif = Pillow.Exif()
+    exif[0x0112] = 6
+    image = Pillow.fromarray(picture(3)[..., ::-1])
+    image.save(tmp_path / "x.jpg", exif=exif, dpi=(100, 150))
+    frames, _ = read_all(tmp_path / "x.jpg")
+    assert frames[0].image.shape[:2] == (144, 64)
