@@ -54,8 +54,9 @@ def read_file(path: Path, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
-        data = file.read(max_bytes + 1)
-    if len(data) > max_bytes:
+        too_large = status.st_size > max_bytes  # of a sparse file not a byte is read
+        data = b"" if too_large else file.read(max_bytes + 1)
+    if too_large or len(data) > max_bytes:
         raise OSError(errno.EFBIG, f"larger than {max_bytes >> 20} MiB", str(path))
     return data
 

@@ -27,10 +27,12 @@ import safetensors.numpy
 
 from streamseg.core.engine_info import EngineInfo
 from streamseg.core.errors import EngineError
-from streamseg.core.files import write_whole
+from streamseg.core.files import read_file, write_whole
 from streamseg.core.types import InputSpec
 
 FORMAT = "streamseg-checkpoint-1"
+MAX_BYTES = 2 << 30
+"""Of a checkpoint; the largest net takes 127 MB."""
 MULTIPLES = {"unet": 16, "segnet": 32, "improved_unet": 16}
 """By net: the sides of its input are multiples of this, because each pooling halves them."""
 NETS = tuple(MULTIPLES)
@@ -78,7 +80,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint. Raises EngineError if it is missing, damaged or of another kind."""
     path = Path(path)
     try:
-        data = path.read_bytes()
+        data = read_file(path, MAX_BYTES)
     except OSError as error:
         raise EngineError(
             f"cannot read checkpoint {path}: {error.strerror or error}; give a .safetensors file"

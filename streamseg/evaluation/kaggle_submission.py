@@ -19,6 +19,8 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from streamseg.core.errors import DataError, UsageError
+from streamseg.core.files import parse_json
+from streamseg.core.numbers import read_integer, whole_number
 from streamseg.core.types import Frame
 from streamseg.datasets.reader import IMAGE_SUFFIXES, read_grey
 from streamseg.datasets.rle import encode
@@ -29,6 +31,10 @@ from streamseg.sinks.target import Target, sink_errors
 FORMAT = 1
 """Of the progress file; other formats are not read."""
 HEADER = "img,pixels"
+MAX_LINE_BYTES = 64 << 20
+"""Of the progress file: the runs of one image are far shorter."""
+MAX_AREA = 10**10
+"""Pixels of an image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,8 @@ def list_test_images(folder: Path) -> tuple[NumberedImage, ...]:
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
             continue
+        if not path.is_file():  # reading a pipe could block for ever
+            raise DataError(f"test image {path} is not a file; remove it")
         if not re.fullmatch("[0-9]{1,15}", path.stem):
             raise DataError(f"test image {path} has no number as its name; expected a name such as 17.tif")
         number = int(path.stem)
@@ -129,6 +137,8 @@ class ProgressFile:
         self._first = {"streamseg": "submit", "format": FORMAT, **key}
         self._found: dict[str, tuple[str, Prediction]] = {}
         self._lock = FileLock(out.with_name(f"{out.name}.progress.lock"))
+        if self.path.exists() and not self.path.is_file():
+            raise UsageError(f"{self.path} is not a file; remove it, or choose another output")
         with sink_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._take_lock()
@@ -185,24 +195,31 @@ class ProgressFile:
 
     def _take_over(self) -> None:
         self._file.seek(0)
-        first = self._file.readline()
+        first = self._file.readline(MAX_LINE_BYTES)
         if first and not first.startswith(b'{"streamseg": "submit"'):
             raise UsageError(
                 f"{self.path} is not a progress file of submit; remove it, or choose another output"
             )
-        good = 0
-        if first == self._line(self._first):
-            good = len(first)
-            for line in self._file:
-                # A line that is cut off was being written when the run was killed or the disk filled up.
-                if not line.endswith(b"\n"):
-                    break
-                name, stamp, area, runs = json.loads(line)
-                self._found[name] = stamp, Prediction(area, runs)
-                good += len(line)
-        self._file.truncate(good)
-        if not good:
+        good: list[bytes] = []
+        damaged = False
+        while first == self._line(self._first) and (line := self._file.readline(MAX_LINE_BYTES)):
+            # A line that is cut off was being written when the run was killed or the disk filled up.
+            if not line.endswith(b"\n"):
+                break
+            finished = _read_prediction(line)
+            if finished is None:
+                damaged = True  # its image is made again
+                continue
+            name, stamp, prediction = finished
+            self._found[name] = stamp, prediction
+            good.append(line)
+        if first != self._line(self._first) or damaged:
+            self._file.truncate(0)
             self._write(self._first)
+            self._file.write(b"".join(good))
+            self._file.flush()
+        else:
+            self._file.truncate(len(first) + sum(map(len, good)))
 
     def _write(self, value: object) -> None:
         self._file.write(self._line(value))
@@ -211,6 +228,21 @@ class ProgressFile:
     @staticmethod
     def _line(value: object) -> bytes:
         return json.dumps(value).encode("ascii") + b"\n"
+
+
+def _read_prediction(line: bytes) -> tuple[str, str, Prediction] | None:
+    """Name, stamp and prediction of a line of the progress file; None if it is damaged."""
+    try:
+        name, stamp, area, runs = parse_json(line)
+    except (ValueError, TypeError):
+        return None
+    pixels = whole_number(area, 0, MAX_AREA)
+    if pixels is None or not isinstance(name, str) or not isinstance(stamp, str) or not isinstance(runs, str):
+        return None
+    lengths = [read_integer(word, 1, MAX_AREA) for word in runs.split(" ")] if runs else []
+    if len(lengths) % 2 or None in lengths or sum(length or 0 for length in lengths[1::2]) != pixels:
+        return None
+    return name, stamp, Prediction(pixels, runs)
 
 
 def _stamp(path: Path) -> str:

@@ -15,7 +15,8 @@ from random import Random
 from typing import Any
 
 from streamseg.core.errors import DataError
-from streamseg.core.files import write_whole
+from streamseg.core.files import parse_json, read_file, write_whole
+from streamseg.core.numbers import whole_number
 from streamseg.core.types import Grey
 from streamseg.datasets import Dataset, RunSplit, Sample, frame_hash, split_last
 from streamseg.datasets.phantoms import phantom_samples
@@ -24,6 +25,8 @@ from streamseg.phantom.seeds import CALIBRATION, VALIDATION
 FORMAT = "streamseg-recipe-1"
 PRESETS = ("mixed", "performance")
 """Asymmetric activations if that helps; symmetric ones everywhere."""
+MAX_PHANTOMS = 100_000
+"""Of a recipe: more would take hours to draw."""
 HELD_BACK = 0.2
 """Share of a data set that training holds back; engines are judged on it."""
 
@@ -80,7 +83,7 @@ class RecipeFrames:
 def read_recipe(path: Path) -> Recipe:
     """Read a recipe. Raises DataError."""
     try:
-        values = json.loads(path.read_bytes())
+        values = parse_json(read_file(path))
         if values.pop("format", None) != FORMAT:
             raise ValueError(f"its format is not {FORMAT!r}")
         for part in ("calibration", "validation"):
@@ -99,8 +102,9 @@ def _draw(values: dict[str, Any]) -> Draw:
     draw = Draw(**{**values, "frames": tuple(values["frames"])})
     if not all(isinstance(frame, str) for frame in draw.frames):
         raise ValueError("a frame is named by its hash")
-    if not all(isinstance(number, int) and number >= 0 for number in (draw.phantoms, draw.phantom_seed)):
-        raise ValueError("numbers of phantoms and seeds are whole numbers")
+    bounds = ((draw.phantoms, MAX_PHANTOMS), (draw.phantom_seed, 2**63))
+    if None in [whole_number(number, 0, most) for number, most in bounds]:
+        raise ValueError(f"numbers of phantoms (up to {MAX_PHANTOMS}) and seeds are whole numbers")
     return draw
 
 

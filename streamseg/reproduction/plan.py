@@ -9,11 +9,13 @@ from typing import Any
 
 from streamseg.core.errors import DataError, UsageError
 from streamseg.core.files import read_json, write_json
+from streamseg.core.numbers import finite_number, whole_number
 from streamseg.nets import NETS
 from streamseg.training.config import OPEN_CHOICES, TrainConfig
 
 FORMAT = 1
 PLAN_FILE = "plan.json"
+MAX_FOLDS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +30,8 @@ class ReplicationPlan:
     """Where training runs: ``cpu`` or ``cuda``. Part of the plan because times are compared."""
 
     def __post_init__(self) -> None:
-        if self.folds < 2:
-            raise UsageError(f"cannot cross-validate with {self.folds} folds; give 2 or more")
+        if not 2 <= self.folds <= MAX_FOLDS:
+            raise UsageError(f"cannot cross-validate with {self.folds} folds; give 2 or more, not thousands")
         unknown = [net for net in self.nets if net not in NETS]
         if unknown or not self.nets or len(set(self.nets)) < len(self.nets):
             raise UsageError(
@@ -68,9 +70,28 @@ def read_plan(out: Path) -> dict[str, Any] | None:
         return None
     if stored.get("format") != FORMAT:
         raise UsageError(f"{out} was made by another version of streamseg; choose another --out")
-    if not all(isinstance(stored.get(key), dict) for key in ("settings", "data", "open_choices")):
+    if not _is_whole(stored):
         raise DataError(f"{out / PLAN_FILE} is damaged; restore it or choose another --out")
     return stored
+
+
+def _is_whole(stored: Mapping[str, Any]) -> bool:
+    """Whether the parts of a stored plan that others read are there, and within bounds."""
+    if not all(isinstance(stored.get(key), dict) for key in ("settings", "data", "open_choices")):
+        return False
+    settings, data = stored["settings"], stored["data"]
+    nets = settings.get("nets")
+    defaults = {**asdict(TrainConfig()), "rate": 0.0}
+    numbers = [name for name, value in defaults.items() if type(value) in (int, float) and name in settings]
+    return (
+        isinstance(nets, list)
+        and all(net in NETS for net in nets if isinstance(net, str))
+        and all(isinstance(net, str) for net in nets)
+        and whole_number(settings.get("folds"), 2, MAX_FOLDS) is not None
+        and all(finite_number(settings[name], -1e18, 1e18) is not None for name in numbers)
+        and all(whole_number(data.get(name), 0, 10**12) is not None for name in ("images", "with_nerve"))
+        and all(isinstance(data.get(name), list) for name in ("twins", "contradictions"))
+    )
 
 
 def check_settings(plan: ReplicationPlan, out: Path, data: str) -> None:

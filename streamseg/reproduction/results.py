@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from streamseg.core.errors import DataError, UsageError
 from streamseg.core.files import read_json
+from streamseg.core.numbers import finite_number, whole_number
 from streamseg.reproduction.plan import FORMAT, PLAN_FILE, read_plan, run_folder
 
 RESULT = "result.json"
@@ -155,6 +156,42 @@ def read_run(folder: Path) -> FoldResult | None:
         run = FoldResult(**value)
     except TypeError as error:
         raise DataError(f"{folder / RESULT} is damaged ({error}); remove it and run again") from error
-    if run.format != FORMAT or not run.epochs or len(run.losses) < len(run.epochs) or not run.images:
+    if (
+        run.format != FORMAT
+        or not _is_whole(run)
+        or not run.epochs
+        or len(run.losses) < len(run.epochs)
+        or not run.images
+    ):
         raise DataError(f"{folder / RESULT} is of another version or incomplete; remove it and run again")
     return run
+
+
+def _is_whole(run: FoldResult) -> bool:
+    """Whether all figures have the right types and are within bounds."""
+    lists = (run.epochs, run.losses, run.images)
+    if not all(isinstance(values, list) for values in lists) or not isinstance(run.machine, dict):
+        return False
+    if not all(isinstance(row, dict) for row in (*run.epochs, *run.images)):
+        return False
+    counts = (run.fold, run.parameters, run.train_images, run.validation_images)
+    return (
+        all(whole_number(count, 0, 10**12) is not None for count in counts)
+        and all(isinstance(text, str) for text in (run.net, run.example, run.finished))
+        and all(finite_number(loss, -1e9, 1e9) is not None for loss in run.losses)
+        and all(
+            finite_number(epoch.get(key), -1e12, 1e12) is not None
+            for epoch in run.epochs
+            for key in ("loss", "dice", "seconds")
+        )
+        and all(map(_is_image, run.images))
+    )
+
+
+def _is_image(image: Mapping[str, Any]) -> bool:
+    return (
+        isinstance(image.get("name"), str)
+        and isinstance(image.get("subject"), str | None)
+        and all(isinstance(image.get(key), bool) for key in ("nerve", "found"))
+        and all(finite_number(image.get(key), 0, 1) is not None for key in ("dice", "iou"))
+    )

@@ -6,7 +6,6 @@ run is finished. ``example.png`` is the net's mask of the fold's example image (
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import time
@@ -25,7 +24,7 @@ from lightning_fabric import Fabric
 from streamseg import __version__
 from streamseg.backends import load_backend
 from streamseg.core.errors import DataError
-from streamseg.core.files import write_json, write_whole
+from streamseg.core.files import parse_json, read_file, write_json, write_whole
 from streamseg.core.hardware import this_processor
 from streamseg.core.types import Frame, Grey, Mask
 from streamseg.datasets import Dataset, Sample
@@ -171,10 +170,10 @@ def _figures(sample: Sample, count: Confusion) -> dict[str, Any]:
 def _training(folder: Path) -> dict[str, Any]:
     """The training log: one object an epoch, and the loss of every step."""
     try:
-        lines = (folder / LOG).read_text(encoding="utf-8").splitlines()
-        epochs = [{key: line[key] for key in EPOCH_KEYS} for line in map(json.loads, lines)]
-        losses = [round(float(loss), 6) for loss in json.loads((folder / LOSSES).read_text())]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        lines = read_file(folder / LOG).decode().splitlines()
+        epochs = [{key: line[key] for key in EPOCH_KEYS} for line in map(parse_json, lines)]
+        losses = [round(float(loss), 6) for loss in parse_json(read_file(folder / LOSSES))]
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise DataError(
             f"the log of {folder} is damaged ({error!r}); remove that folder and run again"
         ) from error

@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from streamseg.core.errors import DataError, SinkError, one_line
-from streamseg.core.files import finite
+from streamseg.core.files import finite, parse_json, read_file
 from streamseg.core.types import Result
 from streamseg.sinks.target import Target, sink_errors
 
 FORMAT = "streamseg-records-1"
+MAX_BYTES = 512 << 20
+"""Of records that are read at once, into several times that memory."""
 _SEPARATORS = (",", ":")
 Record = dict[str, Any]
 
@@ -196,7 +198,7 @@ def read_records(path: str | Path) -> tuple[Record, list[Record]]:
     frames. Raises DataError for anything else that is not such a file.
     """
     try:
-        lines = Path(path).read_bytes().split(b"\n")
+        lines = read_file(Path(path), MAX_BYTES).split(b"\n")
     except OSError as error:
         raise DataError(f"cannot read records {path}: {one_line(error)}; give a .jsonl file") from error
     records: list[Record] = []
@@ -204,7 +206,7 @@ def read_records(path: str | Path) -> tuple[Record, list[Record]]:
         lines[:-1], start=1
     ):  # What follows the last newline is incomplete or empty.
         try:
-            record = json.loads(line)
+            record = parse_json(line, strict=False)
         except ValueError as error:
             raise DataError(f"records {path}, line {number} is damaged: {error}; write them again") from error
         kind = record.get("type") if isinstance(record, dict) else None

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from streamseg.core.errors import DataError, SinkError
+from streamseg.core.files import parse_json, read_file
 from streamseg.core.geometry import Letterbox
 from streamseg.core.types import InputSpec, Mask
 from streamseg.datasets.near_duplicates import HEIGHT, WIDTH, NearDuplicates, find_near_duplicates
@@ -292,10 +293,12 @@ def _key(data: Dataset, size: Size) -> str:
 def _read(home: Path) -> Cache | None:
     """The cache in a folder, or None if there is none or it is not what was written."""
     try:
-        facts = json.loads((home / "cache.json").read_text(encoding="utf-8"))
+        facts = parse_json(read_file(home / "cache.json"))
+        if not all((home / name).is_file() for name in ("images.npy", "labels.npy")):
+            return None  # reading a pipe could block for ever
         cache = _open(home, facts["names"], facts.get("frames", ()), facts["vessel_known"])
         return cache if cache.fingerprint == facts["fingerprint"] else None
-    except (OSError, ValueError, KeyError, TypeError, EOFError):
+    except (OSError, ValueError, KeyError, TypeError, EOFError, OverflowError, RuntimeError):
         return None
 
 

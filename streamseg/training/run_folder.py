@@ -25,6 +25,8 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from streamseg.core.errors import DataError, SinkError, UsageError, one_line
+from streamseg.core.files import parse_json, read_file
+from streamseg.core.numbers import finite_number, whole_number
 from streamseg.core.types import Say
 from streamseg.training.config import TrainConfig
 from streamseg.training.data import TrainingData
@@ -92,6 +94,8 @@ class RunFolder:
             return False
         found = self._json(RUN)
         stored, own = found.get("config", {}), asdict(self.config)
+        if not isinstance(stored, dict):
+            raise DataError(f"{self.path / RUN} is damaged; delete the folder and train again")
         changed = [f"{k} {stored.get(k)!r} (now {v!r})" for k, v in own.items() if stored.get(k) != v]
         if found.get("data") != self.data:
             changed.append("data")
@@ -107,8 +111,10 @@ class RunFolder:
         if not path.exists():
             return None
         try:
+            if not path.is_file():  # reading a pipe could block for ever
+                raise ValueError("it is not a file")
             state = torch.load(path, weights_only=True, map_location="cpu")
-            return state, History(**state["history"])
+            return state, _history(state["history"])
         except Exception as error:  # torch raises nearly anything on a damaged file
             raise DataError(
                 f"cannot read the saved run {path} ({type(error).__name__}); "
@@ -133,13 +139,16 @@ class RunFolder:
         }
         self._write(RUN, json.dumps(run, indent=1) + "\n")
 
-    def _json(self, name: str) -> Any:
+    def _json(self, name: str) -> dict[str, Any]:
         try:
-            return json.loads((self.path / name).read_text(encoding="utf-8"))
+            found = parse_json(read_file(self.path / name))
+            if not isinstance(found, dict):
+                raise ValueError("it holds no JSON object")
         except (OSError, ValueError) as error:
             raise DataError(
                 f"cannot read {self.path / name} ({error}); delete the folder and train again"
             ) from error
+        return found
 
     def _write(self, name: str, text: str) -> None:
         with self._writing(name) as path:
@@ -160,6 +169,20 @@ class RunFolder:
             ) from error
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _history(values: Mapping[str, Any]) -> History:
+    """The history of a saved state. Raises ValueError and TypeError for a damaged one."""
+    history = History(**values)
+    numbers = [history.seconds, *history.losses]
+    whole = (history.epoch, history.step)
+    if None in [finite_number(value) for value in numbers] or None in [
+        whole_number(value, 0, 10**12) for value in whole
+    ]:
+        raise ValueError("its history is damaged")
+    if not all(isinstance(line, dict) for line in history.epochs):
+        raise ValueError("its log is damaged")
+    return history
 
 
 class TensorBoardLog:

@@ -1,5 +1,7 @@
 """The parts of the submission file: which images, which threshold, what is kept, what is written."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -128,6 +130,50 @@ def test_another_engine_begins_anew(tmp_path):
         assert finished.find(one) is None
     with ProgressFile(tmp_path / "s.csv", KEY) as finished:
         assert finished.find(one) is None
+
+
+HOSTILE = [
+    b"[" * 100_000,
+    b'["1.tif", "x", Infinity, "1 3"]',
+    b'["1.tif", "x", 1e999, "1 3"]',
+    b'["1.tif", "x", ' + b"9" * 5000 + b', "1 3"]',
+    b'["1.tif", "x", 3]',
+    b'{"1.tif": 3}',
+    b"null",
+    b"\xff\xfe",
+    b"\x00" * 50,
+    b'["1.tif", "x", 3, "1 3\\n2,1 9"]',
+    b'["1.tif", "x", 3, "1 x"]',
+    b'["1.tif", "x", 4, "1 3"]',
+    b'["1.tif", "x", 3.5, "1 3"]',
+    b'["1.tif", ["x"], 3, "1 3"]',
+]
+
+
+@pytest.mark.parametrize("line", HOSTILE)
+def test_a_damaged_line_costs_its_image_alone(tmp_path, line):
+    """A line that is no JSON ended every further run with a traceback."""
+    images = [NumberedImage(n, image(tmp_path / f"{n}.tif")) for n in (1, 2, 3)]
+    with ProgressFile(tmp_path / "s.csv", KEY) as finished:
+        for one in images:
+            finished.add(one, Prediction(one.number, f"1 {one.number}"))
+    path = finished.path
+    first, *lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([first, lines[0], line + b"\n", lines[2]]))
+    for _ in range(2):
+        with ProgressFile(tmp_path / "s.csv", KEY) as finished:
+            found = [finished.find(one) for one in images]
+        assert found == [Prediction(1, "1 1"), None, Prediction(3, "1 3")]
+        assert path.read_bytes() == first + lines[0] + lines[2]
+
+
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "s.csv.progress")
+    with pytest.raises(UsageError, match=r"s\.csv\.progress is not a file"):
+        ProgressFile(tmp_path / "s.csv", KEY)
+    os.mkfifo(tmp_path / "3.tif")
+    with pytest.raises(DataError, match=r"3\.tif is not a file"):
+        list_test_images(tmp_path)
 
 
 @pytest.mark.parametrize("lost", [1, 2, 12])

@@ -1,5 +1,8 @@
 """Recipes: what is drawn is named by hash and seed, comes back, and its absence is said."""
 
+import json
+import os
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -128,3 +131,19 @@ def test_the_shipped_recipes_are_readable_and_hold_no_pixels() -> None:
     assert len(recipe.validation.frames) == 41
     assert all(len(digest) == 64 for digest in recipe.calibration.frames + recipe.validation.frames)
     assert not set(recipe.calibration.frames) & set(recipe.validation.frames)
+
+
+@pytest.mark.parametrize("change", [{"phantoms": 10**9}, {"phantoms": True}, {"phantom_seed": 10**400}])
+def test_a_recipe_that_would_never_end_is_refused(tmp_path, change):
+    values = {"format": "streamseg-recipe-1", **asdict(phantom_recipe("unet"))}
+    values["validation"] |= change
+    (tmp_path / "r.json").write_text(json.dumps(values))
+    with pytest.raises(DataError, match="whole numbers"):
+        read_recipe(tmp_path / "r.json")
+    (tmp_path / "r.json").write_text("[" * 100_000)
+    with pytest.raises(DataError, match="not a recipe"):
+        read_recipe(tmp_path / "r.json")
+    (tmp_path / "r.json").unlink()
+    os.mkfifo(tmp_path / "r.json")
+    with pytest.raises(DataError, match="not a regular file"):
+        read_recipe(tmp_path / "r.json")

@@ -1,6 +1,7 @@
 """Stored results, the figures computed from them, and verdicts on the paper's claims."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -37,7 +38,24 @@ def test_no_report(tmp_path):
 
 @pytest.mark.parametrize(
     "change",
-    [{"format": 2}, {"epochs": []}, {"images": []}, {"losses": []}, {"unknown": 1}],
+    [
+        {"format": 2},
+        {"epochs": []},
+        {"images": []},
+        {"losses": []},
+        {"unknown": 1},
+        {"losses": [10**400] * 30},
+        {"losses": ["0.1"] * 30},
+        {"losses": [True] * 30},
+        {"epochs": [{"loss": 0.1, "dice": 0.2}]},
+        {"epochs": [3]},
+        {"images": [{"name": "a", "dice": 10**400, "iou": 0.5, "nerve": True, "found": True}]},
+        {"images": [{"name": "a", "dice": 0.5}]},
+        {"images": {"a": 1}},
+        {"machine": "fast"},
+        {"parameters": -1},
+        {"finished": 3},
+    ],
 )
 def test_a_damaged_run_is_named(tmp_path, change):
     path = run_folder(write_stored(tmp_path), "unet", 0) / RESULT
@@ -51,6 +69,46 @@ def test_nets_measured_on_different_images_are_not_compared(tmp_path):
     run = json.loads(path.read_text())
     path.write_text(json.dumps({**run, "images": run["images"][1:]}))
     with pytest.raises(DataError, match="segnet-2 was measured on other images"):
+        read_results(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 100_000, '{"format": Infinity}', '{"format": 1e999}', '{"format": ' + "1" * 5000 + "}", "[]"],
+)
+@pytest.mark.parametrize("name", [RESULT, PLAN_FILE])
+def test_a_hostile_file_is_named(tmp_path, text, name):
+    write_stored(tmp_path)
+    path = tmp_path / PLAN_FILE if name == PLAN_FILE else run_folder(tmp_path, "unet", 0) / RESULT
+    path.write_text(text)
+    with pytest.raises(DataError, match=name.replace(".", r"\.")):
+        read_results(tmp_path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(DataError, match="not a regular file"):
+        read_results(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"settings": {"folds": 10**9}},
+        {"settings": {"folds": 2.5}},
+        {"settings": {"nets": ["unet", "other"]}},
+        {"settings": {"nets": [["unet"]]}},
+        {"settings": {"nets": 3}},
+        {"settings": {"rate": "fast"}},
+        {"settings": {"seed": 10**400}},
+        {"data": {"images": None}},
+        {"data": {"twins": 3}},
+    ],
+)
+def test_a_plan_that_cannot_be_is_named(tmp_path, change):
+    path = write_stored(tmp_path) / PLAN_FILE
+    plan = json.loads(path.read_text())
+    ((part, values),) = change.items()
+    path.write_text(json.dumps({**plan, part: plan[part] | values}))
+    with pytest.raises(DataError, match=r"plan\.json is damaged"):
         read_results(tmp_path)
 
 

@@ -273,3 +273,21 @@ def test_the_names_and_files_on_disk_stay_as_they_are(tmp_path):
     again = cache_samples(data, SPEC, folder=tmp_path / "kept")
     assert (again.fingerprint, again.frames) == (cache.fingerprint, ())
     assert prepare_dataset(data, SPEC, folder=tmp_path / "kept")[0].frames == cache.frames
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, "[]", '{"names": 3}', '{"names": [], "vessel_known": [1e999]}']
+)
+def test_a_hostile_description_of_a_cache_is_made_anew(tmp_path, text):
+    data = open_dataset(write_stills(tmp_path / "data"))
+    cache = cache_samples(data, SPEC, folder=tmp_path / "kept")
+    (home,) = (tmp_path / "kept").iterdir()
+    (home / "cache.json").write_text(text)
+    assert cache_samples(data, SPEC, folder=tmp_path / "kept").fingerprint == cache.fingerprint
+    facts = json.loads((home / "cache.json").read_text())
+    facts["vessel_known"] = [10**400] * 4
+    (home / "cache.json").write_text(json.dumps(facts))
+    assert cache_samples(data, SPEC, folder=tmp_path / "kept").fingerprint == cache.fingerprint
+    (home / "images.npy").unlink()
+    os.mkfifo(home / "images.npy")
+    assert cache_samples(data, SPEC, folder=tmp_path / "kept").fingerprint == cache.fingerprint

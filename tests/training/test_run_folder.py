@@ -1,6 +1,7 @@
 """What a run's folder says is always true of its saved state, and damage is named."""
 
 import errno
+import os
 from dataclasses import replace
 
 import pytest
@@ -62,6 +63,37 @@ def test_a_damaged_description_is_named(folder):
     (folder.path / "run.json").write_text("{")
     with pytest.raises(DataError, match=r"cannot read .*run\.json"):
         folder.check()
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, "[]", '{"config": 3}', '{"finished": NaN}', '{"config": {"seed": 1e999}}', "\xff"]
+)
+def test_a_hostile_description_is_named(folder, text):
+    folder.save({}, HISTORY, finished=False)
+    (folder.path / "run.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(DataError, match=r"run\.json"):
+        folder.check()
+
+
+@pytest.mark.parametrize("name", ["run.json", "last.pt"])
+def test_a_pipe_is_refused_and_not_waited_for(folder, name):
+    folder.save({}, HISTORY, finished=False)
+    (folder.path / name).unlink()
+    os.mkfifo(folder.path / name)
+    with pytest.raises(DataError, match=r"cannot read .*(run\.json|last\.pt)"):
+        folder.check() if name == "run.json" else folder.load()
+
+
+@pytest.mark.parametrize(
+    "damage", [{"epoch": -1}, {"step": "1"}, {"seconds": float("inf")}, {"losses": ["a"]}, {"epochs": [3]}]
+)
+def test_a_history_that_cannot_be_is_named(folder, damage):
+    folder.save({}, HISTORY, finished=False)
+    path = folder.path / "last.pt"
+    state = torch.load(path, weights_only=True)
+    torch.save({**state, "history": state["history"] | damage}, path)
+    with pytest.raises(DataError, match=r"cannot read the saved run .*last\.pt"):
+        folder.load()
 
 
 @pytest.mark.parametrize(
