@@ -14,7 +14,7 @@ from streamseg.core.types import Backend, Frame, Roi, Segmentation, State
 from streamseg.segmentation.ood_detector import is_out_of_distribution, read_reference
 from streamseg.segmentation.postprocess import Probability, postprocess, unlike_training
 from streamseg.segmentation.preprocess import Prepared, prepare
-from streamseg.segmentation.temporal_filter import TemporalFilter
+from streamseg.segmentation.temporal_filter import TemporalFilter, noise_left
 
 _WARM_UP = 3
 """Inferences after which an engine has its full speed."""
@@ -130,7 +130,10 @@ class Segmenter:
             if self._place != (prepared.roi, frame.image.shape):
                 self._place = prepared.roi, frame.image.shape
                 self.steady.reset()
-            probability = self.steady.update(probability, prepared.content, frame.captured_ns, unlike=unlike)
+            noise = noise_left(prepared.image.shape[:2], prepared.content.shape)
+            probability = self.steady.update(
+                probability, prepared.content, frame.captured_ns, unlike=unlike, noise=noise
+            )
             unlike = self.steady.unlike
         if unlike and self.withhold:
             return unlike_training(prepared, probability)

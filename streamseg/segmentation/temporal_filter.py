@@ -11,7 +11,10 @@ disappears more than one frame late, by construction. The history decides only w
   pause, or at another size, the history is dropped, and the frame decides alone.
 - The present has the last word: a pixel is shown at most at twice its own probability in this very frame,
   so an outline needs at least half the threshold everywhere, and a frame without evidence never has one.
-- A grabber that repeats a frame repeats its map: a repeated frame adds no evidence and is ignored.
+- A grabber that repeats a frame repeats its map: a repeated frame adds no evidence and is ignored. Analogue
+  grabbers add new noise to each repetition (at 60 fps, of a scanner that draws 20 or 30). Noise differs from
+  pixel to pixel, tissue in whole specks: a frame is a repetition if its difference from the last real one
+  loses as much in a blur as noise does, while differences of other frames keep more.
 - States near their limits follow the same rule. LOW_CONFIDENCE begins and ends with the second frame in a
   row; UNLIKE_TRAINING begins at once, because it removes the outline, and ends with the second.
 
@@ -50,6 +53,15 @@ REST_AFTER_MOVING = 0.5
 """A movement is accepted if it reduces the difference of two images to this share or less. A sliding probe
 has 0.03 to 0.5, a muscle that contracts under a probe at rest 0.5 and more, tissue at rest 0.9."""
 
+NOISE_LEFT = 0.36
+"""Share of white noise that a blur of 3x3 pixels leaves; :func:`noise_left` gives that of resized frames. The
+change of tissue at rest within 1/30 s keeps 0.54 and more, 0.47 in single frames of a sliding probe."""
+_MARGIN = 1.15
+_MAX_NOISE_LEFT = 0.45
+"""Where noise keeps more, because small frames were enlarged, it cannot be told from tissue."""
+_CELLS, _COUNTED = (8, 6), 16
+"""Of this grid of an image, the most changed cells count: depth is black."""
+
 Probability = npt.NDArray[np.float32]
 _Small = npt.NDArray[np.float32]
 
@@ -65,6 +77,8 @@ class _History:
     """The map of that frame alone."""
     shown: Probability
     unlike: bool
+    changed_ns: int | None = None
+    """When the last frame was captured whose difference from the one before was more than noise."""
 
 
 class TemporalFilter:
@@ -82,14 +96,21 @@ class TemporalFilter:
         """Whether the last frame counts as unlike the training data."""
 
     def update(
-        self, probability: Probability, content: Grey, captured_ns: int, *, unlike: bool = False
+        self,
+        probability: Probability,
+        content: Grey,
+        captured_ns: int,
+        *,
+        unlike: bool = False,
+        noise: float = NOISE_LEFT,
     ) -> Probability:
         """The map to show for a frame; ``probability`` itself without a history. Changes no argument.
 
         ``probability`` float32 (h, w) at the net's resolution, 0..1; ``content`` uint8, at most
         (h, w), the image as it enters the net without padding (``Prepared.content``);
         ``captured_ns`` is its capture time; ``unlike`` whether it is unlike the training data: then its map
-        does not influence the frames that follow. The result is at most twice ``probability`` in each pixel.
+        does not influence the frames that follow; ``noise`` is the share of a grabber's noise that a blur
+        leaves. The result is at most twice ``probability`` in each pixel.
         """
         history = self._history
         if history is None or not _follows(history, probability, content, captured_ns):
@@ -97,14 +118,16 @@ class TemporalFilter:
             return self._store(
                 _History(captured_ns, content, _shrunk(content), probability, probability, unlike)
             )
-        self._repeated = (
-            history.unlike == unlike
-            and np.array_equal(content, history.content)
-            and np.array_equal(probability, history.before)
+        noise_only = _is_noise(content, history.content, noise)
+        self._repeated = history.unlike == unlike and (
+            (np.array_equal(content, history.content) and np.array_equal(probability, history.before))
+            # Where no frame differs by more, noise is all that can be seen, and tells nothing.
+            or (noise_only and _recent(history.changed_ns, captured_ns))
         )
         if self._repeated:
             self._history = replace(history, captured_ns=captured_ns)
-            return history.shown
+            return np.asarray(cv2.min(history.shown, 2 * probability), np.float32)
+        changed_ns = history.changed_ns if noise_only else captured_ns
         small = _shrunk(content)
         moved = _movement(history.small, small)
         steady = probability
@@ -116,7 +139,7 @@ class TemporalFilter:
         else:
             self.unlike = False
             steady = _filtered(probability, history, moved, content.shape)
-        return self._store(_History(captured_ns, content, small, probability, steady, unlike))
+        return self._store(_History(captured_ns, content, small, probability, steady, unlike, changed_ns))
 
     def _store(self, history: _History) -> Probability:
         self._history = history
@@ -145,6 +168,35 @@ def _follows(history: _History, probability: Probability, content: Grey, capture
         and history.before.shape == probability.shape
         and 0 <= captured_ns - history.captured_ns <= MAX_GAP_NS
     )
+
+
+def _recent(changed_ns: int | None, now_ns: int) -> bool:
+    return changed_ns is not None and now_ns - changed_ns <= MAX_GAP_NS
+
+
+@lru_cache(maxsize=8)
+def noise_left(source: tuple[int, int], content: tuple[int, int]) -> float:
+    """The share of white noise in frames of a size (height, width) that a blur leaves in the content."""
+    rng = np.random.default_rng(0)
+    height, width = (min(side, 4 * other) for side, other in zip(source, content, strict=True))
+    noise = rng.normal(0, 1, (height, width)).astype(np.float32)
+    shrinks = content[1] < source[1]
+    resized = cv2.resize(noise, content[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return float(np.std(cv2.blur(resized, (3, 3))) / max(float(np.std(resized)), 1e-9))
+
+
+def _is_noise(one: Grey, other: Grey, noise: float = NOISE_LEFT) -> bool:
+    """Whether two images, uint8 of one size, differ by noise alone."""
+    if noise > _MAX_NOISE_LEFT:
+        return np.array_equal(one, other)
+    difference = one.astype(np.float32) - other
+    blurred = cv2.blur(difference, (3, 3))
+    all_of, left = (
+        cv2.resize(part * part, _CELLS, interpolation=cv2.INTER_AREA).ravel()
+        for part in (difference, blurred)
+    )
+    most = np.argpartition(all_of, -_COUNTED)[-_COUNTED:]
+    return float(left[most].sum()) <= (_MARGIN * noise) ** 2 * float(all_of[most].sum())
 
 
 def _filtered(

@@ -9,7 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from streamseg.core.types import State
+from streamseg.backends import FakeBackend
+from streamseg.core.types import Frame, InputSpec, State
+from streamseg.phantom import PhantomVideo
+from streamseg.segmentation.segmenter import Segmenter
 from streamseg.segmentation.temporal_filter import MAX_GAP_NS, TemporalFilter
 
 SHAPE = (48, 64)
@@ -147,6 +150,79 @@ def test_a_repeated_frame_adds_no_evidence() -> None:
         seen.append(steady.update(one, images[image], k * STEP).max() >= 0.5)
         assert steady.filter_state(State.NERVE if k < 2 else State.LOW_CONFIDENCE) == State.NERVE
     assert seen == [False, False, False, False, True]
+
+
+def grabbed(
+    count: int, repeats: int, sigma: float, size: tuple[int, int] = (192, 256), step: float = 1.0
+) -> list[np.ndarray]:
+    """A scanner's images, each repeated by a grabber with new noise; ``step`` is the change per image."""
+    rng = np.random.default_rng(4)
+    large = cv2.resize(rng.uniform(20, 160, (8, 10)).astype(np.float32), size[::-1])
+    fields = [cv2.GaussianBlur(rng.normal(0, 1, (*size, 2)).astype(np.float32), (0, 0), 1.3) for _ in "ab"]
+    images = []
+    for k in range(count):
+        angle = 0.05 * step * k
+        field = np.cos(angle) * fields[0] + np.sin(angle) * fields[1]
+        tissue = large * np.hypot(field[..., 0], field[..., 1]) * 3
+        for _ in range(repeats):
+            noisy = tissue + rng.normal(0, sigma, size)
+            images.append(np.clip(noisy + 0.5, 0, 255).astype(np.uint8))
+    return images
+
+
+@pytest.mark.parametrize(("repeats", "sigma"), [(3, 2), (2, 1), (2, 3), (4, 2), (6, 1)])
+def test_frames_that_a_grabber_repeats_with_noise_add_no_evidence(repeats: int, sigma: float) -> None:
+    steady, repeated = TemporalFilter(), []
+    for k, image in enumerate(grabbed(12, repeats, sigma)):
+        steady.update(blob(), image[: SHAPE[0] * 4, : SHAPE[1] * 4], k * STEP // repeats)
+        repeated.append(steady._repeated)
+    began = 2 * repeats  # before the first change of the image nothing can be said
+    assert repeated[began:] == [bool(k % repeats) for k in range(began, len(repeated))]
+
+
+@pytest.mark.parametrize("sigma", [0, 1, 2, 3])
+@pytest.mark.parametrize("step", [1.0, 0.6, 5.0])
+def test_no_frame_of_a_quiet_scene_is_taken_for_a_repetition(sigma: float, step: float) -> None:
+    steady = TemporalFilter()
+    for k, image in enumerate(grabbed(30, 1, sigma, step=step)):
+        steady.update(blob(), image, k * STEP)
+        assert not steady._repeated
+
+
+@pytest.mark.parametrize("seed", [914, 910, 22])
+def test_no_frame_of_a_phantom_is_taken_for_a_repetition_and_all_repetitions_are(seed: int) -> None:
+    video, rng = PhantomVideo(seed, height=420, width=580, nerve=True, fps=20.0), np.random.default_rng(0)
+    segmenter = Segmenter(
+        FakeBackend(InputSpec(192, 256, mean=0, std=1, threshold=0.5)), steady=TemporalFilter()
+    )
+    repeated = []
+    for k in range(60):
+        image = video.frame(k // 3).image + rng.normal(0, 2, (420, 580)) + 0.5
+        segmenter.segment(Frame(np.clip(image, 0, 255).astype(np.uint8), k, k * 16_666_667))
+        assert segmenter.steady is not None
+        repeated.append(segmenter.steady._repeated)
+    assert repeated[6:] == [bool(k % 3) for k in range(6, 60)]
+
+
+def test_noise_of_a_grabber_makes_an_outline_switch_no_more_often_than_the_scanner_does() -> None:
+    """A net whose answer wavers with every frame: with a repetition, too, because of its noise."""
+    rng, images = np.random.default_rng(1), grabbed(300, 3, 2)
+
+    def switches(chosen: list[np.ndarray], interval_ns: int) -> int:
+        steady = TemporalFilter()
+        peaks = rng.choice([0.35, 0.65], len(chosen))
+        shown = [
+            bool(steady.update(blob(peak=peak), image, k * interval_ns).max() >= 0.5)
+            for k, (image, peak) in enumerate(zip(chosen, peaks, strict=True))
+        ]
+        return sum(a != b for a, b in pairwise(shown))
+
+    alone, repeated = switches(images[::3], 50_000_000), switches(images, 16_666_667)
+    assert repeated <= 1.5 * alone
+    assert (
+        switches([image for k in range(0, 900, 3) for image in images[k : k + 1] * 3], 16_666_667)
+        <= 1.5 * alone
+    )
 
 
 def states(given: list[State]) -> list[State]:
