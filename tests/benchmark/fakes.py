@@ -19,6 +19,8 @@ from streamseg.benchmark.limits import Kernel
 from streamseg.benchmark.live_probe import LiveOutcome, Offer
 from streamseg.benchmark.nets.schedule import Schedule
 from streamseg.benchmark.nets.variants import InputShape, Variant, VariantSpec
+from streamseg.benchmark.peers.peer import Peer
+from streamseg.benchmark.rows.peers import PeerRow
 from streamseg.capture import open_source
 from streamseg.core.types import Frame, InputSpec, Result, Roi, State, Tensor
 from streamseg.sinks.encoder import Encoder
@@ -233,3 +235,20 @@ def small_kernels() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("streamseg.benchmark.limits.kernels_of", lambda threads, gpu: [kernel])
         yield
+
+
+def peer(
+    name: str,
+    against: str,
+    precision: str,
+    call: Callable[[], int],
+    *,
+    frames: int = 1,
+    delivered: Callable[[], int] | None = None,
+    **known: Any,
+) -> Peer:
+    """A peer that is made up."""
+    row = PeerRow(
+        name=name, ours=name == against, against=against, precision=precision, frames=frames, **known
+    )
+    return Peer(row, call, delivered)

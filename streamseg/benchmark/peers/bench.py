@@ -16,9 +16,9 @@ from pathlib import Path
 from streamseg.backends.loading import DEFAULT, load_backend
 from streamseg.backends.openvino.backend import OpenVINOBackend
 from streamseg.benchmark.clip import Clip
+from streamseg.benchmark.peers.measure import PeersSchedule, time_peers
 from streamseg.benchmark.peers.peer import Maker, prepare
 from streamseg.benchmark.peers.pipelines import Task, frames_in, pipelines
-from streamseg.benchmark.peers.rows import PeersSchedule, time_peers
 from streamseg.benchmark.peers.runtimes import RuntimeContext, runtimes
 from streamseg.benchmark.rotation import STOPPED
 from streamseg.benchmark.rows.peers import PeerRow

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from sys import stderr
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from streamseg.benchmark.rows.peers import PeerRow
 from streamseg.benchmark.timing import CallTimeout
 from streamseg.core.errors import EngineError, MissingExtra, one_line
 from streamseg.core.hardware import versions_of
@@ -37,27 +38,17 @@ EXACT = 1e-3
 class Peer:
     """A program that does the work that ours does, or ours itself."""
 
-    name: str
-    """Unique within its kind."""
-    against: str
-    """Name of ours that it is compared with; ours name themselves."""
-    precision: str
-    """fp32, bf16 or int8."""
+    row: PeerRow
+    """What is known of it before it is timed."""
     call: Callable[[], int]
     """Does the work once; returns the number of frames that came out."""
-    frames: int = 1
-    """Frames given to one call."""
-    version: str = ""
-    remark: str = ""
-    """How it works and what it was asked for, as far as that bears on its speed."""
-    facts: Mapping[str, float | None] = field(default_factory=dict)
-    """Figures for its row: gflop, difference, mask_dice, ready_s."""
     delivered: Callable[[], int] | None = None
     """Counts the frames in what the last call wrote, if the call itself cannot know."""
 
     @property
-    def ours(self) -> bool:
-        return self.name == self.against
+    def name(self) -> str:
+        """Unique within its kind."""
+        return self.row.name
 
 
 Maker = Callable[[], Peer]
@@ -98,6 +89,11 @@ def need(what: str, package: str) -> Any:
 def version(package: str) -> str:
     """``package 1.2.3``, or the name alone if no such package is installed."""
     return " ".join([package, *versions_of([package]).values()])
+
+
+def five_digits(value: float | None) -> float | None:
+    """A figure with five significant digits."""
+    return None if value is None else float(f"{value:.5g}")
 
 
 def _quietly(make: Maker) -> Peer:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
@@ -20,8 +20,9 @@ import cv2
 import numpy as np
 
 from streamseg.benchmark.clip import Clip
-from streamseg.benchmark.peers.peer import Maker, Peer, need, probes, version
+from streamseg.benchmark.peers.peer import Maker, Peer, five_digits, need, probes, version
 from streamseg.benchmark.pipeline.replay_run import end_to_end
+from streamseg.benchmark.rows.peers import PeerRow
 from streamseg.capture import open_source
 from streamseg.core.engine_info import EngineInfo
 from streamseg.core.errors import EngineError, SinkError, SourceError
@@ -142,53 +143,18 @@ def _ours_with_figures(task: Task) -> Peer:
 
 
 def _own_peer(task: Task, name: str, call: Callable[[], int], does: str, target: Path | None = None) -> Peer:
-    return Peer(
-        name,
-        name,
-        _precision(task.segmenter.backend),
-        call,
-        frames=task.frames,
-        version=version("streamseg"),
-        remark=f"decodes, infers {task.segmenter.lanes} frames at a time, {does}, side by side",
-        delivered=None if target is None else partial(_frames_of, target),
-    )
-
-
-def _peer(
-    task: Task,
-    name: str,
-    *,
-    against: str,
-    call: Callable[[], int],
-    package: str,
-    remark: str,
-    target: Path | None = None,
-) -> Peer:
-    """A pipeline of others; ``target`` is the video that it writes."""
-    return Peer(
-        name,
-        against,
-        _precision(task.engine),
-        call,
-        frames=task.frames,
-        version=version(package),
-        remark=remark,
-        facts={"mask_dice": task.mask_dice},
-        delivered=None if target is None else partial(_frames_of, target),
-    )
+    settings = f"decodes, infers {task.segmenter.lanes} frames at a time, {does}, side by side"
+    row = PeerRow(name=name, ours=True, against=name, version=version("streamseg"), settings=settings)
+    return _peer(task, row, call, target)
 
 
 def _opencv(task: Task, name: str, target: Path | None) -> Peer:
     """A plain loop."""
     model = PlainModel(task.engine, task.clip.roi)
-
     call = partial(plain_loop, task.clip.uri, model, task.frames, target, task.clip.pace)
     does = "draws the outline" if target is None else "draws the outline and encodes MPEG-4 part 2"
-    remark = f"decodes, infers and {does} one after the other"
-    against = OURS_DRAWN if target is None else OURS_WRITTEN
-    return _peer(
-        task, name, against=against, call=call, package="opencv-python", remark=remark, target=target
-    )
+    settings = f"decodes, infers and {does} one after the other"
+    return _peer(task, PeerRow(name=name, version=version("opencv-python"), settings=settings), call, target)
 
 
 def _supervision(task: Task, name: str, target: Path | None) -> Peer:
@@ -208,15 +174,19 @@ def _supervision(task: Task, name: str, target: Path | None) -> Peer:
         return task.frames  # what there really are is counted in the file
 
     ahead = "decodes ahead" if target is None else "decodes ahead, encodes MPEG-4 part 2 behind"
-    return _peer(
-        task,
-        name,
-        against=OURS_DRAWN if target is None else OURS_WRITTEN,
-        call=draw if target is None else write,
-        package="supervision",
-        remark=f"{ahead}; infers and draws the outline one after the other",
-        target=target,
-    )
+    settings = f"{ahead}; infers and draws the outline one after the other"
+    row = PeerRow(name=name, version=version("supervision"), settings=settings)
+    return _peer(task, row, draw if target is None else write, target)
+
+
+def _peer(task: Task, row: PeerRow, call: Callable[[], int], target: Path | None) -> Peer:
+    """Complete the row of a pipeline; ``target`` is the video that it writes."""
+    engine = task.segmenter.backend if row.ours else task.engine
+    if not row.ours:
+        against = OURS_DRAWN if target is None else OURS_WRITTEN
+        row = replace(row, ours=False, against=against, mask_dice=five_digits(task.mask_dice))
+    row = replace(row, precision=EngineInfo.of(engine).precision or "fp32", frames=task.frames)
+    return Peer(row, call, None if target is None else partial(frames_in, str(target), 10**9))
 
 
 def _annotator(sv: Any, model: PlainModel) -> Callable[[Image, int], Image]:
@@ -232,15 +202,6 @@ def _annotator(sv: Any, model: PlainModel) -> Callable[[Image, int], Image]:
         return drawn
 
     return annotate
-
-
-def _frames_of(path: Path) -> int:
-    """Frames that can be read back from a video that was written."""
-    return frames_in(str(path), 10**9)
-
-
-def _precision(engine: Backend) -> str:
-    return EngineInfo.of(engine).precision or "fp32"
 
 
 THICKNESS = 2

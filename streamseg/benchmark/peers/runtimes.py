@@ -20,7 +20,18 @@ from streamseg.backends.loading import DEFAULT, load_backend
 from streamseg.backends.openvino.backend import COMPUTES_IN, OpenVINOBackend
 from streamseg.backends.openvino.signal_stack import kept_signal_stack
 from streamseg.benchmark.flops import work_of
-from streamseg.benchmark.peers.peer import Infer, Maker, Peer, Probability, agreement, need, probes, version
+from streamseg.benchmark.peers.peer import (
+    Infer,
+    Maker,
+    Peer,
+    Probability,
+    agreement,
+    five_digits,
+    need,
+    probes,
+    version,
+)
+from streamseg.benchmark.rows.peers import PeerRow
 from streamseg.core.errors import EngineError, MissingExtra
 from streamseg.core.types import Backend, Tensor
 from streamseg.engines.checkpoint import Checkpoint
@@ -122,8 +133,8 @@ def runtimes(context: RuntimeContext, *, quick: bool) -> dict[str, Maker]:
 def _ours_fp32(context: RuntimeContext) -> Peer:
     began = context.start()
     engine = context.own_engine()
-    remark = "built from the weights, without torch"
-    return runtime_peer(context, OURS_FP32, engine.infer, began=began, package="openvino", remark=remark)
+    settings = "built from the weights, without torch"
+    return runtime_peer(context, OURS_FP32, engine.infer, began=began, package="openvino", settings=settings)
 
 
 def _ours_int8(context: RuntimeContext) -> Peer:
@@ -140,7 +151,7 @@ def _ours_int8(context: RuntimeContext) -> Peer:
         against=OURS_INT8,
         precision="int8",
         package="openvino",
-        remark="the shipped engine",
+        settings="the shipped engine",
     )
 
 
@@ -149,16 +160,18 @@ def _torch(context: RuntimeContext, name: str, form: str, quick: bool) -> Peer:
         raise EngineError(COMPILES)
     began = context.start()
     engine = context.torch_engine(form)
-    return runtime_peer(context, name, engine.infer, began=began, package="torch", remark="default settings")
+    return runtime_peer(
+        context, name, engine.infer, began=began, package="torch", settings="default settings"
+    )
 
 
 def _onnxruntime(context: RuntimeContext, name: str, precision: str) -> Peer:
     ort = need("the peer ONNX Runtime", "onnxruntime")
     began = context.start(onnx=True)
-    path, remark = context.onnx, "our ONNX file, default settings"
+    path, settings = context.onnx, "our ONNX file, default settings"
     if precision == "int8":
         path = _quantised(context)
-        remark = f"quantised by its own quantize_static on {len(context.calibration)} phantoms"
+        settings = f"quantised by its own quantize_static on {len(context.calibration)} phantoms"
     options = ort.SessionOptions()
     options.intra_op_num_threads = context.threads
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -177,7 +190,7 @@ def _onnxruntime(context: RuntimeContext, name: str, precision: str) -> Peer:
         against=against,
         precision=precision,
         package="onnxruntime",
-        remark=remark,
+        settings=settings,
     )
 
 
@@ -227,8 +240,8 @@ def _opencv(context: RuntimeContext, name: str, engine: str) -> Peer:
             cv2.setNumThreads(before)
 
     which = "the default" if engine == "ENGINE_AUTO" else "the classic"
-    remark = f"our ONNX file, {which} engine"
-    return runtime_peer(context, name, infer, began=began, package="opencv-python", remark=remark)
+    settings = f"our ONNX file, {which} engine"
+    return runtime_peer(context, name, infer, began=began, package="opencv-python", settings=settings)
 
 
 def _plain_openvino(context: RuntimeContext, name: str) -> Peer:
@@ -247,9 +260,9 @@ def _plain_openvino(context: RuntimeContext, name: str) -> Peer:
     def infer(tensor: Tensor) -> Probability:
         return np.array(compiled(tensor)[0][0, 0])
 
-    remark = "our ONNX file by read_model, default settings"
+    settings = "our ONNX file by read_model, default settings"
     return runtime_peer(
-        context, name, infer, began=began, precision=precision, package="openvino", remark=remark
+        context, name, infer, began=began, precision=precision, package="openvino", settings=settings
     )
 
 
@@ -262,7 +275,7 @@ def runtime_peer(
     against: str = OURS_FP32,
     precision: str = "fp32",
     package: str,
-    remark: str,
+    settings: str,
 ) -> Peer:
     """Check the answers of a loaded runtime, and make a peer of it. ``began``: when its loading did."""
     infer(context.tensors[0])
@@ -280,5 +293,17 @@ def runtime_peer(
         infer(next(turns))
         return 1
 
-    facts = {**found, "gflop": context.gflop, "ready_s": ready_s}
-    return Peer(name, against, precision, call, version=version(package), remark=remark, facts=facts)
+    row = PeerRow(
+        name=name,
+        ours=name == against,
+        against=against,
+        precision=precision,
+        version=version(package),
+        settings=settings,
+        frames=1,
+        gflop=context.gflop,
+        difference=five_digits(found["difference"]),
+        mask_dice=five_digits(found["mask_dice"]),
+        ready_s=five_digits(ready_s),
+    )
+    return Peer(row, call)

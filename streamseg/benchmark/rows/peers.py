@@ -29,9 +29,9 @@ class PeerRow(Row):
     """What is known of the cause of the difference in speed."""
     version: str | None = None
     settings: str | None = None
-    """What it does and how it was set up."""
+    """What it does and how it was set up, as far as that bears on its speed."""
     frames: int | None = None
-    """Frames of a call."""
+    """Frames given to a call."""
     delivered: int | None = None
     """Frames that came out of a call: the fewest of any."""
     calls: int | None = None

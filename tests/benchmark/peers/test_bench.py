@@ -9,14 +9,14 @@ import pytest
 
 from streamseg.benchmark.peers import bench as module
 from streamseg.benchmark.peers.bench import KINDS, PeersOptions, measure_peers
+from streamseg.benchmark.peers.measure import PeersSchedule
 from streamseg.benchmark.peers.peer import Peer
 from streamseg.benchmark.peers.pipelines import OURS_DRAWN
-from streamseg.benchmark.peers.rows import PeersSchedule
 from streamseg.benchmark.rows.reading import read_rows
 from streamseg.benchmark.rows.run import write_rows
 from streamseg.benchmark.terminal import lines
 from streamseg.core.errors import EngineError, UsageError
-from tests.benchmark.fakes import small_kernels
+from tests.benchmark.fakes import peer, small_kernels
 
 __all__ = ["small_kernels"]
 TINY = PeersSchedule(rounds=2, block_seconds=0.0, run_rounds=1, run_frames=8, calibration_frames=2)
@@ -34,7 +34,7 @@ def fakes(kind: str, *_: object) -> dict[str, object]:
     own, other = f"our {kind}", f"their {kind}"
 
     def made(name: str) -> Peer:
-        return Peer(name, own, "fp32", lambda: frames, frames=frames, version="v1", remark="runs")
+        return peer(name, own, "fp32", lambda: frames, frames=frames, version="v1", settings="runs")
 
     return {own: lambda: made(own), other: lambda: made(other)}
 

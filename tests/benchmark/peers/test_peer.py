@@ -9,10 +9,11 @@ import pytest
 
 from streamseg.benchmark.peers.peer import Peer, need, prepare, version
 from streamseg.core.errors import MissingExtra
+from tests.benchmark.fakes import peer
 
 
-def peer(name: str = "good") -> Peer:
-    return Peer(name, name, "fp32", lambda: 1)
+def good(name: str = "good") -> Peer:
+    return peer(name, name, "fp32", lambda: 1)
 
 
 def quiet(_: str) -> None:
@@ -28,7 +29,7 @@ def test_one_that_fails_is_absent_with_its_reason_in_one_line() -> None:
 
     absent: dict[str, str] = {}
     said: list[str] = []
-    found = prepare("net", {"bad": broken, "worse": silent, "good": peer}, absent, said.append)
+    found = prepare("net", {"bad": broken, "worse": silent, "good": good}, absent, said.append)
     assert [one.name for one in found] == ["good"]
     assert absent == {"net bad": "it broke in two lines", "net worse": "KeyError"}
     assert "bad is left out: it broke in two lines" in said
@@ -39,10 +40,10 @@ def test_one_that_hangs_is_absent() -> None:
 
     def hangs() -> Peer:
         release.wait(60)
-        return peer("late")
+        return good("late")
 
     absent: dict[str, str] = {}
-    found = prepare("runtime", {"late": hangs, "good": peer}, absent, quiet, limit_s=0.3)
+    found = prepare("runtime", {"late": hangs, "good": good}, absent, quiet, limit_s=0.3)
     release.set()
     assert [one.name for one in found] == ["good"]
     assert "no answer within 0.3 s" in absent["runtime late"]
@@ -52,7 +53,7 @@ def test_output_of_libraries_stays_out_of_the_results(capsys: pytest.CaptureFixt
     def chatty() -> Peer:
         print("progress 100 %")
         warnings.warn("deprecated", DeprecationWarning, stacklevel=1)
-        return peer()
+        return good()
 
     assert prepare("net", {"good": chatty}, {}, quiet)
     assert capsys.readouterr().out == ""
@@ -70,8 +71,3 @@ def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_version_is_given_if_there_is_one() -> None:
     assert version("numpy") == f"numpy {numpy.__version__}"
     assert version("no-such-package") == "no-such-package"
-
-
-def test_ours_are_those_that_are_compared_with_themselves() -> None:
-    assert peer().ours
-    assert not Peer("theirs", "good", "fp32", lambda: 1).ours

@@ -60,11 +60,11 @@ def test_each_gives_every_frame(clip: Clip, tmp_path: Path) -> None:
         assert peer.call() == FRAMES - 2, name
         if peer.delivered is not None:
             assert peer.delivered() == FRAMES - 2, name
-        assert peer.frames == FRAMES - 2
-        assert peer.ours == name.startswith("streamseg")
-        assert peer.ours or peer.facts["mask_dice"] == 1
+        assert peer.row.frames == FRAMES - 2
+        assert peer.row.ours == name.startswith("streamseg")
+        assert peer.row.ours or peer.row.mask_dice == 1
         written = "to" in name.split()
-        assert peer.against == (name if peer.ours else OURS_WRITTEN if written else OURS_DRAWN)
+        assert peer.row.against == (name if peer.row.ours else OURS_WRITTEN if written else OURS_DRAWN)
 
 
 def test_videos_of_the_same_kind_show_the_same(clip: Clip, tmp_path: Path) -> None:

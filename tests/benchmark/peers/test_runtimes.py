@@ -98,19 +98,19 @@ def test_they_compute_the_same(found: Found) -> None:
     for name, peer in found[0].items():
         int8 = name == "ONNX Runtime, INT8"
         assert peer.call() == 1
-        assert (peer.precision == "int8") == int8
-        assert peer.precision == "fp32" or name in ("ONNX Runtime, INT8", "OpenVINO by itself")
-        assert peer.facts["difference"] < DIFFERENCE[peer.precision], name
-        assert peer.facts["mask_dice"] > MASK_DICE[peer.precision], name
-        assert peer.facts["gflop"] == pytest.approx(4.565, abs=0.01)
-        assert peer.version
-        assert peer.remark
-        assert peer.against == (OURS_INT8 if int8 else OURS_FP32)
-        assert peer.ours == (name == OURS_FP32)
+        assert (peer.row.precision == "int8") == int8
+        assert peer.row.precision == "fp32" or name in ("ONNX Runtime, INT8", "OpenVINO by itself")
+        assert peer.row.difference < DIFFERENCE[peer.row.precision], name
+        assert peer.row.mask_dice > MASK_DICE[peer.row.precision], name
+        assert peer.row.gflop == pytest.approx(4.565, abs=0.01)
+        assert peer.row.version
+        assert peer.row.settings
+        assert peer.row.against == (OURS_INT8 if int8 else OURS_FP32)
+        assert peer.row.ours == (name == OURS_FP32)
 
 
 def test_the_int8_peer_really_is_one(found: Found) -> None:
-    assert found[0]["ONNX Runtime, INT8"].facts["difference"] > 1e-3
+    assert found[0]["ONNX Runtime, INT8"].row.difference > 1e-3
 
 
 def test_opencvs_threads_are_set_for_its_own_net_only(found: Found) -> None:
@@ -164,7 +164,7 @@ def test_a_runtime_that_lies_is_absent(
 def test_torch_compiles(tmp_path: Path) -> None:
     _, peers, absent = made(tmp_path, quick=False, only=("torch.compile",))
     assert absent == {}
-    assert peers["torch.compile"].facts["difference"] < 1e-4
+    assert peers["torch.compile"].row.difference < 1e-4
     assert peers["torch.compile"].call() == 1
 
 
@@ -238,13 +238,13 @@ def test_a_peer_gets_the_frames_in_turn(context: RuntimeContext) -> None:
         return answer(tensor)
 
     began = context.start()
-    peer = runtime_peer(context, "fake", infer, began=began, package="numpy", remark="none")
+    peer = runtime_peer(context, "fake", infer, began=began, package="numpy", settings="none")
     del fed[:]
     assert [peer.call() for _ in range(4)] == [1] * 4
     assert fed == [0, 1, 2, 0]
-    assert peer.version == f"numpy {np.__version__}"
-    assert peer.facts["difference"] == 0
-    assert peer.facts["ready_s"] >= 0
+    assert peer.row.version == f"numpy {np.__version__}"
+    assert peer.row.difference == 0
+    assert peer.row.ready_s >= 0
 
 
 def test_answers_are_compared_on_images_with_a_nerve(tmp_path: Path) -> None:
