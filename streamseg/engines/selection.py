@@ -14,7 +14,8 @@ from streamseg.engines.manifest import Manifest
 from streamseg.engines.store import EngineStore, StoredEngine, engine_name
 
 MAX_RATIO = 0.97
-"""An engine replaces the shipped one only if it takes at most this share of its time."""
+"""An engine replaces the shipped one only if it surely takes at most this share of its time: by the upper end
+of the ratio's interval."""
 
 
 RUNS_CODE = frozenset({"compiled"})
@@ -70,10 +71,13 @@ def _stands_in(manifest: Manifest, shipped: Manifest) -> bool:
         and manifest.checkpoint_sha256 == shipped.checkpoint_sha256
         and manifest.spec == shipped.spec
         and manifest.backend not in RUNS_CODE
-        and _ratio(manifest) <= MAX_RATIO
+        and _ratio(manifest, "ratio_high") <= MAX_RATIO
     )
 
 
-def _ratio(manifest: Manifest) -> float:
-    """Its time divided by the shipped engine's, measured interleaved; infinite if not measured."""
-    return finite_number(manifest.speed.get("ratio"), 1e-6, 1e6) or math.inf
+def _ratio(manifest: Manifest, name: str = "ratio") -> float:
+    """Its time divided by the shipped engine's, measured interleaved; infinite if not measured.
+
+    Engines of earlier versions have no interval: of these the ratio itself counts.
+    """
+    return finite_number(manifest.speed.get(name, manifest.speed.get("ratio")), 1e-6, 1e6) or math.inf

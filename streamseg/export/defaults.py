@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ import torch
 
 from streamseg.backends import load_backend
 from streamseg.backends.loading import DEFAULT, WEIGHTS
-from streamseg.core.files import write_whole
+from streamseg.core.files import read_json, write_whole
 from streamseg.core.types import Backend, Frame, Image, InputSpec, OutputCalibration, Segmentation, State
 from streamseg.datasets import Dataset, RunSplit, Sample, open_dataset, split_last
 from streamseg.datasets.phantoms import phantom_samples
@@ -42,13 +42,20 @@ from streamseg.export.build import SCALES_FILE, export
 from streamseg.export.contract import ExportRequest, ExportResult, LineReporter
 from streamseg.export.recipe import HELD_BACK, make_recipe
 from streamseg.nets import build_net, fold
+from streamseg.phantom import seeds
 from streamseg.phantom.seeds import VALIDATION
 from streamseg.segmentation.ood_detector import is_out_of_distribution
 from streamseg.segmentation.preprocess import unpadded
 from streamseg.segmentation.segmenter import Segmenter
+from streamseg.training.cache import cache_samples
+from streamseg.training.config import TrainConfig
 from streamseg.training.ood_examples import out_of_distribution_images
 from streamseg.training.output_calibration import fit_output_calibration, video_frames
+from streamseg.training.run_folder import RUN
+from streamseg.training.trainer import statistics_batches
+from streamseg.training.weights import recompute_statistics
 
+PHANTOMS_FOR_STATISTICS = 200
 NET = "improved_unet"
 """The net whose weights are shipped."""
 
@@ -69,7 +76,13 @@ def average(runs: Sequence[Path]) -> Checkpoint:
 
 
 def write_weights(
-    path: Path, runs: Sequence[Path], threshold: float, min_area: float, size: tuple[int, int] | None = None
+    path: Path,
+    runs: Sequence[Path],
+    threshold: float,
+    min_area: float,
+    size: tuple[int, int] | None = None,
+    *,
+    training: Sequence[Sample] = (),
 ) -> Checkpoint:
     """Average runs and fold the result into the shipped checkpoint, still without an output calibration.
 
@@ -78,22 +91,45 @@ def write_weights(
     trained = average(runs)
     height, width = size or (trained.spec.height, trained.spec.width)
     net = build_net(trained.net).eval()
+    spec = replace(trained.spec, height=height, width=width)
     missing, unexpected = net.load_state_dict(
         {name: torch.from_numpy(array) for name, array in trained.weights.items()}, strict=False
     )
     assert not unexpected
     assert all(name.endswith("num_batches_tracked") for name in missing)
+    if training and not _same_statistics(runs):
+        _measure_statistics(net, runs[-1], spec, training)
     write_checkpoint(
         path,
         {name: tensor.numpy() for name, tensor in fold(net).state_dict().items()},
         net=trained.net,
         folded=True,
         trained=True,
-        spec=replace(
-            trained.spec, height=height, width=width, threshold=threshold, min_area=min_area, judgement=None
-        ),
+        spec=replace(spec, threshold=threshold, min_area=min_area, judgement=None),
     )
     return read_checkpoint(path)
+
+
+def _same_statistics(runs: Sequence[Path]) -> bool:
+    """Whether all runs have the same BatchNorm statistics: there is one run, or they were frozen."""
+    first, *others = (read_checkpoint(run / "weights.safetensors").weights for run in runs)
+    names = [name for name in first if name.endswith(("running_mean", "running_var"))]
+    return all(np.array_equal(first[name], other[name]) for other in others for name in names)
+
+
+def _measure_statistics(net: torch.nn.Module, run: Path, spec: InputSpec, training: Sequence[Sample]) -> None:
+    """Measure the BatchNorm statistics of averaged weights on images augmented as in the last run."""
+    stored = (read_json(run / RUN) or {}).get("config", {})
+    known = {field.name for field in fields(TrainConfig)}
+    config = TrainConfig(**{name: value for name, value in stored.items() if name in known})
+    config = replace(config, height=spec.height, width=spec.width)
+    cache = cache_samples(training, config.spec)
+    phantom = None
+    if config.phantom_batch:
+        count = min(PHANTOMS_FOR_STATISTICS, len(cache))
+        drawn = phantom_samples(count, seed=seeds.training(config.seed).take(count))
+        phantom = cache_samples(drawn, config.spec)
+    recompute_statistics(net, statistics_batches(config, cache, range(len(cache)), phantom, "cpu"))
 
 
 def add_judgement(path: Path, checkpoint: Checkpoint, judgement: OutputCalibration) -> Checkpoint:
@@ -222,6 +258,7 @@ def make_weights(
             options.threshold,
             options.min_area,
             tuple(options.size) if options.size else None,
+            training=training,
         )
         judgement, report = fit_output_calibration(
             load_backend(Path(scratch) / "plain.safetensors"),

@@ -63,7 +63,9 @@ def augment(
     images = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     labels = F.grid_sample(labels, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     changed = _grey_levels(images, draws, strength)
-    return _blank(changed, draws, strength), (labels >= 0.5).to(labels.dtype)
+    labels = (labels >= 0.5).to(labels.dtype)
+    _blank(changed, labels, draws, strength)
+    return changed, labels
 
 
 def _warp_grid(images: Tensor, draws: _Draws, strength: float) -> Tensor:
@@ -109,8 +111,11 @@ def _grey_levels(images: Tensor, draws: _Draws, strength: float) -> Tensor:
     return changed.clamp(0, 1)
 
 
-def _blank(images: Tensor, draws: _Draws, strength: float) -> Tensor:
-    """Blacken a border strip of some images, as padding or a narrower probe would."""
+def _blank(images: Tensor, labels: Tensor, draws: _Draws, strength: float) -> None:
+    """Blacken a border strip of some images in place, as padding or a narrower probe would.
+
+    There is no nerve to be found in the strip, so its labels go too.
+    """
     _, _, height, width = images.shape
     chosen = (draws.uniform(0, 1) < 0.25 * strength).tolist()
     sides, shares = draws.uniform(0, 4).tolist(), draws.uniform(0, 0.2).tolist()
@@ -123,4 +128,4 @@ def _blank(images: Tensor, draws: _Draws, strength: float) -> Tensor:
             (slice(None), slice(width - columns, width)),
         ][min(3, int(sides[image]))]
         images[image, :, cut[0], cut[1]] = 0
-    return images
+        labels[image, :, cut[0], cut[1]] = 0

@@ -9,7 +9,7 @@ the validation part are not biased by a selection.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from streamseg.engines.checkpoint import read_checkpoint
 from streamseg.nets import NETS, build_net
 from streamseg.phantom import seeds
 from streamseg.training.augment import augment, sample_seed
-from streamseg.training.cache import cache_samples, prepare_dataset
+from streamseg.training.cache import Cache, cache_samples, prepare_dataset
 from streamseg.training.config import TrainConfig, rate_at
 from streamseg.training.data import Batch, TrainingData, load_batches, take
 from streamseg.training.devices import flushed_denormals, make_fabric
@@ -43,12 +43,14 @@ from streamseg.training.run_folder import (
     TrainingOutcome,
 )
 from streamseg.training.validate import net_input, validation_dice
-from streamseg.training.weights import running_average, take_weights, write_weights
+from streamseg.training.weights import recompute_statistics, running_average, take_weights, write_weights
 
 SAVE_SECONDS = 60.0
 """A run is saved when this time has passed since it was last saved, and at its end."""
 WELL_AVERAGED = 10_000
 """Steps that given weights count for in the running average: they are not forgotten as random ones are."""
+STATISTICS_IMAGES = 2000
+"""Maximum images on which BatchNorm's statistics of averaged weights are measured."""
 LOSS_STEPS = 10
 """Steps between two reads of the loss, which comes from the device, is checked and shown."""
 
@@ -314,6 +316,8 @@ class TrainingRun:
     def close_epoch(self, callbacks: TrainingCallbacks) -> None:
         """Validate and add the epoch's line to the history."""
         history = self.history
+        if history.epoch + 1 == self.config.epochs:
+            self.finish_average()
         dice = validation_dice(
             self.result, self.data.cache, self.data.fold.validation, self.config, self.fabric
         )
@@ -331,6 +335,15 @@ class TrainingRun:
         if self.log is not None:
             self.log.epoch(line["step"], **{k: line[k] for k in ("loss", "dice", "images_per_second")})
         callbacks.on_epoch(line)
+
+    def finish_average(self) -> None:
+        """Measure the averaged net's BatchNorm statistics, before its last validation."""
+        if self.average is None or self.config.frozen_statistics:
+            return
+        rows = self.data.fold.train
+        batches = statistics_batches(self.config, self.data.cache, rows, self.phantom, self.fabric.device)
+        with self.fabric.autocast():
+            recompute_statistics(self.average.module, batches)
 
     def set_mode(self) -> None:
         """Training mode; BatchNorm stays in eval mode if its statistics are frozen."""
@@ -370,6 +383,33 @@ class TrainingRun:
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         torch.set_rng_state(state["random"])
         self.history = history
+
+
+def statistics_batches(
+    config: TrainConfig,
+    cache: Cache,
+    rows: Sequence[int],
+    phantom: Cache | None,
+    device: torch.device | str,
+) -> Iterator[Tensor]:
+    """Training images, augmented as in training and with its share of phantoms, as the net's input.
+
+    At most STATISTICS_IMAGES of the rows, evenly chosen; the same in every process and every time.
+    """
+    chosen = torch.tensor(rows)[:: max(1, -(-len(rows) // STATISTICS_IMAGES))]
+    for number, plain in enumerate(load_batches(cache, torch.split(chosen, config.batch), device)):
+        image_seeds = [sample_seed(config.seed, "statistics", row) for row in plain.rows.tolist()]
+        batch = _augmented(plain, image_seeds, config.strength)
+        if phantom is None or not config.phantom_batch:
+            yield net_input(batch.images, config.spec)
+            continue
+        places = range(number * config.phantom_batch, (number + 1) * config.phantom_batch)
+        extra = take(phantom, torch.tensor([place % len(phantom) for place in places])).to(
+            torch.device(device)
+        )
+        phantom_seeds = [sample_seed(config.seed, "statistics", "phantom", place) for place in places]
+        extra = _augmented(extra, phantom_seeds, config.phantom_strength)
+        yield net_input(batch.joined(extra).images, config.spec)
 
 
 def _augmented(batch: Batch, seeds: Sequence[int], strength: float) -> Batch:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from streamseg.core.errors import UsageError
 from streamseg.engines.checkpoint import write_checkpoint
@@ -58,3 +59,25 @@ def running_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor
                 old.copy_(new)
 
     return update
+
+
+@torch.no_grad()
+def recompute_statistics(net: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Measure the means and variances of BatchNorm anew, from batches (N, 1, H, W) in the net's units.
+
+    Averaged weights need this: the variance of what they compute is not the average of the variances that
+    the single ones computed (Izmailov et al. 2018, arXiv:1803.05407, section 3.2). The net ends in eval mode.
+    """
+    net.eval()
+    modules = [module for module in net.modules() if isinstance(module, _BatchNorm)]
+    momenta = [module.momentum for module in modules]
+    for module in modules:
+        module.reset_running_stats()
+        module.momentum = None  # the plain mean over all batches
+        module.train()
+    if modules:
+        for batch in batches:
+            net(batch)
+    for module, momentum in zip(modules, momenta, strict=True):
+        module.momentum = momentum
+        module.eval()

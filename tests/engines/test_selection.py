@@ -57,6 +57,8 @@ def test_the_fastest_comes_first(store: EngineStore, shipped: Manifest) -> None:
         {"speed": {}},
         {"speed": {"ms": 1.0, "ratio": 1.0}},
         {"speed": {"ms": 1.0, "ratio": "fast"}},
+        {"speed": {"ms": 1.0, "ratio": 0.8, "ratio_high": 0.98}},
+        {"speed": {"ms": 1.0, "ratio": 0.8, "ratio_high": None}},
         {"speed": {"ms": 1.0, "ratio": -1}},
         {"speed": {"ms": 1.0, "ratio": 1e-9}},
         {"backend": "compiled"},

@@ -1,5 +1,6 @@
 """Parts of the command that makes the default weights; the whole needs the data and minutes."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -102,3 +103,32 @@ def test_out_of_distribution_images_are_the_same_every_time() -> None:
             assert one.dtype == np.uint8
             assert one.ndim in (2, 3)
             np.testing.assert_array_equal(one, other)
+
+
+def test_averaged_runs_get_statistics_of_their_own(tmp_path: Path, run: Path) -> None:
+    """The average of two runs' variances is not that of what the averaged weights compute."""
+    other = Path(shutil.copytree(run, tmp_path / "other"))
+    found = read_checkpoint(run / "weights.safetensors")
+    changed = {
+        name: array * np.float32(9) if name.endswith("running_var") else array
+        for name, array in found.weights.items()
+    }
+    write_checkpoint(
+        other / "weights.safetensors", changed, net="unet", folded=False, trained=True, spec=SPEC
+    )
+    data = samples(3)
+    arguments = {"threshold": 0.4, "min_area": 0.002}
+    plain = write_weights(tmp_path / "plain.safetensors", [run, other], **arguments)
+    measured = write_weights(tmp_path / "measured.safetensors", [run, other], **arguments, training=data)
+    # both runs have the same weights: averaged or not, what they compute has one variance
+    alone = write_weights(tmp_path / "alone.safetensors", [other, run], **arguments, training=data)
+    names = [
+        name for name in plain.weights if not np.array_equal(plain.weights[name], measured.weights[name])
+    ]
+    assert names
+    for name in plain.weights:
+        np.testing.assert_allclose(measured.weights[name], alone.weights[name], rtol=1e-5, atol=1e-6)
+    same = write_weights(tmp_path / "same.safetensors", [run, run], **arguments, training=data)
+    kept = write_weights(tmp_path / "kept.safetensors", [run, run], **arguments)
+    for name, array in same.weights.items():  # one run, or frozen statistics: they are the right ones
+        np.testing.assert_array_equal(array, kept.weights[name])

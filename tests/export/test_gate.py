@@ -1,5 +1,7 @@
 """The accuracy gate: what it compares, where it draws the line, and that it cannot be got round."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 
 import numpy as np
@@ -8,9 +10,13 @@ import pytest
 
 from streamseg.backends import FakeBackend
 from streamseg.backends.fake import ellipse
+from streamseg.backends.loading import DEFAULT, WEIGHTS
 from streamseg.core.errors import EngineError
 from streamseg.core.types import InputSpec, Tensor
 from streamseg.datasets import Sample
+from streamseg.engines.manifest import read_manifest
+from streamseg.engines.selection import MAX_RATIO
+from streamseg.export import gate
 from streamseg.export.gate import MAX_DICE_LOST, MIN_MASK_DICE, judge
 
 SPEC = InputSpec(64, 96, mean=0.25, std=0.25, threshold=0.5)
@@ -167,3 +173,56 @@ def test_the_judgement_of_the_weights_is_applied_to_both() -> None:
     strict = FakeBackend(replace(SPEC, threshold=0.9))
     gate = judge(strict, strict, samples(1), precision="fp32", trained=True)
     assert gate["mask_dice_mean"] == 1.0
+
+
+class Clocked(FakeBackend):
+    """Takes a given time on a clock that only its calls move; the second of two calls takes a tenth more."""
+
+    def __init__(self, clock: Clock, spec: InputSpec, milliseconds: float) -> None:
+        super().__init__(spec, 0.0)
+        self.clock, self.milliseconds = clock, milliseconds
+
+    def infer(self, tensor: Tensor) -> npt.NDArray[np.float32]:
+        self.clock.call(self.milliseconds)
+        return np.zeros((1, *tensor.shape[2:]), np.float32)
+
+
+class Clock:
+    """A machine whose speed drifts and now and then stalls."""
+
+    def __init__(self, seed: int) -> None:
+        self.now, self.calls, self.rng = 0.0, 0, np.random.default_rng(seed)
+
+    def call(self, milliseconds: float) -> None:
+        self.calls += 1
+        drift = 1 + 0.3 * np.sin(self.calls / 15)
+        second = 1.1 if self.calls % 2 == 0 else 1.0
+        stall = 2.0 if self.rng.random() < 0.05 else 1.0
+        self.now += milliseconds * drift * second * stall * self.rng.normal(1, 0.03) / 1e3
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(("share", "clear"), [(1.0, False), (0.8, True)])
+def test_only_a_clear_gain_is_one(
+    seed: int, share: float, clear: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Called first every time, an engine as fast as the shipped one had a ratio of 0.91."""
+    clock = Clock(seed)
+    spec = read_manifest(WEIGHTS / DEFAULT)[0].spec
+    monkeypatch.setattr(gate, "load_backend", lambda _: Clocked(clock, spec, 10.0))
+    monkeypatch.setattr(gate.time, "monotonic_ns", lambda: int(clock.now * 1e9))
+    monkeypatch.setattr(gate.time, "monotonic", lambda: clock.now)
+    speed = gate.measure_speed(Clocked(clock, spec, 10.0 * share))
+    assert speed["calls"] == gate.ROUNDS
+    assert speed["ratio_low"] <= speed["ratio"] <= speed["ratio_high"]
+    assert speed["ratio"] == pytest.approx(share, abs=0.03)
+    assert (speed["ratio_high"] <= MAX_RATIO) is clear
+
+
+def test_a_slow_engine_is_not_measured_for_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(0)
+    monkeypatch.setattr(gate.time, "monotonic_ns", lambda: int(clock.now * 1e9))
+    monkeypatch.setattr(gate.time, "monotonic", lambda: clock.now)
+    speed = gate.measure_speed(Clocked(clock, SPEC, 1000.0))
+    assert speed["calls"] == gate.MIN_ROUNDS + 1
+    assert "ratio" not in speed

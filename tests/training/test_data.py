@@ -119,6 +119,17 @@ def test_labels_move_with_the_image():
         assert image[inside].mean() > 2 * image[~inside].mean()
 
 
+def test_strips_that_are_blackened_have_no_labels():
+    """Nerve in a black strip cannot be found, and was asked for."""
+    images = torch.full((64, 1, 32, 48), 0.6)
+    labels = torch.ones(64, 2, 32, 48)
+    blackened, left = augment(images, labels, range(64), strength=2.0)
+    black = (blackened == 0).expand_as(left)
+    assert 0.02 < float(black.float().mean()) < 0.6
+    assert not left[black].any()
+    assert left[~black].float().mean() > 0.5
+
+
 def test_ranges_hold():
     images, labels = augment(*batch(), range(40, 56), strength=1.5)
     assert images.min() >= 0

@@ -1,5 +1,6 @@
 """A tiny run learns, resumes bit for bit after a kill, and is the same with several processes."""
 
+import copy
 import json
 import signal
 import time
@@ -14,10 +15,12 @@ from streamseg.engines.checkpoint import read_checkpoint
 from streamseg.nets import build_net
 from streamseg.training import trainer
 from streamseg.training.config import recipe
+from streamseg.training.data import take
 from streamseg.training.devices import flushed_denormals, make_fabric
 from streamseg.training.run_folder import TrainingCallbacks
 from streamseg.training.trainer import TrainingJob, fit, run
-from streamseg.training.weights import running_average, take_weights, write_weights
+from streamseg.training.validate import net_input
+from streamseg.training.weights import recompute_statistics, running_average, take_weights, write_weights
 from tests.training.forked import fork
 from tests.training.runs import (
     CAREFUL,
@@ -336,3 +339,44 @@ def test_denormal_numbers_are_flushed_within_the_block_only():
         make_fabric("cpu")
         assert (torch.full((4,), 1e-30) * torch.tensor(1e-10) == 0).all()
     assert (torch.full((4,), 1e-30) * torch.tensor(1e-10) != 0).all()
+
+
+def test_denormal_numbers_are_flushed_in_all_threads_of_torch():
+    """Three quarters of a large tensor were not: only the thread that asks for it was set."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        tiny = torch.full((4_000_000,), 1e-39)
+        half = torch.tensor(0.5)
+        assert (tiny * half).all()  # and all threads run
+        with flushed_denormals():
+            assert not (tiny * half).any()
+        assert (tiny * half).all()
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_statistics_of_averaged_weights_are_those_of_what_they_compute(tmp_path, data):
+    """The averages of the single weights' variances were up to several times too large."""
+    config = replace(CONFIG, phantom_batch=0, epochs=6, learning_rate=0.02, average=0.97, strength=0.0)
+    done = fit(config, data, tmp_path)
+    net = copy.deepcopy(done.net)
+    stored = {name: buffer.clone() for name, buffer in net.named_buffers()}
+    rows = torch.tensor(data.fold.train)
+    recompute_statistics(net, [net_input(take(data.cache, rows).images, config.spec)])
+    names = [name for name in stored if name.endswith("running_var")]
+    ratios = torch.cat([stored[name] / dict(net.named_buffers())[name] for name in names])
+    assert 0.5 < ratios.median() < 1.5
+    saved = read_checkpoint(tmp_path / "weights.safetensors").weights
+    assert all(np.array_equal(saved[name], stored[name].numpy()) for name in names)
+    assert not net.training
+
+
+def test_frozen_statistics_of_averaged_weights_stay(tmp_path, data):
+    start = NARROW("improved_unet", outputs=2)
+    weights = {name: tensor.numpy() for name, tensor in start.state_dict().items() if "tracked" not in name}
+    config = replace(CONFIG, phantom_batch=0, frozen_statistics=True)
+    done = fit(config, data, tmp_path, start=weights)
+    for name, buffer in done.net.named_buffers():
+        if name.endswith("running_var"):
+            assert torch.equal(buffer, torch.ones_like(buffer))
