@@ -15,14 +15,21 @@ from pathlib import Path
 from typing import Any
 
 from streamseg.capture.live import CaptureOptions, is_live, parse_rate, parse_width_height
-from streamseg.core.errors import UsageError
-from streamseg.core.files import write_whole
+from streamseg.core.errors import UsageError, one_line
+from streamseg.core.files import read_file, write_whole
+from streamseg.core.numbers import finite_number, whole_number
 from streamseg.core.types import Roi
 from streamseg.live.loop import LiveOptions
 
 FOLDER_VARIABLE = "STREAMSEG_PROFILES"
 DISPLAYS = ("window", "web", "none")
 TRANSPORTS = ("tcp", "udp")
+MAX_PROFILE_BYTES = 32 << 10
+MAX_TEXT = 8192
+"""Limit on characters of a setting; the longest is an address."""
+MAX_NUMBER = 10**9
+"""Limit on numbers; every setting has a narrower one."""
+_DOTTED = re.compile(r"(?:\.[\w\"'-]*){64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
@@ -118,18 +125,28 @@ def load_profile(name: str) -> LiveConfig:
     """Read a profile. Raises UsageError for one that does not exist or holds invalid settings."""
     path = profile_path(name)
     try:
-        values = tomllib.loads(path.read_text("utf-8"))
+        values = _parse_toml(read_file(path, MAX_PROFILE_BYTES).decode())
     except FileNotFoundError as error:
         known = ", ".join(sorted(found.stem for found in path.parent.glob("*.toml"))) or "none so far"
         raise UsageError(
             f"there is no profile {name!r}; there are: {known}; --save-profile {name} makes it"
         ) from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"cannot read profile {path}: {error}; correct or delete it") from error
+    except (OSError, ValueError, RecursionError) as error:  # also a number of thousands of digits
+        raise UsageError(
+            f"cannot read profile {path}: {one_line(error, 200)}; correct or delete it"
+        ) from error
     try:
         return from_values(values)
     except UsageError as error:
         raise UsageError(f"profile {path}: {error}") from error
+
+
+def _parse_toml(text: str) -> dict[str, Any]:
+    """A TOML document. Raises ValueError and RecursionError."""
+    # tomllib stores every beginning of a dotted key: 100,000 parts fill 40 GB.
+    if _DOTTED.search(re.sub(r"[ \t]", "", text)):
+        raise ValueError("a key has too many parts")
+    return tomllib.loads(text)
 
 
 def from_values(values: Mapping[str, Any]) -> LiveConfig:
@@ -140,13 +157,13 @@ def from_values(values: Mapping[str, Any]) -> LiveConfig:
             raise UsageError(f"{name!r} is not a setting; there are {', '.join(kinds)}")
         kind = kinds[name].partition(" ")[0]
         good = {
-            "str": isinstance(value, str),
+            "str": isinstance(value, str) and len(value) <= MAX_TEXT,
             "bool": isinstance(value, bool),
-            "int": isinstance(value, int) and not isinstance(value, bool),
-            "float": isinstance(value, int | float) and not isinstance(value, bool),
+            "int": isinstance(value, int) and whole_number(value, -MAX_NUMBER, MAX_NUMBER) is not None,
+            "float": isinstance(value, float) or finite_number(value, -MAX_NUMBER, MAX_NUMBER) is not None,
         }[kind]
         if not good:
-            raise UsageError(f"{name} is {value!r}, which is not of type {kind}")
+            raise UsageError(f"{name} is {_shown(value)}, which is not of type {kind}, or too large")
     return LiveConfig(**values)
 
 
@@ -159,6 +176,11 @@ def save_profile(name: str, config: LiveConfig) -> Path:
     changed = {key: value for key, value in asdict(config).items() if value != default[key]}
     write_whole(path, tomli_w.dumps(_without_none(changed)).encode(), private=True)
     return path
+
+
+def _shown(value: object) -> str:
+    """A value for a message; an integer of thousands of digits has no decimal text."""
+    return hex(value)[:20] + "..." if isinstance(value, int) and abs(value) > MAX_NUMBER else repr(value)[:80]
 
 
 def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:

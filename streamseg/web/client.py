@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import time
 from collections import deque
 from typing import Any
 
 from starlette.websockets import WebSocket
 
+from streamseg.core.files import parse_json
 from streamseg.core.latency import Percentiles
+from streamseg.core.numbers import finite_number, whole_number
 from streamseg.web.message import Packet
 
 BEAT_S = 0.05
@@ -24,6 +25,10 @@ MESSAGES_PER_S = 300
 """Limit on messages from a page; ours sends at most a fifth of it."""
 MAX_BYTES = 4096
 """Size limit of a message from a page."""
+MAX_BYTES_PER_S = 64 << 10
+"""Limit on everything that comes from a page, pings and empty fragments too; ours sends a tenth of it."""
+MAX_FRAGMENTS = 64
+"""Limit on the fragments of one message: empty ones count for no size."""
 _AGES = 300
 _MAX_AGE_MS = 600_000.0
 
@@ -105,8 +110,8 @@ class Client:
             raise Dropped(1000, "it left")
         self._count()
         try:
-            values = json.loads(message.get("text") or "")
-        except (ValueError, RecursionError) as error:
+            values = parse_json(message.get("text") or "")
+        except ValueError as error:
             raise Dropped(1003, "a message is not JSON text") from error
         if not isinstance(values, dict):
             raise Dropped(1003, "a message is not a JSON object")
@@ -115,7 +120,7 @@ class Client:
     def answered(self, values: dict[str, Any]) -> None:
         """Handle ``{"ack": view, "age": ms or null}``. Raises Dropped for a view that was not sent."""
         age = values.get("age")
-        if values["ack"] != self.view or isinstance(values["ack"], bool) or self._unanswered_ns is None:
+        if whole_number(values["ack"], 0, 10**15) != self.view or self._unanswered_ns is None:
             raise Dropped(1003, "it acknowledged a view that was not sent to it")
         if age is not None:
             self._ages.append(round(number(age, -_MAX_AGE_MS, _MAX_AGE_MS) * 1e6))
@@ -133,7 +138,7 @@ class Client:
 
 def number(value: object, minimum: float, maximum: float) -> float:
     """Check that a value is a finite number within a range. Raises Dropped."""
-    good = isinstance(value, int | float) and not isinstance(value, bool)
-    if not good or not math.isfinite(value) or not minimum <= value <= maximum:  # type: ignore[arg-type, operator]
+    found = finite_number(value, minimum, maximum)
+    if found is None:
         raise Dropped(1003, "a message holds an invalid number")
-    return float(value)  # type: ignore[arg-type]
+    return found

@@ -7,6 +7,7 @@ import time
 
 from streamseg import __version__
 from streamseg.core.errors import SinkError, UsageError
+from streamseg.core.printable import printable
 from streamseg.core.types import State
 from streamseg.core.view import OUTLINE_EXPIRED, Command, View
 from streamseg.render.overlay import STATE_COLOURS
@@ -19,6 +20,7 @@ from streamseg.web.hub import Hub
 from streamseg.web.server import Server, bind, build_app
 from streamseg.web.status import Status
 
+_MAX_TITLE = 200
 _SPARE_CONNECTIONS = 32
 """Connections besides the pages' WebSockets: their files, health checks, Prometheus."""
 
@@ -119,7 +121,7 @@ def _check(name: str, value: float, minimum: int, maximum: int) -> None:
 def _hello(title: str, record: bool) -> dict[str, object]:
     return {
         "hello": __version__,
-        "title": title,
+        "title": printable(title)[:_MAX_TITLE],
         "record": record,
         "disclaimer": DISCLAIMER,
         "late": OUTLINE_EXPIRED,

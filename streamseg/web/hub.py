@@ -8,6 +8,7 @@ therefore sees fewer frames, none of them late, without affecting the others; no
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections import deque
@@ -23,6 +24,7 @@ from streamseg.web.client import BEAT_S, Client, Dropped, number
 from streamseg.web.message import Packet, encode_jpeg
 from streamseg.web.status import Status
 
+_LOG = logging.getLogger(__name__)
 _COMMANDS = 8
 _FAREWELL_S = 0.2
 
@@ -227,4 +229,4 @@ async def _close(websocket: WebSocket, ends: list[BaseException | None]) -> None
         pass  # It is gone, or accepts no data.
     for end in ends:
         if not isinstance(end, known):
-            raise end
+            _LOG.error("the connection of a page failed", exc_info=end)

@@ -26,6 +26,10 @@ _GREY_TOLERANCE = 4
 """Difference of channels that is still grey: video codecs add as much, and eyes do not see it."""
 _MAX_SIDE = 65_500
 """Largest side in pixels of a JPEG written by OpenCV."""
+_MAX_PIXELS = 16_000_000
+"""Limit on pixels of a JPEG: two 4K screens. A hundred megapixels for each of many pages fill the memory."""
+_MAX_TEXT = 300
+"""Limit on characters of a reason or status: a server's words are in it."""
 _SLIM = 0.25
 """Tolerance in pixels when points of an outline are dropped."""
 
@@ -57,7 +61,10 @@ class Packet:
 
 
 def encode_jpeg(image: Image, roi: Roi, quality: int) -> bytes:
-    """Encode an image's region as JPEG, grey if it shows no colour; ``quality`` 1..100. Raises SinkError."""
+    """Encode an image's region as JPEG, grey if it shows no colour; ``quality`` 1..100. Raises SinkError.
+
+    A region of more than 16 megapixels is made smaller; points of outlines stay pixels of the region.
+    """
     region = roi.crop(image)
     if max(region.shape[:2]) > _MAX_SIDE:
         raise SinkError(
@@ -68,6 +75,11 @@ def encode_jpeg(image: Image, roi: Roi, quality: int) -> bytes:
         blue, green, red = cv2.split(region)
         if max(cv2.norm(blue, green, cv2.NORM_INF), cv2.norm(green, red, cv2.NORM_INF)) <= _GREY_TOLERANCE:
             region = np.asarray(green, np.uint8)
+    if (shrink := region.shape[0] * region.shape[1] / _MAX_PIXELS) > 1:
+        factor = 0.999 * shrink**-0.5
+        region = np.asarray(
+            cv2.resize(region, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA), np.uint8
+        )
     _, data = cv2.imencode(".jpg", region, [cv2.IMWRITE_JPEG_QUALITY, quality])
     return data.tobytes()
 
@@ -77,7 +89,7 @@ def _body(view: View, image_number: int) -> dict[str, Any]:
         "view": view.number,
         "at": view.at_ns / 1e6,
         "state": view.state.value,
-        "reason": view.reason,
+        "reason": view.reason[:_MAX_TEXT],
         "picture": image_number,
         "figures": _figures(view.figures),
     }
@@ -85,7 +97,7 @@ def _body(view: View, image_number: int) -> dict[str, Any]:
         body |= {
             "frame": view.frame.index,
             "captured": view.frame.captured_ns / 1e6,
-            "spacing": view.frame.spacing_mm,
+            "spacing": _spacing(view.frame.spacing_mm),
         }
     if view.roi is not None:
         body["size"] = [view.roi.width, view.roi.height]
@@ -120,9 +132,15 @@ def _figures(figures: Figures) -> dict[str, Any]:
         "processed_fps": _finite(figures.processed_fps),
         "age": None if figures.age is None else _percentiles(figures.age),
         "stages": {name: _percentiles(times) for name, times in figures.stages.items()},
-        "recording": figures.recording,
+        "recording": figures.recording and figures.recording[:_MAX_TEXT],
         "clock": figures.clock,
     }
+
+
+def _spacing(spacing_mm: tuple[float, float] | None) -> list[float] | None:
+    if spacing_mm is None or not all(0 < value < math.inf for value in spacing_mm):
+        return None
+    return list(spacing_mm)
 
 
 def _percentiles(times: Percentiles) -> list[float | None]:

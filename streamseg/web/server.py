@@ -8,6 +8,7 @@ import errno
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from importlib import resources
@@ -22,9 +23,11 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
 
 from streamseg.core.errors import SinkError, UsageError, one_line
 from streamseg.web.access import Access, Guard
+from streamseg.web.client import MAX_BYTES_PER_S, MAX_FRAGMENTS
 from streamseg.web.hub import Hub
 from streamseg.web.status import Metrics
 
@@ -43,8 +46,6 @@ FILES = {
 """All files that are served, with their types."""
 FIRST_REQUEST_S = 2.0
 """Time that a new connection has for its first whole request: longer only serves those that hold places."""
-MAX_WAITING = 16
-"""Limit on connections of one address that are not being answered: three browsers open as many."""
 HTTP_S = 10.0
 """Longest life of a plain HTTP connection: our answers are small, and it ends clients that trickle bytes."""
 _STUCK_MS = 5000
@@ -141,8 +142,8 @@ class Server:
 class _Http(H11Protocol):
     """HTTP with limits on the number of connections, and on the life of those that are no WebSockets.
 
-    Where there are too many, a new connection takes the place of the one that has waited longest: whoever
-    opens connections and asks for nothing cannot lock others out.
+    Where there are too many, a new connection takes the place of one that waits: the longest of the address
+    that has the most. So whoever opens connections and asks for nothing cannot lock others out.
     """
 
     def __init__(self, *, limit: int, **options: Any) -> None:
@@ -164,7 +165,7 @@ class _Http(H11Protocol):
         return self.cycle is None or self.cycle.response_complete
 
     def _make_room(self) -> bool:
-        """Cut the connection that has waited longest if there are too many; False if none can be cut."""
+        """Cut a connection that waits if there are too many; False if none can be cut."""
         others: list[_Http | _WebSocket] = [
             connection
             for connection in self.connections
@@ -172,15 +173,15 @@ class _Http(H11Protocol):
             and connection is not self
             and not connection.transport.is_closing()
         ]
-        waiting = [connection for connection in others if connection.waiting]
-        neighbours = [connection for connection in waiting if _peer(connection) == _peer(self)]
-        if len(neighbours) >= MAX_WAITING:
-            waiting = neighbours
-        elif len(others) < self._limit:
+        if len(others) < self._limit:
             return True
-        if waiting:
-            min(waiting, key=lambda connection: connection.began_s).transport.abort()
-        return bool(waiting)
+        waiting = [connection for connection in others if connection.waiting]
+        if not waiting:
+            return False
+        ((crowd, _),) = Counter(map(_peer, waiting)).most_common(1)
+        victim = min((one for one in waiting if _peer(one) == crowd), key=lambda one: one.began_s)
+        victim.transport.abort()
+        return True
 
     def _end_unasked(self) -> None:
         if self.cycle is None:
@@ -192,17 +193,36 @@ class _Http(H11Protocol):
 
 
 class _WebSocket(WebSocketsSansIOProtocol):
-    """A WebSocket with a limit on the time that its end may take."""
+    """A WebSocket with limits on what comes from a page, and on the time that its end may take."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.began_s = self.loop.time()
         self.close_timeout = _FAREWELL_S
+        self._window_s, self._received = self.began_s, 0
 
     @property
     def waiting(self) -> bool:
         """True once it is being closed."""
         return self.close_sent or self.disconnected
+
+    def data_received(self, data: bytes) -> None:
+        """Cut the connection of a page that sends too much: pongs to one that reads nothing would pile up."""
+        now = self.loop.time()
+        if now - self._window_s > 1:
+            self._window_s, self._received = now, 0
+        self._received += len(data)
+        if self._received > MAX_BYTES_PER_S:
+            self.transport.abort()
+            return
+        super().data_received(data)
+
+    def handle_cont(self, event: Frame) -> None:
+        """Refuse a message of endless fragments: its size does not grow with empty ones."""
+        if len(self.frames) >= MAX_FRAGMENTS:
+            self.transport.abort()
+            return
+        super().handle_cont(event)
 
     def on_task_complete(self, task: asyncio.Task[None]) -> None:
         """The hub is done with this page: one that reads nothing more does not end by itself."""
@@ -222,7 +242,7 @@ def _config(app: ASGIApp, connections: int, message: int) -> uvicorn.Config:
         "ws_per_message_deflate": False,  # JPEGs do not get smaller, and it costs time
         "lifespan": "off",
         "log_config": None,
-        "log_level": "error",  # at lower levels uvicorn logs addresses, including tokens
+        "log_level": "critical",  # below, it logs addresses with tokens, and a traceback for what is no HTTP
         "access_log": False,
         "proxy_headers": False,
         "server_header": False,

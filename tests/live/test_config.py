@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import stat
+import time
 from dataclasses import fields, replace
 from fractions import Fraction
 from pathlib import Path
@@ -140,3 +142,40 @@ def test_a_profile_is_for_its_owner_only() -> None:
     path.write_text("")
     path.chmod(0o644)  # as earlier versions wrote it
     assert stat.S_IMODE(save_profile("theatre-3", SETUP).stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"port = {'9' * 5000}",
+        f"port = 0x{'f' * 5000}",
+        f"age_budget_ms = {'9' * 5000}",
+        f"age_budget_ms = 0x{'f' * 5000}",
+        "age_budget_ms = 1e99999999",
+        "opacity = nan",
+        "mm_per_pixel = -inf",
+        "source = [" + "[" * 100_000,
+        "source" + ".a" * 100_000 + " = 1",
+        'source = "' + "x" * 10_000 + '"',
+        "port = 8765.0",
+        "x" * (2 << 20),
+        "port = 1979-05-27",
+    ],
+)
+def test_a_profile_with_anything_in_it_is_a_usage_error(text: str) -> None:
+    path = profile_path("odd")
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    began = time.perf_counter()
+    with pytest.raises(UsageError) as raised:
+        load_profile("odd")
+    assert time.perf_counter() - began < 5
+    assert len(str(raised.value)) < 1000
+
+
+def test_a_fifo_is_no_profile() -> None:
+    path = profile_path("pipe")
+    path.parent.mkdir(parents=True)
+    os.mkfifo(path)
+    with pytest.raises(UsageError, match="not a regular file"):
+        load_profile("pipe")

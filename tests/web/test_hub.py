@@ -1,10 +1,13 @@
 """Views on their way to many pages: newest first, each at its own pace, none held up by another."""
 
 import json
+import os
 import struct
 import time
 from contextlib import ExitStack
+from pathlib import Path
 
+import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosed
 
@@ -146,18 +149,27 @@ def test_a_page_cannot_end_the_recording_of_the_operator():
         '{"ping": -1}',
         '{"ping": true}',
         '{"ping": ' + "9" * 400 + "}",
+        '{"ping": ' + "9" * 4000 + "}",
+        '{"ping": 1e999}',
+        '{"ping": -1e-400, "ack": 1e400}',
+        '{"ack": ' + "9" * 4000 + "}",
+        '{"ack": [' + "[" * 2000 + "]" * 2000 + "]}",
+        '{"a":' * 600 + "1" + "}" * 600,
+        '{"command": "' + "record" * 600 + '"}',
+        '{"ping": "\u00b2"}',
         b"\x00\x01",
         "x" * (client.MAX_BYTES + 1),
         '{"a": "\ud83d\ude00"}'.encode("utf-16", "surrogatepass"),
     ],
 )
-def test_invalid_messages_end_that_page_only(feed, display, message):
+def test_invalid_messages_end_that_page_only(feed, display, message, capfd):
     with Reader(display.port) as good, Reader(display.port) as bad:
         bad.read_views(1, answer=False)
         bad.connection.send(message)
         with pytest.raises(ConnectionClosed):
             bad.read_for(10, answer=False)
         good.read_views(2)
+    assert "".join(capfd.readouterr()) == ""
 
 
 @pytest.mark.parametrize("age", ["NaN", "Infinity", '"old"', "1e9", "[]", "true"])
@@ -167,6 +179,60 @@ def test_impossible_ages_end_the_page(feed, display, age):
         reader.connection.send(f'{{"ack": {reader.views[0][0]["view"]}, "age": {age}}}')
         with pytest.raises(ConnectionClosed):
             reader.read_for(10, answer=False)
+
+
+@pytest.mark.parametrize("text", [b"\xff\xfe", b"\xed\xa0\x80", b'{"ping": 1}\x80'])
+def test_text_that_is_none_ends_the_page_without_a_word(display, capfd, text):
+    with Reader(display.port) as reader:
+        reader.connection.send(text, text=True)
+        with pytest.raises(ConnectionClosed):
+            reader.read_for(5)
+    assert "".join(capfd.readouterr()) == ""
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [
+        b"\x89\xfd0000" + bytes(125),  # pings, whose pongs nobody reads
+        b"\x00\x800000",  # fragments of a message that never ends
+        b"\x80\x800000",
+        b"\x8a\xfd0000" + bytes(125),
+    ],
+    ids=["pings", "fragments", "last fragments", "pongs"],
+)
+def test_a_flood_that_reads_nothing_is_cut_off(display, flood):
+    with Reader(display.port) as good, open_and_never_read(display.port) as rude:
+        wait_for(lambda: display.clients == 2, "both pages")
+        if flood[0] == 0:
+            rude.sendall(b"\x01\x800000")
+        rude.settimeout(1)
+        with pytest.raises(OSError, match=r"reset|[Pp]ipe"):
+            rude.sendall(flood * ((64 << 20) // len(flood)))
+        wait_for(lambda: display.clients == 1, "its end")
+        good.read_for(0.2)
+
+
+@pytest.mark.parametrize("count", [4, 60])
+def test_many_pages_that_never_read_take_little_memory(count):
+    noise = np.random.default_rng(1).integers(0, 256, (1500, 2000), np.uint8)
+    with serving(clients=64) as display, ExitStack() as silent:
+        before = memory_bytes()
+        for _ in range(count):
+            silent.enter_context(open_and_never_read(display.port))
+        wait_for(lambda: display.clients == count, "the pages")
+        for number in range(1, 30):
+            image = np.roll(noise, number, 0)
+            now = time.monotonic_ns()
+            display.show(View(number, now, State.NO_NERVE, "", Frame(image, number, now), Roi.whole(image)))
+            time.sleep(0.03)
+        assert (
+            memory_bytes() - before < 60e6 + count * 2 * 3e6
+        )  # a JPEG of 2.6 MB, and one being put together
+
+
+def memory_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_too_many_messages_end_the_page(display):
@@ -256,8 +322,6 @@ def test_nothing_is_encoded_without_a_page(monkeypatch):
 
 
 def test_a_frame_that_cannot_be_shown_ends_the_run():
-    import numpy as np
-
     image = np.zeros((1, 70_000), np.uint8)
     now = time.monotonic_ns()
     shown = View(1, now, State.NO_NERVE, "", Frame(image, 0, now), Roi.whole(image))

@@ -1,5 +1,6 @@
 """Picture and metadata in one message: only the region, never an outline past its time."""
 
+import json
 from dataclasses import replace
 
 import cv2
@@ -98,6 +99,23 @@ def test_a_view_without_an_image():
         None,
     )
     assert jpeg == b""
+
+
+def test_texts_and_numbers_are_bounded():
+    shown = view(6, State.SOURCE_LOST, reason="x" * 100_000, recording="y" * 100_000)
+    for spacing in ((float("nan"), 1.0), (0.0, 0.1), (0.1, float("inf"))):
+        odd = replace(shown, frame=replace(shown.frame, spacing_mm=spacing))
+        values, _ = message(odd)
+        assert values["spacing"] is None
+        assert len(json.dumps(values)) < 2000
+
+
+def test_a_huge_image_is_sent_smaller():
+    image = np.zeros((8000, 10_000), np.uint8)
+    image[:, 5000:] = 200
+    picture = decode(encode_jpeg(image, Roi.whole(image), 80))
+    assert 15_000_000 < picture.size <= 16_000_000
+    assert picture.shape[1] / picture.shape[0] == pytest.approx(1.25, abs=0.001)
 
 
 def test_what_was_never_measured_is_null():

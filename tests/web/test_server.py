@@ -181,14 +181,20 @@ def test_connections_are_limited():
             reader.read()
 
 
-def test_garbage_is_answered_with_an_error():
+def test_garbage_is_answered_with_an_error(capfd):
     with serving() as display:
-        for garbage in (b"\x16\x03\x01\x02\x00\x01", b"GET\r\n\r\n", b"A" * 40_000 + b"\r\n\r\n"):
+        begin = b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        for garbage in (
+            *(b"\x16\x03\x01\x02\x00\x01", b"GET\r\n\r\n", b"A" * 40_000 + b"\r\n\r\n"),
+            *(begin + b"Content-Length: " + length + b"\r\n\r\n" for length in (b"9" * 5000, b"\xb2", b"-1")),
+            begin + b"Transfer-Encoding: chunked\r\n\r\n" + b"f" * 40 + b"\r\n",
+        ):
             with socket.create_connection(("127.0.0.1", display.port), timeout=10) as connection:
                 connection.sendall(garbage)
                 assert connection.recv(1000)[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 431")
         with Reader(display.port) as reader:
             reader.read()
+    assert "".join(capfd.readouterr()) == ""
 
 
 def test_nothing_is_printed_or_logged(capfd, caplog):

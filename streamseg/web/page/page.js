@@ -103,7 +103,7 @@ function draw() {
   const now = performance.now();
   const { view, bitmap } = kept;
   const outlined = ui.overlay && mayOutline(now);
-  if (bitmap) ui.scale = fit($("picture"), room(), [bitmap.width, bitmap.height]);
+  if (bitmap) ui.scale = fit($("picture"), room(), view.size);
   paint(context, context.canvas.width, context.canvas.height, shown(outlined));
   if (outlined !== ui.outlined) note(outlined ? "outline shown" : "outline hidden", { view: view?.view });
   ui.outlined = outlined;
@@ -114,6 +114,7 @@ function shown(outlined) {
   const { view, bitmap } = kept;
   return {
     bitmap,
+    size: view?.size,
     outline: outlined ? view.outline : null,
     uncertain: view?.found === "low confidence",
     colour: view?.found ? look(view.found, ui.signs).line : "#fff",

@@ -3,15 +3,15 @@
 
 const HALO = "rgb(16, 16, 16)";
 
-/** Draw into a 2D context of `width` x `height` pixels. `outline`: polygons in image pixels, or null. */
-export function paint(context, width, height, { bitmap, outline, uncertain, colour, opacity }) {
+/** Draw into a 2D context of `width` x `height` pixels. `outline`: polygons in pixels of `size`, or null. */
+export function paint(context, width, height, { bitmap, size, outline, uncertain, colour, opacity }) {
   context.fillStyle = "#000";
   context.fillRect(0, 0, width, height);
   if (!bitmap) return;
   context.imageSmoothingQuality = "high";
   context.drawImage(bitmap, 0, 0, width, height);
   if (!outline) return;
-  const scale = [width / bitmap.width, height / bitmap.height];
+  const scale = [width / size[0], height / size[1]]; // the bitmap of a huge image has fewer pixels
   const lines = outline.map((flat) => onCanvas(flat, scale));
   const path = new Path2D();
   for (const points of lines) {
