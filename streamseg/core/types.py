@@ -63,12 +63,16 @@ class State(StrEnum):
     """The image is of another kind than those that the net was trained on: an outline would mean nothing."""
     LAGGING = "segmentation lagging"
     """Live: frames arrive, but the newest outline is older than the age budget."""
+    SLOW = "source slow"
+    """Live: frames come so rarely that an outline is too old to be shown before the next frame comes."""
     FROZEN = "scanner frozen"
     """Live: frames arrive, but their content has not changed for a while."""
     SOURCE_LOST = "source lost"
     """Live: no frame arrives."""
     STARTING = "starting"
-    """Live: nothing has been segmented yet."""
+    """Live: nothing has been segmented yet, since the start, a loss, or a change of the image's place."""
+    ENDED = "source ended"
+    """Live: a recording has been played to its end."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,8 @@ class View:
     """Monotonic nanoseconds of the decision."""
     state: State
     reason: str = ""
-    """One line that says why there is no outline: ``no frame for 0.8 s; next try in 2 s``. Empty with one."""
+    """One line that says why there is no outline: ``no frame for 0.8 s; next try in 2 s``. Empty with one,
+    except in the state SLOW, whose outlines come and go."""
     frame: Frame | None = None
     """None before the first frame. With the state SOURCE_LOST it is an old one, which a display must say."""
     roi: Roi | None = None

@@ -161,6 +161,8 @@ class LiveLoop:
             if self._reader.error is not None and self._reader.over:
                 self._error = self._error or self._reader.error
             if over:
+                if self._reader.status.phase is Phase.ENDED and self._error is None:
+                    self._show(self._presenter.end())
                 return
             self._presenter.wait(self._nap_s(view, end_ns))
 

@@ -2,10 +2,13 @@
 
 1. An outline is shown on the frame that it was computed from and on no other.
 2. From ``captured_ns + budget`` on it is not shown. Instead, the newest frame is shown without an outline,
-   and the state says why: LAGGING if the segmentation is behind, SOURCE_LOST without frames.
+   and the state says why: LAGGING if the segmentation is behind, SLOW if the next frame has yet to come,
+   SOURCE_LOST without frames.
 3. While nothing is known to be live (FROZEN, SOURCE_LOST, STARTING) there is no outline at all, and none of
    an earlier frame comes back afterwards.
-4. LAGGING ends only with an outline that has some of its life left, or it would flicker.
+4. The state does not change with every frame. LAGGING ends only with an outline that has some of its life
+   left. Where outlines cannot follow one another without gaps, the state is the same with them and between
+   them: SLOW if it is the source that is slow; LAGGING, after it has ended several times, if it is the net.
 5. Time never runs backwards on the display, except for one step from a frame without an outline to an
    outline, and then by less than the budget.
 """
@@ -25,6 +28,10 @@ from streamseg.live.frame_reader import Phase, SourceStatus
 
 RETURN_SHARE = 0.8
 """Share of the budget by which an outline ends LAGGING."""
+CALM_SHARE = 0.9
+"""Share of the budget within which the next outline must be expected for SLOW to end."""
+RETURNS, RETURNS_WITHIN_NS = 3, 3_000_000_000
+"""Ends of LAGGING within a time after which it stays until outlines follow one another without gaps."""
 TICK_NS = 100_000_000
 """Texts that hold a duration change no more often than this."""
 FROZEN_AFTER_NS = 1_000_000_000
@@ -63,7 +70,13 @@ class Presenter:
         self._searching = ""
         self._result: Result | None = None
         self._status = SourceStatus()
-        self._lagging = False
+        self._lagging = self._slow = self._restless = False
+        self._returns: deque[int] = deque(maxlen=RETURNS)
+        """When LAGGING ended the last times."""
+        self._ages: deque[int] = deque(maxlen=8)
+        """Ages of the newest results when they came."""
+        self._result_times: deque[int] = deque(maxlen=8)
+        """When the newest results came."""
         self._figures = Figures()
         self._view = View(0, 0, State.STARTING)
 
@@ -74,7 +87,8 @@ class Presenter:
         with self._changed:
             if self._newest is not None and self._lost(arrived_ns) is not None:
                 self._alive_from, self._alive_ns = frame.index, arrived_ns
-                self._arrivals.clear()
+                if arrived_ns - self._arrived_ns > 3 * MAX_INTERVAL_NS:
+                    self._arrivals.clear()  # after a shorter one: some sources are as slow as that
             self._newest, self._newest_roi, self._arrived_ns = frame, roi, arrived_ns
             self._alive_ns = self._alive_ns or arrived_ns
             self._arrivals.append(arrived_ns)
@@ -89,6 +103,8 @@ class Presenter:
         """A newer frame than any before was segmented."""
         with self._changed:
             self._result = result
+            self._ages.append(result.age_ns)
+            self._result_times.append(result.frame.captured_ns + result.age_ns)
             if result.frame.index >= self._alive_from:
                 self._searching = ""
             self._wake()
@@ -131,7 +147,10 @@ class Presenter:
         with self._changed:
             self._news = 0
             now_ns = time.monotonic_ns() if now_ns is None else now_ns
+            self._follow_pace(now_ns)
             found = self._decide(now_ns)
+            if self._lagging and found.result is not None:
+                self._returns.append(now_ns)
             self._lagging = found.state is State.LAGGING
             expires_ns = None if found.result is None else found.result.frame.captured_ns + self.budget_ns
             last = self._view
@@ -139,6 +158,7 @@ class Presenter:
                 last.number
                 and (found.state, found.reason, found.roi) == (last.state, last.reason, last.roi)
                 and found.frame is last.frame
+                and (None if found.result is None else found.result.segmentation) is last.segmentation
                 and self._figures is last.figures
             ):
                 return last
@@ -165,13 +185,94 @@ class Presenter:
         if newest is None or result is None or result.frame.index < self._alive_from or self._searching:
             overdue = not self._searching and 0 < self._alive_ns < now_ns - FIRST_OUTLINE_NS
             return _Decision(State.LAGGING if overdue else State.STARTING, self._why_not_yet(), newest, roi)
+        if self._may_show(result, now_ns):
+            state, reason = result.state, ""
+            if self._slow:
+                state, reason = State.SLOW, self._why_slow()
+            elif self._restless:
+                state, reason = State.LAGGING, self._why_late(result, newest, now_ns)
+            return _Decision(state, reason, result.frame, result.roi, result)
+        if self._slow or self._awaits_frame(newest, result):
+            return _Decision(State.SLOW, self._why_slow(), newest, roi)
+        return _Decision(State.LAGGING, self._why_late(result, newest, now_ns), newest, roi)
+
+    def _may_show(self, result: Result, now_ns: int) -> bool:
+        """Whether a result is young enough to be shown; after LAGGING, whether it has some life left."""
         age_ns = now_ns - result.frame.captured_ns
-        limit_ns = round(self.budget_ns * RETURN_SHARE) if self._lagging else self.budget_ns
         # An outline that is on the display already stays until it expires.
         shown = self._view.segmentation is not None and self._view.frame is result.frame
-        if age_ns < (self.budget_ns if shown else limit_ns):
-            return _Decision(result.state, "", result.frame, result.roi, result)
-        return _Decision(State.LAGGING, self._why_late(result, newest, now_ns), newest, roi)
+        return age_ns < (
+            round(self.budget_ns * RETURN_SHARE) if self._lagging and not shown else self.budget_ns
+        )
+
+    def _awaits_frame(self, newest: Frame, result: Result) -> bool:
+        """Whether an outline came in time, and the frame after it came too late to follow it."""
+        if (
+            result.age_ns > RETURN_SHARE * self.budget_ns
+            or self._arrived_ns - newest.captured_ns > self.budget_ns
+        ):
+            return False
+        apart_ns = newest.captured_ns - result.frame.captured_ns
+        return newest.index == result.frame.index or (
+            newest.index == result.frame.index + 1 and apart_ns > result.age_ns
+        )
+
+    def _follow_pace(self, now_ns: int) -> None:
+        """Update whether the source is slow, or the net is too slow for outlines without gaps."""
+        interval_ns = self._interval_ns()
+        late = interval_ns is not None and self._arrived_ns - (
+            self._newest.captured_ns if self._newest else 0
+        )
+        if not self._ages or late > self.budget_ns:
+            self._slow = self._restless = False
+            return
+        age_ns = statistics.median(self._ages)
+        limit_ns = self.budget_ns * (CALM_SHARE if self._slow else 1.0)
+        # Not the net's fault: it takes less time than passes between two frames.
+        self._slow = (
+            interval_ns is not None
+            and interval_ns + age_ns > limit_ns
+            and age_ns < min(CALM_SHARE * interval_ns, self.budget_ns)
+        )
+        gaps = [b - a for a, b in itertools.pairwise(self._result_times)]
+        if self._slow or (gaps and statistics.median(gaps) + age_ns < CALM_SHARE * self.budget_ns):
+            self._restless = False
+            self._returns.clear()
+        elif len(self._returns) == RETURNS and now_ns - self._returns[0] < RETURNS_WITHIN_NS:
+            self._restless = True
+
+    def _interval_ns(self) -> float | None:
+        """The usual time between two frames; None while it is not known."""
+        if len(self._arrivals) < 3:
+            return None
+        return statistics.median(b - a for a, b in itertools.pairwise(self._arrivals))
+
+    def _why_slow(self) -> str:
+        limit = f"limit {self.budget_ns / 1e6:.0f} ms"
+        interval_ns = self._interval_ns()
+        if not self._slow or interval_ns is None:
+            return f"no newer frame yet; {limit}"
+        pace = (
+            f"{1e9 / interval_ns:.0f} frames per second"
+            if interval_ns < 6e8
+            else f"one frame in {_seconds(round(interval_ns))}"
+        )
+        return f"the source gives {pace}, so outlines come and go; {limit}"
+
+    def end(self, now_ns: int | None = None) -> View:
+        """The view to show after the last one of a source that has come to its end."""
+        with self._changed:
+            last, at_ns = self._view, time.monotonic_ns() if now_ns is None else now_ns
+            reason = "the recording has been played to its end"
+            return View(
+                last.number + 1,
+                at_ns,
+                State.ENDED,
+                reason,
+                self._newest,
+                self._newest_roi,
+                figures=self._figures,
+            )
 
     def _why_not_yet(self) -> str:
         if self._newest is None:
@@ -200,10 +301,9 @@ class Presenter:
         For a slow source, three usual intervals. For others, the budget less what the newest frame had used
         of it when it arrived: when its outline expires, the silence is the reason to give.
         """
-        times = list(self._arrivals)
-        if len(times) < 3 or self._newest is None:
+        usual_ns = self._interval_ns()
+        if usual_ns is None or self._newest is None:
             return max(self.budget_ns, FIRST_SILENCE_NS)
-        usual_ns = statistics.median(b - a for a, b in itertools.pairwise(times))
         spent_ns = self._arrived_ns - self._newest.captured_ns
         return max(self.budget_ns - max(0, spent_ns), round(3 * min(usual_ns, MAX_INTERVAL_NS)))
 
@@ -211,8 +311,6 @@ class Presenter:
         limit = f"limit {self.budget_ns / 1e6:.0f} ms"
         if (late_ns := self._arrived_ns - newest.captured_ns) > self.budget_ns:
             return f"the newest frame came {late_ns / 1e6:.0f} ms late; {limit}"
-        if newest.index == result.frame.index:
-            return f"no newer frame yet; {limit}"
         if result.age_ns > RETURN_SHARE * self.budget_ns:
             return f"the last outline came {result.age_ns / 1e6:.0f} ms after its frame; {limit}"
         return f"no outline of a frame of the last {_seconds(now_ns - result.frame.captured_ns)}; {limit}"

@@ -20,6 +20,7 @@ YELLOW: Colour = (66, 228, 240)
 ORANGE: Colour = (0, 159, 230)
 PURPLE: Colour = (167, 121, 204)
 _SKY: Colour = (233, 180, 86)
+_PALE: Colour = (247, 224, 189)
 _BLUE: Colour = (178, 114, 0)
 _VERMILION: Colour = (0, 94, 213)
 STATE_COLOURS: dict[State, Colour] = {
@@ -28,9 +29,11 @@ STATE_COLOURS: dict[State, Colour] = {
     State.NO_NERVE: (168, 168, 168),
     State.UNLIKE_TRAINING: PURPLE,
     State.LAGGING: _SKY,
+    State.SLOW: _PALE,
     State.FROZEN: _BLUE,
     State.SOURCE_LOST: _VERMILION,
     State.STARTING: (168, 168, 168),
+    State.ENDED: (168, 168, 168),
 }
 _HALO: Colour = (16, 16, 16)
 _SUBPIXEL_BITS = 4

@@ -27,12 +27,14 @@ STATE_WORDS: dict[str, str] = {
     State.LOW_CONFIDENCE: "LOW CONFIDENCE",
     State.UNLIKE_TRAINING: "UNLIKE TRAINING DATA",
     State.LAGGING: "SEGMENTATION LAGGING",
+    State.SLOW: "SOURCE SLOW",
     State.FROZEN: "SCANNER FROZEN",
     State.SOURCE_LOST: "SOURCE LOST",
     State.STARTING: "STARTING",
+    State.ENDED: "SOURCE ENDED",
     HELD: "DISPLAY FROZEN",
 }
-_DARK_CARDS = (State.NO_NERVE, State.STARTING)
+_DARK_CARDS = (State.NO_NERVE, State.STARTING, State.ENDED)
 _BITS = 4
 
 
@@ -49,8 +51,9 @@ def draw_symbol(card: Image, sign: str, centre: tuple[float, float], radius: flo
     """Draw the symbol of a state (or HELD) into a BGR canvas; ``centre`` (x, y) and ``radius`` in pixels.
 
     Nerve: a dot in a ring. No nerve: a crossed ring. Low confidence: a triangle with an exclamation mark.
-    Unlike the training data: a crossed square. Lagging: a clock. Scanner frozen: two bars. Source lost: a
-    cross. Starting: three dots. Display frozen: two bars in a ring.
+    Unlike the training data: a crossed square. Lagging: a clock. Source slow: an hourglass. Scanner
+    frozen: two bars. Source lost: a cross. Starting: three dots. Source ended: a square. Display frozen: two
+    bars in a ring.
     """
     _Pen(card, centre, radius, ink).draw(sign)
 
@@ -69,9 +72,11 @@ class _Pen:
             State.LOW_CONFIDENCE: self._warning,
             State.UNLIKE_TRAINING: self._crossed_square,
             State.LAGGING: self._clock,
+            State.SLOW: self._hourglass,
             State.FROZEN: self._bars,
             State.SOURCE_LOST: self._cross,
             State.STARTING: self._dots,
+            State.ENDED: self._square,
             HELD: self._held,
         }[sign]()
 
@@ -102,6 +107,16 @@ class _Pen:
         self._disc(0, 0, 1)
         self._line(0, -0.6, 0, 0)
         self._line(0, 0, 0.42, 0.3)
+
+    def _hourglass(self) -> None:
+        for y in (-0.9, 0.9):
+            self._line(-0.7, y, 0.7, y)
+            self._line(-0.7, y, 0.7, -y)
+
+    def _square(self) -> None:
+        for x in (-0.7, 0.7):
+            self._line(x, -0.7, x, 0.7)
+            self._line(-0.7, x, 0.7, x)
 
     def _bars(self, reach: float = 0.9, wide: float = 1.9) -> None:
         for side in (-1, 1):

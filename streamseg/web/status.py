@@ -23,12 +23,16 @@ class Status:
 
     def __init__(self, now_ns: int) -> None:
         self._started_ns = now_ns
+        self._outlined_ns = now_ns
+        """When an outline was displayed last."""
         self._now: tuple[View, int, int] | None = None
         """The newest view, its time, and since when its state has lasted; replaced atomically."""
 
     def note(self, view: View, now_ns: int) -> None:
         """Record that a view was displayed at ``now_ns``."""
         last = self._now
+        if view.segmentation is not None:
+            self._outlined_ns = now_ns
         since = last[2] if last is not None and last[0].state is view.state else now_ns
         self._now = (view, now_ns, since)
 
@@ -53,7 +57,8 @@ class Status:
         else:
             view, _, since = self._now
             state, frame, reason = view.state, view.frame, view.reason
-        lagging = state is State.LAGGING and (now_ns - since) / 1e9 > PATIENCE_S
+        # A net that is a little too slow lags all the time, but its outlines come and go.
+        lagging = state is State.LAGGING and (now_ns - max(since, self._outlined_ns)) / 1e9 > PATIENCE_S
         ok = state is not State.SOURCE_LOST and not lagging and quiet <= PATIENCE_S
         return {
             "ok": ok,

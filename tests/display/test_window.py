@@ -97,7 +97,7 @@ def outlined(screen) -> bool:
 def sign(screen) -> str:
     """The state whose colour stands in the banner."""
     banner = screen[10:80, 14:300]
-    signs = [state for state in State if state not in (State.NO_NERVE, State.STARTING)]
+    signs = [state for state in State if state not in (State.NO_NERVE, State.STARTING, State.ENDED)]
     # The frozen scanner and the frozen display share their colour.
     return str(max(signs, key=lambda state: near(banner, state_colours(state)[0]).sum()))
 

@@ -44,7 +44,7 @@ def test_a_recording_is_shown_to_its_end() -> None:
     assert len(notes.results) == report.processed == report.age.count
     assert [view for view, _ in notes.views] == [view for view, _ in display.shown]
     assert notes.closed == display.closed == 1
-    assert display.states[-1] == "nerve"
+    assert display.states[-2:] == ["nerve", "source ended"]
     assert not loop_threads()
 
 
@@ -123,7 +123,7 @@ def test_frames_that_a_given_region_no_longer_fits_into_are_neither_shown_nor_re
     assert late
     assert all(view.roi is None and view.segmentation is None for view in late)
     misfit = "--roi 10,10,80,50 does not fit into frames of 64x48; give another"
-    assert (late[-1].state, late[-1].reason) == (State.STARTING, misfit)
+    assert (late[-2].state, late[-2].reason) == (State.STARTING, misfit)
     written = read_recording(recorder.path)
     assert {segment.shown for segment in written.segments} == {given}
     lines = [line for line in written.offered if line.index >= len(STEADY)]
@@ -149,9 +149,9 @@ def test_without_an_image_the_state_says_so_even_if_nothing_on_the_screen_moves(
     region = ImageRegion(search=True)
     loop = LiveLoop(script, Segmenter(Numbered()), region=region, displays=[display], observers=[notes])
     assert loop.run(threading.Event()).processed == 0
-    assert display.states == ["starting"]
+    assert display.states == ["starting", "source ended"]
     assert all(view.roi is None for view, _ in display.shown)
-    reasons = [view.reason for view, _ in display.shown]
+    reasons = [view.reason for view, _ in display.shown[:-1]]
     assert reasons[-1].startswith("no ultrasound image found yet; still looking")
 
 

@@ -120,15 +120,78 @@ def test_silence_is_a_lost_source_once_frames_are_missing() -> None:
     assert desk.at(1200).reason == "no frame for 1.0 s"
 
 
-def test_a_slow_source_is_not_lost_between_its_frames() -> None:
+def test_a_slow_source_is_not_lost_between_its_frames_and_nothing_lags() -> None:
     desk = Desk()
     for index in range(6):
         last = desk.frame(index, 200 * index)
     desk.result(last, 1020)
-    assert desk.at(1100).state is State.NERVE
+    desk.at(1100)
+    early = desk.at(1101)
+    assert (early.state, early.segmentation is not None) == (State.SLOW, True)
+    assert early.expires_ns == 1150 * MS
     between = desk.at(1160)
-    assert (between.state, between.reason) == (State.LAGGING, "no newer frame yet; limit 150 ms")
+    reason = "the source gives 5 frames per second, so outlines come and go; limit 150 ms"
+    assert (between.state, between.reason, between.segmentation) == (State.SLOW, reason, None)
     assert desk.at(1000 + 601).state is State.SOURCE_LOST
+
+
+def changes_of_state(
+    interval_ms: float, net_ms: float, seconds: float = 8.0, jitter_ms: float = 0.0
+) -> tuple[list[State], int]:
+    """The states of a run, one per change, and how many milliseconds had an outline.
+
+    The net takes the newest frame as soon as it is free.
+    """
+    desk, states, outlined = Desk(), list[State](), 0
+    rng = np.random.default_rng(0)
+    arrivals = [
+        k * interval_ms + rng.uniform(0, jitter_ms) for k in range(1, round(seconds * 1e3 / interval_ms) + 1)
+    ]
+    slot: Frame | None = None
+    working: Frame | None = None
+    done_ms, index = 0.0, 0
+    for ms in range(round(seconds * 1e3)):
+        while arrivals and arrivals[0] <= ms:
+            arrivals.pop(0)
+            slot, index = desk.frame(index, ms), index + 1
+        if working is not None and ms >= done_ms:
+            desk.result(working, ms)
+            working = None
+        if working is None and slot is not None:
+            working, slot, done_ms = slot, None, ms + net_ms
+        view = desk.at(ms)
+        assert view.segmentation is None or ms * MS < (view.expires_ns or 0)
+        outlined += view.segmentation is not None
+        if not states or states[-1] is not view.state:
+            states.append(view.state)
+    return states, outlined
+
+
+@pytest.mark.parametrize(
+    ("interval_ms", "net_ms", "jitter_ms"),
+    [(200, 20, 0), (200, 20, 30), (160, 20, 0), (250, 100, 10), (125, 60, 0), (100, 80, 5), (1000, 30, 0)],
+)
+def test_the_state_of_a_slow_source_does_not_change_with_every_frame(
+    interval_ms: float, net_ms: float, jitter_ms: float
+) -> None:
+    states, outlined = changes_of_state(interval_ms, net_ms, jitter_ms=jitter_ms)
+    assert states[-1] is State.SLOW
+    assert len(states) <= 10, states
+    assert State.LAGGING not in states
+    assert outlined > 8_000 * (150 - net_ms - 5) / interval_ms * 0.7, "outlines are shown as long as they may"
+
+
+@pytest.mark.parametrize(
+    ("interval_ms", "net_ms"),
+    [(33, 20), (33, 60), (33, 74), (33, 100), (33, 118), (33, 140), (16, 110), (50, 90)],
+)
+def test_the_state_of_a_slow_net_does_not_change_with_every_frame_either(
+    interval_ms: float, net_ms: float
+) -> None:
+    states, outlined = changes_of_state(interval_ms, net_ms)
+    assert State.SLOW not in states
+    assert len(states) <= 12, states
+    assert outlined > (7_000 if states[-1] is State.NERVE else 0)
 
 
 @pytest.mark.parametrize("phase", [Phase.WAITING, Phase.FAILED])
@@ -231,7 +294,8 @@ def test_no_order_of_events_shows_a_wrong_or_old_outline(events: list[tuple[str,
             assert view.frame is not None
             assert view.expires_ns is not None
             assert now * MS < view.frame.captured_ns + 150 * MS == view.expires_ns
-            assert view.state not in (State.FROZEN, State.SOURCE_LOST, State.LAGGING, State.STARTING)
+            assert view.state not in (State.FROZEN, State.SOURCE_LOST, State.STARTING)
+            assert bool(view.reason) == (view.state in (State.SLOW, State.LAGGING))
         else:
             assert view.reason
         if last is not None and last.segmentation is not None and view.frame is not None:

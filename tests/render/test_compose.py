@@ -123,7 +123,7 @@ def test_every_figure_reaches_the_panel(beside):
 
 def test_states_differ_without_colour_and_words_are_large():
     greys = [panel(result(state=state), True)[32:254, 32:588].mean(axis=-1) for state in State]
-    assert len(greys) == 8
+    assert len(greys) == 10
     for one, other in combinations(range(len(greys)), 2):
         assert np.mean(np.abs(greys[one] - greys[other]) > 30) > 0.05
 

@@ -149,7 +149,7 @@ function situation(now) {
     const reason = `for ${seconds} s; live now: ${(ui.live ?? view).state}`;
     return { state: "display frozen", reason, old: true, dim: false };
   }
-  if (view.outline && kept.bitmap && now >= kept.deadline) {
+  if (view.outline && kept.bitmap && now >= kept.deadline && view.state !== "source slow") {
     const reason = link.clock.known ? ui.late : "synchronising clocks";
     return { state: "segmentation lagging", reason, old: false, dim: false };
   }

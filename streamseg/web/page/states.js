@@ -14,6 +14,9 @@ const SYMBOLS = {
     + line(-0.45, 0.45, 0.45, -0.45),
   "segmentation lagging": CLOCK,
   "scanner frozen": line(-0.41, -0.9, -0.41, 0.9, "bold") + line(0.41, -0.9, 0.41, 0.9, "bold"),
+  "source slow": line(-0.7, -0.9, 0.7, -0.9) + line(-0.7, 0.9, 0.7, 0.9) + line(-0.7, -0.9, 0.7, 0.9)
+    + line(-0.7, 0.9, 0.7, -0.9),
+  "source ended": '<path d="M-.7 -.7H.7V.7H-.7Z"/>',
   "source lost": line(-0.8, -0.8, 0.8, 0.8, "bold") + line(-0.8, 0.8, 0.8, -0.8, "bold"),
   "starting": DOTS,
   "display frozen": RING + line(-0.22, -0.48, -0.22, 0.48) + line(0.22, -0.48, 0.22, 0.48),
