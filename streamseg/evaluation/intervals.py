@@ -76,11 +76,10 @@ def bootstrap_interval(
         return float(sums[0] / sizes[0]), float(sums[0] / sizes[0])
     means = _resampled_means(sums, sizes, resamples, seed)
     tail = (1 - level) / 2
-    if _known(subjects):
-        tail = _expanded(tail, sums.size)
+    reach = _student_reach(tail, sums.size) if _known(subjects) else -NormalDist().inv_cdf(tail)
     # Leaving one out moves the mean by nearly this, up to a factor that the acceleration does not depend on.
     away = sums - sizes * sample.mean()
-    low, high = np.quantile(means, _bca_levels(float(sample.mean()), away, means, tail))
+    low, high = np.quantile(means, _bca_levels(float(sample.mean()), away, means, reach))
     return float(low), float(high)
 
 
@@ -112,13 +111,13 @@ def _resampled_means(sums: Values, sizes: Values, resamples: int, seed: int) -> 
     return np.concatenate(parts)
 
 
-def _expanded(tail: float, count: int) -> float:
-    """The tail of the normal distribution that reaches as far as Student's t of ``count`` values."""
+def _student_reach(tail: float, count: int) -> float:
+    """Standard errors beyond which the tail of Student's t of ``count`` values lies."""
     low, high = 0.0, 1e6
     for _ in range(80):
         middle = (low + high) / 2
         low, high = (middle, high) if _student_tail(middle, count - 1) > tail else (low, middle)
-    return NormalDist().cdf(-high * (count / (count - 1)) ** 0.5)
+    return high * (count / (count - 1)) ** 0.5
 
 
 def _student_tail(t: float, degrees: int) -> float:
@@ -134,19 +133,20 @@ def _student_tail(t: float, degrees: int) -> float:
     return (1 - inside) / 2
 
 
-def _bca_levels(mean: float, away: Values, means: Values, tail: float) -> tuple[float, float]:
-    """The quantiles of the resampled means that are the interval's ends; ``tail`` lies beyond each."""
+def _bca_levels(mean: float, away: Values, means: Values, reach: float) -> tuple[float, float]:
+    """The quantiles of the resampled means that are the interval's ends, ``reach`` standard errors away."""
     normal = NormalDist()
     # Ties count half. Kept off 0 and 1, at which the normal quantile is infinite.
     below = (np.count_nonzero(means < mean) + np.count_nonzero(means <= mean)) / (2 * means.size)
     bias = normal.inv_cdf(min(max(below, 0.5 / means.size), 1 - 0.5 / means.size))
     acceleration = float((away**3).sum() / (6 * (away**2).sum() ** 1.5))
 
-    def corrected(tail: float) -> float:
-        shifted = bias + normal.inv_cdf(tail)
-        return normal.cdf(bias + shifted / (1 - acceleration * shifted))
+    def corrected(distance: float) -> float:
+        shifted = bias + distance
+        # Beyond the pole, which few values reach, the correction would turn around.
+        return normal.cdf(bias + shifted / max(1 - acceleration * shifted, 1e-3))
 
-    return corrected(tail), corrected(1 - tail)
+    return corrected(-reach), corrected(reach)
 
 
 def paired_test(

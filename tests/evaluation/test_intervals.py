@@ -75,6 +75,15 @@ def test_one_image_of_each_subject_is_nearly_the_interval_over_images():
         bootstrap_interval(values, subjects=["a", "b"])
 
 
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_very_few_subjects_have_a_wide_interval(count):
+    values = [0.1 * subject + 0.01 * image + 0.3 for subject in range(count) for image in range(5)]
+    names = [str(subject) for subject in range(count) for _ in range(5)]
+    low, high = bootstrap_interval(values, subjects=names)
+    assert low == pytest.approx(0.32, abs=0.01)  # the subjects' range: resampling cannot leave it
+    assert high == pytest.approx(0.32 + 0.1 * (count - 1), abs=0.02)
+
+
 @pytest.mark.parametrize("degrees", [1, 2, 3, 8, 9, 46])
 @pytest.mark.parametrize("t", [0.0, 0.5, 2.3, 12.0])
 def test_student_s_tail_is_scipy_s(degrees, t):
