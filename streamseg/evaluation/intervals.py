@@ -117,7 +117,7 @@ def _student_reach(tail: float, count: int) -> float:
     for _ in range(80):
         middle = (low + high) / 2
         low, high = (middle, high) if _student_tail(middle, count - 1) > tail else (low, middle)
-    return high * (count / (count - 1)) ** 0.5
+    return high * math.sqrt(count / (count - 1))
 
 
 def _student_tail(t: float, degrees: int) -> float:
