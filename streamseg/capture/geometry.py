@@ -12,12 +12,12 @@ from fractions import Fraction
 import cv2
 
 from streamseg.core.errors import SourceError
-from streamseg.core.types import MAX_PIXELS, Image, Roi
+from streamseg.core.types import Image, Roi
 
-MAX_IMAGE_PIXELS = MAX_PIXELS
+MAX_IMAGE_PIXELS = 89_000_000
 """Pixels of a single image; above it Pillow, too, suspects a decompression bomb."""
 MAX_FRAME_PIXELS = 17_000_000
-"""Pixels of a frame of a video or cine (5K has 15 million): a decoder and a pipeline hold several of them."""
+"""Pixels of a frame of a video, cine or stream (5K has 15 million): decoders and pipelines hold several."""
 _MAX_ASPECT = 4
 """Pixel aspects from 1/4 to 4 are believed; others are damage."""
 _TOLERANCE = Fraction(1, 50)

@@ -69,6 +69,19 @@ class Letterbox:
         size = (self.source_width, self.source_height)
         return np.asarray(cv2.resize(self.crop(image), size, interpolation=cv2.INTER_LINEAR), np.float32)
 
+    def undo_rows(self, image: npt.NDArray[np.float32], first: int, end: int) -> npt.NDArray[np.float32]:
+        """The rows ``first`` to ``end - 1`` of :meth:`undo`, but for rounding, without the others."""
+        content = self.crop(image)
+        height = content.shape[0]
+        wide = cv2.resize(content, (self.source_width, height), interpolation=cv2.INTER_LINEAR)
+        at = (np.arange(first, end, dtype=np.float32) + 0.5) * (height / self.source_height) - 0.5
+        at = np.clip(at, 0, height - 1)
+        above = at.astype(np.intp)
+        weight = np.asarray(at - above, np.float32)[:, None]
+        rows = wide[above] * (1 - weight)
+        rows += wide[np.minimum(above + 1, height - 1)] * weight
+        return np.asarray(rows, np.float32)
+
     def to_target(self, points: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Map source points (n, 2) of (x, y) to target pixels."""
         left, top, _, _ = self.content

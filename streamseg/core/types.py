@@ -20,7 +20,6 @@ from streamseg.core.errors import UsageError
 from streamseg.core.spec import InputSpec, OutputCalibration
 
 __all__ = [
-    "MAX_PIXELS",
     "Backend",
     "Frame",
     "Grey",
@@ -41,8 +40,6 @@ __all__ = [
 
 Say = Callable[[str], None]
 """Receives one-line messages for the user, without the line break."""
-MAX_PIXELS = 89_000_000
-"""No source delivers larger frames: a few bytes of a file or stream can announce any size."""
 Grey = npt.NDArray[np.uint8]
 """Grey image, uint8, shape (height, width)."""
 Image = npt.NDArray[np.uint8]

@@ -137,8 +137,11 @@ class Replay:
                 if frame is None:
                     break
                 prepared = self._segmenter.prepare(frame, self._locate(frame), clock)
-                if not self._prepared.put((position, prepared), position):
+                size = frame.image.nbytes
+                del frame  # large, and not needed while the next one is decoded
+                if not self._prepared.put((position, prepared), position, size):
                     break
+                del prepared
                 position += 1
         except BaseException as error:
             self._errors["read"] = error
@@ -152,9 +155,11 @@ class Replay:
                 position, prepared = item
                 if self._stop.is_set():
                     break
-                if not self._inferred.put((prepared, self._segmenter.infer(prepared)), position):
+                found = prepared, self._segmenter.infer(prepared)
+                if not self._inferred.put(found, position, prepared.frame.image.nbytes):
                     break
                 position = None
+                del item, prepared, found
         except BaseException as error:
             with self._lock:
                 if position is not None and position < self._failed_position:

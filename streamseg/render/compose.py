@@ -20,6 +20,9 @@ _ENLARGED_WIDTH = 1920
 """Width at which enlarging stops."""
 _FLAT = 1.5
 """Ratio of width to height above which the panel is placed below the region instead of beside it."""
+_MAX_PIXELS = 9_437_184
+"""Pixels of a frame, 36864 macroblocks: more than level 5.2 of H.264 allows (Annex A, table A-1), few players
+show, and its encoder needs 40 bytes for each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,12 @@ class _Layout:
     @classmethod
     def of(cls, height: int, width: int) -> _Layout:
         scale = max(1.0, min(_MIN_HEIGHT / height, _ENLARGED_WIDTH / width))
+        layout = cls._scaled(height, width, scale)
+        excess = layout.height * layout.width / _MAX_PIXELS
+        return layout if excess <= 1 else cls._scaled(height, width, scale * excess**-0.5 * 0.999)
+
+    @classmethod
+    def _scaled(cls, height: int, width: int, scale: float) -> _Layout:
         tall, wide = max(1, round(height * scale)), max(1, round(width * scale))
         if wide > _FLAT * tall:
             return cls(
@@ -57,8 +66,8 @@ def compose(
     """Draw a result with its panel of figures: BGR, uint8 (height, width, 3), even height and width.
 
     Shows only the result's ROI, since the rest of a machine's screen carries patients' names, or the whole
-    frame with ``full_frame``. Regions under 480 rows are enlarged. The output size depends only on the size
-    of what is shown.
+    frame with ``full_frame``. Regions under 480 rows are enlarged, and above 9 megapixels reduced. The output
+    size depends only on the size of what is shown.
     """
     shown = Roi.whole(result.frame.image) if full_frame else result.roi
     layout = _Layout.of(shown.height, shown.width)
@@ -68,7 +77,8 @@ def compose(
     if region.shape == view.shape:
         np.copyto(view, region)
     else:
-        cv2.resize(region, (layout.image_width, layout.image_height), dst=view, interpolation=cv2.INTER_CUBIC)
+        how = cv2.INTER_CUBIC if layout.image_height >= shown.height else cv2.INTER_AREA
+        cv2.resize(region, (layout.image_width, layout.image_height), dst=view, interpolation=how)
     scale = (layout.image_width / shown.width, layout.image_height / shown.height)
     paint_overlay(view, result.segmentation, origin=(shown.x, shown.y), scale=scale)
     if layout.beside:

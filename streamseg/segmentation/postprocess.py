@@ -30,6 +30,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from streamseg.core.geometry import Letterbox
 from streamseg.core.types import Grey, InputSpec, Mask, OutputCalibration, Segmentation, State
 from streamseg.segmentation.preprocess import Prepared
 
@@ -38,6 +39,10 @@ LOW_CONFIDENCE = 0.85
 
 _CLIP = 1e-4
 """Probabilities are clipped to this distance from 0 and 1, because the logit of these is infinite."""
+
+_WHOLE_PIXELS = 17_000_000
+"""Pixels of a region up to which its map is enlarged at once; the largest image would need 350 MB."""
+_STRIP_PIXELS = 4_000_000
 
 Probability = npt.NDArray[np.float32]
 Contour = npt.NDArray[np.int32]
@@ -54,11 +59,19 @@ def postprocess(prepared: Prepared, probability: Probability, spec: InputSpec) -
     highest = float(content.max())
     level = _cut_level(content, highest, spec)
     if highest >= level:
-        enlarged = letterbox.undo(probability)
-        contours = _fill_parts(roi.crop(mask.view(np.uint8)), enlarged >= level, spec.min_area)
+        large = roi.width * roi.height > _WHOLE_PIXELS
+        enlarged = None if large else letterbox.undo(probability)
+        reached = _reached(letterbox, probability, level) if enlarged is None else enlarged >= level
+        contours = _fill_parts(roi.crop(mask.view(np.uint8)), reached, spec.min_area)
     if not contours:
         return Segmentation(mask, (), 0, None, None, _absence(content, spec), State.NO_NERVE, probability)
-    area, (x, y), inside = _measure(roi.crop(mask.view(np.uint8)), enlarged, contours)
+    left, top, width, height = cv2.boundingRect(np.concatenate(contours))
+    if enlarged is None:
+        enlarged = letterbox.undo_rows(probability, top, top + height)[:, left : left + width]
+    else:
+        enlarged = enlarged[top : top + height, left : left + width]
+    inside_box = roi.crop(mask.view(np.uint8))[top : top + height, left : left + width]
+    area, (x, y), inside = _measure(inside_box, enlarged)
     if known is None:
         everywhere = float(content.sum(dtype=np.float64)) * roi.width * roi.height / content.size
         confidence, doubt = min(1.0, 2 * inside / (area + max(everywhere, inside))), LOW_CONFIDENCE
@@ -69,7 +82,7 @@ def postprocess(prepared: Prepared, probability: Probability, spec: InputSpec) -
         contours=tuple(contour + np.array((roi.x, roi.y), np.int32) for contour in contours),
         area_px=area,
         area_mm2=None if spacing_mm is None else area * spacing_mm[0] * spacing_mm[1],
-        centroid=(x + roi.x, y + roi.y),
+        centroid=(x + left + roi.x, y + top + roi.y),
         confidence=confidence,
         state=State.NERVE if confidence >= doubt else State.LOW_CONFIDENCE,
         probability=probability,
@@ -82,6 +95,17 @@ def _cut_level(content: Probability, highest: float, spec: InputSpec) -> float:
     if limit > 0 and presence(content) < limit:
         return math.inf
     return highest / 2 if limit > 0 and highest < spec.threshold else spec.threshold
+
+
+def _reached(letterbox: Letterbox, probability: Probability, level: float) -> Mask:
+    """Where the enlarged map reaches a level, strip by strip."""
+    height, width = letterbox.source_height, letterbox.source_width
+    reached = np.empty((height, width), np.bool_)
+    rows = max(1, _STRIP_PIXELS // width)
+    for top in range(0, height, rows):
+        end = min(top + rows, height)
+        np.greater_equal(letterbox.undo_rows(probability, top, end), level, out=reached[top:end])
+    return reached
 
 
 def presence(content: Probability) -> float:
@@ -124,16 +148,12 @@ def _fill_parts(out: Grey, reached: Mask, min_area: float) -> list[Contour]:
     return [outline for _, outline in sorted(kept, key=lambda pair: -pair[0])]
 
 
-def _measure(
-    mask: Grey, enlarged: Probability, contours: list[Contour]
-) -> tuple[int, tuple[float, float], float]:
-    """Pixels, mean (x, y) and sum of the probabilities of a mask, which lies in the box of its outlines."""
-    left, top, width, height = cv2.boundingRect(np.concatenate(contours))
-    window = np.s_[top : top + height, left : left + width]
-    moments = cv2.moments(mask[window], binaryImage=True)
+def _measure(mask: Grey, enlarged: Probability) -> tuple[int, tuple[float, float], float]:
+    """Pixels, mean (x, y) and sum of the probabilities of a mask."""
+    moments = cv2.moments(mask, binaryImage=True)
     area = moments["m00"]
-    inside = cv2.mean(enlarged[window], mask[window])[0] * area
-    return int(area), (moments["m10"] / area + left, moments["m01"] / area + top), inside
+    inside = cv2.mean(enlarged, mask)[0] * area
+    return int(area), (moments["m10"] / area, moments["m01"] / area), inside
 
 
 def _absence(content: Probability, spec: InputSpec) -> float:

@@ -50,6 +50,15 @@ def test_every_size_gives_an_even_frame_of_constant_size(shape):
     assert all(picture.dtype == np.uint8 for picture in pictures)
 
 
+@pytest.mark.parametrize("shape", [(4096, 4096), (2200, 6000), (9000, 1500), (16384, 1000)])
+def test_large_regions_are_reduced_to_what_players_show(shape):
+    """A frame of 17 megapixels took 600 MB in x264, an image of 88 more than a gigabyte."""
+    picture = compose(result(shape, State.NERVE), stages=STAGES, fps=30.0, full_frame=False)
+    height, width = picture.shape[:2]
+    assert 8_900_000 < height * width <= 9_437_184
+    assert (height % 2, width % 2) == (0, 0)
+
+
 @pytest.mark.parametrize("shape", [(600, 700), (600, 1200)])
 def test_the_image_is_never_covered(shape):
     subject = result(shape, State.NO_NERVE)

@@ -14,6 +14,7 @@ from streamseg.backends.fake import ellipse
 from streamseg.core.geometry import Letterbox
 from streamseg.core.latency import StageClock
 from streamseg.core.types import Frame, InputSpec, OutputCalibration, Roi, Segmentation, State
+from streamseg.segmentation import postprocess as module
 from streamseg.segmentation.postprocess import LOW_CONFIDENCE, expected_dice, postprocess, presence
 from streamseg.segmentation.preprocess import prepare
 
@@ -50,6 +51,27 @@ def naive_mask(probability: Map, roi: Roi, spec: InputSpec, frame: tuple[int, ..
         if pixels.sum() >= spec.min_area * roi.width * roi.height:
             roi.crop(mask.view(np.uint8))[pixels] = 1
     return mask
+
+
+@pytest.mark.parametrize("frame", [(130, 170), (40, 50)])
+def test_large_regions_are_cut_strip_by_strip(
+    frame: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The enlarged map of an image of 88 megapixels took 350 MB."""
+    roi = Roi(3, 2, frame[1] - 5, frame[0] - 4)
+    for seed in range(5):
+        probability = smooth_noise(seed, SPEC, 5, 0)
+        whole = segment(probability, roi, frame=frame)
+        with monkeypatch.context() as patched:
+            patched.setattr(module, "_WHOLE_PIXELS", 0)
+            patched.setattr(module, "_STRIP_PIXELS", 1000)
+            strips = segment(probability, roi, frame=frame)
+        assert np.count_nonzero(strips.mask != whole.mask) <= 2
+        assert strips.state == whole.state
+        assert strips.confidence == pytest.approx(whole.confidence, abs=1e-3)
+        assert (whole.centroid is None) == (strips.centroid is None)
+        if whole.centroid is not None:
+            assert strips.centroid == pytest.approx(whole.centroid, abs=0.1)
 
 
 def smooth_noise(seed: int, spec: InputSpec, blur: float, level: float) -> Map:

@@ -11,9 +11,9 @@ import cv2  # noqa: F401
 import av
 from av.codec.context import Flags
 
+from streamseg.capture.geometry import MAX_FRAME_PIXELS
 from streamseg.capture.rtsp.nal import CodedPicture
 from streamseg.core.errors import SourceError
-from streamseg.core.types import MAX_PIXELS
 
 _START = b"\0\0\0\1"
 # As strict as the decoder can be. Not "explode" for H.264: it would leave the concealment of a damaged
@@ -89,7 +89,7 @@ class PictureDecoder:
         context.thread_count = 1
         context.thread_type = "NONE"
         context.flags |= Flags.low_delay
-        context.options = {"err_detect": recognition, "max_pixels": str(MAX_PIXELS)}
+        context.options = {"err_detect": recognition, "max_pixels": str(MAX_FRAME_PIXELS)}
         return context
 
     def _doubt(self) -> None:

@@ -142,7 +142,7 @@ def test_garbage_is_damage_and_nothing_else(codec: str) -> None:
 def test_frames_above_the_limit_are_refused_before_memory_is_taken(
     codec: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decoder_module, "MAX_PIXELS", 320 * 240 - 1)
+    monkeypatch.setattr(decoder_module, "MAX_FRAME_PIXELS", 320 * 240 - 1)
     decoder = PictureDecoder(codec)
     for number, (data, key) in enumerate(coded(codec, 25)[:3]):
         assert give(decoder, number, data, key) == []
