@@ -19,7 +19,8 @@ Item = TypeVar("Item")
 class OrderedQueue(Generic[Item]):
     """Holds at most DEPTH items, which any number of writers put at the positions 0, 1, 2, ... in this order.
 
-    Together they have at most MAX_BYTES. Every writer finishes once; what was put is still delivered. A reader may abort: what was put is dropped.
+    Together they have at most MAX_BYTES. Every writer finishes once; what was put is still delivered. A
+    reader may abort: what was put is dropped.
     """
 
     def __init__(self, writers: int = 1) -> None:
