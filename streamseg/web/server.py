@@ -36,6 +36,7 @@ FILES = {
     "page.css": "text/css; charset=utf-8",
     "page.js": "text/javascript; charset=utf-8",
     "link.js": "text/javascript; charset=utf-8",
+    "awake.js": "text/javascript; charset=utf-8",
     "clock.js": "text/javascript; charset=utf-8",
     "figures.js": "text/javascript; charset=utf-8",
     "picture.js": "text/javascript; charset=utf-8",

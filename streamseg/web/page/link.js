@@ -3,7 +3,7 @@
 // The link is alive while messages arrive that were sent less than SILENCE_MS ago; old ones that arrive in a burst
 // after a stall do not count.
 
-import { Clock } from "./clock.js";
+import { Clock, clockStep } from "./clock.js";
 
 export const SILENCE_MS = 250;
 const GIVE_UP_MS = 3000;
@@ -13,7 +13,7 @@ export class Link {
   /** `on` has the callbacks hello(values), view(values, jpeg), closed(reason). */
   constructor(on) {
     this.on = on;
-    this.clock = new Clock();
+    this.clock = new Clock(clockStep());
     this.attempt = 0;
     this.socket = null;
     this.why = "";

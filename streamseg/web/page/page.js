@@ -1,5 +1,6 @@
 // The page: receives views from the link, decides at every moment what may be shown, and shows it.
 
+import { keepAwake } from "./awake.js";
 import { Chart } from "./chart.js";
 import { recordedTime, showAge, showLink, showView } from "./figures.js";
 import { Link, SILENCE_MS } from "./link.js";
@@ -11,10 +12,12 @@ const $ = (id) => document.getElementById(id);
 const REFRESH_MS = 17;
 /** The program counts as hanging if it has sent nothing new for this long while the server is alive. */
 const HANGS_MS = 2000;
+/** Steps of the browser's clock from which on they are worth a word. */
+const COARSE_MS = 5;
 const EVENTS = 300;
 
 const held = { number: 0, bitmap: null }; // the newest image received
-const kept = { view: null, bitmap: null, deadline: -Infinity, age: null }; // what is on the canvas
+const kept = { view: null, bitmap: null, deadline: -Infinity, tooLate: false, age: null }; // what is on the canvas
 const ui = {
   overlay: true, opacity: 0.25, // chosen by the user
   frozen: null, live: null, // when it was frozen, and the view that would be shown
@@ -76,13 +79,14 @@ function change(view, bitmap, arrived) {
   const fresh = view.frame !== undefined && view.captured !== kept.view?.captured;
   [kept.view, kept.bitmap] = [view, bitmap];
   kept.deadline = bitmap && view.outline && link.clock.known
-    ? Math.min(arrived + view.life, link.clock.earliest(view.expires)) - REFRESH_MS
+    ? Math.min(link.clock.after(arrived, view.life), link.clock.earliest(view.expires)) - REFRESH_MS
     : -Infinity;
+  kept.tooLate = kept.deadline <= arrived;
   refresh();
   draw();
   if (!fresh || !bitmap || !link.clock.known) return null;
   const now = performance.now();
-  kept.age = link.clock.server(now) - view.captured;
+  kept.age = Math.max(link.clock.server(now) - view.captured, view.age); // no younger than when it was sent
   // Frames without a segmentation are younger: counting them would hide a slow engine.
   const age = view.found === undefined ? null : kept.age;
   if (age !== null) ages.push(age);
@@ -150,7 +154,10 @@ function situation(now) {
     return { state: "display frozen", reason, old: true, dim: false };
   }
   if (view.outline && kept.bitmap && now >= kept.deadline && view.state !== "source slow") {
-    const reason = link.clock.known ? ui.late : "synchronising clocks";
+    const step = link.clock.grain;
+    const coarse = kept.tooLate && step > COARSE_MS && view.life > REFRESH_MS
+      && `this browser's clock moves in steps of ${step.toFixed(0)} ms, too coarse to hide an outline in time`;
+    const reason = link.clock.known ? coarse || ui.late : "synchronising clocks";
     return { state: "segmentation lagging", reason, old: false, dim: false };
   }
   const lost = view.state === "source lost";
@@ -179,6 +186,7 @@ function refresh() {
 
 function tick() {
   const now = performance.now();
+  link.clock.seen(now);
   link.watch(now);
   refresh();
   if (ui.outlined && !mayOutline(now)) draw();
@@ -188,7 +196,8 @@ function tick() {
 function figures() {
   const now = performance.now();
   const { view } = kept;
-  const running = link.clock.known && view && "captured" in view ? link.clock.server(now) - view.captured : null;
+  const dated = link.clock.known && view && "captured" in view;
+  const running = dated ? Math.max(link.clock.server(now) - view.captured, view.age) : null;
   showAge(running === null ? null : running > 1000 ? running : kept.age);
   showLink(link.alive(now) && link.clock.known ? link.clock.error : null);
   const current = ui.outlined || (now < kept.deadline && link.alive(now));
@@ -252,6 +261,7 @@ function visibilityChanged() {
   draw();
   if (document.hidden) link.drop();
   else link.open();
+  keepAwake();
   refresh();
 }
 document.addEventListener("visibilitychange", visibilityChanged);
@@ -261,6 +271,7 @@ addEventListener("resize", () => { draw(); fitWords($("words"), look(ui.state, u
 
 if (location.search) history.replaceState(null, "", location.pathname); // the token is in the cookie by now
 link.open();
+keepAwake();
 draw();
 refresh();
 setInterval(tick, 20);
