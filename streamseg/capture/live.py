@@ -67,12 +67,21 @@ def open_live(uri: str, options: CaptureOptions | None = None) -> Source:
             pixel_format=options.pixel_format,
             read_seconds=options.read_seconds,
         )
-    source = open_source(uri)
+    source = _open_recorded(uri)
     if not options.pace:
         return source
     from streamseg.capture.paced import PacedSource
 
     return PacedSource(source)
+
+
+def _open_recorded(uri: str) -> Source:
+    """A recording, or a phantom: that goes on until it is stopped, unless its address says how long it is."""
+    if not uri.startswith("phantom:"):
+        return open_source(uri)
+    from streamseg.capture.phantom import PhantomSource
+
+    return PhantomSource.from_uri(uri, endless=True)
 
 
 def parse_width_height(text: str | None) -> tuple[int, int] | None:

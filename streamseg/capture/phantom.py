@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import count
 from urllib.parse import parse_qsl
 
 from streamseg.capture.base import START_TOLERANCE, RecordedSource, check_start
@@ -31,7 +32,7 @@ class PhantomSource(RecordedSource):
         self,
         *,
         seed: int = 0,
-        frames: int = 300,
+        frames: int | None = 300,
         fps: Fraction = Fraction(30),
         width: int = 580,
         height: int = 420,
@@ -40,18 +41,18 @@ class PhantomSource(RecordedSource):
     ) -> None:
         """Generate the tissue; see :class:`streamseg.phantom.PhantomVideo` for ``seed``, sizes and ``nerve``.
 
-        Frame k has the time k / fps seconds. The first delivered frame, with index 0, is the first at or
-        after ``start_seconds``. Raises UsageError.
+        ``frames`` None: without end. Frame k has the time k / fps seconds. The first delivered frame, with
+        index 0, is the first at or after ``start_seconds``. Raises UsageError.
         """
         check_start(start_seconds)
         self._first = max(0, math.ceil((Fraction(start_seconds) - START_TOLERANCE) * fps))
-        if self._first >= frames:
+        if frames is not None and self._first >= frames:
             raise UsageError(
                 f"phantom of {frames} frames lasts {float(frames / fps):g} s, but the start is at "
                 f"{start_seconds:g} s; start earlier or ask for more frames"
             )
         self._video = PhantomVideo(seed, height=height, width=width, fps=float(fps), nerve=nerve)
-        self._count = frames - self._first
+        self._count = None if frames is None else frames - self._first
         self._time_base = 1 / fps
         info = SourceInfo(
             name=f"phantom-{seed}",
@@ -64,10 +65,11 @@ class PhantomSource(RecordedSource):
         super().__init__(info, self._generate(), lambda: None)
 
     @classmethod
-    def from_uri(cls, uri: str, *, start_seconds: float = 0.0) -> PhantomSource:
+    def from_uri(cls, uri: str, *, start_seconds: float = 0.0, endless: bool = False) -> PhantomSource:
         """Parse ``phantom:`` or ``phantom:?key=value&...``; every key has a default.
 
-        Defaults: seed 0, 300 frames, 30 fps, 580x420, nerve auto. Raises UsageError naming the key.
+        Defaults: seed 0, 300 frames (``endless``: without end), 30 fps, 580x420, nerve auto. Raises
+        UsageError naming the key.
         """
         scheme, _, query = uri.partition("?")
         if scheme != "phantom:":
@@ -85,7 +87,9 @@ class PhantomSource(RecordedSource):
             raise _wrong("nerve", nerve)
         return cls(
             seed=_whole("seed", values.get("seed", "0"), 0, 10**18 - 1),
-            frames=_whole("frames", values.get("frames", "300"), 1, 1_000_000),
+            frames=None
+            if endless and "frames" not in values
+            else _whole("frames", values.get("frames", "300"), 1, 1_000_000),
             fps=_rate(values.get("fps", "30")),
             width=width,
             height=height,
@@ -98,7 +102,7 @@ class PhantomSource(RecordedSource):
         return self._video.truth(self._first + index)
 
     def _generate(self) -> Iterator[Frame]:
-        for index in range(self._count):
+        for index in count() if self._count is None else range(self._count):
             number = self._first + index
             image = self._video.frame(number).image
             yield Frame(

@@ -21,7 +21,7 @@ import typer
 from streamseg import __version__
 from streamseg.cli.bench import bench
 from streamseg.cli.check import check
-from streamseg.cli.console import say
+from streamseg.cli.console import Interrupted, cause_of, forgiving_stderr, hang_up, say
 from streamseg.cli.doctor import doctor
 from streamseg.cli.engines import engines
 from streamseg.cli.evaluate import evaluate
@@ -57,9 +57,9 @@ def streamseg(
 ) -> None:
     """Outline nerves in ultrasound video. Research software, not a medical device.
 
-    Results go to stdout and files, messages to stderr. Exit codes: 0 success, 1 failure, 2 wrong usage, 130
-    and 143 stopped by Ctrl-C or SIGTERM with all files finished. STREAMSEG_DEBUG=1 prints an error's
-    traceback.
+    Results go to stdout and files, messages to stderr. Exit codes: 0 success, 1 failure, 2 wrong usage, 130,
+    143 and 129 stopped by Ctrl-C, SIGTERM or SIGHUP with all files finished. STREAMSEG_DEBUG=1 prints an
+    error's traceback.
     """
     if version:
         typer.echo(f"streamseg {__version__}")
@@ -70,10 +70,16 @@ def streamseg(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code. The only place where exceptions become messages.
+    """Run the command line and return its exit code.
 
     ``arguments`` are those after the program's name; None takes those of the process.
     """
+    with forgiving_stderr():
+        return _main(arguments)
+
+
+def _main(arguments: Sequence[str] | None) -> int:
+    """:func:`main`, and the only place where exceptions become messages."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # file names may be invalid text
     command = typer.main.get_command(app)
@@ -104,10 +110,10 @@ def _explain(error: BaseException) -> tuple[str, int]:
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "streamseg"
         return f"{one_line(error.format_message()).rstrip('.')}; see '{path} --help'", error.exit_code
+    if isinstance(error, Terminated | Interrupted) and error.signal != signal.SIGINT:
+        return f"stopped by {cause_of(error.signal)}", 128 + error.signal
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return "interrupted", 130
-    if isinstance(error, Terminated):
-        return "stopped by SIGTERM", 143
     if isinstance(error, OSError) and error.strerror:
         where = f" ({error.filename})" if error.filename else ""
         return f"system error: {error.strerror}{where}; {DEBUG_SWITCH}=1 shows where it happened", 1
@@ -116,24 +122,29 @@ def _explain(error: BaseException) -> tuple[str, int]:
 
 
 class Terminated(BaseException):
-    """SIGTERM arrived while no command handled it; unwinds the stack so that files are closed."""
+    """SIGTERM or SIGHUP arrived while no command handled it; unwinds the stack so that files are closed."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__()
+        self.signal = number
 
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Make SIGTERM unwind the stack, as Ctrl-C does, instead of killing the process at once."""
+    """Make SIGTERM and SIGHUP unwind the stack, as Ctrl-C does, instead of killing the process at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def unwind(*_: object) -> None:
-        raise Terminated
+    def unwind(number: int, _: object) -> None:
+        raise Terminated(signal.Signals(number))
 
-    previous = signal.signal(signal.SIGTERM, unwind)
+    previous = {number: signal.signal(number, unwind) for number in (signal.SIGTERM, *hang_up())}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _reader_left() -> int:

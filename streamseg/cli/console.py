@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from streamseg.core.files import finite
 from streamseg.core.printable import printable
@@ -17,14 +18,72 @@ from streamseg.core.printable import printable
 if TYPE_CHECKING:
     from rich.console import Console
 
+_STDERR = 2
 LOG_EVERY_S = 5.0
 """Interval of progress lines if stderr is not a terminal."""
 
 
+class ForgivingStream:
+    """A text stream for messages, most often stderr: what cannot be written to it is lost, and nothing else.
+
+    A closed terminal, a full disk or a reader that left must not end the guidance, nor a replay.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+        """None if the stream was closed before the program began."""
+        self.failed = False
+        """Whether something was lost."""
+
+    def write(self, text: str) -> int:
+        with self._forgiving():
+            if self._stream is not None:
+                self._stream.write(text)
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        with self._forgiving():
+            if self._stream is not None:
+                self._stream.flush()
+
+    def isatty(self) -> bool:
+        return self._stream is not None and not self._stream.closed and self._stream.isatty()
+
+    @contextmanager
+    def _forgiving(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError):  # ValueError: it was closed
+            self.failed = True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def forgiving_stderr() -> Iterator[None]:
+    """Make the loss of messages end nothing, whoever writes them: us, a library, or a thread that fails."""
+    stderr = sys.stderr
+    forgiving = ForgivingStream(stderr)
+    sys.stderr = cast(TextIO, forgiving)
+    try:
+        yield
+    finally:
+        if cast(object, sys.stderr) is forgiving:
+            sys.stderr = stderr
+        if forgiving.failed and stderr is sys.__stderr__:
+            # Python flushes stderr once more on exit, and reports a failure as exit code 120.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), _STDERR)
+
+
 def say(message: str) -> None:
-    """Print a message on stderr, without escape sequences and logins."""
-    if sys.stderr is not None:  # None if it was closed; print would use stdout instead
-        print(printable(message), file=sys.stderr, flush=True)
+    """Print a message on stderr, without escape sequences and logins. Never raises: a message may be lost."""
+    stderr = ForgivingStream(sys.stderr)  # print would use stdout instead of None
+    print(printable(message), file=stderr, flush=True)
 
 
 def put(line: str) -> None:
@@ -55,7 +114,7 @@ class Stop:
 
     def __init__(self) -> None:
         self.event = threading.Event()
-        """Set by Ctrl-C or SIGTERM."""
+        """Set by Ctrl-C, SIGTERM, or SIGHUP of a terminal that was closed."""
         self.signal: signal.Signals | None = None
         """The first signal."""
 
@@ -64,21 +123,35 @@ class Stop:
 
     @property
     def exit_code(self) -> int:
-        """128 plus the signal's number: 130 for Ctrl-C, 143 for SIGTERM; 0 without a signal."""
+        """128 plus the signal's number: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP; 0 without one."""
         return 128 + self.signal if self.signal else 0
 
     @property
     def cause(self) -> str:
         """Name of the signal for messages."""
-        return "Ctrl-C" if self.signal == signal.SIGINT else "SIGTERM"
+        return "" if self.signal is None else cause_of(self.signal)
+
+
+class Interrupted(KeyboardInterrupt):
+    """A second signal, which ends the program without finishing what it does."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__()
+        self.signal = number
+
+
+def cause_of(number: signal.Signals) -> str:
+    """The name of a signal for messages."""
+    return "Ctrl-C" if number == signal.SIGINT else number.name
 
 
 @contextmanager
 def stop_on_signals() -> Iterator[Stop]:
-    """Make the first Ctrl-C or SIGTERM within the block only set the event, so that files can be finished.
+    """Make the first Ctrl-C, SIGTERM or SIGHUP within the block only set the event, so files can be finished.
 
-    The second one raises KeyboardInterrupt. Only the main thread can set handlers; from any other thread the
-    event is never set.
+    Another Ctrl-C or SIGTERM raises Interrupted. Another SIGHUP does not, because kernel and shell both send
+    one when a terminal is closed; where SIGHUP is ignored (nohup), it stays so. Only the main thread can set
+    handlers; from any other thread the event is never set.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
@@ -86,17 +159,23 @@ def stop_on_signals() -> Iterator[Stop]:
         return
 
     def handle(number: int, _: object) -> None:
-        if stop:
-            raise KeyboardInterrupt
-        stop.signal = signal.Signals(number)
+        if stop and number != signal.SIGHUP:
+            raise Interrupted(signal.Signals(number))
+        stop.signal = stop.signal or signal.Signals(number)
         stop.event.set()
 
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM, *hang_up()]
+    previous = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield stop
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def hang_up() -> list[signal.Signals]:
+    """SIGHUP, unless it is ignored, as under nohup."""
+    return [] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]
 
 
 class Progress:
@@ -179,7 +258,8 @@ def stderr_console() -> Console:
     """A rich console on stderr; plain text if that is not a terminal."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+    stderr = ForgivingStream(sys.stderr)
+    return Console(file=cast(TextIO, stderr), highlight=False, soft_wrap=not stderr.isatty())
 
 
 def limit_opencv_threads() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,14 @@ def test_recordings_are_paced_by_default(tmp_path: Path) -> None:
         assert len(list(source)) == 3
     with open_live("phantom:?seed=1&frames=2", CaptureOptions(pace=False)) as source:
         assert isinstance(source, PhantomSource)
+
+
+def test_a_phantom_goes_on_until_it_is_stopped_unless_its_length_is_given() -> None:
+    with open_live("phantom:?seed=1&size=96x64", CaptureOptions(pace=False)) as source:
+        assert source.info.frame_count is None
+        assert [frame.index for frame in islice(source, 400)] == list(range(400))
+    with open_live("phantom:?seed=1&size=96x64&frames=7", CaptureOptions(pace=False)) as source:
+        assert len(list(source)) == source.info.frame_count == 7
 
 
 @pytest.mark.skipif(bool(why_not()), reason=why_not() or "no reason")

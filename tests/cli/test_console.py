@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import subprocess
@@ -55,6 +56,78 @@ def test_the_first_signal_sets_the_event_and_the_second_interrupts(number: signa
         check=False,
     )
     assert (done.returncode, done.stdout) == (0, said), done.stderr
+
+
+def test_another_hang_up_does_not_interrupt_what_the_first_one_has_finished() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SIGNALLED, str(int(signal.SIGHUP))],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "129 SIGHUP\n"), done.stderr
+
+
+def test_under_nohup_a_hang_up_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_on_signals() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert not stop
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+class Broken(io.StringIO):
+    """A stream whose reader has left."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    def flush(self) -> None:
+        self.write("")
+
+
+@pytest.mark.parametrize("what", ["broken", "closed", "none"])
+def test_messages_that_cannot_be_written_are_lost_and_end_nothing(
+    what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = Broken() if what == "broken" else io.StringIO()
+    if what == "closed":
+        stream.close()
+    monkeypatch.setattr(sys, "stderr", None if what == "none" else stream)
+    monkeypatch.setattr(console, "LOG_EVERY_S", 0.0)
+    console.say("hello")
+    with Progress("clip.mp4", 3) as progress:
+        progress.advance()
+        progress.say("so far")
+    console.stderr_console().print("a table")
+    with console.forgiving_stderr():
+        print("from a library", file=sys.stderr, flush=True)
+
+
+def test_a_progress_bar_on_a_terminal_that_is_closed_ends_nothing() -> None:
+    code = """
+import os, pty, sys, time
+from streamseg.cli.console import Progress, forgiving_stderr, say
+parent, child = pty.openpty()
+os.dup2(child, 2)
+os.close(child)
+os.environ["TERM"] = "xterm"
+with forgiving_stderr(), Progress("clip", 100) as progress:
+    for k in range(100):
+        progress.advance()
+        if k == 20:
+            os.close(parent)
+        time.sleep(0.005)
+    progress.say("end")
+print("done")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "done\n")
 
 
 def test_off_the_main_thread_no_handler_is_touched() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -14,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from streamseg.capture.recording.reader import read_recording
 from streamseg.cli import main
 from streamseg.live.config import FOLDER_VARIABLE, load_profile, profile_path
 from streamseg.sinks import read_records
@@ -313,6 +316,51 @@ def test_sigterm_ends_with_the_figures(engine: Path, tmp_path: Path) -> None:
     assert process.returncode == 143, err
     assert json.loads(out)["offered"] >= 1
     assert "stopped by SIGTERM" in err
+
+
+def test_losing_every_message_ends_nothing(engine: Path) -> None:
+    command = [*STREAMSEG, "live", "rtsp://127.0.0.1:9/live", "--engine", str(engine), "--display", "none"]
+    command += ["--json", "--seconds", "3"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    for stderr in (writer, os.open("/dev/full", os.O_WRONLY)):
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=stderr, text=True, timeout=60, check=False
+        )
+        assert (done.returncode, json.loads(done.stdout)["states"].keys()) == (0, {"starting", "source lost"})
+        os.close(stderr)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGHUP, 129), (signal.SIGTERM, 143)])
+def test_signals_end_with_a_finished_recording(
+    engine: Path, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    records = tmp_path / "live.jsonl"
+    arguments = ["phantom:?size=96x64", "--engine", str(engine), "--record", str(tmp_path / "runs")]
+    with running(arguments, records) as process:
+        wait_for_frames(10, process, records)
+        process.send_signal(number)
+        if number is signal.SIGHUP:
+            process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert read_recording(folder).ended_ns is not None
+    assert f"stopped by {number.name}" in err
+
+
+def test_a_second_sigterm_ends_at_once_with_the_exit_code_of_the_first(engine: Path, tmp_path: Path) -> None:
+    records = tmp_path / "live.jsonl"
+    with running(["phantom:?size=96x64", "--engine", str(engine)], records) as process:
+        wait_for_frames(3, process, records)
+        for _ in range(40):
+            process.terminate()
+            time.sleep(0.003)
+            if process.poll() is not None:
+                break
+        _, err = process.communicate(timeout=60)
+    # A late one of the many finds Python after its handlers: to a shell, that is 143, too.
+    assert process.returncode in (143, -signal.SIGTERM), err
 
 
 @needs_server

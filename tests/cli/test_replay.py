@@ -334,3 +334,26 @@ def test_a_region_outside_the_frames_is_found_before_the_engine_is_loaded(
     clip = write_clip(tmp_path / "clip.mp4", 3)
     assert main(["replay", str(clip), "--engine", "/no/such/engine", "--roi", "50,0,50,64"]) == 2
     assert "ROI 50,0,50,64 reaches outside the frame of 96x64" in capsys.readouterr().err
+
+
+def test_a_replay_whose_messages_nobody_reads_goes_on_to_its_end(
+    tmp_path: Path, engine: Path, write_clip: ClipWriter
+) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", 100)
+    reader, writer = os.pipe()
+    command = [
+        sys.executable,
+        "-m",
+        "streamseg",
+        "replay",
+        str(clip),
+        "--engine",
+        str(engine),
+        "--roi",
+        "none",
+    ]
+    with subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE, stderr=writer, text=True) as process:
+        os.close(reader)
+        out, _ = process.communicate(timeout=60)
+    os.close(writer)
+    assert (process.returncode, json.loads(out)["frames"]) == (0, 100)
