@@ -143,7 +143,20 @@ def _screen() -> Image:
     return np.asarray(screen, np.uint8)
 
 
-class FrameSource:
+class Closing:
+    """A source whose ``with`` block closes it; a base class."""
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class FrameSource(Closing):
     """A recorded source that offers frames from memory, over and over, and costs nothing to read.
 
     Frame k has the index k and the time k / fps seconds; it was captured when it was asked for.
@@ -165,12 +178,3 @@ class FrameSource:
             yield replace(
                 frame, index=number, captured_ns=time.monotonic_ns(), pts_seconds=number / self._fps
             )
-
-    def close(self) -> None:
-        """Nothing to release."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import threading
 import time
-from array import array
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
 
+from streamseg.benchmark.clip import Closing
 from streamseg.capture import open_source
 from streamseg.core.errors import SourceError
 from streamseg.core.latency import LatencyRecorder, Percentiles
@@ -196,7 +195,14 @@ class RunOutcome:
         return f"{self.processed} of {self.offered} frames, {self.fps or 0:.1f} frames/s"
 
 
-class CountedSource:
+def rate(count: int, first_ns: int | None, last_ns: int | None) -> float | None:
+    """Frames per second, (n - 1) / span; None for fewer than two."""
+    if first_ns is None or last_ns is None or last_ns <= first_ns:
+        return None
+    return (count - 1) * 1e9 / (last_ns - first_ns)
+
+
+class CountedSource(Closing):
     """Counts the frames that another source offers. Implements :class:`streamseg.core.types.Source`."""
 
     def __init__(self, source: Source) -> None:
@@ -205,15 +211,15 @@ class CountedSource:
         """Frames that were taken from it."""
         self.skipped = 0
         """Frames that it left out, by their indices."""
-        self.first_ns = self.last_ns = 0
+        self.first_ns: int | None = None
+        self.last_ns: int | None = None
         """When the first and the newest frame were taken, monotonic."""
         self._source = source
 
     @property
     def fps(self) -> float | None:
-        """Frames offered per second, (n - 1) / span; None for fewer than two."""
-        span = self.last_ns - self.first_ns
-        return (self.offered - 1) * 1e9 / span if self.offered > 1 and span > 0 else None
+        """Frames offered per second; None for fewer than two."""
+        return rate(self.offered, self.first_ns, self.last_ns)
 
     def __iter__(self) -> Iterator[Frame]:
         following = 0
@@ -228,14 +234,8 @@ class CountedSource:
     def close(self) -> None:
         self._source.close()
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-
-class LoopedClip:
+class LoopedClip(Closing):
     """Reads a recorded clip from its file again and again, until ``count`` frames were decoded.
 
     Opening it again is part of reading it. The frames are numbered on. Raises what
@@ -283,21 +283,18 @@ class LoopedClip:
             self._closed = True
             self._source.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
 
 class FrameLedger:
     """Counts the different frames that come out of a loop, and checks their order."""
 
     def __init__(self) -> None:
         self.repeated = self.disordered = 0
+        self.first_ns: int | None = None
+        """When the first came out, monotonic."""
+        self.last_ns: int | None = None
+        """When the newest came out, monotonic."""
         self._seen: set[int] = set()
         self._last = -1
-        self._times = array("q")
 
     @property
     def processed(self) -> int:
@@ -305,16 +302,9 @@ class FrameLedger:
         return len(self._seen)
 
     @property
-    def last_ns(self) -> int | None:
-        """When the newest came out, monotonic."""
-        return self._times[-1] if self._times else None
-
-    @property
     def fps(self) -> float | None:
-        """Frames per second, (n - 1) / span of the times at which they came out; None for fewer than two."""
-        if len(self._times) < 2 or self._times[-1] == self._times[0]:
-            return None
-        return (len(self._times) - 1) * 1e9 / (self._times[-1] - self._times[0])
+        """Frames per second of the times at which they came out; None for fewer than two."""
+        return rate(self.processed, self.first_ns, self.last_ns)
 
     def came_out(self, index: int, at_ns: int) -> bool:
         """Note that a frame came out; False for one that did before, which does not count."""
@@ -324,7 +314,8 @@ class FrameLedger:
         self.disordered += index < self._last
         self._seen.add(index)
         self._last = max(self._last, index)
-        self._times.append(at_ns)
+        self.first_ns = at_ns if self.first_ns is None else self.first_ns
+        self.last_ns = at_ns
         return True
 
     def notes(self, source: CountedSource) -> list[str]:

@@ -165,7 +165,7 @@ class LiveProbe:
         if self.overdue:
             notes.append(f"stopped: still running {offer.stall_s:g} s after its last frame")
         traces = [trace for trace in traces if trace.index >= offer.warm]
-        counted_from_ns = source.first_ns + round(offer.warm * 1e9 / offer.fps)
+        counted_from_ns = (source.first_ns or 0) + round(offer.warm * 1e9 / offer.fps)
         span_ns = max((trace.end_ns for trace in traces), default=0) - counted_from_ns
         return LiveOutcome(
             offered=max(0, source.offered - offer.warm),

@@ -6,16 +6,20 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self
 
+from streamseg.backends.shared import CLOSE_S
 from streamseg.benchmark.clip import Clip, open_clip
 from streamseg.benchmark.limits import MachineLimits
 from streamseg.benchmark.provenance import OtherLoad, provenance
 from streamseg.benchmark.rows.run import LimitInfo, RunInfo
-from streamseg.core.types import Say
+from streamseg.benchmark.timing import CallTimeout
+from streamseg.core.errors import StallError
+from streamseg.core.types import Backend, Say
 
 PACKAGES = (
     "torch", "openvino", "nncf", "onnxruntime", "tensorrt", "torch-tensorrt", "opencv-python", "av", "numpy",
@@ -49,16 +53,18 @@ class BenchRun:
         """The machine's limits by kind."""
         self.stopped = False
         """Ctrl-C ended it."""
+        self.folder = Path()
+        """Scratch folder, removed at the end."""
         self._packages = packages
-        self._folder = TemporaryDirectory(prefix="streamseg-bench-", ignore_cleanup_errors=True)
+        self._opened = ExitStack()
         self._others = OtherLoad()
         self._clip: Clip | None = None
         self._seconds = 0.0
 
-    @property
-    def folder(self) -> Path:
-        """Scratch folder, removed at the end."""
-        return Path(self._folder.name)
+    def keep(self, engine: Backend) -> Backend:
+        """The engine, which is closed at the end unless it hangs: what was measured must not wait for it."""
+        self._opened.callback(_close_unless_it_hangs, engine)
+        return engine
 
     def open_clip(self, frames: int = 64) -> Clip:
         """The clip of the options, its first frames in memory. Raises what :func:`open_clip` does."""
@@ -116,13 +122,19 @@ class BenchRun:
         self._began = time.monotonic()
         self._started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         self._origin = provenance(packages=self._packages)
-        self._others.__enter__()
+        scratch = TemporaryDirectory(prefix="streamseg-bench-", ignore_cleanup_errors=True)
+        self.folder = Path(self._opened.enter_context(scratch))
+        self._opened.enter_context(self._others)
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._others.__exit__(*exc)
         self._seconds = time.monotonic() - self._began
-        self._folder.cleanup()
+        self._opened.close()
+
+
+def _close_unless_it_hangs(engine: Backend) -> None:
+    with CallTimeout(CLOSE_S) as timeout, suppress(StallError):
+        timeout.run(engine.close)
 
 
 def _without_folders(argument: str) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
 
+from streamseg.backends import FakeBackend
 from streamseg.benchmark.run import BenchOptions, BenchRun
-from tests.benchmark.fakes import small_kernels
+from tests.benchmark.fakes import SPEC, small_kernels
 
 __all__ = ["small_kernels"]
 
@@ -68,3 +70,22 @@ def test_ctrl_c_ends_it_if_something_is_finished_and_passes_through_otherwise(fi
                 run.measure(interrupted, finished=lambda: False)
     assert run.stopped == finished
     assert run.info({}).stopped == finished
+
+
+def test_engines_are_closed_at_the_end_and_one_that_hangs_is_left_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("streamseg.benchmark.run.CLOSE_S", 0.05)
+    free = threading.Event()
+
+    class Wedged(FakeBackend):
+        def close(self) -> None:
+            free.wait(60)
+
+    engine = FakeBackend(SPEC)
+    with BenchRun(BenchOptions(), print) as run:
+        assert run.keep(engine) is engine
+        run.keep(Wedged(SPEC))
+        assert not engine.closed
+    assert engine.closed
+    free.set()

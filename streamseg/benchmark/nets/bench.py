@@ -23,7 +23,7 @@ from streamseg.benchmark.flops import Work, work_of
 from streamseg.benchmark.limits import GPU, Kernel, gpu_synchronize, kernels_of, limits
 from streamseg.benchmark.nets.accuracy import labelled_images
 from streamseg.benchmark.nets.measure import MeasurementContext, NetMeasurement
-from streamseg.benchmark.nets.rows import RowContext, make_rows
+from streamseg.benchmark.nets.rows import make_rows
 from streamseg.benchmark.nets.schedule import FULL, QUICK, Schedule
 from streamseg.benchmark.nets.variants import (
     ON_GPU,
@@ -188,16 +188,7 @@ class _Bench:
             measurement.run()
             self.absent |= measurement.absent
             add_rounds(self.kernels, measurement.kernels)
-            rows = make_rows(
-                measurement.measured,
-                RowContext(
-                    context.schedule,
-                    _work(shape),
-                    context.kernels,
-                    measurement.kernels,
-                    context.images.words,
-                ),
-            )
+            rows = make_rows(measurement, _work(shape))
         finally:
             with kept_signal_stack():
                 for variant in variants:

@@ -81,7 +81,7 @@ class NetMeasurement:
         self.absent: dict[str, str] = {}
         self.kernels: dict[str, Timing] = {}
         """The kernels of the limits, timed among the variants."""
-        self._context, self._schedule, self._until = context, context.schedule, until
+        self.context, self._schedule, self._until = context, context.schedule, until
 
     def run(self) -> None:
         """Measure, the interleaved part first. Raises nothing that a variant raises."""
@@ -96,9 +96,9 @@ class NetMeasurement:
 
     def _time(self) -> None:
         """Engine calls, kernels and end-to-end runs, interleaved."""
-        schedule, wait = self._schedule, self._context.synchronize
+        schedule, wait = self._schedule, self.context.synchronize
         calls: dict[str, Call] = {key: self._call(one.variant) for key, one in self.measured.items()}
-        calls |= {kernel.name: kernel.call for kernel in self._context.kernels}
+        calls |= {kernel.name: kernel.call for kernel in self.context.kernels}
         first = self._first(calls)
         replays = self._replays(first)
         works = {name: calls[name] for name in first} | replays
@@ -138,7 +138,7 @@ class NetMeasurement:
                     seconds_of,
                     call,
                     warmup=self._schedule.warmup_calls - 1,
-                    synchronize=self._context.synchronize,
+                    synchronize=self.context.synchronize,
                 )
                 try:
                     found[name] = timeout.run(work)
@@ -160,10 +160,10 @@ class NetMeasurement:
         if one.variant.key in self.absent:
             raise StallError("its engine was left out")
         segmenter, stall_s = segmenter_of(one.variant), self._schedule.stall_seconds
-        one.replays.append(end_to_end(self._context.clip, segmenter, frames, stall_s=stall_s))
+        one.replays.append(end_to_end(self.context.clip, segmenter, frames, stall_s=stall_s))
 
     def _call(self, variant: Variant) -> Call:
-        turns = itertools.cycle(inputs(variant, self._context.clip))
+        turns = itertools.cycle(inputs(variant, self.context.clip))
         infer = variant.engine.infer
         return lambda: infer(next(turns))
 
@@ -175,7 +175,7 @@ class NetMeasurement:
             if time.monotonic() > self._until:
                 one.notes.append(f"not run live at {pace:g} frames/s: the run was late")
                 return
-            one.paced.append(paced(self._context.clip, segmenter, pace, self._schedule.paced_seconds))
+            one.paced.append(paced(self.context.clip, segmenter, pace, self._schedule.paced_seconds))
             too_slow = one.timing is not None and one.timing.median_ms > 1e3 / pace
             if too_slow and not self._schedule.all_paces:
                 return
@@ -184,8 +184,8 @@ class NetMeasurement:
         if one.variant.start_task:
             one.start = start(
                 one.variant.start_task,
-                self._context.frame,
-                threads=self._context.threads,
+                self.context.frame,
+                threads=self.context.threads,
                 limit_s=self._schedule.stall_seconds,
             )
 
@@ -194,7 +194,7 @@ class NetMeasurement:
         reference: Answers | None = None
         for key in sorted(self.measured, key=lambda key: not is_reference(self.measured[key].variant)):
             one = self.measured[key]
-            samples = self._context.images.samples
+            samples = self.context.images.samples
             if not one.variant.trained:
                 samples = samples[: self._schedule.untrained_images]
             call_s = 0.0 if one.timing is None else one.timing.median_ms / 1e3

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from streamseg.benchmark.flops import Work
 from streamseg.benchmark.frame_trace import RunOutcome, age_of, stages_of
-from streamseg.benchmark.limits import GPU, Kernel, Limit, limits
+from streamseg.benchmark.limits import GPU, Limit, limits
 from streamseg.benchmark.live_probe import LiveOutcome
-from streamseg.benchmark.nets.measure import MeasuredVariant, is_reference
+from streamseg.benchmark.nets.measure import MeasuredVariant, NetMeasurement, is_reference
 from streamseg.benchmark.nets.schedule import Schedule
 from streamseg.benchmark.rows.nets import EndToEnd, NetEngine, NetRow, Pace, RowLimit, Starts
 from streamseg.benchmark.rows.run import Latency, Spread
@@ -27,41 +26,34 @@ TRUE_SHARE = 0.5
 """An engine computes in what was asked for if at least this share of its layers does."""
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class RowContext:
-    """What the rows of one net have in common."""
+def make_rows(net: NetMeasurement, work: Work | None) -> list[NetRow]:
+    """A row of each variant of one net that was timed, still without ``run``.
 
-    schedule: Schedule
-    work: Work | None
-    """The folded net's, for every way to run it: the result is the same. None without torch."""
-    kernels: Sequence[Kernel]
-    timings: Mapping[str, Timing]
-    """The kernels' by name, of the same rounds."""
-    images: str
-    """Description of the labelled images."""
-
-
-def make_rows(measured: Mapping[str, MeasuredVariant], context: RowContext) -> list[NetRow]:
-    """A row of each variant of one net that was timed, still without ``run``."""
-    done = {key: one for key, one in measured.items() if one.timing is not None}
+    ``work`` is the folded net's, for every way to run it: the result is the same. None without torch.
+    """
+    done = {key: one for key, one in net.measured.items() if one.timing is not None}
     exact = {
         one.accuracy.digest: key
         for key, one in reversed(done.items())
         if one.accuracy is not None and one.variant.spec.precision == "fp32"
     }
     references = {one.variant.on_gpu: one.timing for one in done.values() if is_reference(one.variant)}
-    return [_row(one, references.get(one.variant.on_gpu), exact, context) for one in done.values()]
+    return [_row(one, references.get(one.variant.on_gpu), exact, net, work) for one in done.values()]
 
 
 def _row(
-    one: MeasuredVariant, reference: Timing | None, exact: Mapping[str, str], context: RowContext
+    one: MeasuredVariant,
+    reference: Timing | None,
+    exact: Mapping[str, str],
+    net: NetMeasurement,
+    work: Work | None,
 ) -> NetRow:
     variant, timing, accuracy, start = one.variant, one.timing, one.accuracy, one.start
     assert timing is not None
     engine = EngineInfo.of(variant.engine)
     shape, latency = variant.shape, Latency.of(timing.percentiles)
     found = {kind: round(share, 4) for kind, share in variant.precision_found().items()}
-    limit = _limit_figures(one, timing, context)
+    limit = _limit_figures(one, timing, net, work)
     warm = None if start is None else round(start.warm_s, 3)
     cold = None if warm is None or variant.build_s is None else round(warm + variant.build_s, 3)
     end_to_end_fps, replay = end_to_end_figures(one.replays)
@@ -81,7 +73,7 @@ def _row(
                 latency=latency,
                 limit_share=limit.get("limit_share"),
                 exact=exact,
-                schedule=context.schedule,
+                schedule=net.context.schedule,
             ),
         ],
         net=shape.net,
@@ -101,7 +93,7 @@ def _row(
         end_to_end=replay,
         paced=[pace_figures(run) for run in one.paced],
         dice=None if accuracy is None else _rounded(accuracy.dice, 4),
-        dice_data=context.images,
+        dice_data=net.context.images.words,
         mask_agreement=None if accuracy is None else _rounded(accuracy.mask_agreement, 4),
         probability_difference=None if accuracy is None else _rounded(accuracy.probability_difference, 7),
         **limit,
@@ -143,20 +135,21 @@ def pace_figures(run: LiveOutcome) -> Pace:
     )
 
 
-def _limit_figures(one: MeasuredVariant, timing: Timing, context: RowContext) -> dict[str, Any]:
+def _limit_figures(
+    one: MeasuredVariant, timing: Timing, net: NetMeasurement, work: Work | None
+) -> dict[str, Any]:
     """The variant's arithmetic, and its share of the machine's limit in the same rounds."""
-    work = context.work
     if work is None:
         return {}
     figures: dict[str, Any] = {
         "gflop": round(work.flop / 1e9, 3),
         "gflop_per_s": round(work.flop / timing.median_ms / 1e6, 2),
     }
-    limit = limit_of(one, context)
+    limit = limit_of(one, net)
     if limit is None:
         return figures
-    kernel = next(kernel for kernel in context.kernels if kernel.name == limit.kernel)
-    pairs = zip(timing.medians_ms, context.timings[kernel.name].medians_ms, strict=True)
+    kernel = next(kernel for kernel in net.context.kernels if kernel.name == limit.kernel)
+    pairs = zip(timing.medians_ms, net.kernels[kernel.name].medians_ms, strict=True)
     spread = Spread.of([(work.flop / own) / (kernel.work / other) for own, other in pairs])
     return figures | {
         "limit_share": spread.median,
@@ -167,10 +160,10 @@ def _limit_figures(one: MeasuredVariant, timing: Timing, context: RowContext) ->
     }
 
 
-def limit_of(one: MeasuredVariant, context: RowContext) -> Limit | None:
+def limit_of(one: MeasuredVariant, net: NetMeasurement) -> Limit | None:
     """The limit of the precision that was asked for, on the variant's device. A GPU's INT8 is compared with
     FP16, since torch multiplies no 8-bit matrices there."""
-    found, kind = limits(context.kernels, context.timings), one.variant.spec.precision
+    found, kind = limits(net.context.kernels, net.kernels), one.variant.spec.precision
     if one.variant.on_gpu:
         kind = GPU + ("fp16" if kind == "int8" else kind)
     return found.get(kind)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -82,8 +81,8 @@ def measure_pipeline(options: PipelineOptions, say: Say) -> list[PipelineRow]:
     clip, StallError for an engine that does not answer, StreamsegError if every mode fails, and
     KeyboardInterrupt if nothing was finished.
     """
-    with BenchRun(options, say) as run, ExitStack() as opened:
-        many, single = (opened.enter_context(closing(options.load(kind))) for kind in (True, False))
+    with BenchRun(options, say) as run:
+        many, single = (run.keep(options.load(kind)) for kind in (True, False))
         clip = run.open_clip()  # after the engine: to render one takes seconds
         modes = {mode.key: mode for mode in _modes(options, clip, many, single, run.folder)}
         rotation: Rotation[RunOutcome] = Rotation(modes, say=say)

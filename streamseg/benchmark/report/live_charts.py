@@ -142,10 +142,7 @@ def live(row: PipelineRow) -> bool:
 
 def waterfalls(rows: Sequence[PipelineRow], stem: str) -> Picture | None:
     """One frame's life at p50 and at p99 of the age, a line of panels per mode."""
-    lives_of = {
-        row.key: {q: life for q in QUANTILES if (life := (row.waterfall or {}).get(q))} for row in rows
-    }
-    known = [(row, lives_of[row.key]) for row in rows if lives_of[row.key]]
+    known = [(row, lives) for row in rows if (lives := _lives(row))]
     if not known:
         return None
     names = [

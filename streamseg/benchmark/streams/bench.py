@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
 
-from streamseg.backends.shared import CLOSE_S, SharedEngine
+from streamseg.backends.shared import SharedEngine
 from streamseg.benchmark.clip import Clip
 from streamseg.benchmark.frame_trace import age_of
 from streamseg.benchmark.live_probe import LiveOutcome, LiveProbe, Offer, outcomes, run_at_once
@@ -99,8 +98,8 @@ def measure_streams(options: StreamsOptions, say: Say = lambda _: None) -> list[
     loading the engine raises, UsageError and SourceError for the clip, EngineError if nothing could be
     measured, and KeyboardInterrupt if nothing was finished.
     """
-    with BenchRun(options, say) as run, ExitStack() as opened:
-        engines = _engines(options, opened)
+    with BenchRun(options, say) as run:
+        engines = _engines(options, run)
         clip = run.open_clip()  # after the engine: to render one takes seconds
         counts = {key_of(count): count for count in engines}
         rotation: Rotation[StreamsRun] = Rotation(counts, say=say, on_failure=_end_if_it_hangs)
@@ -237,24 +236,16 @@ def streams_row(
     )
 
 
-def _engines(options: StreamsOptions, opened: ExitStack) -> dict[int, Backend]:
+def _engines(options: StreamsOptions, run: BenchRun) -> dict[int, Backend]:
     """The engine for each number of streams, warm."""
     counts = sorted(set(options.counts))
-    many = options.load(True)
-    opened.callback(_close_unless_it_hangs, many)
+    many = run.keep(options.load(True))
     _warm_up(many)
     few, lanes = many, EngineInfo.of(many).lanes
     if counts[0] < lanes:
-        few = options.load(False)
-        opened.callback(_close_unless_it_hangs, few)
+        few = run.keep(options.load(False))
         _warm_up(few)
     return {count: many if count >= lanes else few for count in counts}
-
-
-def _close_unless_it_hangs(engine: Backend) -> None:
-    """What was measured must not wait for an engine that hangs."""
-    with CallTimeout(CLOSE_S) as timeout, suppress(StallError):
-        timeout.run(engine.close)
 
 
 def _warm_up(backend: Backend) -> None:

@@ -180,7 +180,7 @@ def test_an_engine_that_hangs_from_the_start_is_an_error(monkeypatch: pytest.Mon
 
 
 def test_an_engine_that_cannot_be_closed_does_not_block_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "CLOSE_S", 0.05)
+    monkeypatch.setattr("streamseg.benchmark.run.CLOSE_S", 0.05)
     scripted(monkeypatch, lambda count, call: stream())
     free = threading.Event()
 

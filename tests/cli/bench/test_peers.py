@@ -14,7 +14,7 @@ from streamseg.benchmark.peers.bench import PeersOptions
 from streamseg.benchmark.peers.peer import Peer
 from streamseg.cli.bench.peers import peers
 from streamseg.core.errors import UsageError
-from tests.benchmark.fakes import write_clip
+from tests.benchmark.fakes import peer, write_clip
 
 Run = Callable[..., Result]
 
@@ -22,7 +22,7 @@ Run = Callable[..., Result]
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     def makers(kind: str, *_: object) -> dict[str, Callable[[], Peer]]:
-        return {kind: lambda: Peer(kind, kind, "int8", lambda: 1)}
+        return {kind: lambda: peer(kind, kind, "int8", lambda: 1)}
 
     monkeypatch.setattr(module, "_makers", makers)
     app = typer.Typer()
