@@ -19,6 +19,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from streamseg.core.errors import SinkError
 from streamseg.core.latency import Percentiles
+from streamseg.core.types import State
 from streamseg.core.view import Command, View
 from streamseg.web.client import BEAT_S, Client, Dropped, number
 from streamseg.web.message import Packet, encode_jpeg
@@ -94,11 +95,19 @@ class Hub:
         with self._lock:
             self._loop = asyncio.get_running_loop()
 
-    def close(self) -> None:
-        """Accept no more views."""
+    async def close(self) -> None:
+        """Accept no more views, and tell the pages that this is the end: silence would be a lost link."""
         with self._lock:
             self._loop = None
         self._pool.shutdown(wait=False, cancel_futures=True)
+        view = self.status.view
+        end = {"end": (State.STARTING if view is None else view.state).value}
+        tasks = [asyncio.ensure_future(client.say(end)) for client in self._clients.values()]
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=_FAREWELL_S)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def ages(self) -> dict[int, Percentiles]:
         """The ages measured by each page, by slot."""

@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from importlib import resources
 from typing import Any
@@ -75,7 +75,7 @@ class Server:
         connections: int,
         message: int,
         opened: Callable[[], None],
-        closed: Callable[[], None],
+        closed: Callable[[], Awaitable[None]],
     ) -> None:
         self._server = uvicorn.Server(_config(app, connections, message))
         self._listening = listening
@@ -129,7 +129,7 @@ class Server:
             await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             stopping.cancel()
-            self._closed()
+            await self._closed()
             self._server.should_exit = True
             await asyncio.wait({serving}, timeout=_GRACE_S)
             # A client that does not read does not let its connection end either.
@@ -150,7 +150,8 @@ class _Http(H11Protocol):
     def __init__(self, *, limit: int, **options: Any) -> None:
         super().__init__(**options)
         self._limit = limit
-        self.began_s = self.loop.time()
+        self.since_s = self.loop.time()
+        """When it began to wait."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -165,6 +166,11 @@ class _Http(H11Protocol):
         """True while no request is being answered."""
         return self.cycle is None or self.cycle.response_complete
 
+    def on_response_complete(self) -> None:
+        """It waits for the next request from now on."""
+        self.since_s = self.loop.time()
+        super().on_response_complete()
+
     def _make_room(self) -> bool:
         """Cut a connection that waits if there are too many; False if none can be cut."""
         others: list[_Http | _WebSocket] = [
@@ -177,10 +183,10 @@ class _Http(H11Protocol):
         if len(others) < self._limit:
             return True
         waiting = [connection for connection in others if connection.waiting]
-        if not waiting:
-            return False
+        if not waiting:  # all are being answered, which takes milliseconds
+            return len(others) < 2 * self._limit
         ((crowd, _),) = Counter(map(_peer, waiting)).most_common(1)
-        victim = min((one for one in waiting if _peer(one) == crowd), key=lambda one: one.began_s)
+        victim = min((one for one in waiting if _peer(one) == crowd), key=lambda one: one.since_s)
         victim.transport.abort()
         return True
 
@@ -198,9 +204,9 @@ class _WebSocket(WebSocketsSansIOProtocol):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.began_s = self.loop.time()
+        self.since_s = self.loop.time()
         self.close_timeout = _FAREWELL_S
-        self._window_s, self._received = self.began_s, 0
+        self._window_s, self._received = self.since_s, 0
 
     @property
     def waiting(self) -> bool:

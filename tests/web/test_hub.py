@@ -61,6 +61,17 @@ def test_an_unchanged_image_is_sent_once():
         assert pictures == [(1, True), (1, False), (0, False), (2, True)]
 
 
+def test_pages_are_told_of_the_end():
+    with serving() as display, Reader(display.port) as reader:
+        display.show(view(1))
+        reader.read_views(1, answer=False)
+        display.show(view(2, State.ENDED))
+        display.close()
+        with pytest.raises(ConnectionClosed):
+            reader.read_for(10)
+        assert {"end": "source ended"} in reader.texts
+
+
 def test_a_second_page_gets_the_image_that_the_first_has():
     with serving() as display, Reader(display.port) as one:
         display.show(view(1))

@@ -4,11 +4,13 @@ Times are read from the page's own record of events. A busy machine wakes a page
 so the limit for a lost link is asked of the best of several tries, and a generous one of all.
 """
 
+from streamseg.core.types import State
 from streamseg.web import WebDisplay
 from tests.rtsp_server.proxy import Proxy
 from tests.waiting import wait_for
 from tests.web.browsing import COUNT, YELLOW, events, now, opened, until, until_outline, until_state
-from tests.web.feeding import Feed
+from tests.web.feeding import Feed, serving
+from tests.web.views import view
 
 LINK_LOST_MS = 300
 GENEROUS_MS = 3000
@@ -67,6 +69,49 @@ def test_the_page_reconnects_to_a_restarted_server(browser):
                 display_again.close()
     finally:
         display.close()
+
+
+REASON = "document.getElementById('reason').textContent"
+
+
+def test_a_source_that_has_ended_is_not_a_lost_link(browser):
+    display = WebDisplay(port=0)
+    with opened(browser, display.url) as page:
+        with Feed(display) as feed:
+            until_outline(page)
+        display.show(view(feed.number + 1, State.ENDED, reason="the recording has been played to its end"))
+        display.close()
+        until(page, f"{REASON} === 'the source ended 0 s ago'")
+        until_state(page, "source ended")
+        assert page.evaluate("document.body.dataset.outline") == "hidden"
+        assert page.evaluate("document.getElementById('frame').className") == "old dim"
+        until(page, f"{REASON} === 'the source ended 1 s ago'")
+        page.evaluate("streamseg.kept.end.at -= 200_000")
+        until(page, f"{REASON} === 'the source ended 3 min ago'")
+        assert not events(page, "state link lost")
+        again = WebDisplay(port=display.port)
+        try:
+            with Feed(again):
+                until_outline(page)
+                until_state(page, "nerve")
+        finally:
+            again.close()
+        until(page, f"{REASON} === 'the program ended 0 s ago'")
+        until_state(page, "link lost")
+
+
+def test_a_source_that_has_ended_while_the_program_goes_on(browser):
+    with serving() as display, opened(browser, display.url) as page:
+        number = 0
+        while page.evaluate("document.body.dataset.state") != "source ended":
+            number += 1
+            display.show(view(number, State.ENDED, reason="the recording has been played to its end"))
+            page.wait_for_timeout(30)
+        for _ in range(40):
+            number += 1
+            display.show(view(number, State.ENDED, reason="the recording has been played to its end"))
+            page.wait_for_timeout(30)
+        until(page, f"/played to its end, [1-9] s ago/.test({REASON})")
 
 
 def test_the_outline_leaves_when_it_expires(browser, feed, display):

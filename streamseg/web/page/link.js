@@ -10,7 +10,7 @@ const GIVE_UP_MS = 3000;
 const RETRY_DELAYS_MS = [100, 200, 400, 800, 1600, 2000];
 
 export class Link {
-  /** `on` has the callbacks hello(values), view(values, jpeg), closed(reason). */
+  /** `on` has the callbacks hello(values), view(values, jpeg), end(state), closed(reason). */
   constructor(on) {
     this.on = on;
     this.clock = new Clock(clockStep());
@@ -89,6 +89,8 @@ export class Link {
       } else if ("beat" in values) {
         this.quiet = values.quiet;
         this.sign(values.beat, now);
+      } else if ("end" in values) {
+        this.on.end(values.end);
       } else if ("hello" in values) {
         this.on.hello(values);
       }

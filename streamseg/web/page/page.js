@@ -14,10 +14,11 @@ const REFRESH_MS = 17;
 const HANGS_MS = 2000;
 /** Steps of the browser's clock from which on they are worth a word. */
 const COARSE_MS = 5;
+const ENDED = "source ended";
 const EVENTS = 300;
 
 const held = { number: 0, bitmap: null }; // the newest image received
-const kept = { view: null, bitmap: null, deadline: -Infinity, tooLate: false, age: null }; // what is on the canvas
+const kept = { view: null, bitmap: null, deadline: -Infinity, tooLate: false, age: null, end: null }; // what is on the canvas
 const ui = {
   overlay: true, opacity: 0.25, // chosen by the user
   frozen: null, live: null, // when it was frozen, and the view that would be shown
@@ -46,12 +47,16 @@ const link = new Link({
     document.title = values.title;
     note("hello");
   },
+  end(state) { kept.end = { state, at: performance.now() }; note("end", { state }); },
   view: (values, jpeg) => { take(values, jpeg).catch(() => ack(values, null)); },
   closed(reason) { note("closed", { reason }); refresh(); },
 });
 window.streamseg = { events, link, ui, kept, ages };
 
 async function take(view, jpeg) {
+  // A source may end while its program goes on; its end is known from the first such view on.
+  if (view.state !== ENDED) kept.end = null;
+  else if (kept.end?.state !== ENDED) kept.end = { state: ENDED, at: performance.now() };
   const socket = link.socket;
   // Whatever the clocks say, the remaining life cannot be longer than it was at sending.
   const arrived = performance.now();
@@ -137,6 +142,12 @@ function room() {
 /** What to show now: the state, its reason, and how the image is marked. */
 function situation(now) {
   if (link.reconnects < 0 && !link.opened) return { state: "connecting", reason: link.why, old: true, dim: true };
+  const { end } = kept;
+  if (!link.alive(now) && end !== null) {
+    const program = end.state === ENDED ? "the source" : "the program";
+    const state = end.state === ENDED ? ENDED : "link lost";
+    return { state, reason: `${program} ended ${ago(now - end.at)} ago`, old: true, dim: true };
+  }
   if (!link.alive(now)) {
     const late = link.opened && now - link.arrived < SILENCE_MS && link.clock.known;
     const cause = late ? `messages arrive ${Math.round(link.silent(now))} ms late` : "no data from the server";
@@ -160,8 +171,18 @@ function situation(now) {
     const reason = link.clock.known ? coarse || ui.late : "synchronising clocks";
     return { state: "segmentation lagging", reason, old: false, dim: false };
   }
+  if (view.state === ENDED && end !== null) {
+    return { state: ENDED, reason: `${view.reason}, ${ago(now - end.at)} ago`, old: true, dim: true };
+  }
   const lost = view.state === "source lost";
   return { state: view.state, reason: view.reason, old: lost || view.state === "scanner frozen", dim: lost };
+}
+
+/** A duration in words: "12 s", "3 min", "2 h". */
+function ago(ms) {
+  const seconds = Math.max(0, Math.floor(ms / 1000));
+  if (seconds < 60) return `${seconds} s`;
+  return seconds < 3600 ? `${Math.floor(seconds / 60)} min` : `${Math.floor(seconds / 3600)} h`;
 }
 
 /** Update the page if it has changed. */
