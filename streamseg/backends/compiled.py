@@ -1,8 +1,8 @@
-"""torch.compile, for NVIDIA GPUs without TensorRT and as a comparison. It also runs on the processor.
+"""Runs nets by torch.compile: on NVIDIA GPUs without TensorRT, and on the processor for comparison.
 
 An engine holds the folded weights and the compiler's cache: kernels and measured choices. A warm start traces
 the net again, finds all of them in the cache, and tunes nothing. Loading that cache can run any code, so such
-an engine is never chosen by default: take one only from somebody whom you would trust with a program.
+an engine is never chosen by default: accept one only from people whose programs you would run.
 (A package of AOTInductor would start sooner, but building one takes CUDA's headers, which torch's wheels
 lack.)
 """

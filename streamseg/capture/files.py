@@ -1,4 +1,4 @@
-"""Tells what kind of recording a path is, and lists the files of a folder."""
+"""Determines what kind of recording a path is, and lists the files of a folder."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def run(config: LiveConfig, request: RunRequest, *, as_json: bool) -> None:
     opener = partial(open_live, source, config.capture())
     _check_records(request, source)
     region = _region(config)
-    # First, and open to Ctrl-C: if it has to be built, that takes minutes.
+    # First, and interruptible by Ctrl-C: building an engine takes minutes.
     backend = load_engine(config.engine)
     with stop_on_signals() as stop, ExitStack() as opened:
         opened.callback(backend.close)

@@ -35,7 +35,7 @@ def check_options(
     }
     if wrong := [name for name, is_given in given.items() if is_given]:
         raise UsageError(
-            f"--as-recorded repeats a live run as it was, without {wrong[0]}; "
+            f"--as-recorded repeats a live run as it was and does not allow {wrong[0]}; "
             "leave it out, or replay without --as-recorded"
         )
 

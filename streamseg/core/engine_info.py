@@ -43,7 +43,8 @@ class EngineInfo:
         """The description of any back end.
 
         Ours carry one as ``info``. A user's own may have any of the attributes ``precision``, ``batch``,
-        ``lanes``, ``trained`` and ``device`` instead; one without them takes one frame from one thread.
+        ``lanes``, ``trained`` and ``device`` instead; one without them
+        accepts one frame at a time, from one thread.
         """
         info = getattr(backend, "info", None)
         if isinstance(info, cls):

@@ -11,11 +11,11 @@
     |-- EngineError           an engine is damaged, does not fit, or fails
     |   |-- EngineMisfit      it was built for another machine or by other versions; rebuilding helps
     |   |-- GateError         its masks differ from those of its weights; it stays out of the store
-    |   `-- StallError        it gave no answer in time, and was left behind
+    |   `-- StallError        it gave no answer in time, and was abandoned
     `-- SinkError             an output cannot be written (disk full, no permission, ...)
 
 Every message is one line: what was wrong, what was received, what to do. Driver exceptions are
-translated where they arise and kept as ``__cause__``; no caller needs to know PyAV's or OpenVINO's.
+translated where they arise and stored as ``__cause__``; no caller needs to know PyAV's or OpenVINO's.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Writes files whole or not at all, so that no reader and no resumed run meets half a file; strict JSON."""
+"""Writes files atomically, so that no reader and no resumed run meets half a file; reads strict JSON."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def read_file(path: Path, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
 
 
 def parse_json(text: str | bytes, *, strict: bool = True) -> Any:
-    """A JSON document as it may come from anywhere.
+    """Parse a JSON document from an untrusted origin.
 
     Raises ValueError for what is not strict JSON: NaN, Infinity, numbers too large for a float or of
     thousands of digits, and nesting deeper than Python's parser can follow. Without ``strict`` NaN and

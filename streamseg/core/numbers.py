@@ -1,8 +1,8 @@
 """Reads numbers that come from outside: network, DICOM, JSON, manifests, records, web messages, profiles.
 
-Python's own readers take what no such number needs: thousands of digits, an exponent that fills the memory
-(``Fraction("1e99999999")``), digits of other scripts, NaN. Every function here takes constant time, and gives
-None for anything that is not a number within its bounds.
+Python's own parsers accept what no such number needs: thousands of digits, an exponent that fills the memory
+(``Fraction("1e99999999")``), digits of other scripts, NaN. Every function here takes constant time, and
+returns None for anything that is not a number within its bounds.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Makes text from outside safe to print: file names, DICOM text, words of servers, messages of libraries.
+"""Makes text from outside safe to print: file names, DICOM text, servers' answers, libraries' messages.
 
 A terminal obeys escape sequences (it renames its window, fills the clipboard, repaints lines), and an address
 may hold a password. Every message and line of output passes :func:`printable`.
@@ -31,7 +31,7 @@ def without_logins(text: str) -> str:
 
 
 def _hide_login(found: re.Match[str]) -> str:
-    """A word of the text without what stands between ``://`` and the last ``@``."""
+    """A word of the text without the part between ``://`` and the last ``@``."""
     word = found[0]
     start, end = word.find("://"), word.rfind("@")
     return word[: start + 3] + word[end + 1 :] if 0 < start < end else word

@@ -14,7 +14,7 @@ from streamseg.core.errors import EngineError
 from streamseg.core.numbers import finite_number, whole_number
 
 MAX_SIDE = 8192
-"""No net takes more rows or columns."""
+"""Limit on the rows and on the columns of a net's input."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from streamseg.phantom import render_still
 from streamseg.phantom.seeds import DATA_SET
 
 PHANTOMS = 200
-"""Phantoms that ``phantom`` without a number stands for."""
+"""Number of phantoms for ``phantom`` without a number."""
 
 
 def open_or_draw(data: str, folder: Path, *, say: Say = lambda _: None) -> Dataset:

@@ -1,4 +1,4 @@
-"""Reads a data set in one of these layouts:
+"""Reads a data set of labelled images in one of these layouts:
 
 - ``images/`` and ``masks/`` with files of the same stem, or ``X`` and ``X_mask``; the folders' case does not
   matter, and ``labels/`` are masks. Masks are 0/255, or class indices 0 background, 1 nerve, 2 vessel
@@ -7,8 +7,8 @@
   ``train`` itself may be given.
 - that of nnU-Net, 2-D and of one channel: ``imagesTr/X_0000.png`` and ``labelsTr/X.png``.
 
-A table ``subjects.csv`` in the folder, with the columns ``name`` and ``subject``, says who is in each image.
-Without it only Kaggle's names tell.
+A table ``subjects.csv`` in the folder, with the columns ``name`` and ``subject``, names the subject of
+each image. Without it subjects are known only in Kaggle's layout, from the file names.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Sample:
     vessel: Mask | None
     """bool (H, W), or None if the masks do not label vessels."""
     subject: str | None = None
-    """Who was scanned; None if that is not known."""
+    """The person scanned; None if unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,8 +370,8 @@ def _same_channels(path: Path, mode: str, colours: npt.NDArray[np.uint8]) -> npt
 def _without_alpha(path: Path, picture: Pillow.Image) -> npt.NDArray[np.uint8]:
     """The label of a mask with transparency, which some editors write: in its grey levels or in its alpha.
 
-    An opaque mask is its grey levels. Where parts are transparent and all of the others have one colour, the
-    alpha is the label; else transparent pixels are background. Raises DataError if that would be a guess.
+    An opaque mask is its grey levels. If parts are transparent and all others have one colour, the alpha is
+    the label; else transparent pixels are background. Raises DataError if that would be a guess.
     """
     pixels = np.asarray(picture.convert("RGBA"))
     colours, alpha = pixels[..., :3], pixels[..., 3]

@@ -91,11 +91,11 @@ class RunSplit:
 
 
 def hold_back(data: Dataset, fraction: float, *, runs: Sequence[RunSplit] = ()) -> Fold:
-    """The rows that trained and those that did not: the split of everything that measures or judges a net.
+    """Split rows into those that trained and those held back: the one split to measure or judge a net with.
 
     By default that is :func:`last_block`, which training uses too, with the near-duplicates found in the
-    images. If ``runs`` trained on some of the images, the fold is theirs instead: held back is what none of
-    them has seen, neither the image nor a near-duplicate nor another image of its subject.
+    images. If ``runs`` trained on some of the images, their split is used instead: held back are the images
+    of which none of them has seen the image itself, a near-duplicate or another image of its subject.
 
     Reads every image. Raises DataError for a bad image, and if a part would be empty.
     """
@@ -204,7 +204,7 @@ def _bound_together(data: Dataset, near_duplicates: Iterable[Sequence[int]]) -> 
 def _dealt(
     data: Dataset, bound: list[list[int]], k: int, seed: int
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
-    """Part of each row: groups in random order, the largest first, each to the part with the fewest rows."""
+    """The part of each row: groups, shuffled and the largest first, go to the part with the fewest rows."""
     if k > len(bound):
         subjects = len({entry.subject for entry in data.entries})
         why = ", since some share near-identical images" if len(bound) < subjects else ""

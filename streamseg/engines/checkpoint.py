@@ -32,7 +32,7 @@ from streamseg.core.types import InputSpec
 
 FORMAT = "streamseg-checkpoint-1"
 MAX_BYTES = 2 << 30
-"""Of a checkpoint; the largest net takes 127 MB."""
+"""Limit on the bytes of a checkpoint; the largest net has 127 MB."""
 MULTIPLES = {"unet": 16, "segnet": 32, "improved_unet": 16}
 """By net: the sides of its input are multiples of this, because each pooling halves them."""
 NETS = tuple(MULTIPLES)

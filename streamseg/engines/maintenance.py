@@ -48,7 +48,7 @@ def findings(
             reason = f"{reason}; left alone, since {foreign}"
         yield StoreFinding(entry.path, reason, folder_bytes(entry.path), not foreign)
     for folder in leftovers(store):
-        yield StoreFinding(folder, "left behind by a build that was killed", folder_bytes(folder), True)
+        yield StoreFinding(folder, "left by a build that was killed", folder_bytes(folder), True)
 
 
 def remove(store: EngineStore, finding: StoreFinding) -> bool:

@@ -13,24 +13,24 @@ Numbers = Sequence[float] | npt.NDArray[np.generic]
 
 CONFIDENCE_BINS = 10
 GOOD_DICE = 0.5
-"""Minimum Dice of a good outline, which a confidence should tell from bad ones."""
+"""Minimum Dice of a good outline, which a confidence should distinguish from bad ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """Stated values within a range, and the observations beside them."""
+    """The stated values within a range, and the values observed for them."""
 
     low: float
     high: float
     count: int
     stated: float
-    """Mean of the values stated, between low and high."""
+    """Mean of the stated values, between low and high."""
     observed: float
-    """Mean of what was observed, 0..1."""
+    """Mean of the observed values, 0..1."""
 
 
 class Reliability:
-    """Stated values 0..1 beside the observed ones, in bins of equal width; grows image by image.
+    """Compares stated values 0..1 with observed ones, in bins of equal width; grows image by image.
 
     A value on the border of two bins belongs to the upper one, 1 to the last.
     """

@@ -1,4 +1,4 @@
-"""The contract of an export: the request, the reporter, what builders receive and give, and the result."""
+"""The contract of an export: the request, the reporter, what builders receive and return, and the result."""
 
 from __future__ import annotations
 

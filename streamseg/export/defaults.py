@@ -7,7 +7,7 @@ averages and folds the runs, fits the output calibration (:mod:`streamseg.traini
 writes ``streamseg/weights/`` (float16 checkpoint, INT8 engine) and ``calibration/`` (the recipe, and the
 measured INT8 scales); ``--out`` and ``--recipes`` choose other folders. It prints the fit and, measured for
 FP32 and INT8, accuracy, calibration error and the share of images called unlike the training data; the
-engine's manifest keeps these figures. The model card is written by hand from them.
+engine's manifest stores these figures. The model card is written by hand from them.
 """
 
 from __future__ import annotations
@@ -275,7 +275,7 @@ def ship(built: ExportResult, folder: Path, figures: Mapping[str, Any]) -> None:
     """Put an engine of the store into the package; after any failure the folder is as it was before.
 
     It becomes portable, because OpenVINO compiles it for the processor that it finds. The figures measured on
-    the machine that built it are kept, except for the speed.
+    the machine that built it stay, except for the speed.
     """
     files = {name: digest for name, digest in built.manifest.files.items() if name.startswith("model.")}
     manifest = replace(

@@ -35,7 +35,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 @dataclass(frozen=True, slots=True)
 class LiveConfig:
-    """The settings of a live run that belong to its room: the source, the image in it, the display."""
+    """The settings of a live run that stay the same from run to run: source, image region, display."""
 
     source: str | None = None
     roi: str = "auto"
@@ -65,7 +65,7 @@ class LiveConfig:
 
     @classmethod
     def of(cls, params: Mapping[str, Any], profile: LiveConfig | None = None) -> LiveConfig:
-        """A profile's settings (default: the defaults), replaced by the parameters that bear a field's name.
+        """A profile's settings (default: the defaults), overridden by the parameters named after fields.
 
         Parameters of other names, and those that are None, are ignored. Raises UsageError for a bad value.
         """

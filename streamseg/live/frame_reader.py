@@ -28,7 +28,7 @@ fresher by three times as much as the wait may cost."""
 SLOW_NS = 25_000_000
 """Sources with a shorter interval between frames have fresh frames anyway."""
 CLOSE_S = 1.0
-"""How long closing waits for the reader; one that hangs is left behind."""
+"""How long closing waits for the reader; one that hangs is abandoned."""
 
 OnFrame = Callable[[Frame, int], None]
 
@@ -116,7 +116,7 @@ class LatestFrameReader:
     def take(self, timeout_s: float) -> Frame | None:
         """The newest frame that was not taken yet; None if none came within the time.
 
-        Waits a little for the next one if it is about to arrive: otherwise a net that takes two intervals
+        Waits a little for the next one if it is about to arrive: otherwise a net that needs two intervals
         would always get frames that are one interval old.
         """
         with self._changed:
@@ -136,7 +136,7 @@ class LatestFrameReader:
             return frame
 
     def close(self) -> None:
-        """Stop reading and release the source; a reader that hangs in it is left behind."""
+        """Stop reading and release the source; a reader that hangs in it is abandoned."""
         self._stop.set()
         with self._changed:
             self._changed.notify_all()

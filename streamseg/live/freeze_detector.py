@@ -2,7 +2,7 @@
 
 Live tissue changes all the time, even under a probe at rest: speckle turns over, arteries beat, a hand is
 never quite still. A frozen image changes too during transmission: by a grabber's noise, by a codec that
-refreshes it now and then. Two neighbouring frames tell nothing (a grabber may repeat frames, a machine may
+refreshes it now and then. Two neighbouring frames prove nothing (a grabber may repeat frames, a machine may
 draw five in a second), so each is compared with the *same earlier frame*, the reference, and only a real
 change replaces the reference: live changes add up, noise does not.
 
@@ -16,10 +16,10 @@ parts of the limit:
 - frozen: the same bytes 0; noise of 2 grey levels 0.3 (coarse noise 0.8); H.264 at 500 kbit/s with a key
   frame twice a second 0.4, at 200 kbit/s 0.9; motion JPEG of qualities from 60 to 95 in turn 0.4, from 30 0.9
 
-Limits: a frozen image with stronger noise, or after a codec with fewer bits, counts as live, and so may the
+Limits: a frozen image with stronger noise, or from a codec with fewer bits, counts as live, and so may the
 first second of a stream, in which a codec finds its rate. A flat image (probe off the skin, black) says
 nothing about freezing and is never called frozen: it is unlike the training data, which keeps outlines away
-too. A probe in air that shows reverberations stands still, and may be called frozen until it is put on.
+too. A probe in air shows unchanging reverberations, and may be called frozen until it touches the skin.
 """
 
 from __future__ import annotations

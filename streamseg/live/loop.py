@@ -78,7 +78,7 @@ class LiveLoop:
 
         ``region`` locates the ultrasound image in each frame; None: the segmenter's ROI. ``say`` gets one
         human-readable line now and then, in any thread. ``on_command`` gets the users' commands except QUIT,
-        and ``recording`` gives what the display says about a recording.
+        and ``recording`` returns what the display says about a recording.
         """
         self._options = options = options or LiveOptions()
         self._segmenter, self._displays, self._observers = segmenter, displays, observers
@@ -130,7 +130,7 @@ class LiveLoop:
         )
 
     def _close(self) -> None:
-        """End the threads; one that hangs in the source or the net is left behind."""
+        """End the threads; one that hangs in the source or the net is abandoned."""
         self._ended.set()
         self._inferred.abort()
         self._reader.close()
@@ -189,7 +189,7 @@ class LiveLoop:
 
     @staticmethod
     def _nap_s(view: View, end_ns: int | None) -> float:
-        """Until the outline on the display expires, or the keys are due to be checked."""
+        """Seconds until the outline on the display expires, or the keys are due to be checked."""
         times = [time_ns for time_ns in (view.expires_ns, end_ns) if time_ns is not None]
         left_s = (min(times) - time.monotonic_ns()) / 1e9 if times else POLL_S
         return min(POLL_S, max(left_s, 0.0))
@@ -205,7 +205,7 @@ class LiveLoop:
             observer.on_frame(frame, arrived_ns)
         roi = self._region.known(frame)
         if roi is None:
-            self._frozen = False  # "NO SIGNAL" stands still, too: that no image is known matters more
+            self._frozen = False  # "NO SIGNAL" does not change either: that no image is known matters more
         elif arrived_ns - self._freeze_checked_ns >= FREEZE_CHECK_NS:
             self._freeze_checked_ns = arrived_ns
             self._frozen = self._freeze_detector.update(roi.crop(frame.image), arrived_ns)

@@ -23,7 +23,7 @@ WINDOW = 120
 
 @dataclass(frozen=True, slots=True)
 class LiveReport:
-    """A whole live run."""
+    """The figures of a whole live run."""
 
     offered: int
     """Frames that the source delivered."""

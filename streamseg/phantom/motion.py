@@ -21,7 +21,7 @@ GRID = 8
 def wander(seed: tuple[int, ...], t: float, hold: float = 0.0) -> float:
     """A smooth random walk around 0 (sigma 1, a new target per unit of ``t``) with random access.
 
-    ``hold`` 0..1 is the part of each unit in which it stands still.
+    ``hold`` 0..1 is the part of each unit in which it rests.
     """
     knot = math.floor(t)
     before, after = (float(np.random.default_rng((*seed, knot + k)).normal()) for k in (0, 1))

@@ -1,4 +1,4 @@
-"""Hands out the seeds of phantoms by purpose, so that no net is judged on phantoms that it was made with.
+"""Assigns the seeds of phantoms by purpose, so that no net is judged on phantoms that it was fitted on.
 
 The ranges are disjoint for every seed that a user can give. Seeds that earlier versions used stay: shipped
 weights, recipes and stored runs name them.

@@ -11,7 +11,7 @@ Rules:
   ends, so its error is reported.
 * When one sink fails, the others still get that frame; then the run ends.
 * Sinks are closed in every case, all of them, also after Ctrl-C.
-* Setting ``stop`` ends the run after the frames in progress; that is no error.
+* Setting ``stop`` ends the run after the frames in progress; that is not an error.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Replay:
         max_frames: int | None = None,
         on_result: Callable[[Result], None] | None = None,
     ) -> None:
-        """``locate`` gives a frame's ROI; None: the segmenter's. ``max_frames`` ends the run early.
+        """``locate`` returns a frame's ROI; None: the segmenter's. ``max_frames`` ends the run early.
 
         ``on_result`` is called after the sinks, in the thread that writes.
         """
@@ -86,7 +86,7 @@ class Replay:
         self._writing: int | None = None
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
-        # Python 3.11 takes a thread for ended when Ctrl-C interrupts its join(), hence these.
+        # Python 3.11 considers a thread ended when Ctrl-C interrupts its join(), hence these.
         self._ended: dict[str, threading.Event] = {}
         self._recorder = LatencyRecorder()
         self._ages = array("q")

@@ -1,4 +1,4 @@
-"""Draws what people see: the outline over the image, the figures beside it."""
+"""Draws the outline over the image, and the figures beside it."""
 
 from streamseg.render.compose import compose, compose_plain
 from streamseg.render.overlay import draw_overlay

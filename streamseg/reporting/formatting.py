@@ -9,7 +9,7 @@ UNKNOWN = "-"
 
 
 def figure(value: float | None) -> str:
-    """A number with three significant digits, all integer digits, and a power of ten below a thousandth."""
+    """Format a number with three significant digits, all integer digits, and a power of ten below 0.001."""
     if value is None:
         return UNKNOWN
     if value == 0:
@@ -21,12 +21,12 @@ def figure(value: float | None) -> str:
 
 
 def count(value: float | None) -> str:
-    """A number of things."""
+    """Format a count as a whole number."""
     return UNKNOWN if value is None else f"{value:.0f}"
 
 
 def percent(share: float | None, digits: int = 0) -> str:
-    """A share as percent. Less than all never reads as 100 %, and more than nothing never as 0 %."""
+    """Format a share as percent. Less than all never reads as 100 %, and more than nothing never as 0 %."""
     if share is None:
         return UNKNOWN
     if share in (0, 1):
@@ -40,7 +40,7 @@ def percent(share: float | None, digits: int = 0) -> str:
 
 
 def megabytes(value: float | None) -> str:
-    """Bytes as MB."""
+    """Format bytes as MB."""
     return UNKNOWN if value is None else figure(value / 1e6)
 
 

@@ -126,7 +126,7 @@ def expected_dice(raw: float, judgement: OutputCalibration) -> float:
 
 
 def unlike_training(prepared: Prepared, probability: Probability) -> Segmentation:
-    """The answer for a frame that is unlike the training data: no outline, because it would be a lie."""
+    """The segmentation of a frame unlike the training data: no outline, since a net finds one in anything."""
     mask = np.zeros(prepared.frame.image.shape[:2], np.bool_)
     return Segmentation(mask, (), 0, None, None, 0.0, State.UNLIKE_TRAINING, probability)
 

@@ -61,8 +61,8 @@ class Segmenter:
 
     @classmethod
     def for_live(cls, backend: Backend) -> Self:
-        """A segmenter for live video: with steady outlines, and warm, so that the first frame does not wait
-        for work that is done only once. Raises as the constructor and :meth:`infer` do."""
+        """A segmenter for live video: with a temporal filter, and warmed up, so that the first frame does not
+        wait for work that is done only once. Raises as the constructor and :meth:`infer` do."""
         segmenter = cls(backend, steady=TemporalFilter())
         black = np.zeros((backend.spec.height, backend.spec.width), np.uint8)
         prepared = segmenter.prepare(Frame(black, 0, 0))

@@ -37,7 +37,7 @@ import numpy.typing as npt
 from streamseg.core.types import Grey, State
 
 MAX_GAP_NS = 300_000_000
-"""A frame that comes later than this after the last one has no history."""
+"""A frame that follows the last one after a longer time has no history."""
 SAME_SCENE = 0.8
 """Minimum correlation of two images of one scene. At 15 Hz and more it stayed above 0.93 on clips of a
 contracting muscle and 0.98 on phantoms; images of two people have 0.4 in the median."""
@@ -58,7 +58,7 @@ NOISE_LEFT = 0.36
 change of tissue at rest within 1/30 s keeps 0.54 and more, 0.47 in single frames of a sliding probe."""
 _MARGIN = 1.15
 _MAX_NOISE_LEFT = 0.45
-"""Where noise keeps more, because small frames were enlarged, it cannot be told from tissue."""
+"""Where noise keeps more, because small frames were enlarged, it cannot be distinguished from tissue."""
 _CELLS, _COUNTED = (8, 6), 16
 """Of this grid of an image, the most changed cells count: depth is black."""
 
@@ -121,7 +121,7 @@ class TemporalFilter:
         noise_only = _is_noise(content, history.content, noise)
         self._repeated = history.unlike == unlike and (
             (np.array_equal(content, history.content) and np.array_equal(probability, history.before))
-            # Where no frame differs by more, noise is all that can be seen, and tells nothing.
+            # If no frame differs by more, noise is all that can be seen, and proves nothing.
             or (noise_only and _recent(history.changed_ns, captured_ns))
         )
         if self._repeated:

@@ -1,4 +1,4 @@
-"""Sinks: a video for people, records for programs, or nothing. Sinks only read results."""
+"""Sinks write results, which they only read, to a video or records, or nowhere."""
 
 from __future__ import annotations
 

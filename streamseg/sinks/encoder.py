@@ -29,7 +29,7 @@ KEYFRAME_SECONDS = 1.0
 FRAGMENT_SECONDS = 0.25
 """Most that a killed process or a full disk loses in MP4, MOV and Matroska."""
 DISPLAY_CRF = 20
-"""x264's constant rate factor for videos that people watch."""
+"""x264's constant rate factor for videos to watch."""
 _FRAGMENTED = frozenset({".mp4", ".mov"})
 _MAX_GAP = 2**31 - 1
 """Largest time between two frames in units that MP4 and MOV can hold."""

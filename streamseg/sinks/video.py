@@ -1,7 +1,7 @@
 """Writes annotated H.264 video at the source's own frame times, readable however the run ends.
 
 Times: a frame is shown at its source time, ``round(pts_seconds / time_base)`` in the source's own unit, so a
-variable rate and a start other than zero are kept exactly in MP4 and MOV (for units down to 0.1 us). Matroska
+variable rate and a start other than zero are exact in MP4 and MOV (for units down to 0.1 us). Matroska
 counts in milliseconds and MPEG-TS in 1/90000 s; times are rounded to that. (AVI has a rate but no times, so
 it is not offered.) If the source has no times, frame ``n`` is shown at ``n / rate``, or ``n / 25`` without a
 rate. No container can hold a negative start: such a source is shifted to begin at zero. Frames are never

@@ -87,7 +87,7 @@ OPEN_CHOICES: dict[str, str] = {
     "threshold": "not stated; 0.5",
     "validation": "the competition's test masks are hidden; k-fold, by subject or in contiguous blocks",
 }
-"""What the paper does not state, with the value that the recipe ``paper`` takes."""
+"""What the paper does not state, with the value that the recipe ``paper`` uses."""
 
 RECIPES: dict[str, dict[str, Any]] = {
     "paper": {},

@@ -26,7 +26,7 @@ FALSE_ALARMS = 0.015
 BLOCKS = 8
 """Blocks of neighbours left out in turn: neighbours may be of one volunteer or one video."""
 SHRINKAGE = 0.1
-"""How far covariances are shrunk towards 0, because there are fewer images than a full matrix needs."""
+"""Share by which covariances shrink towards 0, because there are fewer images than a full matrix needs."""
 _FLOOR = 1e-6
 """Minimum variance: a feature that never varies must not divide by 0."""
 
@@ -38,7 +38,7 @@ class OodReference:
     """A fitted ellipsoid."""
 
     text: str
-    """For :attr:`streamseg.core.types.OutputCalibration.familiar`."""
+    """For :attr:`streamseg.core.spec.OutputCalibration.familiar`."""
     alarms: tuple[float, ...]
     """Share of each group's images, without copies, that lie beyond the limit when left out of the fit."""
 

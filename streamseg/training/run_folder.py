@@ -70,7 +70,7 @@ class TrainingCallbacks:
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """A run as far as it came."""
+    """The outcome of a run, finished or stopped."""
 
     history: History
     finished: bool
@@ -164,7 +164,7 @@ class RunFolder:
             temporary.replace(self.path / name)
         except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
             raise SinkError(
-                f"cannot write {self.path / name}: {one_line(error, 200)}; what was saved before is kept, "
+                f"cannot write {self.path / name}: {one_line(error, 200)}; what was saved before remains, "
                 "free space and resume"
             ) from error
         finally:

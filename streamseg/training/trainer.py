@@ -133,7 +133,7 @@ def fit(
 
     ``net`` is a net of another kind, with ``config.outputs`` planes; no ``weights.safetensors`` is written
     for it. ``start`` are weights to begin with. Raises UsageError if ``out`` holds a run of another
-    configuration or data, StreamsegError for a loss that is not finite (what was saved before is kept),
+    configuration or data, StreamsegError for a loss that is not finite (what was saved before remains),
     SinkError.
     """
     folder = RunFolder(out, config, data.fingerprint)
@@ -306,7 +306,7 @@ class TrainingRun:
             if not np.isfinite(value):
                 raise StreamsegError(
                     f"the loss became {value} in step {step} (epoch {self.history.epoch + 1}) of "
-                    f"{self.folder.path}; what was saved before is kept; train with a lower learning rate "
+                    f"{self.folder.path}; what was saved before remains; train with a lower learning rate "
                     f"than {self.config.learning_rate:g}"
                 )
         self.history.losses.extend(values)
@@ -375,7 +375,7 @@ class TrainingRun:
         self.saved = time.monotonic()
 
     def restore(self, state: dict[str, Any], history: History) -> None:
-        """Take a saved state."""
+        """Restore a saved state."""
         self.inner.load_state_dict(state["net"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])

@@ -1,4 +1,4 @@
-"""Writes a net's weights as a checkpoint, takes weights over, and averages them while training."""
+"""Writes a net's weights as a checkpoint, loads another run's weights, and averages them during training."""
 
 from __future__ import annotations
 

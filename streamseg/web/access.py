@@ -263,7 +263,7 @@ def _host_name(host: str) -> str:
 
 
 def _origin(url: str) -> str:
-    """Scheme, host and port of an address, without the usual port; empty if it is none of a web page."""
+    """Scheme, host and port of an address, without the usual port; empty if it is not one of a web page."""
     try:
         parts = urlsplit(url)
         port = parts.port

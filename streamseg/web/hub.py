@@ -217,7 +217,7 @@ class Hub:
 
 
 def _recording_command(values: dict[str, Any]) -> Command:
-    """What a page asks for: ``on`` true or false, or a change if it is not given. Raises Dropped."""
+    """The command in a page's message: ``on`` true or false; without it, a toggle. Raises Dropped."""
     wish = values.get("on")
     if wish is None:
         return Command.RECORD

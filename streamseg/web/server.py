@@ -56,7 +56,7 @@ _GRACE_S = 0.35
 """Time that connections get to end on their own when the server closes."""
 _CLOSE_S = 2.0
 _FAREWELL_S = 1.0
-"""Time in which a page takes the reason of its end; then its connection is cut."""
+"""Time in which a page has to receive the reason for its end; then its connection is cut."""
 
 
 class Server:
@@ -143,7 +143,7 @@ class Server:
 class _Http(H11Protocol):
     """HTTP with limits on the number of connections, and on the life of those that are no WebSockets.
 
-    Where there are too many, a new connection takes the place of one that waits: the longest of the address
+    If there are too many, a new connection takes the place of one that waits: the longest of the address
     that has the most. So whoever opens connections and asks for nothing cannot lock others out.
     """
 
@@ -232,7 +232,7 @@ class _WebSocket(WebSocketsSansIOProtocol):
         super().handle_cont(event)
 
     def on_task_complete(self, task: asyncio.Task[None]) -> None:
-        """The hub is done with this page: one that reads nothing more does not end by itself."""
+        """The hub is done with this page: one that reads nothing more does not close on its own."""
         super().on_task_complete(task)
         self.loop.call_later(_FAREWELL_S, self.transport.abort)
 

@@ -192,7 +192,7 @@ def test_a_kill_at_any_step_leaves_the_old_engine_or_the_new_one_or_none(
     assert answers[-1] == "False 1 [[]]"
     assert len(leftovers(store)) >= len(answers) - 2
     for finding in findings(store):
-        assert finding.reason == "left behind by a build that was killed"
+        assert finding.reason == "left by a build that was killed"
         assert remove(store, finding)
     assert leftovers(store) == []
 

@@ -107,7 +107,7 @@ def test_a_full_disk_keeps_what_was_saved(folder, monkeypatch, failure):
         raise failure
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(SinkError, match=r"cannot write .*last\.pt: .*what was saved before is kept"):
+    with pytest.raises(SinkError, match=r"cannot write .*last\.pt: .*what was saved before remains"):
         folder.save({"net": 2}, HISTORY, finished=False)
     assert folder.load()[0]["net"] == 1
     assert not list(folder.path.glob("*.tmp"))

@@ -52,9 +52,9 @@ _SLACK = 2
 
 
 def read_header(file: BinaryIO) -> tuple[Dataset, UID, BinaryIO]:
-    """Header, transfer syntax, and the file that stands at the pixel data element: another if it was
-    deflated.
+    """Read the header: the data set, its transfer syntax, and the file at its pixel data element.
 
+    The file returned is another one, :class:`InflatedFile`, if the data set is deflated.
     Numbers written as text that are not plain numbers are removed, so that nothing converts them. Raises
     SourceError for a header that takes too much memory or time, and what pydicom raises if the file is not
     DICOM.

@@ -105,7 +105,7 @@ def find_stream(file: BinaryIO) -> tuple[list[Span], bool]:
 
 
 def _size(file: BinaryIO) -> int:
-    """Size of a file; of an inflated one the maximum, because only inflating all of it would tell."""
+    """Size of a file; for an inflated one the maximum, since only inflating it all reveals its size."""
     if isinstance(file, io.IOBase):
         here = file.tell()
         size = file.seek(0, 2)

@@ -1,8 +1,8 @@
 """DICOM files, still or cine, through pydicom; frames are decoded one at a time.
 
 Frame times come from the header, or are None. Pixel spacing and the image's region come from the ultrasound
-regions, or are None. Only elements about the image are read: the patient is never known here, and messages
-name only the file.
+regions, or are None. Only elements about the image are read, none about the patient, and messages name only
+the file.
 """
 
 from __future__ import annotations
@@ -241,7 +241,7 @@ def _check_size(path: Path, header: Dataset, promised: int) -> None:
     bits = int(header.get("BitsAllocated", 8))
     cost = rows * columns * samples * (_WIDE_COST if bits > 16 else -(-bits // 8))
     if cost > _MAX_FRAME_BYTES:
-        raise SourceError(f"{path.name} has frames of {columns}x{rows} pixels that take too much memory")
+        raise SourceError(f"{path.name} has frames of {columns}x{rows} pixels that need too much memory")
 
 
 def _complete(header: Dataset) -> None:
@@ -267,7 +267,7 @@ def _decoded_bytes(header: Dataset) -> int:
 def _planar_configuration(data: bytes) -> int:
     """How RGB samples lie if the header does not say: 0 pixel by pixel, 1 plane by plane.
 
-    Red, green and blue of an ultrasound image are nearly equal: in which of both orders they are, tells.
+    Red, green and blue of an ultrasound image are nearly equal: the order in which they are is the right one.
     """
     count = len(data) // 3
     flat = np.frombuffer(data, np.uint8, 3 * count).astype(np.int16)

@@ -1,6 +1,6 @@
 """Finds the ultrasound image inside a grab of the machine's whole screen.
 
-A user interface is flat: large areas of one grey, crossed by thin text and lines, and it stands still.
+A user interface is flat: large areas of one grey, crossed by thin text and lines, and it does not move.
 Speckle is textured everywhere, and it moves. So the evidence per pixel is its *activity*: the range of
 grey values in its 3x3 neighbourhood over all frames, or, where the image moves, the range of the pixel
 itself over time, to which no text contributes. From there on:

@@ -37,14 +37,14 @@ GROWTH_TOLERANCE = 0.12
 """The same for a lower side that moves down."""
 _GRID = 32, 18
 _ACTIVE = 6
-"""Grey levels of activity that are no compression."""
+"""Minimum activity in grey levels: less may be compression."""
 _CHANGED_CELLS = 0.015
 """Share of the grid's cells whose change is worth a search."""
 _CHANGED_ACTIVITY, _CHANGED_GREY = 0.35, 12
 _SURROUNDINGS = 0.04
-"""Share of the cells around an image whose change is one of the layout: more than a clock and a ruler."""
+"""Share of changed cells around an image that means another layout: more than a clock and a ruler."""
 _GONE = 0.1
-"""Share of all cells that have changed where no image is found, and is not only dark."""
+"""Share of all cells whose change means that the image is gone, and not only dark."""
 _BRIGHTER = 25
 
 
@@ -69,14 +69,14 @@ class _Grid:
 
 
 class LayoutWatch:
-    """Follows the place of the image in frames of one size. For one thread, frames in order."""
+    """Tracks the image's region in frames of one size. For one thread, frames in order."""
 
     def __init__(self, region: Roi, image: Image) -> None:
         """``region`` was found in frames of the size of ``image``."""
         self.region: Roi | None = region
-        """The image's present place; None while it is gone."""
+        """The image's current region; None while it is gone."""
         self.searches = 0
-        """Searches that were necessary so far."""
+        """Number of searches so far."""
         height, width = image.shape[:2]
         self._size = height, width
         self._factor = factor_of(height, width)
@@ -89,7 +89,7 @@ class LayoutWatch:
         self._verifying: Extremes | None = None
 
     def update(self, image: Image, now_ns: int) -> Roi | None:
-        """Take a frame; the place of the image in it, or None if it is gone."""
+        """Process a frame; returns the image's region in it, or None if the image is gone."""
         if now_ns < self._due_ns - 10 * SAMPLE_EVERY_NS:
             self._due_ns = 0  # the clock was set back
         if now_ns < self._due_ns:
@@ -110,7 +110,7 @@ class LayoutWatch:
         return self.region
 
     def _compare(self, window: Extremes) -> None:
-        """Decide whether what was seen in a time is the usual."""
+        """Compare the frames of a window with the usual layout, and search if too much has changed."""
         now = _Grid.of(window.low, window.high)
         if self._usual is None:
             self._usual = now
@@ -242,7 +242,7 @@ def _grown(place: Roi, found: Roi) -> bool:
 
 
 def differs(place: Roi, found: Roi) -> bool:
-    """Whether two rectangles are those of images at different places; a lower side that rises is not."""
+    """Whether two regions differ in place. A lower side that rises does not count: depth goes dark."""
     across = SIDE_TOLERANCE * max(place.width, found.width)
     return (
         abs(found.x - place.x) > across

@@ -23,7 +23,7 @@ LIVE_SAMPLE_EVERY_NS = 80_000_000
 
 
 class Origin(StrEnum):
-    """Where a region is known from; ``roi_from`` in records."""
+    """The origin of a region; ``roi_from`` in records."""
 
     GIVEN = "given"
     """By the user."""
@@ -37,7 +37,7 @@ class Origin(StrEnum):
 class ImageRegion:
     """The ultrasound image in the frames of one source, which may change their size at any time.
 
-    A size that was seen before keeps its answer. :meth:`locate` is for one thread.
+    The region of each frame size is remembered. :meth:`locate` is for one thread.
     """
 
     def __init__(
@@ -45,15 +45,15 @@ class ImageRegion:
     ) -> None:
         """The policy for a live stream.
 
-        ``given`` holds for frames of any size that it fits into; nothing of others is used: a user who draws
-        a rectangle shows no more than that. Without one, and with ``search``, the image is searched for until
-        it is found, and followed when it moves; without either, frames are taken whole. ``say`` gets what was
-        decided, in one line each.
+        ``given`` holds for frames of any size that it fits into; other frames are not used, because a user
+        who sets a rectangle wants no more than that shown. Without one, and with ``search``, the image is
+        searched for until it is found, and followed when it moves; without either, frames are taken whole.
+        ``say`` gets each decision as one line.
         """
         self.roi = given
         """The region that is known before the first frame; None: to be searched for, or the whole frame."""
         self.origin = Origin.WHOLE_FRAME if given is None else Origin.GIVEN
-        """Where the region that was decided last is known from."""
+        """The origin of the latest region."""
         self._search, self._say = search, say
         self._must_fit = False
         self._has_fitted = False
@@ -101,7 +101,9 @@ class ImageRegion:
             found, elsewhere = _agreed(sample_spots(info, open_again, open_at))
             region.roi, region._only_size = region._found(found, final=not live), size
             if elsewhere and not live:
-                region._say("in parts of it the image is at another place; cut it there, or give --roi")
+                region._say(
+                    "the image is at another place in parts of the recording; cut it there, or set --roi"
+                )
             region._search = live
         return region
 

@@ -214,6 +214,5 @@ class _JpegDecoder:
             if self._without_end <= _FRAMES_WITHOUT_END:
                 return None
         whole = [frame for frame in frames if isinstance(frame, av.VideoFrame) and not frame.is_corrupt]
-        # Not turned by an EXIF orientation: the driver has told the size, and the grabber is not held like a
-        # phone.
+        # Not turned by an EXIF orientation: the driver states the size; nobody turns a grabber like a phone.
         return self._converter.convert(whole[-1], upright=False) if whole else None

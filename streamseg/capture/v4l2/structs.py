@@ -43,7 +43,7 @@ class FormatDescription(ctypes.Structure):
 
 
 class FrameSize(ctypes.Structure):
-    """``values``: width, height (kind 1); else least, largest and step of the width, then of the height."""
+    """``values``: width, height (kind 1); else minimum, maximum and step of the width, then of the height."""
 
     _fields_ = (
         ("index", _u32),
@@ -55,7 +55,7 @@ class FrameSize(ctypes.Structure):
 
 
 class FrameInterval(ctypes.Structure):
-    """``values``: numerator and denominator in seconds (kind 1), else those of least, largest and step."""
+    """``values``: numerator and denominator in seconds (kind 1), else those of minimum, maximum and step."""
 
     _fields_ = (
         ("index", _u32),

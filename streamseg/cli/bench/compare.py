@@ -1,4 +1,4 @@
-"""``streamseg bench compare``: what got slower or worse from one result to another."""
+"""``streamseg bench compare``: reports what got slower or worse from one result to another."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def compare(
     """
     check_outputs(json_file, None)
     if len(results) != 2:
-        raise UsageError(f"two results are compared, given were {len(results)} files")
+        raise UsageError(f"two results are compared, received {len(results)} files")
     from streamseg.benchmark.compare.bench import compare as compare_rows
     from streamseg.benchmark.compare.bench import lines
     from streamseg.benchmark.rows.reading import read_results

@@ -1,4 +1,4 @@
-"""``streamseg bench streams``: how many live streams the machine holds."""
+"""``streamseg bench streams``: how many live streams the machine can handle."""
 
 from __future__ import annotations
 

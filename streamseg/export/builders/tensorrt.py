@@ -184,9 +184,7 @@ def _prove(trt: Any, plan: bytes, order: BuildOrder) -> None:
     """Raise EngineError if the plan does not load, or computes in another precision than asked for."""
     found = layer_shares(trt, deserialise(trt, plan, order.checkpoint.net).engine)
     if found == {"other": 1.0}:
-        order.say(
-            "the engine does not tell what its layers compute in: the types of its weights decided that"
-        )
+        order.say("the engine does not report what its layers compute in: the types of its weights decide")
     elif found.get(order.precision, 0.0) < MIN_SHARE[order.precision]:
         shares = ", ".join(f"{kind} {share:.0%}" for kind, share in found.items())
         raise EngineError(

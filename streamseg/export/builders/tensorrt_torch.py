@@ -1,4 +1,4 @@
-"""A TensorRT plan from a torch net, by torch-tensorrt 2.11 to 2.14 or torch-tensorrt-rtx.
+"""Builds a TensorRT plan from a torch net, by torch-tensorrt 2.11 to 2.14 or torch-tensorrt-rtx.
 
 The versions differ: 2.11 and 2.12 (TensorRT 10) have ``use_explicit_typing``, and 2.11 swallows failures;
 from 2.13 on (TensorRT 11) every network is typed by its weights and inputs, and ``enabled_precisions`` is

@@ -222,7 +222,7 @@ def test_that_the_image_is_elsewhere_in_a_part_of_a_recording_is_said() -> None:
     region = ImageRegion.of_recording(clip.info, lambda: clip, say=said.append)
     assert region.roi is not None
     assert iou(region.roi, one.box) > 0.9
-    assert said[1:] == ["in parts of it the image is at another place; cut it there, or give --roi"]
+    assert said[1:] == ["the image is at another place in parts of the recording; cut it there, or set --roi"]
 
 
 USUAL = Roi(120, 60, 500, 480)

@@ -105,8 +105,8 @@ def test_the_comparison_as_json(results: Path, capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("arguments", "code", "reason"),
     [
-        (["a.json"], 2, "given were 1 files"),
-        (["a.json", "a.json", "a.json"], 2, "given were 3 files"),
+        (["a.json"], 2, "received 1 files"),
+        (["a.json", "a.json", "a.json"], 2, "received 3 files"),
         (["a.json", "none.json"], 2, "none.json is not a benchmark result"),
         (["a.json", "bad.json"], 2, "bad.json is not a benchmark result"),
         (["a.json", "twice.json"], 2, "two rows"),
