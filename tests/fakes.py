@@ -163,6 +163,10 @@ class ScriptedSource:
         self.script, self.acts, self.live = script, acts, script.live
         self.info = SourceInfo("script", *SHAPE)
         self.closed = threading.Event()
+        self.clock_note = ""
+        self.trouble: Exception | None = None
+        """What the source raises at the end of its acts, or when it is closed."""
+        self.trouble_in_close = False
         self.blank = False
         """Give frames without any image."""
 
@@ -180,9 +184,13 @@ class ScriptedSource:
             captured_ns = time.monotonic_ns() - round(act.age_s * 1e9)
             image = np.zeros(act.shape, np.uint8) if self.blank else numbered_image(number, act.shape)
             yield Frame(image, number, captured_ns)
+        if self.trouble is not None and not self.trouble_in_close:
+            raise self.trouble
 
     def close(self) -> None:
         self.closed.set()
+        if self.trouble is not None and self.trouble_in_close:
+            raise self.trouble
 
     def __enter__(self) -> Self:
         return self

@@ -9,7 +9,7 @@ from fractions import Fraction
 from streamseg.capture import open_source
 from streamseg.core.errors import UsageError
 from streamseg.core.numbers import read_fraction
-from streamseg.core.types import Source
+from streamseg.core.types import Say, Source
 
 _DEVICE = re.compile(r"v4l2:(?P<named>.+)|(?P<bare>/dev/(?:video\d+|v4l/.+))", re.DOTALL)
 _RTSP = re.compile(r"\s*rtsps?://", re.IGNORECASE)
@@ -41,11 +41,14 @@ def is_live(uri: str) -> bool:
     return bool(_DEVICE.fullmatch(uri) or _RTSP.match(uri))
 
 
-def open_live(uri: str, options: CaptureOptions | None = None) -> Source:
+def open_live(
+    uri: str, options: CaptureOptions | None = None, *, on_wait: Say = lambda message: None
+) -> Source:
     """Open ``v4l2:/dev/video0``, ``rtsp://``, ``rtsps://``, or anything that ``open_source`` takes.
 
     Recordings and phantoms are paced unless ``options.pace`` is off. Raises UsageError (the address or an
-    option is wrong) and SourceError (it cannot be opened now; later it may).
+    option is wrong) and SourceError (it cannot be opened now; later it may). ``on_wait`` is called, about
+    once a second, with what a network stream waits for while it is opened or read and its data arrives.
     """
     options = options or CaptureOptions()
     if _RTSP.match(uri):
@@ -56,6 +59,7 @@ def open_live(uri: str, options: CaptureOptions | None = None) -> Source:
             transport=options.transport,
             open_seconds=options.open_seconds,
             read_seconds=options.read_seconds,
+            on_wait=on_wait,
         )
     if device := _DEVICE.fullmatch(uri):
         from streamseg.capture.v4l2.source import V4l2Source

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +22,7 @@ from streamseg.cli.replay_outputs import check_outputs
 from streamseg.core.engine_info import EngineInfo
 from streamseg.core.errors import UsageError
 from streamseg.core.printable import without_logins
-from streamseg.core.types import Backend
+from streamseg.core.types import Backend, Source
 from streamseg.live import LiveLoop, LiveReport
 from streamseg.live.config import LiveConfig, load_profile, save_profile
 from streamseg.segmentation.segmenter import Segmenter
@@ -74,7 +73,11 @@ def run(config: LiveConfig, request: RunRequest, *, as_json: bool) -> None:
     """The whole run. Raises what ended it; typer.Exit after a signal."""
     limit_opencv_threads()
     source = config.source or ""
-    opener = partial(open_live, source, config.capture())
+    capture = config.capture()
+
+    def opener() -> Source:
+        return open_live(source, capture, on_wait=loop.on_wait)
+
     _check_records(request, source)
     region = _region(config)
     # First, and interruptible by Ctrl-C: building an engine takes minutes.

@@ -2,7 +2,9 @@
 
 The reader always drains the source, so that no frame grows old in a queue. A consumer that is slower than the
 source misses frames, and never gets a frame twice. A live source that cannot be opened or stops is opened
-again, after delays that grow along :data:`RETRY_DELAYS_S` and start over after a good run.
+again, after delays that grow along :data:`RETRY_DELAYS_S` and start over after a good run. That holds
+whatever it raises: too many open files, no route, a wrong address that the server sent. Only a wrong
+call at the first opening ends the reading, or a fault of ours: in a listener, or before the first frame.
 """
 
 from __future__ import annotations
@@ -10,11 +12,11 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from streamseg.core.errors import SourceError, StreamsegError, UsageError
+from streamseg.core.errors import StreamsegError, UsageError, one_line
 from streamseg.core.types import Frame, Source
 
 RETRY_DELAYS_S = (0.2, 0.5, 1.0)
@@ -27,6 +29,8 @@ LAST_PART = 0.25
 fresher by three times as much as the wait may cost."""
 SLOW_NS = 25_000_000
 """Sources with a shorter interval between frames have fresh frames anyway."""
+OUR_FAULTS = (AssertionError, AttributeError, NameError, NotImplementedError, TypeError)
+"""Exceptions that no device, server or file causes, but a mistake in the program."""
 CLOSE_S = 1.0
 """How long closing waits for the reader; one that hangs is abandoned."""
 
@@ -61,6 +65,12 @@ class SourceStatus:
     """The source's own name; empty before it was opened."""
     clock: str = "arrival"
     """What the frames' ``captured_ns`` is: ``driver`` or ``arrival``."""
+    awaited: str = ""
+    """What a source that is alive waits for before it can give frames, one line; empty if for nothing."""
+    awaited_ns: int = 0
+    """When it said so last: monotonic nanoseconds."""
+    note: str = ""
+    """What was noticed about the sender's clock, one line."""
 
 
 class LatestFrameReader:
@@ -96,7 +106,7 @@ class LatestFrameReader:
         self._slot: Frame | None = None
         self._arrived_ns = self._interval_ns = 0
         self._source: Source | None = None
-        self._delivered_before = False
+        self._delivered_before = self._opened_before = False
         self._thread = threading.Thread(target=self._run, name="streamseg-read", daemon=True)
 
     @property
@@ -179,29 +189,48 @@ class LatestFrameReader:
         try:
             with contextlib.closing(self._opener()) as source:
                 self._source = source
-                self._opened(source)
+                with _ours():
+                    self._opened(source)
                 for frame in source:
                     if self._stop.is_set():
                         break
-                    self._put(frame)
-                    if source.info.clock != self._status.clock:  # some drivers reveal it with the first frame
-                        self._set(clock=source.info.clock)
+                    with _ours():
+                        self._put(frame)
+                        self._take_news(source)
                     last = time.monotonic()
-        except UsageError:
-            raise  # a wrong call stays wrong
-        except SourceError as error:
-            if not self._reconnect:
+        except _ListenerError as failed:
+            raise failed.error from None
+        except Exception as error:
+            if not self._reconnect or self._ends_reading(error):
                 raise
-            return last - started, str(error)
+            return last - started, _reason(error)
         finally:
             self._source = None
         return last - started, "the stream ended"
 
+    def _ends_reading(self, error: Exception) -> bool:
+        """Whether an error of a live source is none that opening it again may mend."""
+        if isinstance(error, UsageError):
+            return not self._opened_before  # a wrong call; later the device or the server has changed
+        return isinstance(error, OUR_FAULTS) and self.offered == 0
+
     def _opened(self, source: Source) -> None:
         again = self._status.reconnects + self._delivered_before
         info = source.info
-        self._set(phase=Phase.OPEN, reason="", reconnects=again, name=info.name, clock=info.clock)
+        self._opened_before = True
+        self._set(phase=Phase.OPEN, reason="", reconnects=again, name=info.name, clock=info.clock, awaited="")
         self._delivered_before = False
+
+    def on_wait(self, awaited: str) -> None:
+        """The source that is being opened or read is alive, but waits for something, such as a key frame."""
+        self._set(awaited=awaited, awaited_ns=time.monotonic_ns())
+
+    def _take_news(self, source: Source) -> None:
+        """Take over what a source reveals with its frames."""
+        status, note = self._status, getattr(source, "clock_note", "")
+        clock = source.info.clock  # some drivers reveal it with the first frame
+        if clock != status.clock or status.awaited or (note and note != status.note):
+            self._set(clock=clock, awaited="", note=note or status.note)
 
     def _put(self, frame: Frame) -> None:
         arrived_ns = time.monotonic_ns()
@@ -233,6 +262,30 @@ def worth_waiting_ns(age_ns: int, interval_ns: int) -> int:
     return rest_ns + round(LAST_PART * interval_ns / 4)  # frames come a little late as often as early
 
 
+class _ListenerError(Exception):
+    """Carries what a listener raised past the handling of the source's own errors."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.error = error
+
+
+@contextlib.contextmanager
+def _ours() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise _ListenerError(error) from error
+
+
+def _reason(error: Exception) -> str:
+    """Why a source was lost, on one line."""
+    if isinstance(error, StreamsegError | OSError):
+        return one_line(error)
+    what = f"unexpected {type(error).__name__}: {one_line(str(error))}".removesuffix(": ")
+    return f"{what}; please report it" if isinstance(error, OUR_FAULTS) else what
+
+
 def _close(source: Source) -> None:
-    with contextlib.suppress(StreamsegError, OSError):
+    with contextlib.suppress(Exception):
         source.close()

@@ -39,6 +39,7 @@ WAIT_S = 0.2
 """The longest wait of the others before they check whether the run has ended."""
 FREEZE_CHECK_NS = 25_000_000
 """Interval of the checks for a frozen scanner: fast sources do not need one in every frame."""
+MAX_NOTES = 10
 JOIN_S = 2.0
 """How long the end of the run waits for a net that is inferring."""
 
@@ -90,6 +91,8 @@ class LiveLoop:
         self._freeze_detector = FreezeDetector(FROZEN_AFTER_NS / 1e9)
         self._frozen, self._freeze_checked_ns = False, 0
         self._statistics = LiveStatistics()
+        self._awaited = ""
+        self._notes: list[str] = []
         self._inferred: OrderedQueue[tuple[Prepared, Probability]] = OrderedQueue()
         self._all_finished = threading.Event()
         self._reader = LatestFrameReader(
@@ -126,7 +129,11 @@ class LiveLoop:
                 self._error = self._error or error
         reconnects = self._reader.status.reconnects
         return self._statistics.report(
-            self._reader.offered, reconnects, stopped=stop.is_set(), error=self._error
+            self._reader.offered,
+            reconnects,
+            stopped=stop.is_set(),
+            error=self._error,
+            notes=tuple(self._notes),
         )
 
     def _close(self) -> None:
@@ -218,7 +225,18 @@ class LiveLoop:
             self._say(f"source lost: {status.reason}; trying again in {max(wait_s, 0):.1f} s")
         elif status.phase is Phase.OPEN and status.reconnects:
             self._say(f"{status.name} is back")
+        if status.awaited and not self._awaited:
+            self._say(status.awaited)
+        self._awaited = status.awaited
+        if status.note and status.note not in self._notes and len(self._notes) < MAX_NOTES:
+            if not self._notes:
+                self._say(status.note)
+            self._notes.append(status.note)
         self._presenter.on_source_change(status)
+
+    def on_wait(self, awaited: str) -> None:
+        """For the source while it is opened or read: what it waits for, alive, before it can give frames."""
+        self._reader.on_wait(awaited)
 
     # The net's threads.
 

@@ -40,6 +40,8 @@ FIRST_OUTLINE_NS = 5_000_000_000
 """A net without a result after this time is not starting, it lags."""
 FIRST_SILENCE_NS = 500_000_000
 """A source whose pace is not known yet may be silent for this time."""
+AWAITED_NS = 3_000_000_000
+"""A source that waits for something says so about once a second."""
 MAX_INTERVAL_NS = 1_000_000_000
 """No source is slower: a silence of three times this interval is never normal."""
 
@@ -178,13 +180,16 @@ class Presenter:
     def _decide(self, now_ns: int) -> _Decision:
         newest, roi, result = self._newest, self._newest_roi, self._result
         if (lost := self._lost(now_ns)) is not None:
-            return _Decision(State.SOURCE_LOST, lost, newest, roi)
+            awaited = self._awaited(now_ns)
+            return _Decision(State.STARTING if awaited else State.SOURCE_LOST, awaited or lost, newest, roi)
         if self._frozen_since_ns is not None:
             lasted = _seconds(now_ns - self._frozen_since_ns)
             return _Decision(State.FROZEN, f"the image has not changed for {lasted}", newest, roi)
         if newest is None or result is None or result.frame.index < self._alive_from or self._searching:
             overdue = not self._searching and 0 < self._alive_ns < now_ns - FIRST_OUTLINE_NS
-            return _Decision(State.LAGGING if overdue else State.STARTING, self._why_not_yet(), newest, roi)
+            return _Decision(
+                State.LAGGING if overdue else State.STARTING, self._why_not_yet(now_ns), newest, roi
+            )
         if self._may_show(result, now_ns):
             state, reason = result.state, ""
             if self._slow:
@@ -274,11 +279,18 @@ class Presenter:
                 figures=self._figures,
             )
 
-    def _why_not_yet(self) -> str:
+    def _why_not_yet(self, now_ns: int) -> str:
         if self._newest is None:
             opened = self._status.phase in (Phase.OPEN, Phase.ENDED)
+            if awaited := self._awaited(now_ns):
+                return awaited
             return "waiting for the first frame" if opened else "opening the source"
         return self._searching or "waiting for the first outline"
+
+    def _awaited(self, now_ns: int) -> str:
+        """What a source waits for that gives no frames, but is alive; empty if it has not said so lately."""
+        recent = now_ns - self._status.awaited_ns < AWAITED_NS and self._status.phase is not Phase.WAITING
+        return self._status.awaited if recent else ""
 
     def _lost(self, now_ns: int) -> str | None:
         """Why the source counts as lost, or None."""

@@ -45,6 +45,8 @@ class LiveReport:
     """True if ``stop`` ended the run, not the end of the source or of the requested time."""
     error: BaseException | None = None
     """The cause of a premature end, else None."""
+    notes: tuple[str, ...] = ()
+    """What was noticed about the source's clock, a line each."""
 
     def to_json(self) -> dict[str, Any]:
         """Strings, numbers and dicts; times in milliseconds, unknown ones null."""
@@ -61,6 +63,7 @@ class LiveReport:
                 "stages_ms": {name: times.to_json() for name, times in self.stages.items()},
                 "states": {str(state): round(seconds, 3) for state, seconds in self.states.items()},
                 "error": None if self.error is None else str(self.error),
+                **({"notes": list(self.notes)} if self.notes else {}),
             }
         )
         return found
@@ -133,7 +136,13 @@ class LiveStatistics:
         )
 
     def report(
-        self, offered: int, reconnects: int, *, stopped: bool, error: BaseException | None
+        self,
+        offered: int,
+        reconnects: int,
+        *,
+        stopped: bool,
+        error: BaseException | None,
+        notes: tuple[str, ...] = (),
     ) -> LiveReport:
         """The figures of the whole run."""
         now_ns = time.monotonic_ns()
@@ -154,4 +163,5 @@ class LiveStatistics:
             states={state: total / 1e9 for state, total in self._states.items()},
             stopped=stopped,
             error=error,
+            notes=notes,
         )

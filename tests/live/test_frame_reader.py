@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 
@@ -10,7 +11,7 @@ import pytest
 from streamseg.core.errors import SourceError, UsageError
 from streamseg.core.types import Frame
 from streamseg.live.frame_reader import LatestFrameReader, Phase, SourceStatus, worth_waiting_ns
-from tests.fakes import Act, Script
+from tests.fakes import Act, Script, ScriptedSource
 
 FRAMES = [Act()] * 3
 
@@ -105,6 +106,102 @@ def test_the_delays_grow_while_nothing_comes() -> None:
     assert waits[0] <= 0.02
     assert waits[1] <= 0.06
     assert max(waits) <= 0.1
+
+
+TROUBLE = [
+    OSError(24, "Too many open files"),
+    socket.gaierror(-2, "Name or service not known"),
+    ValueError("Invalid IPv6 URL"),
+    UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
+    IndexError("index out of range"),
+    OverflowError("int too large"),
+    RuntimeError("can't start new thread"),
+    MemoryError(),
+    RecursionError("maximum recursion depth exceeded"),
+    UsageError("the device has no format 'nv12'; it has yuyv"),
+    AttributeError("'NoneType' object has no attribute 'x'"),
+    EOFError(),
+]
+
+
+@pytest.mark.parametrize("trouble", TROUBLE, ids=lambda trouble: type(trouble).__name__)
+@pytest.mark.parametrize("when", ["opening", "reading", "closing"])
+def test_whatever_a_live_source_raises_it_is_opened_again_and_the_reason_is_known(
+    trouble: Exception, when: str
+) -> None:
+    reasons: list[str] = []
+    script = Script([*FRAMES, *([Act(what="fail")] if when == "opening" else [])], [*FRAMES, Act(0.5)])
+    failed = False
+
+    def opener() -> ScriptedSource:
+        nonlocal failed
+        if when == "opening" and script.opened == 1 and not failed:
+            failed = True
+            raise trouble
+        source = script()
+        if script.opened == 1 and when != "opening":
+            source.trouble = trouble
+            source.trouble_in_close = when == "closing"
+        return source
+
+    def note() -> None:
+        if reader.status.phase is Phase.WAITING:
+            reasons.append(reader.status.reason)
+
+    reader = LatestFrameReader(opener, reconnect=True, on_change=note, retry_delays_s=(0.01,))
+    reader.start()
+    until(lambda: reader.offered >= 6)
+    reader.close()
+    assert reader.error is None
+    assert reader.status.reconnects == 1
+    words = str(trouble).partition("] ")[2] or str(trouble) or type(trouble).__name__
+    assert words in reasons[-1]
+    assert "\n" not in reasons[-1]
+    assert ("please report it" in reasons[-1]) == isinstance(trouble, AttributeError)
+
+
+def test_a_fault_of_ours_before_the_first_frame_ends_the_reading_and_is_reported() -> None:
+    def opener() -> ScriptedSource:
+        raise TypeError("open_live() got an unexpected keyword argument")
+
+    reader = LatestFrameReader(opener, reconnect=True)
+    reader.start()
+    until(lambda: reader.status.phase is Phase.FAILED)
+    assert isinstance(reader.error, TypeError)
+    reader.close()
+
+
+def test_trouble_at_the_first_opening_is_tried_again() -> None:
+    def opener() -> ScriptedSource:
+        raise OSError(97, "Address family not supported by protocol")
+
+    reader = LatestFrameReader(opener, reconnect=True, retry_delays_s=(0.01,))
+    reader.start()
+    until(lambda: reader.status.phase is Phase.WAITING)
+    assert reader.status.reason == "Address family not supported by protocol"
+    reader.close()
+
+
+def test_what_a_source_waits_for_and_notices_is_in_its_status() -> None:
+    script = Script([Act(), Act(0.05), Act(0.5)])
+    seen: list[tuple[str, str]] = []
+
+    def opener() -> ScriptedSource:
+        reader.on_wait("waiting for a key frame")
+        source = script()
+        source.clock_note = "the sender's clock runs 1.2 times as fast as ours"
+        return source
+
+    reader = LatestFrameReader(
+        opener,
+        reconnect=True,
+        on_change=lambda: seen.append((reader.status.awaited, reader.status.note)),
+    )
+    reader.start()
+    until(lambda: reader.offered >= 2)
+    reader.close()
+    assert ("waiting for a key frame", "") in seen
+    assert seen[-1] == ("", "the sender's clock runs 1.2 times as fast as ours")
 
 
 def test_a_wrong_call_is_not_tried_again() -> None:

@@ -155,6 +155,26 @@ def test_without_an_image_the_state_says_so_even_if_nothing_on_the_screen_moves(
     assert reasons[-1].startswith("no ultrasound image found yet; still looking")
 
 
+def test_what_is_noticed_about_the_senders_clock_is_said_once_and_reported() -> None:
+    said: list[str] = []
+
+    class Noted(Script):
+        def __call__(self) -> ScriptedSource:
+            source = super().__call__()
+            source.clock_note = "the sender's time stamps jumped; ages go on as before"
+            loop.on_wait("the stream runs; waiting for its next key frame")
+            return source
+
+    options = LiveOptions(reconnect=True, seconds=1.0, retry_delays_s=(0.02,))
+    loop = LiveLoop(Noted(STEADY, STEADY), Segmenter(Numbered()), options, say=said.append)
+    report = loop.run(threading.Event())
+    notes = ("the sender's time stamps jumped; ages go on as before",)
+    assert report.notes == notes
+    assert report.to_json()["notes"] == list(notes)
+    assert said.count(notes[0]) == 1
+    assert said.count("the stream runs; waiting for its next key frame") == 2
+
+
 def test_the_time_ends_the_run() -> None:
     report, _ = run_live(Script([Act(0.01)] * 100_000), seconds=0.2)
     assert not report.stopped

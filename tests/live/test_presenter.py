@@ -63,6 +63,24 @@ def test_a_source_that_is_not_there_yet_is_lost_not_starting() -> None:
     assert presenter.view(2000 * MS).state is State.SOURCE_LOST
 
 
+def test_a_stream_that_waits_for_its_key_frame_is_not_lost() -> None:
+    awaited = "the stream runs; waiting for its next key frame"
+    opening = Presenter(150 * MS)
+    opening.on_source_change(SourceStatus(Phase.OPENING, "connection refused", awaited=awaited, awaited_ns=1))
+    assert (opening.view(1000 * MS).state, opening.view(1000 * MS).reason) == (State.STARTING, awaited)
+    desk = Desk()
+    for index in range(6):
+        desk.result(desk.frame(index, 33 * index), 33 * index + 20)
+    desk.presenter.on_source_change(SourceStatus(Phase.OPEN, awaited=awaited, awaited_ns=1200 * MS))
+    view = desk.at(1300)
+    assert (view.state, view.reason, view.segmentation) == (State.STARTING, awaited, None)
+    assert desk.at(4300).state is State.SOURCE_LOST, "it has said nothing more"
+    desk.presenter.on_source_change(
+        SourceStatus(Phase.WAITING, "no frame", awaited=awaited, awaited_ns=4300 * MS)
+    )
+    assert desk.at(4301).state is State.SOURCE_LOST
+
+
 def test_an_outline_is_shown_until_the_budget_and_not_longer() -> None:
     desk = Desk()
     first = desk.frame(0, 0)

@@ -120,6 +120,11 @@ class RtspSource:
         """Frames left out so far because they were damaged, incomplete or came too fast."""
         return self._decoder.damaged + self._receiver.overrun
 
+    @property
+    def clock_note(self) -> str:
+        """What was noticed about the sender's clock, one line; empty while it keeps time."""
+        return self._lateness.note
+
     def __iter__(self) -> Iterator[Frame]:
         return self
 
