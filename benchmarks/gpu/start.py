@@ -10,8 +10,6 @@ only what the engine holds.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,7 +22,8 @@ import numpy as np
 
 from streamseg.backends.loading import RUNNERS
 from streamseg.benchmark.nets.variants import InputShape, VariantSpec, build_engine
-from streamseg.benchmark.provenance import ROOT
+from streamseg.benchmark.python_process import run_python
+from streamseg.core.errors import EngineError, StallError
 from streamseg.engines.manifest import FILE_NAME, read_manifest
 from streamseg.export.source import resolve
 
@@ -52,29 +51,24 @@ def measure_start(asked: Asked, *, warm: int = 2, limit_s: float = 300.0) -> dic
         try:
             stages["cold"] = _start(asked, folder, until)
             stages["warm"] = [_start(asked, folder, until) for _ in range(warm)]
-        except subprocess.TimeoutExpired:
+        except StallError:
             stages["absent"] = f"took longer than {limit_s:.0f} s"
-        except RuntimeError as error:
+        except EngineError as error:
             stages["absent"] = str(error)
     return stages
 
 
 def _start(asked: Asked, folder: Path, until: float) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as caches:
-        environment = os.environ | {
+        environment = {
             "TORCHINDUCTOR_CACHE_DIR": f"{caches}/inductor",
             "TRITON_CACHE_DIR": f"{caches}/triton",
         }
-        call = [sys.executable, "-m", "benchmarks.gpu.start", asked.backend, asked.precision, asked.net]
+        call = ["-m", "benchmarks.gpu.start", asked.backend, asked.precision, asked.net]
         call += [f"{asked.size[0]}x{asked.size[1]}", str(folder), str(time.monotonic_ns())]
-        limit = max(1.0, until - time.monotonic())
-        done = subprocess.run(
-            call, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=limit, check=False
-        )
-    if done.returncode:
-        lines = (done.stderr or done.stdout).strip().splitlines()
-        raise RuntimeError(lines[-1][:300] if lines else f"the process ended with {done.returncode}")
-    found: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+        limit_s = max(1.0, until - time.monotonic())
+        answer = run_python(call, limit_s=limit_s, environment=environment)
+    found: dict[str, float] = json.loads(answer.strip().splitlines()[-1])
     return found
 
 

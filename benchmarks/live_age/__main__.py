@@ -33,8 +33,6 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -56,7 +54,8 @@ from benchmarks.common import (
 from benchmarks.live_age.sender import sending
 from benchmarks.live_age.worker import BUDGET_S, OverlayDisplay, counts
 from streamseg.backends import load_backend
-from streamseg.benchmark.provenance import ROOT, provenance
+from streamseg.benchmark.provenance import provenance
+from streamseg.benchmark.python_process import run_python
 from streamseg.benchmark.rotation import Rotation, reraise
 from streamseg.capture.paced import PacedSource
 from streamseg.core.types import Grey, Source
@@ -65,6 +64,8 @@ from streamseg.segmentation.segmenter import Segmenter
 
 PHANTOM_FPS = (30.0, 60.0, 120.0)
 PHANTOM_WARM_S = 1.0
+LIMIT_S = 120.0
+"""A process that takes this much longer than it watches has failed."""
 NAMES = ("p50_ms", "p95_ms", "p99_ms")
 
 Seen = dict[str, list[dict[str, Any]]]
@@ -137,13 +138,10 @@ def watch(fps: int, options: argparse.Namespace) -> Seen:
 
 def worker(way: str, url: str, seconds: float) -> dict[str, Any]:
     """What one way saw in one block."""
-    command = [sys.executable, "-m", "benchmarks.live_age.worker", way, url, str(seconds)]
-    done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=seconds + 120, check=False
+    answer = run_python(
+        ["-m", "benchmarks.live_age.worker", way, url, str(seconds)], limit_s=seconds + LIMIT_S
     )
-    if done.returncode:
-        raise SystemExit(f"watching the stream ({way}) failed:\n{done.stderr[-2000:]}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, Any] = json.loads(answer.splitlines()[-1])
     return found
 
 

@@ -27,7 +27,6 @@ does. A fault of the engine ends the run, with its cause.
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -36,7 +35,9 @@ from typing import Any
 from benchmarks.common import parser, publish
 from benchmarks.live_faults.account import state_words
 from benchmarks.live_faults.kinds import FAULTS, Fault, prepared, run_one
-from streamseg.benchmark.provenance import ROOT, provenance
+from streamseg.benchmark.provenance import provenance
+from streamseg.benchmark.python_process import run_python
+from streamseg.core.errors import EngineError
 from streamseg.reporting.formatting import table
 
 LIMIT_S = 90.0
@@ -65,25 +66,15 @@ def main() -> int:
 def in_process(fault: Fault) -> dict[str, Any]:
     """One fault in a process of its own."""
     print(f"{fault.name} ...", file=sys.stderr, flush=True)
-    command = [sys.executable, "-m", "benchmarks.live_faults", "--one", fault.name]
     with tempfile.TemporaryDirectory(prefix="streamseg-fault-") as name, prepared(fault, Path(name)) as ready:
         if ready.missing:
             return {"missing": ready.missing}
+        call = ["-m", "benchmarks.live_faults", "--one", fault.name, "--folder", name]
         try:
-            done = subprocess.run(
-                [*ready.wrap, *command, "--folder", name],
-                cwd=ROOT,
-                env=ready.environment,
-                capture_output=True,
-                text=True,
-                timeout=LIMIT_S,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            return {"missing": f"hung for {LIMIT_S:.0f} s"}
-    if done.returncode:
-        return {"missing": f"it failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}"}
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+            answer = run_python(call, limit_s=LIMIT_S, environment=ready.environment, wrap=ready.wrap)
+        except EngineError as error:
+            return {"missing": str(error)}
+    found: dict[str, Any] = json.loads(answer.splitlines()[-1])
     return found
 
 

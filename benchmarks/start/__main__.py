@@ -26,8 +26,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -40,7 +38,9 @@ import cv2
 
 from streamseg.backends.loading import RUNNERS
 from streamseg.benchmark.provenance import ROOT, OtherLoad, machine_name, provenance
+from streamseg.benchmark.python_process import run_python
 from streamseg.benchmark.rows.run import Spread, write_result
+from streamseg.core.errors import EngineError
 from streamseg.phantom import render_still
 from streamseg.reporting.formatting import table
 
@@ -59,10 +59,6 @@ CACHES = {
 """Environment variables of all that is kept from one start to the next, and a folder for each."""
 LIBRARIES = {"eager": ("torch",), "compiled": ("torch",), "onnx": ("onnxruntime",), "tensorrt": ("torch",)}
 """What a back end imports only when it loads an engine."""
-
-
-class StartError(Exception):
-    """A start that did not come to a mask; the last line that it wrote says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +153,7 @@ class Bench:
             say(f"{kind} start {number + 1}: {case.name}")
             try:
                 steps = self._cold(case, number) if kind == "cold" else self._warm(case)
-            except StartError as failed:
+            except EngineError as failed:
                 self.absent[case.name] = str(failed)
                 say(f"failed: {failed}")
             else:
@@ -207,25 +203,10 @@ def start(case: Case, engine: str, image: Path, environment: Mapping[str, str]) 
 
 
 def timed(call: Sequence[str], environment: Mapping[str, str]) -> tuple[float, str]:
-    """Run Python with arguments; seconds until it ended, and its output. Raises StartError."""
+    """Run Python with arguments; seconds until it ended, and its output. Raises EngineError."""
     began = time.monotonic()
-    try:
-        answer = subprocess.run(
-            [sys.executable, *call],
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=ROOT,
-            env={**os.environ, **environment},
-            timeout=LIMIT_S,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise StartError(f"not done after {LIMIT_S} s") from error
-    seconds = time.monotonic() - began
-    if answer.returncode:
-        said = [line for line in answer.stderr.splitlines() if line.strip()] or ["it said nothing"]
-        raise StartError(f"exit code {answer.returncode}: {said[-1].strip()}")
-    return seconds, answer.stdout
+    output = run_python(call, limit_s=LIMIT_S, environment=environment)
+    return time.monotonic() - began, output
 
 
 def row(kind: str, name: str, runs: Sequence[Mapping[str, float]]) -> dict[str, Any]:

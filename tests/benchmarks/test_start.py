@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.start import __main__ as start
-from benchmarks.start.__main__ import Case, StartError
+from benchmarks.start.__main__ import Case
+from streamseg.core.errors import EngineError
 
 ENDS = ("python", "import", "load", "decode", "mask")
 
@@ -25,7 +26,7 @@ class Machine:
         self.empty.append(not any(Path(folder).exists() for folder in environment.values()))
         if "export" in call:
             if self._refuses in call:
-                raise StartError("exit code 2: error: no such back end")
+                raise EngineError("exit code 2: error: no such back end")
             folder = f"/store/{call[call.index('--backend') + 1]}"
             return 60.0, json.dumps({"folder": folder, "built": {"seconds": 12.5}})
         if "replay" in call:
@@ -87,7 +88,7 @@ def test_cold_starts_find_nothing_and_warm_ones_the_engine_that_was_built(
 
 
 def test_a_process_that_fails_is_reported_by_its_last_line() -> None:
-    with pytest.raises(StartError, match="exit code 3: because"):
+    with pytest.raises(EngineError, match="exit code 3: because"):
         start.timed(["-c", "import sys; sys.stderr.write('note\\nbecause\\n\\n'); sys.exit(3)"], {})
     seconds, output = start.timed(["-c", "import os; print(os.environ['GIVEN'])"], {"GIVEN": "yes"})
     assert output.strip() == "yes"
@@ -96,7 +97,7 @@ def test_a_process_that_fails_is_reported_by_its_last_line() -> None:
 
 def test_a_process_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(start, "LIMIT_S", 0.2)
-    with pytest.raises(StartError, match="not done after"):
+    with pytest.raises(EngineError, match="not done after"):
         start.timed(["-c", "import time; time.sleep(60)"], {})
 
 

@@ -11,16 +11,12 @@ some more calls, and ``gpu_free_bytes`` then; null if unknown.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from streamseg.core.errors import EngineError, StallError
 
 if TYPE_CHECKING:
     from streamseg.core.types import Backend
@@ -47,27 +43,15 @@ def start(task: Mapping[str, Any], image: Path, *, threads: int, limit_s: float)
     ``task`` names the engine, or a checkpoint and the parameters of torch's back end. Raises EngineError if
     it fails, StallError if it takes longer than ``limit_s``.
     """
-    from streamseg.benchmark.provenance import ROOT  # here: the process is timed from its first import on
+    from streamseg.benchmark.python_process import (
+        run_python,  # here: the process is timed from its imports on
+    )
 
     words = json.dumps({**task, "image": str(image), "threads": threads})
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     free_bytes = gpu_free_bytes()
     began_ns = time.monotonic_ns()
-    try:
-        answer = subprocess.run(
-            [sys.executable, "-m", "streamseg.benchmark.nets.start", words],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=limit_s,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-        )
-    except subprocess.TimeoutExpired:
-        raise StallError(f"a process of its own gave no mask within {limit_s:g} s") from None
-    if answer.returncode:
-        said = answer.stderr.strip().splitlines() or ["it gave no reason"]
-        raise EngineError(f"a process of its own failed: {said[-1].strip()[:200]}")
-    found = json.loads(answer.stdout.splitlines()[-1])
+    answer = run_python(["-m", "streamseg.benchmark.nets.start", words], limit_s=limit_s)
+    found = json.loads(answer.splitlines()[-1])
     left = found["gpu_free_bytes"]
     return Start(
         warm_s=(found["mask_ns"] - began_ns) / 1e9,

@@ -111,67 +111,121 @@ class RuntimeContext:
         return time.monotonic()
 
 
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A runtime that is ready to be called."""
+
+    infer: Infer
+    settings: str
+    """How it was set up."""
+    precision: str = "fp32"
+
+
+Load = Callable[[RuntimeContext], Loaded]
+
+
 def runtimes(context: RuntimeContext, *, quick: bool) -> dict[str, Maker]:
     """What makes each runtime ready, by its name; ours come first."""
+
+    def maker(name: str, load: Load, package: str, *, against: str = OURS_FP32, onnx: bool = False) -> Maker:
+        return partial(runtime_peer, context, name, load, package, against=against, onnx=onnx)
+
     forms = {
         "torch eager": "eager",
         "torch eager, channels last": "channels-last",
         "torch.compile": "compile",
     }
     return {
-        OURS_FP32: partial(_ours_fp32, context),
-        OURS_INT8: partial(_ours_int8, context),
-        **{name: partial(_torch, context, name, form, quick) for name, form in forms.items()},
-        "ONNX Runtime": partial(_onnxruntime, context, "ONNX Runtime", "fp32"),
-        "ONNX Runtime, INT8": partial(_onnxruntime, context, "ONNX Runtime, INT8", "int8"),
-        "OpenCV DNN": partial(_opencv, context, "OpenCV DNN", "ENGINE_AUTO"),
-        "OpenCV DNN, classic": partial(_opencv, context, "OpenCV DNN, classic", "ENGINE_CLASSIC"),
-        "OpenVINO by itself": partial(_plain_openvino, context, "OpenVINO by itself"),
+        OURS_FP32: maker(OURS_FP32, _ours_fp32, "openvino"),
+        OURS_INT8: maker(OURS_INT8, _ours_int8, "openvino", against=OURS_INT8),
+        **{name: maker(name, partial(_torch, form, quick), "torch") for name, form in forms.items()},
+        "ONNX Runtime": maker("ONNX Runtime", _onnxruntime, "onnxruntime", onnx=True),
+        "ONNX Runtime, INT8": maker(
+            "ONNX Runtime, INT8", _onnxruntime_int8, "onnxruntime", against=OURS_INT8, onnx=True
+        ),
+        "OpenCV DNN": maker("OpenCV DNN", partial(_opencv, "ENGINE_AUTO"), "opencv-python", onnx=True),
+        "OpenCV DNN, classic": maker(
+            "OpenCV DNN, classic", partial(_opencv, "ENGINE_CLASSIC"), "opencv-python", onnx=True
+        ),
+        "OpenVINO by itself": maker("OpenVINO by itself", _plain_openvino, "openvino", onnx=True),
     }
 
 
-def _ours_fp32(context: RuntimeContext) -> Peer:
-    began = context.start()
-    engine = context.own_engine()
-    settings = "built from the weights, without torch"
-    return runtime_peer(context, OURS_FP32, engine.infer, began=began, package="openvino", settings=settings)
+def runtime_peer(
+    context: RuntimeContext,
+    name: str,
+    load: Load,
+    package: str,
+    *,
+    against: str = OURS_FP32,
+    onnx: bool = False,
+) -> Peer:
+    """Load a runtime, check its answers, and make a peer of it. ``onnx``: it reads our ONNX file."""
+    if package == "onnxruntime":  # to import it is not part of loading
+        need("the peer ONNX Runtime", package)
+    began = context.start(onnx=onnx)
+    loaded = load(context)
+    infer = loaded.infer
+    infer(context.tensors[0])
+    ready_s = time.monotonic() - began
+    found = agreement(
+        infer,
+        context.checks,
+        context.reference,
+        precision=loaded.precision,
+        threshold=context.checkpoint.spec.threshold,
+    )
+    turns = cycle(context.tensors)
+
+    def call() -> int:
+        infer(next(turns))
+        return 1
+
+    row = PeerRow(
+        name=name,
+        ours=name == against,
+        against=against,
+        precision=loaded.precision,
+        version=version(package),
+        settings=loaded.settings,
+        frames=1,
+        gflop=context.gflop,
+        difference=five_digits(found["difference"]),
+        mask_dice=five_digits(found["mask_dice"]),
+        ready_s=five_digits(ready_s),
+    )
+    return Peer(row, call)
 
 
-def _ours_int8(context: RuntimeContext) -> Peer:
-    began = context.start()
+def _ours_fp32(context: RuntimeContext) -> Loaded:
+    return Loaded(context.own_engine().infer, "built from the weights, without torch")
+
+
+def _ours_int8(context: RuntimeContext) -> Loaded:
     engine: Backend = load_backend(DEFAULT, threads=context.threads)
     own = engine.spec.height, engine.spec.width
     if own != context.size:
         raise EngineError(INT8_SKIPPED.format("x".join(map(str, own))))
-    return runtime_peer(
-        context,
-        OURS_INT8,
-        engine.infer,
-        began=began,
-        against=OURS_INT8,
-        precision="int8",
-        package="openvino",
-        settings="the shipped engine",
-    )
+    return Loaded(engine.infer, "the shipped engine", "int8")
 
 
-def _torch(context: RuntimeContext, name: str, form: str, quick: bool) -> Peer:
+def _torch(form: str, quick: bool, context: RuntimeContext) -> Loaded:
     if form == "compile" and quick:
         raise EngineError(COMPILES)
-    began = context.start()
-    engine = context.torch_engine(form)
-    return runtime_peer(
-        context, name, engine.infer, began=began, package="torch", settings="default settings"
-    )
+    return Loaded(context.torch_engine(form).infer, "default settings")
 
 
-def _onnxruntime(context: RuntimeContext, name: str, precision: str) -> Peer:
+def _onnxruntime(context: RuntimeContext) -> Loaded:
+    return Loaded(_session(context, context.onnx), "our ONNX file, default settings")
+
+
+def _onnxruntime_int8(context: RuntimeContext) -> Loaded:
+    settings = f"quantised by its own quantize_static on {len(context.calibration)} phantoms"
+    return Loaded(_session(context, _quantised(context)), settings, "int8")
+
+
+def _session(context: RuntimeContext, path: Path) -> Infer:
     ort = need("the peer ONNX Runtime", "onnxruntime")
-    began = context.start(onnx=True)
-    path, settings = context.onnx, "our ONNX file, default settings"
-    if precision == "int8":
-        path = _quantised(context)
-        settings = f"quantised by its own quantize_static on {len(context.calibration)} phantoms"
     options = ort.SessionOptions()
     options.intra_op_num_threads = context.threads
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -181,17 +235,7 @@ def _onnxruntime(context: RuntimeContext, name: str, precision: str) -> Peer:
         found: Probability = session.run([answer], {feed: tensor})[0][0, 0]
         return found
 
-    against = OURS_INT8 if precision == "int8" else OURS_FP32
-    return runtime_peer(
-        context,
-        name,
-        infer,
-        began=began,
-        against=against,
-        precision=precision,
-        package="onnxruntime",
-        settings=settings,
-    )
+    return infer
 
 
 def _quantised(context: RuntimeContext) -> Path:
@@ -220,10 +264,9 @@ def _quantised(context: RuntimeContext) -> Path:
     return path
 
 
-def _opencv(context: RuntimeContext, name: str, engine: str) -> Peer:
+def _opencv(engine: str, context: RuntimeContext) -> Loaded:
     import cv2
 
-    began = context.start(onnx=True)
     choice = getattr(cv2.dnn, engine, None)
     if choice is None and engine == "ENGINE_CLASSIC":
         raise EngineError(f"OpenCV {cv2.__version__} has but one engine, which is the other row's")
@@ -240,14 +283,12 @@ def _opencv(context: RuntimeContext, name: str, engine: str) -> Peer:
             cv2.setNumThreads(before)
 
     which = "the default" if engine == "ENGINE_AUTO" else "the classic"
-    settings = f"our ONNX file, {which} engine"
-    return runtime_peer(context, name, infer, began=began, package="opencv-python", settings=settings)
+    return Loaded(infer, f"our ONNX file, {which} engine")
 
 
-def _plain_openvino(context: RuntimeContext, name: str) -> Peer:
+def _plain_openvino(context: RuntimeContext) -> Loaded:
     import openvino as ov
 
-    began = context.start(onnx=True)
     core = ov.Core()
     with kept_signal_stack():
         compiled = core.compile_model(
@@ -255,55 +296,8 @@ def _plain_openvino(context: RuntimeContext, name: str) -> Peer:
         )
     # By default it computes in bfloat16 on processors that have it.
     asked = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
-    precision = COMPUTES_IN.get(asked, "fp32")
 
     def infer(tensor: Tensor) -> Probability:
         return np.array(compiled(tensor)[0][0, 0])
 
-    settings = "our ONNX file by read_model, default settings"
-    return runtime_peer(
-        context, name, infer, began=began, precision=precision, package="openvino", settings=settings
-    )
-
-
-def runtime_peer(
-    context: RuntimeContext,
-    name: str,
-    infer: Infer,
-    *,
-    began: float,
-    against: str = OURS_FP32,
-    precision: str = "fp32",
-    package: str,
-    settings: str,
-) -> Peer:
-    """Check the answers of a loaded runtime, and make a peer of it. ``began``: when its loading did."""
-    infer(context.tensors[0])
-    ready_s = time.monotonic() - began
-    found = agreement(
-        infer,
-        context.checks,
-        context.reference,
-        precision=precision,
-        threshold=context.checkpoint.spec.threshold,
-    )
-    turns = cycle(context.tensors)
-
-    def call() -> int:
-        infer(next(turns))
-        return 1
-
-    row = PeerRow(
-        name=name,
-        ours=name == against,
-        against=against,
-        precision=precision,
-        version=version(package),
-        settings=settings,
-        frames=1,
-        gflop=context.gflop,
-        difference=five_digits(found["difference"]),
-        mask_dice=five_digits(found["mask_dice"]),
-        ready_s=five_digits(ready_s),
-    )
-    return Peer(row, call)
+    return Loaded(infer, "our ONNX file by read_model, default settings", COMPUTES_IN.get(asked, "fp32"))

@@ -13,6 +13,7 @@ from streamseg.benchmark.peers.peer import EXACT, Infer, Peer, agreement, prepar
 from streamseg.benchmark.peers.runtimes import (
     OURS_FP32,
     OURS_INT8,
+    Loaded,
     RuntimeContext,
     runtime_peer,
     runtimes,
@@ -237,8 +238,7 @@ def test_a_peer_gets_the_frames_in_turn(context: RuntimeContext) -> None:
         fed.append(float(tensor[0, 0, 0, 0]))
         return answer(tensor)
 
-    began = context.start()
-    peer = runtime_peer(context, "fake", infer, began=began, package="numpy", settings="none")
+    peer = runtime_peer(context, "fake", lambda _: Loaded(infer, "none"), "numpy")
     del fed[:]
     assert [peer.call() for _ in range(4)] == [1] * 4
     assert fed == [0, 1, 2, 0]
