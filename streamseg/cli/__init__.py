@@ -95,7 +95,7 @@ def _main(arguments: Sequence[str] | None) -> int:
         return _reader_left()
     except (Exception, KeyboardInterrupt, Terminated) as error:
         if os.environ.get(DEBUG_SWITCH, "0") not in ("", "0"):
-            traceback.print_exc()
+            say(traceback.format_exc().rstrip())
         message, code = _explain(error)
         say(f"error: {message}")
         return code

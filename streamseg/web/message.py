@@ -19,6 +19,7 @@ import numpy as np
 
 from streamseg.core.errors import SinkError
 from streamseg.core.latency import Percentiles
+from streamseg.core.printable import printable
 from streamseg.core.types import Image, Roi, Segmentation
 from streamseg.core.view import Figures, View, without_expired_outline
 
@@ -89,7 +90,7 @@ def _body(view: View, image_number: int) -> dict[str, Any]:
         "view": view.number,
         "at": view.at_ns / 1e6,
         "state": view.state.value,
-        "reason": view.reason[:_MAX_TEXT],
+        "reason": printable(view.reason)[:_MAX_TEXT],
         "picture": image_number,
         "figures": _figures(view.figures),
     }

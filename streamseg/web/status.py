@@ -10,11 +10,13 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import generate_latest
 
 from streamseg.core.latency import Percentiles
+from streamseg.core.printable import printable
 from streamseg.core.types import State
 from streamseg.core.view import Figures, View
 
 PATIENCE_S = 5.0
 """Time without a view, or with the segmentation lagging, after which the run counts as unhealthy."""
+_MAX_TEXT = 300
 _QUANTILES = ("0.5", "0.95", "0.99")
 
 
@@ -63,7 +65,7 @@ class Status:
         return {
             "ok": ok,
             "state": state.value,
-            "reason": reason
+            "reason": printable(reason)[:_MAX_TEXT]
             if quiet <= PATIENCE_S
             else f"the program has shown nothing new for {quiet:.0f} s",
             "seconds_in_state": round((now_ns - since) / 1e9, 3),

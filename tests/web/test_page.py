@@ -176,6 +176,17 @@ def test_a_token_opens_the_page_and_disappears_from_the_address(browser):
             assert page.evaluate("document.cookie") == ""
 
 
+def test_a_long_name_of_the_source_hides_nothing(browser):
+    title = "phantom:?" + "&".join(f"option{number}=value" for number in range(12))
+    with serving(title=title, record=True) as display, Feed(display), opened(browser, display.url) as page:
+        until_outline(page)
+        assert page.text_content("#source") == title
+        assert page.evaluate("document.querySelector('footer').clientHeight") < 60
+        assert page.evaluate("document.querySelector('aside').scrollWidth") <= page.evaluate(
+            "document.querySelector('aside').clientWidth"
+        )
+
+
 def test_everything_fits_on_phones_and_screens(browser, feed, display):
     sizes = {"phone": (390, 844), "turned": (844, 390), "tablet": (768, 1024), "small": (1280, 720)}
     with opened(browser, display.url) as page:

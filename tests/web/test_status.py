@@ -43,6 +43,15 @@ def test_lost_source_is_unhealthy_at_once():
     assert (health["ok"], health["reason"]) == (False, "no frame for 1 s")
 
 
+def test_the_words_of_a_server_are_bounded_and_harmless():
+    status = Status(0)
+    said = "rtsp://me:s3cret@host/x: \x1b]0;\u202e" + "no" * 5000
+    status.note(View(1, SECOND, State.SOURCE_LOST, said), SECOND)
+    reason = status.health(SECOND)["reason"]
+    assert reason.startswith("rtsp://host/x: \\x1b]0;\\u202enono")
+    assert len(reason) == 300
+
+
 def test_lagging_is_unhealthy_after_a_while():
     status = Status(0)
     for number in range(1, 8):

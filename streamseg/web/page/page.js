@@ -43,7 +43,7 @@ const link = new Link({
     ui.greeted = true;
     $("record").hidden = !values.record;
     $("disclaimer").textContent = values.disclaimer;
-    $("source").textContent = values.title;
+    $("source").textContent = $("source").title = values.title;
     document.title = values.title;
     note("hello");
   },
