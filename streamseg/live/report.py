@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from array import array
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from streamseg.core.files import finite
-from streamseg.core.latency import LatencyRecorder, Percentiles
+from streamseg.core.latency import Durations, LatencyRecorder, Percentiles
 from streamseg.core.types import Result, State
 from streamseg.core.view import Figures, View
 
@@ -75,7 +74,7 @@ class LiveStatistics:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._started_ns = time.monotonic_ns()
-        self._ages = array("q")
+        self._ages = Durations()
         self._recent_ages = LatencyRecorder(window=WINDOW)
         self._stages = LatencyRecorder()
         self._recent = LatencyRecorder(window=WINDOW)
@@ -158,7 +157,7 @@ class LiveStatistics:
             dropped=offered - processed,
             reconnects=reconnects,
             seconds=(now_ns - self._started_ns) / 1e9,
-            age=Percentiles.of(self._ages),
+            age=self._ages.percentiles(),
             stages=self._stages.stages(),
             states={state: total / 1e9 for state, total in self._states.items()},
             stopped=stopped,

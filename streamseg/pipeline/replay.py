@@ -19,14 +19,13 @@ from __future__ import annotations
 import math
 import threading
 import time
-from array import array
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from streamseg.core.errors import StreamsegError
-from streamseg.core.latency import LatencyRecorder, Percentiles, StageClock
+from streamseg.core.latency import Durations, LatencyRecorder, Percentiles, StageClock
 from streamseg.core.types import Frame, Result, Roi, Sink, Source, State
 from streamseg.pipeline.ordered_queue import WAIT_S, OrderedQueue
 from streamseg.segmentation.postprocess import Probability
@@ -89,7 +88,7 @@ class Replay:
         # Python 3.11 considers a thread ended when Ctrl-C interrupts its join(), hence these.
         self._ended: dict[str, threading.Event] = {}
         self._recorder = LatencyRecorder()
-        self._ages = array("q")
+        self._ages = Durations()
         self._states: Counter[State] = Counter()
 
     def run(self, source: Source, stop: threading.Event) -> Report:
@@ -251,7 +250,7 @@ class Replay:
             fps=self._recorder.fps(),
             stages=self._recorder.stages(),
             states=dict(self._states),
-            age=Percentiles.of(self._ages),
+            age=self._ages.percentiles(),
             stopped=self._stop.is_set(),
             error=error,
         )

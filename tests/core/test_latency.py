@@ -3,6 +3,7 @@
 import math
 import threading
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamseg.core import latency
-from streamseg.core.latency import LatencyRecorder, Percentiles, StageClock
+from streamseg.core.latency import MAX_EXACT, Durations, LatencyRecorder, Percentiles, StageClock
 
 
 @given(st.lists(st.integers(0, 10**10), min_size=1, max_size=200))
@@ -20,6 +21,50 @@ def test_percentiles_are_those_of_numpy_and_nothing_is_clipped(durations: list[i
     assert (found.p50_ms, found.p95_ms, found.p99_ms) == pytest.approx(tuple(expected))
     assert found.max_ms == max(durations) / 1e6
     assert found.count == len(durations)
+
+
+@pytest.mark.parametrize("shape", ["normal", "long tail", "two peaks", "constant", "tiny"])
+def test_percentiles_of_a_long_run_are_within_half_a_percent(shape: str) -> None:
+    rng, count = np.random.default_rng(0), 3 * MAX_EXACT
+    values = {
+        "normal": rng.normal(30e6, 5e6, count),
+        "long tail": 5e6 * (1 + rng.pareto(1.5, count)),
+        "two peaks": np.where(rng.random(count) < 0.9, 20e6, 250e6) + rng.normal(0, 1e6, count),
+        "constant": np.full(count, 33_333_333),
+        "tiny": rng.integers(-500, 5_000_000, count),
+    }[shape].astype(np.int64)
+    durations = Durations()
+    for value in values:
+        durations.append(int(value))
+    found = durations.percentiles()
+    expected = np.percentile(values / 1e6, [50, 95, 99])
+    assert (found.p50_ms, found.p95_ms, found.p99_ms) == pytest.approx(tuple(expected), rel=0.0051, abs=0.001)
+    assert (found.count, found.max_ms) == (count, values.max() / 1e6)
+
+
+@given(st.lists(st.integers(-(10**6), 7 * 86_400 * 10**9), min_size=30, max_size=60))
+def test_above_the_limit_every_percentile_is_near_an_order_statistic(values: list[int]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(latency, "MAX_EXACT", 20)
+        durations = Durations()
+        for value in values:
+            durations.append(value)
+        found = durations.percentiles()
+    ordered = sorted(values)
+    for share, got in ((0.5, found.p50_ms), (0.95, found.p95_ms), (0.99, found.p99_ms)):
+        at = int(share * (len(values) - 1))
+        assert any(got * 1e6 == pytest.approx(max(v, 0), rel=0.0051, abs=1000) for v in ordered[at : at + 2])
+    assert found.max_ms == max(values) / 1e6
+
+
+def test_a_day_of_frames_takes_little_memory() -> None:
+    recorder, rng = LatencyRecorder(), np.random.default_rng(0)
+    tracemalloc.start()
+    for value in rng.lognormal(17, 1, 200_000).astype(np.int64):
+        recorder.add({"infer": int(value)}, at_ns=1)
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert size < 500_000
 
 
 def test_no_durations_give_nan_not_zero() -> None:

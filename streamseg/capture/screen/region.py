@@ -16,6 +16,8 @@ from streamseg.core.types import Frame, Roi, Say, Source, SourceInfo
 
 SPOTS, SPOT_FRAMES, SPOT_EVERY = 8, 3, 8
 """A recording is searched at 8 times spread over it, in three frames each, every eighth one."""
+MAX_SIZES = 16
+"""Frame sizes of which the region is remembered."""
 LIVE_SAMPLES = 16
 """Frames of a live stream that one search takes."""
 LIVE_SAMPLE_EVERY_NS = 80_000_000
@@ -134,6 +136,9 @@ class ImageRegion:
             return self._follow(watch, frame, size)
         known = self._known.get(size)
         if known is None and (known := self._decide(frame, *size)) is not None:
+            if len(self._known) >= MAX_SIZES:
+                self._known.clear()  # a stream whose frames change their size all the time
+                self._watches.clear()
             self._known[size] = known
             if self._search:
                 self._watches[size] = LayoutWatch(known, frame.image)
@@ -145,7 +150,7 @@ class ImageRegion:
         self._gone = now is None
         if now is None:
             if before is not None:
-                del self._known[size]
+                self._known.pop(size, None)
                 self._say("the ultrasound image has left the screen; nothing is shown until it is back")
         elif now != before:
             self._known[size] = now
