@@ -12,6 +12,10 @@ The sender's clock is no better than the sender, so three things are told apart:
 * **A jump without silence**: stamps leap while frames go on arriving at their rate. That is a step of the
   clock, or one bad stamp, and says nothing of the frames' age.
 * **Silence, then frames with stamps from the time of the silence**: a real backlog. It stays old.
+
+A relay that stores frames since the last key frame pours them out when a stream begins, so there is no silence
+to measure them by. Frames that rush in at the beginning, each closer to the one before than its stamp says, are
+of unknown age and count as old, until they come at their own rate.
 """
 
 from __future__ import annotations
@@ -36,12 +40,21 @@ AGREEMENT = 0.06
 JITTER_NS = 30_000_000
 """Arrivals vary by this much, so a pace is known to within this time in parts of the measured span."""
 _STANDS_STILL = 1e-3
+RUSH_AGE_NS = 1_000_000_000
+"""What frames of unknown age count as while they rush in."""
+_RUSH_NS = 25_000_000
+"""Frames that came closer together than their stamps say, by this much in all, have rushed in."""
+_MAX_INTERVAL_NS = 500_000_000
+"""Frames are no farther apart; more between two stamps is a jump."""
 _RECENT = 31
 
 
 @dataclass(slots=True)
 class _Block:
-    """Intervals between frames, summed; those with silence or jumps left out."""
+    """Intervals between frames, summed; those with jumps left out.
+
+    Those with silence count: after it the held frames come closer together, and together they keep the pace.
+    """
 
     late_ns: float
     """How late the frame before it was."""
@@ -59,6 +72,7 @@ class LatenessEstimator:
         self._last: tuple[int, int] | None = None
         self._began_ns = 0
         self._late_ns = 0.0
+        self._rush_ns = 0.0
         self._pace = 1.0
         """Our time per unit of the sender's; 0 if the stamps stand still and mean nothing."""
         self._gaps: deque[int] = deque(maxlen=_RECENT)
@@ -75,7 +89,8 @@ class LatenessEstimator:
         else:
             self._advance(sent_ns - self._last[0], max(0, arrived_ns - self._last[1]), arrived_ns)
         self._last = sent_ns, arrived_ns
-        return arrived_ns - round(self._late_ns)
+        unknown_ns = RUSH_AGE_NS if self._rush_ns > _RUSH_NS else 0
+        return arrived_ns - max(round(self._late_ns), unknown_ns)
 
     def _advance(self, sent_ns: int, gap_ns: int, now_ns: int) -> None:
         """Take the time between two frames in the sender's clock and in ours."""
@@ -88,18 +103,27 @@ class LatenessEstimator:
         silent = gap_ns > leap_ns
         back = expected_ns < -leap_ns
         ahead = growth_ns < -(self._late_ns + leap_ns)
-        if back or ahead:
+        settling = now_ns - self._began_ns < SETTLING_NS
+        rushing = settling and 2 * gap_ns < expected_ns <= _MAX_INTERVAL_NS and growth_ns < -self._late_ns
+        # Halved, not forgotten: with jitter not every frame of a rush comes early.
+        self._rush_ns = self._rush_ns - growth_ns - self._late_ns if rushing else self._rush_ns / 2
+        if rushing:
+            self._add_to_block(gap_ns, sent_ns)
+        elif back or ahead:
             self.note = "the sender's time stamps jumped; ages go on as before"
             growth_ns = -self._late_ns if ahead and not silent and self._late_ns > leap_ns else 0.0
-        elif not silent:
-            self._block.arrived_ns += gap_ns
-            self._block.sent_ns += sent_ns
-            self._block.intervals += 1
+        else:
+            self._add_to_block(gap_ns, sent_ns)
         self._late_ns = max(0.0, self._late_ns + growth_ns - FORGIVEN * gap_ns)
         if self._block.arrived_ns >= BLOCK_NS and self._block.intervals >= 4:
             self._blocks.append(self._block)
             self._block = _Block(self._late_ns)
             self._measure_pace(now_ns)
+
+    def _add_to_block(self, gap_ns: int, sent_ns: int) -> None:
+        self._block.arrived_ns += gap_ns
+        self._block.sent_ns += sent_ns
+        self._block.intervals += 1
 
     def _measure_pace(self, now_ns: int) -> None:
         """Take another pace than the present one if the latest blocks agree on it."""

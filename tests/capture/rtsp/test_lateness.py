@@ -165,3 +165,32 @@ def test_frames_that_were_dropped_are_no_backlog() -> None:
     _, found = late(flushed)
     assert min(found[1500:1800]) > 800
     assert max(found[1801:]) < 60
+
+
+@pytest.mark.parametrize("rate", [10, 30, 60])
+@pytest.mark.parametrize("poured", [3, 60])
+def test_what_a_relay_had_stored_is_not_taken_for_new(rate: int, poured: int) -> None:
+    """The relay sends the two seconds since its last key frame at once, or as fast as the network goes."""
+    chance = random.Random(2)
+    stamps = [k * 1000 / rate for k in range(10 * rate)]
+    arrivals: list[float] = []
+    for stamp in stamps:
+        arrival = max(stamp, 2000 + stamp / poured) + abs(chance.gauss(0, 1))
+        arrivals.append(max([arrival, *arrivals[-1:]]))
+    _, found = late(list(zip(stamps, arrivals, strict=True)))
+    ages = [arrival - stamp for stamp, arrival in zip(stamps, arrivals, strict=True)]
+    assert sum(age > 400 and value < 300 for age, value in zip(ages, found, strict=True)) <= 4
+    assert max(value for arrival, value in zip(arrivals, found, strict=True) if arrival > 4500) < 100
+
+
+@pytest.mark.parametrize("rate", [15, 30, 60, 120])
+def test_frames_that_a_network_gathers_stay_fresh(rate: int) -> None:
+    """Wi-Fi holds up to ten frames together."""
+    chance = random.Random(4)
+    times: Times = []
+    while len(times) < 60 * rate:
+        count = chance.choice([1, 1, 1, 3, 5, 10] if rate > 30 else [1, 1, 1, 3])
+        last = (len(times) + count - 1) * 1000 / rate
+        times += [((len(times) + k) * 1000 / rate, last + 0.1 * k) for k in range(count)]
+    _, found = late(times)
+    assert max(found) < 10_500 / rate + 20
