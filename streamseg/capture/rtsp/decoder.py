@@ -41,6 +41,8 @@ class PictureDecoder:
         self._failed = 0
         self.waiting = True
         """Whether a key frame is awaited."""
+        self.refreshing = False
+        """Whether decoding has begun, but nothing is complete yet: a gradual refresh takes seconds."""
         self.damaged = 0
         """Frames that were left out because they, or others that they need, are damaged or lost."""
 
@@ -75,6 +77,7 @@ class PictureDecoder:
             self._lose()
             self._doubt()
             return []
+        self.refreshing = (self.waiting or self.refreshing) and not pictures
         self.waiting = False
         self._started = True
         return [(picture, self._arrivals.get(picture.pts or 0, coded.arrived_ns)) for picture in pictures]
@@ -104,7 +107,7 @@ class PictureDecoder:
         if self._arrivals:
             self._context.flush_buffers()
             self._arrivals.clear()
-        self.waiting = True
+        self.waiting, self.refreshing = True, False
 
     def _remember(self, pts: int, arrived_ns: int) -> None:
         self._arrivals[pts] = arrived_ns

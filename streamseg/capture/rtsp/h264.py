@@ -50,6 +50,11 @@ class PictureTracker:
         self._numberings: dict[int, _Numbering] = {}
         self._sequence_of: dict[int, int] = {}
         self._last: int | None = None
+        self._repeats = 0
+
+    def forget_last(self) -> None:
+        """Begin anew with the next picture: the last one was not read."""
+        self._last = None
 
     def learn(self, units: Sequence[bytes]) -> None:
         """Take parameter sets among NAL units (without start codes); what cannot be read is passed over."""
@@ -100,6 +105,12 @@ class PictureTracker:
             self._last = number
         if first[0] & 31 == IDR or last is None or numbering.gaps_allowed:
             return True
+        if number == last and not header.field:
+            # All but one of the numbers were lost, or an encoder does not count; the next picture tells.
+            self._repeats += 1
+            return self._repeats > 1
+        if self._repeats == 1:
+            self._repeats = 0
         return number in {last, (last + 1) % (1 << numbering.bits)}
 
 

@@ -43,7 +43,7 @@ class JpegAssembler:
         if not self._open:
             self._open, self._timestamp, self._arrived_ns = True, packet.timestamp, arrival.arrived_ns
         self._broken = self._broken or arrival.lost
-        if not self._broken:
+        if not self._broken and packet.payload:  # padding alone: some servers probe the bandwidth with it
             self._broken = not self._take(packet.payload)
         if packet.marker:
             pictures.append(self._finish())

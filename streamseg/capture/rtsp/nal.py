@@ -7,6 +7,7 @@ awaited.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -17,6 +18,11 @@ from streamseg.capture.rtsp.rtp import Arrival
 _START = b"\0\0\0\1"
 _MAX_BYTES = 32 << 20
 """No compressed picture is larger; a stream without ends must not fill the memory."""
+_MAX_UNITS = 4096
+_RECENT = 32
+_PROBATION = 64
+_SUFFIX_SEI = 40
+_PACI = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,7 @@ class NalAssembler:
         self._arrived_ns = 0
         self._broken = False
         self._units: list[bytes] = []
+        self._slices = 0
         self._size = 0
         self._fragment: bytearray | None = None
         self._marker = _Marker()
@@ -70,14 +77,14 @@ class NalAssembler:
         if self._open and packet.timestamp != self._timestamp:
             # Some servers set no marker. If packets are missing, those of the end may be among them.
             self._broken = self._broken or arrival.lost
-            self._marker.picture_ended()
+            self._marker.picture_ended(self._slices, whole=self._is_whole())
             pictures += self._finish()
         elif self._open and first and not arrival.lost and self._is_another_picture(unit):
             # Seen with servers that give several pictures one time stamp, or all of them the same. Parameter
             # sets and messages after the last slice belong to the picture that begins.
             last = max(place for place, there in enumerate(self._units) if self._is_slice(there))
             self._units, ahead = self._units[: last + 1], self._units[last + 1 :]
-            self._marker.picture_ended()
+            self._marker.picture_ended(self._slices, whole=self._is_whole())
             pictures += self._finish()
             self._units, self._size = ahead, sum(map(len, ahead))
         if not self._open:
@@ -90,8 +97,9 @@ class NalAssembler:
         self._broken = self._broken or arrival.lost
         if not self._broken:
             self._size += len(packet.payload)
-            self._broken = self._size > _MAX_BYTES or not self._take(packet.payload)
-        if packet.marker and self._marker.ends_picture(packet.timestamp, self._has_slice()):
+            taken = self._size <= _MAX_BYTES and self._take(packet.payload)
+            self._broken = not taken or len(self._units) > _MAX_UNITS
+        if packet.marker and self._marker.ends_picture(packet.timestamp, self._slices):
             pictures += self._finish()
         return pictures
 
@@ -100,20 +108,31 @@ class NalAssembler:
         self._open, self._fragment, self._last_slice = False, None, None
         if self._broken:
             self._broken = False
-            self._units, self._size = [], 0
+            self._units, self._slices, self._size = [], 0, 0
+            if self._tracker is not None:
+                self._tracker.forget_last()
             return [CodedPicture(b"", self._timestamp, self._arrived_ns, key=False, broken=True)]
-        if not self._has_slice():
+        if not self._slices:
             return []  # parameter sets alone: they go with the next picture
-        units, self._units, self._size = self._units, [], 0
-        first = next(unit for unit in units if self._is_slice(unit))
-        # Whoever joins a stream may get the end of a picture first: only a first slice says that it is 0.
-        whole = bool(first[self._header] & 128)
+        whole = self._is_whole()
+        units, self._units, self._slices, self._size = self._units, [], 0, 0
         follows = self._tracker is None or self._tracker.follows(units)
         key = self._is_key(units)
+        broken = CodedPicture(b"", self._timestamp, self._arrived_ns, key=False, broken=True)
         if not whole or not (follows or key):
-            return [CodedPicture(b"", self._timestamp, self._arrived_ns, key=False, broken=True)]
+            return [broken]
         data = b"".join(_START + unit for unit in units)
-        return [CodedPicture(data, self._timestamp, self._arrived_ns, key)]
+        picture = CodedPicture(data, self._timestamp, self._arrived_ns, key)
+        # A recovery point still refers to what is missing: the decoder must begin anew with it.
+        return [picture] if follows else [broken, picture]
+
+    def _is_whole(self) -> bool:
+        """Whether the picture is there from its first slice on.
+
+        Whoever joins a stream may get the end of a picture first: only a first slice says that it is 0.
+        """
+        first = next((unit for unit in self._units if self._is_slice(unit)), None)
+        return not self._broken and first is not None and bool(first[self._header] & 128)
 
     def _is_key(self, units: Sequence[bytes]) -> bool:
         """An IDR picture (H.265: any intra random access point), or a recovery point.
@@ -143,12 +162,10 @@ class NalAssembler:
     def _is_slice(self, unit: bytes) -> bool:
         return self._kind(unit) < 32 if self._hevc else is_slice(unit)
 
-    def _has_slice(self) -> bool:
-        return any(self._is_slice(unit) for unit in self._units)
-
     def _slice_in(self, payload: bytes) -> bytes | None:
         """The beginning of the first slice in a packet; None if no slice begins in it."""
         aggregate, fragment, _ = self._forms()
+        payload = self._unwrapped(payload)
         if len(payload) <= self._header:
             return None
         if self._kind(payload) == fragment:
@@ -163,7 +180,7 @@ class NalAssembler:
 
     def _is_another_picture(self, unit: bytes | None) -> bool:
         """Whether a first slice belongs to another picture than the slices that are there already."""
-        if unit is None or not self._has_slice():
+        if unit is None or not self._slices:
             return False
         if self._tracker is None:
             return True
@@ -189,11 +206,20 @@ class NalAssembler:
 
     def _forms(self) -> tuple[int, int, tuple[int, ...]]:
         """Types of packets: aggregation, fragment, and those of modes that a description must not offer."""
-        return (48, 49, (50,)) if self._hevc else (24, 28, (25, 26, 27, 29))
+        return (48, 49, ()) if self._hevc else (24, 28, (25, 26, 27, 29))
+
+    def _unwrapped(self, payload: bytes) -> bytes:
+        """The packet inside an H.265 packet that carries more about its content (PACI, RFC 7798, 4.4.4)."""
+        if not self._hevc or len(payload) < 5 or self._kind(payload) != _PACI:
+            return payload
+        fields = int.from_bytes(payload[2:4])
+        head = bytes((fields >> 15 << 7 | (fields >> 9 & 63) << 1 | payload[0] & 1, payload[1]))
+        return head + payload[4 + (fields >> 4 & 31) :]
 
     def _take(self, payload: bytes) -> bool:
         """Add a packet's content. False: it makes no sense."""
         aggregate, fragment, unreadable = self._forms()
+        payload = self._unwrapped(payload)
         if not payload:
             return True  # padding alone: some servers probe the bandwidth with it
         if payload[0] & 128 or len(payload) < self._header:
@@ -201,7 +227,11 @@ class NalAssembler:
         kind = self._kind(payload)
         if kind == fragment:
             return self._take_fragment(payload)
-        if self._fragment is not None or kind in unreadable:
+        if kind in unreadable:
+            return False
+        if kind != aggregate and not self._is_needed(kind):
+            return True
+        if self._fragment is not None:
             return False
         if kind == aggregate:
             return self._take_several(payload)
@@ -209,14 +239,18 @@ class NalAssembler:
         return True
 
     def _add(self, unit: bytes) -> None:
-        """Keep a unit that a decoder needs.
-
-        Left out: types that no standard defines for a stream, as receivers must, and units of a header alone
-        (end of sequence, end of stream).
-        """
+        """Store a unit if a decoder needs it; units of a header alone (end of sequence) are not needed."""
         kind = self._kind(unit)
-        if len(unit) > self._header and (kind < 48 if self._hevc else 0 < kind < 24):
-            self._units.append(unit)
+        if len(unit) <= self._header or not self._is_needed(kind):
+            return
+        if self._hevc and kind == _SUFFIX_SEI and not self._slices:
+            return  # of the picture before, whose marker came on its last slice; it may hold a check sum
+        self._units.append(unit)
+        self._slices += self._is_slice(unit)
+
+    def _is_needed(self, kind: int) -> bool:
+        """Whether a decoder needs units of this type: receivers pass over those that no standard defines."""
+        return kind < 48 if self._hevc else 0 < kind < 24
 
     def _take_several(self, payload: bytes) -> bool:
         parts = list(_parts(payload[self._header :]))
@@ -254,27 +288,39 @@ class _Marker:
     """Knows whether a server's marker ends a picture, or something smaller.
 
     The first picture waits for the next one's time stamp. If its marker came once and last, later pictures
-    end with their marker; if a packet with more of the same picture follows a marker, never again.
+    end with their marker; if a packet with more of the same picture follows a marker, only after many pictures
+    that did better.
     """
 
     def __init__(self) -> None:
         self._trusted = False
-        self._lies = False
+        self._needed = 1
+        """Pictures in a row whose marker must come once and last before it is trusted."""
+        self._good = 0
+        self._ended = False
         self._marked: int | None = None
         """Time stamp of a marked packet after slices, until the time stamp changes."""
+        self._slices: deque[int] = deque(maxlen=_RECENT)
+        """Numbers of slices of the latest pictures."""
 
-    def ends_picture(self, timestamp: int, has_slice: bool) -> bool:
-        """Take a marked packet; whether it ends its picture."""
-        if not has_slice:
+    def ends_picture(self, timestamp: int, slices: int) -> bool:
+        """Take a marked packet after this number of slices; whether it ends its picture."""
+        if not slices:
             return False
         self._marked = timestamp
-        return self._trusted
+        # Fewer slices than ever: it may be the first that a server marks. The next time stamp tells.
+        self._ended = self._trusted and slices >= min(self._slices)
+        if self._ended:
+            self._slices.append(slices)
+        return self._ended
 
     def was_wrong(self, timestamp: int, continues: bool) -> bool:
         """Take a packet; whether it continues a picture that was ended by its marker."""
         if self._marked != timestamp or not continues:
             return False
-        ended, self._trusted, self._lies, self._marked = self._trusted, False, True, None
+        if self._trusted or self._needed == 1:
+            self._needed = max(_PROBATION, 4 * self._needed)
+        ended, self._trusted, self._good, self._marked = self._ended, False, 0, None
         return ended
 
     def picture_begins(self) -> None:
@@ -282,10 +328,13 @@ class _Marker:
         if self._trusted:
             self._marked = None
 
-    def picture_ended(self) -> None:
+    def picture_ended(self, slices: int, *, whole: bool) -> None:
         """Another picture has begun, or the time stamp has changed."""
-        if self._marked is not None and not self._lies:
-            self._trusted = True
+        if whole:
+            self._slices.append(slices)
+        if self._marked is not None and whole:
+            self._good += 1
+            self._trusted = self._trusted or self._good >= self._needed
         self._marked = None
 
 

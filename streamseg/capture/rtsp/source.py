@@ -157,6 +157,7 @@ class RtspSource:
             self._pictures.extend(self._decoder.decode(replace(coded, arrived_ns=captured_ns), units))
             if self._decoder.waiting:
                 self._receiver.want_key()
+            if self._decoder.waiting or self._decoder.refreshing:
                 now = time.monotonic()
                 limit = min(blind, max(limit, now + self._read_seconds))
                 if now - said >= 1:

@@ -146,3 +146,15 @@ def test_frames_above_the_limit_are_refused_before_memory_is_taken(
     decoder = PictureDecoder(codec)
     for number, (data, key) in enumerate(coded(codec, 25)[:3]):
         assert give(decoder, number, data, key) == []
+
+
+def test_a_gradual_refresh_is_told_from_a_stream_that_gives_nothing() -> None:
+    """Until it is complete nothing comes out for seconds, and waiting must go on."""
+    pictures = encode("h264", 80, {"preset": "veryfast", "x264-params": "intra-refresh=1"}, gop=30)
+    decoder = PictureDecoder("h264")
+    refreshing = []
+    for number, (data, _) in list(enumerate(pictures))[5:]:
+        give(decoder, number, data, b"\0\0\1\6\6" in data)
+        refreshing += [number] * decoder.refreshing
+    assert refreshing == list(range(30, 48))
+    assert not decoder.waiting

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import cv2
@@ -126,3 +127,13 @@ def test_a_whole_jpeg_in_the_packets_is_taken_as_it_is() -> None:
     data = cv2.imencode(".jpg", colour)[1].tobytes()
     (picture,) = assemble(wide_packets(b"", data, (0, 0)))
     assert read(decoded(picture)) == 5
+
+
+def test_packets_of_padding_alone_break_nothing() -> None:
+    sent = packets(75, in_band=True)
+    padded: list[RtpPacket] = []
+    for packet in sent:
+        padded += [replace(packet, marker=False, payload=b""), packet]
+    padded = [replace(packet, sequence=number) for number, packet in enumerate(padded)]
+    assert [picture.data for picture in assemble(padded)] == [picture.data for picture in assemble(sent)]
+    assert not any(picture.broken for picture in assemble(padded))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -251,3 +252,105 @@ def test_parameter_sets_without_end_fill_no_memory() -> None:
 def golomb(value: int) -> str:
     digits = f"{value + 1:b}"
     return "0" * (len(digits) - 1) + digits
+
+
+def test_a_loss_before_a_recovery_point_is_told() -> None:
+    """A gradual refresh begins with a picture that still refers to those before it."""
+    coded = encode("h264", 30, {"preset": "veryfast", "x264-params": "intra-refresh=1"}, gop=12)
+    found = assemble(packets_of([data for number, (data, _) in enumerate(coded) if number != 11]))
+    assert [picture.broken for picture in found[10:14]] == [False, True, False, False]
+    assert [picture.key for picture in found[10:14]] == [False, False, True, False]
+
+
+@pytest.mark.parametrize("lost", range(1, 16))
+def test_gaps_are_noticed_however_many_are_missing(lost: int) -> None:
+    coded = encode("h264", 40, {"x264-params": "slices=1"}, gop=100)
+    found = assemble(packets_of([data for data, _ in [*coded[:5], *coded[5 + lost :]]]))
+    assert [number for number, picture in enumerate(found) if picture.broken] == [5]
+
+
+def test_an_encoder_that_does_not_count_is_believed_after_two_pictures() -> None:
+    sets = [bits("01001101 00000000 00011110 1 1 011 010 0 00110 00110 1 1 1", 0x67), bits("1 1 0 1", 0x68)]
+    tracker = PictureTracker()
+    tracker.learn(sets)
+    heads = [0x65, *[0x41] * 5]
+    assert [tracker.follows([bits("1 00110 1 0000 1", head)]) for head in heads] == [True, False, *[True] * 4]
+
+
+def sliced(codec: str, count: int = 30) -> list[bytes]:
+    name = "x264-params" if codec == "h264" else "x265-params"
+    return [data for data, _ in encode(codec, count, {name: "slices=4:log-level=none"}, gop=10)]
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+def test_a_server_that_begins_to_mark_every_slice_gets_no_picture_cut(codec: str) -> None:
+    coded, hevc = sliced(codec), codec == "hevc"
+    packets = packets_of(coded, hevc=hevc, mtu=60_000)
+    later = len(packets_of(coded[:14], hevc=hevc, mtu=60_000))
+    found = assemble(packets[:later] + remarked(packets[later:], lambda _: True), hevc=hevc)
+    whole = [sorted(units_of(data)) for data in coded]
+    assert [sorted(units_of(picture.data)) for picture in found] == whole[:-1]
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+def test_a_marker_is_trusted_again_when_it_has_ended_many_pictures(codec: str) -> None:
+    coded, hevc = sliced(codec) * 4, codec == "hevc"
+    packets = packets_of(coded, hevc=hevc, mtu=60_000)
+    early = len(packets_of(coded[:10], hevc=hevc, mtu=60_000))
+    assembler = NalAssembler(hevc=hevc)
+    *_, last = [
+        assembler.push(arrival)
+        for arrival in arrivals_of(remarked(packets[:early], lambda _: True) + packets[early:])
+    ]
+    assert [picture.timestamp for picture in last] == [packets[-1].timestamp]
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+def test_undefined_units_between_fragments_are_passed_over(codec: str) -> None:
+    hevc = codec == "hevc"
+    coded = [data for data, _ in pictures(codec)]
+    odd = b"\x7e\1\2" if hevc else b"\x1e\1\2"
+    packets: list[RtpPacket] = []
+    for packet in packets_of(coded, hevc=hevc, mtu=200):
+        packets += [replace(packet, marker=False, payload=odd), packet]
+    packets = [replace(packet, sequence=number & 0xFFFF) for number, packet in enumerate(packets)]
+    found = assemble(packets, hevc=hevc)
+    assert [sorted(units_of(picture.data)) for picture in found] == [sorted(units_of(d)) for d in coded]
+
+
+def test_packets_with_extensions_about_their_content_are_unwrapped() -> None:
+    """H.265's PACI: the type of what it holds, the extension's size, the extension, then the content."""
+    coded = [data for data, _ in pictures("hevc")]
+
+    def wrapped(payload: bytes) -> bytes:
+        fields = (payload[0] >> 7) << 15 | (payload[0] >> 1 & 63) << 9 | 3 << 4 | 0b1000
+        head = bytes((50 << 1 | payload[0] & 1, payload[1]))
+        return head + fields.to_bytes(2) + b"abc" + payload[2:]
+
+    packets = packets_of(coded, hevc=True, mtu=200)
+    found = assemble([replace(p, payload=wrapped(p.payload)) for p in packets], hevc=True)
+    assert [sorted(units_of(picture.data)) for picture in found] == [sorted(units_of(d)) for d in coded]
+
+
+def test_messages_after_the_marked_slice_are_not_the_next_picture_s() -> None:
+    """An H.265 check sum of one picture would call the next one damaged."""
+    coded = [data for data, _ in pictures("hevc")]
+    suffix = b"\x50\1\x84\x11\0" + bytes(range(1, 17)) + b"\x80"
+    packets: list[RtpPacket] = []
+    for packet in packets_of(coded, hevc=True):
+        packets += [packet] + [replace(packet, marker=False, payload=suffix)] * packet.marker
+    packets = [replace(packet, sequence=number & 0xFFFF) for number, packet in enumerate(packets)]
+    found = assemble(packets, hevc=True)
+    assert len(found) >= COUNT - 1
+    for picture in found[1:]:
+        assert suffix not in units_of(picture.data)
+
+
+def test_a_picture_of_endless_units_is_broken_and_takes_no_memory() -> None:
+    several = b"\x78" + b"\0\2\6\1" * 16_000
+    assembler = NalAssembler(hevc=False)
+    began = time.process_time()
+    for number in range(16):
+        assembler.push(Arrival(RtpPacket(96, True, number, 7, 1, several), 0, False))
+    assert time.process_time() - began < 0.5
+    assert len(assembler._units) < 50_000
