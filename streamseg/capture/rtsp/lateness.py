@@ -13,9 +13,9 @@ The sender's clock is no better than the sender, so three things are told apart:
   clock, or one bad stamp, and says nothing of the frames' age.
 * **Silence, then frames with stamps from the time of the silence**: a real backlog. It stays old.
 
-A relay that stores frames since the last key frame pours them out when a stream begins, so there is no silence
-to measure them by. Frames that rush in at the beginning, each closer to the one before than its stamp says, are
-of unknown age and count as old, until they come at their own rate.
+A relay that stores frames since the last key frame pours them out when a stream begins, so there is no
+silence to measure them by. Frames that rush in at the beginning, each closer to the one before than its stamp
+says, are of unknown age and count as old, until they come at their own rate.
 """
 
 from __future__ import annotations

@@ -227,16 +227,14 @@ class NalAssembler:
         kind = self._kind(payload)
         if kind == fragment:
             return self._take_fragment(payload)
-        if kind in unreadable:
-            return False
-        if kind != aggregate and not self._is_needed(kind):
-            return True
-        if self._fragment is not None:
-            return False
+        alone = self._fragment is None
         if kind == aggregate:
-            return self._take_several(payload)
-        self._add(payload)
-        return True
+            return alone and self._take_several(payload)
+        if not self._is_needed(kind):
+            return kind not in unreadable
+        if alone:
+            self._add(payload)
+        return alone
 
     def _add(self, unit: bytes) -> None:
         """Store a unit if a decoder needs it; units of a header alone (end of sequence) are not needed."""
@@ -288,8 +286,8 @@ class _Marker:
     """Knows whether a server's marker ends a picture, or something smaller.
 
     The first picture waits for the next one's time stamp. If its marker came once and last, later pictures
-    end with their marker; if a packet with more of the same picture follows a marker, only after many pictures
-    that did better.
+    end with their marker. If a packet with more of the same picture follows a marker, it is trusted
+    again only after many pictures that did better.
     """
 
     def __init__(self) -> None:
