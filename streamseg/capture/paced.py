@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from typing import Self
+from typing import Protocol, Self
 
 from streamseg.core.types import Frame, Source
 
@@ -17,6 +17,15 @@ _AHEAD = 4
 _USUAL_RATE = Fraction(25)
 _WAIT_SECONDS = 0.5
 _END_SECONDS = 1.0
+
+
+class Moments(Protocol):
+    """When a frame was captured, and when it arrived, in an earlier run: monotonic nanoseconds of that."""
+
+    @property
+    def captured_ns(self) -> int: ...
+    @property
+    def arrived_ns(self) -> int: ...
 
 
 class PacedSource:
@@ -31,18 +40,25 @@ class PacedSource:
 
     live = True
 
-    def __init__(self, source: Source, *, arrivals_ns: Sequence[int] | None = None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        *,
+        arrivals_ns: Sequence[int] | None = None,
+        moments: Callable[[Frame], Moments] | None = None,
+    ) -> None:
         """Take over a source and pace it.
 
         Frames are due by the differences of ``arrivals_ns`` (monotonic nanoseconds of an earlier run, one
-        per frame) if given, else of ``pts_seconds``; a frame without a time is due one frame interval after
-        the one before (1/25 s if the rate is unknown).
+        per frame) or the arrivals in ``moments`` if given, else of ``pts_seconds``. With ``moments``, a frame
+        is as old when it is delivered as it was when it arrived in the earlier run. A frame without a time is
+        due one frame interval after the one before (1/25 s if the rate is unknown).
         """
         self.info = source.info
         self.late_ns = 0
         """Largest delay of a frame after its due time, nanoseconds."""
         self._source = source
-        self._schedule = _Schedule(source.info.rate or _USUAL_RATE, arrivals_ns)
+        self._schedule = _Schedule(source.info.rate or _USUAL_RATE, arrivals_ns, moments)
         self._ready: deque[tuple[Frame, int]] = deque()
         self._changed = threading.Condition()
         self._closed = False
@@ -74,7 +90,7 @@ class PacedSource:
                 if self._closed:
                     raise StopIteration
         self.late_ns = max(self.late_ns, -left)
-        return replace(frame, captured_ns=max(due_ns, ready_ns))
+        return replace(frame, captured_ns=max(due_ns, ready_ns) - self._schedule.delay_ns)
 
     def close(self) -> None:
         """Close this and the source, from any thread, also while another one waits for a frame."""
@@ -122,7 +138,15 @@ class PacedSource:
 class _Schedule:
     """Computes when each frame is due, never earlier than the one before."""
 
-    def __init__(self, rate: Fraction, arrivals_ns: Sequence[int] | None) -> None:
+    def __init__(
+        self,
+        rate: Fraction,
+        arrivals_ns: Sequence[int] | None,
+        moments: Callable[[Frame], Moments] | None,
+    ) -> None:
+        self.delay_ns = 0
+        """Time from capture to arrival of the frame that was asked for last, in the earlier run."""
+        self._moments = moments
         self._interval_ns = round(1_000_000_000 / rate)
         self._arrivals_ns = arrivals_ns
         self._number = 0
@@ -144,6 +168,10 @@ class _Schedule:
 
     def _moment(self, frame: Frame) -> int | None:
         """The frame's own time in nanoseconds from any origin, or None."""
+        if self._moments is not None:
+            moments = self._moments(frame)
+            self.delay_ns = max(0, moments.arrived_ns - moments.captured_ns)
+            return moments.arrived_ns
         if self._arrivals_ns is not None and self._number < len(self._arrivals_ns):
             return self._arrivals_ns[self._number]
         if self._arrivals_ns is None and frame.pts_seconds is not None:

@@ -55,7 +55,7 @@ def repeat(uri: str, *, engine: str | None, start_seconds: float, as_json: bool)
     options = LiveOptions(age_budget_s=_budget_ms(source.recorded.header) / 1e3)
     # Frames of which no region was recorded are the image, and are taken whole.
     region = ImageRegion.of_recording(source.info, lambda: source, search=source.info.region is not None)
-    paced = PacedSource(source, arrivals_ns=[frame.arrived_ns for frame in source.planned])
+    paced = PacedSource(source, moments=source.offered)
     with stop_on_signals() as stop, paced:
         backend = load_engine(engine)
         try:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from itertools import pairwise
 from typing import Self
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 
 from streamseg.capture import open_source
 from streamseg.capture.paced import PacedSource
+from streamseg.capture.recording.reader import Offered
 from streamseg.core.errors import SourceCut
 from streamseg.core.types import Frame, Source, SourceInfo
 
@@ -193,3 +195,16 @@ def test_close_before_the_first_frame_and_while_the_source_hangs() -> None:
 def test_phantom_is_paced_at_its_rate() -> None:
     source = PacedSource(open_source("phantom:?seed=1&frames=12&fps=60&size=96x64"))
     check(source, [index * 1000 / 60 for index in range(12)])
+
+
+def test_frames_are_as_late_as_they_were() -> None:
+    moments = [
+        Offered(k, captured_ns=k * 10**7, arrived_ns=k * 10**7 + k * 10**8, video=None) for k in range(3)
+    ]
+    source = PacedSource(Tape([0.0, 9.0, 18.0]), moments=lambda frame: moments[frame.index])
+    delivered = [(frame, time.monotonic_ns()) for frame in source]
+    ages = [at - frame.captured_ns for frame, at in delivered]
+    for age, late in zip(ages, (0, 10**8, 2 * 10**8), strict=True):
+        assert late <= age < late + 5 * 10**7
+    apart = [b[1] - a[1] for a, b in pairwise(delivered)]
+    assert apart == [pytest.approx(1.1e8, abs=5e7)] * 2

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from streamseg.capture.paced import PacedSource
 from streamseg.cli import main
-from streamseg.core.types import Roi, State
+from streamseg.core.types import Frame, Roi, State
 from streamseg.core.view import View
 from streamseg.recording import Recorder
 from streamseg.sinks import read_records
@@ -165,7 +167,7 @@ def test_options_of_a_full_replay_do_not_fit_a_repetition(
     option: list[str], recorded: Path, engine: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["replay", str(recorded), "--engine", str(engine), "--as-recorded", *option]) == 2
-    assert f"without {option[0]}" in capsys.readouterr().err
+    assert f"does not allow {option[0]}" in capsys.readouterr().err
 
 
 def test_only_recorded_runs_can_be_repeated(
@@ -174,3 +176,48 @@ def test_only_recorded_runs_can_be_repeated(
     clip = write_clip(tmp_path / "clip.mp4", 3)
     assert main(["replay", str(clip), "--engine", str(engine), "--as-recorded"]) == 2
     assert "is not a recorded live run" in capsys.readouterr().err
+
+
+def late_run(folder: Path, *, late_ns: int = 0) -> Recorder:
+    """Four files of 10 frames each, 20 a second, that came late."""
+    recording = Recorder(folder, header=HEADER, min_free=0, segment_seconds=0.5)
+    recording.on_result(found_in(frame_of(-1, screen(1)), REGION))
+    for number in range(40):
+        captured_ns = recording.anchor_ns + number * 50_000_000
+        frame = frame_of(number, screen(number), captured_ns=captured_ns)
+        recording.on_frame(frame, captured_ns + late_ns)
+        wait_for(recording, number + 1)
+    recording.close()
+    return recording
+
+
+def test_frames_that_came_late_are_as_late_again(
+    tmp_path: Path, engine: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recording = late_run(tmp_path, late_ns=400_000_000)
+    code, answer, err = replay([str(recording.path), "--engine", str(engine), "--as-recorded"], capsys)
+    assert code == 0, err
+    assert answer["age_ms"]["p50"] > 400
+    assert set(answer["states"]) <= {"starting", "segmentation lagging", "source lost", "source ended"}
+
+
+def test_a_gap_of_a_missing_file_is_where_it_was(
+    tmp_path: Path, engine: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording = late_run(tmp_path)
+    (recording.path / "original-0002.mp4").unlink()
+    arrivals: list[tuple[int, float]] = []
+    read = PacedSource.__next__
+
+    def noted(source: PacedSource) -> Frame:
+        frame = read(source)
+        arrivals.append((frame.index, time.monotonic()))
+        return frame
+
+    monkeypatch.setattr(PacedSource, "__next__", noted)
+    code, answer, _ = replay([str(recording.path), "--engine", str(engine), "--as-recorded"], capsys)
+    assert code == 1, "a file is missing"
+    assert answer["offered"] == 30
+    gaps = [after[1] - before[1] for before, after in pairwise(arrivals)]
+    assert max(gaps) == gaps[9] == pytest.approx(0.55, abs=0.15)
+    assert sum(gaps) == pytest.approx(1.95, abs=0.3)

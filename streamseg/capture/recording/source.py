@@ -56,10 +56,15 @@ class RecordingSource(RecordedSource):
             raise UsageError(f"nothing in {folder.name} at or after {start_seconds} s; give an earlier start")
         self.note = ""
         """After the last frame: what is missing, on one line, or an empty string."""
+        self._delivered: list[Offered] = []
         self._segments = segments
         self._folder = folder
         self._current: VideoSource | None = None
         super().__init__(self._describe(), self._generate(), self._release)
+
+    def offered(self, frame: Frame) -> Offered:
+        """What the recorded run knew of a frame that this source has delivered."""
+        return self._delivered[frame.index]
 
     def _describe(self) -> SourceInfo:
         video = self.planned[0].video
@@ -100,7 +105,8 @@ class RecordingSource(RecordedSource):
                 with self._open(segment) as source:
                     for found in source:
                         at = round((found.pts_seconds or 0.0) * UNITS_PER_SECOND)
-                        if frames.pop(at, None) is not None:
+                        if (offered := frames.pop(at, None)) is not None:
+                            self._delivered.append(offered)
                             yield _frame(found.image, segment, delivered, at)
                             delivered += 1
             except StreamsegError as error:
