@@ -1,11 +1,11 @@
-"""All that the README's benchmark tables are made from, in one go: ``make bench``.
+"""Runs the benchmarks behind the README's tables, one after another: ``make bench``.
 
     python -m benchmarks.bench [--source CLIP] [--data DIR] [--only nets ...] [--out FOLDER] [--readme]
 
 Calls ``streamseg bench nets``, ``peers``, ``pipeline`` and ``streams`` one after another, each in a process
 of its own, so that none affects the next; under 10 minutes on two cores without a GPU. Writes
 ``<date>-<machine>-bench-<name>.json`` for each and ``<date>-<machine>-bench.html`` and ``.md`` of all of
-them. ``--readme`` then writes the README's tables anew. One that fails leaves the others' results.
+them. ``--readme`` then updates the README's tables. A benchmark that fails does not stop the others.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--source", type=Path, default=clips[-1] if clips else None, help="recorded clip")
     parser.add_argument("--data", type=Path, default=LABELLED if LABELLED.is_dir() else None)
     parser.add_argument("--only", nargs="+", choices=BENCHES, default=BENCHES)
-    parser.add_argument("--quick", action="store_true", help="a first look; no figures to publish")
-    parser.add_argument("--readme", action="store_true", help="write the README's tables anew")
+    parser.add_argument("--quick", action="store_true", help="quick runs, not for publishing")
+    parser.add_argument("--readme", action="store_true", help="update the README's tables")
     parser.add_argument("--date", default=time.strftime("%Y-%m-%d"), help="in the results' names")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
     return parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""What the live benchmarks share: images with a bar code of their send time, observers, and publishing.
+"""Shared by the live benchmarks: images with a bar code of their send time, observers, and publishing.
 
 They run as modules from the repository's root (``python -m benchmarks.live_rate``), because they use the
 stand-ins of the tests: an RTSP server, a desktop, an emulated grabber.

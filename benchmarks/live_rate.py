@@ -1,4 +1,4 @@
-"""What the live loop costs: its rate against the bare engine's, and what displays and recordings take of it.
+"""Measures the cost of the live loop against the bare engine, and that of displays and recordings.
 
     python -m benchmarks.live_rate [--quick] [--fps N ...] [--rounds R] [--seconds S] [--out DIR]
 

@@ -167,7 +167,7 @@ def opener_of(kind: str) -> Iterator[Callable[[], Source]]:
 def summary(
     chronicle: Chronicle, report: LiveReport, backend: Backend, options: argparse.Namespace
 ) -> dict[str, Any]:
-    """All that is printed and kept."""
+    """All that is printed and stored."""
     ages = percentiles([age for _, age in chronicle.ages()])
     decoding = percentiles(chronicle.decoding)
     infer = report.stages["infer"]

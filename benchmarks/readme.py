@@ -120,7 +120,7 @@ def newest(results: Path) -> dict[str, dict[str, Path]]:
 
 
 def lines(results: Path, selection: str, folder: Path) -> list[str]:
-    """What stands between the marks: every machine's tables of a selection. Raises DataError for damaged
+    """The text between the marks: every machine's tables of a selection. Raises DataError for damaged
     results. ``folder`` is that of the document, which links are relative to."""
     machines = [
         {bench: (path, read_rows(path)) for bench, path in paths.items()}

@@ -1,4 +1,4 @@
-"""Engines on a GPU: what must hold, and how fast they are against torch eager and the GPU's own limits.
+"""Checks engines on a GPU, and times them against torch eager and the GPU's own limits.
 
     python3 -m benchmarks.gpu core [--out FOLDER] [--minutes 7.5]      one command, under 8 minutes
     python3 -m benchmarks.gpu full --piece N/M [--out FOLDER]          the rest, in pieces of the same length

@@ -1,4 +1,4 @@
-"""From the start of a process to the first mask: cold (the engine is built) and warm (it is there).
+"""Times a process from its start to the first mask: cold (the engine is built) and warm (it exists).
 
     python -m benchmarks.gpu.start BACKEND PRECISION NET HxW FOLDER STARTED_NS
 

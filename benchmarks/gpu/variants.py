@@ -1,4 +1,4 @@
-"""What is compared on a GPU: one net at one size and batch by torch eager, torch.compile and TensorRT.
+"""The variants compared on a GPU: one net at one size and batch by torch eager, torch.compile and TensorRT.
 
 Every variant takes frames as uint8 in the computer's memory and gives masks there (``mask``), and runs its
 net alone on an input that is on the device (``net_call``).

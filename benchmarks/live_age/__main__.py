@@ -1,4 +1,4 @@
-"""How old what is displayed is: by the stream's own clock, by stages, and beside a plain OpenCV loop.
+"""Measures the age of the display: by the stream's own clock, by stages, and against a plain OpenCV loop.
 
     python -m benchmarks.live_age [--quick] [--fps 30 60] [--rounds R] [--seconds S] [--no-page] [--out DIR]
 

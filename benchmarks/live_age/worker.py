@@ -126,7 +126,7 @@ def counts(report: LiveReport) -> dict[str, Any]:
 
 
 def display_of(way: str, opened: ExitStack) -> tuple[Display, Callable[[], dict[str, Any]]]:
-    """A display, and what it has to tell after the run."""
+    """A display, and what it reports after the run."""
     if way == "window":
         from streamseg.display import WindowDisplay
         from tests.display.desktops import open_desktop

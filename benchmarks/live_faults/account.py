@@ -13,7 +13,7 @@ from benchmarks.live_faults.scene import FPS, Counter, Glass, Seen
 _ADDRESS = re.compile(r"rtsp://\S+ |127\.0\.0\.1:\d+ ")
 _NUMBER = re.compile(r"[\d.]+")
 MAX_STATES = 9
-"""Changes of state that a row tells; more are counted."""
+"""Changes of state listed in a row; more are counted."""
 
 
 @dataclass(frozen=True, slots=True)

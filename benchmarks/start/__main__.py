@@ -1,4 +1,4 @@
-"""How long it takes from the start of a process to the first mask: with everything there, and with nothing.
+"""Times a process from its start to the first mask: with everything cached, and with nothing.
 
     python -m benchmarks.start [--engines BACKEND:PRECISION ...] [--rounds N] [--cold N] [--out DIR]
 
@@ -56,7 +56,7 @@ CACHES = {
     "TRITON_CACHE_DIR": "triton",
     "STREAMSEG_ENGINES": "engines",
 }
-"""Environment variables of all that is kept from one start to the next, and a folder for each."""
+"""Environment variables of all caches that outlive a start, and a folder for each."""
 LIBRARIES = {"eager": ("torch",), "compiled": ("torch",), "onnx": ("onnxruntime",), "tensorrt": ("torch",)}
 """What a back end imports only when it loads an engine."""
 

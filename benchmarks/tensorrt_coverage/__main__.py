@@ -1,4 +1,4 @@
-"""What of TensorRT can be shown without a GPU: operators, engines per net, and plans of TensorRT-RTX.
+"""Measures without a GPU what TensorRT converts: operators, engines per net, and plans of TensorRT-RTX.
 
     python -m benchmarks.tensorrt_coverage --size 192x256
 

@@ -1,4 +1,4 @@
-"""``make bench``: which commands it calls, and that one which fails does not take the others with it."""
+"""``make bench``: which commands it calls, and that a failing one does not stop the others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks import bench
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
-    """Calls of the program; each writes the file that it was told to, but for those of ``pipeline``."""
+    """Calls of the program; each writes the file that its options name, except ``pipeline``."""
     found: list[tuple[str, ...]] = []
 
     def run(*arguments: str) -> int:

@@ -1,4 +1,4 @@
-"""What the fault table tells, from things seen that are known."""
+"""The fault table's figures, computed from known observations."""
 
 import numpy as np
 import pytest

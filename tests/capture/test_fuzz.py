@@ -73,7 +73,7 @@ def damaged(data: bytes, seed: int) -> bytes:
 
 
 def check(path: Path) -> tuple[list[Frame], StreamsegError | None]:
-    """Read a file; anything but frames and our own one-line errors fails by itself."""
+    """Read a file; anything but frames and our own one-line errors fails the test."""
     begun = time.monotonic()
     frames, error = read_all(path)
     assert time.monotonic() - begun < MAX_SECONDS

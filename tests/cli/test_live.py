@@ -126,7 +126,7 @@ def test_a_wrong_call_is_one_line(
     assert err.count("\n") == 1
 
 
-def test_a_display_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_display_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["live", "phantom:", "--display", "wall"]) == 2
     assert "display is 'wall'; give window or web or none" in capsys.readouterr().err
 
@@ -300,7 +300,7 @@ def test_a_page_cannot_end_what_the_operator_records(engine: Path, tmp_path: Pat
 
 
 def wait_for_frames(count: int, process: subprocess.Popen[str], records: Path) -> int:
-    """Until so many lines are recorded; how many there are."""
+    """Wait until ``count`` lines are recorded; returns their number."""
     while (found := records.read_text().count("\n") if records.exists() else 0) < count:
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)

@@ -18,7 +18,7 @@ from streamseg.core.view import View
 from streamseg.recording import Recorder
 from streamseg.sinks import read_records
 from tests.cli.conftest import HEIGHT, WIDTH, ClipWriter, count_frames, disc
-from tests.recording.runs import HEADER, found_in, frame_of, record, tell, wait_for
+from tests.recording.runs import HEADER, found_in, frame_of, pass_frame, record, wait_for
 
 REGION = Roi(20, 10, WIDTH, HEIGHT)
 
@@ -114,7 +114,7 @@ def interrupted_run(folder: Path) -> Recorder:
     for number in range(26):
         captured_ns = start + number * 40_000_000 + (1_300_000_000 if number > 12 else 0)
         frame = frame_of(number, screen(number), captured_ns=captured_ns)
-        tell(recording, frame, number, roi=REGION, segment=number % 2 == 0)
+        pass_frame(recording, frame, number, roi=REGION, segment=number % 2 == 0)
         wait_for(recording, number + 1)
         if number == 12:
             lost = View(100, 0, State.SOURCE_LOST, "no frame for 0.5 s")
@@ -152,7 +152,7 @@ def test_frames_without_picture_are_said_to_be_absent(
     recording.on_result(found_in(frame_of(-1, screen(1)), REGION))
     odd = np.zeros((50, 50, 3), np.uint8)  # of a size for which no region is known
     for number, image in enumerate((screen(1), odd, screen(3))):
-        tell(recording, frame_of(number, image, captured_ns=start + number), segment=False)
+        pass_frame(recording, frame_of(number, image, captured_ns=start + number), segment=False)
     recording.close()
     code, answer, err = replay([str(recording.path), "--engine", str(engine), "--as-recorded"], capsys)
     assert code == 0

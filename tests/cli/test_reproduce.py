@@ -116,7 +116,7 @@ def test_bad_options_are_one_line(data, tmp_path, capsys, options, message):
     assert not (tmp_path / "new").exists()
 
 
-def test_data_that_is_none(tmp_path, capsys):
+def test_invalid_data_is_refused(tmp_path, capsys):
     assert main(["reproduce", str(tmp_path / "nowhere"), "--out", str(tmp_path / "new")]) == 2
     assert "nowhere" in capsys.readouterr().err
 

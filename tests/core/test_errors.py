@@ -20,7 +20,7 @@ def test_exit_codes(kind: type[StreamsegError]) -> None:
 
 
 @pytest.mark.parametrize("kind", TREE)
-def test_every_error_stands_in_the_drawing(kind: type[StreamsegError]) -> None:
+def test_every_error_is_in_the_drawing(kind: type[StreamsegError]) -> None:
     assert errors.__doc__ is not None
     assert f"-- {kind.__name__} " in errors.__doc__
 

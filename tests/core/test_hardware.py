@@ -1,4 +1,4 @@
-"""What is found out about a machine."""
+"""What is determined about a machine."""
 
 import shutil
 import subprocess
@@ -20,7 +20,7 @@ from streamseg.core.hardware import (
 
 @pytest.fixture
 def fresh() -> Iterator[None]:
-    """What was found out about the real machine is looked up anew, before and after."""
+    """The cached facts about the real machine are dropped, before and after."""
     for remembered in (this_machine, this_processor):
         remembered.cache_clear()
     yield

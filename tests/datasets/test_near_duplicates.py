@@ -49,7 +49,7 @@ def brighter(image):
     return cv2.convertScaleAbs(image, alpha=1.2, beta=6)
 
 
-def test_people_are_told_apart(frames):
+def test_images_of_different_people_are_not_near_duplicates(frames):
     assert twins(frames).groups == ()
 
 

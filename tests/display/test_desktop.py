@@ -1,4 +1,4 @@
-"""Where no window can be opened: one line and an exit code, no abort and no hang."""
+"""If no window can be opened: one line and an exit code, no abort and no hang."""
 
 import ctypes
 import os
@@ -52,7 +52,7 @@ def try_window(**environment: str) -> "subprocess.CompletedProcess[str]":
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems always have a desktop")
 @pytest.mark.parametrize(
-    ("environment", "told"),
+    ("environment", "expected"),
     [
         ({}, "neither DISPLAY nor WAYLAND_DISPLAY is set"),
         ({"DISPLAY": ":9876"}, "DISPLAY=:9876 (could not connect to display :9876)"),
@@ -60,7 +60,7 @@ def try_window(**environment: str) -> "subprocess.CompletedProcess[str]":
         ({"WAYLAND_DISPLAY": "wayland-77"}, "WAYLAND_DISPLAY=wayland-77"),
     ],
 )
-def test_a_missing_display_is_one_line(environment, told, monkeypatch, capfd):
+def test_a_missing_display_is_one_line(environment, expected, monkeypatch, capfd):
     # Only the process that tries a window meets Qt, so this one can ask itself.
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM", "QT_QPA_FONTDIR", "QT_LOGGING_RULES"):
         monkeypatch.setenv(name, "")  # whatever is set from here on is undone
@@ -72,7 +72,7 @@ def test_a_missing_display_is_one_line(environment, told, monkeypatch, capfd):
     assert (raised.value.exit_code, *capfd.readouterr()) == (2, "", "")
     message = str(raised.value)
     assert message.startswith("no display: ")
-    assert told in message
+    assert expected in message
     assert message.endswith(f"; {REMEDY}")
     assert "\n" not in message
 

@@ -22,9 +22,9 @@ class Noon:
 def test_both_images_are_saved_unchanged(tmp_path):
     snapshots = Snapshots(tmp_path / "made" / "here")
     snapshots.take(GREY, COLOUR)
-    told = wait_for(snapshots.news)
+    news = wait_for(snapshots.news)
     original, annotated = sorted((tmp_path / "made" / "here").iterdir(), key=lambda path: len(path.name))
-    assert original.name in told
+    assert original.name in news
     assert annotated.name == f"{original.stem}-annotated.png"
     assert np.array_equal(cv2.imread(str(original), cv2.IMREAD_UNCHANGED), GREY)
     assert np.array_equal(cv2.imread(str(annotated), cv2.IMREAD_UNCHANGED), COLOUR)
@@ -32,7 +32,7 @@ def test_both_images_are_saved_unchanged(tmp_path):
     assert not [thread for thread in threading.enumerate() if thread.name == "streamseg-snapshots"]
 
 
-def test_nothing_is_overwritten_if_the_clock_stands_still(tmp_path, monkeypatch):
+def test_nothing_is_overwritten_if_the_clock_does_not_advance(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "datetime_class", module.datetime, raising=False)
     monkeypatch.setattr(module, "datetime", Noon)
     snapshots = Snapshots(tmp_path)
@@ -51,8 +51,8 @@ def test_a_folder_that_cannot_be_written_is_reported_and_ends_nothing(tmp_path):
     snapshots = Snapshots(tmp_path / "file")
     for _ in range(2):
         snapshots.take(GREY, COLOUR)
-        told = wait_for(snapshots.news)
-        assert told.startswith(f"no snapshot: cannot write to {tmp_path / 'file'}: ")
+        news = wait_for(snapshots.news)
+        assert news.startswith(f"no snapshot: cannot write to {tmp_path / 'file'}: ")
     snapshots.close()
 
 

@@ -17,7 +17,7 @@ from streamseg.display import WindowDisplay
 from tests.render.examples import view
 
 
-def tell(*words: object) -> None:
+def answer(*words: object) -> None:
     print(*words, flush=True)
 
 
@@ -27,7 +27,7 @@ def read_lines(lines: "queue.Queue[list[str]]") -> None:
     lines.put(["end"])
 
 
-def told_view(words: list[str], number: int, frame: Frame) -> View:
+def view_of(words: list[str], number: int, frame: Frame) -> View:
     """``nerve 500``: an outline that expires in 500 ms; any other state by its name."""
     if words[0] == "nerve":
         return view(State.NERVE, number=number, expires_in_ms=int(words[1]), image=frame.image)
@@ -45,26 +45,26 @@ def main() -> int:
     try:
         display = WindowDisplay("streamseg test", snapshots=snapshots, full_screen=full_screen)
     except StreamsegError as error:
-        tell("error", error)
+        answer("error", error)
         return error.exit_code
     lines: queue.Queue[list[str]] = queue.Queue()
     threading.Thread(target=read_lines, args=(lines,), daemon=True).start()
-    tell("ready", len(frames))
+    answer("ready", len(frames))
     for number in range(1, 1_000_000):
         time.sleep(0.01)
         for command in display.poll():
-            tell("command", command)
+            answer("command", command)
         try:
             words = lines.get_nowait()
         except queue.Empty:
             continue
         if words[0] == "end":
             break
-        display.show(told_view(words, number, frames[number % len(frames)]))
-        tell("shown", *words)
+        display.show(view_of(words, number, frames[number % len(frames)]))
+        answer("shown", *words)
     display.close()
     display.close()
-    tell("closed", *[thread.name for thread in threading.enumerate() if "streamseg" in thread.name])
+    answer("closed", *[thread.name for thread in threading.enumerate() if "streamseg" in thread.name])
     return 0
 
 

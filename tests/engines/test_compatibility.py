@@ -1,4 +1,4 @@
-"""Which machines an engine fits, in words for people."""
+"""Which machines an engine fits, in human-readable words."""
 
 from dataclasses import replace
 

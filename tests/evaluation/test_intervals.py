@@ -1,4 +1,4 @@
-"""Intervals and paired tests against scipy's, by hand, and where there is little to say."""
+"""Intervals and paired tests against scipy's, by hand, and for few values."""
 
 import math
 

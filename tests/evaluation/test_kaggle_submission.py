@@ -1,4 +1,4 @@
-"""The parts of the submission file: which images, which threshold, what is kept, what is written."""
+"""The parts of the submission file: which images, which threshold, what is stored, what is written."""
 
 import os
 
@@ -202,7 +202,7 @@ def test_two_runs_do_not_write_one_file(tmp_path):
         assert finished.find(one) == Prediction(3, "1 3")
 
 
-def test_a_file_that_is_none_of_ours_is_left_alone(tmp_path):
+def test_a_file_of_another_program_is_left_alone(tmp_path):
     (tmp_path / "s.csv.progress").write_text("my notes\n")
     with pytest.raises(UsageError, match="not a progress file"):
         ProgressFile(tmp_path / "s.csv", KEY)

@@ -48,7 +48,9 @@ def run(tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_shipped_checkpoint_is_folded_and_carries_its_judgement(tmp_path: Path, run: Path) -> None:
+def test_the_shipped_checkpoint_is_folded_and_carries_its_output_calibration(
+    tmp_path: Path, run: Path
+) -> None:
     plain = write_weights(tmp_path / "plain.safetensors", [run, run], threshold=0.4, min_area=0.002)
     assert (plain.folded, plain.spec.judgement) == (True, None)
     assert (plain.spec.threshold, plain.spec.min_area) == (0.4, 0.002)

@@ -1,4 +1,4 @@
-"""The accuracy gate: what it compares, where it draws the line, and that it cannot be got round."""
+"""The accuracy gate: what it compares, where it draws the line, and that it cannot be bypassed."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def test_every_place_of_a_batch_is_judged(broken: int | None) -> None:
     assert gate["passed"] is (broken is None)
 
 
-def test_the_judgement_of_the_weights_is_applied_to_both() -> None:
+def test_the_output_calibration_of_the_weights_is_applied_to_both() -> None:
     assert replace(SPEC, threshold=0.9) != SPEC
     strict = FakeBackend(replace(SPEC, threshold=0.9))
     gate = judge(strict, strict, samples(1), precision="fp32", trained=True)

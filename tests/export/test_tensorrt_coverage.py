@@ -1,4 +1,4 @@
-"""All operators of all nets convert, one engine each: found out with real TensorRT-RTX, without a GPU."""
+"""All operators of all nets convert, one engine each: measured with real TensorRT-RTX, without a GPU."""
 
 from pathlib import Path
 

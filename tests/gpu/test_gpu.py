@@ -1,4 +1,4 @@
-"""On an NVIDIA GPU: every engine says what eager FP32 says, for as long as one likes, in what was asked for.
+"""On an NVIDIA GPU: every engine agrees with eager FP32, also over time, and in the requested precision.
 
 Run with ``pytest -m gpu tests/gpu``; ``make gpu`` measures the same, and more.
 """

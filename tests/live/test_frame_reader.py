@@ -63,7 +63,7 @@ def test_a_frame_that_was_taken_can_be_exchanged_for_a_newer_one() -> None:
     reader.close()
 
 
-def test_take_waits_no_longer_than_told() -> None:
+def test_take_waits_no_longer_than_its_time_limit() -> None:
     reader = LatestFrameReader(Script([Act(5.0)]), reconnect=False)
     reader.start()
     assert reader.take(0.01) is None

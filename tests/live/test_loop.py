@@ -248,7 +248,7 @@ def test_millimetres_given_by_the_user_reach_the_results() -> None:
     assert area.area_mm2 == pytest.approx(area.area_px * 0.04)
 
 
-def test_a_net_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_net_that_hangs_is_abandoned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("streamseg.live.loop.JOIN_S", 0.2)
     release = threading.Event()
 

@@ -1,4 +1,4 @@
-"""Whatever the source and the engine do, the display is true."""
+"""Whatever the source and the engine do, the display shows only what is true."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_every_view_is_true(plays: list[list[Act]], delays: list[float], pause: 
             assert after.frame.index >= view.frame.index, "back in time"
     assert report.offered >= report.processed >= 0
     assert report.dropped == report.offered - report.processed
-    assert threading.active_count() < 20, "threads are left behind"
+    assert threading.active_count() < 20, "threads are left running"
 
 
 def test_an_outline_is_taken_off_though_nothing_new_comes() -> None:

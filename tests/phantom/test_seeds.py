@@ -1,4 +1,4 @@
-"""No net is judged on phantoms that it was made with, whatever seed a user gives."""
+"""No net is judged on phantoms that it was fitted on, whatever seed a user gives."""
 
 from __future__ import annotations
 

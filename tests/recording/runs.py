@@ -53,7 +53,7 @@ def view_of(number: int, result: Result, *, reason: str = "") -> View:
     return replace(shown, segmentation=result.segmentation, expires_ns=at_ns + 100_000_000)
 
 
-def tell(
+def pass_frame(
     observer: RunObserver, frame: Frame, number: int = 1, *, roi: Roi = REGION, segment: bool = True
 ) -> None:
     """One frame: offered, and perhaps segmented and displayed."""
@@ -80,7 +80,7 @@ def record(
     for number, image in enumerate(images):
         captured_ns = recording.anchor_ns + 123_456 + number * step_ns
         frames.append(frame_of(number, image, captured_ns=captured_ns))
-        tell(recording, frames[-1], number + 1, roi=roi)
+        pass_frame(recording, frames[-1], number + 1, roi=roi)
         wait_for(recording, number + 1)
     recording.close()
     return recording, frames

@@ -15,7 +15,7 @@ from streamseg.core.errors import SinkError, SourceError
 from streamseg.recording import writer
 from streamseg.recording.writer import Recorder
 from tests.capture.media import number_of, read_all
-from tests.recording.runs import HEADER, found_in, frame_of, tell, wait_for
+from tests.recording.runs import HEADER, found_in, frame_of, pass_frame, wait_for
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,10 +28,10 @@ def test_a_disk_without_room_is_refused_and_one_that_fills_ends_the_recording(
     monkeypatch.setattr(writer, "CHECK_NS", 0)
     recording = Recorder(tmp_path, header=HEADER, min_free=0)
     recording.on_result(found_in(frame_of(-1)))
-    tell(recording, frame_of(0), 1)
+    pass_frame(recording, frame_of(0), 1)
     wait_for(recording, 1)
     recording._min_free = 1 << 60
-    tell(recording, frame_of(1), 2)
+    pass_frame(recording, frame_of(1), 2)
     recording.close()
     assert "MB free on the disk" in recording.status()
     assert recording.status().startswith("recording stopped: only ")
@@ -46,7 +46,7 @@ from pathlib import Path
 import numpy as np
 from streamseg.recording.writer import Recorder
 from tests.full_disk import largest_file
-from tests.recording.runs import HEADER, found_in, frame_of, screen, tell, wait_for
+from tests.recording.runs import HEADER, found_in, frame_of, pass_frame, screen, wait_for
 folder, frames, limit, keep = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 recording = Recorder(folder, header=HEADER, min_free=0, segment_seconds=2.0)
 if limit:
@@ -57,7 +57,8 @@ for number in range(frames):
     image = screen(number)
     if keep or limit:
         image[40:94, 40:136] = noise.integers(0, 255, (54, 96, 3), np.uint8)
-    tell(recording, frame_of(number, image, captured_ns=recording.anchor_ns + number * 40_000_000), number)
+    frame = frame_of(number, image, captured_ns=recording.anchor_ns + number * 40_000_000)
+    pass_frame(recording, frame, number)
     wait_for(recording, number + 1, 0.5)
     print(number, recording.status(), flush=True)
     if recording.status().startswith("recording stopped"):

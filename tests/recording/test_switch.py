@@ -13,7 +13,7 @@ from streamseg.core.errors import SinkError
 from streamseg.core.view import Command, RunObserver
 from streamseg.recording import Recorder, RecorderToggle
 from tests.capture.media import read_all
-from tests.recording.runs import HEADER, found_in, frame_of, tell
+from tests.recording.runs import HEADER, found_in, frame_of, pass_frame
 from tests.waiting import wait_for
 
 
@@ -26,7 +26,7 @@ def test_a_command_begins_a_recording_and_the_next_ends_it(tmp_path: Path) -> No
 
     toggle = RecorderToggle(make, say=print)
     assert isinstance(toggle, RunObserver)
-    tell(toggle, frame_of(0))
+    pass_frame(toggle, frame_of(0))
     assert toggle.status() is None
     for count in (1, 2):
         toggle.command(Command.QUIT)
@@ -35,7 +35,7 @@ def test_a_command_begins_a_recording_and_the_next_ends_it(tmp_path: Path) -> No
         assert (toggle.status() or "").startswith("recording 0:")
         toggle.on_result(found_in(frame_of(-1)))
         for number in range(10):
-            tell(toggle, frame_of(number))
+            pass_frame(toggle, frame_of(number))
         toggle.command(Command.RECORD)
         assert toggle.status() is None
         assert len(made) == count

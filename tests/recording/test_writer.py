@@ -1,4 +1,4 @@
-"""Recordings: what they hold, what they never hold, and that nothing which goes wrong reaches the run."""
+"""Recordings: what they hold, what they never hold, and that no failure reaches the run."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ from tests.recording.runs import (
     SCREEN,
     found_in,
     frame_of,
+    pass_frame,
     record,
     screen,
-    tell,
     view_of,
     wait_for,
 )
@@ -104,7 +104,7 @@ def test_only_the_region_is_ever_recorded(tmp_path: Path) -> None:
     for number in range(5):  # the region is not known yet
         recording.on_frame(frame_of(number, dark), time.monotonic_ns())
     for number in range(5, 10):
-        tell(recording, frame_of(number, dark.copy()), number)
+        pass_frame(recording, frame_of(number, dark.copy()), number)
         wait_for(recording, number - 5)
     recording.close()
     assert [line["left_out"] for line in lines_of(recording, "offered")[:6]] == ["no region known"] * 6
@@ -146,7 +146,7 @@ def test_a_new_size_or_region_starts_a_new_file(tmp_path: Path) -> None:
         image = np.full((*size, 3), 255, np.uint8)
         recording.on_result(found_in(frame_of(-1, image), roi))
         for _ in range(3):
-            tell(recording, frame_of(number, image.copy()), number + 1, roi=roi)
+            pass_frame(recording, frame_of(number, image.copy()), number + 1, roi=roi)
             number += 1
             wait_for(recording, number)
     recording.close()
@@ -181,7 +181,7 @@ def test_the_display_is_recorded_if_requested(tmp_path: Path) -> None:
 def test_times_that_are_nan_do_not_end_a_recording(tmp_path: Path) -> None:
     recording = Recorder(tmp_path, header={**HEADER, "rate": float("inf")}, min_free=0)
     recording.on_result(found_in(frame_of(-1)))
-    tell(recording, replace(frame_of(0), pts_seconds=float("nan")))
+    pass_frame(recording, replace(frame_of(0), pts_seconds=float("nan")))
     recording.close()
     assert recording.status().startswith("recorded")
     assert [line["pts"] for line in lines_of(recording, "offered")] == [None]
@@ -224,7 +224,7 @@ def test_a_slow_encoder_loses_frames_but_no_lines_and_blocks_nobody(
     recording.on_result(found_in(frame_of(-1)))
     began = time.monotonic()
     for number in range(100):
-        tell(recording, frame_of(number), number + 1)
+        pass_frame(recording, frame_of(number), number + 1)
     told = time.monotonic() - began
     recording.close()
     assert len(slow) < 100
@@ -249,9 +249,9 @@ def test_a_drawing_function_that_fails_ends_only_the_recording(tmp_path: Path) -
     said: list[str] = []
     recording = Recorder(tmp_path, header=HEADER, min_free=0, compose=compose, say=said.append)
     for number in range(20):
-        tell(recording, frame_of(number), number + 1)
+        pass_frame(recording, frame_of(number), number + 1)
     recording.close()
-    tell(recording, frame_of(20), 21)
+    pass_frame(recording, frame_of(20), 21)
     assert recording.status() == "recording stopped: no such font"
     assert len(said) == 1
     assert str(recording.path) in said[0]

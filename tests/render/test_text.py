@@ -10,7 +10,7 @@ def canvas():
     return np.zeros((60, 200, 3), np.uint8)
 
 
-def test_text_stands_on_its_baseline_and_returns_its_end():
+def test_text_is_drawn_on_its_baseline_and_returns_its_end():
     image = canvas()
     end = put_text(image, "HEN", 10, 40, 30, colour=WHITE, background=BLACK)
     rows, columns = np.nonzero(image[..., 0] > 128)

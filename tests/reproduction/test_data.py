@@ -74,7 +74,7 @@ def test_names(tmp_path):
         ("nowhere", UsageError, "nowhere"),
     ],
 )
-def test_data_that_is_none(tmp_path, data, error, message):
+def test_invalid_data_is_refused(tmp_path, data, error, message):
     with pytest.raises(error, match=message):
         gathered(data, tmp_path / "out")
 

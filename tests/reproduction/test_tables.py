@@ -149,7 +149,7 @@ def test_long_lists_are_cut(tmp_path):
     assert "by subject (7)" in text
 
 
-def test_machines_that_differ_are_told_apart(tmp_path):
+def test_different_machines_are_listed_separately(tmp_path):
     results = read_results(write_stored(tmp_path, folds=2))
     assert len(words.machine_words(results)) == 1
     results.runs["unet", 1].machine.update(name="Another processor")

@@ -236,7 +236,7 @@ def judged(**changes: float) -> InputSpec:
     return replace(SPEC, judgement=OutputCalibration(**values))
 
 
-def test_judged_confidence_is_the_dice_to_expect() -> None:
+def test_calibrated_confidence_is_the_expected_dice() -> None:
     """Slope and intercept act on the mean probability inside, and the doubt on what comes out."""
     probability = ellipse(SPEC) * np.float32(0.8)
     inside = float(segment(probability, spec=judged(slope=1.0, intercept=0.0)).confidence)

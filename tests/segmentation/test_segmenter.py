@@ -129,7 +129,7 @@ def test_only_the_region_and_its_colours_are_checked() -> None:
     assert Segmenter(FakeBackend(spec, 1.0), roi).segment(frame_of(screen)).state == State.UNLIKE_TRAINING
 
 
-def test_a_judgement_of_another_version_is_refused_before_the_first_frame() -> None:
+def test_an_output_calibration_of_another_version_is_refused_before_the_first_frame() -> None:
     spec = replace(SPEC, judgement=OutputCalibration(1.0, 0.0, 0.5, familiar="1 2"))
     with pytest.raises(EngineError, match="export it again"):
         Segmenter(FakeBackend(spec))

@@ -1,4 +1,4 @@
-"""Steady outlines: never more than one frame late, nothing of the past where there is none, no flicker."""
+"""The temporal filter: no flicker, never more than one frame late, no outline without evidence."""
 
 from itertools import pairwise
 
@@ -77,7 +77,7 @@ def test_a_single_frame_with_a_nerve_is_not_shown_and_one_without_is_bridged_whe
     assert play([nerve, nerve, blob(peak=0.2), nerve])[2].max() < 0.5
 
 
-def test_an_outline_that_wavers_at_rest_stands_still() -> None:
+def test_a_flickering_outline_at_rest_becomes_steady() -> None:
     rng = np.random.default_rng(5)
     base = cv2.GaussianBlur(blob(), (0, 0), 4)
     base *= 0.9 / base.max()

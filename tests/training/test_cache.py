@@ -198,7 +198,7 @@ def test_labels_are_letterboxed_with_the_image():
     assert not cache.labels[1, 1].any()
 
 
-def test_the_fingerprint_tells_contents_apart():
+def test_different_contents_have_different_fingerprints():
     cache, again = noise(6), noise(6)
     assert again.fingerprint == cache.fingerprint
     assert len(cache.fingerprint) == 64

@@ -139,7 +139,7 @@ def test_what_was_learnt_from_and_its_like_are_familiar(images, reference):
     assert all(0 <= alarms <= 0.1 for alarms in reference.alarms)
 
 
-def test_what_is_unlike_is_told_apart(images, reference):
+def test_out_of_distribution_images_are_detected(images, reference):
     kinds = out_of_distribution_images(images[:6])
     caught = {
         kind: np.mean([is_out_of_distribution(one, unpadded(one, SPEC), reference.text) for one in group])

@@ -61,7 +61,7 @@ def test_an_unchanged_image_is_sent_once():
         assert pictures == [(1, True), (1, False), (0, False), (2, True)]
 
 
-def test_pages_are_told_of_the_end():
+def test_pages_are_notified_of_the_end():
     with serving() as display, Reader(display.port) as reader:
         display.show(view(1))
         reader.read_views(1, answer=False)
@@ -193,7 +193,7 @@ def test_impossible_ages_end_the_page(feed, display, age):
 
 
 @pytest.mark.parametrize("text", [b"\xff\xfe", b"\xed\xa0\x80", b'{"ping": 1}\x80'])
-def test_text_that_is_none_ends_the_page_without_a_word(display, capfd, text):
+def test_invalid_text_ends_the_page_without_a_message(display, capfd, text):
     with Reader(display.port) as reader:
         reader.connection.send(text, text=True)
         with pytest.raises(ConnectionClosed):

@@ -1,4 +1,4 @@
-"""Picture and metadata in one message: only the region, never an outline past its time."""
+"""Image and metadata in one message: only the region, never an outline past its time."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The back end, with TensorRT's place taken by a stand-in on the processor."""
+"""The TensorRT back end, with a stand-in for TensorRT on the processor."""
 
 import subprocess
 import sys

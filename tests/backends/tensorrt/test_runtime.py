@@ -75,7 +75,7 @@ def layer(kind: str, *words: str, **more: Any) -> dict[str, Any]:
         ([{"LayerType": "kgen", "Inputs": [{"Format": "Row major", "DataType": "Half"}]}], {"fp16": 1.0}),
         # what moves numbers does not compute
         ([conv("HALF"), layer("Reformat", "Row major linear FP32"), layer("NoOp", "Float")], {"fp16": 1.0}),
-        # what tells nothing
+        # what states no type
         (["conv1 + relu1", "conv2"], {"other": 1.0}),
         ([], {"other": 1.0}),
         ([layer("Reformat", "Half")], {"other": 1.0}),

@@ -18,7 +18,7 @@ from streamseg.core.errors import SourceError, UsageError
 from streamseg.core.types import Roi, Source
 from streamseg.recording.writer import Recorder
 from tests.capture.media import number_of, read_all, write_video
-from tests.recording.runs import HEADER, REGION, found_in, frame_of, record, screen, tell, wait_for
+from tests.recording.runs import HEADER, REGION, found_in, frame_of, pass_frame, record, screen, wait_for
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_a_late_start_of_hours_keeps_its_times(tmp_path: Path) -> None:
     recording.on_result(found_in(frame_of(-1)))
     times = [recording.anchor_ns + 5 * 3600 * 10**9 + number * 40_000_000 for number in range(5)]
     for number, captured_ns in enumerate(times):
-        tell(recording, frame_of(number, captured_ns=captured_ns))
+        pass_frame(recording, frame_of(number, captured_ns=captured_ns))
         wait_for(recording, number + 1)
     recording.close()
     frames, error = read_all(recording.path)
@@ -95,7 +95,7 @@ def test_frames_with_equal_or_decreasing_times_are_all_delivered(tmp_path: Path)
     recording = Recorder(tmp_path, header=HEADER, min_free=0)
     recording.on_result(found_in(frame_of(-1)))
     for number, offset in enumerate((-5_000_000, -1_000, 0, 40_000_000, 40_000_000, 39_000_000)):
-        tell(recording, frame_of(number, captured_ns=recording.anchor_ns + offset))
+        pass_frame(recording, frame_of(number, captured_ns=recording.anchor_ns + offset))
         wait_for(recording, number + 1)
     recording.close()
     with RecordingSource(recording.path) as source:
@@ -108,7 +108,7 @@ def test_frames_without_pixels_are_noted(tmp_path: Path) -> None:
     recording = Recorder(tmp_path, header=HEADER, min_free=0)
     recording.on_frame(frame_of(0), time.monotonic_ns())
     recording.on_result(found_in(frame_of(0)))
-    tell(recording, frame_of(1))
+    pass_frame(recording, frame_of(1))
     wait_for(recording, 1)
     recording.close()
     with RecordingSource(recording.path) as source:
@@ -121,7 +121,7 @@ def test_an_end_lost_to_a_kill_is_a_note_and_not_an_error(tmp_path: Path, cut: i
     recording = Recorder(tmp_path / "run", header=HEADER, min_free=0)
     recording.on_result(found_in(frame_of(-1)))
     for number in range(40):
-        tell(recording, frame_of(number, captured_ns=recording.anchor_ns + number * 40_000_000))
+        pass_frame(recording, frame_of(number, captured_ns=recording.anchor_ns + number * 40_000_000))
         wait_for(recording, number + 1)
     kept = tmp_path / "kept"
     shutil.copytree(recording.path, kept)  # as it is in the middle of the run
@@ -228,10 +228,10 @@ def test_closing_in_the_middle_releases_the_file(recorded: Path) -> None:
 
 def test_a_recorded_screen_has_the_region_of_a_later_file(tmp_path: Path) -> None:
     recording = Recorder(tmp_path, header=HEADER, min_free=0, full_frame=True)
-    tell(recording, frame_of(0), segment=False)
+    pass_frame(recording, frame_of(0), segment=False)
     wait_for(recording, 1)
     recording.on_result(found_in(frame_of(0)))
-    tell(recording, frame_of(1))
+    pass_frame(recording, frame_of(1))
     wait_for(recording, 2)
     recording.close()
     with RecordingSource(recording.path) as source:

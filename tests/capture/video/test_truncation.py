@@ -21,15 +21,15 @@ def test_a_cut_file_gives_every_frame_before_the_cut(name: str, share: float, tm
     path = write_video(tmp_path / name, 60, codec=FILES[name])
     whole, error = read_all(path)
     assert error is None
-    # Between two packets of a transport stream, and between two pictures, nobody could tell.
+    # A cut between two packets of a transport stream, or between two frames, could not be detected.
     end = int(path.stat().st_size * share) // 188 * 188 + 94
     path.write_bytes(path.read_bytes()[:end])
     frames, error = read_all(path)
     assert isinstance(error, SourceCut)
     assert error.exit_code == 1
     assert "\n" not in str(error)
-    # What was kept is what the whole file gives, but for order of coding: a picture that is shown
-    # earlier may have been stored later, and be lost.
+    # What is left equals the whole file, except for the order of coding: a frame that is shown earlier may
+    # have been stored later, and be lost.
     numbers = [number_of(frame.image) for frame in frames]
     assert numbers == sorted(set(numbers))
     assert len(set(range(max(numbers, default=-1) + 1)) - set(numbers)) <= 3
@@ -48,7 +48,7 @@ def test_every_cut_of_a_matroska_file_is_detected(streamed: bool, tmp_path: Path
         path.write_bytes(data[:end])
         _, error = read_all(path)
         unnoticed += error is None
-    # A live recording states no size, so that a cut between two of its clusters cannot be told.
+    # A live recording states no size, so that a cut between two of its clusters cannot be detected.
     assert unnoticed <= (2 if streamed else 0)
 
 
@@ -145,7 +145,7 @@ def test_an_avi_that_ends_with_repeated_frames_is_complete(empty: int, tmp_path:
 
 
 def with_empty_chunks(data: bytes, count: int) -> bytes:
-    """An AVI file with so many empty frames after the last one, in its data, its index and its counts."""
+    """An AVI file with ``count`` empty frames after the last one, in its data, its index and its counts."""
     index = data.index(b"idx1")
     movi = data.index(b"movi") - 8
     entry = b"00dc" + bytes(4) + (index - movi - 8).to_bytes(4, "little") + bytes(4)
@@ -162,7 +162,7 @@ def with_empty_chunks(data: bytes, count: int) -> bytes:
 
 
 def test_an_opendml_file_cut_between_its_parts_is_cut(tmp_path: Path) -> None:
-    """Its first part is complete; only the index of indexes tells that more followed."""
+    """Its first part is complete; only the index of indexes shows that more followed."""
     path = write_video(tmp_path / "clip.avi", 10, codec="mjpeg", pixels="yuvj420p")
     data = bytearray(path.read_bytes())
     junk = data.index(b"JUNK")

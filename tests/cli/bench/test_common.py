@@ -19,10 +19,10 @@ from tests.benchmark.sample_rows import make_run, streams_rows
 def test_rows_on_stdout_are_alone_there(capsys: pytest.CaptureFixture[str]) -> None:
     rows = streams_rows()
     write_outputs(rows, Path("-"), None)
-    told = capsys.readouterr()
-    assert told.out.count("\n") == 1
-    assert [row["key"] for row in json.loads(told.out)] == [row.key for row in rows]
-    assert "| streams |" in told.err
+    output = capsys.readouterr()
+    assert output.out.count("\n") == 1
+    assert [row["key"] for row in json.loads(output.out)] == [row.key for row in rows]
+    assert "| streams |" in output.err
 
 
 def test_tables_go_to_stdout_and_rows_to_their_file(
@@ -30,10 +30,10 @@ def test_tables_go_to_stdout_and_rows_to_their_file(
 ) -> None:
     path = tmp_path / "rows.json"
     write_outputs(streams_rows(), path, None)
-    told = capsys.readouterr()
-    assert "| streams |" in told.out
-    assert told.out.endswith(".\n")
-    assert f"wrote {path}" in told.err
+    output = capsys.readouterr()
+    assert "| streams |" in output.out
+    assert output.out.endswith(".\n")
+    assert f"wrote {path}" in output.err
     assert len(read_rows(path)) == len(streams_rows())
 
 

@@ -112,7 +112,7 @@ def test_it_leaves_with_the_code_that_it_would_have(
     assert exits == [code]
     free.set()
     thread.join(10)
-    leave(*arguments)  # it is over: nobody is left behind
+    leave(*arguments)  # it has ended: no thread is left
     assert exits == [code]
 
 

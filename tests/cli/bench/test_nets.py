@@ -1,4 +1,4 @@
-"""The command: options into what is measured, results out of it, and messages for what there is not."""
+"""The command ``streamseg bench nets``: its options, its results, and the messages for what is missing."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ def test_an_engine_without_layer_information_is_reported(
     install(Front(layers=["conv1", "conv2"]), FakeTensorRT())
     said: list[str] = []
     build(order(checkpoint, say=said.append), tmp_path, device="cpu")
-    assert "does not tell" in said[-1]
+    assert "does not report" in said[-1]
     assert run(tmp_path, checkpoint, "fp16").precision_found() == {"other": 1.0}
 
 
