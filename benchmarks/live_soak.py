@@ -26,7 +26,7 @@ import time
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -54,6 +54,9 @@ from streamseg.core.view import View
 from streamseg.live import LiveReport
 from streamseg.render.live import LivePainter
 from streamseg.reporting.formatting import table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 FPS = 30
 ENGINE_S = 2 / FPS
@@ -258,13 +261,18 @@ def draw(result: dict[str, Any], options: argparse.Namespace) -> None:
     folder = folder_of(options)
     if folder is None:
         return
-    import matplotlib
+    from streamseg.reporting.charts import blank, png, style, svg
 
-    matplotlib.use("Agg")
-    matplotlib.rcParams["svg.hashsalt"] = "streamseg"  # the same file for the same figures
-    from matplotlib import pyplot
+    stem = f"{result['date']}-{machine_name()}-live-soak"
+    with style():
+        drawing = blank(5.0)
+        _draw(result, *drawing.subplots(2, 1, sharex=True))
+        (folder / f"{stem}.svg").write_bytes(svg(drawing))
+        (folder / f"{stem}.png").write_bytes(png(drawing))
 
-    figure, (above, below) = pyplot.subplots(2, 1, figsize=(9, 6), sharex=True, layout="constrained")
+
+def _draw(result: dict[str, Any], above: Axes, below: Axes) -> None:
+    """Age on top, memory below."""
     minutes = [(one["second"] + BIN_S / 2) / 60 for one in result["per_bin"]]
     for name, colour in (("p50", "#0072B2"), ("p95", "#E69F00"), ("p99", "#D55E00")):
         above.plot(minutes, [one[f"{name}_ms"] for one in result["per_bin"]], color=colour, label=name)
@@ -278,10 +286,6 @@ def draw(result: dict[str, Any], options: argparse.Namespace) -> None:
     below.set(ylabel="memory, MB", xlabel="minutes", ylim=(0, top), xlim=(0, result["seconds"] / 60))
     for axis in (above, below):
         axis.grid(alpha=0.3)
-    stem = f"{result['date']}-{machine_name()}-live-soak"
-    figure.savefig(folder / f"{stem}.svg", metadata={"Date": None})
-    figure.savefig(folder / f"{stem}.png", dpi=110)
-    pyplot.close(figure)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from streamseg.benchmark.limits import MachineLimits
 from streamseg.benchmark.provenance import OtherLoad, provenance
 from streamseg.benchmark.rows.run import LimitInfo, RunInfo
 from streamseg.benchmark.timing import CallTimeout
+from streamseg.core.engine_info import EngineInfo
 from streamseg.core.errors import StallError
 from streamseg.core.types import Backend, Say
 
@@ -57,6 +58,7 @@ class BenchRun:
         """Scratch folder, removed at the end."""
         self._packages = packages
         self._opened = ExitStack()
+        self._engines: list[Backend] = []
         self._others = OtherLoad()
         self._clip: Clip | None = None
         self._seconds = 0.0
@@ -64,6 +66,7 @@ class BenchRun:
     def keep(self, engine: Backend) -> Backend:
         """The engine, which is closed at the end unless it hangs: what was measured must not wait for it."""
         self._opened.callback(_close_unless_it_hangs, engine)
+        self._engines.append(engine)
         return engine
 
     def open_clip(self, frames: int = 64) -> Clip:
@@ -71,12 +74,13 @@ class BenchRun:
         self._clip = open_clip(self.options.source, self.folder, frames=frames)
         return self._clip
 
-    def measure(self, work: Callable[[], None], finished: Callable[[], bool], *, gpu: bool = False) -> None:
-        """Do the work, and measure the machine's limits before and after it.
+    def measure(self, work: Callable[[], None], finished: Callable[[], bool]) -> None:
+        """Do the work, and measure the machine's limits before and after it; those of the GPU too, if an
+        engine that is kept runs there.
 
-        Ctrl-C ends the work if anything was ``finished`` by then; otherwise it passes through. ``gpu``: the
-        limits are those of the GPU as well.
+        Ctrl-C ends the work if anything was ``finished`` by then; otherwise it passes through.
         """
+        gpu = any(EngineInfo.of(engine).on_gpu for engine in self._engines)
         with MachineLimits(self.options.threads, self.say, gpu=gpu) as machine:
 
             def around() -> None:

@@ -91,8 +91,7 @@ def measure_pipeline(options: PipelineOptions, say: Say) -> list[PipelineRow]:
             rotation.warm_up(lambda key: modes[key].run(min(WARM_S, options.seconds)), backwards=True)
             rotation.run(lambda key: modes[key].run(options.seconds), options.rounds)
 
-        gpu = any(EngineInfo.of(engine).on_gpu for engine in (many, single))
-        run.measure(turns, finished=lambda: bool(rotation.done), gpu=gpu)
+        run.measure(turns, finished=lambda: bool(rotation.done))
     rotation.leave_out_the_rest()
     run.absent = rotation.absent
     if not rotation.done:

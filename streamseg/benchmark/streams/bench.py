@@ -118,8 +118,7 @@ def measure_streams(options: StreamsOptions, say: Say = lambda _: None) -> list[
             except StallError:  # it would hang the others as well
                 rotation.leave_out_the_rest("the engine hung before")
 
-        gpu = any(EngineInfo.of(engine).on_gpu for engine in engines.values())
-        run.measure(turns, finished=lambda: bool(rotation.done), gpu=gpu)
+        run.measure(turns, finished=lambda: bool(rotation.done))
     rotation.leave_out_the_rest()
     run.absent = rotation.absent
     if not rotation.done:

@@ -68,19 +68,23 @@ def test_known_delays_are_measured_within_two_percent(measure: Measure) -> None:
         "improved_unet eager fp32 as trained 32x48 b1",
         "improved_unet openvino int8 32x48 b1",
     ]
-    ratios = []
-    for fake, row in zip((slow, quick), rows, strict=True):
-        own = counted(fake, row)
-        flat = [ns / 1e6 for block in own for ns in block]
+    blocks = []
+    for fake, row, delay_ms in zip((slow, quick), rows, (40, 20), strict=True):
+        own = [ns / 1e6 for block in counted(fake, row) for ns in block]
+        flat = [ms for block in row.durations_ms for ms in block]
+        # Its own record lies within what was measured; a busy machine stretches some calls, not all.
+        over = [ms - inside for ms, inside in zip(flat, own, strict=True)]
+        assert min(over) > -0.001
+        assert min(over) < 0.02 * delay_ms
         assert row.calls == len(flat)
-        assert row.engine_fps == pytest.approx(1e3 * len(flat) / sum(flat), rel=0.02)
-        assert row.latency_ms.p50 == pytest.approx(np.median(flat), rel=0.02)
-        assert row.latency_ms.max == pytest.approx(max(flat), rel=0.02)
-        assert row.rounds["engine_ms"] == pytest.approx([np.median(block) / 1e6 for block in own], rel=0.02)
-        ratios.append([np.median(block) for block in own])
+        assert row.engine_fps == pytest.approx(1e3 * len(flat) / sum(flat), rel=1e-3)
+        assert row.latency_ms.p50 == pytest.approx(np.median(flat), rel=1e-3)
+        assert row.latency_ms.max == max(flat)
+        blocks.append([np.median(block) for block in row.durations_ms])
+        assert row.rounds["engine_ms"] == pytest.approx(blocks[-1], rel=1e-3)
         assert row.end_to_end_fps == pytest.approx(row.engine_fps, rel=0.9)
-    expected = np.median(np.divide(ratios[0], ratios[1]))
-    assert rows[1].ratio_to_eager.median == pytest.approx(expected, rel=0.02)
+    expected = np.median(np.divide(blocks[0], blocks[1]))
+    assert rows[1].ratio_to_eager.median == pytest.approx(expected, rel=1e-3)
     assert rows[0].ratio_to_eager.median == 1
 
 

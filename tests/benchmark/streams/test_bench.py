@@ -12,6 +12,7 @@ import pytest
 from streamseg.backends.fake import FakeBackend
 from streamseg.backends.openvino.backend import OpenVINOBackend
 from streamseg.benchmark.live_probe import LiveOutcome, Offer
+from streamseg.benchmark.provenance import OtherLoad
 from streamseg.benchmark.rotation import STOPPED
 from streamseg.benchmark.rows.reading import COMMON, read_rows
 from streamseg.benchmark.rows.run import write_rows
@@ -281,10 +282,12 @@ def test_a_real_engine_of_several_frames() -> None:
 def test_an_engine_with_time_to_spare_drops_next_to_nothing() -> None:
     engine = SelfTimed([2.0])
     offer = Offer(fps=30, seconds=0.5, warm_s=0.1)
-    run = run_streams(CLIP, engine, 2, offer)
+    with OtherLoad() as others:
+        run = run_streams(CLIP, engine, 2, offer)
     offered, processed, dropped = totals(run)
     assert offered == 2 * offer.counted == processed + dropped
-    busy = np.mean(engine.durations_ms) > 12  # the machine is: nothing can be said of its speed then
+    # Nothing can be said of the speed of a machine that is busy.
+    busy = np.mean(engine.durations_ms) > 12 or (others.share or 0) > 0.2
     assert busy or processed >= 0.8 * offered
     assert run.fill == 1.0
     assert run.processor_share is None or 0 <= run.processor_share <= 1
