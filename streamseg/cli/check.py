@@ -23,7 +23,9 @@ LISTED = 10
 def check(
     data: Annotated[
         Path,
-        typer.Argument(metavar="DATA", help="Folder with images/ and masks/, or the Kaggle layout (train/)."),
+        typer.Argument(
+            metavar="DATA", help="Folder with images/ and masks/, or in Kaggle's or nnU-Net's layout."
+        ),
     ],
     as_json: JsonOption = False,
 ) -> None:

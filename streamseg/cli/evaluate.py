@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 def evaluate(
     data: Annotated[
         Path,
-        typer.Argument(metavar="DATA", help="Folder with images/ and masks/, or the Kaggle layout (train/)."),
+        typer.Argument(
+            metavar="DATA", help="Folder with images/ and masks/, or in Kaggle's or nnU-Net's layout."
+        ),
     ],
     engine: EngineOption = None,
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N images.")] = None,

@@ -58,7 +58,7 @@ def replay(
         bool,
         typer.Option(
             "--as-recorded",
-            help="Send a recorded live run through the live loop again, its frames at their times.",
+            help="Repeat a recorded live run through the live loop, with its frames at their recorded times.",
         ),
     ] = False,
     force: ForceOption = False,

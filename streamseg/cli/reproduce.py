@@ -18,7 +18,8 @@ def reproduce(
     data: Annotated[
         str,
         typer.Argument(
-            metavar="DATA", help="Folder with images/ and masks/, the Kaggle folder, or phantom[:N]."
+            metavar="DATA",
+            help="Folder with images/ and masks/, or in Kaggle's or nnU-Net's layout; or phantom[:N].",
         ),
     ],
     out: Annotated[Path, typer.Option(metavar="REPORT", help="Folder of the report and its runs.")],
@@ -49,7 +50,7 @@ def reproduce(
     """Train the paper's three nets and report which claims replicate.
 
     All nets are trained with one recipe and k-fold cross-validation. Writes report.html, report.md and
-    result.json. Stopped or killed at any moment, the same call resumes, and finished runs are not repeated.
+    result.json. After a stop or kill the same command resumes, without repeating finished runs.
     The report is written anew after every run and says what is missing.
     """
     from streamseg.cli.train import parse_height_width
@@ -81,7 +82,7 @@ def reproduce(
         Replication(plan, found, out, fabric, callbacks).run_all()
     result = write_report(out, export=None if stop else export)
     if stop:
-        say(f"stopped by {stop.cause}; the same call resumes from here")
+        say(f"stopped by {stop.cause}; the same command resumes from here")
         raise typer.Exit(stop.exit_code)
     for claim in result["claims"]:
         say(f"{claim['verdict']}: {claim['claim']}; measured {claim['measured']}")

@@ -21,7 +21,8 @@ def train(
     data: Annotated[
         str,
         typer.Argument(
-            metavar="DATA", help="Folder with images/ and masks/, the Kaggle folder, or phantom[:N]."
+            metavar="DATA",
+            help="Folder with images/ and masks/, or in Kaggle's or nnU-Net's layout; or phantom[:N].",
         ),
     ],
     net: Annotated[str, typer.Option(help="unet, segnet or improved_unet.")] = "improved_unet",

@@ -48,7 +48,7 @@ SourceOption = Annotated[
     typer.Option(
         "--source",
         metavar="CLIP",
-        help="Recorded clip that gives the frames. Default: a phantom clip, encoded and decoded.",
+        help="Recorded clip that supplies the frames. Default: a phantom clip, encoded and decoded.",
     ),
 ]
 RoundsOption = Annotated[
@@ -205,7 +205,7 @@ def _try_to_write(option: str, path: Path) -> None:
             path.unlink()
     except OSError as error:
         raise UsageError(
-            f"{option} {path} cannot be written: {error.strerror}; give a file in a folder of yours"
+            f"{option} {path} cannot be written: {error.strerror}; choose a folder that you can write to"
         ) from error
 
 

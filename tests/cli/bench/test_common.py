@@ -74,7 +74,7 @@ def test_outputs_that_cannot_be_written_are_refused_first(
         check_outputs(*(None if path is None else Path(path) for path in (json_file, report)))
 
 
-def test_stdout_and_new_files_are_taken(tmp_path: Path) -> None:
+def test_stdout_and_new_files_are_accepted(tmp_path: Path) -> None:
     check_outputs(Path("-"), None)
     check_outputs(tmp_path / "rows.json", tmp_path / "report.html")
     assert list(tmp_path.iterdir()) == []
@@ -89,8 +89,8 @@ def test_a_pipe_is_not_opened_before_there_are_rows(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder in which root cannot write")
-def test_what_cannot_be_written_is_said_before_anything_is_measured() -> None:
-    with pytest.raises(UsageError, match=r"--json /proc/x\.json cannot be written: .+; give a file"):
+def test_an_unwritable_file_is_reported_before_anything_is_measured() -> None:
+    with pytest.raises(UsageError, match=r"--json /proc/x\.json cannot be written: .+; choose a folder"):
         check_outputs(Path("/proc/x.json"), None)
 
 
