@@ -28,7 +28,7 @@ from streamseg.capture.geometry import (
     check_pixels,
     square_pixels,
 )
-from streamseg.core.errors import SourceError, StreamsegError, UsageError, one_line
+from streamseg.core.errors import SourceError, StreamsegError, UsageError, is_programming_error, one_line
 from streamseg.core.types import Frame, Image, SourceInfo
 from streamseg.core.upright import orientation, turn_upright
 from streamseg.reporting.formatting import counted
@@ -212,4 +212,6 @@ def _translated(path: Path) -> Iterator[None]:
     except (Pillow.DecompressionBombWarning, Pillow.DecompressionBombError, MemoryError) as error:
         raise SourceError(f"{path} is too large an image; make it smaller than 89 megapixels") from error
     except Exception as error:  # Pillow's decoders raise almost anything on damaged files
+        if is_programming_error(error, "PIL"):
+            raise
         raise SourceError(f"image {path} is damaged ({one_line(error)}); copy or export it again") from error

@@ -20,6 +20,7 @@ translated where they arise and stored as ``__cause__``; no caller needs to know
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from streamseg.core.printable import printable
@@ -106,3 +107,26 @@ def first_line(message: object) -> str:
     """The first line of an exception's or other message, shortened: some libraries add pages of advice."""
     lines = [line.strip() for line in str(message).splitlines() if line.strip()]
     return printable(lines[0])[:200] if lines else type(message).__name__
+
+
+_CALL = re.compile(
+    r"unexpected keyword argument|missing \d+ required|positional argument|takes (no|at most|exactly|\d+) "
+)
+
+
+def is_programming_error(error: BaseException, *libraries: str) -> bool:
+    """Whether an exception shows a fault of the program, not of the file that it was reading.
+
+    A library of the wrong version refuses a call with a TypeError, which must not pass for damage. Some of
+    the ``libraries`` (top-level names), all in Python, raise such errors for damaged files too: then it is
+    the place where it was raised that tells.
+    """
+    if not isinstance(error, TypeError | NameError | ImportError | AttributeError):
+        return False
+    if isinstance(error, TypeError) and _CALL.search(str(error)):
+        return True
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    module = "" if place is None else str(place.tb_frame.f_globals.get("__name__", ""))
+    return module.partition(".")[0] not in libraries

@@ -29,7 +29,7 @@ import numpy.typing as npt
 from PIL import Image as Pillow
 from PIL import UnidentifiedImageError
 
-from streamseg.core.errors import DataError, UsageError, one_line
+from streamseg.core.errors import DataError, UsageError, is_programming_error, one_line
 from streamseg.core.files import natural_key, read_file
 from streamseg.core.types import Grey, Mask
 from streamseg.core.upright import turn_upright
@@ -442,6 +442,8 @@ def _open(path: Path, read: Callable[[Pillow.Image], npt.NDArray[np.uint8]]) -> 
         what = "it is empty" if path.stat().st_size == 0 else "it is not an image"
         raise DataError(f"cannot read the image {path}: {what}; replace or remove the file") from error
     except Exception as error:  # damaged files make Pillow's decoders raise almost anything
+        if is_programming_error(error, "PIL"):
+            raise
         raise DataError(
             f"cannot read the image {path}: {one_line(error)}; replace or remove the file"
         ) from error

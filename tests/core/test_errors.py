@@ -5,7 +5,7 @@ import inspect
 import pytest
 
 from streamseg.core import errors
-from streamseg.core.errors import MissingExtra, StreamsegError, UsageError, one_line
+from streamseg.core.errors import MissingExtra, StreamsegError, UsageError, is_programming_error, one_line
 
 TREE = [
     kind
@@ -38,3 +38,24 @@ def test_one_line_joins_lines_and_blanks_and_drops_the_path_of_an_os_error() -> 
     assert one_line(OSError(28, "No space left on device", "/x")) == "No space left on device"
     assert one_line(ValueError()) == "ValueError"
     assert one_line("a long text", 6) == "a long"
+
+
+def raised(code: str, name: str) -> BaseException:
+    try:
+        exec(compile(code, name, "exec"), {"__name__": name})  # as a module of that name
+    except Exception as error:
+        return error
+    raise AssertionError("nothing was raised")
+
+
+def test_faults_of_the_program_are_told_from_damaged_files() -> None:
+    """A library of another version refuses a keyword: that is no damage, wherever it is raised."""
+    refused = raised("def f(): pass\nf(threads=1)", "pydicom.pixels")
+    assert is_programming_error(refused)
+    assert is_programming_error(refused, "pydicom")
+    assert is_programming_error(raised("undefined", "streamseg.capture"), "pydicom")
+    assert is_programming_error(raised("None.x", "streamseg.capture"), "pydicom")
+    assert not is_programming_error(raised("None.x", "pydicom.filereader"), "pydicom", "PIL")
+    assert not is_programming_error(raised("int(None)", "pydicom.filereader"), "pydicom")
+    assert not is_programming_error(raised("int('x')", "streamseg.capture"))
+    assert not is_programming_error(OSError())

@@ -42,7 +42,14 @@ from streamseg.capture.geometry import (
     square_pixels,
     square_roi,
 )
-from streamseg.core.errors import MissingExtra, SourceCut, SourceError, StreamsegError, UsageError
+from streamseg.core.errors import (
+    MissingExtra,
+    SourceCut,
+    SourceError,
+    StreamsegError,
+    UsageError,
+    is_programming_error,
+)
 from streamseg.core.types import Frame, Image, SourceInfo
 from streamseg.reporting.formatting import counted
 
@@ -306,4 +313,6 @@ def _translated(path: Path, what: str) -> Iterator[None]:
     except (StreamsegError, EOFError):
         raise
     except Exception as error:  # pydicom raises almost anything on damaged files
+        if is_programming_error(error, "pydicom", "pylibjpeg", "openjpeg", "libjpeg", "PIL"):
+            raise
         raise SourceError(f"{path.name} {what}") from error

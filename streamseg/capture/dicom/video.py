@@ -18,7 +18,7 @@ from streamseg.capture.dicom.pixel_data import Span, find_stream
 from streamseg.capture.geometry import square_roi
 from streamseg.capture.video.pixels import FrameConverter
 from streamseg.capture.video.reader import TimedFrame, VideoReader
-from streamseg.core.errors import SourceCut, SourceError, StreamsegError, UsageError
+from streamseg.core.errors import SourceCut, SourceError, StreamsegError, UsageError, is_programming_error
 from streamseg.core.types import Frame, SourceInfo
 from streamseg.reporting.formatting import counted
 
@@ -164,4 +164,6 @@ def _translated(path: Path) -> Iterator[None]:
     except StreamsegError:
         raise
     except Exception as error:  # PyAV raises almost anything on damaged input
+        if is_programming_error(error, "pydicom"):
+            raise
         raise SourceError(f"the video in {path.name} cannot be decoded; export it again") from error

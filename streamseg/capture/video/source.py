@@ -29,7 +29,14 @@ from streamseg.capture.base import START_TOLERANCE, RecordedSource, check_start
 from streamseg.capture.video.pixels import FrameConverter
 from streamseg.capture.video.reader import TimedFrame, VideoReader
 from streamseg.capture.video.truncation import container_of, is_cut
-from streamseg.core.errors import SourceCut, SourceError, StreamsegError, UsageError, one_line
+from streamseg.core.errors import (
+    SourceCut,
+    SourceError,
+    StreamsegError,
+    UsageError,
+    is_programming_error,
+    one_line,
+)
 from streamseg.core.types import Frame, SourceInfo
 from streamseg.reporting.formatting import counted
 
@@ -168,6 +175,8 @@ def _translated(path: Path) -> Iterator[None]:
     except MemoryError as error:
         raise SourceError(f"a frame of {path.name} needs too much memory; is it damaged?") from error
     except Exception as error:  # PyAV raises almost anything on damaged input
+        if is_programming_error(error):
+            raise
         raise _why_not(path, error) from error
 
 

@@ -251,3 +251,18 @@ def test_joined_files_of_which_only_the_first_can_be_read_are_reported(kind: str
     assert [number_of(frame.image) for frame in frames][:20] == list(range(20))
     assert isinstance(error, SourceError)
     assert "several recordings in one" in str(error)
+
+
+def test_a_call_that_a_library_refuses_is_not_reported_as_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With PyAV 16, whose scaler knows no threads, intact files were called no videos."""
+    clip = write_video(tmp_path / "a.mkv", 5)
+
+    class Scaler:
+        def reformat(self, frame: av.VideoFrame, format: str) -> av.VideoFrame:
+            return frame
+
+    monkeypatch.setattr("streamseg.capture.video.pixels.VideoReformatter", Scaler)
+    with pytest.raises(TypeError, match="threads"):
+        read_all(open_source(str(clip)))
