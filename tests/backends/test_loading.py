@@ -49,7 +49,7 @@ def test_weights_that_do_not_fit_their_net_are_an_engine_error(tmp_path: Path) -
         load_backend(path)
 
 
-def test_what_openvino_cannot_build_names_the_back_end_that_can(tmp_path: Path) -> None:
+def test_a_net_that_openvino_cannot_build_names_the_back_end_that_can(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     write_checkpoint(path, small_unet(), net="unet", folded=False, trained=False, spec=SPEC)
     with pytest.raises(EngineError, match="unfolded one of unet; use the eager back end"):

@@ -103,14 +103,14 @@ def test_distances_in_mm(
 
 
 @pytest.mark.parametrize("spacing", ["", "0", "-1", "nan", "0.1,0.1,0.1", "wide"])
-def test_what_is_no_spacing_is_refused(data: Path, spacing: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_spacing_is_refused(data: Path, spacing: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(data), "--spacing", spacing]) == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert repr(spacing) in err
 
 
-def test_what_is_undefined_is_null(data: Path, engine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_undefined_figures_are_null(data: Path, engine: Path, capsys: pytest.CaptureFixture[str]) -> None:
     answer = evaluate([str(data), "--engine", str(engine), "--limit", "1"], capsys)
     assert (answer["images"], answer["sensitivity"], answer["specificity"]) == (1, None, 1.0)
     assert answer["dice_interval"] is None

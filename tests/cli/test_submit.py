@@ -157,7 +157,7 @@ def test_only_the_block_that_training_held_back(
     assert answer["min_pixels"] == 37
 
 
-def test_an_unreadable_image_is_named_and_the_others_are_kept(
+def test_an_unreadable_image_is_named_and_the_others_are_stored(
     kaggle: Path, engine: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
 ) -> None:
     out = tmp_path / "s.csv"

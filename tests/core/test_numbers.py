@@ -30,7 +30,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("text", [*HOSTILE, "1" * 10**6, "0." + "1" * 10**6, "1/" + "9" * 10**6])
-def test_what_is_not_a_plain_number_is_refused_at_once(text: str) -> None:
+def test_text_that_is_not_a_plain_number_is_refused_at_once(text: str) -> None:
     began = time.process_time()
     assert read_integer(text, -(10**18), 10**18) is None
     assert read_decimal(text, -1e300, 1e300) is None

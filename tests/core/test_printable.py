@@ -32,7 +32,7 @@ from streamseg.core.printable import printable, without_logins
         ("clip@2x.mp4", "clip@2x.mp4"),
     ],
 )
-def test_what_is_printed(text: str, expected: str) -> None:
+def test_printable_text(text: str, expected: str) -> None:
     assert printable(text) == expected
     assert one_line(text) == " ".join(printable(" ".join(text.split())).split())
 

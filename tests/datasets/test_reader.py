@@ -464,7 +464,7 @@ def test_layouts_that_are_named(tmp_path):
         open_dataset(tmp_path / "nnunet")
 
 
-def test_what_is_no_file_is_named_and_not_waited_for(tmp_path):
+def test_a_pipe_or_folder_is_named_and_not_waited_for(tmp_path):
     write(tmp_path / "images/a.png", grey())
     write(tmp_path / "masks/a.png", mask(0))
     os.mkfifo(tmp_path / "images/b.png")

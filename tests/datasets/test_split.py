@@ -148,7 +148,7 @@ def test_subjects_that_share_an_image_stay_together():
         ("aabb", 2, [(0, 4)], "near-duplicates name row 4 of 4 samples"),
     ],
 )
-def test_what_cannot_be_split_says_why(subjects, k, twins, message):
+def test_data_that_cannot_be_split_says_why(subjects, k, twins, message):
     with pytest.raises(DataError) as caught:
         folds(entries(subjects), k, near_duplicates=twins)
     assert message in str(caught.value)

@@ -32,7 +32,7 @@ def test_nothing_added_is_nothing_known():
 
 
 @pytest.mark.parametrize("values", [([0.5], [1, 0]), ([float("nan")], [1]), ([0.5], [float("inf")])])
-def test_what_cannot_be_compared_is_refused(values):
+def test_values_that_cannot_be_compared_are_refused(values):
     with pytest.raises(ValueError, match="finite and of one shape"):
         Reliability().add(*values)
 
@@ -65,7 +65,7 @@ def test_ranking_is_that_of_scipy_with_ties_too():
     assert auroc(a, good) == pytest.approx(wins / (good.sum() * (~good).sum()))
 
 
-def test_what_does_not_vary_cannot_rank():
+def test_constant_values_have_no_rank_correlation():
     assert rank_correlation([0.5, 0.5], [0.1, 0.9]) is None
     assert rank_correlation([0.1, 0.9], [1, 1]) is None
     assert rank_correlation([0.5], [0.5]) is None

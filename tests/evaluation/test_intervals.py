@@ -103,7 +103,7 @@ def test_drawing_in_parts_changes_nothing(monkeypatch):
     assert bootstrap_interval(values, resamples=500) == whole
 
 
-def test_little_to_say_is_said():
+def test_few_values_are_reported_as_such():
     assert bootstrap_interval([0.7, 0.7, 0.7]) == (0.7, 0.7)
     assert all(map(math.isnan, bootstrap_interval([0.7])))
     low, high = bootstrap_interval([0.0, 1.0])
@@ -119,7 +119,7 @@ def test_little_to_say_is_said():
         ([0.5, 0.6], {"resamples": 5}, "resamples 5"),
     ],
 )
-def test_what_has_no_interval_is_refused(values, options, message):
+def test_values_without_an_interval_are_refused(values, options, message):
     with pytest.raises(ValueError, match=message):
         bootstrap_interval(values, **options)
 

@@ -45,7 +45,7 @@ def test_images_come_in_numeric_order(tmp_path, inner):
 @pytest.mark.parametrize(
     ("names", "named"), [((), "no test images"), (("1_1.tif",), "1_1.tif"), (("1.tif", "01.tif"), "number 1")]
 )
-def test_what_are_no_test_images_is_named(tmp_path, names, named):
+def test_files_that_are_not_test_images_are_named(tmp_path, names, named):
     for name in names:
         image(tmp_path / name)
     with pytest.raises(DataError, match=named):
@@ -167,7 +167,7 @@ def test_a_damaged_line_costs_its_image_alone(tmp_path, line):
         assert path.read_bytes() == first + lines[0] + lines[2]
 
 
-def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path):
+def test_a_pipe_or_folder_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "s.csv.progress")
     with pytest.raises(UsageError, match=r"s\.csv\.progress is not a file"):
         ProgressFile(tmp_path / "s.csv", KEY)

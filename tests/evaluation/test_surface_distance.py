@@ -83,7 +83,7 @@ def test_masks_that_are_all_surface_need_little_memory(monkeypatch):
 
 
 @pytest.mark.parametrize("spacing", [(0.0, 1.0), (1.0, -1.0), (float("nan"), 1.0), (1.0, float("inf"))])
-def test_what_is_no_spacing_is_refused(spacing):
+def test_an_invalid_spacing_is_refused(spacing):
     with pytest.raises(ValueError, match="positive"):
         surface_distances(pixels((1, 1)), pixels((1, 1)), spacing)
 

@@ -121,7 +121,7 @@ def test_real_images_are_counted_apart_from_phantoms() -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "int8"])
-def test_what_is_lost_on_real_images_is_not_hidden_by_phantoms(precision: str) -> None:
+def test_a_loss_on_real_images_is_not_hidden_by_phantoms(precision: str) -> None:
     """Of 80 images 3 are real: what is lost on them alone stays below the limit of the mean over all."""
     calls = 0
     shift = 0.01 if precision in ("fp32", "fp16") else 0.05

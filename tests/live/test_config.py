@@ -93,7 +93,7 @@ def test_a_name_cannot_leave_the_folder(name: str) -> None:
         ("source = '\\xff'", "cannot read profile|is not a setting|v4l2"),
     ],
 )
-def test_what_is_wrong_in_a_profile_is_said(text: str, message: str) -> None:
+def test_an_invalid_profile_is_explained(text: str, message: str) -> None:
     path = profile_path("bad")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)

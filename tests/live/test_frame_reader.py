@@ -226,7 +226,7 @@ def test_the_damage_of_a_recording_comes_after_its_frames() -> None:
     reader.close()
 
 
-def test_what_a_listener_raises_ends_the_reading() -> None:
+def test_an_exception_of_a_listener_ends_the_reading() -> None:
     def broken(frame: Frame, at: int) -> None:
         raise ValueError("no")
 

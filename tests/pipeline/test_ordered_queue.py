@@ -74,7 +74,7 @@ def test_an_empty_queue_holds_the_reader_until_the_end() -> None:
     assert answers == [None]
 
 
-def test_what_was_put_before_the_end_is_delivered() -> None:
+def test_items_put_before_the_end_are_delivered() -> None:
     queue: OrderedQueue[int] = OrderedQueue()
     queue.put(1, 0)
     queue.finish()

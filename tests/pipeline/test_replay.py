@@ -80,7 +80,7 @@ def test_without_sinks_the_frames_are_counted() -> None:
     assert run_replay(Clip(5), []).frames == 5
 
 
-def test_lanes_work_at_the_same_time_and_order_is_kept() -> None:
+def test_lanes_work_at_the_same_time_in_order() -> None:
     """Four frames of which each waits for the next to have begun: one lane alone would never end."""
     begun = [threading.Event() for _ in range(5)]
     begun[4].set()

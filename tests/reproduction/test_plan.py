@@ -33,7 +33,7 @@ def test_nets_share_a_fold_s_seed_and_all_else():
         (4, ("unet", "unet"), "each once"),
     ],
 )
-def test_what_cannot_be_run(folds, nets, message):
+def test_impossible_plans_are_refused(folds, nets, message):
     with pytest.raises(UsageError, match=message):
         ReplicationPlan(recipe("paper"), folds, nets)
 

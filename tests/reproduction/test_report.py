@@ -84,7 +84,7 @@ def test_without_a_complete_fold_there_are_no_figures(tmp_path):
     assert "Table 2." not in text
 
 
-def test_what_is_exported_holds_no_image_of_the_data(complete):
+def test_the_export_holds_no_image_of_the_data(complete):
     _, public, result = complete
     names = {path.name for path in public.iterdir()}
     assert names == {f"reproduce-some-data{end}" for end in (".json", ".md", "-loss.svg", "-dice.svg")}

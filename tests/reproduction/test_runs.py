@@ -79,7 +79,7 @@ def test_the_example_is_chosen_by_its_mask_alone(data, finished):
     assert set(np.unique(found)) <= {0, 255}
 
 
-def test_what_is_done_is_not_done_again(data, finished):
+def test_finished_runs_are_not_repeated(data, finished):
     def fail(*_):
         raise AssertionError("trained again")
 

@@ -167,7 +167,7 @@ def test_holes_are_filled() -> None:
     assert np.array_equal(segment(ring).mask, segment(disc).mask)
 
 
-def test_parts_below_the_smallest_area_are_dropped_and_others_kept() -> None:
+def test_parts_below_the_minimum_area_are_dropped_and_others_remain() -> None:
     large, small = ellipse(SPEC, (0.3, 0.3), (0.1, 0.1)), ellipse(SPEC, (0.8, 0.8), (0.02, 0.02))
     assert np.array_equal(segment(large + small).mask, segment(large).mask)
     lenient = InputSpec(48, 64, 0.25, 0.25, 0.5, min_area=0.0)

@@ -79,7 +79,7 @@ FRAGMENT = box(b"moof", b"y" * 30) + box(b"mdat", b"z" * 50)
         (HEAD + FRAGMENT + box(b"moov", b"x" * 100)[:90], 1),
     ],
 )
-def test_whole_fragments_are_kept(tmp_path, content, kept):
+def test_whole_fragments_remain(tmp_path, content, kept):
     path = tmp_path / "a.mp4"
     path.write_bytes(content)
     cut_unfinished(path)

@@ -62,7 +62,7 @@ def test_it_is_made_once_and_equals_the_one_in_memory(root, tmp_path):
     assert sorted(p.name for p in home.iterdir()) == ["cache.json", "images.npy", "labels.npy"]
 
 
-def test_what_changes_makes_a_new_one(root, tmp_path):
+def test_a_change_of_the_inputs_makes_a_new_cache(root, tmp_path):
     assert make(root, tmp_path / "kept")[1] == COUNT
     assert make(root, tmp_path / "kept", InputSpec(48, 48, 0.25, 0.25, 0.5))[1] == COUNT
     assert make(root, tmp_path / "kept", InputSpec(32, 48, 0.5, 0.5, 0.4))[1] == 0  # not the pixels
@@ -111,7 +111,7 @@ def test_a_damaged_one_is_made_anew(root, tmp_path, name, damage):
     assert list((tmp_path / "kept").iterdir()) == [home]
 
 
-def test_what_is_written_to_a_batch_stays_out_of_the_files(root, tmp_path):
+def test_writing_to_a_batch_does_not_change_the_files(root, tmp_path):
     cache, _ = make(root, tmp_path / "kept")
     take(cache, torch.tensor([0])).images.zero_()
     cache.images.zero_()
@@ -145,7 +145,7 @@ def test_a_bad_file_leaves_nothing_behind(root, tmp_path):
     assert list((tmp_path / "kept").iterdir()) == []
 
 
-def test_what_killed_processes_left_is_removed_after_a_day(root, tmp_path):
+def test_remains_of_killed_processes_are_removed_after_a_day(root, tmp_path):
     old, new = (tmp_path / "kept" / name for name in ("a.partial", "b.partial"))
     old.mkdir(parents=True)
     new.mkdir()

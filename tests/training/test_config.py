@@ -10,7 +10,7 @@ def test_the_paper_s_recipe_is_the_paper_s():
     assert (paper.strength, paper.average, paper.vessel_weight, paper.outputs) == (0, 0, 0, 1)
 
 
-def test_what_the_paper_leaves_open_names_the_value_taken():
+def test_choices_that_the_paper_leaves_open_name_the_value_used():
     paper = recipe("paper")
     assert f"{paper.height}x{paper.width}" in OPEN_CHOICES["input size"]
     assert str(paper.batch) in OPEN_CHOICES["batch"]

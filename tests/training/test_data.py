@@ -138,7 +138,7 @@ def test_ranges_hold():
     assert not labels[:, 1].any()
 
 
-def test_what_happens_to_an_image_does_not_depend_on_its_batch():
+def test_augmentation_of_an_image_does_not_depend_on_its_batch():
     images, labels = batch(4)
     together = augment(images, labels, [5, 6, 7, 8])
     for number, seed in enumerate((5, 6, 7, 8)):

@@ -32,7 +32,7 @@ def seen(presence: float, nerve: bool, dice: float = 0.5, found: bool = True) ->
     return Observation(nerve, presence, found, 0.8, dice)
 
 
-def test_the_presence_limit_parts_nerve_from_none():
+def test_the_presence_limit_separates_nerve_from_no_nerve():
     made = [seen(p, True) for p in (0.4, 0.6, 0.7, 0.9)] + [seen(p, False) for p in (0.0, 0.1, 0.2, 0.5)]
     limit = fit_presence([seen(0.8, True)], made)
     assert 0.2 < limit <= 0.6
@@ -131,7 +131,7 @@ def reference(images):
     return fit_ood_reference([feature_rows(images[:40], SPEC, 2), feature_rows(images[40:], SPEC, 2)])
 
 
-def test_what_was_learnt_from_and_its_like_are_familiar(images, reference):
+def test_training_images_and_similar_ones_are_in_distribution(images, reference):
     unseen = [render_still(seed, height=96, width=120).image for seed in range(400, 430)]
     for group, share in ((images, 0.03), (unseen, 0.15)):
         flags = [is_out_of_distribution(image, unpadded(image, SPEC), reference.text) for image in group]

@@ -21,7 +21,7 @@ def folder(tmp_path):
 HISTORY = History(epoch=1, step=1, seconds=0.5, losses=[0.9, 0.8, 0.7], epochs=[{"epoch": 1, "loss": 0.85}])
 
 
-def test_what_was_saved_comes_back(folder):
+def test_a_saved_state_is_restored(folder):
     assert folder.load() is None
     folder.save({"net": {"a": torch.ones(2)}}, HISTORY, finished=False)
     state, history = folder.load()

@@ -118,7 +118,7 @@ def test_a_huge_image_is_sent_smaller():
     assert picture.shape[1] / picture.shape[0] == pytest.approx(1.25, abs=0.001)
 
 
-def test_what_was_never_measured_is_null():
+def test_figures_never_measured_are_null():
     nothing = Percentiles.of([])
     shown = replace(
         view(6), figures=Figures(age=nothing, stages={"infer": nothing}, offered_fps=float("nan"))

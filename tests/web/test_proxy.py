@@ -281,7 +281,7 @@ def test_public_addresses(url: str, origin: str, path: str) -> None:
         "https://guide.example/" + "u" * 10_000,
     ],
 )
-def test_what_is_no_public_address(url: str) -> None:
+def test_invalid_public_addresses_are_refused(url: str) -> None:
     with pytest.raises(UsageError, match="the public address is not one of a web page") as raised:
         WebDisplay(port=0, public_url=url)
     assert "s3cret" not in str(raised.value)

@@ -209,7 +209,7 @@ def test_the_whole_of_a_recording_is_searched_whatever_its_beginning_shows(first
     assert sum(each.read for each in opened) < 200, "a long recording is not read from end to end"
 
 
-def test_that_the_image_is_elsewhere_in_a_part_of_a_recording_is_said() -> None:
+def test_an_image_elsewhere_in_part_of_a_recording_is_reported() -> None:
     one, other, said = screens(7), screens(8, box=Roi(300, 200, 300, 250)), list[str]()
 
     class Two(Long):

@@ -71,7 +71,7 @@ def test_the_default_mode_follows_the_rule(listed: list[PixelFormat], mode: str)
         (formats(YUYV=[]), Wish(size=(800, 600)), "yuyv 800x600"),
     ],
 )
-def test_what_is_requested_is_binding(listed: list[PixelFormat], wish: Wish, mode: str) -> None:
+def test_requested_settings_are_binding(listed: list[PixelFormat], wish: Wish, mode: str) -> None:
     assert str(choose_mode("d", listed, wish, (1280, 720))) == mode
 
 
@@ -84,7 +84,7 @@ def test_what_is_requested_is_binding(listed: list[PixelFormat], wish: Wish, mod
         (USB2, Wish(size=(1280, 720), rate=Fraction(60)), "it has yuyv 1280x720 at 10"),
     ],
 )
-def test_what_the_device_lacks_is_refused(listed: list[PixelFormat], wish: Wish, message: str) -> None:
+def test_modes_that_the_device_lacks_are_refused(listed: list[PixelFormat], wish: Wish, message: str) -> None:
     with pytest.raises(UsageError) as error:
         choose_mode("d", listed, wish, (1280, 720))
     assert message in str(error.value)

@@ -63,7 +63,7 @@ def test_the_device_is_set_to_the_requested_mode(
         ),
     ],
 )
-def test_what_the_device_lacks_is_refused_naming_what_it_has(
+def test_a_mode_that_the_device_lacks_is_refused_naming_those_it_has(
     device: EmulatedDevice, child: Child, options: dict[str, Any], message: str
 ) -> None:
     device.offer(MODES, state="stall")

@@ -73,7 +73,7 @@ def test_frames_are_their_own_and_read_only(tmp_path: Path) -> None:
     assert sorted(frame.captured_ns for frame in frames) == [frame.captured_ns for frame in frames]
 
 
-def test_time_before_zero_and_after_zero_are_kept(tmp_path: Path) -> None:
+def test_times_before_and_after_zero_are_preserved(tmp_path: Path) -> None:
     path = write_video(
         tmp_path / "late.mkv", 5, pts=[5000 + 40 * n for n in range(5)], base=Fraction(1, 1000)
     )
