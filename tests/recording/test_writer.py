@@ -286,14 +286,14 @@ def test_nothing_is_recorded_once_the_image_is_not_where_it_was(tmp_path: Path) 
     """Its old place may show a list of patients now; results of frames from before do not bring it back."""
     recording = Recorder(tmp_path, header=HEADER, min_free=0)
     frames = [frame_of(k, np.full((90, 120), 9 * k, np.uint8), captured_ns=k) for k in range(4)]
-    tell(recording, frames[0])
+    pass_frame(recording, frames[0])
     wait_for(recording, 1)
     gone = View(2, 0, State.STARTING, "the ultrasound image has left the screen", frames[1], None)
     recording.on_frame(frames[1], 2)
     recording.on_view(gone, 3)
     recording.on_result(found_in(frames[0]))
     recording.on_frame(frames[2], 4)
-    tell(recording, frames[3])
+    pass_frame(recording, frames[3])
     recording.on_frame(replace(frames[3], index=4), 5)
     recording.close()
     lines = {line.index: line.video is not None for line in read_recording(recording.path).offered}
