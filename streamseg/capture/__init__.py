@@ -5,7 +5,15 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from streamseg.capture.files import check_readable, is_clip, is_dicom, is_folder, is_image, visible_files
+from streamseg.capture.files import (
+    check_readable,
+    is_clip,
+    is_dicom,
+    is_folder,
+    is_image,
+    kind_of,
+    visible_files,
+)
 from streamseg.capture.recording.format import is_recording, recordings_in
 from streamseg.core.errors import SourceError, UsageError
 from streamseg.core.files import natural_key
@@ -41,11 +49,12 @@ def open_source(uri: str | Path, *, start_seconds: float = 0.0) -> Source:
     if is_folder(path):
         return _open_folder(path, start_seconds)
     check_readable(path)
-    if is_image(path):
+    kind = kind_of(path)
+    if kind == "image":
         from streamseg.capture.images import ImageSource
 
         return ImageSource([path], path.name, start_seconds=start_seconds)
-    if is_dicom(path):
+    if kind == "dicom":
         from streamseg.capture.dicom.source import open_dicom
 
         return open_dicom(path, start_seconds=start_seconds)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from streamseg.core.errors import SourceError, UsageError, one_line
 from streamseg.core.files import natural_key
 
 # GIF counts as video, since it may move.
 IMAGE_SUFFIXES = frozenset(
-    (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm", ".pnm", ".jp2")
+    (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".avif", ".pgm", ".ppm", ".pnm", ".jp2")
 )
 DICOM_SUFFIXES = frozenset((".dcm", ".dicom"))
 _BARE_STREAMS = (".h264", ".264", ".h265", ".265", ".hevc", ".y4m", ".mjpeg", ".mjpg", ".ivf")
@@ -28,6 +29,9 @@ _CONTAINERS = (
     ".3gp",
     ".gif",
 )
+_IMAGE_STARTS = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*")
+_VIDEO_STARTS = (b"\x1a\x45\xdf\xa3", b"FLV\x01", b"GIF8")
+_IMAGE_BRANDS = (b"avif", b"avis")
 VIDEO_SUFFIXES = frozenset(_CONTAINERS + _TRANSPORTS + _BARE_STREAMS)
 
 
@@ -83,6 +87,20 @@ def is_dicom(path: Path) -> bool:
     return (
         path.suffix.lower() in DICOM_SUFFIXES or has_dicom_preamble(path) or _starts_with_dicom_element(path)
     )
+
+
+def kind_of(path: Path) -> Literal["image", "dicom", "video"]:
+    """How to read a file: by its first bytes, because names are sometimes wrong, else by its suffix."""
+    head = _head(path, 16)
+    if has_dicom_preamble(path):
+        return "dicom"
+    if head[4:8] == b"ftyp" and head[8:12] not in _IMAGE_BRANDS:
+        return "video"
+    if head.startswith(_VIDEO_STARTS) or (head[:4] == b"RIFF" and head[8:12] == b"AVI "):
+        return "video"
+    if is_image(path) or (path.suffix.lower() in DICOM_SUFFIXES and head.startswith(_IMAGE_STARTS)):
+        return "image"
+    return "dicom" if is_dicom(path) else "video"
 
 
 def has_dicom_preamble(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""A folder of images, or one image, as a source. Every page of a TIFF file is a frame.
+"""A folder of images, or one image, as a source. Every page of a TIFF file, or of an animation, is a frame.
 
 Images may differ in size. Frames have no times. Orientation tags are applied, and transparent pixels are
 blended with black.
@@ -23,6 +23,7 @@ from PIL import ImageSequence, UnidentifiedImageError
 from streamseg.capture.base import RecordedSource, check_start
 from streamseg.capture.files import check_readable
 from streamseg.capture.geometry import (
+    MAX_FRAME_PIXELS,
     MAX_IMAGE_PIXELS,
     believable_aspect,
     check_pixels,
@@ -35,6 +36,11 @@ from streamseg.reporting.formatting import counted
 
 _FRUGAL_FORMATS = ("PNG", "BMP", "PPM", "TIFF", "JPEG")
 _MAX_COSTLY_PIXELS = 36_000_000
+_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF", "GIF")
+"""What is read: Pillow knows others, some of which start programs (Ghostscript) or ask for a GUI."""
+_ANIMATED = (".png", ".webp", ".avif")
+_REDUCED_COPY = 1
+"""Bit of a TIFF page's NewSubfileType (tag 254): a thumbnail of another page."""
 _STRIP_PIXELS = 4_000_000
 
 
@@ -67,7 +73,7 @@ def read_pages(path: Path) -> Iterator[Image]:
     """
     check_readable(path)
     with _translated(path):
-        opened = Pillow.open(path)
+        opened = Pillow.open(path, formats=_FORMATS)
     with opened:
         pages = ImageSequence.Iterator(opened) if _may_have_pages(path) else iter((opened,))
         while True:
@@ -75,11 +81,14 @@ def read_pages(path: Path) -> Iterator[Image]:
                 page = next(pages, None)
                 if page is None:
                     return
+                if _is_reduced_copy(page):
+                    continue
                 check_pixels(path.name, *page.size, _pixel_limit(page))
                 aspect, turned = _pixel_aspect(page), _is_turned(page)
                 turn_upright(page)
                 image = _in_strips(page)
-                page.im = None  # type: ignore[assignment]  # its pixels: the memory is needed
+                if not _is_animation(page):  # whose next page builds on this one
+                    page.im = None  # type: ignore[assignment]  # its pixels: the memory is needed
                 image = square_pixels(image, 1 / aspect if turned else aspect, MAX_IMAGE_PIXELS)
             yield image
             del image
@@ -91,6 +100,7 @@ def _deliver(paths: Sequence[Path]) -> Iterator[Frame]:
         try:
             for image in read_pages(path):
                 yield Frame(image, index=index, captured_ns=time.monotonic_ns())
+                del image  # large, and not needed while the next one is decoded
                 index += 1
         except StreamsegError as error:
             if index == 0:
@@ -99,19 +109,30 @@ def _deliver(paths: Sequence[Path]) -> Iterator[Frame]:
 
 
 def _count(paths: Sequence[Path]) -> int:
-    """Frames to expect. Pages are only counted in a single TIFF: in a whole folder that takes too long."""
+    """Frames to expect. Pages are only counted in a single file: in a whole folder that takes too long."""
     if len(paths) > 1 or not _may_have_pages(paths[0]):
         return len(paths)
-    with _translated(paths[0]), Pillow.open(paths[0]) as opened:
+    with _translated(paths[0]), Pillow.open(paths[0], formats=_FORMATS) as opened:
         return int(getattr(opened, "n_frames", 1))
 
 
 def _may_have_pages(path: Path) -> bool:
-    return path.suffix.lower() in (".tif", ".tiff")
+    return path.suffix.lower() in (".tif", ".tiff", *_ANIMATED)
+
+
+def _is_animation(page: Pillow.Image) -> bool:
+    return page.format in ("PNG", "WEBP", "AVIF") and getattr(page, "is_animated", False)
+
+
+def _is_reduced_copy(page: Pillow.Image) -> bool:
+    tags = getattr(page, "tag_v2", {})
+    return page.format == "TIFF" and page.tell() > 0 and bool(int(tags.get(254, 0)) & _REDUCED_COPY)
 
 
 def _pixel_limit(page: Pillow.Image) -> int:
     """Pixels that an image may have: fewer if its decoder needs several times the memory of the pixels."""
+    if _is_animation(page):
+        return MAX_FRAME_PIXELS
     frugal = page.format in _FRUGAL_FORMATS and not page.info.get("progressive")
     return MAX_IMAGE_PIXELS if frugal else _MAX_COSTLY_PIXELS
 

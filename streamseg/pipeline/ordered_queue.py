@@ -8,8 +8,6 @@ from typing import Generic, TypeVar
 
 DEPTH = 2
 """Items that wait between two stages: one being handed over, one in reserve for a slow neighbour."""
-MAX_BYTES = 64 << 20
-"""Memory of the items that wait; one alone may be larger. Two 4K frames fit, of larger ones a single one."""
 WAIT_S = 0.2
 """The longest wait before a check whether the queue was closed."""
 
@@ -19,31 +17,25 @@ Item = TypeVar("Item")
 class OrderedQueue(Generic[Item]):
     """Holds at most DEPTH items, which any number of writers put at the positions 0, 1, 2, ... in this order.
 
-    Together they have at most MAX_BYTES. Every writer finishes once; what was put is still delivered. A
-    reader may abort: what was put is dropped.
+    Every writer finishes once; what was put is still delivered. A reader may abort: what was put is dropped.
     """
 
     def __init__(self, writers: int = 1) -> None:
-        self._items: deque[tuple[Item, int]] = deque()
-        self._bytes = 0
+        self._items: deque[Item] = deque()
         self._changed = threading.Condition()
         self._writers = writers
         self._position = 0
         self._limit: int | None = None
         self._aborted = False
 
-    def put(self, item: Item, position: int, size: int = 0) -> bool:
-        """Wait for the item's position and for room, then add it; False if it is no longer wanted.
-
-        ``size`` is the item's memory in bytes.
-        """
+    def put(self, item: Item, position: int) -> bool:
+        """Wait for the item's position and for room, then add it; False if it is no longer wanted."""
         with self._changed:
-            while not self._refused(position) and (position != self._position or self._is_full(size)):
+            while not self._refused(position) and (position != self._position or len(self._items) >= DEPTH):
                 self._changed.wait(WAIT_S)
             if self._refused(position):
                 return False
-            self._items.append((item, size))
-            self._bytes += size
+            self._items.append(item)
             self._position += 1
             self._changed.notify_all()
             return True
@@ -56,9 +48,7 @@ class OrderedQueue(Generic[Item]):
             if self._aborted or not self._items:
                 return None
             self._changed.notify_all()
-            item, size = self._items.popleft()
-            self._bytes -= size
-            return item
+            return self._items.popleft()
 
     def finish(self, position: int | None = None) -> None:
         """A writer has ended. With a position, neither that item nor any after it will be put."""
@@ -78,9 +68,6 @@ class OrderedQueue(Generic[Item]):
     @property
     def is_aborted(self) -> bool:
         return self._aborted
-
-    def _is_full(self, size: int) -> bool:
-        return len(self._items) >= DEPTH or (bool(self._items) and self._bytes + size > MAX_BYTES)
 
     def _refused(self, position: int) -> bool:
         return self._aborted or (self._limit is not None and position >= self._limit)

@@ -34,6 +34,9 @@ from streamseg.segmentation.segmenter import Segmenter
 
 GRACE_S = 20.0
 """How long a stage may take to end after the run was ended."""
+MAX_BYTES = 140 << 20
+"""Frames in progress, above which none is read: all queues may be full of 4K frames, not of larger ones."""
+_MEMORY_TICK_S = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,8 @@ class Replay:
         self._failed_position: float = math.inf
         self._lock = threading.Lock()
         self._writing: int | None = None
+        # Bytes of frames, each counted by one thread.
+        self._held = self._written = 0
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         # Python 3.11 considers a thread ended when Ctrl-C interrupts its join(), hence these.
@@ -136,12 +141,12 @@ class Replay:
                 if frame is None:
                     break
                 prepared = self._segmenter.prepare(frame, self._locate(frame), clock)
-                size = frame.image.nbytes
-                del frame  # large, and not needed while the next one is decoded
-                if not self._prepared.put((position, prepared), position, size):
+                self._held += frame.image.nbytes
+                if not self._prepared.put((position, prepared), position):
                     break
-                del prepared
+                del frame, prepared  # large, and not needed while the next one is decoded
                 position += 1
+                self._wait_for_memory()
         except BaseException as error:
             self._errors["read"] = error
         finally:
@@ -155,7 +160,7 @@ class Replay:
                 if self._stop.is_set():
                     break
                 found = prepared, self._segmenter.infer(prepared)
-                if not self._inferred.put(found, position, prepared.frame.image.nbytes):
+                if not self._inferred.put(found, position):
                     break
                 position = None
                 del item, prepared, found
@@ -184,10 +189,20 @@ class Replay:
                 self._states[result.state] += 1
                 if self._on_result is not None:
                     self._on_result(result)
+                size = frame.image.nbytes
+                del item, prepared, frame, result, segmentation, probability
+                self._written += size
         except BaseException as error:
             self._errors["write"] = error
         finally:
             self._inferred.abort()
+
+    def _wait_for_memory(self) -> None:
+        """Wait while the frames between reading and writing are large, or until the run ends."""
+        while self._held - self._written > MAX_BYTES and not self._stop.is_set():
+            if self._prepared.is_aborted or self._inferred.is_aborted:
+                return
+            time.sleep(_MEMORY_TICK_S)
 
     def _deliver(self, result: Result, clock: StageClock) -> None:
         failure: Exception | None = None

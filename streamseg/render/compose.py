@@ -20,9 +20,9 @@ _ENLARGED_WIDTH = 1920
 """Width at which enlarging stops."""
 _FLAT = 1.5
 """Ratio of width to height above which the panel is placed below the region instead of beside it."""
-_MAX_PIXELS = 9_437_184
-"""Pixels of a frame, 36864 macroblocks: more than level 5.2 of H.264 allows (Annex A, table A-1), few players
-show, and its encoder needs 40 bytes for each."""
+_MAX_PIXELS, _LARGE_IMAGE = 11_200_000, 17_000_000
+"""Pixels of a frame (4K with its panel has 11 million): x264 needs 35 bytes for each. Images that no video
+has, which need much memory themselves, get half of that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,8 @@ class _Layout:
     def of(cls, height: int, width: int) -> _Layout:
         scale = max(1.0, min(_MIN_HEIGHT / height, _ENLARGED_WIDTH / width))
         layout = cls._scaled(height, width, scale)
-        excess = layout.height * layout.width / _MAX_PIXELS
+        limit = _MAX_PIXELS if height * width <= _LARGE_IMAGE else _MAX_PIXELS // 2
+        excess = layout.height * layout.width / limit
         return layout if excess <= 1 else cls._scaled(height, width, scale * excess**-0.5 * 0.999)
 
     @classmethod
@@ -66,8 +67,8 @@ def compose(
     """Draw a result with its panel of figures: BGR, uint8 (height, width, 3), even height and width.
 
     Shows only the result's ROI, since the rest of a machine's screen carries patients' names, or the whole
-    frame with ``full_frame``. Regions under 480 rows are enlarged, and above 9 megapixels reduced. The output
-    size depends only on the size of what is shown.
+    frame with ``full_frame``. Regions under 480 rows are enlarged, and above 11 megapixels reduced. The
+    output size depends only on the size of what is shown.
     """
     shown = Roi.whole(result.frame.image) if full_frame else result.roi
     layout = _Layout.of(shown.height, shown.width)

@@ -161,3 +161,30 @@ def test_a_turned_image_becomes_square_along_the_right_side(tmp_path: Path) -> N
     image.save(tmp_path / "x.jpg", exif=exif, dpi=(100, 150))
     frames, _ = read_all(tmp_path / "x.jpg")
     assert frames[0].image.shape[:2] == (144, 64)
+
+
+@pytest.mark.parametrize("name", ["clip.png", "clip.webp", "clip.avif"])
+def test_every_frame_of_an_animation_is_read(name: str, tmp_path: Path) -> None:
+    pages = [Pillow.fromarray(np.ascontiguousarray(picture(number)[..., ::-1])) for number in range(5)]
+    pages[0].save(tmp_path / name, save_all=True, append_images=pages[1:], duration=40)
+    frames, error = read_all(tmp_path / name)
+    assert error is None
+    assert [number_of(frame.image) for frame in frames] == [0, 1, 2, 3, 4]
+
+
+def test_a_thumbnail_in_a_tiff_is_no_frame(tmp_path: Path) -> None:
+    path = tmp_path / "stack.tif"
+    page = Pillow.fromarray(picture(3)[..., 0])
+    small = page.resize((24, 16))
+    small.encoderinfo = {"tiffinfo": {254: 1}}
+    page.save(path, save_all=True, append_images=[small])
+    frames, error = read_all(path)
+    assert (len(frames), error) == (1, None)
+
+
+def test_no_program_is_started_for_an_image(tmp_path: Path) -> None:
+    """Pillow reads PostScript, whatever the file's name, by Ghostscript."""
+    path = tmp_path / "image.png"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
+    with pytest.raises(SourceError, match="not an image"):
+        open_source(path)

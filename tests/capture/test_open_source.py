@@ -17,8 +17,8 @@ from streamseg.capture.images import ImageSource
 from streamseg.capture.video.source import VideoSource
 from streamseg.core.errors import SourceError, StreamsegError, UsageError
 from streamseg.core.types import Source
-from tests.capture.dicoms import write_dicom
-from tests.capture.media import picture, write_video
+from tests.capture.dicoms import encoded, write_dicom
+from tests.capture.media import picture, read_all, write_video
 
 
 @pytest.fixture
@@ -160,3 +160,14 @@ def test_phantom_is_a_source_that_can_start_in_the_middle() -> None:
     assert [frame.pts_seconds for frame in end] == [0.2, 0.3]
     assert [frame.index for frame in end] == [0, 1]
     np.testing.assert_array_equal(end[0].image, whole[2].image)
+
+
+@pytest.mark.parametrize("name", ["clip.png", "clip.dcm", "clip.JPG", "clip"])
+def test_the_content_decides_where_a_name_is_wrong(name: str, tmp_path: Path) -> None:
+    frames, error = read_all(write_video(tmp_path / "a.mp4", 3).rename(tmp_path / name))
+    assert (len(frames), error) == (3, None)
+    cv2.imwrite(str(tmp_path / "b.png"), picture(1))
+    frames, error = read_all((tmp_path / "b.png").rename(tmp_path / name))
+    assert (len(frames), error) == (1, None)
+    frames, error = read_all(encoded("jpeg", 2, tmp_path / name))
+    assert (len(frames), error) == (2, None)

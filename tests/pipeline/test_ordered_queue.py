@@ -6,7 +6,7 @@ import time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamseg.pipeline.ordered_queue import DEPTH, MAX_BYTES, OrderedQueue
+from streamseg.pipeline.ordered_queue import DEPTH, OrderedQueue
 
 
 @settings(max_examples=20, deadline=None)
@@ -45,21 +45,6 @@ def test_a_full_queue_holds_the_writer_until_aborted() -> None:
     assert answers == [False]
     assert queue.get() is None
     assert not queue.put(1, DEPTH + 1)
-
-
-def test_large_items_wait_one_at_a_time() -> None:
-    """Seven frames of 50 MB were in memory at the same time."""
-    queue: OrderedQueue[int] = OrderedQueue()
-    assert queue.put(0, 0, 2 * MAX_BYTES)
-    answers: list[bool] = []
-    writer = threading.Thread(target=lambda: answers.append(queue.put(1, 1, MAX_BYTES)))
-    writer.start()
-    writer.join(0.05)
-    assert writer.is_alive()
-    assert queue.get() == 0
-    writer.join(5)
-    assert answers == [True]
-    assert queue.get() == 1
 
 
 def test_an_empty_queue_holds_the_reader_until_the_end() -> None:

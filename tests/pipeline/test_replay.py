@@ -2,8 +2,10 @@
 
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2  # noqa: F401  (before av: the other order hangs OpenCV's window)
 
@@ -16,6 +18,7 @@ from streamseg.backends import FakeBackend, load_backend
 from streamseg.backends.fake import ellipse
 from streamseg.capture import open_source
 from streamseg.core.types import Frame, Result, Roi, State, Tensor
+from streamseg.pipeline import replay as replay_module
 from streamseg.sinks import open_sink
 from streamseg.sinks.records import read_records
 from tests.backends.small_engines import write_engine
@@ -59,6 +62,26 @@ def test_decoding_is_measured_and_overlaps_with_inference() -> None:
     report = run_replay(Clip(8, pause=lambda: 0.01), [], FakeBackend(SPEC, delay_ms=10))
     assert report.stages["decode"].p50_ms >= 10
     assert report.stages["infer"].p50_ms >= 10
+
+
+def test_large_frames_are_read_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seven images of 260 MB were in memory at the same time."""
+    monkeypatch.setattr(replay_module, "MAX_BYTES", 1)
+    alive: list[weakref.ref[Any]] = []
+    most = [0]
+
+    class Watched(Clip):
+        def __iter__(self) -> Iterator[Frame]:
+            for number in range(self.count):
+                most[0] = max(most[0], sum(image() is not None for image in alive))
+                image = np.full(self.shape, number, np.uint8)
+                alive.append(weakref.ref(image))
+                yield Frame(image, number, time.monotonic_ns())
+                del image
+
+    report = run_replay(Watched(12), [], FakeBackend(SPEC, delay_ms=2))
+    assert report.frames == 12
+    assert most[0] == 0
 
 
 def test_an_empty_source_gives_an_empty_report() -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from pydicom import Dataset
-from pydicom.uid import UID
+from pydicom.uid import UID, ExplicitVRBigEndian
 
 from streamseg.capture.dicom.header import MAX_FRAMES
 from streamseg.core.errors import SourceError
@@ -68,7 +68,7 @@ def find_pixel_data(file: BinaryIO, header: Dataset, syntax: UID, promised: int)
     found. Whether the data is encapsulated is read from the element itself, because labels are sometimes
     wrong. Raises SourceError for an unsupported layout.
     """
-    order = "little" if syntax.is_little_endian else "big"
+    order = "big" if syntax == ExplicitVRBigEndian else "little"  # a private syntax does not say
     head = file.read(8)
     group, element = (int.from_bytes(head[at : at + 2], order) for at in (0, 2))  # type: ignore[arg-type]
     if len(head) < 8 or group != 0x7FE0 or element not in _KEYWORDS:
@@ -131,8 +131,14 @@ class _EqualFrames(Sequence[Sequence[Span]]):
 
 
 def _plain(header: Dataset, start: int, available: int, promised: int) -> _EqualFrames:
-    samples = 2 if header.PhotometricInterpretation == "YBR_FULL_422" else int(header.SamplesPerPixel)
-    bits = int(header.Rows) * int(header.Columns) * samples * int(header.BitsAllocated)
+    samples, pixels = int(header.SamplesPerPixel), int(header.Rows) * int(header.Columns)
+    if header.PhotometricInterpretation == "YBR_FULL_422":
+        # Some files say so of samples that are all there: two or three bytes for a pixel tell.
+        if available - 3 * pixels * promised in (0, 1):
+            header.PhotometricInterpretation = "YBR_FULL"
+        else:
+            samples = 2
+    bits = pixels * samples * int(header.BitsAllocated)
     if bits % 8 and promised > 1:
         raise SourceError("frames packed bit by bit across bytes are not supported; export the file as 8-bit")
     length = -(-bits // 8)
@@ -162,7 +168,9 @@ def _encapsulated(file: BinaryIO, start: int, promised: int) -> tuple[list[list[
     if len(offsets) == promised > 1 or (len(offsets) > promised and sum(begins) in (0, len(offsets))):
         first = fragments[0][0] - 8 if fragments else 0
         starts = {first + offset for offset in offsets}
-        begins = [offset - 8 in starts for offset, _ in fragments]
+        listed = [offset - 8 in starts for offset, _ in fragments]
+        if sum(listed) == len(offsets):  # else the table is wrong
+            begins = listed
     frames = _grouped(fragments, begins)
     # Without the end mark the last frame may have more fragments.
     return frames if ended else frames[:-1], ended

@@ -40,6 +40,8 @@ class SampleConverter:
         # Big-endian files decode to big-endian arrays, which must not be viewed as bytes.
         samples = samples.astype(samples.dtype.newbyteorder("="), copy=False)
         samples = self._aligned(samples)
+        if photometric in _GREYS and samples.ndim == 3:
+            photometric = "RGB"  # the label is wrong
         if photometric in _GREYS:
             return self._grey(samples)
         if photometric == "PALETTE COLOR":

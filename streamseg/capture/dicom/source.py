@@ -16,13 +16,16 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from pydicom import Dataset
 from pydicom.pixels.decoders.base import Decoder, get_decoder
 from pydicom.pixels.utils import as_pixel_options
 from pydicom.uid import (
     JPEG2000,
     UID,
+    ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGExtended12Bit,
     RLELossless,
@@ -111,7 +114,8 @@ class DicomSource(RecordedSource):
                 self._aspect = pixel_aspect(header, spacing)
                 self._header, self._syntax = header, syntax
                 self._converter = SampleConverter(header)
-                self._guess_planes = header.get("PlanarConfiguration") is None and header.SamplesPerPixel == 3
+                known = header.get("PlanarConfiguration") in (0, 1)
+                self._planes = None if known or header.SamplesPerPixel != 3 else _PlaneOrder(header)
                 number = self._first_number(start_seconds)
                 images = self._images(number)
             first = next(images, None)
@@ -154,6 +158,7 @@ class DicomSource(RecordedSource):
                 pts_seconds=None if pts is None else float(pts),
                 spacing_mm=self._spacing,
             )
+            del image
             delivered += 1
         read = counted(delivered, "frame")
         if self._data.cut:
@@ -187,6 +192,7 @@ class DicomSource(RecordedSource):
             failures = 0
             delivered = True
             yield number, image
+            del image  # large, and not needed while the next one is decoded
 
     def _decode(self, number: int) -> Image:
         samples, photometric = self._samples(self._data.read(number))
@@ -197,8 +203,8 @@ class DicomSource(RecordedSource):
         """Decoded samples of a frame and their photometric interpretation. Raises anything on damage."""
         header, label = self._header, str(self._header.PhotometricInterpretation)
         if not self._data.encapsulated:
-            syntax = self._syntax if not self._syntax.is_encapsulated else ExplicitVRLittleEndian
-            return self._by_pydicom(data, syntax)
+            plain = self._syntax in (ImplicitVRLittleEndian, ExplicitVRBigEndian)
+            return self._by_pydicom(data, self._syntax if plain else ExplicitVRLittleEndian)
         coded = inspect(data)
         if coded is None:
             if self._syntax == RLELossless and not rle_fits(data, _decoded_bytes(header)):
@@ -227,8 +233,8 @@ class DicomSource(RecordedSource):
         high = int(self._header.get("HighBit", 0)) + 1
         if options["bits_stored"] < high <= options["bits_allocated"]:
             options["bits_stored"] = high  # pydicom would cut off the highest bits, where the values are
-        if self._guess_planes and not syntax.is_encapsulated:
-            options["planar_configuration"] = _planar_configuration(data)
+        if self._planes is not None and not syntax.is_encapsulated:
+            options["planar_configuration"] = self._planes.configuration(data)
         decoder = _decoder(self._path, syntax, self._header)
         samples, properties = decoder.as_array(data, index=0, validate=False, raw=True, **options)
         return samples, str(properties["photometric_interpretation"])
@@ -264,6 +270,18 @@ def _complete(header: Dataset) -> None:
     for keyword, value in usual.items():
         if header.get(keyword) in (None, ""):
             setattr(header, keyword, value)
+    header.PhotometricInterpretation = str(header.PhotometricInterpretation).strip(" \0").upper()
+    # Values that would turn every frame black or into two levels: nobody means them.
+    if not _first(header, "RescaleSlope", 1.0):
+        del header.RescaleSlope
+    if _first(header, "WindowWidth", 1.0) <= 0:
+        del header.WindowWidth
+
+
+def _first(header: Dataset, keyword: str, default: float) -> float:
+    """The first value of a number, or ``default`` if there is none."""
+    value = np.atleast_1d(header.get(keyword, default))
+    return float(value[0]) if len(value) and value[0] not in (None, "") else default
 
 
 def _decoded_bytes(header: Dataset) -> int:
@@ -271,17 +289,34 @@ def _decoded_bytes(header: Dataset) -> int:
     return int(header.Rows) * int(header.Columns) * int(header.SamplesPerPixel) * -(-bits // 8)
 
 
-def _planar_configuration(data: bytes) -> int:
-    """How RGB samples lie if the header does not say: 0 pixel by pixel, 1 plane by plane.
+class _PlaneOrder:
+    """How RGB samples lie if the header does not say: pixel by pixel, or plane by plane.
 
-    Red, green and blue of an ultrasound image are nearly equal: the order in which they are is the right one.
+    The sample below another one resembles it; three rows below, or at another place of the row, samples do so
+    less. If that does not tell (an even image), red, green and blue do: they are nearly equal in ultrasound.
+    The first frame that tells counts, so that the image does not change from frame to frame.
     """
-    count = len(data) // 3
-    flat = np.frombuffer(data, np.uint8, 3 * count).astype(np.int16)
-    pixels, planes = flat.reshape(-1, 3), flat.reshape(3, -1)
-    by_pixel = np.abs(pixels[:, 0] - pixels[:, 1]).mean()
-    by_plane = np.abs(planes[0] - planes[1]).mean()
-    return int(by_plane < by_pixel)
+
+    def __init__(self, header: Dataset) -> None:
+        self._width = int(header.Columns) * -(-int(header.BitsAllocated) // 8)
+        self._known: int | None = None
+
+    def configuration(self, data: bytes) -> int:
+        """The Planar Configuration (0028,0006): 0 pixel by pixel, 1 plane by plane."""
+        if self._known is not None:
+            return self._known
+        count = len(data) // 3
+        flat = np.frombuffer(data, np.uint8, 3 * count).astype(np.int16)
+        by_plane, by_pixel = (_difference(flat, self._width * rows) for rows in (1, 3))
+        if abs(by_plane - by_pixel) > 0.05 * max(by_plane, by_pixel):
+            self._known = int(by_plane < by_pixel)
+            return self._known
+        return int(_difference(flat, count) < _difference(flat, 1))
+
+
+def _difference(flat: npt.NDArray[np.int16], distance: int) -> float:
+    """Mean difference of samples at a distance."""
+    return float(np.abs(flat[distance:] - flat[:-distance]).mean()) if 0 < distance < len(flat) else 0.0
 
 
 def _same(first: UID, second: UID) -> bool:

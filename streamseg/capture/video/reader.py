@@ -23,6 +23,7 @@ from streamseg.core.errors import SourceError
 _READ_ATTEMPTS = 64
 """Consecutive failed reads after which the rest of a damaged file is abandoned."""
 _AROUND_JOINT = 3
+_MAX_EQUAL_STAMPS = 2
 _TEXT_CODECS = frozenset(("ansi", "bintext", "xbin", "idf"))
 _JOINED_ANYWHERE = frozenset(("mpegts", "mpeg", "mpegvideo", "h264", "hevc"))
 _TIMED_FORMATS = frozenset(("mov", "matroska", "flv"))
@@ -66,7 +67,8 @@ class VideoReader:
         # Only the H.264 decoder reliably marks a frame whose end is missing. With others the last frame
         # before a cut is dropped if the format does not state its length.
         marks = self.stream.codec_context.name == "h264"
-        self._last_is_incomplete = self.cut is True and self._kind in _JOINED_ANYWHERE and not marks
+        unmarked = self._kind == "gif" or (self._kind in _JOINED_ANYWHERE and not marks)
+        self._last_is_incomplete = self.cut is True and unmarked
         # AVI stores no presentation times; FFmpeg reports decoding times in their place.
         self._reorder_times = self._kind == "avi"
         self.has_second = False
@@ -218,11 +220,14 @@ class ContinuousTime:
         self._offset = 0
         self._last: int | None = None
         self._before: int | None = None
+        self._stuck: tuple[int, int] | None = None
 
     def continued(self, pts: int | None) -> int | None:
         """The frame's time, moved after those before it if the stamps began again."""
         if pts is None:
             return None
+        if self._is_stuck(pts):
+            self._offset += self._step
         time = pts + self._offset
         if self._last is not None and time < self._last:
             if self._before is not None and self._before < time:
@@ -233,6 +238,12 @@ class ContinuousTime:
             self._step = time - self._last
         self._before, self._last = self._last, time
         return time
+
+    def _is_stuck(self, pts: int) -> bool:
+        """Whether the third frame or more in a row has this stamp, as after the end of a joined MXF file."""
+        same, count = self._stuck or (pts, 0)
+        self._stuck = pts, count + 1 if pts == same else 1
+        return self._stuck[1] > _MAX_EQUAL_STAMPS
 
 
 def _choose_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:

@@ -189,4 +189,4 @@ def _why_not(path: Path, error: Exception) -> SourceError:
             f"{path.name} was cut before its index (moov) was written, so no frame can be found in it; "
             f"copy it again, or record in Matroska or MPEG-TS, which survive a cut"
         )
-    return SourceCut(f"{path.name} was cut before its first frame; copy or record it again")
+    return SourceCut(f"{path.name} was cut before its first frame or its index; copy or record it again")

@@ -9,11 +9,13 @@ never called cut.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+
+from streamseg.core.numbers import read_integer
 
 _MAX_ELEMENTS = 2_000_000
 _MAX_TOP_LEVEL = 64
@@ -31,6 +33,20 @@ _TS_SEARCH, _TS_MARK = 4096, 0x47
 _TS_PACKET_LENGTHS = (188, 192, 204)
 _PACK, _PROGRAM_END = b"\0\0\1\xba", b"\0\0\1\xb9"
 _PACK_SEARCH = 1 << 18
+_ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+_MXF_KEY = b"\x06\x0e\x2b\x34"
+_STARTS = {
+    b"RIFF": "avi",
+    b"\x1a\x45\xdf\xa3": "matroska",
+    b"FLV\x01": "flv",
+    b"GIF8": "gif",
+    _ASF_HEADER[:4]: "asf",
+    _MXF_KEY: "mxf",
+}
+"""First bytes of files, and FFmpeg's names of their formats."""
+_MXF_RUN_IN = 1 << 16
+_GIF_IMAGE, _GIF_EXTENSION, _GIF_END = 0x2C, 0x21, 0x3B
+_Y4M_PLANES = {"420": 1.5, "422": 2.0, "444": 3.0, "411": 1.5, "mono": 1.0}
 _MP4_BOXES = frozenset(
     b"ftyp styp moov moof mdat free skip wide uuid meta udta sidx ssix emsg mfra pdin prft".split()
 )
@@ -51,7 +67,7 @@ def container_of(path: Path) -> str | None:
         head = file.read(8)
     if head[4:] == b"ftyp":
         return "mp4"
-    return {b"RIFF": "avi", b"\x1a\x45\xdf\xa3": "matroska"}.get(head[:4])
+    return _STARTS.get(head[:4])
 
 
 def _mp4_is_cut(file: BinaryIO, size: int) -> bool:
@@ -124,7 +140,7 @@ def is_joined(path: Path, format_name: str) -> bool:
 
 
 def has_second_file(path: Path, format_name: str) -> bool:
-    """Whether an MP4 or FLV file has another one after it, which FFmpeg does not read. Raises OSError.
+    """Whether an MP4, FLV or ASF file has another one after it, which FFmpeg does not read. Raises OSError.
 
     Files of these kinds cannot be joined by `cat`: the first index, or header, counts alone.
     """
@@ -132,6 +148,8 @@ def has_second_file(path: Path, format_name: str) -> bool:
         size = os.fstat(file.fileno()).st_size
         if "mp4" in format_name.split(","):
             return _mp4_has_second(file, size)
+        if format_name == "asf":
+            return any(kind == _ASF_HEADER for kind, at, _ in _asf_objects(file, size) if at > 0)
         return format_name == "flv" and _flv_has_second(file, size)
 
 
@@ -162,6 +180,98 @@ def _flv_has_second(file: BinaryIO, size: int) -> bool:
         if position >= size:
             return False
     return False
+
+
+def _asf_objects(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int, int]]:
+    """GUID, offset and length of the outermost objects of an ASF (WMV) file."""
+    position = 0
+    for _ in range(_MAX_ELEMENTS):
+        file.seek(position)
+        head = file.read(24)
+        length = int.from_bytes(head[16:], "little")
+        if len(head) < 24 or length < 24:  # the end, padding, or a broadcast that states no length
+            return
+        yield head[:16], position, length
+        position += length
+        if position >= size:
+            return
+
+
+def _asf_is_cut(file: BinaryIO, size: int) -> bool:
+    return any(at + length > size for _, at, length in _asf_objects(file, size))
+
+
+def _flv_is_cut(file: BinaryIO, size: int) -> bool:
+    position = 9
+    for _ in range(_MAX_ELEMENTS):
+        file.seek(position)
+        head = file.read(15)  # the size of the tag before, then a tag's head
+        if len(head) < 15:
+            return any(head[4:]) or 0 < len(head) < 4
+        if head[4] & 0x1F not in _FLV_TAGS:
+            return False
+        position += len(head) + int.from_bytes(head[5:8], "big")
+        if position > size:
+            return True
+    return False
+
+
+def _gif_is_cut(file: BinaryIO, size: int) -> bool:
+    head = file.read(13)
+    position = 13 + _gif_colours(head[10:11])
+    for _ in range(_MAX_ELEMENTS):
+        file.seek(position)
+        block = file.read(11)
+        if not block or block[0] not in (_GIF_IMAGE, _GIF_EXTENSION):
+            return False  # the end mark, which some writers omit, or something unknown
+        position += 2
+        if block[0] == _GIF_IMAGE:
+            position += 9 + _gif_colours(block[9:10])
+        length = 1
+        while length:  # sub-blocks of at most 255 bytes, up to an empty one
+            file.seek(position)
+            length = file.read(1)[0] if position < size else -1
+            if length < 0:
+                return True
+            position += 1 + length
+    return False
+
+
+def _gif_colours(flags: bytes) -> int:
+    """Bytes of the colour table that flags announce."""
+    return 3 << ((flags[0] & 7) + 1) if flags and flags[0] & 0x80 else 0
+
+
+def _mxf_is_cut(file: BinaryIO, size: int) -> bool:
+    position = file.read(_MXF_RUN_IN).find(_MXF_KEY)
+    for _ in range(_MAX_ELEMENTS):
+        if position < 0 or position >= size:
+            break
+        file.seek(position)
+        head = file.read(25)  # a key of 16 bytes and a length of 1 to 9 (SMPTE 336M)
+        if not head.startswith(_MXF_KEY):
+            return False
+        extra = head[16] & 0x7F if len(head) > 16 and head[16] & 0x80 else 0
+        if len(head) < 17 + extra or extra > 8:
+            return extra <= 8
+        length = int.from_bytes(head[17 : 17 + extra], "big") if extra else head[16]
+        position += 17 + extra + length
+    return position > size
+
+
+def _y4m_is_cut(file: BinaryIO, size: int) -> bool | None:
+    fields = {field[:1]: field[1:] for field in file.readline(256).decode("ascii", "replace").split()[1:]}
+    start, mark = file.tell(), file.readline(256)
+    width, height = (read_integer(fields.get(name, ""), 1, 1 << 20) for name in "WH")
+    colours = fields.get("C", "420")
+    planes = next((share for name, share in _Y4M_PLANES.items() if colours.startswith(name)), None)
+    if not width or not height or not planes or width % 2 or height % 2 or not mark.startswith(b"FRAME"):
+        return None
+    length = len(mark) + int(width * height * planes) * (2 if "p1" in colours else 1)
+    whole = (size - start) // length
+    file.seek(start + whole * length)
+    rest = file.read(len(mark))
+    return (bool(rest) and mark.startswith(rest[: len(mark)])) or None
 
 
 def has_broken_structure(path: Path, format_name: str) -> bool:
@@ -295,4 +405,9 @@ _CHECKS: dict[str, Callable[[BinaryIO, int], bool | None]] = {
     "mpegts": _ts_is_cut,
     "matroska": _matroska_is_cut,
     "mpeg": _program_stream_is_cut,
+    "flv": _flv_is_cut,
+    "asf": _asf_is_cut,
+    "gif": _gif_is_cut,
+    "mxf": _mxf_is_cut,
+    "yuv4mpegpipe": _y4m_is_cut,
 }

@@ -6,12 +6,13 @@ import logging
 from importlib.util import find_spec
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import MPEG4HP41, JPEGBaseline8Bit, JPEGLosslessSV1
+from pydicom.uid import MPEG4HP41, UID, JPEGBaseline8Bit, JPEGLosslessSV1
 
 from streamseg.capture import open_source
 from streamseg.core.errors import MissingExtra, SourceCut, SourceError, StreamsegError
@@ -197,3 +198,87 @@ def test_a_frame_of_another_size_than_the_header_says_is_damage(tmp_path: Path) 
     frames, error = read_all(path)
     assert [number_of(frame.image) for frame in frames] == [0, 2]
     assert "1 damaged frame" in str(error)
+
+
+def test_samples_that_are_all_there_are_read_though_the_label_says_422(tmp_path: Path) -> None:
+    cine = [np.ascontiguousarray(picture(n)[..., ::-1]) for n in range(6)]
+    luma = [np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb), np.uint8)[..., [0, 2, 1]] for image in cine]
+    path = write_dicom(
+        tmp_path / "x.dcm", [np.ascontiguousarray(i) for i in luma], photometric="YBR_FULL_422"
+    )
+    frames, error = read_all(path)
+    assert error is None
+    assert [number_of(frame.image) for frame in frames] == list(range(6))
+
+
+@pytest.mark.parametrize("planar", [0, 1])
+@pytest.mark.parametrize("label", [None, 7])
+def test_coloured_samples_without_planar_configuration_are_told_apart(
+    planar: int, label: int | None, tmp_path: Path
+) -> None:
+    """By the rows, because colours tell only in images that are nearly grey."""
+    cine = [np.ascontiguousarray(picture(n)[..., ::-1]) for n in range(3)]
+
+    def change(data: Dataset) -> None:
+        if planar:
+            data.PixelData = b"".join(image.transpose(2, 0, 1).tobytes() for image in cine)
+        if label is None:
+            del data.PlanarConfiguration
+        else:
+            data.PlanarConfiguration = label
+
+    frames, error = read_all(write_dicom(tmp_path / "x.dcm", cine, change=change))
+    assert error is None
+    for frame, image in zip(frames, cine, strict=True):
+        assert np.array_equal(frame.image, image[..., ::-1])
+
+
+def test_colours_that_are_called_grey_are_colours(tmp_path: Path) -> None:
+    cine = [np.ascontiguousarray(picture(n)[..., ::-1]) for n in range(2)]
+    frames, error = read_all(write_dicom(tmp_path / "x.dcm", cine, photometric="MONOCHROME2"))
+    assert error is None
+    assert np.array_equal(frames[0].image, picture(0))
+
+
+@pytest.mark.parametrize("syntax", ["1.2.3.4.5.6", "1.2.840.113619.5.2"])
+def test_plain_samples_of_a_private_syntax_are_read(syntax: str, tmp_path: Path) -> None:
+    path = write_dicom(tmp_path / "x.dcm", [picture(n)[..., 0].copy() for n in range(3)])
+    data = dcmread(path)
+    data.file_meta.TransferSyntaxUID = UID(syntax)
+    data.save_as(path, implicit_vr=False, little_endian=True, enforce_file_format=False)
+    frames, error = read_all(path)
+    assert (len(frames), error) == (3, None)
+
+
+def test_a_wrong_offset_table_is_ignored(tmp_path: Path) -> None:
+    cine = [np.ascontiguousarray(picture(n)[..., ::-1]) for n in range(5)]
+
+    def change(data: Dataset) -> None:
+        data.PixelData = encapsulate([jpeg(image) for image in cine], fragments_per_frame=3)
+
+    path = write_dicom(
+        tmp_path / "x.dcm",
+        cine,
+        syntax=JPEGBaseline8Bit,
+        photometric="YBR_FULL_422",
+        encoded=[b"\0\0"],
+        change=change,
+    )
+    data = bytearray(path.read_bytes())
+    at = data.index(b"\xe0\x7f\x10\0") + 20
+    data[at : at + 20] = bytes(range(20))
+    path.write_bytes(data)
+    frames, error = read_all(path)
+    assert error is None
+    assert [number_of(frame.image) for frame in frames] == list(range(5))
+
+
+@pytest.mark.parametrize("values", [{"RescaleSlope": "0"}, {"WindowCenter": "9", "WindowWidth": "0"}])
+def test_values_that_would_blacken_a_cine_are_ignored(values: dict[str, str], tmp_path: Path) -> None:
+    def change(data: Dataset) -> None:
+        for keyword, value in values.items():
+            setattr(data, keyword, value)
+
+    frames, error = read_all(write_dicom(tmp_path / "x.dcm", [picture(0)[..., 0].copy()], change=change))
+    assert error is None
+    assert len(np.unique(frames[0].image)) > 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -174,3 +175,53 @@ def test_an_opendml_file_cut_between_its_parts_is_cut(tmp_path: Path) -> None:
     data[junk : junk + 8 + len(table)] = b"indx" + data[junk + 4 : junk + 8] + table
     path.write_bytes(data)
     assert is_cut(path, "avi")
+
+
+MEASURED = {
+    "clip.gif": ("gif", "rgb8"),
+    "clip.flv": ("flv1", "yuv420p"),
+    "clip.wmv": ("wmv2", "yuv420p"),
+    "clip.mxf": ("mpeg2video", "yuv420p"),
+    "clip.y4m": ("wrapped_avframe", "yuv420p"),
+}
+
+
+@pytest.mark.parametrize("share", [0.02, 0.35, 0.7])
+@pytest.mark.parametrize("name", MEASURED)
+def test_a_cut_of_rarer_containers_is_detected(name: str, share: float, tmp_path: Path) -> None:
+    """FFmpeg reads them as shorter files, and of a GIF half a frame."""
+    codec, pixels = MEASURED[name]
+    path = write_video(tmp_path / name, 30, codec=codec, pixels=pixels)
+    whole, error = read_all(path)
+    assert (len(whole), error) == (30, None)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    frames, error = read_all(path)
+    assert isinstance(error, SourceCut)
+    if name == "clip.gif":
+        assert all(np.array_equal(frame.image, whole[frame.index].image) for frame in frames)
+
+
+def test_an_mxf_that_cannot_be_opened_without_its_end_is_cut(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.mxf", 30, codec="mpeg2video")
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.98)])
+    with pytest.raises(SourceCut, match="copy or record it again"):
+        open_source(path)
+
+
+def test_a_second_wmv_in_a_file_is_reported(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.wmv", 10, codec="wmv2")
+    path.write_bytes(path.read_bytes() * 2)
+    frames, error = read_all(path)
+    assert len(frames) == 10
+    assert "several recordings in one" in str(error)
+
+
+def test_stamps_that_stand_still_after_a_joint_go_on(tmp_path: Path) -> None:
+    """Joined MXF files: FFmpeg gives every frame of the second part the last time of the first."""
+    path = write_video(tmp_path / "clip.mxf", 30, codec="mpeg2video")
+    path.write_bytes(path.read_bytes() * 2)
+    frames, error = read_all(path)
+    assert (len(frames), error) == (60, None)
+    times = [frame.pts_seconds or 0.0 for frame in frames]
+    assert sum(later <= earlier for earlier, later in pairwise(times)) <= 1
+    assert times[-1] == pytest.approx(59 / 25, abs=0.05)
