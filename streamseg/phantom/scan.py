@@ -25,7 +25,7 @@ PER_DB = math.log(10) / 20
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class ScannerSettings:
     """Settings of the imaginary scanner."""
 
     axial_mm: float
@@ -50,7 +50,7 @@ class Machine:
     """Exponent of the grey map."""
 
     @classmethod
-    def random(cls, rng: Rng) -> Machine:
+    def random(cls, rng: Rng) -> ScannerSettings:
         """Draw settings such as users leave them."""
         return cls(
             axial_mm=rng.uniform(0.085, 0.13),
@@ -74,7 +74,7 @@ def kernel(sigma: float) -> Map:
     return (weights / math.sqrt(float((weights**2).sum()))).astype(np.float32)[:, None]
 
 
-def convolve(field: Map, machine: Machine, mm: float) -> Map:
+def convolve(field: Map, machine: ScannerSettings, mm: float) -> Map:
     """Apply the beam's point spread to one real plane of a field (height, width)."""
     out = cv2.filter2D(field, -1, kernel(machine.axial_mm / mm), borderType=cv2.BORDER_REFLECT_101)
     height = field.shape[0]
@@ -106,12 +106,12 @@ def scatterers(rng: Rng, shape: tuple[int, int]) -> Map:
     return piece[:: int(rng.choice([-1, 1])), :: int(rng.choice([-1, 1]))]
 
 
-def speckle(rng: Rng, shape: tuple[int, int], machine: Machine, mm: float) -> tuple[Map, Map]:
+def speckle(rng: Rng, shape: tuple[int, int], machine: ScannerSettings, mm: float) -> tuple[Map, Map]:
     """Fully developed speckle of even tissue: real and imaginary plane, unit variance each."""
     return convolve(scatterers(rng, shape), machine, mm), convolve(scatterers(rng, shape), machine, mm)
 
 
-def amplitudes(canvas: Canvas, machine: Machine) -> tuple[Map, Map]:
+def amplitudes(canvas: Canvas, machine: ScannerSettings) -> tuple[Map, Map]:
     """Diffuse and coherent echo amplitude per pixel, attenuated by everything above it."""
     loss = np.cumsum(canvas.loss, axis=0, dtype=np.float32) * np.float32(canvas.mm)
     # The aperture sees around small structures: shadows have soft sides.
@@ -127,7 +127,7 @@ def amplitudes(canvas: Canvas, machine: Machine) -> tuple[Map, Map]:
     return diffuse * np.float32(math.sqrt(0.5)), coherent
 
 
-def look(rng: Rng, diffuse: Map, coherent: Map, machine: Machine, mm: float) -> tuple[Map, Map]:
+def look(rng: Rng, diffuse: Map, coherent: Map, machine: ScannerSettings, mm: float) -> tuple[Map, Map]:
     """The complex echo (real, imaginary) of new scatterers with the given amplitudes."""
     shape = (diffuse.shape[0], diffuse.shape[1])
     real = scatterers(rng, shape) * diffuse + coherent
@@ -135,7 +135,7 @@ def look(rng: Rng, diffuse: Map, coherent: Map, machine: Machine, mm: float) -> 
     return convolve(real, machine, mm), convolve(imaginary, machine, mm)
 
 
-def envelope(rng: Rng, canvas: Canvas, machine: Machine) -> Map:
+def envelope(rng: Rng, canvas: Canvas, machine: ScannerSettings) -> Map:
     """Compounded envelope of the canvas, before compression."""
     diffuse, coherent = amplitudes(canvas, machine)
     total = np.zeros(canvas.shape, np.float32)
@@ -144,25 +144,25 @@ def envelope(rng: Rng, canvas: Canvas, machine: Machine) -> Map:
     return detect(total / np.float32(machine.looks), machine, canvas.mm)
 
 
-def detect(envelope: Map, machine: Machine, mm: float) -> Map:
+def detect(envelope: Map, machine: ScannerSettings, mm: float) -> Map:
     """Apply the detector's low-pass filter, which fills the black pits of speckle as compounding does."""
     across, down = 0.6 * machine.lateral_mm / mm, 0.5 * machine.axial_mm / mm
     return as_map(cv2.GaussianBlur(envelope, (0, 0), sigmaX=across, sigmaY=down))
 
 
-def noise_grain(rng: Rng, shape: tuple[int, int], machine: Machine, mm: float) -> Map:
+def noise_grain(rng: Rng, shape: tuple[int, int], machine: ScannerSettings, mm: float) -> Map:
     """Electronic noise of mean 1, uniform over (height, width)."""
     grain = machine.axial_mm / mm
     return as_map(np.abs(1 + np.float32(0.25) * noise(rng, shape, 1.8 * grain, 0.9 * grain)))
 
 
-def noise_level(height: int, machine: Machine) -> Map:
+def noise_level(height: int, machine: ScannerSettings) -> Map:
     """Amplitude of the noise after the machine's depth gain: linear, per row, (height, 1)."""
     depth = np.linspace(-1, 0, height, dtype=np.float32)[:, None]
     return as_map(np.exp((np.float32(machine.noise_db) + 9 * depth) * np.float32(PER_DB)))
 
 
-def compress(envelope: Map, machine: Machine) -> Grey:
+def compress(envelope: Map, machine: ScannerSettings) -> Grey:
     """Logarithmic compression and grey map: uint8 (height, width)."""
     level = as_map(cv2.log(np.maximum(envelope, np.float32(1e-3))))
     level = np.clip(level * np.float32(1 / (PER_DB * machine.range_db)), 0, 1)

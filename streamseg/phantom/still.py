@@ -58,7 +58,7 @@ def render_still(
 def _draw(rng: Rng, height: int, width: int, *, nerve: bool) -> PhantomImage:
     """Draw an image that fills (height, width)."""
     mm = rng.uniform(28, 46) / height
-    machine = scan.Machine.random(rng)
+    machine = scan.ScannerSettings.random(rng)
     canvas = build(rng, height, width, mm, nerve=nerve, centre=width / 2, span=width)
     envelope = scan.envelope(rng, canvas, machine)
     envelope *= contact(rng, height, width, mm)

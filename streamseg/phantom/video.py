@@ -62,7 +62,7 @@ class PhantomVideo:
             centre=margin + width / 2,
             span=0.7 * width,
         )
-        machine = scan.Machine.random(rng)
+        machine = scan.ScannerSettings.random(rng)
         self._motion = Motion.random(rng, seed, mm, slide)
         self._warp = Warp(canvas, height, width, margin)
         self._columns = width + margin
@@ -123,7 +123,7 @@ class PhantomVideo:
 
 
 def _fields(
-    rng: np.random.Generator, canvas: Canvas, machine: scan.Machine
+    rng: np.random.Generator, canvas: Canvas, machine: scan.ScannerSettings
 ) -> tuple[Map, list[tuple[Map, Map, Map, Map]]]:
     """The coherent echo, and per look two independent speckle fields (real, real, imaginary, imaginary)."""
     diffuse, coherent = scan.amplitudes(canvas, machine)

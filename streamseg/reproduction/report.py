@@ -24,8 +24,15 @@ from streamseg.reproduction.claims import Claim, judge
 from streamseg.reproduction.figures import dice_figure, example_figure, loss_figure
 from streamseg.reproduction.plan import FORMAT
 from streamseg.reproduction.results import FoldResult, Results, read_results
+from streamseg.reproduction.sentences import (
+    data_words,
+    limits,
+    machine_words,
+    setting_words,
+    status,
+    verdicts,
+)
 from streamseg.reproduction.summary import ReplicationSummary, summarise
-from streamseg.reproduction.words import data_words, limits, machine_words, setting_words, status, verdicts
 
 NOTICE = (
     "Research software, not a medical device. The figures below say how three nets compare on this data "

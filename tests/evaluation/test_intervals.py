@@ -103,7 +103,7 @@ def test_drawing_in_parts_changes_nothing(monkeypatch):
     assert bootstrap_interval(values, resamples=500) == whole
 
 
-def test_few_values_are_reported_as_such():
+def test_bootstrap_intervals_of_few_values():
     assert bootstrap_interval([0.7, 0.7, 0.7]) == (0.7, 0.7)
     assert all(map(math.isnan, bootstrap_interval([0.7])))
     low, high = bootstrap_interval([0.0, 1.0])

@@ -27,7 +27,7 @@ def result_of(frame: Frame, done_ms: float) -> Result:
     return Result(frame, segmentation, Roi.whole(frame.image), {}, round(done_ms * MS) - frame.captured_ns)
 
 
-class Desk:
+class PresenterRun:
     """A presenter with a budget of 150 ms and an open source."""
 
     def __init__(self) -> None:
@@ -68,32 +68,32 @@ def test_a_stream_that_waits_for_its_key_frame_is_not_lost() -> None:
     opening = Presenter(150 * MS)
     opening.on_source_change(SourceStatus(Phase.OPENING, "connection refused", awaited=awaited, awaited_ns=1))
     assert (opening.view(1000 * MS).state, opening.view(1000 * MS).reason) == (State.STARTING, awaited)
-    desk = Desk()
+    run = PresenterRun()
     for index in range(6):
-        desk.result(desk.frame(index, 33 * index), 33 * index + 20)
-    desk.presenter.on_source_change(SourceStatus(Phase.OPEN, awaited=awaited, awaited_ns=1200 * MS))
-    view = desk.at(1300)
+        run.result(run.frame(index, 33 * index), 33 * index + 20)
+    run.presenter.on_source_change(SourceStatus(Phase.OPEN, awaited=awaited, awaited_ns=1200 * MS))
+    view = run.at(1300)
     assert (view.state, view.reason, view.segmentation) == (State.STARTING, awaited, None)
-    assert desk.at(4300).state is State.SOURCE_LOST, "it has said nothing more"
-    desk.presenter.on_source_change(
+    assert run.at(4300).state is State.SOURCE_LOST, "it has said nothing more"
+    run.presenter.on_source_change(
         SourceStatus(Phase.WAITING, "no frame", awaited=awaited, awaited_ns=4300 * MS)
     )
-    assert desk.at(4301).state is State.SOURCE_LOST
+    assert run.at(4301).state is State.SOURCE_LOST
 
 
 def test_an_outline_is_shown_until_the_budget_and_not_longer() -> None:
-    desk = Desk()
-    first = desk.frame(0, 0)
-    assert desk.at(1).state is State.STARTING
-    desk.result(first, 50)
-    view = desk.at(50)
+    run = PresenterRun()
+    first = run.frame(0, 0)
+    assert run.at(1).state is State.STARTING
+    run.result(first, 50)
+    view = run.at(50)
     assert view.state is State.NERVE
     assert view.frame is first
     assert view.expires_ns == 150 * MS
     for index in range(1, 5):
-        desk.frame(index, 33 * index)
-    assert desk.at(149) is view
-    late = desk.at(150)
+        run.frame(index, 33 * index)
+    assert run.at(149) is view
+    late = run.at(150)
     assert (late.state, late.segmentation) == (State.LAGGING, None)
     assert late.frame is not None
     assert late.frame.index == 4, "the newest frame is shown without an outline"
@@ -101,56 +101,56 @@ def test_an_outline_is_shown_until_the_budget_and_not_longer() -> None:
 
 
 def test_a_result_that_comes_too_late_is_never_shown() -> None:
-    desk = Desk()
-    first = desk.frame(0, 0)
-    desk.frame(1, 140)
-    desk.result(first, 150)
-    view = desk.at(150)
+    run = PresenterRun()
+    first = run.frame(0, 0)
+    run.frame(1, 140)
+    run.result(first, 150)
+    view = run.at(150)
     assert view.state is State.LAGGING
     assert view.reason == "the last outline came 150 ms after its frame; limit 150 ms"
 
 
 def test_lagging_ends_with_an_outline_that_has_life_left() -> None:
-    desk = Desk()
-    first = desk.frame(0, 0)
-    desk.frame(1, 150)
-    desk.result(first, 160)
-    assert desk.at(160).state is State.LAGGING
-    second = desk.frame(2, 200)
-    desk.result(second, 325)
-    assert desk.at(325).state is State.LAGGING, "125 of 150 ms old: it would only flash"
-    third = desk.frame(3, 330)
-    desk.result(third, 440)
-    assert desk.at(440).state is State.NERVE
-    assert desk.at(470).state is State.NERVE, "what is shown stays until it expires"
+    run = PresenterRun()
+    first = run.frame(0, 0)
+    run.frame(1, 150)
+    run.result(first, 160)
+    assert run.at(160).state is State.LAGGING
+    second = run.frame(2, 200)
+    run.result(second, 325)
+    assert run.at(325).state is State.LAGGING, "125 of 150 ms old: it would only flash"
+    third = run.frame(3, 330)
+    run.result(third, 440)
+    assert run.at(440).state is State.NERVE
+    assert run.at(470).state is State.NERVE, "what is shown stays until it expires"
 
 
 def test_silence_is_a_lost_source_once_frames_are_missing() -> None:
-    desk = Desk()
+    run = PresenterRun()
     for index in range(6):
-        last = desk.frame(index, 33 * index)
-    desk.result(last, 180)
-    assert desk.at(300).state is State.NERVE
-    assert desk.at(165 + 149.9).state is State.NERVE
-    view = desk.at(165 + 150)
+        last = run.frame(index, 33 * index)
+    run.result(last, 180)
+    assert run.at(300).state is State.NERVE
+    assert run.at(165 + 149.9).state is State.NERVE
+    view = run.at(165 + 150)
     assert (view.state, view.segmentation, view.frame) == (State.SOURCE_LOST, None, last)
     assert view.reason == "no frame for 0.1 s"
-    assert desk.at(1200).reason == "no frame for 1.0 s"
+    assert run.at(1200).reason == "no frame for 1.0 s"
 
 
 def test_a_slow_source_is_not_lost_between_its_frames_and_nothing_lags() -> None:
-    desk = Desk()
+    run = PresenterRun()
     for index in range(6):
-        last = desk.frame(index, 200 * index)
-    desk.result(last, 1020)
-    desk.at(1100)
-    early = desk.at(1101)
+        last = run.frame(index, 200 * index)
+    run.result(last, 1020)
+    run.at(1100)
+    early = run.at(1101)
     assert (early.state, early.segmentation is not None) == (State.SLOW, True)
     assert early.expires_ns == 1150 * MS
-    between = desk.at(1160)
+    between = run.at(1160)
     reason = "the source gives 5 frames per second, so outlines come and go; limit 150 ms"
     assert (between.state, between.reason, between.segmentation) == (State.SLOW, reason, None)
-    assert desk.at(1000 + 601).state is State.SOURCE_LOST
+    assert run.at(1000 + 601).state is State.SOURCE_LOST
 
 
 def changes_of_state(
@@ -160,7 +160,7 @@ def changes_of_state(
 
     The net takes the newest frame as soon as it is free.
     """
-    desk, states, outlined = Desk(), list[State](), 0
+    run, states, outlined = PresenterRun(), list[State](), 0
     rng = np.random.default_rng(0)
     arrivals = [
         k * interval_ms + rng.uniform(0, jitter_ms) for k in range(1, round(seconds * 1e3 / interval_ms) + 1)
@@ -171,13 +171,13 @@ def changes_of_state(
     for ms in range(round(seconds * 1e3)):
         while arrivals and arrivals[0] <= ms:
             arrivals.pop(0)
-            slot, index = desk.frame(index, ms), index + 1
+            slot, index = run.frame(index, ms), index + 1
         if working is not None and ms >= done_ms:
-            desk.result(working, ms)
+            run.result(working, ms)
             working = None
         if working is None and slot is not None:
             working, slot, done_ms = slot, None, ms + net_ms
-        view = desk.at(ms)
+        view = run.at(ms)
         assert view.segmentation is None or ms * MS < (view.expires_ns or 0)
         outlined += view.segmentation is not None
         if not states or states[-1] is not view.state:
@@ -214,69 +214,69 @@ def test_the_state_of_a_slow_net_does_not_change_with_every_frame_either(
 
 @pytest.mark.parametrize("phase", [Phase.WAITING, Phase.FAILED])
 def test_a_lost_connection_takes_the_outline_off_at_once(phase: Phase) -> None:
-    desk = Desk()
-    desk.result(desk.frame(0, 0), 10)
-    assert desk.at(20).state is State.NERVE
-    desk.presenter.on_source_change(SourceStatus(phase, "the cable was pulled"))
-    view = desk.at(21)
+    run = PresenterRun()
+    run.result(run.frame(0, 0), 10)
+    assert run.at(20).state is State.NERVE
+    run.presenter.on_source_change(SourceStatus(phase, "the cable was pulled"))
+    view = run.at(21)
     assert (view.state, view.segmentation, view.reason) == (State.SOURCE_LOST, None, "the cable was pulled")
 
 
 def test_the_end_of_a_recording_is_no_loss() -> None:
-    desk = Desk()
-    last = desk.frame(0, 0)
-    desk.presenter.on_source_change(SourceStatus(Phase.ENDED))
-    desk.result(last, 20)
-    assert desk.at(20).state is State.NERVE
+    run = PresenterRun()
+    last = run.frame(0, 0)
+    run.presenter.on_source_change(SourceStatus(Phase.ENDED))
+    run.result(last, 20)
+    assert run.at(20).state is State.NERVE
 
 
 def test_a_frozen_scanner_has_no_outline() -> None:
-    desk = Desk()
-    desk.result(desk.frame(0, 0), 10)
-    frozen = desk.frame(1, 33, frozen=True)
-    desk.result(frozen, 40)
-    view = desk.at(45)
+    run = PresenterRun()
+    run.result(run.frame(0, 0), 10)
+    frozen = run.frame(1, 33, frozen=True)
+    run.result(frozen, 40)
+    view = run.at(45)
     assert (view.state, view.segmentation, view.frame) == (State.FROZEN, None, frozen)
     assert view.reason == "the image has not changed for 1.0 s"
-    moving = desk.frame(2, 66)
-    after = desk.at(67)
+    moving = run.frame(2, 66)
+    after = run.at(67)
     assert (after.state, after.segmentation) == (State.STARTING, None), "the frozen frame's outline is old"
-    desk.result(moving, 80)
-    assert desk.at(80).state is State.NERVE
+    run.result(moving, 80)
+    assert run.at(80).state is State.NERVE
 
 
 def test_after_a_return_no_outline_from_before_is_shown() -> None:
-    desk = Desk()
+    run = PresenterRun()
     for index in range(5):
-        last = desk.frame(index, 33 * index)
-    desk.presenter.on_source_change(SourceStatus(Phase.WAITING, "gone"))
-    desk.presenter.on_source_change(SourceStatus(Phase.OPEN))
-    first = desk.frame(5, 140)
-    desk.result(last, 145)
-    assert desk.at(145).state is State.STARTING
-    desk.result(first, 160)
-    assert desk.at(160).state is State.NERVE
+        last = run.frame(index, 33 * index)
+    run.presenter.on_source_change(SourceStatus(Phase.WAITING, "gone"))
+    run.presenter.on_source_change(SourceStatus(Phase.OPEN))
+    first = run.frame(5, 140)
+    run.result(last, 145)
+    assert run.at(145).state is State.STARTING
+    run.result(first, 160)
+    assert run.at(160).state is State.NERVE
 
 
 def test_frames_that_a_network_held_back_are_late_not_fresh() -> None:
-    desk = Desk()
+    run = PresenterRun()
     for index in range(5):
-        desk.result(desk.frame(index, 33 * index), 33 * index + 20)
+        run.result(run.frame(index, 33 * index), 33 * index + 20)
     held = frame_at(5, 165)
-    desk.presenter.on_frame(held, Roi.whole(held.image), 900 * MS, frozen=False)
-    desk.result(held, 920)
-    view = desk.at(920)
+    run.presenter.on_frame(held, Roi.whole(held.image), 900 * MS, frozen=False)
+    run.result(held, 920)
+    view = run.at(920)
     assert (view.state, view.segmentation) == (State.LAGGING, None)
     assert view.reason == "the newest frame came 735 ms late; limit 150 ms"
 
 
 def test_while_the_image_is_looked_for_it_is_starting() -> None:
-    desk = Desk()
-    first = desk.frame(0, 0)
-    desk.presenter.on_search("looking for the ultrasound image, 3 of 16 frames")
-    assert desk.at(1).reason == "looking for the ultrasound image, 3 of 16 frames"
-    desk.result(first, 2)
-    assert desk.at(2).state is State.NERVE
+    run = PresenterRun()
+    first = run.frame(0, 0)
+    run.presenter.on_search("looking for the ultrasound image, 3 of 16 frames")
+    assert run.at(1).reason == "looking for the ultrasound image, 3 of 16 frames"
+    run.result(first, 2)
+    assert run.at(2).state is State.NERVE
 
 
 EVENTS = st.lists(
@@ -290,24 +290,24 @@ EVENTS = st.lists(
 
 @given(EVENTS)
 def test_no_order_of_events_shows_a_wrong_or_old_outline(events: list[tuple[str, int]]) -> None:
-    desk, now = Desk(), 0
+    run, now = PresenterRun(), 0
     frames: list[Frame] = []
     done = -1
     last = None
     for what, wait in events:
         now += wait
         if what in ("frame", "frozen"):
-            frames.append(desk.frame(len(frames), now, frozen=what == "frozen"))
+            frames.append(run.frame(len(frames), now, frozen=what == "frozen"))
         elif what == "result" and len(frames) - 1 > done:
             done += 1 + (len(frames) - 2 - done) // 2  # sometimes skips frames, as a slow net does
-            desk.result(frames[done], now)
+            run.result(frames[done], now)
         elif what == "lose":
-            desk.presenter.on_source_change(SourceStatus(Phase.WAITING, "gone"))
+            run.presenter.on_source_change(SourceStatus(Phase.WAITING, "gone"))
         elif what == "open":
-            desk.presenter.on_source_change(SourceStatus(Phase.OPEN))
+            run.presenter.on_source_change(SourceStatus(Phase.OPEN))
         elif what == "search":
-            desk.presenter.on_search("looking")
-        view = desk.at(now)
+            run.presenter.on_search("looking")
+        view = run.at(now)
         if view.segmentation is not None:
             assert view.frame is not None
             assert view.expires_ns is not None

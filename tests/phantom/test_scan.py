@@ -16,7 +16,7 @@ def rng():
 
 @pytest.fixture
 def machine(rng):
-    return scan.Machine.random(rng)
+    return scan.ScannerSettings.random(rng)
 
 
 def even(height=300, width=400, level=20.0):
@@ -60,7 +60,7 @@ def test_compounding_lowers_the_speckle_contrast(rng, machine):
             "looks": looks,
             "tilt_db_per_mm": 0.0,
         }
-        envelope = scan.envelope(rng, even(), scan.Machine(**settings))
+        envelope = scan.envelope(rng, even(), scan.ScannerSettings(**settings))
         return envelope.mean() / envelope.std()
 
     # The detector's filter averages a little even where there is one look.

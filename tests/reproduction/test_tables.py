@@ -3,7 +3,7 @@
 import pytest
 
 from streamseg.nets import NETS
-from streamseg.reproduction import paper, tables, words
+from streamseg.reproduction import paper, sentences, tables
 from streamseg.reproduction.architecture import read_architecture
 from streamseg.reproduction.results import read_results
 from streamseg.reproduction.summary import summarise
@@ -121,18 +121,18 @@ def test_open_choices_say_what_was_used(tmp_path):
 
 
 def test_status_says_what_is_missing(tmp_path):
-    assert words.status(read_results(write_stored(tmp_path / "all"))).startswith("Complete: all 4 folds")
+    assert sentences.status(read_results(write_stored(tmp_path / "all"))).startswith("Complete: all 4 folds")
     some = read_results(write_stored(tmp_path / "some", missing=[("segnet", 2), ("unet", 3)]))
-    text = words.status(some)
+    text = sentences.status(some)
     assert text.startswith("Not complete: 2 of 4 folds; trained 2026-11-22;")
     assert text.endswith("Missing: SegNet on fold 3, U-Net on fold 4.")
     none = [(net, fold) for net in ("unet", "segnet", "improved_unet") for fold in range(4)]
-    text = words.status(read_results(write_stored(tmp_path / "none", missing=none)))
+    text = sentences.status(read_results(write_stored(tmp_path / "none", missing=none)))
     assert text.startswith("Not complete: 0 of 4 folds; there are no figures")
 
 
 def test_data_s_near_duplicates_and_contradictions_are_named(tmp_path):
-    text = " ".join(words.data_words(read_results(write_stored(tmp_path))))
+    text = " ".join(sentences.data_words(read_results(write_stored(tmp_path))))
     assert "48 images, 36 with nerve and 12 without" in text
     assert "Near-identical images: 1 group (3 = 9)." in text
     assert "contiguous blocks" in text
@@ -142,7 +142,7 @@ def test_long_lists_are_cut(tmp_path):
     results = read_results(write_stored(tmp_path))
     groups = [[f"a{i}", f"b{i}"] for i in range(30)]
     results.data.update(twins=groups, contradictions=[], subjects=7)
-    text = " ".join(words.data_words(results))
+    text = " ".join(sentences.data_words(results))
     assert "30 groups" in text
     assert "a11 = b11; and 18 more" in text
     assert "No near-identical images whose masks contradict one another were found." in text
@@ -151,30 +151,30 @@ def test_long_lists_are_cut(tmp_path):
 
 def test_different_machines_are_listed_separately(tmp_path):
     results = read_results(write_stored(tmp_path, folds=2))
-    assert len(words.machine_words(results)) == 1
+    assert len(sentences.machine_words(results)) == 1
     results.runs["unet", 1].machine.update(name="Another processor")
-    told = words.machine_words(results)
-    assert len(told) == 2
-    assert told[1].endswith("unet-2")
-    assert "several machines" in words.limits(results)[-1]
+    described = sentences.machine_words(results)
+    assert len(described) == 2
+    assert described[1].endswith("unet-2")
+    assert "several machines" in sentences.limits(results)[-1]
 
 
 @pytest.mark.parametrize(("decay", "expected"), [(0.0, "Adam,"), (1e-4, "AdamW, weight decay 0.0001,")])
 def test_settings_name_the_optimiser(tmp_path, decay, expected):
     results = read_results(write_stored(tmp_path))
     results.settings.update(weight_decay=decay)
-    assert any(text.startswith(expected) for text in words.setting_words(results))
+    assert any(text.startswith(expected) for text in sentences.setting_words(results))
 
 
 def test_subjects_are_resampled_where_they_are_known(tmp_path):
     """Results of earlier versions name none: then images count as independent, and the report says so."""
     results, summary = stored(tmp_path / "old")
     assert summary.resampled == "images"
-    assert any("assume independent images" in line for line in words.limits(results))
+    assert any("assume independent images" in line for line in sentences.limits(results))
     assert "intervals over images" in tables.table_2(results, summary).caption
     new, by_subject = stored(tmp_path / "new", images_of_a_subject=5)
     assert by_subject.resampled == "subjects"
-    assert any("are over the 12 subjects" in line for line in words.limits(new))
+    assert any("are over the 12 subjects" in line for line in sentences.limits(new))
     assert "tests over subjects" in tables.table_pairs(new, by_subject).caption
     pair = ("improved_unet", "unet")
     assert "of 12 subjects unequal" in by_subject.comparisons[pair].test

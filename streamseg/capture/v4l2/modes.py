@@ -40,7 +40,7 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
-class Mode:
+class CaptureMode:
     """The mode to request from the driver."""
 
     code: str
@@ -74,7 +74,9 @@ def check_wish(wish: Wish) -> None:
         )
 
 
-def choose_mode(device: str, formats: Sequence[PixelFormat], wish: Wish, current: tuple[int, int]) -> Mode:
+def choose_mode(
+    device: str, formats: Sequence[PixelFormat], wish: Wish, current: tuple[int, int]
+) -> CaptureMode:
     """Choose the mode by the rule above; ``current`` is the device's present size (width, height).
 
     Raises UsageError if the device lacks what was requested, naming what it has, and SourceError if it has
@@ -105,7 +107,9 @@ def choose_mode(device: str, formats: Sequence[PixelFormat], wish: Wish, current
     return _best(possible)
 
 
-def _modes(item: PixelFormat, size: tuple[int, int] | None, current: tuple[int, int]) -> Iterator[Mode]:
+def _modes(
+    item: PixelFormat, size: tuple[int, int] | None, current: tuple[int, int]
+) -> Iterator[CaptureMode]:
     """Each size of a format, without a rate."""
     # Drivers of capture cards with a fixed size may list none: then the requested or present one is tried.
     for entry in item.sizes or (Size(*(size or current)),):
@@ -113,10 +117,10 @@ def _modes(item: PixelFormat, size: tuple[int, int] | None, current: tuple[int, 
         if entry.up_to is not None:
             width, height = size or (current if entry.holds(*current) else entry.up_to)
         if entry.holds(width, height) and size in (None, (width, height)):
-            yield Mode(item.code, item.name or item.code, width, height, entry.rates)
+            yield CaptureMode(item.code, item.name or item.code, width, height, entry.rates)
 
 
-def _best(modes: list[Mode]) -> Mode:
+def _best(modes: list[CaptureMode]) -> CaptureMode:
     fast = [mode for mode in modes if mode.rate is None or mode.rate >= _MIN_RATE]
     if not fast:
         fastest = max(mode.rate or 0 for mode in modes)
@@ -130,11 +134,11 @@ def _best(modes: list[Mode]) -> Mode:
     return max(plain, key=_merit)
 
 
-def _merit(mode: Mode) -> tuple[int, Fraction, int]:
+def _merit(mode: CaptureMode) -> tuple[int, Fraction, int]:
     return _area(mode), mode.rate or Fraction(0), -list(PIXEL_FORMATS).index(mode.name)
 
 
-def _area(mode: Mode) -> int:
+def _area(mode: CaptureMode) -> int:
     return mode.width * mode.height
 
 

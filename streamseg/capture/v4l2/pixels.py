@@ -32,7 +32,7 @@ _NEWER_FIELD: dict[int, Callable[[Image], Image]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class BufferLayout:
     """The memory layout of a frame in a buffer. Raises SourceError for an unsupported one."""
 
     name: str
@@ -104,7 +104,7 @@ _CHROMA = np.rint(128 + (np.arange(256) - 128.0) * 224 / 255).astype(np.uint8)
 class BufferConverter:
     """Converts the bytes of buffers to images. It holds a decoder, so use one per stream and thread."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: BufferLayout) -> None:
         self._layout = layout
         self._jpeg = _JpegDecoder() if layout.name == "mjpeg" else None
 
@@ -145,7 +145,7 @@ class BufferConverter:
         return np.asarray(cv2.cvtColor(rows, _TO_BGR[name]), np.uint8)
 
 
-def _planar_rows(data: Grey, layout: Layout) -> Grey:
+def _planar_rows(data: Grey, layout: BufferLayout) -> Grey:
     """Three planes, of which two have half the rows and columns, as the rows that OpenCV takes."""
     width, height, stride = layout.width, layout.height, layout.stride
     luma = data[: stride * height].reshape(height, stride)[:, :width]
@@ -153,12 +153,12 @@ def _planar_rows(data: Grey, layout: Layout) -> Grey:
     return np.concatenate((luma.ravel(), chroma.ravel())).reshape(height * 3 // 2, width)
 
 
-def _from_rgb(pixels: Grey, layout: Layout) -> Image:
+def _from_rgb(pixels: Grey, layout: BufferLayout) -> Image:
     image: Image = np.array(pixels[..., 2::-1] if layout.name == "rgb3" else pixels[..., :3], order="C")
     return np.asarray(cv2.LUT(image, _FULL_LUMA), np.uint8) if layout.limited_rgb else image
 
 
-def _from_full_chroma(rows: Grey, layout: Layout) -> Image:
+def _from_full_chroma(rows: Grey, layout: BufferLayout) -> Image:
     """NV24: luma, then blue and red chroma of every pixel. OpenCV converts only full-range samples of it."""
     height, width, stride = layout.height, layout.width, layout.stride
     luma = rows[:height, :width]

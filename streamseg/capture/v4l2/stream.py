@@ -14,8 +14,8 @@ import numpy as np
 from streamseg.capture.v4l2.devices import current_format
 from streamseg.capture.v4l2.driver import Driver, DriverError, planes_of
 from streamseg.capture.v4l2.formats import PixelFormat, letters, list_formats, name_of, number
-from streamseg.capture.v4l2.modes import Mode, Wish, choose_mode
-from streamseg.capture.v4l2.pixels import BYTES, Layout
+from streamseg.capture.v4l2.modes import CaptureMode, Wish, choose_mode
+from streamseg.capture.v4l2.pixels import BYTES, BufferLayout
 from streamseg.capture.v4l2.structs import (
     BUF_CLOCK,
     BUF_MONOTONIC,
@@ -174,7 +174,7 @@ def has_monotonic_stamp(buffer: Buffer) -> bool:
     return bool(buffer.flags & BUF_CLOCK == BUF_MONOTONIC)
 
 
-def _set_format(device: str, driver: Driver, mode: Mode, wish: Wish) -> Layout:
+def _set_format(device: str, driver: Driver, mode: CaptureMode, wish: Wish) -> BufferLayout:
     given = _request_format(driver, mode, field=0)
     # Asked for any field order, drivers of interlaced video may deliver single fields.
     if given.field in _SEPARATE_FIELDS:
@@ -194,7 +194,7 @@ def _set_format(device: str, driver: Driver, mode: Mode, wish: Wish) -> Layout:
     return _layout(name, given, _pixel_aspect(driver, given.width, given.height))
 
 
-def _request_format(driver: Driver, mode: Mode, field: int) -> PixFormat:
+def _request_format(driver: Driver, mode: CaptureMode, field: int) -> PixFormat:
     wanted = Format(type=driver.kind)
     pix = wanted.fmt.pix_mp if driver.kind == CAPTURE_MPLANE else wanted.fmt.pix
     pix.width, pix.height, pix.pixelformat, pix.field = mode.width, mode.height, number(mode.code), field
@@ -243,11 +243,11 @@ def _pixel_aspect(driver: Driver, width: int, height: int) -> Fraction | None:
     return _TELEVISION.get((width, height))
 
 
-def _layout(name: str, given: PixFormat, aspect: Fraction | None) -> Layout:
+def _layout(name: str, given: PixFormat, aspect: Fraction | None) -> BufferLayout:
     extended = given.priv == _EXTENDED
     full = given.priv == _EXTENDED and given.quantization == _FULL_RANGE
     by_default = given.quantization == 0 and given.colorspace == _JPEG_COLOURS
-    return Layout(
+    return BufferLayout(
         name=name,
         width=given.width,
         height=given.height,
@@ -260,7 +260,7 @@ def _layout(name: str, given: PixFormat, aspect: Fraction | None) -> Layout:
     )
 
 
-def _set_rate(device: str, driver: Driver, mode: Mode, wish: Wish) -> Fraction | None:
+def _set_rate(device: str, driver: Driver, mode: CaptureMode, wish: Wish) -> Fraction | None:
     """Request the mode's rate; returns the rate that the driver then reports, or None. Raises UsageError."""
     parameters = CaptureParameters(type=driver.kind)
     known = driver.ask(G_PARM, parameters)

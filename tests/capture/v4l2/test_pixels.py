@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from streamseg.capture.v4l2.formats import PIXEL_FORMATS
-from streamseg.capture.v4l2.pixels import BYTES, BufferConverter, Layout
+from streamseg.capture.v4l2.pixels import BYTES, BufferConverter, BufferLayout
 from streamseg.core.errors import SourceError
 from tests.capture.media import jpeg_with_exif, number_of, picture
 from tests.capture.v4l2.device import Mode, encode
@@ -18,9 +18,9 @@ CODES = PIXEL_FORMATS
 WIDTH, HEIGHT = 96, 64
 
 
-def layout(name: str, **changes: object) -> Layout:
+def layout(name: str, **changes: object) -> BufferLayout:
     values = {"width": WIDTH, "height": HEIGHT, "stride": BYTES[name] * WIDTH}
-    return Layout(name, **{**values, **changes})  # type: ignore[arg-type]
+    return BufferLayout(name, **{**values, **changes})  # type: ignore[arg-type]
 
 
 def sent(name: str) -> np.ndarray:
