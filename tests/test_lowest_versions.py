@@ -105,3 +105,4 @@ def test_the_lowest_versions_serve_the_page(run: Run) -> None:
     finally:
         live.kill()
         live.wait()
+        live.stderr.close()

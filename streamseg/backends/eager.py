@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from streamseg.core.engine_info import Described
 from streamseg.core.errors import EngineError, MissingExtra
+from streamseg.core.hardware import thread_count
 from streamseg.core.types import Tensor
 from streamseg.engines.checkpoint import Checkpoint
 
@@ -46,8 +47,9 @@ class EagerBackend(Described):
         """Build the net and run it once, so that what fails or compiles does so here.
 
         ``form`` is one of FORMS, ``device`` ``cpu`` or ``cuda``, ``precision`` one of TYPES (fp16 on a GPU
-        only); ``threads`` sets torch's number of threads, for the whole process. Raises MissingExtra without
-        torch, and EngineError for weights that do not fit their net or a device that is not there.
+        only); ``threads`` (None follows STREAMSEG_THREADS and this process's limits) sets torch's number of
+        threads, for the whole process. Raises MissingExtra without torch, UsageError for an invalid number of
+        threads, and EngineError for weights that do not fit their net or a device that is not there.
         """
         try:
             import torch
@@ -67,7 +69,7 @@ class EagerBackend(Described):
         self._torch = torch
         self._device = usable_device(device, name)
         self._dtype: torch.dtype = getattr(torch, TYPES[precision])
-        self._threads = threads
+        self._threads = thread_count(threads) if device == "cpu" else threads
         self._channels_last = form == "channels-last"
         net = _net(checkpoint, folded).to(self._device, self._dtype)
         self.model_bytes = sum(t.numel() * t.element_size() for t in net.state_dict().values())

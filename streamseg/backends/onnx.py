@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy.typing as npt
 
 from streamseg.core.engine_info import Described, EngineInfo
 from streamseg.core.errors import EngineError, MissingExtra, one_line
-from streamseg.core.hardware import thread_count
+from streamseg.core.hardware import thread_count, usable_cores
 from streamseg.core.types import Tensor
 from streamseg.engines.manifest import Manifest, read_verified
 
@@ -62,7 +61,7 @@ class OnnxBackend(Described):
         an invalid number of threads, MissingExtra.
         """
         count = thread_count(threads)
-        self.info = replace(info, lanes=(count or os.cpu_count() or 1) if throughput else 1)
+        self.info = replace(info, lanes=(count or usable_cores()) if throughput else 1)
         self._threads = 1 if throughput else (count or 0)
         self._model = model
         self._shape = (info.batch, 1, self.spec.height, self.spec.width)

@@ -82,13 +82,13 @@ def _ffmpeg_version() -> str:
 
 def processor() -> dict[str, Any]:
     """Model, number of cores, and features relevant for inference (Linux: from /proc/cpuinfo)."""
-    from streamseg.core.hardware import this_processor
+    from streamseg.core.hardware import this_processor, usable_cores
 
     here = this_processor()
     return {
         "model": here.processor,
         "cores": os.cpu_count(),
-        "cores_usable": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores_usable": usable_cores(),
         "features": list(here.features),
     }
 

@@ -9,9 +9,11 @@ import os
 import re
 import secrets
 import stat
+import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from streamseg.core.errors import DataError, SinkError
 
@@ -132,3 +134,46 @@ def natural_key(path: Path) -> tuple[list[tuple[int, int, str]], str]:
     parts = re.split(r"(\d+)", path.name.casefold())
     # Every part becomes a triple of one type, so that numbers and text never meet in a comparison.
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts], path.name
+
+
+def user_folder(kind: Literal["cache", "config"]) -> Path | None:
+    """The user's folder for our cache or configuration; None if this user has no home.
+
+    A container that runs as a bare number has neither HOME nor an entry in the table of users.
+    """
+    import platformdirs
+
+    try:
+        found = {"cache": platformdirs.user_cache_path, "config": platformdirs.user_config_path}[kind](
+            "streamseg"
+        )
+    except (RuntimeError, KeyError, OSError):
+        return None
+    return found if found.is_absolute() else None
+
+
+def private_folder() -> Path:
+    """A folder for temporary files that nobody else can have put anything into. Raises OSError.
+
+    It is the same one in every process of this user, unless somebody else has taken its name.
+    """
+    uid = os.getuid() if hasattr(os, "getuid") else None
+    path = Path(tempfile.gettempdir()) / f"streamseg-{'user' if uid is None else uid}"
+    with suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    status = path.lstat()
+    if stat.S_ISDIR(status.st_mode) and (
+        uid is None or (status.st_uid == uid and not status.st_mode & 0o022)
+    ):
+        return path
+    return Path(tempfile.mkdtemp(prefix="streamseg-"))
+
+
+def can_write(folder: Path) -> bool:
+    """Whether files can be written into a folder, which is made if it does not exist."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False

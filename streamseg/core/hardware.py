@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import shutil
@@ -14,13 +15,66 @@ from pathlib import Path
 from typing import Any
 
 from streamseg.core.errors import UsageError
+from streamseg.core.numbers import read_integer
 
 THREADS_VARIABLE = "STREAMSEG_THREADS"
 """Environment variable with the number of threads for inference; unset: the library's choice."""
 
 
+def usable_cores() -> int:
+    """Processors that this process may use, by its affinity and by its container's limit; at least 1."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limit = _container_limit()
+    return max(1, cores if limit is None else min(cores, math.ceil(limit)))
+
+
+def _container_limit(
+    root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")
+) -> float | None:
+    """Processors that the control groups of this process allow it, version 2 or 1; None without a limit."""
+    try:
+        lines = own.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    limits = []
+    for line in lines:
+        _, _, rest = line.partition(":")
+        controllers, _, group = rest.partition(":")
+        if not controllers:
+            limits += [_quota(folder / "cpu.max") for folder in _ancestors(root, group)]
+        elif "cpu" in controllers.split(","):
+            for base in (root / "cpu", root / "cpu,cpuacct"):
+                limits += [
+                    _quota(folder / "cpu.cfs_quota_us", folder / "cpu.cfs_period_us")
+                    for folder in _ancestors(base, group)
+                ]
+    found = [limit for limit in limits if limit is not None]
+    return min(found, default=None)
+
+
+def _ancestors(root: Path, group: str) -> list[Path]:
+    """The folder of a control group and those above it; in a container of its own the group is the root."""
+    parts = [part for part in group.split("/") if part not in ("", ".", "..")]
+    return [root.joinpath(*parts[:count]) for count in range(len(parts), -1, -1)]
+
+
+def _quota(*files: Path) -> float | None:
+    """Quota divided by period, both in the files' text; None for no limit."""
+    try:
+        words = " ".join(file.read_text(encoding="ascii", errors="replace") for file in files).split()
+    except OSError:
+        return None
+    numbers = [read_integer(word, 1, 10**12) for word in words[:2]]
+    if len(numbers) < 2 or numbers[0] is None or numbers[1] is None:
+        return None
+    return numbers[0] / numbers[1]
+
+
 def thread_count(threads: int | None) -> int | None:
     """The number of threads, or None for the library's choice. ``threads`` None follows the environment.
+
+    Libraries count the machine's processors: if this process may use fewer, their number is what is returned
+    without a choice.
 
     Raises UsageError for a number below 1, or text that is not a number.
     """
@@ -34,6 +88,8 @@ def thread_count(threads: int | None) -> int | None:
             ) from None
     if threads is not None and threads < 1:
         raise UsageError(f"inference needs at least 1 thread, received {threads}")
+    if threads is None and (usable := usable_cores()) < (os.cpu_count() or 1):
+        return usable
     return threads
 
 

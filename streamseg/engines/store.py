@@ -18,7 +18,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from pathlib import Path
 from filelock import BaseFileLock, FileLock, Timeout
 
 from streamseg.core.errors import EngineError, SinkError, UsageError
+from streamseg.core.files import private_folder, user_folder
 from streamseg.core.hardware import Machine
 from streamseg.core.types import Say
 from streamseg.engines.compatibility import incompatibilities
@@ -37,20 +38,25 @@ __all__ = ["EngineStore", "StoredEngine", "default_root", "engine_name"]
 ROOT_VARIABLE = "STREAMSEG_ENGINES"
 """Environment variable that names the store's folder."""
 BUILDING, LOCKS = ".building", ".locks"
+NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
+"""Errors of file systems without locks."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def default_root() -> Path:
-    """STREAMSEG_ENGINES, else ``engines/`` of this checkout, else a folder in the user's cache."""
+    """STREAMSEG_ENGINES, else ``engines/`` of this checkout, else a folder in the user's cache.
+
+    A user without a home gets a private folder for temporary files.
+    """
     chosen = os.environ.get(ROOT_VARIABLE)
     if chosen:
-        return Path(chosen).expanduser()
+        with suppress(RuntimeError):  # "~" of a user without a home
+            return Path(chosen).expanduser()
+        return Path(chosen)
     checkout = Path(__file__).resolve().parents[2]
     if (checkout / "pyproject.toml").is_file() and (checkout / "engines").is_dir():
         return checkout / "engines"
-    from platformdirs import user_cache_path
-
-    return user_cache_path("streamseg") / "engines"
+    return (user_folder("cache") or private_folder()) / "engines"
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,11 +224,20 @@ def os_lock(path: Path, *, shared: bool = False) -> BaseFileLock:
 
 
 def try_lock(lock: BaseFileLock) -> bool:
-    """Take a lock; False if another process has it. Raises OSError if the file cannot be written."""
+    """Take a lock; False if another process has it. Raises OSError if the file cannot be written.
+
+    A file system without locks (some network and FUSE mounts) has nobody to wait for: then it counts as
+    taken, and only the moving into place of whole folders keeps two builders apart.
+    """
     try:
         lock.acquire(timeout=0)
     except Timeout:
         return False
+    except NotImplementedError:  # filelock's answer to ENOSYS
+        return True
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
     return True
 
 

@@ -24,6 +24,7 @@ from streamseg.core.numbers import read_integer, whole_number
 from streamseg.core.types import Frame
 from streamseg.datasets.reader import IMAGE_SUFFIXES, read_grey
 from streamseg.datasets.rle import encode
+from streamseg.engines.store import NO_LOCKS
 from streamseg.evaluation.overlap import Confusion
 from streamseg.segmentation.segmenter import Segmenter
 from streamseg.sinks.target import Target, sink_errors
@@ -183,10 +184,15 @@ class ProgressFile:
         """Keep other runs away; the end of the process gives the lock back in any case. Raises UsageError."""
         try:
             self._lock.acquire(timeout=0)
+        except NotImplementedError:
+            return  # the file system has no locks (some network and FUSE mounts)
         except Timeout as error:
             raise UsageError(
                 f"another run is writing {self.path}; wait for it, or choose another output"
             ) from error
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
 
     def _release(self) -> None:
         with suppress(OSError):  # Windows cannot remove it while it is held, and leaves it

@@ -16,7 +16,7 @@ from typing import Any
 
 from streamseg.capture.live import CaptureOptions, is_live, parse_rate, parse_width_height
 from streamseg.core.errors import UsageError, one_line
-from streamseg.core.files import read_file, write_whole
+from streamseg.core.files import read_file, user_folder, write_whole
 from streamseg.core.numbers import finite_number, whole_number
 from streamseg.core.types import Roi
 from streamseg.live.loop import LiveOptions
@@ -111,14 +111,15 @@ class LiveConfig:
 
 
 def profile_path(name: str) -> Path:
-    """The file of the profile of this name. Raises UsageError for a name that cannot be one."""
+    """The file of the profile of this name. Raises UsageError for an invalid name, and without a home."""
     if not _NAME.fullmatch(name):
         raise UsageError(f"invalid profile name {name!r}; use letters, digits, '-', '_' and '.'")
     if folder := os.environ.get(FOLDER_VARIABLE):
         return Path(folder) / f"{name}.toml"
-    from platformdirs import user_config_path
-
-    return user_config_path("streamseg") / "profiles" / f"{name}.toml"
+    folder_of_user = user_folder("config")
+    if folder_of_user is None:
+        raise UsageError(f"this user has no home for profiles; name a folder for them with {FOLDER_VARIABLE}")
+    return folder_of_user / "profiles" / f"{name}.toml"
 
 
 def load_profile(name: str) -> LiveConfig:

@@ -6,7 +6,6 @@ run is finished. ``example.png`` is the net's mask of the fold's example image (
 
 from __future__ import annotations
 
-import os
 import platform
 import time
 from collections.abc import Callable
@@ -25,7 +24,7 @@ from streamseg import __version__
 from streamseg.backends import load_backend
 from streamseg.core.errors import DataError
 from streamseg.core.files import parse_json, read_file, write_json, write_whole
-from streamseg.core.hardware import this_processor
+from streamseg.core.hardware import this_processor, usable_cores
 from streamseg.core.types import Frame, Grey, Mask
 from streamseg.datasets import Dataset, Sample
 from streamseg.evaluation.overlap import Confusion
@@ -186,7 +185,7 @@ def machine(device: str) -> dict[str, Any]:
     return {
         "device": device,
         "name": name,
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": usable_cores(),
         "threads": torch.get_num_threads(),
         "system": platform.system(),
         "python": platform.python_version(),

@@ -16,12 +16,11 @@ from typing import IO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import platformdirs
 import torch
 from torch import Tensor
 
 from streamseg.core.errors import DataError, SinkError
-from streamseg.core.files import parse_json, read_file
+from streamseg.core.files import can_write, parse_json, private_folder, read_file, user_folder
 from streamseg.core.geometry import Letterbox
 from streamseg.core.types import InputSpec, Mask
 from streamseg.datasets.near_duplicates import HEIGHT, WIDTH, NearDuplicates, find_near_duplicates
@@ -89,10 +88,10 @@ def cache_samples(
     """Letterbox samples to the spec's size, exactly as :mod:`streamseg.segmentation.preprocess` does.
 
     A :class:`Dataset` is cached in a folder and memory-mapped if ``folder`` is given or the cache exceeds
-    LARGE_BYTES (then below the user's cache folder): the next call finds it there, unless a file's name, size
-    or time, or the input size, has changed. A damaged one is made anew. Other samples are held in memory.
-    ``advance`` is called once per decoded sample. Processes that make the same cache at once end with one
-    good cache.
+    LARGE_BYTES (then below the user's cache folder or, if that cannot be written, a temporary one): the next
+    call finds it there, unless a file's name, size or time, or the input size, has changed. A damaged one is
+    made anew. Other samples are held in memory. ``advance`` is called once per decoded sample. Processes that
+    make the same cache at once end with one good cache.
 
     Raises DataError (no samples, or a bad one) and SinkError (the folder cannot be written).
     """
@@ -274,7 +273,20 @@ def _home(samples: Iterable[Sample], size: Size, folder: Path | None) -> Path | 
         return None
     if folder is None and len(samples) * 3 * size[0] * size[1] <= LARGE_BYTES:
         return None
-    return (folder or platformdirs.user_cache_path("streamseg") / "images") / _key(samples, size)
+    folder = folder or _default_folder()
+    return None if folder is None else folder / _key(samples, size)
+
+
+def _default_folder() -> Path | None:
+    """The user's cache or, if it is missing or read-only, a private temporary folder; None for neither."""
+    user = user_folder("cache")
+    if user is not None and can_write(user / "images"):
+        return user / "images"
+    try:
+        temporary = private_folder() / "images"
+    except OSError:
+        return None
+    return temporary if can_write(temporary) else None
 
 
 def _key(data: Dataset, size: Size) -> str:

@@ -199,3 +199,20 @@ def test_eager_nets_on_a_gpu_agree_with_the_processor(checkpoint: Checkpoint, pr
     atol = 1e-3 if precision == "fp32" else 0.3
     np.testing.assert_allclose(engine.infer(tensor()), expected, atol=atol)
     assert engine.precision_found() == {precision: 1.0}
+
+
+def test_threads_follow_the_environment(
+    checkpoints: dict[bool, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = torch.get_num_threads()
+    monkeypatch.setenv("STREAMSEG_THREADS", "3")
+    engine = EagerBackend(read_checkpoint(checkpoints[True]))
+    try:
+        engine.infer(TENSOR)
+        assert torch.get_num_threads() == 3
+    finally:
+        engine.close()
+        torch.set_num_threads(before)
+    monkeypatch.setenv("STREAMSEG_THREADS", "many")
+    with pytest.raises(UsageError, match="STREAMSEG_THREADS"):
+        EagerBackend(read_checkpoint(checkpoints[True]))

@@ -8,8 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from streamseg.core.errors import DataError, SinkError
-from streamseg.core.files import finite, parse_json, read_file, read_json, write_json, write_text, write_whole
+from streamseg.core.errors import DataError, SinkError, UsageError
+from streamseg.core.files import (
+    can_write,
+    finite,
+    parse_json,
+    private_folder,
+    read_file,
+    read_json,
+    user_folder,
+    write_json,
+    write_text,
+    write_whole,
+)
+from streamseg.engines.store import default_root
+from streamseg.live.config import profile_path
 
 
 def test_a_file_and_its_folder_appear(tmp_path):
@@ -109,3 +122,54 @@ def test_a_file_that_is_replaced_keeps_its_permissions(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
     write_whole(path, b"3", private=True)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.fixture
+def no_home(tmp_path, monkeypatch):
+    """A container that runs as a number: no HOME, and no entry in the table of users."""
+    for name in [*os.environ]:
+        if name == "HOME" or name.startswith("XDG_"):
+            monkeypatch.delenv(name)
+
+    def unknown(uid):
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_user_without_a_home_has_a_private_folder(no_home, tmp_path, monkeypatch):
+    monkeypatch.delenv("STREAMSEG_ENGINES", raising=False)
+    assert user_folder("cache") is None
+    assert user_folder("config") is None
+    folder = private_folder()
+    assert folder == private_folder()
+    assert folder.parent == tmp_path
+    assert folder.stat().st_mode & 0o777 == 0o700
+    monkeypatch.setattr("streamseg.engines.store.__file__", str(tmp_path / "a" / "b" / "c.py"))
+    assert default_root() == folder / "engines"
+    monkeypatch.setenv("STREAMSEG_ENGINES", "~/engines")
+    assert default_root() == Path("~/engines")
+    with pytest.raises(UsageError, match="no home for profiles"):
+        profile_path("a")
+    assert not (tmp_path / "~").exists()
+
+
+def test_a_folder_that_somebody_else_prepared_is_not_used(no_home, tmp_path):
+    mine = private_folder()
+    mine.chmod(0o777)
+    assert private_folder() != mine
+    mine.rmdir()
+    (tmp_path / "elsewhere").mkdir()
+    mine.symlink_to(tmp_path / "elsewhere")
+    assert private_folder() != mine
+
+
+def test_whether_a_folder_can_be_written(tmp_path):
+    assert can_write(tmp_path / "a" / "b")
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+    (tmp_path / "file").write_text("")
+    assert not can_write(tmp_path / "file")
+    assert not can_write(tmp_path / "file" / "below")
+    assert not can_write(Path("/proc/streamseg"))

@@ -89,3 +89,60 @@ def test_it_survives_json() -> None:
 
 def test_versions_are_those_of_installed_packages() -> None:
     assert set(versions_of(["numpy", "no-such-package"])) == {"numpy"}
+
+
+def control_groups(folder: Path, own: str, files: dict[str, str]) -> dict[str, Path]:
+    root = folder / "cgroup"
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    (folder / "self").write_text(own)
+    return {"root": root, "own": folder / "self"}
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "limit"),
+    [
+        ("0::/\n", {"cpu.max": "150000 100000\n"}, 1.5),  # Docker and Podman with --cpus 1.5
+        ("0::/\n", {"cpu.max": "max 100000\n"}, None),
+        ("0::/a.slice/b\n", {"a.slice/cpu.max": "200000 100000", "a.slice/b/cpu.max": "max 100000"}, 2.0),
+        ("0::/a/b\n", {"a/cpu.max": "300000 100000", "a/b/cpu.max": "100000 100000"}, 1.0),
+        ("0::/gone\n", {"cpu.max": "400000 100000"}, 4.0),
+        (
+            "3:cpu,cpuacct:/docker/a\n2:memory:/x\n",
+            {"cpu/cpu.cfs_quota_us": "50000\n", "cpu/cpu.cfs_period_us": "100000\n"},
+            0.5,
+        ),
+        ("3:cpu:/\n", {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
+        ("0::/\n", {"cpu.max": "9" * 5000 + " 1"}, None),
+        ("0::/\n", {"cpu.max": "100000 0"}, None),
+        ("0::/../../etc\n", {"cpu.max": "100000 100000"}, 1.0),
+        ("rubbish\n", {"cpu.max": ""}, None),
+        ("", {}, None),
+    ],
+)
+def test_a_container_s_limit_is_found(
+    tmp_path: Path, own: str, files: dict[str, str], limit: float | None
+) -> None:
+    assert machine._container_limit(**control_groups(tmp_path, own, files)) == limit
+    assert machine._container_limit(tmp_path, tmp_path / "nothing") is None
+
+
+def test_threads_follow_the_limits_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container of 2 of 64 processors libraries started 64 threads, which hold one another up."""
+    monkeypatch.delenv("STREAMSEG_THREADS", raising=False)
+    monkeypatch.setattr(machine.os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr(machine, "_container_limit", lambda: None)
+    assert (machine.usable_cores(), machine.thread_count(None)) == (8, 8)
+    monkeypatch.setattr(machine, "_container_limit", lambda: 1.5)
+    assert (machine.usable_cores(), machine.thread_count(None)) == (2, 2)
+    monkeypatch.setattr(machine, "_container_limit", lambda: 0.1)
+    assert machine.usable_cores() == 1
+    assert machine.thread_count(5) == 5
+    monkeypatch.setenv("STREAMSEG_THREADS", "3")
+    assert machine.thread_count(None) == 3
+    monkeypatch.delenv("STREAMSEG_THREADS")
+    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+    monkeypatch.setattr(machine, "_container_limit", lambda: None)
+    assert machine.thread_count(None) is None  # no limit: the library's choice

@@ -1,5 +1,6 @@
 """The parts of the submission file: which images, which threshold, what is stored, what is written."""
 
+import errno
 import os
 
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image
 from streamseg.backends.fake import FakeBackend
 from streamseg.core.errors import DataError, SinkError, UsageError
 from streamseg.core.types import InputSpec
+from streamseg.engines.store import EngineStore
 from streamseg.evaluation.kaggle_submission import (
     NumberedImage,
     Prediction,
@@ -238,3 +240,18 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1.tif", "s.csv.progress"]
     with ProgressFile(tmp_path / "s.csv", KEY) as finished:
         assert finished.find(one) == Prediction(1, "1 1")
+
+
+@pytest.mark.parametrize("error", [NotImplementedError("no flock"), OSError(errno.ENOLCK, "no locks")])
+def test_a_file_system_without_locks_is_no_obstacle(tmp_path, monkeypatch, error):
+    def refuse(self, **_):
+        raise error
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    one = NumberedImage(1, image(tmp_path / "1.tif"))
+    with ProgressFile(tmp_path / "s.csv", KEY) as finished:
+        finished.add(one, Prediction(3, "1 3"))
+        assert finished.find(one)
+    store = EngineStore(tmp_path / "store")
+    with store.lock("engine"), store.staging() as folder:
+        assert folder.is_dir()

@@ -291,3 +291,18 @@ def test_a_hostile_description_of_a_cache_is_made_anew(tmp_path, text):
     (home / "images.npy").unlink()
     os.mkfifo(home / "images.npy")
     assert cache_samples(data, SPEC, folder=tmp_path / "kept").fingerprint == cache.fingerprint
+
+
+def test_a_large_set_is_cached_where_the_user_s_folder_cannot_be_written(tmp_path, monkeypatch):
+    """A read-only HOME ended training on more than 256 MB of images."""
+    monkeypatch.setattr(cache_module, "LARGE_BYTES", 0)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    (tmp_path / "home").write_text("no folder can be made below a file, not even by root")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    data = open_dataset(write_stills(tmp_path / "data"))
+    cache = cache_samples(data, SPEC)
+    (home,) = (tmp_path / "tmp").glob("streamseg-*/images/*")
+    assert (home / "cache.json").exists()
+    monkeypatch.setattr(cache_module, "private_folder", lambda: tmp_path / "home")
+    assert cache_samples(data, SPEC).fingerprint == cache.fingerprint  # in memory: there is no other place

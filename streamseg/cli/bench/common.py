@@ -123,7 +123,9 @@ def _with_options(command: Callable[..., None], measure: Callable[..., object]) 
 
 def cores() -> int:
     """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    from streamseg.core.hardware import usable_cores
+
+    return usable_cores()
 
 
 def listed(option: str, given: Sequence[str] | None, choices: str) -> tuple[str, ...]:
