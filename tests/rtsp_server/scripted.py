@@ -24,7 +24,9 @@ class Scripted:
     CLOSE = b"close"
     """An answer that closes the connection."""
 
-    def __init__(self, script: dict[str, bytes] | None = None, *, after_play: bytes = b"") -> None:
+    def __init__(
+        self, script: dict[str, bytes] | None = None, *, after_play: bytes = b"", host: str = "127.0.0.1"
+    ) -> None:
         """``script``: by method what is sent back; ``b""`` is silence. What is left out is answered well."""
         self.requests: list[str] = []
         self.flood: tuple[bytes, threading.Event] | None = None
@@ -37,9 +39,11 @@ class Scripted:
         } | (script or {})
         self._after_play = after_play
         self._closed = threading.Event()
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.create_server((host, 0), family=family)
         self._listener.settimeout(0.05)
-        self.url = f"rtsp://127.0.0.1:{self._listener.getsockname()[1]}/live"
+        shown = f"[{host}]" if ":" in host else host
+        self.url = f"rtsp://{shown}:{self._listener.getsockname()[1]}/live"
         self._thread = threading.Thread(target=self._run, daemon=True, name="test-scripted")
         self._thread.start()
 

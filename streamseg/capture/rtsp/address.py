@@ -21,7 +21,7 @@ _SECRET_WORDS = re.compile("user|usr|login|pass|pwd|pw|pin|token|key|secret|auth
 _WHOLE_LOGIN = re.compile(r"^\s*([a-z][a-z0-9+.-]*://).*@", re.IGNORECASE | re.DOTALL)
 _VALUE = re.compile(r"(?<![\w-])([\w-]+)=([^&;\s'\"<>]*)")
 _RTSP = re.compile(
-    r"(?P<scheme>rtsps?)://(?:(?P<login>[^/?#]*)@)?(?P<host>\[[0-9a-f:.%]+\]|[^/?#:@\[\]]+)(?::(?P<port>\d{1,5}))?"
+    r"(?P<scheme>rtsps?)://(?:(?P<login>[^/?#]*)@)?(?P<host>\[[0-9a-f:.]+(?:%[\w.~-]{1,32})?\]|[^/?#:@\[\]]+)(?::(?P<port>\d{1,5}))?"
     r"(?P<path>[/?][^#]*)?(?:#.*)?",
     re.IGNORECASE,
 )
@@ -93,7 +93,9 @@ class RtspAddress:
         login = found["login"]
         user, password = (None, None) if login is None else map(unquote, login.partition(":")[::2])
         ascii_path = quote(path if path.startswith("/") else f"/{path}", safe="/%?&=;:+$,!*'()~-._[]|")
-        return cls(found["host"].strip("[]"), port, ascii_path, tls, user, password)
+        # RFC 6874 writes the zone of a link-local address as %25eth0, and people write it as %eth0.
+        host, mark, zone = found["host"].strip("[]").partition("%")
+        return cls(host + mark + zone.removeprefix("25"), port, ascii_path, tls, user, password)
 
     def redirected(self, location: str) -> RtspAddress:
         """Where a server sends us instead; ``location`` may be relative to this address.
@@ -107,7 +109,7 @@ class RtspAddress:
                 location = self.path.partition("?")[0].rpartition("/")[0] + "/" + location
             elif location.startswith("?"):
                 location = self.path.partition("?")[0] + location
-            place = "" if location.startswith("//") else f"//{self._authority}"
+            place = "" if location.startswith("//") else f"//{self.place}"
             location = f"{'rtsps' if self.tls else 'rtsp'}:{place}{location}"
         target = self._parse(location)
         if target.user is None and target.host.lower() == self.host.lower() and target.tls >= self.tls:
@@ -117,11 +119,8 @@ class RtspAddress:
     @property
     def url(self) -> str:
         """The address for the server: without user and password, but with the query. Never to be shown."""
-        return f"{'rtsps' if self.tls else 'rtsp'}://{self._authority}{self.path}"
-
-    @property
-    def _authority(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        host = self.host.partition("%")[0]  # a zone means something on this machine only
+        return f"{'rtsps' if self.tls else 'rtsp'}://{_bracketed(host)}:{self.port}{self.path}"
 
     @property
     def label(self) -> str:
@@ -131,7 +130,7 @@ class RtspAddress:
     @property
     def place(self) -> str:
         """Host and port, for messages."""
-        return f"{self.host}:{self.port}"
+        return f"{_bracketed(self.host)}:{self.port}"
 
     @property
     def name(self) -> str:
@@ -139,3 +138,7 @@ class RtspAddress:
         path = re.split(r"[?;&]", masked(self.path))[0]
         parts = [part for part in path.split("/") if part and "=" not in part]
         return re.sub(r"[^\w.-]+", "-", "-".join([self.host, str(self.port), *parts])).strip("-")
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

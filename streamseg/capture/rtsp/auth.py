@@ -12,9 +12,11 @@ _ALGORITHMS = {"md5": "md5", "sha-256": "sha256", "sha-512-256": "sha512_256"}
 """Names of RFC 7616, each also with ``-sess``, and what hashlib calls them."""
 _SESSION = "-sess"
 _MAX_CHALLENGE = 8192
+_MAX_OFFERS = 8
 # One parameter, or the name of a scheme. Anchored where the last one ended, so it reads each character once.
+_GAP = re.compile(r"[\s,]*")
 _ITEM = re.compile(
-    r"[\s,]*(?:(?P<key>\w[\w.-]*)\s*=\s*(?:\"(?P<quoted>(?:[^\"\\]|\\.)*)\"|(?P<plain>[^\s,\"]*))"
+    r"(?:(?P<key>\w[\w.-]*)\s*=\s*(?:\"(?P<quoted>(?:[^\"\\]|\\.)*)\"|(?P<plain>[^\s,\"]*))"
     r"|(?P<scheme>\w[\w.-]*))",
     re.DOTALL,
 )
@@ -41,7 +43,7 @@ class Login:
         self._basic = False
         self._digest = {}
         self._count = 0
-        for scheme, fields in (pair for offer in offers for pair in split_challenges(offer)):
+        for scheme, fields in (pair for offer in offers[:_MAX_OFFERS] for pair in split_challenges(offer)):
             if scheme == "basic":
                 self._basic = not self._never_basic
             elif scheme == "digest" and not self._digest and _can_answer(fields):
@@ -50,6 +52,11 @@ class Login:
         self._own = secrets.token_hex(8)
         self._never_basic = self._never_basic or bool(self._digest)
         return self._basic or bool(self._digest)
+
+    @property
+    def stale(self) -> bool:
+        """Whether the last challenge says that only its nonce has changed, and the password was right."""
+        return self._digest.get("stale", "").lower() == "true"
 
     def header(self, method: str, url: str) -> str | None:
         """The ``Authorization`` header of a request; None before a challenge."""
@@ -71,14 +78,17 @@ class Login:
         action = digest(method, url)
         fields = {"username": self._user, "realm": realm, "nonce": nonce, "uri": url}
         extra = ""
-        if "qop" in given:
+        qop = _protection(given)
+        if qop:
+            if qop == "auth-int":
+                action = digest(method, url, digest(""))  # our requests have no body
             self._count += 1
             count = f"{self._count:08x}"
-            fields["response"] = digest(secret, nonce, count, own, "auth", action)
-            extra = f", qop=auth, nc={count}"
+            fields["response"] = digest(secret, nonce, count, own, qop, action)
+            extra = f", qop={qop}, nc={count}"
         else:
             fields["response"] = digest(secret, nonce, action)
-        if "qop" in given or algorithm.endswith(_SESSION):
+        if qop or algorithm.endswith(_SESSION):
             fields["cnonce"] = own
         if "opaque" in given:
             fields["opaque"] = given["opaque"]
@@ -97,8 +107,10 @@ def split_challenges(header: str) -> list[tuple[str, dict[str, str]]]:
     found: list[tuple[str, dict[str, str]]] = []
     header, place = header[:_MAX_CHALLENGE], 0
     while place < len(header):
+        gap = _GAP.match(header, place)
+        place = place if gap is None else gap.end()
         item = _ITEM.match(header, place)
-        if item is None or item.end() == place:
+        if item is None:
             place += 1  # an odd character, such as a quote that nothing closes
             continue
         place = item.end()
@@ -111,9 +123,17 @@ def split_challenges(header: str) -> list[tuple[str, dict[str, str]]]:
 
 
 def _can_answer(fields: dict[str, str]) -> bool:
-    qop = fields.get("qop")
     known = fields.get("algorithm", "MD5").lower().removesuffix(_SESSION) in _ALGORITHMS
-    return known and "nonce" in fields and (qop is None or "auth" in re.split(r"[\s,]+", qop))
+    return known and "nonce" in fields and _protection(fields) is not None
+
+
+def _protection(fields: dict[str, str]) -> str | None:
+    """What the digest is to cover, of what a challenge offers: empty as in RFC 2069, None for nothing known.
+
+    Some cameras offer an empty list.
+    """
+    offered = re.split(r"[\s,]+", fields.get("qop", "").strip().lower())
+    return next((found for found in ("auth", "auth-int", "") if found in offered), None)
 
 
 def _hash(algorithm: str) -> Callable[..., str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import queue
 import re
 import secrets
 import select
@@ -14,8 +13,8 @@ import ssl
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Collection, Iterator
+from typing import Any, ClassVar
 
 from streamseg.capture.rtsp.address import (
     FINGERPRINT_VARIABLE,
@@ -32,6 +31,9 @@ _MAX_CHUNKS = 8
 """Read at one go: a server that sends faster than we parse must not keep a thread in one call."""
 _MAX_EARLY = 4096
 _SEND_SECONDS = 0.5
+_LEAVE_SECONDS = 0.1
+_MAX_TRIES = 3
+_UNDERSTOOD = ("OPTIONS", "GET_PARAMETER", "SET_PARAMETER", "REDIRECT", "TEARDOWN")
 _AGENT = "streamseg"
 
 
@@ -69,13 +71,16 @@ class Connection:
 
     @property
     def peer(self) -> str:
-        """The server's IP address."""
-        return str(self._socket.getpeername()[0])
+        """The server's IP address. Raises SourceError if it is gone."""
+        try:
+            return str(self._socket.getpeername()[0])
+        except OSError as error:
+            raise self._lost() from error
 
     @property
-    def local(self) -> str:
-        """The IP address by which the server sees us."""
-        return str(self._socket.getsockname()[0])
+    def local(self) -> tuple[Any, ...]:
+        """The address by which the server sees us, as sockets of its family take it."""
+        return tuple(self._socket.getsockname())
 
     @property
     def family(self) -> socket.AddressFamily:
@@ -85,21 +90,25 @@ class Connection:
         """Name this session in all requests from now on."""
         self._session = identifier
 
-    def ask(self, method: str, url: str, deadline: float, **headers: str) -> Answer:
+    def ask(
+        self, method: str, url: str, deadline: float, also: Collection[int] = (), **headers: str
+    ) -> Answer:
         """Send a request and wait for its answer; log in if the server asks for it.
 
-        Raises SourceError, and Redirected if the server sends us elsewhere.
+        Raises SourceError, also for a status other than 200 and those in ``also``, and Redirected if the
+        server sends us elsewhere.
         """
-        answer = self._ask_once(method, url, deadline, headers)
-        if (
+        answer, tries = self._ask_once(method, url, deadline, headers), 1
+        while (
             answer.status == 401
             and self.login
             and self.login.challenge(answer.headers.get("www-authenticate", []))
+            and (tries == 1 or (self.login.stale and tries < _MAX_TRIES))
         ):
-            answer = self._ask_once(method, url, deadline, headers)
+            answer, tries = self._ask_once(method, url, deadline, headers), tries + 1
         if 300 <= answer.status < 400 and (location := answer.header("location")):
             raise Redirected(answer.status, location)
-        if answer.status != 200:
+        if answer.status != 200 and answer.status not in also:
             raise self._refusal(answer)
         return answer
 
@@ -115,7 +124,13 @@ class Connection:
                 elif message.header("cseq") in {str(self._number), ""} and message.status >= 200:
                     return message
 
-    def send_request(self, method: str, url: str, headers: dict[str, str] | None = None) -> None:
+    def leave(self, url: str) -> None:
+        """Ask for the end of the session, without waiting for anything."""
+        self.send_request("TEARDOWN", url, seconds=_LEAVE_SECONDS)
+
+    def send_request(
+        self, method: str, url: str, headers: dict[str, str] | None = None, seconds: float = _SEND_SECONDS
+    ) -> None:
         """Send a request without waiting for its answer."""
         self._number += 1
         lines = {"CSeq": str(self._number), "User-Agent": _AGENT}
@@ -125,18 +140,17 @@ class Connection:
             lines["Authorization"] = authorization
         lines |= headers or {}
         text = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-        self.send(f"{method} {url} RTSP/1.0\r\n{text}\r\n".encode())
+        self.send(f"{method} {url} RTSP/1.0\r\n{text}\r\n".encode(), seconds)
 
-    def send(self, data: bytes) -> None:
-        """Send all of it within half a second. Raises SourceError."""
-        deadline = time.monotonic() + _SEND_SECONDS
+    def send(self, data: bytes, seconds: float = _SEND_SECONDS) -> None:
+        """Send all of it, within half a second by default. Raises SourceError."""
+        deadline = time.monotonic() + seconds
         view = memoryview(data)
         while view:
             try:
                 view = view[self._socket.send(view) :]
             except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
-                left = deadline - time.monotonic()
-                if left <= 0 or not select.select([], [self._socket], [], left)[1]:
+                if not _wait(self._socket, select.POLLOUT, deadline):
                     raise SourceError(
                         f"{self._address.place} no longer takes anything; check the server"
                     ) from None
@@ -157,7 +171,20 @@ class Connection:
                 raise self._lost()
             self._parser.feed(data)
             yield from self._parser.messages()
+            self._serve()
         self.more = True
+
+    def _serve(self) -> None:
+        """Answer the server's own requests: some ask whether we are there, and end the session if not."""
+        requests, self._parser.requests = self._parser.requests, []
+        for method, number in requests:
+            status = "200 OK" if method in _UNDERSTOOD else "501 Not Implemented"
+            session = f"Session: {self._session}\r\n" if self._session else ""
+            self.send(f"RTSP/1.0 {status}\r\nCSeq: {number}\r\n{session}\r\n".encode())
+            if method == "REDIRECT":
+                raise SourceError("the server sends us to another address")
+            if method == "TEARDOWN":
+                raise SourceError("the server ended the stream")
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
@@ -191,29 +218,43 @@ def wait_readable(waiting: socket.socket, deadline: float) -> bool:
     pending = getattr(waiting, "pending", None)
     if pending is not None and pending():
         return True
+    return _wait(waiting, select.POLLIN, deadline)
+
+
+def _wait(waiting: socket.socket, event: int, deadline: float) -> bool:
     poll = select.poll()
-    poll.register(waiting, select.POLLIN)
+    poll.register(waiting, event)
     return bool(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
 
 
 def _connect(address: RtspAddress, deadline: float) -> socket.socket:
     failure: OSError | None = None
-    for family, kind, protocol, _, target in _resolve(address, deadline):
+    candidates = _resolve(address, deadline)
+    for place, (family, kind, protocol, _, target) in enumerate(candidates):
         left = deadline - time.monotonic()
         if left <= 0:
             break
-        found = socket.socket(family, kind, protocol)
         try:
-            found.settimeout(left)
+            found = socket.socket(family, kind, protocol)
+        except OSError as error:  # a machine without IPv6, or too many open files
+            failure = failure or error
+            continue
+        try:
+            # A host may have an IPv6 address on a network that drops IPv6: time is left for the others.
+            found.settimeout(left / (len(candidates) - place))
             found.connect(target)
             found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if address.tls:
+                found.settimeout(max(0.01, deadline - time.monotonic()))
                 found = _secure(found, address, deadline)
             found.settimeout(0)
             return found
         except OSError as error:
             found.close()
             failure = error
+        except ValueError as error:
+            found.close()
+            raise SourceError(f"{address.host[:80]} is no name of a host; check the address") from error
         except SourceError:
             found.close()
             raise
@@ -230,7 +271,7 @@ def _secure(plain: socket.socket, address: RtspAddress, deadline: float) -> ssl.
     if pinned:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
-        secured = context.wrap_socket(plain, server_hostname=address.host)
+        secured = context.wrap_socket(plain, server_hostname=address.host.partition("%")[0])
     except ssl.SSLCertVerificationError as error:
         raise _why_not_trusted(address, error, deadline) from error
     if pinned and not secrets.compare_digest(pinned, _fingerprint(secured)):
@@ -257,7 +298,7 @@ def _why_not_trusted(
     with contextlib.suppress(OSError):
         left = max(0.1, deadline - time.monotonic())
         plain = socket.create_connection((address.host, address.port), left)
-        with context.wrap_socket(plain, server_hostname=address.host) as secured:
+        with context.wrap_socket(plain, server_hostname=address.host.partition("%")[0]) as secured:
             shown = _fingerprint(secured)
     pin = f"or, if its SHA-256 fingerprint {shown} is the device's own, set {FINGERPRINT_VARIABLE} to that"
     if error.verify_code in _OTHER_NAME:
@@ -270,24 +311,46 @@ def _why_not_trusted(
     )
 
 
-def _resolve(address: RtspAddress, deadline: float) -> list[tuple[Any, ...]]:
-    """Addresses of the host. The system's resolver has no time-out, so a thread waits for it."""
-    answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+class _Lookup(threading.Thread):
+    """Resolves a host. The system's resolver has no time-out, so a thread waits for it."""
 
-    def look_up() -> None:
+    _pending: ClassVar[dict[tuple[str, int], _Lookup]] = {}
+    _lock: ClassVar[threading.Lock] = threading.Lock()
+
+    def __init__(self, host: str, port: int) -> None:
+        super().__init__(name="streamseg-rtsp-resolve", daemon=True)
+        self._key = host, port
+        self.found: list[tuple[Any, ...]] = []
+
+    @classmethod
+    def of(cls, host: str, port: int) -> _Lookup:
+        """The one that is under way, or a new one: a resolver that hangs must not collect threads."""
+        with cls._lock:
+            lookup = cls._pending.get((host, port))
+            if lookup is None:
+                lookup = cls._pending[host, port] = cls(host, port)
+                lookup.start()
+            return lookup
+
+    def run(self) -> None:
         try:
-            answers.put(socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM))
-        except (OSError, UnicodeError) as error:
-            answers.put(error)
+            self.found = list(socket.getaddrinfo(*self._key, type=socket.SOCK_STREAM))
+        except (OSError, UnicodeError, ValueError):
+            self.found = []
+        finally:
+            with self._lock:
+                del self._pending[self._key]
 
-    threading.Thread(target=look_up, name="streamseg-rtsp-resolve", daemon=True).start()
-    try:
-        answer = answers.get(timeout=max(0.0, deadline - time.monotonic()))
-    except queue.Empty:
-        raise SourceError(f"the name {address.host} is not resolved in time; check the network") from None
-    if isinstance(answer, list):
-        return list(answer)
-    raise SourceError(f"there is no host {address.host}; check the name")
+
+def _resolve(address: RtspAddress, deadline: float) -> list[tuple[Any, ...]]:
+    """Addresses of the host, found before ``deadline``. Raises SourceError."""
+    lookup = _Lookup.of(address.host, address.port)
+    lookup.join(max(0.0, deadline - time.monotonic()))
+    if lookup.is_alive():
+        raise SourceError(f"the name {address.host} is not resolved in time; check the network")
+    if not lookup.found:
+        raise SourceError(f"there is no host {address.host}; check the name")
+    return lookup.found
 
 
 def _why_no_connection(address: RtspAddress, failure: OSError | None) -> SourceError:

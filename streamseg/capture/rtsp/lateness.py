@@ -42,7 +42,7 @@ JITTER_NS = 30_000_000
 _STANDS_STILL = 1e-3
 RUSH_AGE_NS = 1_000_000_000
 """What frames of unknown age count as while they rush in."""
-_RUSH_NS = 25_000_000
+_RUSH_NS = 250_000_000
 """Frames that came closer together than their stamps say, by this much in all, have rushed in."""
 _MAX_INTERVAL_NS = 500_000_000
 """Frames are no farther apart; more between two stamps is a jump."""
@@ -105,8 +105,10 @@ class LatenessEstimator:
         ahead = growth_ns < -(self._late_ns + leap_ns)
         settling = now_ns - self._began_ns < SETTLING_NS
         rushing = settling and 2 * gap_ns < expected_ns <= _MAX_INTERVAL_NS and growth_ns < -self._late_ns
-        # Halved, not forgotten: with jitter not every frame of a rush comes early.
-        self._rush_ns = self._rush_ns - growth_ns - self._late_ns if rushing else self._rush_ns / 2
+        if rushing:
+            self._rush_ns -= growth_ns + self._late_ns
+        elif gap_ns > 0.8 * expected_ns:
+            self._rush_ns /= 2  # not forgotten at once: with jitter not every frame of a rush comes early
         if rushing:
             self._add_to_block(gap_ns, sent_ns)
         elif back or ahead:

@@ -19,6 +19,8 @@ _START = b"\0\0\0\1"
 _MAX_BYTES = 32 << 20
 """No compressed picture is larger; a stream without ends must not fill the memory."""
 _MAX_UNITS = 4096
+_MAX_PARTS = 256
+"""Units in one aggregation packet; each is of some use, and a packet has 64 KiB at most."""
 _RECENT = 32
 _PROBATION = 64
 _SUFFIX_SEI = 40
@@ -338,8 +340,12 @@ class _Marker:
 
 def _parts(data: bytes) -> Iterator[bytes | None]:
     """Units of an aggregation packet, each after its length; None if a length does not fit."""
-    place = 0
+    place = count = 0
     while place < len(data):
+        count += 1
+        if count > _MAX_PARTS:
+            yield None
+            return
         length = int.from_bytes(data[place : place + 2])
         part = data[place + 2 : place + 2 + length]
         yield part if length and len(part) == length else None

@@ -26,7 +26,9 @@ _CHANNELS = (0, 1)
 _MAX_DATAGRAMS = 512
 _MAX_REDIRECTS = 5
 _SIGNS = ("GET_PARAMETER", "OPTIONS")
-_UNSUPPORTED = (400, 404, 405, 451, 501, 551)
+_UNSUPPORTED = (400, 404, 405, 451, 454, 455, 459, 500, 501, 503, 551)
+_NO_OPTIONS = (400, 405, 451, 454, 455, 500, 501, 551)
+"""Answers of servers that do not know OPTIONS, or only within a session; DESCRIBE shows whether they work."""
 _unfit_signs: dict[str, set[str]] = {}
 """By host and port the requests that did not keep a session alive there, or ended it."""
 
@@ -74,6 +76,9 @@ class RtspSession:
                 self._play(address, transport, deadline)
             except Redirected as redirected:
                 self._connection.close()
+                for opened in self._sockets:
+                    opened.close()
+                self._sockets = []
                 try:
                     target = address.redirected(redirected.location)
                 except UsageError as error:
@@ -91,12 +96,11 @@ class RtspSession:
         raise SourceError(f"the server sent us on more than {_MAX_REDIRECTS} times; check its redirects")
 
     def _play(self, address: RtspAddress, transport: str, deadline: float) -> None:
-        options = self._connection.ask("OPTIONS", address.url, deadline)
+        options = self._connection.ask("OPTIONS", address.url, deadline, also=_NO_OPTIONS)
         offered = "GET_PARAMETER" in options.header("public").upper()
         self._choose_sign(_SIGNS if offered else _SIGNS[::-1])
         described = self._connection.ask("DESCRIBE", address.url, deadline, Accept="application/sdp")
-        base = described.header("content-base") or described.header("content-location") or address.url
-        self.track: VideoTrack = find_video(described.body, base)
+        self.track: VideoTrack = find_video(described.body, _base(described, address))
         wanted = "RTP/AVP/TCP;unicast;interleaved=0-1" if transport == "tcp" else self._open_ports()
         answer = self._connection.ask("SETUP", self.track.url, deadline, Transport=wanted)
         self._read_setup(answer, transport)
@@ -104,37 +108,43 @@ class RtspSession:
 
     def _read_setup(self, answer: Answer, transport: str) -> None:
         identifier, _, parameters = answer.header("session").partition(";")
-        timeout = re.search(r"timeout\s*=\s*([0-9]{1,5})", parameters)
+        timeout = re.search(r"timeout\s*=\s*([0-9]{1,5})", parameters, re.I)
         self._timeout = float(timeout[1]) if timeout and int(timeout[1]) else _KEEP_ALIVE_SECONDS
         # Two signs within the server's patience.
-        self._sign_seconds = max(1.0, self._timeout / 2.5)
+        self._sign_seconds = self._timeout / 2.5
         self._connection.join_session(identifier.strip())
         given = answer.header("transport")
+        if "multicast" in given.lower():
+            raise SourceError("the server sends by multicast only; set it to unicast")
+        if transport == "tcp" and re.search(r"client_port|server_port|RTP/AVP/UDP", given, re.I):
+            raise SourceError("the server sends over UDP although it was asked for TCP; try --transport udp")
+        if transport == "udp" and re.search(r"interleaved|RTP/AVP/TCP", given, re.I):
+            raise SourceError("the server sends over TCP although it was asked for UDP; try --transport tcp")
         if transport == "tcp":
             self._channels = _pair(given, "interleaved", 255) or _CHANNELS
             return
         self._server_ports = _pair(given, "server_port", 65535)
         self._source = self._connection.peer
-        if source := re.search(r"source=([0-9a-fA-F.:\[\]]{2,45})", given):
+        if source := re.search(r"source=([0-9a-fA-F.:\[\]]{2,45})", given, re.I):
             # Some servers send media from another address than they answer on.
             with contextlib.suppress(ValueError):
                 self._source = str(ipaddress.ip_address(source[1].strip("[]")))
-        if sender := re.search(r"ssrc=\s*([0-9a-fA-F]{1,8})(?![0-9a-fA-F])", given):
+        if sender := re.search(r"ssrc=\s*([0-9a-fA-F]{1,8})(?![0-9a-fA-F])", given, re.I):
             self.sender = int(sender[1], 16)
         if self._server_ports:
             self._pierce()
 
     def _open_ports(self) -> str:
         """Bind an even port and the next one; returns what to ask the server for."""
-        host = self._connection.local
+        host, _, *scope = self._connection.local
         for _ in range(64):
             data = socket.socket(self._connection.family, socket.SOCK_DGRAM)
             control = socket.socket(self._connection.family, socket.SOCK_DGRAM)
             try:
-                data.bind((host, 0))
+                data.bind((host, 0, *scope))
                 port = int(data.getsockname()[1])
                 if port % 2 == 0:
-                    control.bind((host, port + 1))
+                    control.bind((host, port + 1, *scope))
                     break
             except OSError:
                 pass
@@ -224,7 +234,7 @@ class RtspSession:
         """An answer to a sign of life: a login may have expired, or the session."""
         self._sign_pending = 0.0
         login = self._connection.login
-        if answer.status in _UNSUPPORTED:
+        if answer.status in _UNSUPPORTED and answer.status != 454:
             self._refuse_sign()
         if answer.status == 401 and login and login.challenge(answer.headers.get("www-authenticate", [])):
             self._next_sign = min(self._next_sign, time.monotonic() + 1)
@@ -286,10 +296,22 @@ class RtspSession:
         if time.monotonic() - self._heard > 1.0:
             self._blame_sign(self._heard)  # the media stopped, and the connection did not
         with contextlib.suppress(SourceError, AttributeError):
-            self._connection.send_request("TEARDOWN", self.track.session_url)
+            self._connection.leave(self.track.session_url)
         self._connection.close()
         for opened in (*self._sockets, self._wake_reader, self._wake_writer):
             opened.close()
+
+
+def _base(described: Answer, address: RtspAddress) -> str:
+    """What the addresses in a description are relative to; some servers send a path alone, or nonsense."""
+    for name in ("content-base", "content-location"):
+        given = described.header(name)
+        with contextlib.suppress(UsageError):
+            if given and re.match(r"rtsps?://", given, re.IGNORECASE):
+                return given
+            if given:
+                return address.redirected(given).url
+    return address.url
 
 
 def _check_control(data: bytes) -> None:
@@ -303,7 +325,7 @@ def _check_control(data: bytes) -> None:
 
 def _pair(text: str, key: str, maximum: int) -> tuple[int, int] | None:
     """Two numbers of a Transport header, such as ``interleaved=0-1``; some servers give only the first."""
-    found = re.search(rf"{key}=([0-9]{{1,5}})(?:-([0-9]{{1,5}}))?", text)
+    found = re.search(rf"{key}=([0-9]{{1,5}})(?:-([0-9]{{1,5}}))?", text, re.I)
     if found is None:
         return None
     first = read_integer(found[1], 0, maximum)

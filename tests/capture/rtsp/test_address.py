@@ -110,3 +110,13 @@ def test_a_password_is_never_shown(password: str) -> None:
     for shown in (masked(encoded), masked(f"rtsp://me:{secret}@host/live"), address.label, address.name):
         assert secret not in shown
     assert masked(encoded) == "rtsp://host/live"
+
+
+@pytest.mark.parametrize("zone", ["%25eth0", "%eth0"])
+def test_the_zone_of_a_link_local_address_stays_here(zone: str) -> None:
+    """RFC 6874 writes it with %25, people without; it means nothing to the server."""
+    address = RtspAddress.parse(f"rtsp://[fe80::1{zone}]:8554/live")
+    assert address.host == "fe80::1%eth0"
+    assert address.url == "rtsp://[fe80::1]:8554/live"
+    assert address.place == "[fe80::1%eth0]:8554"
+    assert address.redirected("/other").host == "fe80::1%eth0"

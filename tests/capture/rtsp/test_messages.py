@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 
 import pytest
@@ -63,3 +64,32 @@ def test_no_bytes_break_the_parser(data: bytes) -> None:
     with suppress(SourceError):
         for message in parser.messages():
             assert isinstance(message, Answer | Interleaved)
+
+
+@pytest.mark.parametrize(
+    ("data", "step"),
+    [
+        (b"\r\n" * 500_000, 1 << 18),
+        (b"$\0\0\0" * 250_000, 1 << 18),
+        (b"RTSP/1.0 200 OK\r\n\r\n" * 50_000, 1 << 18),
+        (b"A * RTSP/1.0\r\n\r\n" * 60_000, 1 << 18),
+        (b"RTSP/1.0 200 OK\r\n" + b"a:b\r\n" * 12_000, 1),
+        (b"RTSP/1.0 200 OK\r\nX: " + b"a" * 60_000, 1),
+        (b"RTSP/1.0 200 OK\r\nContent-Length: 99999\r\n" + b"a:b\r\n" * 12_000 + b"\r\n" + bytes(20_000), 16),
+    ],
+)
+def test_a_server_that_sends_much_or_slowly_costs_little(data: bytes, step: int) -> None:
+    parser = MessageParser()
+    began = time.process_time()
+    with suppress(SourceError):
+        for place in range(0, len(data), step):
+            parser.feed(data[place : place + step])
+            list(parser.messages())
+    assert time.process_time() - began < 0.5  # milliseconds; it was up to 6 s
+
+
+def test_requests_of_the_server_are_listed() -> None:
+    parser = MessageParser()
+    parser.feed(REQUEST + PACKET)
+    assert list(parser.messages()) == [Interleaved(1, b"hello")]
+    assert parser.requests == [("SET_PARAMETER", "9")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import shutil
 import socket
@@ -366,3 +367,176 @@ def _serve_tls(listener: socket.socket, context: ssl.SSLContext, said: list[byte
                 secured.sendall(b"RTSP/1.0 404 Not Found\r\nCSeq: 1\r\n\r\n")
         except OSError:
             connection.close()  # the client did not trust us
+
+
+@pytest.mark.parametrize("status", ["501 Not Implemented", "405 Method Not Allowed", "454 Session Not Found"])
+def test_a_server_without_options_is_described_all_the_same(status: str) -> None:
+    assert "nothing arrived" in why({"OPTIONS": answer(status)}, seconds=0.5)
+
+
+@pytest.mark.parametrize(
+    ("base", "asked"),
+    [
+        ("/live/", "rtsp://127.0.0.1:{port}/live/stream=0"),
+        ("other/", "rtsp://127.0.0.1:{port}/other/stream=0"),
+        ("rtsp://10.0.0.1/live/", "rtsp://10.0.0.1/live/stream=0"),
+        ("http://[x", "rtsp://127.0.0.1:{port}/live/stream=0"),
+        ("", "rtsp://127.0.0.1:{port}/live/stream=0"),
+    ],
+)
+def test_what_a_description_is_relative_to(base: str, asked: str) -> None:
+    script = {"DESCRIBE": answer(body=SDP, Content_Base=base)}
+    with Scripted(script) as server:
+        session = RtspSession(RtspAddress.parse(server.url), "tcp", time.monotonic() + PATIENT)
+        session.close()
+        port = RtspAddress.parse(server.url).port
+        setup = next(text for text in server.requests if text.startswith("SETUP"))
+    assert setup.split()[1] == asked.format(port=port)
+
+
+@pytest.mark.parametrize(
+    ("transport", "asked", "said"),
+    [
+        ("RTP/AVP;multicast;destination=239.1.1.1;port=5000-5001;ttl=16", "tcp", "multicast only"),
+        ("RTP/AVP;multicast;destination=239.1.1.1;port=5000-5001;ttl=16", "udp", "multicast only"),
+        ("RTP/AVP;unicast;client_port=5000-5001;server_port=6000-6001", "tcp", "try --transport udp"),
+        ("RTP/AVP/TCP;unicast;interleaved=0-1", "udp", "try --transport tcp"),
+    ],
+)
+def test_another_transport_than_the_one_that_was_asked_for_is_named(
+    transport: str, asked: str, said: str
+) -> None:
+    script = {"SETUP": answer(Session="77", Transport=transport)}
+    with Scripted(script) as server, pytest.raises(SourceError, match=said):
+        RtspSession(RtspAddress.parse(server.url), asked, time.monotonic() + PATIENT)
+
+
+def test_requests_of_the_server_are_answered() -> None:
+    """Some servers ask whether a client is still there, and end the session if nothing comes."""
+    asks = b"OPTIONS * RTSP/1.0\r\nCSeq: 41\r\n\r\nPING * RTSP/1.0\r\nCSeq: 42\r\n\r\n"
+    received: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                while not received or b"CSeq: 42" not in received[-1]:
+                    data = connection.recv(65536)
+                    received.append(data)
+                    if data.startswith(b"OPTIONS rtsp"):
+                        connection.sendall(asks)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        with pytest.raises(SourceError, match="closed the connection"):
+            RtspSource(f"rtsp://127.0.0.1:{listener.getsockname()[1]}/live", open_seconds=PATIENT)
+        thread.join(PATIENT)
+    said = b"".join(received)
+    assert b"RTSP/1.0 200 OK\r\nCSeq: 41\r\n" in said
+    assert b"RTSP/1.0 501 Not Implemented\r\nCSeq: 42\r\n" in said
+
+
+def test_a_redirect_in_mid_session_ends_it_with_its_reason() -> None:
+    ask = b"REDIRECT rtsp://127.0.0.1/live RTSP/1.0\r\nCSeq: 7\r\nLocation: rtsp://127.0.0.1:1/other\r\n\r\n"
+    assert "sends us to another address" in why(after_play=ask)
+
+
+def test_a_redirect_over_udp_leaves_no_socket_behind() -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with Scripted() as server:
+        server.script["SETUP"] = answer("302 Moved", Location=server.url)
+        with pytest.raises(SourceError, match="more than 5 times"):
+            RtspSession(RtspAddress.parse(server.url), "udp", time.monotonic() + PATIENT)
+    gc.collect()
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
+
+
+def test_short_sessions_are_kept_alive() -> None:
+    script = {
+        "OPTIONS": answer(Public="GET_PARAMETER"),
+        "SETUP": answer(Session="77;Timeout=1", Transport="RTP/AVP/TCP;interleaved=0-1"),
+    }
+    with Scripted(script) as server:
+        kept_alive_by(server, 1.0)
+        assert sum(text.startswith("GET_PARAMETER") for text in server.requests) >= 2
+
+
+def ipv6(host: str) -> bool:
+    try:
+        socket.getaddrinfo(host, 1, type=socket.SOCK_STREAM)
+        with socket.create_server((host.partition("%")[0], 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not ipv6("::1"), reason="no IPv6 here")
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+def test_ipv6_addresses(transport: str) -> None:
+    given = "RTP/AVP/TCP;interleaved=0-1" if transport == "tcp" else "RTP/AVP;unicast;server_port=9-10"
+    with Scripted({"SETUP": answer(Session="77", Transport=given)}, host="::1") as server:
+        assert "[::1]" in server.url
+        session = RtspSession(RtspAddress.parse(server.url), transport, time.monotonic() + PATIENT)
+        session.close()
+        asked = server.requests[0].split()[1]
+        with pytest.raises(SourceError, match=r"\[::1\]:\d+/live: the server plays, but nothing arrived"):
+            RtspSource(server.url, transport=transport, open_seconds=0.3)
+    assert asked == server.url
+
+
+def test_a_lookup_that_hangs_takes_one_thread_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    release = threading.Event()
+
+    def hang(*_: object, **__: object) -> list[object]:
+        release.wait(PATIENT)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    try:
+        for _ in range(5):
+            with pytest.raises(SourceError, match="not resolved in time"):
+                RtspSource("rtsp://slow.example/live", open_seconds=0.05)
+        assert sum(thread.name == "streamseg-rtsp-resolve" for thread in threading.enumerate()) == 1
+    finally:
+        release.set()
+        for thread in threading.enumerate():
+            if thread.name == "streamseg-rtsp-resolve":
+                thread.join(PATIENT)
+
+
+def test_an_address_that_drops_everything_leaves_time_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host with an IPv6 address on a network that drops IPv6, or a machine without IPv6."""
+    with Scripted({"DESCRIBE": answer("404 Not Found")}) as server:
+        port = RtspAddress.parse(server.url).port
+        with socket.socket() as full:
+            full.bind(("127.0.0.1", 0))
+            full.listen(0)
+            waiting = []
+            for _ in range(4):  # until its queue is full: further connections hang
+                waiting.append(socket.socket())
+                waiting[-1].setblocking(False)
+                waiting[-1].connect_ex(full.getsockname())
+            tcp = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
+            unknown = (socket.AF_APPLETALK, socket.SOCK_STREAM, 6, "", ("x", 1))
+            found = [unknown, (*tcp, full.getsockname()), (*tcp, ("127.0.0.1", port))]
+            monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+            with pytest.raises(SourceError, match="404"):
+                RtspSource("rtsp://two.example/live", open_seconds=2)
+            for opened in waiting:
+                opened.close()
+
+
+@pytest.mark.parametrize("host", [".host", "a" * 300, "a..b", "xn--"])
+def test_odd_names_of_hosts_are_refused_in_one_line(host: str) -> None:
+    for scheme in ("rtsp", "rtsps"):
+        with pytest.raises(SourceError):
+            RtspSource(f"{scheme}://{host}/live", open_seconds=PATIENT)
+
+
+def test_a_handshake_that_stalls_ends_in_time() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"rtsps://127.0.0.1:{silent.getsockname()[1]}/live"
+        began = time.monotonic()
+        with pytest.raises(SourceError, match="does not answer"):
+            RtspSource(url, open_seconds=0.4)
+        assert time.monotonic() - began < PATIENT / 10
