@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from streamseg.benchmark.clip import Closing
 from streamseg.capture import open_source
@@ -26,6 +28,9 @@ QUEUE = "queue"
 """The time between two stages, in which a frame waits for its turn or for room in a queue."""
 ORDER = ("decode", "wait", "preprocess", "infer", "postprocess", "overlay", "display", QUEUE)
 """The stages in the order in which a frame passes through them; the waiting between them is last."""
+
+
+Outcome = TypeVar("Outcome", bound="RunOutcome")
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +198,21 @@ class RunOutcome:
 
     def __repr__(self) -> str:
         return f"{self.processed} of {self.offered} frames, {self.fps or 0:.1f} frames/s"
+
+
+def pool(rounds: Sequence[Outcome]) -> Outcome:
+    """Several runs of the same thing, at least one, as if they were one; without a rate."""
+    states: Counter[State] = Counter()
+    for each in rounds:
+        states.update(each.states)
+    return replace(
+        rounds[0],
+        offered=sum(each.offered for each in rounds),
+        traces=tuple(trace for each in rounds for trace in each.traces),
+        fps=None,
+        states=dict(states),
+        notes=tuple(dict.fromkeys(note for each in rounds for note in each.notes)),
+    )
 
 
 def rate(count: int, first_ns: int | None, last_ns: int | None) -> float | None:

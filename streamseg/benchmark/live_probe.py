@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from streamseg.benchmark.clip import Clip, FrameSource
-from streamseg.benchmark.frame_trace import CountedSource, ProbeDisplay, RunOutcome
+from streamseg.benchmark.frame_trace import CountedSource, ProbeDisplay, RunOutcome, pool
 from streamseg.capture.paced import PacedSource
 from streamseg.capture.screen.region import ImageRegion
 from streamseg.core.errors import StallError, UsageError
@@ -101,18 +101,7 @@ class LiveOutcome(RunOutcome):
     @classmethod
     def pooled(cls, rounds: Sequence[LiveOutcome]) -> LiveOutcome:
         """Several runs of the same offer, at least one, as if they were one."""
-        states: dict[State, float] = {}
-        for each in rounds:
-            states |= {state: states.get(state, 0) + seconds for state, seconds in each.states.items()}
-        return cls(
-            offered=sum(each.offered for each in rounds),
-            traces=tuple(trace for each in rounds for trace in each.traces),
-            fps=None,
-            states=states,
-            notes=tuple(dict.fromkeys(note for each in rounds for note in each.notes)),
-            offer=rounds[0].offer,
-            seconds=sum(each.seconds for each in rounds),
-        )
+        return replace(pool(rounds), seconds=sum(each.seconds for each in rounds))
 
     def _in_time(self, age_ns: int) -> bool:
         return age_ns <= self.offer.budget_s * 1e9

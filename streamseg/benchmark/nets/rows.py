@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from streamseg.benchmark.flops import Work
-from streamseg.benchmark.frame_trace import RunOutcome, age_of, stages_of
+from streamseg.benchmark.frame_trace import RunOutcome, pool
 from streamseg.benchmark.limits import GPU, Limit, limits
 from streamseg.benchmark.live_probe import LiveOutcome
 from streamseg.benchmark.nets.measure import MeasuredVariant, NetMeasurement, is_reference
@@ -112,13 +112,13 @@ def end_to_end_figures(runs: Sequence[RunOutcome]) -> tuple[float | None, EndToE
         return None, EndToEnd.unknown()
     intervals = sum(run.processed - 1 for run in runs if run.fps)
     seconds = sum((run.processed - 1) / run.fps for run in runs if run.fps)
-    traces = [trace for run in runs for trace in run.traces]
+    found = pool(runs)
     return round(intervals / seconds, 3) if seconds else None, EndToEnd(
-        offered=sum(run.offered for run in runs),
-        processed=len(traces),
-        dropped=sum(run.dropped for run in runs),
-        stages_ms={name: Latency.of(stage) for name, stage in stages_of(traces).items()},
-        age_ms=Latency.of(age_of(traces)),
+        offered=found.offered,
+        processed=found.processed,
+        dropped=found.dropped,
+        stages_ms={name: Latency.of(stage) for name, stage in found.stages.items()},
+        age_ms=Latency.of(found.age),
     )
 
 

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from streamseg.benchmark.clip import Clip
-from streamseg.benchmark.frame_trace import RunOutcome, age_of, age_over_time, stages_of, waterfall
+from streamseg.benchmark.frame_trace import RunOutcome, age_over_time, pool, waterfall
 from streamseg.benchmark.live_probe import LiveOutcome, paced
 from streamseg.benchmark.pipeline.replay_run import STALL_S, end_to_end
 from streamseg.benchmark.rotation import Rotation
@@ -146,11 +146,10 @@ def engine_rate(engine: Backend, clip: Clip) -> float:
 
 def mode_row(mode: Mode, outcomes: Sequence[RunOutcome], run: RunInfo) -> PipelineRow:
     """All rounds of a mode together."""
-    traces = [trace for outcome in outcomes for trace in outcome.traces]
+    found = pool(outcomes)
     rates = [None if outcome.fps is None else round(outcome.fps, 3) for outcome in outcomes]
     ages = [Latency.of(outcome.age) for outcome in outcomes]
-    live = [outcome for outcome in outcomes if isinstance(outcome, LiveOutcome)]
-    processed = len(traces)
+    within = found.within_budget if isinstance(found, LiveOutcome) and found.processed else None
     return PipelineRow(
         bench="pipeline",
         key=mode.key,
@@ -160,20 +159,20 @@ def mode_row(mode: Mode, outcomes: Sequence[RunOutcome], run: RunInfo) -> Pipeli
             "age_p99_ms": [age.p99 for age in ages],
             "processed_fps": rates,
         },
-        notes=list(dict.fromkeys(note for outcome in outcomes for note in outcome.notes)),
+        notes=list(found.notes),
         mode="replay" if mode.source_fps is None else "live",
         source_fps=mode.source_fps,
         engine=engine_ref(mode.engine),
-        offered=sum(outcome.offered for outcome in outcomes),
-        processed=processed,
-        dropped=sum(outcome.dropped for outcome in outcomes),
+        offered=found.offered,
+        processed=found.processed,
+        dropped=found.dropped,
         fps=statistics.median(known) if (known := [rate for rate in rates if rate is not None]) else None,
-        age_ms=Latency.of(age_of(traces)),
-        stages_ms={stage: Latency.of(times) for stage, times in stages_of(traces).items()},
-        within_budget=round(LiveOutcome.pooled(live).within_budget, 4) if live and processed else None,
-        states=_states(outcomes),
+        age_ms=Latency.of(found.age),
+        stages_ms={stage: Latency.of(times) for stage, times in found.stages.items()},
+        within_budget=None if within is None else round(within, 4),
+        states={str(state): round(amount, 3) for state, amount in found.states.items()},
         age_over_time=age_over_time([outcome.traces for outcome in outcomes]),
-        waterfall=waterfall(traces),
+        waterfall=waterfall(found.traces),
     )
 
 
@@ -181,12 +180,3 @@ def engine_ref(engine: Backend) -> EngineRef:
     """What a row says about its engine."""
     info = EngineInfo.of(engine)
     return EngineRef(name=info.name, sha256=info.sha256, precision=info.precision, backend=info.backend)
-
-
-def _states(outcomes: Sequence[RunOutcome]) -> dict[str, float]:
-    """Seconds for which each state was displayed; frames of a replay."""
-    total: dict[str, float] = {}
-    for outcome in outcomes:
-        for state, amount in outcome.states.items():
-            total[str(state)] = round(total.get(str(state), 0) + amount, 3)
-    return total

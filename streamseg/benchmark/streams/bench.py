@@ -16,7 +16,7 @@ import numpy as np
 
 from streamseg.backends.shared import SharedEngine
 from streamseg.benchmark.clip import Clip
-from streamseg.benchmark.frame_trace import age_of
+from streamseg.benchmark.frame_trace import pool
 from streamseg.benchmark.live_probe import LiveOutcome, LiveProbe, Offer, outcomes, run_at_once
 from streamseg.benchmark.pipeline.bench import engine_ref
 from streamseg.benchmark.provenance import CpuTimes
@@ -189,11 +189,8 @@ def streams_row(
 ) -> StreamsRow:
     """All rounds of a number of streams together; at least one round."""
     streams = _pooled(runs)
-    ages = [
-        Latency.of(age_of([trace for stream in each.streams for trace in stream.traces])) for each in runs
-    ]
+    found, ages = pool(streams), [Latency.of(pool(each.streams).age) for each in runs]
     held, engine = is_held(streams, offer.fps), EngineInfo.of(backend)
-    offered, processed = sum(s.offered for s in streams), sum(s.processed for s in streams)
     return StreamsRow(
         bench="streams",
         key=key_of(count),
@@ -210,9 +207,9 @@ def streams_row(
         engine=engine_ref(backend),
         batch=engine.batch,
         lanes=engine.lanes,
-        offered=offered,
-        processed=processed,
-        dropped=offered - processed,
+        offered=found.offered,
+        processed=found.processed,
+        dropped=found.dropped,
         per_stream=[
             StreamFigures(
                 offered=stream.offered,
@@ -226,7 +223,7 @@ def streams_row(
             for stream in streams
         ],
         processed_fps=round(sum(stream.processed_fps for stream in streams), 3),
-        age_ms=Latency.of(age_of([trace for stream in streams for trace in stream.traces])),
+        age_ms=Latency.of(found.age),
         within_budget=round(min(stream.ready_in_time for stream in streams), 5),
         holds_budget=held,
         holds_every_frame=held and all(s.processed >= HELD_SHARE * s.offered for s in streams),
