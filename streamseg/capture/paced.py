@@ -20,7 +20,7 @@ _END_SECONDS = 1.0
 
 
 class Moments(Protocol):
-    """When a frame was captured, and when it arrived, in an earlier run: monotonic nanoseconds of that."""
+    """When a frame was captured and when it arrived in an earlier run, monotonic nanoseconds of that run."""
 
     @property
     def captured_ns(self) -> int: ...

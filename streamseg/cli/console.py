@@ -24,7 +24,7 @@ LOG_EVERY_S = 5.0
 
 
 class ForgivingStream:
-    """A text stream for messages, most often stderr: what cannot be written to it is lost, and nothing else.
+    """A text stream for messages, most often stderr, that drops what cannot be written instead of raising.
 
     A closed terminal, a full disk or a reader that left must not end the guidance, nor a replay.
     """
@@ -66,7 +66,7 @@ class ForgivingStream:
 
 @contextmanager
 def forgiving_stderr() -> Iterator[None]:
-    """Make the loss of messages end nothing, whoever writes them: us, a library, or a thread that fails."""
+    """Make failures to write to stderr harmless, whoever writes: us, a library, or a thread that fails."""
     stderr = sys.stderr
     forgiving = ForgivingStream(stderr)
     sys.stderr = cast(TextIO, forgiving)

@@ -83,7 +83,7 @@ class Durations:
             self._exact = None
 
     def percentiles(self) -> Percentiles:
-        """Of all durations so far."""
+        """Percentiles of all durations so far."""
         if self._exact is not None:
             return Percentiles.of(self._exact)
         intervals = sorted(self._histogram)

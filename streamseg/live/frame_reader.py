@@ -209,7 +209,7 @@ class LatestFrameReader:
         return last - started, "the stream ended"
 
     def _ends_reading(self, error: Exception) -> bool:
-        """Whether an error of a live source is none that opening it again may mend."""
+        """Whether an error of a live source is one that reopening it cannot cure."""
         if isinstance(error, UsageError):
             return not self._opened_before  # a wrong call; later the device or the server has changed
         return isinstance(error, OUR_FAULTS) and self.offered == 0
@@ -226,7 +226,7 @@ class LatestFrameReader:
         self._set(awaited=awaited, awaited_ns=time.monotonic_ns())
 
     def _take_news(self, source: Source) -> None:
-        """Take over what a source reveals with its frames."""
+        """Update the status with what a source reveals with its frames."""
         status, note = self._status, getattr(source, "clock_note", "")
         clock = source.info.clock  # some drivers reveal it with the first frame
         if clock != status.clock or status.awaited or (note and note != status.note):

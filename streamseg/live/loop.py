@@ -235,7 +235,7 @@ class LiveLoop:
         self._presenter.on_source_change(status)
 
     def on_wait(self, awaited: str) -> None:
-        """For the source while it is opened or read: what it waits for, alive, before it can give frames."""
+        """Called by a source that is alive but cannot deliver frames yet: what it waits for."""
         self._reader.on_wait(awaited)
 
     # The net's threads.

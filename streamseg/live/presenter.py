@@ -288,7 +288,7 @@ class Presenter:
         return self._searching or "waiting for the first outline"
 
     def _awaited(self, now_ns: int) -> str:
-        """What a source waits for that gives no frames, but is alive; empty if it has not said so lately."""
+        """What a source waits for that is alive but sends no frames; empty if it reported nothing lately."""
         recent = now_ns - self._status.awaited_ns < AWAITED_NS and self._status.phase is not Phase.WAITING
         return self._status.awaited if recent else ""
 

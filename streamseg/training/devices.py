@@ -75,7 +75,7 @@ def flushed_denormals() -> Iterator[None]:
 
 
 def _set_flush_denormal(flush: bool) -> None:
-    """Set it in this thread and, if torch runs on GNU OpenMP as on Linux, in the others that compute."""
+    """Flush denormals in this thread and, if torch runs on GNU OpenMP as on Linux, in those that compute."""
     torch.set_flush_denormal(flush)
     library = _openmp()
     if library is not None:

@@ -63,7 +63,7 @@ def running_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor
 
 @torch.no_grad()
 def recompute_statistics(net: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Measure the means and variances of BatchNorm anew, from batches (N, 1, H, W) in the net's units.
+    """Measure the means and variances of BatchNorm again, from batches (N, 1, H, W) in the net's units.
 
     Averaged weights need this: the variance of what they compute is not the average of the variances that
     the single ones computed (Izmailov et al. 2018, arXiv:1803.05407, section 3.2). The net ends in eval mode.

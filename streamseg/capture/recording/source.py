@@ -63,7 +63,7 @@ class RecordingSource(RecordedSource):
         super().__init__(self._describe(), self._generate(), self._release)
 
     def offered(self, frame: Frame) -> Offered:
-        """What the recorded run knew of a frame that this source has delivered."""
+        """The recorded run's data of a frame that this source has delivered."""
         return self._delivered[frame.index]
 
     def _describe(self) -> SourceInfo:
