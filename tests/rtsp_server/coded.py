@@ -26,13 +26,14 @@ def encode(
     *,
     gop: int = 10,
     picture: Callable[[int], npt.NDArray[np.uint8]] = draw,
+    pixels: str = "yuv420p",
 ) -> list[tuple[bytes, bool]]:
     """Pictures 0, 1, ... of a codec (FFmpeg's name), and whether each is a key picture."""
     context = av.CodecContext.create(ENCODERS[codec], "w")
     assert isinstance(context, av.VideoCodecContext)
     height, width = picture(0).shape
     context.width, context.height = width, height
-    context.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    context.pix_fmt = "yuvj420p" if codec == "mjpeg" else pixels
     context.framerate, context.time_base = Fraction(30), Fraction(1, 30)
     context.gop_size = gop
     quiet = {"x265-params": "log-level=none"} if codec == "hevc" else {}

@@ -22,6 +22,9 @@ _STRICT = {"h264": "crccheck+aggressive", "hevc": "crccheck+explode", "mjpeg": "
 _PATIENCE = 3
 """Key frames that fail before any has succeeded, until the encoder counts as a sloppy one."""
 _REMEMBERED = 64
+_MAX_BYTES_PER_PIXEL = 3
+"""At the largest frames. A stream may have a decoder store 17 of them, and with 4:4:4 and 10 bits, of 6 bytes
+a pixel, they would fill 2 GB: smaller ones may have that."""
 
 
 class PictureDecoder:
@@ -72,6 +75,7 @@ class PictureDecoder:
             pictures = self._context.decode(packet)
         except av.FFmpegError:
             pictures = None
+        self._check_memory()
         if pictures is None or any(picture.is_corrupt for picture in pictures):
             self.damaged += self._started
             self._lose()
@@ -81,6 +85,18 @@ class PictureDecoder:
         self.waiting = False
         self._started = True
         return [(picture, self._arrivals.get(picture.pts or 0, coded.arrived_ns)) for picture in pictures]
+
+    def _check_memory(self) -> None:
+        """Raise SourceError before a stream of large and deep pixels has filled the decoder with frames."""
+        context, layout = self._context, self._context.format
+        if layout is None:
+            return
+        size = context.width * context.height * layout.padded_bits_per_pixel // 8
+        if size > MAX_FRAME_PIXELS * _MAX_BYTES_PER_PIXEL:
+            raise SourceError(
+                f"its frames have {context.width}x{context.height} pixels of {layout.name}, "
+                "which is too much; send 4:2:0 with 8 bits"
+            )
 
     def _open(self, recognition: str) -> av.VideoCodecContext:
         try:

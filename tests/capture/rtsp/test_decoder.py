@@ -12,6 +12,7 @@ from streamseg.capture.rtsp import decoder as decoder_module
 from streamseg.capture.rtsp.decoder import PictureDecoder
 from streamseg.capture.rtsp.nal import CodedPicture
 from streamseg.capture.video.pixels import FrameConverter
+from streamseg.core.errors import SourceError
 from tests.rtsp_server.barcode import draw, read
 from tests.rtsp_server.coded import encode
 
@@ -158,3 +159,14 @@ def test_a_gradual_refresh_is_told_from_a_stream_that_gives_nothing() -> None:
         refreshing += [number] * decoder.refreshing
     assert refreshing == list(range(30, 48))
     assert not decoder.waiting
+
+
+def test_large_frames_of_deep_pixels_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The decoder may have to store 17 of them, and each has four times the bytes of a usual one."""
+    deep = encode("h264", 3, {"profile": "high444"}, pixels="yuv444p10le")
+    decoder = PictureDecoder("h264")
+    for number, (data, key) in enumerate(deep):
+        assert len(decoder.decode(CodedPicture(data, number, 0, key), number)) == 1
+    monkeypatch.setattr(decoder_module, "MAX_FRAME_PIXELS", 320 * 240)
+    with pytest.raises(SourceError, match="320x240 pixels of yuv444p10le, which is too much"):
+        give(PictureDecoder("h264"), 0, *deep[0])
