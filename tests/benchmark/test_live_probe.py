@@ -92,8 +92,10 @@ def test_a_stall_shows_in_the_largest_age_and_over_time(clip: Clip) -> None:
     assert found.age.max_ms >= 300
     over_time = age_over_time([found.traces], limit=10)
     assert max(age for _, age in over_time) == pytest.approx(found.age.max_ms, abs=0.01)
-    slowest = max(found.traces, key=lambda trace: trace.age_ns)
-    assert any(name == "infer" and end - begin >= 299 for name, begin, end in slowest.segments())
+    # On a busy machine another frame may be older still.
+    stalled = max(found.traces, key=lambda trace: trace.stages()["infer"])
+    assert stalled.age_ns >= 300e6
+    assert any(name == "infer" and end - begin >= 299 for name, begin, end in stalled.segments())
     assert found.dropped >= 4
     assert found.within_budget < 1
     assert found.ready_in_time < 1
