@@ -130,7 +130,7 @@ class Hub:
             for task in tasks:
                 task.cancel()
             ends = await asyncio.gather(*tasks, return_exceptions=True)
-        await _close(websocket, ends)
+        await _close(websocket, ends, ending=self._loop is None)
 
     async def _send(self, client: Client) -> None:
         await client.say(self._hello)
@@ -226,11 +226,13 @@ def _recording_command(values: dict[str, Any]) -> Command:
     return Command.START_RECORDING if wish else Command.STOP_RECORDING
 
 
-async def _close(websocket: WebSocket, ends: list[BaseException | None]) -> None:
-    """Close the connection with the reason, if the page still listens."""
+async def _close(websocket: WebSocket, ends: list[BaseException | None], *, ending: bool) -> None:
+    """Close the connection with the reason, if the page still listens; while ``ending``, it knows that."""
     dropped = [end for end in ends if isinstance(end, Dropped)]
     known = (Dropped, asyncio.CancelledError, WebSocketDisconnect, SinkError, type(None))
     code, reason = (dropped[0].code, dropped[0].reason) if dropped else (1011, "the server failed")
+    if ending:
+        code, reason = 1001, ""
     try:
         async with asyncio.timeout(_FAREWELL_S):
             await websocket.close(code, reason)

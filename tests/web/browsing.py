@@ -17,7 +17,9 @@ COUNT = """(colour) => {
   return near;
 }"""
 FITS = "(id) => document.getElementById(id).scrollWidth <= document.getElementById(id).clientWidth"
-TAIL = "JSON.stringify(window.streamseg?.events.slice(-5))"
+TAIL = """JSON.stringify([
+  document.getElementById("reason")?.textContent, window.streamseg?.events.slice(-5),
+])"""
 YELLOW, ORANGE, MAGENTA = [240, 228, 66], [230, 159, 0], [255, 0, 255]
 
 

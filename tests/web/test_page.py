@@ -30,7 +30,7 @@ SAID = """() => {
   const [card, words, reason, frame] = parts;
   return {
     state: document.body.dataset.state,
-    reason: reason.textContent,
+    reason: reason.textContent.replace(/, \\d+ s ago$/, ""),
     words: words.innerText.split(/\\s+/),
     card: getComputedStyle(card).backgroundColor,
     marked: frame.classList.contains("old"),
@@ -75,7 +75,7 @@ def test_other_states_show_no_outline(browser, feed, display):
                 "reason": f"because of {state.name}",
                 "words": STATE_WORDS[state].split(),
                 "card": f"rgb({red}, {green}, {blue})",
-                "marked": state in (State.SOURCE_LOST, State.FROZEN),
+                "marked": state in (State.SOURCE_LOST, State.FROZEN, State.ENDED),
             }
             until_seen(page, SAID, expected)
             assert page.evaluate(COUNT, YELLOW) == 0

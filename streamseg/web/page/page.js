@@ -144,9 +144,10 @@ function situation(now) {
   if (link.reconnects < 0 && !link.opened) return { state: "connecting", reason: link.why, old: true, dim: true };
   const { end } = kept;
   if (!link.alive(now) && end !== null) {
-    const program = end.state === ENDED ? "the source" : "the program";
-    const state = end.state === ENDED ? ENDED : "link lost";
-    return { state, reason: `${program} ended ${ago(now - end.at)} ago`, old: true, dim: true };
+    const since = `ended ${ago(now - end.at)} ago`;
+    if (end.state === ENDED) return { state: ENDED, reason: `the source ${since}`, old: true, dim: true };
+    const reason = `the program ${since}${link.why && "; "}${link.why}`;
+    return { state: "link lost", reason, old: true, dim: true };
   }
   if (!link.alive(now)) {
     const late = link.opened && now - link.arrived < SILENCE_MS && link.clock.known;
