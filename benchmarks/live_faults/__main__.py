@@ -5,15 +5,19 @@
 Every fault has a process of its own, one after the other: the live loop as the command runs it (budget
 150 ms, reconnecting) on frames at 30 fps, an engine of 25 ms, and a display that remembers what could be
 seen. After 1.5 s of outlines the fault begins, lasts as long as the table says, and ends. Sources are real:
-an RTSP server, a proxy that damages what comes from it, and a V4L2 grabber emulated below the system calls.
-Flicker suppression is off, since the disc that proves which frame an outline belongs to jumps as no tissue
-does. A fault of the engine ends the run, with its cause.
+an RTSP server, proxies that damage or rewrite what comes from it, and a V4L2 grabber emulated below the
+system calls. Flicker suppression is off, since the disc that proves which frame an outline belongs to jumps
+as no tissue does. A fault of the engine ends the run, with its cause. Where the image is a part of a
+machine's screen, an outline counts as back in the image's own region only.
 
 - displayed: the states, with the seconds since the fault began
 - no outline for: the longest time without any outline, from the fault's beginning until the loop was back
-- back after: from the end of the fault until an outline of a frame captured after it could be seen
-- lost: frames that the source made meanwhile (30 a second) and the loop did not get; not segmented: those
-  that it got, but replaced by newer ones
+- back after: from the end of the fault until an outline of a frame captured after it could be seen. A fault
+  that stays does not end while it is observed: here the time counts from its beginning, or the stream's first
+  frame, until the right state came that stayed for 2 s (outlines; for a slow source, that it is slow), and 0
+  means that it was there at once
+- lost: frames that the source made meanwhile (30 a second, if the fault names no other rate) and the loop did
+  not get; not segmented: those that it got, but replaced by newer ones
 - oldest outline: the greatest age, since its frame's capture, at which an outline was still seen; the limit
   is the age budget and what a display needs to take it off. What stands on a display that becomes slow
   stays until the first slow frame is up
@@ -41,7 +45,13 @@ from streamseg.core.errors import EngineError
 from streamseg.reporting.formatting import table
 
 LIMIT_S = 90.0
-QUICK = ("server killed", "grabber unplugged", "engine slow (300 ms)")
+QUICK = (
+    "server killed",
+    "grabber unplugged",
+    "engine slow (300 ms)",
+    "menu over the screen",
+    "time stamps stand still (stays)",
+)
 
 
 def main() -> int:
@@ -107,13 +117,17 @@ def row(one: dict[str, Any]) -> tuple[str, ...]:
         f"{one['lasted_s']:.1f}",
         state_words(one["states"]),
         f"{one['without_outline_s']:.2f}",
-        "the run ends" if back is None else f"{back:.2f}",
+        _not_back(one) if back is None else f"{back:.2f}",
         f"{one['frames_lost']} / {one['frames_not_segmented']}",
         number(one["oldest_outline_ms"]),
         number(one["oldest_outline_by_its_own_clock_ms"]),
         number(one["held_up_ms"]),
         f"{one['outlines_on_another_frame']} of {one['outlines']}",
     )
+
+
+def _not_back(one: dict[str, Any]) -> str:
+    return "the run ends" if "the run ended" in one["more"] else "not while it was observed"
 
 
 def number(value: float | None) -> str:

@@ -8,12 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.live_faults.scene import FPS, Counter, Glass, Seen
+from benchmarks.live_faults.scene import Counter, Glass, Seen
+from streamseg.core.types import State
 
 _ADDRESS = re.compile(r"rtsp://\S+ |127\.0\.0\.1:\d+ ")
 _NUMBER = re.compile(r"[\d.]+")
 MAX_STATES = 9
 """Changes of state listed in a row; more are counted."""
+
+SETTLED_S = 2.0
+"""Under a fault that stays, the right state is back once it lasts for this time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +28,27 @@ class Moments:
     ended: int
     back: int | None
     stopped: int
+    stays: bool = False
+    """The fault goes on until ``ended``, and ``back`` is when the right state came that stayed."""
+
+    @property
+    def until(self) -> int:
+        """The end of what is counted."""
+        return self.ended if self.stays else self.back or self.stopped
 
 
 def account(
-    glass: Glass, counter: Counter, moments: Moments, budget_s: float, sent_ns: dict[int, int]
+    glass: Glass,
+    counter: Counter,
+    moments: Moments,
+    budget_s: float,
+    sent_ns: dict[int, int],
+    *,
+    fps: float,
 ) -> dict[str, Any]:
     """The figures of one fault; times in seconds or milliseconds as their names say."""
-    until = moments.back or moments.stopped
+    until = moments.until
+    counts_from = moments.began if moments.stays else moments.ended
     offered = between(counter.offered_ns, moments.began, until)
     segmented = between(counter.segmented_ns, moments.began, until)
     oldest_ms = max((age / 1e6 for age in outline_ages(glass.seen, moments.stopped)), default=None)
@@ -40,8 +58,8 @@ def account(
         "states": states(glass.seen, moments),
         "reasons": reasons(glass.seen, moments),
         "without_outline_s": longest_gap(glass.seen, moments.began, until),
-        "recovered_s": None if moments.back is None else max(0.0, (moments.back - moments.ended) / 1e9),
-        "frames_lost": max(0, round((until - moments.began) / 1e9 * FPS) - offered),
+        "recovered_s": None if moments.back is None else max(0.0, (moments.back - counts_from) / 1e9),
+        "frames_lost": max(0, round((until - moments.began) / 1e9 * fps) - offered),
         "frames_not_segmented": max(0, offered - segmented),
         "oldest_outline_ms": oldest_ms,
         "past_budget": oldest_ms is not None and oldest_ms > budget_s * 1e3,
@@ -49,6 +67,34 @@ def account(
         "outlines": sum(seen.captured_ns is not None for seen in glass.seen),
         "outlines_on_another_frame": glass.wrong,
     }
+
+
+def settled(seen: Sequence[Seen], right: State, began: int, ended: int) -> int | None:
+    """When the right state came that stayed for :data:`SETTLED_S`; ``began`` if it was there already."""
+    since: int | None = None
+    for one, following in itertools.zip_longest(seen, seen[1:]):
+        until = min(ended, following.at_ns if following else ended)
+        if until <= began:
+            continue
+        if not one.is_right(right):
+            since = None
+            continue
+        since = max(began, one.at_ns) if since is None else since
+        if until - since >= SETTLED_S * 1e9:
+            return since
+    return None
+
+
+def misplaced_s(seen: Sequence[Seen], stopped: int) -> float:
+    """Seconds for which the display showed the answer for a region that was not the image's."""
+    ends = [*(one.at_ns for one in seen[1:]), stopped]
+    return sum(end - one.at_ns for one, end in zip(seen, ends, strict=False) if one.misplaced) / 1e9
+
+
+def changes(seen: Sequence[Seen], first: int, last: int) -> int:
+    """How often the state changed between two moments."""
+    pairs = itertools.pairwise(seen)
+    return sum(a.state is not b.state and first <= b.at_ns <= last for a, b in pairs)
 
 
 def between(times: Sequence[int], first: int, last: int) -> int:

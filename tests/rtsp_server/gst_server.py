@@ -24,7 +24,7 @@ def encoder(options):
     if codec == "h264":
         return (
             f"x264enc tune=zerolatency speed-preset=ultrafast key-int-max={gop} bitrate={bitrate} threads=1"
-            f" interlaced={options.interlaced}"
+            f" interlaced={options.interlaced} option-string=slices={options.slices}"
         )
     if codec == "h265":
         return (
@@ -106,6 +106,7 @@ def arguments():
     parser.add_argument("--fps", type=int, default=30)
     parser.add_argument("--codec", choices=list(PAY), default="h264")
     parser.add_argument("--gop", type=int, default=15)
+    parser.add_argument("--slices", type=int, default=1, help="of a frame; only with h264")
     parser.add_argument("--bitrate", type=int, default=2000)
     parser.add_argument("--mtu", type=int, default=1400)
     parser.add_argument("--drop", type=float, default=0.0)
