@@ -49,18 +49,27 @@ _MAX_INTERVAL_NS = 500_000_000
 _RECENT = 31
 
 
-@dataclass(slots=True)
-class _Block:
-    """Intervals between frames, summed; those with jumps left out.
+@dataclass(frozen=True, slots=True)
+class _Point:
+    """A frame's time in both clocks, jumps left out; and how late it was."""
 
-    Those with silence count: after it the held frames come closer together, and together they keep the pace.
+    arrived_ns: int = 0
+    sent_ns: int = 0
+    late_ns: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """The time from the promptest frame of one block to that of the next.
+
+    The promptest, because a network such as Wi-Fi gathers frames: the others tell more of that than of the
+    clock.
     """
 
     late_ns: float
-    """How late the frame before it was."""
-    arrived_ns: int = 0
-    sent_ns: int = 0
-    intervals: int = 0
+    """How late the first one was."""
+    arrived_ns: int
+    sent_ns: int
 
 
 class LatenessEstimator:
@@ -76,7 +85,9 @@ class LatenessEstimator:
         self._pace = 1.0
         """Our time per unit of the sender's; 0 if the stamps stand still and mean nothing."""
         self._gaps: deque[int] = deque(maxlen=_RECENT)
-        self._block = _Block(0.0)
+        self._total = self._block_begin = self._mark = _Point()
+        self._promptest: _Point | None = None
+        self._intervals = 0
         self._blocks: deque[_Block] = deque(maxlen=MAX_BLOCKS)
 
     def captured_ns(self, sent_ns: int, arrived_ns: int) -> int:
@@ -109,23 +120,30 @@ class LatenessEstimator:
             self._rush_ns -= growth_ns + self._late_ns
         elif gap_ns > 0.8 * expected_ns:
             self._rush_ns /= 2  # not forgotten at once: with jitter not every frame of a rush comes early
-        if rushing:
-            self._add_to_block(gap_ns, sent_ns)
-        elif back or ahead:
+        jumped = (back or ahead) and not rushing
+        if jumped:
             self.note = "the sender's time stamps jumped; ages go on as before"
             growth_ns = -self._late_ns if ahead and not silent and self._late_ns > leap_ns else 0.0
-        else:
-            self._add_to_block(gap_ns, sent_ns)
         self._late_ns = max(0.0, self._late_ns + growth_ns - FORGIVEN * gap_ns)
-        if self._block.arrived_ns >= BLOCK_NS and self._block.intervals >= 4:
-            self._blocks.append(self._block)
-            self._block = _Block(self._late_ns)
-            self._measure_pace(now_ns)
+        if not jumped:
+            self._take_interval(gap_ns, sent_ns, now_ns)
 
-    def _add_to_block(self, gap_ns: int, sent_ns: int) -> None:
-        self._block.arrived_ns += gap_ns
-        self._block.sent_ns += sent_ns
-        self._block.intervals += 1
+    def _take_interval(self, gap_ns: int, sent_ns: int, now_ns: int) -> None:
+        """Add an interval to the present block, and end that if it is long enough."""
+        total = _Point(self._total.arrived_ns + gap_ns, self._total.sent_ns + sent_ns, self._late_ns)
+        self._total, self._intervals = total, self._intervals + 1
+        best = self._promptest
+        if best is None or total.arrived_ns - best.arrived_ns <= self._pace * (total.sent_ns - best.sent_ns):
+            self._promptest = best = total
+        if total.arrived_ns - self._block_begin.arrived_ns < BLOCK_NS or self._intervals < 4:
+            return
+        mark = self._mark
+        if best.arrived_ns - mark.arrived_ns >= BLOCK_NS / 2:
+            lasted_ns = best.arrived_ns - mark.arrived_ns
+            self._blocks.append(_Block(mark.late_ns, lasted_ns, best.sent_ns - mark.sent_ns))
+            self._mark = best
+            self._measure_pace(now_ns)
+        self._block_begin, self._promptest, self._intervals = total, None, 0
 
     def _measure_pace(self, now_ns: int) -> None:
         """Take another pace than the present one if the latest blocks agree on it."""

@@ -202,3 +202,18 @@ def test_frames_that_a_network_gathers_stay_fresh(rate: int) -> None:
         times += [((len(times) + k) * 1000 / rate, last + 0.1 * k) for k in range(count)]
     _, found = late(times)
     assert max(found) < 10_500 / rate + 20
+
+
+@pytest.mark.parametrize("rate", [25, 30, 60])
+@pytest.mark.parametrize("pace", [0.8, 0.9, 0.98, 1.05, 1.2])
+def test_a_clock_is_measured_over_a_network_that_gathers_frames(rate: int, pace: float) -> None:
+    chance = random.Random(3)
+    times: Times = []
+    while len(times) < 60 * rate:
+        count = chance.choice([1, 1, 1, 1, 1, 3, 5])
+        last = (len(times) + count - 1) * 1000 / rate + abs(chance.gauss(0, 2))
+        times += [((len(times) + k) * 1000 / rate * pace, last + 0.1 * k) for k in range(count)]
+    _, found = late(times)
+    old = [arrival for (_, arrival), value in zip(times, found, strict=True) if value > 300]
+    assert not old or max(old) < 6000
+    assert len(old) < 2 * rate
