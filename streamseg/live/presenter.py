@@ -195,7 +195,7 @@ class Presenter:
             if self._slow:
                 state, reason = State.SLOW, self._why_slow()
             elif self._restless:
-                state, reason = State.LAGGING, self._why_late(result, newest, now_ns)
+                state, reason = State.LAGGING, self._why_restless()
             return _Decision(state, reason, result.frame, result.roi, result)
         if self._slow or self._awaits_frame(newest, result):
             return _Decision(State.SLOW, self._why_slow(), newest, roi)
@@ -263,6 +263,12 @@ class Presenter:
             else f"one frame in {_seconds(round(interval_ns))}"
         )
         return f"the source gives {pace}, so outlines come and go; {limit}"
+
+    def _why_restless(self) -> str:
+        age_ms = statistics.median(self._ages) / 1e6
+        return (
+            f"an outline takes {age_ms:.0f} ms, so outlines come and go; limit {self.budget_ns / 1e6:.0f} ms"
+        )
 
     def end(self, now_ns: int | None = None) -> View:
         """The view to show after the last one of a source that has come to its end."""

@@ -314,6 +314,8 @@ def test_no_order_of_events_shows_a_wrong_or_old_outline(events: list[tuple[str,
             assert now * MS < view.frame.captured_ns + 150 * MS == view.expires_ns
             assert view.state not in (State.FROZEN, State.SOURCE_LOST, State.STARTING)
             assert bool(view.reason) == (view.state in (State.SLOW, State.LAGGING))
+            if view.segmentation is not None:
+                assert "no outline" not in view.reason
         else:
             assert view.reason
         if last is not None and last.segmentation is not None and view.frame is not None:
