@@ -80,6 +80,7 @@ class Sequencer:
             # One packet of another sender is a damaged one; two are a stream that began anew.
             stranger, self._stranger = self._stranger, packet.sender
             return self._begin_anew(packet, arrived_ns) if stranger == packet.sender else []
+        self._stranger = None  # two senders at once: the first one is followed
         ahead = (packet.sequence - (self._next or 0) + 0x8000 & 0xFFFF) - 0x8000
         if ahead == 0:
             return [self._release(packet, arrived_ns, lost=False), *self._following()]

@@ -29,6 +29,8 @@ _SIGNS = ("GET_PARAMETER", "OPTIONS")
 _UNSUPPORTED = (400, 404, 405, 451, 454, 455, 459, 500, 501, 503, 551)
 _NO_OPTIONS = (400, 405, 451, 454, 455, 500, 501, 551)
 """Answers of servers that do not know OPTIONS, or only within a session; DESCRIBE shows whether they work."""
+_NO_RANGE, _NO_AGGREGATE = 457, 459
+"""Answers to PLAY of servers whose live streams have no range, or that play single tracks only."""
 _unfit_signs: dict[str, set[str]] = {}
 """By host and port the requests that did not keep a session alive there, or ended it."""
 
@@ -104,7 +106,13 @@ class RtspSession:
         wanted = "RTP/AVP/TCP;unicast;interleaved=0-1" if transport == "tcp" else self._open_ports()
         answer = self._connection.ask("SETUP", self.track.url, deadline, Transport=wanted)
         self._read_setup(answer, transport)
-        self._connection.ask("PLAY", self.track.session_url, deadline, Range="npt=0.000-")
+        played = self._connection.ask(
+            "PLAY", self.track.session_url, deadline, (_NO_RANGE, _NO_AGGREGATE), Range="npt=0.000-"
+        )
+        if played.status == _NO_RANGE:
+            self._connection.ask("PLAY", self.track.session_url, deadline)
+        elif played.status == _NO_AGGREGATE:
+            self._connection.ask("PLAY", self.track.url, deadline, Range="npt=0.000-")
 
     def _read_setup(self, answer: Answer, transport: str) -> None:
         identifier, _, parameters = answer.header("session").partition(";")

@@ -103,3 +103,9 @@ def test_time_does_not_wrap() -> None:
     line = Timeline()
     stamps = [0xFFFFF000, 0xFFFFF800, 0, 0x800, 0x400]
     assert [line.place(stamp) for stamp in stamps] == [0, 0x800, 0x1000, 0x1800, 0x1400]
+
+
+def test_of_two_senders_at_once_the_first_one_is_followed() -> None:
+    sequencer = Sequencer(reorder=False)
+    found = [sequencer.push(packet(number, sender), 0) for number in range(20) for sender in (1, 2)]
+    assert [(a.packet.sender, a.lost) for arrivals in found for a in arrivals] == [(1, False)] * 20

@@ -540,3 +540,15 @@ def test_a_handshake_that_stalls_ends_in_time() -> None:
         with pytest.raises(SourceError, match="does not answer"):
             RtspSource(url, open_seconds=0.4)
         assert time.monotonic() - began < PATIENT / 10
+
+
+@pytest.mark.parametrize("status", ["457 Invalid Range", "459 Aggregate Operation Not Allowed"])
+def test_play_is_asked_again_as_the_server_wants_it(status: str) -> None:
+    """Some live streams take no range, and some servers play single tracks only."""
+    with Scripted({"PLAY": answer(status)}) as server:
+        with pytest.raises(SourceError, match=status[:3]):
+            RtspSource(server.url, open_seconds=PATIENT)
+        first, second = (text for text in server.requests if text.startswith("PLAY"))
+    assert "Range:" in first
+    assert ("Range:" in second) == (status[:3] == "459")
+    assert ("stream=0" in second.splitlines()[0]) == (status[:3] == "459")
