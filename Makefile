@@ -61,11 +61,15 @@ bench: setup
 	$(BIN)/python -m benchmarks.bench --readme
 
 # One thread of torch's in each process: more would only wait for one another, which costs a fifth of the time.
+# With two processes a processor, because half of a test's time is waiting. tests/scheduling.py: what each runs.
+# Compiled files are kept whatever the user's environment says: hundreds of processes would compile them again.
+TEST_RUN := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
+
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 3 --dist worksteal
+	$(TEST_RUN) -n 4 --dist loadscope
 
 test-slow: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m slow
+	$(TEST_RUN) -n 2 --dist loadscope -m slow
 
 check: setup
 	$(BIN)/ruff check .

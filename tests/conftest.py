@@ -5,15 +5,17 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Generator, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from streamseg.backends.openvino.signal_stack import kept_signal_stack
+from tests.optional import needs
 
 if TYPE_CHECKING:
     from tests.export.built_engines import BuiltEngines
+    from tests.scheduling import ByImports
 
 # Machines are busy at times: how long an example takes to make or to run says nothing about the code.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -31,6 +33,21 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):
+        from tests.scheduling import rank
+
+        items.sort(key=lambda item: rank(item.nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByImports:
+    from tests.scheduling import ByImports
+
+    config.option.loadscopereorder = False  # which would begin with the file of most tests
+    return ByImports(config, log)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _no_engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What was built in this checkout decides which engine runs; tests must not depend on it."""
@@ -42,8 +59,7 @@ def _no_engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def built_engines(tmp_path_factory: pytest.TempPathFactory) -> BuiltEngines:
     """Engines that were really exported, built once however many processes run tests. Read only."""
-    for package in ("torch", "nncf"):
-        pytest.importorskip(package)
+    needs("torch", "nncf")
     from tests.export.built_engines import built_in
 
     base = tmp_path_factory.getbasetemp()

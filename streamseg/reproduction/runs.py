@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 
 from streamseg import __version__
 from streamseg.backends import load_backend
@@ -36,6 +35,9 @@ from streamseg.segmentation.segmenter import Segmenter
 from streamseg.training.data import TrainingData
 from streamseg.training.run_folder import LOG, LOSSES, STATE, WEIGHTS, TrainingCallbacks
 from streamseg.training.trainer import fit
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 EPOCH_KEYS = ("epoch", "step", "loss", "dice", "seconds", "images_per_second")
 

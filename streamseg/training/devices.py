@@ -8,17 +8,15 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import torch
 
 from streamseg.core.errors import MissingExtra, StreamsegError, UsageError
 from streamseg.training.config import Precision
 
-try:
+if TYPE_CHECKING:
     from lightning_fabric import Fabric
-except ImportError as error:  # pragma: no cover - the extra is installed wherever tests run
-    raise MissingExtra("training", "lightning-fabric", "train") from error
 
 
 def make_fabric(
@@ -29,8 +27,13 @@ def make_fabric(
     ``device`` is ``auto`` (a GPU if there is one), ``cpu`` or ``gpu``. Under ``torchrun`` every process finds
     its rank in the environment; without it there is one process. ``deterministic`` makes runs repeatable on a
     GPU too, at some cost in speed; on a processor they always are.
-    Raises UsageError for a missing device, StreamsegError if processes cannot find one another.
+    Raises MissingExtra without lightning-fabric, UsageError for a missing device, StreamsegError if processes
+    cannot find one another.
     """
+    try:
+        from lightning_fabric import Fabric  # here, because its import takes longer than torch's
+    except ImportError as error:
+        raise MissingExtra("training", "lightning-fabric", "train") from error
     if device not in ("auto", "cpu", "gpu"):
         raise UsageError(f"no device is called {device!r}; choose auto, cpu or gpu")
     if device == "gpu" and not torch.cuda.is_available():

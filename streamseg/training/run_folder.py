@@ -22,7 +22,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.tensorboard import SummaryWriter
 
 from streamseg.core.errors import DataError, SinkError, UsageError, one_line
 from streamseg.core.files import parse_json, read_file
@@ -189,6 +188,8 @@ class TensorBoardLog:
     """Writes a run's figures below its ``tensorboard/``; a resumed run hides those after its last save."""
 
     def __init__(self, folder: Path, step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # takes half a second
+
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
     def losses(self, last_step: int, values: Sequence[float], rate: float) -> None:

@@ -12,12 +12,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -44,6 +43,9 @@ from streamseg.training.run_folder import (
 )
 from streamseg.training.validate import net_input, validation_dice
 from streamseg.training.weights import recompute_statistics, running_average, take_weights, write_weights
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 SAVE_SECONDS = 60.0
 """A run is saved when this time has passed since it was last saved, and at its end."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from streamseg.core.types import InputSpec
 from streamseg.training.cache import Cache
 from streamseg.training.config import TrainConfig
 from streamseg.training.data import load_batches
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 BATCH = 16
 

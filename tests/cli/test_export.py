@@ -17,9 +17,9 @@ from streamseg.engines.store import ROOT_VARIABLE, EngineStore
 from streamseg.export.recipe import Draw, Recipe
 from tests.export.built_engines import BuiltEngines
 from tests.export.test_build import black_data
+from tests.optional import needs
 
-pytest.importorskip("torch")
-pytest.importorskip("nncf")
+needs("torch", "nncf")
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:

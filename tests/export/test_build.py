@@ -21,9 +21,9 @@ from streamseg.export.contract import ExportRequest, ExportResult, LineReporter
 from streamseg.export.recipe import Draw, Recipe, frame_hash
 from tests.export.built_engines import JUDGED, SIZE, BuiltEngines
 from tests.nets.random_nets import random_checkpoint
+from tests.optional import needs
 
-pytest.importorskip("torch")
-pytest.importorskip("nncf")
+needs("torch", "nncf")
 
 
 def make(store: EngineStore, recipe: Path, said: list[str] | None = None, **options: object) -> ExportResult:

@@ -22,9 +22,9 @@ from streamseg.core.errors import EngineError, MissingExtra
 from streamseg.export.recipe import gather, phantom_recipe
 from streamseg.export.source import resolve
 from streamseg.segmentation.preprocess import to_tensor
+from tests.optional import needs
 
-for package in ("torch", "onnx", "onnxscript", "onnxruntime"):
-    pytest.importorskip(package)
+needs("torch", "onnx", "onnxscript", "onnxruntime")
 
 SIZE = (96, 112)
 Found = tuple[dict[str, Peer], dict[str, str]]

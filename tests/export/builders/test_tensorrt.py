@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch._dynamo
-import torch.export
 
 from streamseg.backends.eager import EagerBackend
 from streamseg.backends.tensorrt.backend import PLAN, TensorRTBackend
