@@ -1,7 +1,7 @@
 """Which tests of a run share a process: those that import the same large packages, and those of one file.
 
-Such an import takes seconds of processor time (modelopt 4, lightning-fabric 3, torch's exporter 2, nncf 1), and
-every process that runs a test of it pays for it.
+Such an import takes seconds of processor time (modelopt 4, lightning-fabric 3, torch's exporter 2, nncf 1) in
+every process that runs a test of it.
 """
 
 from __future__ import annotations

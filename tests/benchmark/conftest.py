@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from streamseg.benchmark.clip import Clip
-from tests.benchmark.fakes import read_clip, write_clip
+from tests.benchmark.fakes import no_charts, read_clip, write_clip
+
+__all__ = ["no_charts"]
 
 
 @pytest.fixture(scope="session")

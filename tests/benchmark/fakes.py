@@ -237,6 +237,17 @@ def small_kernels() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def no_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of a report's words and tables: drawing takes seconds."""
+    for module, names in (
+        ("nets_charts", ("overview", "histograms", "peers_charts")),
+        ("live_charts", ("pipeline_charts", "streams_charts")),
+    ):
+        for name in names:
+            monkeypatch.setattr(f"streamseg.benchmark.report.{module}.{name}", lambda *arguments: [])
+
+
 def peer(
     name: str,
     against: str,

@@ -37,14 +37,19 @@ def bright(path: Path, side: int, mask: Path | None = None, *, nerve: bool = Tru
         Image.fromarray(label).save(mask)
 
 
-@pytest.fixture
-def kaggle(tmp_path: Path) -> Path:
-    """Two phantoms of train/ and five test images: the number n shows a square of n pixels a side."""
-    root = tmp_path / "kaggle"
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("made") / "kaggle"
     write_kaggle(root, images=2, subjects=1, seed=0)
     for number in NUMBERS:
         bright(root / "test" / f"{number}.tif", number)
     return root
+
+
+@pytest.fixture
+def kaggle(made: Path, tmp_path: Path) -> Path:
+    """Two phantoms of train/ and five test images: the number n shows a square of n pixels a side."""
+    return shutil.copytree(made, tmp_path / "kaggle")
 
 
 @pytest.fixture

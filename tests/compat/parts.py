@@ -16,7 +16,8 @@ from streamseg.engines.compatibility import identity
 from streamseg.engines.manifest import read_manifest
 from streamseg.engines.store import engine_name
 from streamseg.sinks import read_records
-from tests.benchmark.fakes import small_kernels
+from tests.benchmark.fakes import no_charts, small_kernels
+from tests.training.runs import narrow_nets
 
 __all__ = [
     "MADE",
@@ -25,6 +26,8 @@ __all__ = [
     "command_tree",
     "engine_name",
     "identity",
+    "narrow_nets",
+    "no_charts",
     "read_manifest",
     "read_records",
     "run",

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from websockets.sync.client import connect
 
-from tests.compat.parts import MADE, RESULTS, run, small_kernels
+from tests.compat.parts import MADE, RESULTS, narrow_nets, run, small_kernels
 from tests.compat.shapes import Shape, check, check_keys, read_lines
 
 __all__ = ["small_kernels"]  # the benchmarks here take no time for the machine's limits
@@ -191,10 +191,11 @@ def test_submit(tmp_path: Path) -> None:
 
 def test_train(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    ran = run(
-        *("train", DATA, "--net", "unet", "--recipe", "paper", "--size", "32x32", "--epochs", 1),
-        *("--batch", 4, "--device", "cpu", "--out", folder, "--json"),
-    )
+    with narrow_nets():
+        ran = run(
+            *("train", DATA, "--net", "unet", "--recipe", "paper", "--size", "32x32", "--epochs", 1),
+            *("--batch", 4, "--device", "cpu", "--out", folder, "--json"),
+        )
     check_keys("train --json", [ran.json])
     check_keys("train: run.json", [json.loads((folder / "run.json").read_text())])
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
@@ -210,10 +211,11 @@ def test_train(tmp_path: Path) -> None:
 
 def test_reproduce(tmp_path: Path) -> None:
     out = tmp_path / "report"
-    ran = run(
-        *("reproduce", DATA, "--out", out, "--nets", "unet", "--folds", 2, "--size", "32x32"),
-        *("--epochs", 1, "--batch", 4, "--device", "cpu", "--json"),
-    )
+    with narrow_nets():
+        ran = run(
+            *("reproduce", DATA, "--out", out, "--nets", "unet", "--folds", 2, "--size", "32x32"),
+            *("--epochs", 1, "--batch", 4, "--device", "cpu", "--json"),
+        )
     check_keys("reproduce --json", [ran.json])
     assert ran.json == json.loads((out / "result.json").read_text())
     check_keys("reproduce: plan.json", [json.loads((out / "plan.json").read_text())])

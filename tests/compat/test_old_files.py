@@ -145,6 +145,7 @@ def training_run(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow  # at the net's full width
 def test_a_training_run_goes_on(training_run: Path) -> None:
     run_then, log_then = read(training_run / "run.json"), (training_run / "log.jsonl").read_text()
     ran = run(

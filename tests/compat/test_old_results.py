@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.compat.parts import MADE, RESULTS, run
+from tests.compat.parts import MADE, RESULTS, no_charts, run
+
+__all__ = ["no_charts"]
 
 NAMES = sorted(path.name for path in RESULTS.glob("*-bench-*.json"))
 SIZES = "2026-11-23-xeon-2-cores-sizes-416x576.json"
@@ -45,11 +47,13 @@ def test_four_results_give_the_report_that_is_committed(tmp_path: Path) -> None:
     assert (tmp_path / "report.html").stat().st_size > 100_000, "charts are in it"
 
 
+@pytest.mark.usefixtures("no_charts")
 def test_older_results_give_a_report(tmp_path: Path) -> None:
     run("bench", "report", *(RESULTS / name for name in NAMES[:4]), "--out", tmp_path / "report.html")
     assert len(tables((tmp_path / "report.md").read_text(encoding="utf-8"))) > 150
 
 
+@pytest.mark.usefixtures("no_charts")
 def test_another_size_gives_the_tables_that_it_gave(tmp_path: Path) -> None:
     run("bench", "report", RESULTS / SIZES, "--out", tmp_path / "report.html")
     expected = (MADE / "report-sizes-416x576.md").read_text(encoding="utf-8")

@@ -1,5 +1,6 @@
 """NET_OR_CHECKPOINT: shipped weights, seeded random ones, checkpoints and run folders, at any size."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from streamseg import nets  # noqa: E402
 from streamseg.backends.eager import EagerBackend  # noqa: E402
 from streamseg.backends.loading import WEIGHTS  # noqa: E402
 from streamseg.core.errors import EngineError, UsageError  # noqa: E402
@@ -14,6 +16,7 @@ from streamseg.core.types import InputSpec  # noqa: E402
 from streamseg.engines.checkpoint import Checkpoint, read_checkpoint, write_checkpoint  # noqa: E402
 from streamseg.export.source import is_shipped, resolve  # noqa: E402
 from streamseg.nets import build_net  # noqa: E402
+from tests.nets.random_nets import NARROW  # noqa: E402
 
 SPEC = InputSpec(64, 96, mean=0.25, std=0.25, threshold=0.5)
 
@@ -33,8 +36,11 @@ def test_another_size_drops_the_calibration_and_nothing_else() -> None:
     assert resolve("improved_unet", size).spec == own.spec
 
 
-@pytest.mark.parametrize("net", ["unet", "segnet"])
-def test_a_net_without_weights_gets_random_ones_the_same_each_time(net: str) -> None:
+@pytest.mark.parametrize(("net", "width"), [("unet", 1), ("segnet", NARROW)])
+def test_a_net_without_weights_gets_random_ones_the_same_each_time(
+    net: str, width: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nets, "build_net", partial(build_net, width=width))
     one, two = resolve(net, (32, 64)), resolve(net, (32, 64))
     assert (one.trained, one.folded, one.net) == (False, True, net)
     assert one.sha256 == two.sha256
@@ -55,7 +61,7 @@ def test_random_weights_leave_the_caller_s_random_numbers_alone() -> None:
 @pytest.mark.parametrize("given", ["file", "folder"])
 def test_a_checkpoint_as_trained_is_folded_and_keeps_its_hash(tmp_path: Path, given: str) -> None:
     torch.manual_seed(0)
-    net = build_net("improved_unet")
+    net = build_net("improved_unet", width=NARROW)
     path = tmp_path / "weights.safetensors"
     weights = {name: array.numpy() for name, array in net.state_dict().items()}
     sha256 = write_checkpoint(path, weights, net="improved_unet", folded=False, trained=True, spec=SPEC)

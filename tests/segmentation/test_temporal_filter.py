@@ -17,7 +17,9 @@ from streamseg.segmentation.temporal_filter import MAX_GAP_NS, TemporalFilter
 
 SHAPE = (48, 64)
 STEP = 33_000_000
-MAPS = hnp.arrays(np.float32, SHAPE, elements=st.floats(0, 1, width=32))
+BLOCKS = hnp.arrays(np.float32, (SHAPE[0] // 8, SHAPE[1] // 8), elements=st.floats(0, 1, width=32))
+MAPS = BLOCKS.map(lambda blocks: np.kron(blocks, np.ones((8, 8), np.float32)))
+"""Of blocks, because drawing thousands of values takes more time than the filter."""
 
 
 def speckle(seed: int = 0, shape: tuple[int, int] = SHAPE) -> np.ndarray:

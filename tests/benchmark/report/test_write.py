@@ -15,7 +15,6 @@ from xml.etree import ElementTree
 
 import pytest
 
-from streamseg.benchmark.report import live_charts, nets_charts
 from streamseg.benchmark.report.write import check_charts, compose, runs_of, write_report
 from streamseg.benchmark.rows.nets import NetRow
 from streamseg.benchmark.rows.reading import COMMON, read_results, typed
@@ -62,17 +61,6 @@ def listed(blocks: Sequence[Block], heading: str) -> list[str]:
 def of_rows(rows: Sequence[Row]) -> list[Block]:
     """The blocks of a report of the rows."""
     return compose(runs_of(rows))
-
-
-@pytest.fixture
-def no_charts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For tests of the words and tables: drawing takes seconds."""
-    for module, names in (
-        (nets_charts, ("overview", "histograms", "peers_charts")),
-        (live_charts, ("pipeline_charts", "streams_charts")),
-    ):
-        for name in names:
-            monkeypatch.setattr(module, name, lambda *arguments: [])
 
 
 def table_of(blocks: Sequence[Block], caption: str) -> Table:

@@ -93,7 +93,7 @@ def test_weights_use_8_bits_in_every_layer() -> None:
 
 
 @pytest.mark.parametrize(
-    "mean", [pytest.param(0.0, marks=pytest.mark.slow), 0.279, pytest.param(0.5, marks=pytest.mark.slow), 1.0]
+    "mean", [0.279, *(pytest.param(mean, marks=pytest.mark.slow) for mean in (0.0, 0.5, 1.0))]
 )
 def test_grey_levels_stay_apart(mean: float) -> None:
     """Each grey level of a image is rounded to one of its own, less than half a step away."""
