@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,18 @@ def built_engines(tmp_path_factory: pytest.TempPathFactory) -> BuiltEngines:
 
     base = tmp_path_factory.getbasetemp()
     return built_in((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "built-engines")
+
+
+@pytest.fixture(autouse=True)
+def _torch_threads() -> Iterator[None]:
+    """An engine sets torch's threads for its process. With two, small nets wait in a busy loop: tests of
+    training that run later take twenty times the processor time."""
+    torch = sys.modules.get("torch")
+    before = torch and torch.get_num_threads()
+    yield
+    torch = sys.modules.get("torch")
+    if torch is not None and before and torch.get_num_threads() != before:
+        torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)
