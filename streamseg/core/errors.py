@@ -118,8 +118,8 @@ def is_programming_error(error: BaseException, *libraries: str) -> bool:
     """Whether an exception shows a fault of the program, not of the file that it was reading.
 
     A library of the wrong version refuses a call with a TypeError, which must not pass for damage. Some of
-    the ``libraries`` (top-level names), all in Python, raise such errors for damaged files too: then it is
-    the place where it was raised that tells.
+    the ``libraries`` (top-level names), all in Python, raise such errors for damaged files too: then the
+    place where it was raised decides.
     """
     if not isinstance(error, TypeError | NameError | ImportError | AttributeError):
         return False

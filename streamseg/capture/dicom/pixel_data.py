@@ -133,7 +133,7 @@ class _EqualFrames(Sequence[Sequence[Span]]):
 def _plain(header: Dataset, start: int, available: int, promised: int) -> _EqualFrames:
     samples, pixels = int(header.SamplesPerPixel), int(header.Rows) * int(header.Columns)
     if header.PhotometricInterpretation == "YBR_FULL_422":
-        # Some files say so of samples that are all there: two or three bytes for a pixel tell.
+        # Some files say so of complete samples, which have two or three bytes for each pixel.
         if available - 3 * pixels * promised in (0, 1):
             header.PhotometricInterpretation = "YBR_FULL"
         else:

@@ -293,8 +293,8 @@ class _PlaneOrder:
     """How RGB samples lie if the header does not say: pixel by pixel, or plane by plane.
 
     The sample below another one resembles it; three rows below, or at another place of the row, samples do so
-    less. If that does not tell (an even image), red, green and blue do: they are nearly equal in ultrasound.
-    The first frame that tells counts, so that the image does not change from frame to frame.
+    less. If that is undecided (an even image), red, green and blue decide: nearly equal in ultrasound.
+    The first frame that decides counts, so that the image does not change from frame to frame.
     """
 
     def __init__(self, header: Dataset) -> None:
