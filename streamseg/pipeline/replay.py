@@ -34,8 +34,8 @@ from streamseg.segmentation.segmenter import Segmenter
 
 GRACE_S = 20.0
 """How long a stage may take to end after the run was ended."""
-MAX_BYTES = 140 << 20
-"""Frames in progress, above which none is read: all queues may be full of 4K frames, not of larger ones."""
+MAX_BYTES = 75 << 20
+"""Frames in progress, above which none is read: of 4K each stage has one, and of larger ones not all have."""
 _MEMORY_TICK_S = 0.005
 
 

@@ -20,9 +20,9 @@ _ENLARGED_WIDTH = 1920
 """Width at which enlarging stops."""
 _FLAT = 1.5
 """Ratio of width to height above which the panel is placed below the region instead of beside it."""
-_MAX_PIXELS, _LARGE_IMAGE = 11_200_000, 17_000_000
-"""Pixels of a frame (4K with its panel has 11 million): x264 needs 35 bytes for each. Images that no video
-has, which need much memory themselves, get half of that."""
+_MAX_PIXELS, _LARGE_IMAGE = 11_200_000, 12_000_000
+"""Pixels of a frame (4K with its panel has 11 million): x264 needs 35 bytes for each. Larger images need
+much memory themselves, and get half of that."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from streamseg.capture.files import check_readable
+from streamseg.capture.geometry import MAX_FRAME_PIXELS
 from streamseg.capture.recording.format import FORMAT, RECORDS_NAME, parse_line, roi_of, whole
 from streamseg.core.errors import SourceError, UsageError
 from streamseg.core.numbers import finite_number
 from streamseg.core.types import Roi
 
 _MAX_LINE = 4 << 20
+_MAX_LINES, _MAX_ENTRIES = 4_000_000, 1_500_000
+"""Lines that are read, and entries that are held (7 hours at 60 frames a second): 500 MB."""
 _MAX_NS, _MAX_NUMBER, _MAX_SIDE, _MAX_TEXT = 1 << 62, 1 << 40, 1 << 16, 100
 _FOUND = re.compile(rb'\{"type":"frame","index":(-?[0-9]{1,18}),')
 """Start of a line with a frame's result. These lines are long, and only the index is needed here."""
@@ -72,7 +76,7 @@ class Recorded:
     ended_ns: int | None
     """When it ended, monotonic nanoseconds; None if the run was killed."""
     damaged_line: int | None
-    """The first unreadable line, from 1; None if all can be read."""
+    """The first line that was not read, from 1: it is damaged, or one too many; None if all were read."""
 
     def state_seconds(self, from_ns: int, until_ns: int) -> dict[str, float]:
         """Seconds for which each state was displayed between two moments, in the order of appearance."""
@@ -96,7 +100,7 @@ def read_recording(folder: Path) -> Recorded:
     shown: list[Shown] = []
     ended_ns: int | None = None
     damaged: int | None = None
-    segmented: list[int] = []
+    segmented = array("q")
     check_readable(folder / RECORDS_NAME)
     try:
         with (folder / RECORDS_NAME).open("rb") as file:
@@ -104,6 +108,9 @@ def read_recording(folder: Path) -> Recorded:
             for number, line in enumerate(iter(lambda: file.readline(_MAX_LINE), b""), start=2):
                 if not line.endswith(b"\n"):
                     damaged = number if len(line) == _MAX_LINE else None
+                    break
+                if number > _MAX_LINES or len(offered) + len(shown) + len(segments) >= _MAX_ENTRIES:
+                    damaged = number
                     break
                 if found := _FOUND.match(line):
                     segmented.append(int(found[1]))
@@ -168,13 +175,19 @@ def _entry(line: Mapping[str, Any], folder: Path) -> Segment | Offered | Shown |
 def _segment(line: Mapping[str, Any], folder: Path) -> Segment:
     width, height = (whole(side, 1, _MAX_SIDE) for side in line["frame_size"])
     region, spacing = line["roi"], line["spacing_mm"]
+    shown = roi_of(line["shown"])
+    inside = None if region is None else roi_of(region)
+    if inside is not None and not inside.fits_into(height, width):
+        inside = None
+    if shown.width * shown.height > MAX_FRAME_PIXELS:
+        raise ValueError("no frame is that large")
     return Segment(
         number=whole(line["segment"], 0, _MAX_NUMBER),
         # The name alone: records must not lead to files elsewhere.
         path=folder / Path(str(line["file"])).name,
         frame_size=(width, height),
-        shown=roi_of(line["shown"]),
-        region=None if region is None else roi_of(region),
+        shown=shown,
+        region=inside,
         grey=bool(line["grey"]),
         spacing_mm=None if spacing is None else (_millimetres(spacing[0]), _millimetres(spacing[1])),
     )

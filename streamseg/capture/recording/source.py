@@ -48,7 +48,7 @@ class RecordingSource(RecordedSource):
             raise SourceError(
                 f"the recording {folder.name} holds no frame with pixels ({listed} listed); give another"
             )
-        first = kept[0].video[1] if kept[0].video else 0
+        first = min(frame.video[1] for frame in kept if frame.video)
         target = first + int((Fraction(start_seconds) - START_TOLERANCE) * UNITS_PER_SECOND)
         self.planned: tuple[Offered, ...] = tuple(f for f in kept if f.video and f.video[1] >= target)
         """The frames to come, in order."""
@@ -111,16 +111,21 @@ class RecordingSource(RecordedSource):
                             delivered += 1
             except StreamsegError as error:
                 problems[number] = one_line(error)
-        self._conclude([frame for frames in wanted.values() for frame in frames.values()], problems)
+        given = {id(frame) for frame in self._delivered}
+        self._conclude([id(frame) in given for frame in self.planned], problems)
 
     def _open(self, segment: Segment) -> VideoSource:
         check_readable(segment.path)
         self._current = VideoSource(segment.path)
         return self._current
 
-    def _conclude(self, missing: list[Offered], problems: dict[int, str]) -> None:
-        """Report what is missing; raise SourceError if it is more than a kill may lose."""
+    def _conclude(self, given: list[bool], problems: dict[int, str]) -> None:
+        """Report what is missing; raise SourceError if it is more than a kill may lose.
+
+        ``given`` says of each planned frame whether it was delivered.
+        """
         recorded, name = self.recorded, self.info.name
+        missing = [frame for frame, found in zip(self.planned, given, strict=True) if not found]
         lost_ns = max((self.planned[-1].captured_ns - frame.captured_ns for frame in missing), default=0)
         killed = recorded.ended_ns is None
         last = max(self._segments)
@@ -128,6 +133,9 @@ class RecordingSource(RecordedSource):
         reasons = [what for number, what in problems.items() if not (killed and number == last)]
         if recorded.damaged_line is not None:
             reasons.append(f"its records are damaged from line {recorded.damaged_line} on")
+        at_end = next((n for n, found in enumerate(reversed(given)) if found), len(given))
+        if not reasons and not killed and missing and (len(missing) > at_end or at_end == len(given)):
+            reasons.append("its files do not hold what its records say; were they exchanged?")
         if reasons or lost_ns > MAX_LOST_S * 1e9:
             raise SourceError(
                 f"the recording {name} is damaged, {counted(len(missing), 'frame')} missing "

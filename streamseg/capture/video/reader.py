@@ -23,6 +23,9 @@ from streamseg.core.errors import SourceError
 _READ_ATTEMPTS = 64
 """Consecutive failed reads after which the rest of a damaged file is abandoned."""
 _AROUND_JOINT = 3
+_MANY_REFERENCES = frozenset(("h264", "hevc", "vvc", "vp8", "vp9", "av1", "libdav1d"))
+_MAX_REFERENCE_BYTES = 34_000_000
+"""Bytes of a frame that others refer to: 4K with 10 bits and 4:2:2, or 17 megapixels with 8 bits."""
 _MAX_EQUAL_STAMPS = 2
 _TEXT_CODECS = frozenset(("ansi", "bintext", "xbin", "idf"))
 _JOINED_ANYWHERE = frozenset(("mpegts", "mpeg", "mpegvideo", "h264", "hevc"))
@@ -58,7 +61,7 @@ class VideoReader:
             self.stream.thread_type = "NONE"
             self.stream.codec_context.options = {"max_pixels": str(MAX_FRAME_PIXELS)}
             self._first_aspect = self.stream.codec_context.sample_aspect_ratio
-            check_pixels(path.name, self.stream.codec_context.width, self.stream.codec_context.height)
+            _check_size(path.name, self.stream.codec_context)
             self._is_part = file is not None
             self.cut: bool | None = None if self._is_part else is_cut(path, self._container.format.name)
         except BaseException:
@@ -244,6 +247,19 @@ class ContinuousTime:
         same, count = self._stuck or (pts, 0)
         self._stuck = pts, count + 1 if pts == same else 1
         return self._stuck[1] > _MAX_EQUAL_STAMPS
+
+
+def _check_size(name: str, context: av.VideoCodecContext) -> None:
+    """Raise SourceError for frames of which a decoder would hold too much."""
+    check_pixels(name, context.width, context.height)
+    bits = 0 if context.format is None else context.format.padded_bits_per_pixel
+    size = f"{context.width}x{context.height}"
+    too_large = context.width * context.height * bits > 8 * _MAX_REFERENCE_BYTES
+    if too_large and context.codec.name in _MANY_REFERENCES:
+        raise SourceError(
+            f"{name} has frames of {size} pixels of {bits} bits, of which a decoder may hold 16: "
+            "too much memory; convert it to 8 bits, 4:2:0 or a smaller size"
+        )
 
 
 def _choose_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:

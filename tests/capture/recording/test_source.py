@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from streamseg.capture import list_clips, open_source
+from streamseg.capture.recording import reader
 from streamseg.capture.recording.source import RecordingSource
 from streamseg.core.errors import SourceError, UsageError
 from streamseg.core.types import Roi, Source
@@ -237,3 +238,52 @@ def test_a_recorded_screen_has_the_region_of_a_later_file(tmp_path: Path) -> Non
     with RecordingSource(recording.path) as source:
         assert source.info.region == REGION
         assert [number_of(np.ascontiguousarray(REGION.crop(frame.image))) for frame in source] == [0, 1]
+
+
+def test_exchanged_files_are_reported_however_short_the_recording(recorded: Path) -> None:
+    first, second = (recorded / f"original-000{number}.mp4" for number in (1, 2))
+    spare = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    frames, error = read_all(recorded)
+    assert len(frames) < 50
+    assert "do not hold what its records say" in str(error)
+    second.write_bytes(spare)
+    _, error = read_all(recorded)
+    assert isinstance(error, SourceError)
+
+
+def test_times_that_occur_twice_or_run_backwards_are_no_surprise(recorded: Path) -> None:
+    lines = (recorded / "records.jsonl").read_text()
+    at = next(json.loads(line) for line in lines.splitlines() if '"offered"' in line)["video"]
+    change(recorded, lambda lines: [x | ({"video": at} if x["type"] == "offered" else {}) for x in lines])
+    frames, error = read_all(recorded)
+    assert len(frames) == 1
+    assert "49 frames missing" in str(error)
+    (recorded / "records.jsonl").write_text(lines)
+    change(recorded, lambda lines: [lines[0], *reversed(lines[1:])])
+    frames, error = read_all(recorded)
+    assert (len(frames), error) == (50, None)
+
+
+def test_impossible_places_in_the_records_are_damage_or_ignored(recorded: Path) -> None:
+    lines = (recorded / "records.jsonl").read_text()
+    change(
+        recorded, lambda lines: [x | ({"roi": [0, 0, 65_000, 65_000]} if "roi" in x else {}) for x in lines]
+    )
+    assert len(read_all(recorded)[0]) == 50
+    (recorded / "records.jsonl").write_text(lines)
+    huge = {"shown": [0, 0, 60_000, 60_000], "frame_size": [60_000] * 2}
+    change(recorded, lambda lines: [x | (huge if x["type"] == "segment" else {}) for x in lines])
+    with pytest.raises(SourceError, match="holds no frame with pixels"):
+        open_source(recorded)
+
+
+@pytest.mark.parametrize("name", ["_MAX_LINES", "_MAX_ENTRIES"])
+def test_records_without_end_are_read_up_to_a_limit(
+    name: str, recorded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred million lines would take gigabytes, and minutes."""
+    monkeypatch.setattr(reader, name, 40)
+    frames, error = read_all(recorded)
+    assert 0 < len(frames) < 50
+    assert "from line" in str(error)

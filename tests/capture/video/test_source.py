@@ -16,6 +16,7 @@ import pytest
 import av
 
 from streamseg.capture import open_source
+from streamseg.capture.video import reader
 from streamseg.capture.video.reader import ContinuousTime
 from streamseg.capture.video.source import VideoSource
 from streamseg.core.errors import SourceCut, SourceError, UsageError
@@ -266,3 +267,15 @@ def test_a_call_that_a_library_refuses_is_not_reported_as_damage(
     monkeypatch.setattr("streamseg.capture.video.pixels.VideoReformatter", Scaler)
     with pytest.raises(TypeError, match="threads"):
         read_all(open_source(str(clip)))
+
+
+def test_frames_of_which_a_decoder_would_hold_too_much_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 17 megapixels with 4:4:4 and 10 bits, sixteen references take 1.7 GB."""
+    eight = write_video(tmp_path / "a.mkv", 3)
+    ten = write_video(tmp_path / "b.mkv", 3, pixels="yuv444p10le")
+    monkeypatch.setattr(reader, "_MAX_REFERENCE_BYTES", 96 * 64 * 2)
+    assert len(read_all(eight)[0]) == 3
+    with pytest.raises(SourceError, match="convert it to 8 bits"):
+        open_source(ten)
