@@ -60,6 +60,12 @@ def _texture(height: int, width: int) -> Grey:
 
 
 @cache
+def _speckle(height: int, width: int) -> npt.NDArray[np.int16]:
+    coarse = np.random.default_rng(6).integers(-24, 25, (height // 2, width // 2)).astype(np.int16)
+    return np.repeat(np.repeat(coarse, 2, axis=0), 2, axis=1)
+
+
+@cache
 def screen(text: str, grey: int = 60) -> Grey:
     """A machine's screen without an image: texts on an even grey."""
     blank = np.full(SCREEN, grey, np.uint8)
@@ -75,7 +81,11 @@ MENU = screen("PATIENT\nName  SMITH^A\nPresets\n  Nerve\n  Vascular\n  Breast\nS
 def screen_with(number: int, place: Roi) -> Grey:
     """The screen with the image of this number at a place."""
     drawn = screen("SMITH^A   L14-6").copy()
-    place.crop(drawn)[:] = picture(number, place.height, place.width)
+    image = picture(number, place.height, place.width)
+    # Speckle all over it, as in tissue: the code's own squares are as flat as a user interface.
+    band = image[:BAND] + np.roll(_speckle(BAND, place.width), 7 * number, axis=1)
+    image[:BAND] = np.clip(band, 0, 205)
+    place.crop(drawn)[:] = image
     return drawn
 
 

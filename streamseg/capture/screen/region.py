@@ -20,6 +20,10 @@ MAX_SIZES = 16
 """Frame sizes of which the region is remembered."""
 LIVE_SAMPLES = 16
 """Frames of a live stream that one search takes."""
+CONFIRMING_SAMPLES = 4
+"""Later frames that must agree if a live search takes nearly the whole frame for the image."""
+WHOLE_SHARE = 0.9
+"""Share of the frame's pixels from which on that holds."""
 LIVE_SAMPLE_EVERY_NS = 80_000_000
 """Nanoseconds between two of them: neighbours hardly differ, and what never changes is not the image."""
 
@@ -69,6 +73,7 @@ class ImageRegion:
         self._sampled_size: tuple[int, int] | None = None
         self._next_sample_ns = 0
         self._attempts = 0
+        self._unconfirmed: Roi | None = None
         self._gone = False
 
     @classmethod
@@ -187,15 +192,28 @@ class ImageRegion:
         if self._sampled_size != frame.image.shape[:2]:
             self._sampled_size, self._samples = frame.image.shape[:2], Extremes()
             self._attempts = self._next_sample_ns = 0
+            self._unconfirmed = None
         if frame.captured_ns < self._next_sample_ns:
             return None
         self._next_sample_ns = frame.captured_ns + LIVE_SAMPLE_EVERY_NS
         self._samples.add(frame.image)
-        if self._samples.count < LIVE_SAMPLES:
+        if self._samples.count < (CONFIRMING_SAMPLES if self._unconfirmed else LIVE_SAMPLES):
             return None
         samples, self._samples = self._samples, Extremes()
+        found = find_region([samples.low, samples.high])
+        if self._unconfirmed is not None:
+            before, self._unconfirmed = self._unconfirmed, None
+            if found is not None and not differs(before, found):
+                return self._found(before, final=False)
+            self._samples = samples  # the first of the next search
+            return self._found(None, final=False)
         self._attempts += 1
-        return self._found(find_region([samples.low, samples.high]), final=False)
+        height, width = frame.image.shape[:2]
+        if found is not None and found.width * found.height > WHOLE_SHARE * height * width:
+            # Everything changes when "NO SIGNAL" or a menu gives way to the machine's screen.
+            self._unconfirmed = found
+            return None
+        return self._found(found, final=False)
 
     def _found(self, found: Roi | None, *, final: bool) -> Roi | None:
         """Say the outcome of a search; ``final``: there will be no other."""

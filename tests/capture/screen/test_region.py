@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from streamseg.capture.screen.region import (
+    CONFIRMING_SAMPLES,
     LIVE_SAMPLE_EVERY_NS,
     LIVE_SAMPLES,
     ImageRegion,
@@ -107,6 +108,27 @@ def test_the_search_goes_on_until_there_is_an_image_and_never_takes_the_whole_sc
     assert found[-1] is not None
     assert iou(found[-1], drawn.box) > 0.8
     assert said[1:] == [f"found the ultrasound image at {found[-1]}; --roi overrides it"]
+
+
+@pytest.mark.parametrize("before", range(1, LIVE_SAMPLES))
+def test_a_search_during_which_the_image_appears_does_not_take_the_whole_screen(before: int) -> None:
+    said: list[str] = []
+    region, usual = ImageRegion(search=True, say=said.append), screens(9)
+    no_signal = np.full(usual.frames[0].shape, 20, np.uint8)
+    cv2.putText(no_signal, "NO SIGNAL", (40, 80), cv2.FONT_HERSHEY_SIMPLEX, 2, (90, 160, 250), 3)
+    images = [no_signal] * before + usual.frames * 10
+    found = [place for place in feed(region, images, len(images)) if place is not None]
+    assert len(found) >= 40 - 2 * LIVE_SAMPLES - CONFIRMING_SAMPLES
+    assert all(iou(place, usual.box) > 0.9 for place in found)
+    assert len(said) <= 2
+
+
+def test_frames_that_are_all_image_are_taken_whole_after_a_few_more_of_them() -> None:
+    region = ImageRegion(search=True)
+    answers = feed(region, list(tissue(np.random.default_rng(1), 300, 400, 8, attenuation=0)), 24)
+    first = LIVE_SAMPLES + CONFIRMING_SAMPLES - 1
+    assert answers[:first] == [None] * first
+    assert answers[first:] == [Roi(0, 0, 400, 300)] * (24 - first)
 
 
 INFO = SourceInfo("clip", 64, 96)
