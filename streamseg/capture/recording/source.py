@@ -134,7 +134,10 @@ class RecordingSource(RecordedSource):
         if recorded.damaged_line is not None:
             reasons.append(f"its records are damaged from line {recorded.damaged_line} on")
         at_end = next((n for n, found in enumerate(reversed(given)) if found), len(given))
-        if not reasons and not killed and missing and (len(missing) > at_end or at_end == len(given)):
+        empty = {f.video[0] for f in self.planned if f.video} - {
+            f.video[0] for f in self._delivered if f.video
+        }
+        if not reasons and not killed and (len(missing) > at_end or empty):
             reasons.append("its files do not hold what its records say; were they exchanged?")
         if reasons or lost_ns > MAX_LOST_S * 1e9:
             raise SourceError(
