@@ -160,11 +160,23 @@ class LatenessEstimator:
             return  # frames come faster than they were sent: a backlog that is being worked off
         self._pace = pace
         if settling:
-            self._late_ns = min(self._late_ns, blocks[0].late_ns)
+            self._late_ns = min(self._late_ns, self._late_at(pace))
         if pace:
             self.note = f"the sender's clock runs {1 / pace:.3g} times as fast as ours; ages allow for it"
         else:
             self.note = "the sender's time stamps stand still; ages count from arrival"
+
+    def _late_at(self, pace: float) -> float:
+        """How late the frames of all blocks are together, had the pace been this one from the first on.
+
+        Blocks that do not agree on it count too: a busy sender's first ones held its frames up for a moment,
+        and what the wrong pace added to their lateness would stay for good.
+        """
+        late_ns = self._blocks[0].late_ns
+        for block in self._blocks if pace else ():
+            growth_ns = block.arrived_ns * (1 - FORGIVEN) - block.sent_ns * pace
+            late_ns = max(0.0, late_ns + growth_ns)
+        return late_ns
 
     def _agreeing(self) -> list[_Block]:
         """The latest blocks whose paces agree, oldest first."""

@@ -217,3 +217,16 @@ def test_a_clock_is_measured_over_a_network_that_gathers_frames(rate: int, pace:
     old = [arrival for (_, arrival), value in zip(times, found, strict=True) if value > 300]
     assert not old or max(old) < 6000
     assert len(old) < 2 * rate
+
+
+@pytest.mark.parametrize("stalled_ms", range(0, 1200, 100))
+def test_a_moment_s_stall_at_the_beginning_of_an_odd_clock_leaves_nothing_late_for_good(
+    stalled_ms: int,
+) -> None:
+    for pace, interval_ms in ((1 / 90, 33), (25 / 30, 40)):
+        estimator, held_ms = LatenessEstimator(), stalled_ms + 200
+        for k in range(150):
+            at_ms = k * interval_ms
+            arrived = START + (held_ms if stalled_ms <= at_ms < held_ms else at_ms) * MS + k
+            late = arrived - estimator.captured_ns(round(at_ms * MS * pace), arrived)
+        assert late < 60 * MS, "counted from arrival, but for what one interval is uncertain by"
