@@ -209,6 +209,7 @@ def test_train(tmp_path: Path) -> None:
     shutil.rmtree(folder)  # weights are large
 
 
+@pytest.mark.slow
 def test_reproduce(tmp_path: Path) -> None:
     out = tmp_path / "report"
     with narrow_nets():
@@ -241,16 +242,19 @@ def rows_of(tmp_path: Path, *arguments: object) -> list[dict[str, Any]]:
     return rows
 
 
+@pytest.mark.slow
 def test_bench_streams(tmp_path: Path) -> None:
     rows = rows_of(tmp_path, "streams", "--engine", BRIGHT, "--streams", "1,2", "--seconds", 0.3)
     check_keys("bench streams --json", rows)
 
 
+@pytest.mark.slow
 def test_bench_pipeline(tmp_path: Path) -> None:
     rows = rows_of(tmp_path, "pipeline", "--engine", BRIGHT, "--fps", 20, "--seconds", 0.3)
     check_keys("bench pipeline --json", rows)
 
 
+@pytest.mark.slow
 def test_bench_nets(tmp_path: Path) -> None:
     rows = rows_of(
         tmp_path,

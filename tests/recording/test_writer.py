@@ -286,6 +286,9 @@ def test_nothing_is_recorded_once_the_image_is_not_where_it_was(tmp_path: Path) 
     """Its old place may show a list of patients now; results of frames from before do not bring it back."""
     recording = Recorder(tmp_path, header=HEADER, min_free=0)
     frames = [frame_of(k, np.full((90, 120), 9 * k, np.uint8), captured_ns=k) for k in range(4)]
+    recording.on_result(
+        found_in(frame_of(-1, np.zeros((90, 120), np.uint8)))
+    )  # the place is known from here on
     pass_frame(recording, frames[0])
     wait_for(recording, 1)
     gone = View(2, 0, State.STARTING, "the ultrasound image has left the screen", frames[1], None)
