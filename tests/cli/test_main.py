@@ -171,34 +171,44 @@ def test_sigterm_unwinds_a_command_that_does_not_handle_it() -> None:
     assert (process.returncode, out, err) == (143, "closed\n", "error: stopped by SIGTERM\n")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "extra"),
-    [
-        (["export", "unet", "--size", "64x64"], "export"),
-        pytest.param(
-            ["bench", "peers", "--kind", "net", "--quick", "--size", "64x64"], "bench", marks=pytest.mark.slow
-        ),
-        (["train", "phantom:4"], "train"),
-        (["reproduce", "phantom:4", "--out", "report"], "train"),
-    ],
-)
-def test_without_torch_the_extra_is_named(arguments: list[str], extra: str, tmp_path: Path) -> None:
+def without_torch(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process that has no torch."""
     code = (
         f"import sys; sys.modules['torch'] = None; from streamseg.cli import main;sys.exit(main({arguments}))"
     )
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
-        cwd=tmp_path,
-        env={**os.environ, "STREAMSEG_ENGINES": str(tmp_path / "engines")},
+        cwd=folder,
+        env={**os.environ, "STREAMSEG_ENGINES": str(folder / "engines")},
     )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "extra"),
+    [
+        (["export", "unet", "--size", "64x64"], "export"),
+        (["train", "phantom:4"], "train"),
+        (["reproduce", "phantom:4", "--out", "report"], "train"),
+    ],
+)
+def test_without_torch_the_extra_is_named(arguments: list[str], extra: str, tmp_path: Path) -> None:
+    done = without_torch(arguments, tmp_path)
     assert done.returncode in (1, 2)
     assert f"pip install 'streamseg[{extra}]'" in done.stderr.splitlines()[-1]
     assert "unexpected" not in done.stderr
     assert not (tmp_path / "report").exists()
+
+
+@pytest.mark.slow
+def test_without_torch_peers_that_need_none_are_measured(tmp_path: Path) -> None:
+    done = without_torch(["bench", "peers", "--kind", "runtime", "--quick", "--size", "64x64"], tmp_path)
+    assert done.returncode == 0
+    assert "pip install 'streamseg[bench]'" in done.stderr
+    assert "unexpected" not in done.stderr
 
 
 def test_comparing_runtimes_needs_no_torch() -> None:

@@ -45,6 +45,10 @@ _MAX_HEADER_BYTES, _MAX_HEADER_READS = 64 << 20, 200_000
 _MAX_META_ELEMENTS = 64
 _MAX_LOOKUP = 1 << 16
 _MAX_NESTING = 8
+_INTEGERS = (
+    *("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit"),
+    *("PixelRepresentation", "PlanarConfiguration"),
+)
 _NUMBER = rb" *(?:[+-]?(?:[0-9]{1,19}(?:\.[0-9]{0,40})?|\.[0-9]{1,40})(?:[eE][+-]?[0-9]{1,2})?)?[ \0]*"
 _PLAIN_NUMBERS = re.compile(_NUMBER + rb"(?:\\" + _NUMBER + rb")*")
 _SLACK = 2
@@ -68,6 +72,7 @@ def read_header(file: BinaryIO) -> tuple[Dataset, UID, BinaryIO]:
         implicit, little = header.original_encoding
         syntax = "1.2.840.10008.1.2" if implicit else f"1.2.840.10008.1.2.{1 if little else 2}"
     _remove_bad_numbers(header)
+    _remove_bad_integers(header)
     _check_lookup_tables(header)
     return header, UID(syntax), file
 
@@ -131,6 +136,13 @@ def _remove_bad_numbers(data: Dataset, depth: int = 0) -> None:
             value = element.value or b""
             if not _PLAIN_NUMBERS.fullmatch(value) or value.count(b"\\") > MAX_FRAMES:
                 del data[tag]
+
+
+def _remove_bad_integers(header: Dataset) -> None:
+    """Remove what should be one integer but is several, or something else: damage, or a writer's mistake."""
+    for keyword in _INTEGERS:
+        if keyword in header and not isinstance(header[keyword].value, int):
+            del header[keyword]
 
 
 def _usual_vr(tag: BaseTag) -> str:

@@ -118,9 +118,8 @@ def test_a_small_net_for_real(tmp_path: Path) -> None:
     found = call("--quick", "--net", "unet", "--size", "32x48", "--precision", "fp32", "--json", str(path))
     assert found.exit_code == 0, found.output
     rows = [one for one in read_rows(path) if isinstance(one, NetRow)]
-    assert [(one.backend, one.folded) for one in rows] == [
-        ("eager", False), ("eager", True), ("openvino", True),
-    ]  # fmt: skip
+    # The U-Net has nothing to fold, so torch's folded form would be the one as trained.
+    assert [(one.backend, one.folded) for one in rows] == [("eager", False), ("openvino", True)]
     for one in rows:
         assert one.precision_found == {"fp32": 1.0}
         assert one.end_to_end.dropped == 0
