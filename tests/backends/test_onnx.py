@@ -48,7 +48,7 @@ def small(folder: Path, batch: int = 1) -> Path:
     ("net", "precision", "batch", "tolerance"),
     [
         ("unet", "fp32", 1, 1e-4),
-        ("unet", "fp16", 2, 5e-3),
+        pytest.param("unet", "fp16", 2, 5e-3, marks=slow),
         pytest.param("segnet", "fp32", 2, 1e-4, marks=slow),
         pytest.param("improved_unet", "fp32", 2, 1e-4, marks=slow),
         pytest.param("improved_unet", "fp16", 1, 5e-3, marks=slow),

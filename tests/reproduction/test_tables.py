@@ -166,6 +166,7 @@ def test_settings_name_the_optimiser(tmp_path, decay, expected):
     assert any(text.startswith(expected) for text in sentences.setting_words(results))
 
 
+@pytest.mark.slow  # the intervals themselves are simulated in evaluation/test_intervals.py
 def test_subjects_are_resampled_where_they_are_known(tmp_path):
     """Results of earlier versions name none: then images count as independent, and the report says so."""
     results, summary = stored(tmp_path / "old")

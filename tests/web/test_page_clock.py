@@ -79,8 +79,17 @@ def test_no_clock_shows_an_outline_too_long(browser, display) -> None:
     assert found["lost"] == 0
 
 
-@pytest.mark.parametrize("kind", ["floor", "ceil", "jitter"])
-@pytest.mark.parametrize("grain", [16.67, 100])
+OTHER_CLOCKS = [("floor", 16.67), ("ceil", 16.67), ("ceil", 100), ("jitter", 100)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "grain"),
+    [
+        ("floor", 100),
+        ("jitter", 16.67),
+        *(pytest.param(kind, grain, marks=pytest.mark.slow) for kind, grain in OTHER_CLOCKS),
+    ],
+)
 def test_the_page_with_a_clock_in_steps(browser, kind: str, grain: float) -> None:
     budget_s = 0.25 if grain < 20 else 0.6
     with serving() as display, Feed(display, budget_s=budget_s) as feed:

@@ -74,6 +74,7 @@ SETUPS = {
     "below a path that is passed on": ("/a/us/", "", PASSED),
 }
 """Path, what is put in its place (nothing: it is passed on), and headers."""
+USUAL = ("Host passed through", "Host rewritten", "X-Forwarded", "below a path")
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +159,9 @@ def through(url: str, **headers: str) -> tuple[int, str]:
 
 
 @needs_nginx
-@pytest.mark.parametrize("name", SETUPS)
+@pytest.mark.parametrize(
+    "name", [*USUAL, *(pytest.param(name, marks=pytest.mark.slow) for name in SETUPS if name not in USUAL)]
+)
 def test_the_page_through_a_proxy(browser, tmp_path, certificate, name) -> None:
     with proxied(tmp_path, certificate, SETUPS[name], token=TOKEN) as (display, address), Feed(display):
         assert display.url == f"{address}?token={TOKEN}"
