@@ -50,6 +50,13 @@ LONG = (
     "tests/cli/test_replay.py",
     "tests/capture/rtsp/",
     "tests/capture/v4l2/",
+    "tests/web/test_hub.py",
+    "tests/web/test_server.py",
+    "tests/web/test_page_clock.py",
+    "tests/test_weights.py",
+    "tests/live/",
+    "tests/segmentation/test_temporal_filter.py",
+    "tests/sinks/test_video.py",
 )
 """What else takes long. It begins early, so that at the end no process waits for another."""
 
