@@ -121,13 +121,6 @@ def _with_options(command: Callable[..., None], measure: Callable[..., object]) 
     return named
 
 
-def cores() -> int:
-    """Processors that this process may use."""
-    from streamseg.core.hardware import usable_cores
-
-    return usable_cores()
-
-
 def listed(option: str, given: Sequence[str] | None, choices: str) -> tuple[str, ...]:
     """Parts of an option that may be repeated or hold several with commas, in their order; none by default.
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streamseg.cli.bench.common import Common, ThreadsOption, cores, listed, measures
+from streamseg.cli.bench.common import Common, ThreadsOption, listed, measures
 from streamseg.cli.console import say
 from streamseg.core.errors import UsageError
+from streamseg.core.hardware import usable_cores
 
 if TYPE_CHECKING:
     from streamseg.benchmark.rows.run import Row
@@ -79,7 +80,7 @@ def nets(
     from streamseg.engines.manifest import PRECISIONS
 
     options = NetsOptions(
-        threads=threads or cores(),
+        threads=threads or usable_cores(),
         nets=listed("--net", net, ", ".join(NETS)),
         backends=listed("--backend", backend, ", ".join(OFFERED)),
         precisions=listed("--precision", precision, ", ".join(PRECISIONS)),

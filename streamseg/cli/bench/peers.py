@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streamseg.cli.bench.common import Common, ThreadsOption, cores, listed, measures
+from streamseg.cli.bench.common import Common, ThreadsOption, listed, measures
 from streamseg.cli.console import say
+from streamseg.core.hardware import usable_cores
 
 if TYPE_CHECKING:
     from streamseg.benchmark.rows.run import Row
@@ -43,7 +44,7 @@ def peers(
         size=parse_height_width(size),
         rounds=common.rounds,
         quick=common.quick,
-        threads=threads or cores(),
+        threads=threads or usable_cores(),
         arguments=common.arguments,
     )
     return measure_peers(options, say)

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streamseg.cli.bench.common import Common, cores, listed, measures
+from streamseg.cli.bench.common import Common, listed, measures
 from streamseg.cli.console import say
 from streamseg.cli.options import EngineOption
 from streamseg.core.errors import UsageError
+from streamseg.core.hardware import usable_cores
 
 if TYPE_CHECKING:
     from streamseg.benchmark.rows.run import Row
@@ -49,7 +50,7 @@ def pipeline(
         seconds=seconds or (3.0 if common.quick else 6.0),
         rounds=common.rounds or (2 if common.quick else 3),
         quick=common.quick,
-        threads=cores(),
+        threads=usable_cores(),
         arguments=common.arguments,
     )
     return measure_pipeline(options, say)

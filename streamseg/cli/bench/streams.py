@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streamseg.cli.bench.common import Common, ThreadsOption, cores, listed, measures
+from streamseg.cli.bench.common import Common, ThreadsOption, listed, measures
 from streamseg.cli.console import say
 from streamseg.cli.options import EngineOption
 from streamseg.core.errors import UsageError
+from streamseg.core.hardware import usable_cores
 
 if TYPE_CHECKING:
     from streamseg.benchmark.rows.run import Row
@@ -89,7 +90,7 @@ def streams(
         ),
         rounds=common.rounds or (2 if common.quick else 3),
         quick=common.quick,
-        threads=threads or cores(),
+        threads=threads or usable_cores(),
         arguments=common.arguments,
     )
     return measure_streams(options, say)
