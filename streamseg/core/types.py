@@ -35,6 +35,7 @@ __all__ = [
     "Source",
     "SourceInfo",
     "State",
+    "Structure",
     "Tensor",
 ]
 
@@ -170,8 +171,26 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
+class Structure:
+    """One anatomical structure in one frame, in that frame's own pixels."""
+
+    mask: Mask
+    """bool, (height, width) of the whole frame; False outside the ROI."""
+    contours: tuple[npt.NDArray[np.int32], ...]
+    """Outer outlines of the mask's parts, each int32 (n, 2) of (x, y) in frame pixels, largest first."""
+    area_px: int
+    """Pixels of the mask."""
+    area_mm2: float | None
+    """Area in square millimetres, or None if the pixel spacing is unknown."""
+    centroid: tuple[float, float] | None
+    """Mean (x, y) of the mask's pixels, or None for an empty mask."""
+    confidence: float
+    """0..1; :mod:`streamseg.segmentation.postprocess` defines it."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Segmentation:
-    """The nerve in one frame, in that frame's own pixels."""
+    """The nerve in one frame, and the other structures that the net outlines, in that frame's own pixels."""
 
     mask: Mask
     """bool, (height, width) of the whole frame; False outside the ROI."""
@@ -189,6 +208,9 @@ class Segmentation:
     """Never UNLIKE_TRAINING with an outline: such a frame has an empty mask and confidence 0."""
     probability: npt.NDArray[np.float32] | None = None
     """Probability of nerve at the net's own resolution (input height, width), or None."""
+    others: Mapping[str, Structure] = field(default_factory=dict)
+    """The net's other structures by name, such as ``vessel``: every one that it outlines, also where its mask
+    is empty. Whatever hides the nerve's outline (a state, an age) hides theirs."""
 
     def __repr__(self) -> str:
         return f"Segmentation({self.state}, area_px={self.area_px}, confidence={self.confidence:.2f})"
