@@ -14,8 +14,9 @@ The sender's clock is no better than the sender, so three things are told apart:
 * **Silence, then frames with stamps from the time of the silence**: a real backlog. It stays old.
 
 A relay that stores frames since the last key frame pours them out when a stream begins, so there is no
-silence to measure them by. Frames that rush in at the beginning, each closer to the one before than its stamp
-says, are of unknown age and count as old, until they come at their own rate.
+silence to measure them by. The age of a stream's first frames is unknown until some have come at their own
+rate. Those that rush in before that, each closer to the one before than its stamp says, count as old; so do
+later ones of the beginning, once they have rushed in by more than networks gather.
 """
 
 from __future__ import annotations
@@ -44,6 +45,12 @@ RUSH_AGE_NS = 1_000_000_000
 """What frames of unknown age count as while they rush in."""
 _RUSH_NS = 250_000_000
 """Frames that came closer together than their stamps say, by this much in all, have rushed in."""
+_PACED, _PACED_NS = 3, 100_000_000
+"""This many intervals in a row at their own rate, or this time, show that frames come as they are made."""
+_GATHERED = 10
+"""A network that gathers frames has none in a row; this many intervals that took their time show the same."""
+UNKNOWN_NS = 700_000_000
+"""The age of frames is unknown for no longer than this."""
 _MAX_INTERVAL_NS = 500_000_000
 """Frames are no farther apart; more between two stamps is a jump."""
 _RECENT = 31
@@ -78,6 +85,9 @@ class LatenessEstimator:
     def __init__(self) -> None:
         self.note = ""
         """What was found out about the sender's clock, one line; empty while it keeps time."""
+        self.age_known = False
+        """Whether frames come as they are made: until then they may have waited on the way."""
+        self._counted = self._paced = self._paced_ns = 0
         self._last: tuple[int, int] | None = None
         self._began_ns = 0
         self._late_ns = 0.0
@@ -100,8 +110,13 @@ class LatenessEstimator:
         else:
             self._advance(sent_ns - self._last[0], max(0, arrived_ns - self._last[1]), arrived_ns)
         self._last = sent_ns, arrived_ns
-        unknown_ns = RUSH_AGE_NS if self._rush_ns > _RUSH_NS else 0
+        unknown_ns = RUSH_AGE_NS if self.rushing else 0
         return arrived_ns - max(round(self._late_ns), unknown_ns)
+
+    @property
+    def rushing(self) -> bool:
+        """Whether the latest frames rushed in, so that their age is unknown."""
+        return self._rush_ns > (_RUSH_NS if self.age_known else 0)
 
     def _advance(self, sent_ns: int, gap_ns: int, now_ns: int) -> None:
         """Take the time between two frames in the sender's clock and in ours."""
@@ -120,6 +135,7 @@ class LatenessEstimator:
             self._rush_ns -= growth_ns + self._late_ns
         elif gap_ns > 0.8 * expected_ns:
             self._rush_ns /= 2  # not forgotten at once: with jitter not every frame of a rush comes early
+        self._learn_age(gap_ns, expected_ns, now_ns)
         jumped = (back or ahead) and not rushing
         if jumped:
             self.note = "the sender's time stamps jumped; ages go on as before"
@@ -127,6 +143,25 @@ class LatenessEstimator:
         self._late_ns = max(0.0, self._late_ns + growth_ns - FORGIVEN * gap_ns)
         if not jumped:
             self._take_interval(gap_ns, sent_ns, now_ns)
+
+    def _learn_age(self, gap_ns: int, expected_ns: float, now_ns: int) -> None:
+        """Find out from one more interval whether frames come as they are made."""
+        self._counted += 1
+        early = 2 * gap_ns < expected_ns <= _MAX_INTERVAL_NS
+        if early:
+            self._paced = self._paced_ns = 0
+        elif gap_ns > 0.8 * expected_ns:
+            self._paced += 1
+            self._paced_ns += round(max(0.0, expected_ns))
+        took_ns = self._total.arrived_ns - self._total.sent_ns * self._pace
+        gathered = not early and self._counted > _GATHERED and took_ns > -0.2 * self._total.arrived_ns
+        self.age_known = (
+            self.age_known
+            or self._paced >= _PACED
+            or self._paced_ns >= _PACED_NS
+            or gathered
+            or now_ns - self._began_ns > UNKNOWN_NS
+        )
 
     def _take_interval(self, gap_ns: int, sent_ns: int, now_ns: int) -> None:
         """Add an interval to the present block, and end that if it is long enough."""

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from fractions import Fraction
 from typing import Self
@@ -25,7 +25,8 @@ import av
 from streamseg.capture.geometry import square_pixels
 from streamseg.capture.rtsp.address import RtspAddress
 from streamseg.capture.rtsp.decoder import PictureDecoder
-from streamseg.capture.rtsp.lateness import LatenessEstimator
+from streamseg.capture.rtsp.lateness import UNKNOWN_NS, LatenessEstimator
+from streamseg.capture.rtsp.nal import CodedPicture
 from streamseg.capture.rtsp.receiver import Receiver
 from streamseg.capture.rtsp.rtp import Timeline
 from streamseg.capture.rtsp.session import RtspSession
@@ -103,6 +104,7 @@ class RtspSource:
         self._pictures: deque[Picture] = deque()
         if not self._await(deadline):
             raise SourceError(self._why_no_start(open_seconds))
+        self._await_age(deadline)
         first = self._convert(*self._pictures.popleft())
         self._first: Frame | None = first
         height, width = first.image.shape[:2]
@@ -152,11 +154,7 @@ class RtspSource:
             coded = self._receiver.get(limit)
             if coded is None:
                 return False
-            units = self._timeline.place(coded.timestamp)
-            captured_ns = self._lateness.captured_ns(units * 1_000_000_000 // self._clock, coded.arrived_ns)
-            self._pictures.extend(self._decoder.decode(replace(coded, arrived_ns=captured_ns), units))
-            if self._decoder.waiting:
-                self._receiver.want_key()
+            self._decode(coded)
             if self._decoder.waiting or self._decoder.refreshing:
                 now = time.monotonic()
                 limit = min(blind, max(limit, now + self._read_seconds))
@@ -164,6 +162,26 @@ class RtspSource:
                     said = now
                     self._on_wait("the stream runs; waiting for its next key frame")
         return True
+
+    def _await_age(self, limit: float) -> None:
+        """Hold the first frames until some have come at their own rate: a relay may pour out stored ones.
+
+        Of those that rush in, only the newest one is kept.
+        """
+        limit = min(limit, time.monotonic() + UNKNOWN_NS / 1e9)
+        with suppress(SourceError):  # the stream has ended already: raised again after what came of it
+            while not self._lateness.age_known and (coded := self._receiver.get(limit)) is not None:
+                self._decode(coded)
+                while self._lateness.rushing and len(self._pictures) > 1:
+                    self._pictures.popleft()
+
+    def _decode(self, coded: CodedPicture) -> None:
+        """Add the frames that this picture completes to those that wait to be delivered."""
+        units = self._timeline.place(coded.timestamp)
+        captured_ns = self._lateness.captured_ns(units * 1_000_000_000 // self._clock, coded.arrived_ns)
+        self._pictures.extend(self._decoder.decode(replace(coded, arrived_ns=captured_ns), units))
+        if self._decoder.waiting:
+            self._receiver.want_key()
 
     def _why_no_start(self, seconds: float) -> str:
         if self._receiver.heard:

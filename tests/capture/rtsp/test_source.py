@@ -15,6 +15,8 @@ from streamseg.core.errors import SourceError, UsageError
 from streamseg.core.types import Grey, Source
 from tests.capture.media import SHARED
 from tests.rtsp_server.barcode import draw, read
+from tests.rtsp_server.coded import encode, packets_of
+from tests.rtsp_server.scripted import Scripted
 from tests.rtsp_server.server import Server, feeding, serve, why_not
 from tests.rtsp_server.sources import PATIENT, opened, take, threads
 
@@ -74,6 +76,38 @@ def test_picture_does_not_wait_for_the_next_one() -> None:
 
     with serve(stdin=True, fps=2) as server, feeding(server, picture), opened(server.url) as source:
         assert any(sent[-1] == read(frame.image) for frame in take(source, 4)[1:])
+
+
+def poured(count: int) -> bytes:
+    """Interleaved RTP packets of pictures 33 ms apart, as a relay sends those that it has stored."""
+    packets = packets_of([data for data, _ in encode("h264", count)])
+    heads = [b"$\0" + (12 + len(packet.payload)).to_bytes(2) for packet in packets]
+    return b"".join(
+        head
+        + bytes((0x80, packet.marker << 7 | 96))
+        + packet.sequence.to_bytes(2)
+        + packet.timestamp.to_bytes(4)
+        + packet.sender.to_bytes(4)
+        + packet.payload
+        for head, packet in zip(heads, packets, strict=True)
+    )
+
+
+@pytest.mark.parametrize("count", [2, 6, 30])
+def test_no_frame_that_a_relay_had_stored_counts_as_new(count: int) -> None:
+    with Scripted(after_play=poured(count)) as server, RtspSource(server.url) as source:
+        frame = next(iter(source))
+        assert read(frame.image) is not None
+        assert time.monotonic_ns() - frame.captured_ns > 0.9e9
+
+
+def test_a_stream_that_ends_while_its_age_is_unknown_still_gives_its_newest_frame() -> None:
+    with Scripted(after_play=poured(2)) as server:
+        server.close_after = 0.1
+        with RtspSource(server.url) as source:
+            assert read(next(iter(source)).image) == 1
+            with pytest.raises(SourceError, match="closed the connection"):
+                next(iter(source))
 
 
 def test_real_clip_comes_through() -> None:
