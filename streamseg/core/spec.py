@@ -15,6 +15,8 @@ from streamseg.core.numbers import finite_number, whole_number
 
 MAX_SIDE = 8192
 """Limit on the rows and on the columns of a net's input."""
+NERVE, VESSEL = "nerve", "vessel"
+"""Names of structures. The nerve is the first plane of every net's output."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,10 @@ A file of JSON lines begins with a header object (``"type": "header"``: source, 
 with one object per frame (``"type": "frame"``). Every line is passed to the operating system when it is
 written, so a killed process loses no finished line, and a full disk leaves only whole lines. The JSON is
 strict: a number that is not finite is null.
+
+The keys of a frame mean the nerve. Where the engine outlines other structures too, the frame also has
+``structures`` with the outline of each, the nerve's included, and the distance between nerve and vessel.
+Frames of an engine that outlines nerves alone lack these keys, since they would say everything twice.
 """
 
 from __future__ import annotations
@@ -21,7 +25,9 @@ from typing import Any, ClassVar
 
 from streamseg.core.errors import DataError, SinkError, one_line
 from streamseg.core.files import finite, parse_json, read_file
-from streamseg.core.types import Result
+from streamseg.core.outline_distance import nerve_vessel_distance_mm
+from streamseg.core.spec import NERVE, VESSEL
+from streamseg.core.types import Result, Segmentation, Structure
 from streamseg.sinks.target import Target, sink_errors
 
 FORMAT = "streamseg-records-1"
@@ -36,6 +42,8 @@ OTHER_TYPES = frozenset(("state", "segment", "offered", "view", "end"))
 _COLUMNS = (
     *("index", "pts", "state", "area", "area_px", "centroid_x", "centroid_y", "confidence"),
     *("age_ms", "stages_ms", "polygons"),
+    *(f"{VESSEL}_{name}" for name in ("area_mm2", "area_px", "centroid_x", "centroid_y", "confidence")),
+    *(f"{VESSEL}_polygons", "nerve_vessel_distance_mm"),
 )
 
 
@@ -58,6 +66,8 @@ def header_record(header: Mapping[str, object]) -> Record:
             "centroid": "[x, y] pixels, or null without nerve",
             "confidence": "0..1",
             "polygons": "outer outlines, lists of [x, y] pixels",
+            "structures": "the same of each structure, area_mm2 in square millimetres",
+            "nerve_vessel_distance_mm": "millimetres, 0 where they touch, null if unknown or one is missing",
             "stages_ms": "milliseconds",
             "age_ms": "milliseconds from the frame's capture or decoding to its result",
         },
@@ -79,21 +89,41 @@ def json_line(record: Record) -> str:
 
 
 def frame_record(result: Result) -> Record:
-    """The record of one frame: index, pts, state, area, centroid, confidence, polygons, times."""
+    """The record of one frame: index, pts, state, area, centroid, confidence, polygons, times, structures."""
     segmentation = result.segmentation
-    return {
+    record = {
         "type": "frame",
         "index": int(result.frame.index),
         "pts": _number(result.frame.pts_seconds),
         "state": str(segmentation.state),
         "area": _number(segmentation.area_mm2),
         "area_px": int(segmentation.area_px),
-        "centroid": None if segmentation.centroid is None else [_number(v) for v in segmentation.centroid],
+        "centroid": _point(segmentation.centroid),
         "confidence": _number(segmentation.confidence),
         "polygons": [contour.tolist() for contour in segmentation.contours],
         "stages_ms": {name: duration / 1e6 for name, duration in result.stage_ns.items()},
         "age_ms": result.age_ns / 1e6,
     }
+    if segmentation.others:
+        found: dict[str, Segmentation | Structure] = {NERVE: segmentation, **segmentation.others}
+        record["structures"] = {name: _structure_record(structure) for name, structure in found.items()}
+    if VESSEL in segmentation.others:
+        record["nerve_vessel_distance_mm"] = nerve_vessel_distance_mm(segmentation, result.frame.spacing_mm)
+    return record
+
+
+def _structure_record(structure: Segmentation | Structure) -> Record:
+    return {
+        "polygons": [contour.tolist() for contour in structure.contours],
+        "area_px": int(structure.area_px),
+        "area_mm2": _number(structure.area_mm2),
+        "centroid": _point(structure.centroid),
+        "confidence": _number(structure.confidence),
+    }
+
+
+def _point(point: tuple[float, float] | None) -> list[float | None] | None:
+    return None if point is None else [_number(value) for value in point]
 
 
 def _number(value: float | None) -> float | None:
@@ -167,7 +197,8 @@ class JsonRecords(LineFile):
 class CsvRecords(LineFile):
     """Writes CSV with a row of column names; polygons and stage times are JSON text in one column each.
 
-    Unknown values are empty. Raises SinkError or UsageError on opening.
+    Unknown values are empty, and so are all of the vessel where the engine outlines none. Raises SinkError or
+    UsageError on opening.
     """
 
     name = "csv"
@@ -178,11 +209,19 @@ class CsvRecords(LineFile):
     def write(self, result: Result) -> None:
         """Write one frame. Raises SinkError (disk full, ...)."""
         record = frame_record(result)
-        record["centroid_x"], record["centroid_y"] = record["centroid"] or (None, None)
-        record["stages_ms"] = _strict(record["stages_ms"])
-        record["polygons"] = _strict(record["polygons"])
-        self.write_line(_csv_line([record[column] for column in _COLUMNS]))
+        record |= _csv_cells(record, "") | {"stages_ms": _strict(record["stages_ms"])}
+        if (vessel := record.get("structures", {}).get(VESSEL)) is not None:
+            record |= {f"{VESSEL}_{name}": vessel[name] for name in ("area_mm2", "area_px", "confidence")}
+            record |= _csv_cells(vessel, f"{VESSEL}_")
+        self.write_line(_csv_line([record.get(column) for column in _COLUMNS]))
         self.frames += 1
+
+
+def _csv_cells(record: Record, prefix: str) -> Record:
+    """The columns of a structure whose values are lists in its record."""
+    x, y = record["centroid"] or (None, None)
+    columns = {"centroid_x": x, "centroid_y": y, "polygons": _strict(record["polygons"])}
+    return {f"{prefix}{name}": value for name, value in columns.items()}
 
 
 def _csv_line(values: Any) -> str:
@@ -194,8 +233,10 @@ def _csv_line(values: Any) -> str:
 def read_records(path: str | Path) -> tuple[Record, list[Record]]:
     """Read a file of JSON lines: its header and its frames.
 
-    Skips an incomplete last line (its writer was killed), and lines of live runs and recordings that are not
-    frames. Raises DataError for anything else that is not such a file.
+    Every frame has ``structures`` with at least the nerve, also where the file has none: those of engines
+    that outline nerves alone, and of earlier versions. Skips an incomplete last line (its writer was killed),
+    and lines of live runs and recordings that are not frames. Raises DataError for anything else that is not
+    such a file.
     """
     try:
         lines = read_file(Path(path), MAX_BYTES).split(b"\n")
@@ -216,4 +257,12 @@ def read_records(path: str | Path) -> tuple[Record, list[Record]]:
             raise DataError(f"records {path}, line {number} does not have this format; expected {FORMAT}")
     if not records:
         raise DataError(f"records {path} hold no header; expected JSON lines of {FORMAT}")
+    for frame in records[1:]:
+        frame.setdefault("structures", {NERVE: _nerve_of(frame)})
     return records[0], records[1:]
+
+
+def _nerve_of(frame: Record) -> Record:
+    """The nerve's structure from the keys of a frame."""
+    names = ("polygons", "area_px", "area", "centroid", "confidence")
+    return {"area_mm2" if name == "area" else name: frame.get(name) for name in names}

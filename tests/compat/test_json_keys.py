@@ -23,6 +23,7 @@ from websockets.sync.client import connect
 
 from tests.compat.parts import MADE, RESULTS, narrow_nets, run, small_kernels
 from tests.compat.shapes import Shape, check, check_keys, read_lines
+from tests.render.examples import outline_vessels
 
 __all__ = ["small_kernels"]  # the benchmarks here take no time for the machine's limits
 
@@ -30,13 +31,16 @@ BRIGHT, DATA = MADE / "bright", MADE / "data"
 CLIP = MADE / "recording/original-0001.mp4"
 
 
-def test_replay(tmp_path: Path) -> None:
-    records, table = tmp_path / "a.jsonl", tmp_path / "a.csv"
+def test_replay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By an engine for nerves alone, and by one that outlines vessels too."""
+    records, table, both = tmp_path / "a.jsonl", tmp_path / "a.csv", tmp_path / "b.jsonl"
     ran = run("replay", "phantom:?frames=20", "--records", records, "--records", table, "--json")
+    outline_vessels(monkeypatch)
+    run("replay", "phantom:?frames=3&nerve=always", "--records", both)
     check_keys("replay --json", [ran.json])
-    lines = read_lines(records)
-    check_keys("replay --records: header", lines.pop("header"))
-    check_keys("replay --records: frame", lines.pop("frame"))
+    lines, more = read_lines(records), read_lines(both)
+    check_keys("replay --records: header", [*lines.pop("header"), *more["header"]])
+    check_keys("replay --records: frame", [*lines.pop("frame"), *more["frame"]])
     assert not lines
     (columns,) = list(csv.reader(io.StringIO(table.read_text())))[:1]
     check_keys("replay --records: CSV columns", [{f"{n:02} {name}": name for n, name in enumerate(columns)}])

@@ -7,8 +7,9 @@ import cv2
 import numpy as np
 
 from streamseg.core.latency import Percentiles
-from streamseg.core.types import Frame, Result, Roi, Segmentation, State
+from streamseg.core.types import Frame, Result, Roi, Segmentation, State, Structure
 from streamseg.core.view import Figures, View
+from streamseg.segmentation.segmenter import Segmenter
 
 FIGURES = Figures(
     offered=12345,
@@ -34,6 +35,37 @@ def segmentation(state: State, shape=(200, 300), centre=(150, 90), axes=(60, 35)
     area = int(mask.sum())
     middle = (float(centre[0]), float(centre[1])) if area else None
     return Segmentation(mask.astype(bool), contours, area, None, middle, 0.8, state)
+
+
+def structure(
+    shape=(200, 300), centre=(240, 90), axes=(20, 20), *, spacing_mm=None, confidence=0.9
+) -> Structure:
+    """An ellipse in a frame of this shape; none with ``axes`` None."""
+    mask = np.zeros(shape, np.uint8)
+    if axes is not None:
+        cv2.ellipse(mask, centre, axes, 0, 0, 360, 1, -1)
+    found, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    area = int(mask.sum())
+    return Structure(
+        mask.astype(bool),
+        tuple(contour[:, 0] for contour in found),
+        area,
+        None if spacing_mm is None else area * spacing_mm[0] * spacing_mm[1],
+        (float(centre[0]), float(centre[1])) if area else None,
+        confidence,
+    )
+
+
+def with_vessel(found: Segmentation, *, empty: bool = False, spacing_mm=None) -> Segmentation:
+    """The same with a vessel right of the middle of its frame, or with none found."""
+    height, width = found.mask.shape
+    axes = None if empty else (max(1, width // 12),) * 2
+    return replace(
+        found,
+        others={
+            "vessel": structure((height, width), (width * 5 // 6, height // 2), axes, spacing_mm=spacing_mm)
+        },
+    )
 
 
 def result(shape=(200, 300), state=State.NERVE, roi=None, index=3, pts=1.25, image=None) -> Result:
@@ -89,3 +121,14 @@ def view(
 def near(image: np.ndarray, colour: tuple[int, int, int], tolerance: int = 12) -> np.ndarray:
     """True where a BGR image has about this colour, bool (height, width)."""
     return np.all(np.abs(image.astype(np.int16) - np.int16(colour)) <= tolerance, axis=-1)
+
+
+def outline_vessels(monkeypatch) -> None:
+    """Let every engine outline a vessel too, as one does that was trained for it."""
+    finish = Segmenter.finish
+
+    def finish_with_vessel(self, prepared, planes):
+        spacing_mm = prepared.frame.spacing_mm
+        return with_vessel(finish(self, prepared, planes), spacing_mm=spacing_mm)
+
+    monkeypatch.setattr(Segmenter, "finish", finish_with_vessel)

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from streamseg.core.errors import DataError
+from streamseg.core.outline_distance import nerve_vessel_distance_mm
 from streamseg.core.types import Roi, State
 from streamseg.sinks import CsvRecords, JsonRecords, read_records
 from tests.full_disk import largest_file
-from tests.render.examples import result
+from tests.render.examples import result, with_vessel
 
 HEADER = {
     "source": "clip",
@@ -123,6 +124,107 @@ def test_csv_holds_the_same_values(tmp_path):
     assert json.loads(first["polygons"]) == [subjects[0].segmentation.contours[0].tolist()]
     assert json.loads(first["stages_ms"]) == {"infer": 10.0}
     assert (second["pts"], second["centroid_x"], second["polygons"]) == ("", "", "[]")
+
+
+def vessel_result(spacing_mm=(0.1, 0.2), **kinds):
+    """A result of an engine that outlines vessels too."""
+    subject = result(index=5, **{name: value for name, value in kinds.items() if name != "empty"})
+    return replace(
+        subject,
+        frame=replace(subject.frame, spacing_mm=spacing_mm),
+        segmentation=with_vessel(
+            subject.segmentation, empty=kinds.get("empty", False), spacing_mm=spacing_mm
+        ),
+    )
+
+
+def test_structures_are_recorded_beside_the_keys_of_the_nerve(tmp_path):
+    path = tmp_path / "out.jsonl"
+    subjects = [
+        vessel_result(),
+        vessel_result(None),
+        vessel_result(empty=True),
+        vessel_result(state=State.NO_NERVE),
+    ]
+    write_all(path, subjects)
+    lines = [json.loads(line) for line in path.read_text().splitlines()][1:]
+    assert list(lines[0])[:2] == ["type", "index"]  # readers of recordings look for the line's beginning
+    vessel = subjects[0].segmentation.others["vessel"]
+    assert lines[0]["structures"] == {
+        "nerve": {
+            **{name: lines[0][name] for name in ("polygons", "area_px", "centroid", "confidence")},
+            "area_mm2": lines[0]["area"],
+        },
+        "vessel": {
+            "polygons": [contour.tolist() for contour in vessel.contours],
+            "area_px": vessel.area_px,
+            "area_mm2": pytest.approx(vessel.area_px * 0.02),
+            "centroid": [250.0, 100.0],
+            "confidence": 0.9,
+        },
+    }
+    apart = nerve_vessel_distance_mm(subjects[0].segmentation, (0.1, 0.2))
+    assert lines[0]["nerve_vessel_distance_mm"] == apart > 3
+    assert [line["nerve_vessel_distance_mm"] for line in lines[1:]] == [None] * 3
+    assert lines[1]["structures"]["vessel"]["area_mm2"] is None
+    nothing = {"polygons": [], "area_px": 0, "centroid": None, "confidence": 0.9}
+    assert lines[2]["structures"]["vessel"] == {**nothing, "area_mm2": 0.0}
+    assert (lines[3]["state"], lines[3]["structures"]["nerve"]["polygons"]) == ("no nerve", [])
+    assert lines[3]["structures"]["vessel"] == lines[0]["structures"]["vessel"]
+
+
+def test_an_engine_for_nerves_alone_writes_no_more_than_before(tmp_path):
+    path = tmp_path / "out.jsonl"
+    write_all(path, [result()])
+    line = json.loads(path.read_text().splitlines()[1])
+    assert list(line) == [
+        *("type", "index", "pts", "state", "area", "area_px", "centroid", "confidence", "polygons"),
+        *("stages_ms", "age_ms"),
+    ]
+
+
+def test_readers_find_structures_in_every_file(tmp_path):
+    path = tmp_path / "out.jsonl"
+    subject = result()
+    subject = replace(subject, segmentation=replace(subject.segmentation, area_mm2=12.5))
+    write_all(path, [subject, vessel_result()])
+    _, (alone, both) = read_records(path)
+    assert alone["structures"] == {
+        "nerve": {
+            "polygons": alone["polygons"],
+            "area_px": subject.segmentation.area_px,
+            "area_mm2": 12.5,
+            "centroid": [150.0, 100.0],
+            "confidence": 0.8,
+        }
+    }
+    assert list(both["structures"]) == ["nerve", "vessel"]
+
+
+def test_csv_has_the_columns_of_the_vessel_last(tmp_path):
+    path = tmp_path / "out.csv"
+    sink = CsvRecords(path)
+    subjects = [vessel_result(), vessel_result(empty=True), result(index=6)]
+    for subject in subjects:
+        sink.write(subject)
+    sink.close()
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    vessel = subjects[0].segmentation.others["vessel"]
+    assert list(rows[0])[:11] == [
+        *("index", "pts", "state", "area", "area_px", "centroid_x", "centroid_y", "confidence"),
+        *("age_ms", "stages_ms", "polygons"),
+    ]
+    ours = [name for name in rows[0] if "vessel" in name]
+    assert list(rows[0])[11:] == ours
+    assert [rows[0][name] for name in ours[:5]] == [
+        *(str(vessel.area_mm2), str(vessel.area_px), "250.0", "100.0", "0.9")
+    ]
+    assert json.loads(rows[0]["vessel_polygons"]) == [vessel.contours[0].tolist()]
+    apart = nerve_vessel_distance_mm(subjects[0].segmentation, (0.1, 0.2))
+    assert float(rows[0]["nerve_vessel_distance_mm"]) == apart
+    assert [rows[1][name] for name in ours] == ["0.0", "0", "", "", "0.9", "[]", ""]
+    assert [rows[2][name] for name in ours] == [""] * 7
 
 
 FULL_DISK = """
