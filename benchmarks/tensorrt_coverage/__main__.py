@@ -36,7 +36,7 @@ ALONE = (
 NEEDED = ("dllist", "psutil", "packaging", "requests", "huggingface_hub")
 """What they and modelopt import."""
 VERSIONS = ("torch", "nvidia-modelopt", "onnx", "onnxscript")
-NETS = ("unet", "segnet", "improved_unet")
+NETS = ("unet", "segnet", "improved_unet", "lite_unet")
 PRECISIONS = ("fp32", "fp16", "int8")
 
 

@@ -25,7 +25,7 @@ class Work:
 
 
 def work_of(net: str, height: int, width: int, *, batch: int = 1, folded: bool = True) -> Work:
-    """The work of one call of a net of the paper on an input (batch, 1, height, width).
+    """The work of one call of a net on an input (batch, 1, height, width).
 
     ``folded`` is the inference form; otherwise the net as trained, whose BatchNorms count neither as
     arithmetic nor, by their statistics, as parameters. Raises UsageError for an unknown net, ValueError for a

@@ -20,6 +20,7 @@ TERMINAL, REPORT, README, SHORT = "terminal", "report", "readme", "short"
 EVERYWHERE = (TERMINAL, REPORT, README, SHORT)
 TITLES = {
     "improved_unet": "improved U-Net",
+    "lite_unet": "lite U-Net",
     "unet": "U-Net",
     "segnet": "SegNet",
     "eager": "torch eager",

@@ -32,8 +32,8 @@ def export(
         str,
         typer.Argument(
             metavar="NET_OR_CHECKPOINT",
-            help="unet, segnet or improved_unet (shipped weights, or random ones marked as untrained), a "
-            ".safetensors checkpoint, or a run folder.",
+            help="unet, segnet, improved_unet or lite_unet (shipped weights, or random ones marked as "
+            "untrained), a .safetensors checkpoint, or a run folder.",
         ),
     ],
     backend: Annotated[

@@ -25,7 +25,7 @@ def train(
             help="Folder with images/ and masks/, or in Kaggle's or nnU-Net's layout; or phantom[:N].",
         ),
     ],
-    net: Annotated[str, typer.Option(help="unet, segnet or improved_unet.")] = "improved_unet",
+    net: Annotated[str, typer.Option(help="unet, segnet, improved_unet or lite_unet.")] = "improved_unet",
     recipe: Annotated[
         str, typer.Option(help="paper: only what the paper states. best: our best settings.")
     ] = "best",

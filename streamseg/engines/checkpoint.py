@@ -3,7 +3,7 @@
 The file's metadata (text values) hold what is needed to use the weights::
 
     format   "streamseg-checkpoint-1"
-    net      "unet", "segnet" or "improved_unet"
+    net      "unet", "segnet", "improved_unet" or "lite_unet"
     folded   "true" if BatchNorm is folded away; weights are then stored as float16
     trained  "false" for random weights, which only serve to measure speed
     spec     JSON of the InputSpec
@@ -33,8 +33,9 @@ from streamseg.core.types import InputSpec
 FORMAT = "streamseg-checkpoint-1"
 MAX_BYTES = 2 << 30
 """Limit on the bytes of a checkpoint; the largest net has 127 MB."""
-MULTIPLES = {"unet": 16, "segnet": 32, "improved_unet": 16}
-"""By net: the sides of its input are multiples of this, because each pooling halves them."""
+MULTIPLES = {"unet": 16, "segnet": 32, "improved_unet": 16, "lite_unet": 32}
+"""By net: the sides of its input are multiples of this, because each pooling, or convolution of
+stride 2, halves them."""
 NETS = tuple(MULTIPLES)
 """The nets, by the name that a checkpoint and ``build_net`` know them by."""
 
@@ -46,7 +47,7 @@ class Checkpoint:
     """A net's weights with everything needed to use them."""
 
     net: str
-    """Name for ``build_net``: unet, segnet or improved_unet."""
+    """Name for ``build_net``: unet, segnet, improved_unet or lite_unet."""
     folded: bool
     """True for the inference form: no BatchNorm, no shortcut."""
     trained: bool

@@ -38,7 +38,7 @@ class Manifest:
     name: str
     """The folder's name in the store, such as ``improved_unet-openvino-int8-192x224-b1-0a1b2c3d``."""
     net: str
-    """unet, segnet or improved_unet."""
+    """unet, segnet, improved_unet or lite_unet."""
     backend: str
     """What runs it: openvino, onnx, tensorrt or compiled."""
     precision: str

@@ -1,4 +1,4 @@
-"""The three nets of the paper. Needs torch (extra ``train``).
+"""The three nets of the paper, and ``lite_unet``. Needs torch (extra ``train``).
 
 ``build_net(name)`` makes one, ``count_parameters`` counts like the paper's Table 3, ``fold`` makes the
 inference form.
@@ -18,12 +18,14 @@ except ImportError as error:
 
 from streamseg.nets.blocks import PooledNet
 from streamseg.nets.fold import fold
+from streamseg.nets.lite_unet import LiteUNet
 from streamseg.nets.segnet import SegNet
 from streamseg.nets.unet import ImprovedUNet, UNet
 
 __all__ = [
     "NETS",
     "ImprovedUNet",
+    "LiteUNet",
     "PooledNet",
     "SegNet",
     "UNet",
@@ -33,7 +35,12 @@ __all__ = [
     "width_of",
 ]
 
-NETS: dict[str, type[PooledNet]] = {"unet": UNet, "segnet": SegNet, "improved_unet": ImprovedUNet}
+NETS: dict[str, type[PooledNet]] = {
+    "unet": UNet,
+    "segnet": SegNet,
+    "improved_unet": ImprovedUNet,
+    "lite_unet": LiteUNet,
+}
 
 
 def build_net(name: str, **options: Any) -> PooledNet:

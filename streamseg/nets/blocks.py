@@ -1,4 +1,8 @@
-"""Building blocks of the three nets (paper, Table 1). Every convolution has a bias and same padding."""
+"""Building blocks of the nets. Every convolution has same padding.
+
+:class:`ConvLayer` and :class:`ShortcutLayer` are the paper's (Table 1), whose convolutions have a bias;
+:class:`NormedConv` is that of ``lite_unet``'s encoder.
+"""
 
 from __future__ import annotations
 
@@ -44,6 +48,52 @@ class ShortcutLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.norm(self.conv(x)) + self.b * self.shortcut_norm(self.shortcut(x)))
+
+
+class NormedConv(nn.Module):
+    """``relu6(bn(conv(x)))``; ``linear`` leaves the ReLU6 out.
+
+    The convolution has no bias, since the normalisation adds one; without normalisation (``norm`` False, the
+    folded form) it has.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int = 1,
+        *,
+        stride: int = 1,
+        groups: int = 1,
+        linear: bool = False,
+        norm: bool = True,
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(
+            inputs, outputs, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=not norm
+        )
+        self.norm: nn.Module = nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.01) if norm else nn.Identity()
+        self.linear = linear
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.conv(x))
+        return x if self.linear else F.relu6(x)
+
+
+class DecoderStage(nn.Sequential):
+    """The layers of a U-Net's decoder at one resolution."""
+
+    def __init__(self, below: int, *layers: nn.Module) -> None:
+        """``below``: channels of the lower level; the first layer reads these, then the skip's."""
+        super().__init__(*layers)
+        self.below = below
+
+    def forward(self, below: Tensor, skip: Tensor) -> Tensor:  # type: ignore[override]
+        """``below`` (N, C, H, W) is up-sampled and merged with ``skip`` (N, D, 2H, 2W) before the layers."""
+        x = merge(up2(below), skip)
+        for layer in self:
+            x = layer(x)
+        return x
 
 
 class PooledNet(nn.Module, ABC):

@@ -14,14 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from streamseg.nets.blocks import ConvLayer, ShortcutLayer
+from streamseg.nets.blocks import ConvLayer, NormedConv, ShortcutLayer
 
 Net = TypeVar("Net", bound=nn.Module)
 
 
 def _folded(conv: nn.Conv2d, norm: nn.Module) -> tuple[Tensor, Tensor]:
     """Weight and bias, float64, of a convolution with the normalisation after it folded in."""
-    weight, bias = conv.weight.double(), _of(conv.bias).double()
+    weight = conv.weight.double()
+    bias = weight.new_zeros(len(weight)) if conv.bias is None else conv.bias.double()
     if isinstance(norm, nn.Identity):
         return weight, bias
     assert isinstance(norm, nn.BatchNorm2d)
@@ -35,24 +36,30 @@ def _of(tensor: Tensor | None) -> Tensor:
     return tensor
 
 
-def _layer(conv: nn.Conv2d, weight: Tensor, bias: Tensor) -> ConvLayer:
-    layer = ConvLayer(conv.in_channels, conv.out_channels, norm=False).to(
-        conv.weight.device, conv.weight.dtype
-    )
-    with torch.no_grad():
-        layer.conv.weight.copy_(weight)
-        _of(layer.conv.bias).copy_(bias)
-    return layer
-
-
-def _fold_layer(layer: nn.Module) -> ConvLayer:
-    assert isinstance(layer, ConvLayer | ShortcutLayer)
-    weight, bias = _folded(layer.conv, layer.norm)
+def _fold_layer(layer: ConvLayer | NormedConv | ShortcutLayer) -> ConvLayer | NormedConv:
+    conv = layer.conv
+    weight, bias = _folded(conv, layer.norm)
+    folded: ConvLayer | NormedConv
+    if isinstance(layer, NormedConv):
+        folded = NormedConv(
+            conv.in_channels,
+            conv.out_channels,
+            conv.kernel_size[0],
+            stride=conv.stride[0],
+            groups=conv.groups,
+            linear=layer.linear,
+            norm=False,
+        )
+    else:
+        folded = ConvLayer(conv.in_channels, conv.out_channels, norm=False)
     if isinstance(layer, ShortcutLayer):
         centre, extra = _folded(layer.shortcut, layer.shortcut_norm)
         weight = weight + layer.b * F.pad(centre, (1, 1, 1, 1))
         bias = bias + layer.b * extra
-    return _layer(layer.conv, weight, bias)
+    folded = folded.to(conv.weight.device, conv.weight.dtype)
+    folded.conv.weight.copy_(weight)
+    _of(folded.conv.bias).copy_(bias)
+    return folded
 
 
 @torch.no_grad()
@@ -64,7 +71,7 @@ def fold(net: Net) -> Net:
     """
     folded = copy.deepcopy(net).eval()
     for module in list(folded.modules()):
-        if isinstance(module, nn.Sequential):
-            for index, layer in enumerate(module):
-                module[index] = _fold_layer(layer)
-    return folded.requires_grad_(False)
+        for name, layer in list(module.named_children()):
+            if isinstance(layer, ConvLayer | NormedConv | ShortcutLayer):
+                setattr(module, name, _fold_layer(layer))
+    return folded.eval().requires_grad_(False)

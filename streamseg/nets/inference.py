@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from streamseg.core.errors import EngineError
 from streamseg.nets import build_net, fold, width_of
-from streamseg.nets.blocks import PooledNet
+from streamseg.nets.blocks import NormedConv, PooledNet
 from streamseg.nets.merged_upsampling import Form, merge_upsampling
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Float16Net(nn.Module):
 def inference_net(checkpoint: Checkpoint, *, light: Form | None = None) -> InferenceNet:
     """The net that engines are compiled from: float32, on the processor, eval mode, without gradients.
 
-    ``light`` saves arithmetic in the decoders of U-Net and improved U-Net (:func:`merge_upsampling`).
+    ``light`` saves arithmetic in the decoders of the U-Nets (:func:`merge_upsampling`).
     Raises EngineError for weights that do not fit their net, and for an input size (the checkpoint's
     ``spec``) that is not a multiple of ``net.multiple``.
     """
@@ -96,11 +96,22 @@ def unfolded(checkpoint: Checkpoint) -> PooledNet:
             module.weight.zero_()  # a shortcut's stays so
             if module.bias is not None:
                 module.bias.zero_()
+    moved = {  # as trained, these convolutions have no bias of their own
+        f"{name}.conv.bias": f"{name}.norm.bias"
+        for name, module in net.named_modules()
+        if isinstance(module, NormedConv)
+    }
     try:
-        found = net.load_state_dict(_tensors(checkpoint), strict=False)
+        tensors = {moved.get(name, name): tensor for name, tensor in _tensors(checkpoint).items()}
+        found = net.load_state_dict(tensors, strict=False)
     except RuntimeError as error:
         raise _misfit(checkpoint, error) from error
-    lacking = [name for name in found.missing_keys if "norm" not in name and "shortcut" not in name]
+    given = set(moved.values())
+    lacking = [
+        name
+        for name in found.missing_keys
+        if name in given or ("norm" not in name and "shortcut" not in name)
+    ]
     if strange := [*lacking, *found.unexpected_keys]:
         raise _misfit(checkpoint, ", ".join(strange[:3]))
     return net

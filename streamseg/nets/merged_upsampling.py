@@ -16,8 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from streamseg.nets.blocks import ConvLayer, PooledNet
-from streamseg.nets.unet import EncoderDecoder
+from streamseg.nets.blocks import ConvLayer, DecoderStage, PooledNet
 
 Form = Literal["transposed", "shuffled"]
 """``transposed``: one transposed convolution, 4x4 with stride 2. ``shuffled``: one 2x2 convolution with
@@ -75,33 +74,18 @@ def _transposed_kernel(weight: Tensor) -> Tensor:
     return kernel.to(weight.dtype)
 
 
-class LightEncoderDecoder(PooledNet):
-    """A folded U-Net whose decoders read the lower level at its own size."""
+class LightDecoderStage(nn.Module):
+    """A folded decoder stage that reads the lower level at its own size."""
 
-    def __init__(self, net: EncoderDecoder, form: Form) -> None:
+    def __init__(self, stage: DecoderStage, form: Form) -> None:
         super().__init__()
-        self.multiple = net.multiple
-        self.encoder, self.bottom, self.head = net.encoder, net.bottom, net.head
-        self.merging, self.decoder = nn.ModuleList(), nn.ModuleList()
-        for stage in net.decoder:
-            assert isinstance(stage, nn.Sequential)
-            first, second = stage
-            assert isinstance(first, ConvLayer)
-            # The skip has as many channels as the stage puts out.
-            self.merging.append(UpConvLayer(first, first.conv.in_channels - first.conv.out_channels, form))
-            self.decoder.append(second)
+        first, second = stage
+        assert isinstance(first, ConvLayer)
+        self.merging, self.layer = UpConvLayer(first, stage.below, form), second
 
-    def logits(self, x: Tensor) -> Tensor:
-        skips = []
-        for stage in self.encoder:
-            x = stage(x)
-            skips.append(x)
-            x = F.max_pool2d(x, 2)
-        x = self.bottom(x)
-        for merging, layer in zip(self.merging, self.decoder, strict=True):
-            x = layer(merging(x, skips.pop()))
-        head: Tensor = self.head(x)
-        return head
+    def forward(self, below: Tensor, skip: Tensor) -> Tensor:
+        x: Tensor = self.layer(self.merging(below, skip))
+        return x
 
 
 @torch.no_grad()
@@ -111,6 +95,9 @@ def merge_upsampling(net: PooledNet, form: Form = "transposed") -> PooledNet:
     U-Net and improved U-Net save about 19 % of their multiplications. SegNet does not up-sample by
     repetition, so its copy is unchanged.
     """
-    same = copy.deepcopy(net)
-    light = LightEncoderDecoder(same, form) if isinstance(same, EncoderDecoder) else same
+    light = copy.deepcopy(net)
+    for module in list(light.modules()):
+        for name, stage in list(module.named_children()):
+            if isinstance(stage, DecoderStage):
+                setattr(module, name, LightDecoderStage(stage, form))
     return light.eval().requires_grad_(False)

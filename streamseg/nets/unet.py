@@ -9,7 +9,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from streamseg.nets.blocks import ConvLayer, PooledNet, ShortcutLayer, merge, up2
+from streamseg.nets.blocks import ConvLayer, DecoderStage, PooledNet, ShortcutLayer
 
 CHANNELS = (32, 64, 128, 256, 512)
 """Of the stages from the top to the bottom, at width 1."""
@@ -29,7 +29,7 @@ class EncoderDecoder(PooledNet):
         self.encoder = nn.ModuleList(stage(above, here) for above, here in pairwise([1, *channels[:-1]]))
         self.bottom = bottom(channels[-2], channels[-1])
         self.decoder = nn.ModuleList(
-            stage(below + beside, beside) for below, beside in pairwise(channels[::-1])
+            DecoderStage(below, *stage(below + beside, beside)) for below, beside in pairwise(channels[::-1])
         )
         self.head = nn.Conv2d(channels[0], outputs, 1)
 
@@ -41,7 +41,7 @@ class EncoderDecoder(PooledNet):
             x = F.max_pool2d(x, 2)
         x = self.bottom(x)
         for stage in self.decoder:
-            x = stage(merge(up2(x), skips.pop()))
+            x = stage(x, skips.pop())
         head: Tensor = self.head(x)
         return head
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from streamseg.nets import build_net, count_parameters
+from streamseg.nets.blocks import DecoderStage
 
 SIDE = 64
 """Side of the input sent through; it has a shape but no values."""
@@ -40,31 +41,30 @@ def read_architecture(name: str) -> Architecture:
     """Send an input without values through a freshly built net and record its layers; nothing is computed."""
     with torch.device("meta"):
         net = build_net(name).eval()
-        shapes: dict[str, tuple[torch.Size, torch.Size]] = {}
+        heights: dict[str, int] = {}
         for path, module in net.named_modules():
             if isinstance(module, nn.Sequential) or path == "head":
-                module.register_forward_hook(_noting(shapes, path))
+                module.register_forward_hook(_noting(heights, path))
         net(torch.zeros(1, 1, SIDE, SIDE))
-    stages, channels = [], 1
-    for path, (given, made) in shapes.items():
+    stages = []
+    for path, height in heights.items():
         part = path.split(".", maxsplit=1)[0]
         modules = net.get_submodule(path)
-        up = {True: "up+merge, ", False: "up, "}[given[1] > channels] if part == "decoder" else ""
+        up = ("up+merge, " if isinstance(modules, DecoderStage) else "up, ") if part == "decoder" else ""
         stages.append(
             Stage(
                 "encoder" if part == "bottom" else part,
-                SIDE // given[2],
+                SIDE // height,
                 up + _layers(modules),
                 sum(isinstance(module, nn.BatchNorm2d) for module in modules.modules()),
             )
         )
-        channels = made[1]
     return Architecture(tuple(stages), count_parameters(net))
 
 
-def _noting(shapes: dict[str, tuple[torch.Size, torch.Size]], path: str) -> Any:
-    def hook(_: nn.Module, given: tuple[Tensor, ...], made: Tensor) -> None:
-        shapes[path] = (given[0].shape, made.shape)
+def _noting(heights: dict[str, int], path: str) -> Any:
+    def hook(_: nn.Module, __: tuple[Tensor, ...], made: Tensor) -> None:
+        heights[path] = made.shape[2]
 
     return hook
 

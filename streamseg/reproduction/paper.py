@@ -7,6 +7,8 @@ set *Ultrasound Nerve Segmentation* and scored on that competition's hidden test
 from __future__ import annotations
 
 TITLES = {"unet": "U-Net", "segnet": "SegNet", "improved_unet": "improved U-Net"}
+NETS = tuple(TITLES)
+"""The three nets that it compares."""
 """Human-readable names, in the paper's order."""
 DICE = {"unet": 0.574, "segnet": 0.611, "improved_unet": 0.657}
 """Table 2: mean Dice on the competition's test images, where both empty counts as 1."""

@@ -10,7 +10,7 @@ from typing import Any
 from streamseg.core.errors import DataError, UsageError
 from streamseg.core.files import read_json, write_json
 from streamseg.core.numbers import finite_number, whole_number
-from streamseg.nets import NETS
+from streamseg.reproduction.paper import NETS
 from streamseg.training.config import OPEN_CHOICES, TrainConfig
 
 FORMAT = 1
@@ -25,7 +25,7 @@ class ReplicationPlan:
     config: TrainConfig
     """The recipe, for every net; its ``net`` is not used."""
     folds: int = 4
-    nets: tuple[str, ...] = tuple(NETS)
+    nets: tuple[str, ...] = NETS
     device: str = "cpu"
     """Where training runs: ``cpu`` or ``cuda``. Part of the plan because times are compared."""
 

@@ -16,7 +16,6 @@ from typing import Any
 
 from streamseg.core.errors import StreamsegError, UsageError
 from streamseg.core.files import finite, write_json, write_text, write_whole
-from streamseg.nets import NETS
 from streamseg.reporting.document import Block, Bullets, Heading, Paragraph, Picture, to_html, to_markdown
 from streamseg.reproduction import paper, tables
 from streamseg.reproduction.architecture import read_architecture
@@ -88,7 +87,7 @@ def compose(
     results: Results, summary: ReplicationSummary, claims: list[Claim], pictures: list[Picture]
 ) -> list[Block]:
     """The report's blocks in order. Figures without complete folds are left out, and the status says so."""
-    nets = {net: read_architecture(net) for net in NETS}
+    nets = {net: read_architecture(net) for net in paper.NETS}
     drawn = {picture.name.rpartition("-")[2].partition(".")[0]: picture for picture in pictures}
     blocks: list[Block] = [
         Paragraph(NOTICE),

@@ -54,6 +54,8 @@ def small(folder: Path, batch: int = 1) -> Path:
         pytest.param("improved_unet", "fp16", 1, 5e-3, marks=slow),
         pytest.param("improved_unet", "int8", 1, 0.05, marks=needs_modelopt),
         pytest.param("segnet", "int8", 1, 0.05, marks=[slow, needs_modelopt]),
+        ("lite_unet", "fp32", 1, 1e-4),
+        pytest.param("lite_unet", "int8", 1, 0.05, marks=needs_modelopt),
     ],
 )
 def test_it_agrees_with_torch(tmp_path, net, precision, batch, tolerance):
@@ -72,7 +74,7 @@ def test_it_agrees_with_torch(tmp_path, net, precision, batch, tolerance):
     found = backend.precision_found()
     assert sum(found.values()) == pytest.approx(1)
     if precision == "int8":
-        assert found["int8"] > (0.1 if net == "segnet" else 0.6)
+        assert found["int8"] > {"segnet": 0.1, "lite_unet": 0.4}.get(net, 0.6)
     if precision == "fp32":
         assert set(found) <= {"fp32", "other"}
 

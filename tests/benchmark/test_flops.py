@@ -14,11 +14,12 @@ GIGA = {
     ("segnet", (416, 576), True): 389,
     ("improved_unet", (416, 576), True): 102,
     ("improved_unet", (416, 576), False): 106,
+    ("lite_unet", (256, 256), True): 3.8,
 }
 
 
 @pytest.mark.parametrize(("net", "size", "folded"), GIGA)
-def test_arithmetic_of_the_papers_nets(net: str, size: tuple[int, int], folded: bool) -> None:
+def test_arithmetic_of_the_papers_nets_and_lite_unet(net: str, size: tuple[int, int], folded: bool) -> None:
     expected = GIGA[net, size, folded]
     assert work_of(net, *size, folded=folded).flop / 1e9 == pytest.approx(
         expected, abs=0.5 if expected > 100 else 0.05

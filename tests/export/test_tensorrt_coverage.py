@@ -8,7 +8,7 @@ from benchmarks.tensorrt_coverage.__main__ import NETS, NotHereError, environmen
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 SIZE = (32, 64)
-WEIGHTED = {"unet": 19, "improved_unet": 19, "segnet": 27}
+WEIGHTED = {"unet": 19, "improved_unet": 19, "segnet": 27, "lite_unet": 58}
 """Convolutions of the folded nets."""
 
 
@@ -32,7 +32,7 @@ def test_half_nets_become_one_plan(python: Path, net: str) -> None:
     assert "FLOAT" not in layers
 
 
-@pytest.mark.parametrize("net", ["unet", "segnet"])
+@pytest.mark.parametrize("net", ["unet", "segnet", "lite_unet"])
 def test_quantised_nets_convert_whole(python: Path, net: str) -> None:
     """TensorRT-RTX 1.5 has no INT8 convolutions, so the network is as far as it goes."""
     pytest.importorskip("modelopt", reason="nvidia-modelopt is not installed")

@@ -34,8 +34,8 @@ def random_net(name: str, width: float = NARROW) -> PooledNet:
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, generator=generator)
-            assert module.bias is not None
-            nn.init.normal_(module.bias, std=0.3, generator=generator)
+            if module.bias is not None:
+                nn.init.normal_(module.bias, std=0.3, generator=generator)
         if isinstance(module, nn.BatchNorm2d):
             for values, low, high in (
                 (module.running_mean, -0.2, 0.2),

@@ -73,7 +73,7 @@ def test_the_improved_net_becomes_a_plain_unet():
     assert sum(isinstance(m, nn.Conv2d) for m in folded["improved_unet"].modules()) == 19
 
 
-@pytest.mark.parametrize("name", ["unet", "improved_unet", "segnet"])
+@pytest.mark.parametrize("name", NETS)
 def test_it_gives_the_sigmoid_of_the_nets_logits_without_branches_on_the_size(name):
     checkpoint = random_checkpoint(name)
     net = inference_net(checkpoint)
@@ -98,7 +98,12 @@ def test_an_unfolded_checkpoint_is_folded():
 
 @pytest.mark.parametrize(
     ("net", "size", "good"),
-    [("unet", (50, 64), "48x64"), ("improved_unet", (40, 30), "48x32"), ("segnet", (48, 16), "64x32")],
+    [
+        ("unet", (50, 64), "48x64"),
+        ("improved_unet", (40, 30), "48x32"),
+        ("segnet", (48, 16), "64x32"),
+        ("lite_unet", (48, 16), "64x32"),
+    ],
 )
 def test_a_size_that_would_need_padding_names_the_nearest_that_does_not(net, size, good):
     with pytest.raises(EngineError, match=f"nearest size is {good}"):
@@ -114,7 +119,7 @@ def test_weights_of_another_net_are_refused_in_one_line():
 
 @pytest.mark.parametrize(
     ("name", "form"),
-    [("unet", "transposed"), ("improved_unet", "shuffled")],
+    [("unet", "transposed"), ("improved_unet", "shuffled"), ("lite_unet", "transposed")],
 )
 def test_merged_upsampling_changes_nothing(name, form):
     net = load_net(random_checkpoint(name))

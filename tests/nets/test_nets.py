@@ -1,4 +1,4 @@
-"""One contract for the three nets: counts, sizes, gradients; their blocks, and SegNet's memory."""
+"""One contract for all nets: counts, sizes, gradients; their blocks, and SegNet's memory."""
 
 import pytest
 import torch
@@ -11,12 +11,12 @@ from streamseg.nets.blocks import ShortcutLayer, merge, up2
 from streamseg.nets.segnet import pool_with_memory, unpool
 from tests.nets.random_nets import NARROW
 
-TABLE_3 = {"unet": 7_848_129, "segnet": 31_819_649, "improved_unet": 8_301_441}
+PARAMETERS = {"unet": 7_848_129, "segnet": 31_819_649, "improved_unet": 8_301_441, "lite_unet": 4_247_745}
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_parameter_counts_are_those_of_table_3(name):
-    assert count_parameters(build_net(name)) == TABLE_3[name]
+def test_parameter_counts_are_those_of_table_3_and_of_lite_unets_design(name):
+    assert count_parameters(build_net(name)) == PARAMETERS[name]
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -53,13 +53,13 @@ def test_a_size_that_cannot_work_names_one_that_does(name, works):
 
 
 def test_an_unknown_net_names_the_known_ones():
-    with pytest.raises(UsageError, match="unet, segnet, improved_unet"):
+    with pytest.raises(UsageError, match="unet, segnet, improved_unet, lite_unet"):
         build_net("resnet")
 
 
 def test_normalisation_is_where_the_paper_counts_it():
     norms = {name: sum(isinstance(m, nn.BatchNorm2d) for m in build_net(name).modules()) for name in NETS}
-    assert norms == {"unet": 1, "segnet": 26, "improved_unet": 27}
+    assert norms == {"unet": 1, "segnet": 26, "improved_unet": 27, "lite_unet": 56}
 
 
 @pytest.mark.parametrize("name", NETS)

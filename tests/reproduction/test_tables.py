@@ -2,9 +2,9 @@
 
 import pytest
 
-from streamseg.nets import NETS
 from streamseg.reproduction import paper, sentences, tables
 from streamseg.reproduction.architecture import read_architecture
+from streamseg.reproduction.paper import NETS
 from streamseg.reproduction.results import read_results
 from streamseg.reproduction.summary import summarise
 from tests.reproduction.stored import write_stored

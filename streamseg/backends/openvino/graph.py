@@ -2,7 +2,8 @@
 
 U-Net and the improved U-Net fold to one form (:mod:`streamseg.nets.fold`): nine stages of two conv3 with
 ReLU, max-pooling, nearest up-sampling, merge, and a 1x1 head. SegNet's is in
-:mod:`streamseg.backends.openvino.segnet`. Here all end in a sigmoid, so that an engine gives probabilities.
+:mod:`streamseg.backends.openvino.segnet`, that of ``lite_unet`` in
+:mod:`streamseg.backends.openvino.lite_unet`. All end in a sigmoid, so that an engine gives probabilities.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import numpy as np
 import openvino as ov
 from openvino import opset13 as ops
 
+from streamseg.backends.openvino.lite_unet import lite_unet_logits
 from streamseg.backends.openvino.ops import Weights, conv_bias, conv_merged, conv_relu, max_pool, name_nodes
 from streamseg.backends.openvino.segnet import segnet_logits
 from streamseg.core.errors import EngineError
@@ -37,7 +39,7 @@ def build_model(weights: Weights, spec: InputSpec, *, net: str = "improved_unet"
         raise EngineError(
             f"input {spec.height}x{spec.width} is not a multiple of {multiple}; use {good[0]}x{good[1]}"
         )
-    what = "SegNet" if net == "segnet" else "U-Net"
+    what = {"segnet": "SegNet", "lite_unet": "lite_unet"}.get(net, "U-Net")
     try:
         return _build(weights, [batch, 1, spec.height, spec.width], net)
     except KeyError as error:
@@ -51,8 +53,8 @@ def build_model(weights: Weights, spec: InputSpec, *, net: str = "improved_unet"
 
 def _build(weights: Weights, shape: list[int], net: str) -> ov.Model:
     frame = ops.parameter(shape, np.float32, name="frame")
-    logits = segnet_logits(frame, weights) if net == "segnet" else _unet_logits(frame, weights)
-    probability = ops.sigmoid(logits)
+    logits = {"segnet": segnet_logits, "lite_unet": lite_unet_logits}.get(net, _unet_logits)
+    probability = ops.sigmoid(logits(frame, weights))
     probability.output(0).get_tensor().set_names({"probability"})
     probability.set_friendly_name("probability")
     model = ov.Model([probability.output(0)], [frame], f"folded_{net}")

@@ -28,10 +28,17 @@ def add_bias(x: ov.Node, bias: Array, name: str) -> ov.Node:
     return ops.add(x, ops.constant(bias.reshape(1, -1, 1, 1)), name=f"{name}.bias")
 
 
-def conv(x: ov.Node, kernel: Array, name: str) -> ov.Node:
-    """Convolution (O, I, k, k) with same padding and without bias; the node is called ``name``."""
-    pad = [kernel.shape[-1] // 2] * 2
-    return ops.convolution(x, ops.constant(kernel), [1, 1], pad, pad, [1, 1], name=name)
+def conv(x: ov.Node, kernel: Array, name: str, *, stride: int = 1) -> ov.Node:
+    """Convolution (O, I, k, k) with same padding and without bias; the node is called ``name``.
+
+    A kernel (O, 1, k, k) on several channels filters each of them by itself (a depthwise convolution).
+    """
+    pad, strides = [kernel.shape[-1] // 2] * 2, [stride, stride]
+    channels = x.get_output_shape(0)[1]
+    if kernel.shape[1] == 1 < channels == len(kernel):
+        grouped = ops.constant(kernel[:, None])
+        return ops.group_convolution(x, grouped, strides, pad, pad, [1, 1], name=name)
+    return ops.convolution(x, ops.constant(kernel), strides, pad, pad, [1, 1], name=name)
 
 
 def conv_bias(x: ov.Node, weights: Weights, name: str) -> ov.Node:

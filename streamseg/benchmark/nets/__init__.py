@@ -1,1 +1,1 @@
-"""The benchmark of the three nets, and of engines of your own beside them."""
+"""The benchmark of the nets, and of engines of your own beside them."""

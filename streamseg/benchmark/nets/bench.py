@@ -1,4 +1,4 @@
-"""The benchmark of the three nets: every way to run each of them, measured side by side.
+"""The benchmark of the nets: every way to run each of them, measured side by side.
 
 All variants of one net at one input size and batch are loaded at once and called in turn, in rounds, together
 with the kernels that show the machine's limits (:mod:`streamseg.benchmark.limits`); the whole pipeline with
@@ -47,7 +47,7 @@ from streamseg.export.source import DEFAULT_SIZE, is_shipped
 Make = Callable[[InputShape], tuple[list[Variant], dict[str, str]]]
 """Makes the variants of a net, and says by key why one that was asked for is absent."""
 
-SHARES = {"improved_unet": 16, "unet": 9, "segnet": 22}
+SHARES = {"improved_unet": 16, "lite_unet": 9, "unet": 9, "segnet": 22}
 """Of a run's time: SegNet computes four times as much and takes the longest to build; the one that is trained
 also segments images."""
 MAX_SIDE = 2048

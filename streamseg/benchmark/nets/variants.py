@@ -25,7 +25,7 @@ from streamseg.engines.store import EngineStore
 from streamseg.export.contract import BUILDERS, BuildOrder
 from streamseg.export.source import resolve
 
-ALL_NETS = ("improved_unet", "unet", "segnet")
+ALL_NETS = ("improved_unet", "lite_unet", "unet", "segnet")
 """In the order in which they are measured."""
 EAGER = "eager"
 """Back end of the variant that all others are compared with: torch with the paper's net as trained."""

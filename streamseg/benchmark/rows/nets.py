@@ -80,7 +80,7 @@ class NetRow(Row):
     """One way to run one net at one input size and batch."""
 
     net: str = ""
-    """``improved_unet``, ``unet`` or ``segnet``."""
+    """``improved_unet``, ``lite_unet``, ``unet`` or ``segnet``."""
     backend: str = ""
     """``eager``, ``openvino``, ``onnx``, ``compiled``, ``eager-cuda`` or ``tensorrt``."""
     precision: str = ""

@@ -1,4 +1,4 @@
-"""``streamseg bench nets``: the three nets by every back end, at every precision."""
+"""``streamseg bench nets``: the nets by every back end, at every precision."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def nets(
     common: Common,
     net: Annotated[
         list[str] | None,
-        typer.Option("--net", metavar="NET", help="improved_unet, unet, segnet. Default: all three."),
+        typer.Option("--net", metavar="NET", help="improved_unet, lite_unet, unet, segnet. Default: all."),
     ] = None,
     backend: Annotated[
         list[str] | None,
@@ -65,7 +65,7 @@ def nets(
     ] = None,
     threads: ThreadsOption = None,
 ) -> Sequence[Row]:
-    """Measure the three nets on every back end at every precision.
+    """Measure the nets on every back end at every precision.
 
     Gives frames per second of the engine alone and from the decoded file to the drawn outline, latency, Dice
     and agreement with the masks of FP32, model size, memory, warm start, and the share of the machine's

@@ -17,7 +17,8 @@ import contextlib
 import copy
 import io
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -27,11 +28,16 @@ from torch.nn import functional as F
 from streamseg.core.errors import EngineError, MissingExtra, UsageError
 from streamseg.core.types import Grey, InputSpec
 from streamseg.nets.inference import InferenceNet
+from streamseg.nets.lite_unet import SKIPS, STAGES, LiteUNet
 from streamseg.nets.unet import EncoderDecoder
 from streamseg.segmentation.preprocess import to_tensor
 
 PRESETS = ("mixed", "performance")
 """``mixed`` leaves the first convolution and the head in float, ``performance`` quantises them as well."""
+
+_Skips = dict[str, tuple[str, str]]
+"""The encoder stages of a U-Net whose output the decoder reads, each with the two convolutions that read it:
+below and beside."""
 
 
 class FakeQuantiser(nn.Module):
@@ -98,7 +104,10 @@ class QuantisedConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         conv = self.conv
         assert not isinstance(conv.padding, str)
-        return F.conv2d(self.input(x), self.weight(conv.weight), conv.bias, conv.stride, conv.padding)
+        weight = self.weight(conv.weight)
+        return F.conv2d(
+            self.input(x), weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups
+        )
 
 
 def quantise(
@@ -107,26 +116,28 @@ def quantise(
     """An INT8 copy of a float32 net; activation ranges are measured on ``images`` (each uint8 (H, W)).
 
     ``preset``: one of PRESETS. ``unsigned`` is the form that onnxruntime's processor kernels fuse, and
-    TensorRT refuses: uint8 after a ReLU, and pairs after stages beside those before convolutions.
-    Deterministic on one machine. Raises UsageError for an unknown preset, EngineError without images,
-    MissingExtra without modelopt.
+    TensorRT refuses: uint8 where nothing is negative, and pairs after stages beside those before
+    convolutions. Deterministic on one machine. Raises UsageError for an unknown preset, EngineError without
+    images, MissingExtra without modelopt.
     """
     if preset not in PRESETS:
         raise UsageError(f"no INT8 preset is called {preset!r}; choose one of {', '.join(PRESETS)}")
     if not images:
         raise EngineError("INT8 needs images to measure its ranges on, received none; give a recipe's frames")
-    measured = _measure(net, [torch.from_numpy(to_tensor(image, spec)) for image in images])
-    _share_ranges(net, measured)
+    measured, signed = _measure(net, [torch.from_numpy(to_tensor(image, spec)) for image in images])
+    skips = _skips(net)
+    _share_ranges(skips, measured)
     quantised = copy.deepcopy(net)
     if unsigned:
-        _quantise_stages(quantised, measured)
+        _quantise_stages(quantised, skips, measured, signed)
     for name, amax in measured.items():
         parent, _, child = name.rpartition(".")
         conv = net.get_submodule(name)
         assert isinstance(conv, nn.Conv2d)
         first = conv.in_channels == 1
         if preset == "performance" or not (first or conv.out_channels == 1):
-            layer = QuantisedConv(copy.deepcopy(conv), amax, unsigned=unsigned and not first)
+            positive = not first and name not in signed
+            layer = QuantisedConv(copy.deepcopy(conv), amax, unsigned=unsigned and positive)
             setattr(quantised.get_submodule(parent), child, layer)
     return quantised.eval().requires_grad_(False)
 
@@ -140,8 +151,11 @@ def ranges(net: nn.Module) -> dict[str, float]:
     }
 
 
-def _measure(net: InferenceNet, tensors: Sequence[Tensor]) -> dict[str, Tensor]:
-    """The largest magnitude that each convolution reads, over all tensors, by modelopt; by name."""
+def _measure(net: InferenceNet, tensors: Sequence[Tensor]) -> tuple[dict[str, Tensor], set[str]]:
+    """The largest magnitude that each convolution reads, over all tensors, by name; measured by modelopt.
+
+    Also the names of those that read negative values.
+    """
     names = [name for name, module in net.named_modules() if type(module) is nn.Conv2d]
     chosen = [
         {"quantizer_name": f"{name}.{kind}_quantizer", "cfg": {"num_bits": 8, "axis": axis}, "enable": True}
@@ -150,47 +164,67 @@ def _measure(net: InferenceNet, tensors: Sequence[Tensor]) -> dict[str, Tensor]:
     ]
     config = {"quant_cfg": [{"quantizer_name": "*", "enable": False}, *chosen], "algorithm": "max"}
 
+    signed: set[str] = set()
+
+    def note(name: str, given: tuple[Tensor, ...]) -> None:
+        if float(given[0].amin()) < 0:
+            signed.add(name)
+
     def run(model: nn.Module) -> None:
+        hooks = [
+            model.get_submodule(name).register_forward_pre_hook(lambda _, x, name=name: note(name, x))
+            for name in names
+        ]
         with torch.inference_mode():
             for tensor in tensors:
                 model(tensor)
+        for hook in hooks:
+            hook.remove()
 
     with _quiet():
         measured: Any = _modelopt().quantize(copy.deepcopy(net), config, run)
-    return {name: measured.get_submodule(name).input_quantizer.amax.clone().reshape(()) for name in names}
+    found = {name: measured.get_submodule(name).input_quantizer.amax.clone().reshape(()) for name in names}
+    return found, signed
 
 
-def _share_ranges(net: InferenceNet, measured: dict[str, Tensor]) -> None:
+def _share_ranges(skips: _Skips, measured: dict[str, Tensor]) -> None:
     """Give the two readers of each encoder stage of a U-Net one range. Pooling keeps the largest value."""
-    for stages in _meetings(net):
-        names = [f"net.{stage}.0.conv" for stage in stages]
-        shared = torch.stack([measured[name] for name in names]).amax()
-        measured.update(dict.fromkeys(names, shared))
+    for readers in skips.values():
+        shared = torch.stack([measured[f"net.{name}"] for name in readers]).amax()
+        measured.update({f"net.{name}": shared for name in readers})
 
 
-def _meetings(net: InferenceNet) -> list[tuple[str, str]]:
-    """The stages that read the encoder's output at each level of a U-Net, top first: below and beside."""
-    if not isinstance(net.net, EncoderDecoder):
-        return []
-    levels = len(net.net.decoder)
-    below = [*(f"encoder.{level}" for level in range(1, levels)), "bottom"]
-    return [(stage, f"decoder.{levels - 1 - level}") for level, stage in enumerate(below)]
+def _skips(net: InferenceNet) -> _Skips:
+    inner = net.net
+    if isinstance(inner, LiteUNet):
+        below = {f"encoder.{stage}": f"encoder.{stage + 1}.0.layers.0.conv" for stage in SKIPS}
+    elif isinstance(inner, EncoderDecoder):
+        levels = len(inner.decoder)
+        stages = [*(f"encoder.{level}" for level in range(levels)), "bottom"]
+        below = {stage: f"{lower}.0.conv" for stage, lower in pairwise(stages)}
+    else:
+        return {}
+    beside = [f"decoder.{stage}.0.conv" for stage in reversed(range(len(below)))]
+    return {stage: (below[stage], reader) for stage, reader in zip(below, beside, strict=True)}
 
 
-def _quantise_stages(net: InferenceNet, measured: Mapping[str, Tensor]) -> None:
+def _quantise_stages(
+    net: InferenceNet, skips: _Skips, measured: Mapping[str, Tensor], signed: Container[str]
+) -> None:
     """Round the outputs of stages in the range of their readers; not SegNet's encoder, which its comparisons
     read.
     """
     stages = [f"decoder.{name}" for name, _ in net.net.get_submodule("decoder").named_children()]
     readers = dict(zip(stages, (*(f"{stage}.0.conv" for stage in stages[1:]), "head"), strict=True))
-    meetings = _meetings(net)
-    if meetings:
-        readers["bottom"] = "decoder.0.0.conv"
-    readers |= {f"encoder.{level}": f"{beside}.0.conv" for level, (_, beside) in enumerate(meetings)}
+    if skips:
+        lowest = f"encoder.{len(STAGES) - 1}" if isinstance(net.net, LiteUNet) else "bottom"
+        readers[lowest] = "decoder.0.0.conv"
+    readers |= {stage: beside for stage, (_, beside) in skips.items()}
     for stage, reader in readers.items():
         layers = net.net.get_submodule(stage)
         assert isinstance(layers, nn.Sequential)
-        layers.append(FakeQuantiser(measured[f"net.{reader}"], unsigned=True))
+        name = f"net.{reader}"
+        layers.append(FakeQuantiser(measured[name], unsigned=name not in signed))
 
 
 @contextlib.contextmanager

@@ -31,5 +31,5 @@ def test_shapes_are_every_size_and_batch_by_default_at_the_nets_own_size() -> No
         "unet 32x48 b1", "unet 32x48 b8", "unet 64x64 b1", "unet 64x64 b8",
     ]  # fmt: skip
     assert [str(shape) for shape in NetsOptions(threads=1).shapes()] == [
-        "improved_unet 192x224 b1", "unet 192x224 b1", "segnet 192x224 b1",
+        "improved_unet 192x224 b1", "lite_unet 192x224 b1", "unet 192x224 b1", "segnet 192x224 b1",
     ]  # fmt: skip

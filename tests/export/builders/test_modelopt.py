@@ -50,7 +50,11 @@ def test_ranges_survive_half_precision():
 @needs_modelopt
 @pytest.mark.parametrize(
     ("net", "preset", "count"),
-    [("unet", "performance", 19), pytest.param("segnet", "mixed", 25, marks=pytest.mark.slow)],
+    [
+        ("unet", "performance", 19),
+        ("lite_unet", "mixed", 55),
+        pytest.param("segnet", "mixed", 25, marks=pytest.mark.slow),
+    ],
 )
 def test_every_convolution_reads_a_quantised_input_but_for_the_ends(net, preset, count):
     found = ranges(quantised(net, preset))
@@ -65,6 +69,17 @@ def test_the_two_readers_of_a_skip_share_its_range():
     for below, beside in (("encoder.1", "decoder.3"), ("encoder.3", "decoder.1"), ("bottom", "decoder.0")):
         assert found[f"{below}.0.conv"] == found[f"{beside}.0.conv"]
     assert len(set(found.values())) == len(found) - 4
+
+
+@needs_modelopt
+def test_what_reads_negative_values_stays_signed():
+    """Projections of inverted residuals have no ReLU."""
+    layers = {
+        n: m for n, m in quantised("lite_unet", unsigned=True).named_modules() if type(m) is QuantisedConv
+    }
+    unsigned = {name.removeprefix("net.") for name, layer in layers.items() if not layer.input.lowest}
+    assert {"encoder.0.0.layers.1.conv", "decoder.1.1.conv"} <= unsigned
+    assert not {"encoder.1.0.layers.0.conv", "decoder.1.0.conv"} & unsigned
 
 
 @needs_modelopt
