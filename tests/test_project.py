@@ -89,7 +89,7 @@ def test_the_first_screen_of_the_readme_says_what_to_type() -> None:
 
 def test_the_readme_describes_every_command() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    names = [command.callback.__name__ for command in app.registered_commands if command.callback]
+    names = [c.name or c.callback.__name__ for c in app.registered_commands if c.callback]
     assert [name for name in names if f"streamseg {name}" not in text] == []
 
 

@@ -26,10 +26,12 @@ from streamseg.cli.doctor import doctor
 from streamseg.cli.engines import engines
 from streamseg.cli.evaluate import evaluate
 from streamseg.cli.export import export
+from streamseg.cli.import_labels import import_labels
 from streamseg.cli.live import live
 from streamseg.cli.phantom import phantom
 from streamseg.cli.replay import replay
 from streamseg.cli.reproduce import reproduce
+from streamseg.cli.select import select
 from streamseg.cli.submit import submit
 from streamseg.cli.train import train
 from streamseg.core.errors import StreamsegError, one_line
@@ -44,8 +46,9 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (live, replay, evaluate, phantom, check, train, reproduce, submit, export, doctor):
+for _command in (live, replay, select, evaluate, phantom, check, train, reproduce, submit, export, doctor):
     app.command()(_command)
+app.command("import")(import_labels)
 app.add_typer(engines)
 app.add_typer(bench)
 

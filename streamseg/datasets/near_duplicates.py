@@ -10,7 +10,7 @@ depth is bright in every image of a probe, and all images have the black margins
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -68,7 +68,7 @@ def find_near_duplicates(images: npt.NDArray[np.uint8], masks: Labels) -> NearDu
     Images should have 96 pixels a side or more: in smaller ones, images that were cropped again are missed.
     Images without any detail (black, saturated) have no near-duplicates.
     """
-    prints = _prints(images)
+    prints = detail_prints(images)
     leader = np.arange(len(images))
     contradictions = set()
     candidates: dict[tuple[int, int], None] = {}
@@ -99,8 +99,11 @@ def reduced(image: Grey, mask: Mask) -> tuple[Grey, Grey]:
     return box.apply(image), (box.apply(mask * np.uint8(255)) >= 128).astype(np.uint8)
 
 
-def _prints(images: npt.NDArray[np.uint8]) -> Pixels:
-    """Detail of each image's thumbnail as a vector of length 1, or of length 0 if there is none."""
+def detail_prints(images: Sequence[Grey] | npt.NDArray[np.uint8]) -> Pixels:
+    """Detail of each image's thumbnail, float32 (N, SIDE²), as vectors of length 1, or 0 if there is none.
+
+    The product of two is their correlation: from SAME on the images are near-identical.
+    """
     prints = np.zeros((len(images), SIDE * SIDE), np.float32)
     for row, image in enumerate(images):
         detail = _detail(_square(image, SIDE), _inside(image, SIDE)).ravel()

@@ -296,7 +296,7 @@ def _pair(
 def read_sample(entry: SampleFiles) -> Sample:
     """Read one sample. Raises DataError."""
     image = read_grey(entry.image)
-    classes = _read_indices(entry.mask)
+    classes = read_indices(entry.mask)
     if classes.shape != image.shape:
         turned = ", and one may have an orientation tag" if classes.shape == image.shape[::-1] else ""
         raise DataError(
@@ -338,7 +338,9 @@ def read_grey(path: Path) -> Grey:
     return np.asarray(cv2.cvtColor(_open(path, colours), cv2.COLOR_RGB2GRAY), np.uint8)
 
 
-def _read_indices(path: Path) -> npt.NDArray[np.uint8]:
+def read_indices(path: Path) -> npt.NDArray[np.uint8]:
+    """The values of a mask file as they are, uint8 (H, W). Raises DataError."""
+
     def indices(picture: Pillow.Image) -> npt.NDArray[np.uint8]:
         if picture.mode in ("RGBA", "LA"):
             return _without_alpha(path, picture)

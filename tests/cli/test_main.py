@@ -67,7 +67,7 @@ def test_a_missing_command_is_wrong_usage(capsys: pytest.CaptureFixture[str]) ->
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["segment"], "error: No such command 'segment'; see 'streamseg --help'"),
+        (["qqq"], "error: No such command 'qqq'; see 'streamseg --help'"),
         (["replay", "--qwerty", "x"], "error: No such option: --qwerty; see 'streamseg replay --help'"),
         (["replay"], "error: Missing argument 'SOURCE'; see 'streamseg replay --help'"),
         (["replay", "x", "--max-frames", "0"], "error: Invalid value for '--max-frames': "),
