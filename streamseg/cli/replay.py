@@ -36,6 +36,17 @@ def replay(
         list[Path] | None,
         typer.Option(metavar="FILE", help="Records per frame, .jsonl or .csv; may be given twice."),
     ] = None,
+    dicom: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder for a DICOM Segmentation and a report (SR) of a DICOM file, in its own study.",
+        ),
+    ] = None,
+    burned_in: Annotated[
+        bool,
+        typer.Option("--burned-in", help="With --dicom: also the cine with the outlines drawn in."),
+    ] = False,
     engine: EngineOption = None,
     roi: Annotated[
         str,
@@ -51,7 +62,7 @@ def replay(
     full_frame: Annotated[
         bool,
         typer.Option(
-            "--full-frame", help="Keep the machine's whole screen in the video; it may name the patient."
+            "--full-frame", help="Keep the machine's whole screen in the output; it may name the patient."
         ),
     ] = False,
     as_recorded: Annotated[
@@ -66,21 +77,24 @@ def replay(
 ) -> None:
     """Segment every frame of a recorded clip.
 
-    No frame is dropped, and each keeps its own time. Without --out and --records only the latencies are
-    shown. In a folder of clips one clip follows another, each into files of its own name.
+    No frame is dropped, and each keeps its own time. Without --out, --records and --dicom only the latencies
+    are shown. In a folder of clips one clip follows another, each into files of its own name.
 
     With --as-recorded a recorded live run is repeated: drops and states, then and now, side by side.
     """
     if as_recorded:
         from streamseg.cli.replay_as_recorded import check_options, repeat
 
-        check_options(out=out, records=records, roi=roi, max_frames=max_frames, full_frame=full_frame)
+        check_options(
+            out=out, records=records, dicom=dicom, roi=roi, max_frames=max_frames, full_frame=full_frame
+        )
         repeat(source, engine=engine, start_seconds=start, as_json=as_json)
         return
     from streamseg.capture import list_clips
+    from streamseg.capture.dicom.reference import read_reference
     from streamseg.cli.console import limit_opencv_threads
     from streamseg.cli.replay_clip import ReplayOptions
-    from streamseg.cli.replay_outputs import check_outputs, plan_outputs
+    from streamseg.cli.replay_outputs import check_outputs, plan_dicom, plan_outputs
     from streamseg.core.engine_info import EngineInfo
     from streamseg.core.types import Roi
 
@@ -92,14 +106,17 @@ def replay(
     clips = list_clips(source)
     folder = clips != [source]
     plan = plan_outputs(clips, folder=folder, video=out, records=records or [])
-    check_outputs(list(chain.from_iterable(plan)), clips, force=force)
+    dicom_plan = plan_dicom(clips, dicom, burned_in=burned_in)
+    check_outputs(list(chain.from_iterable((*plan, *dicom_plan))), clips, force=force)
+    if dicom is not None and not folder:
+        read_reference(Path(source))  # one that no result can refer to is found before an engine is loaded
     limit_opencv_threads()
     if given is not None:
         _check_roi(given, clips, start)
     backend = load_engine(engine, throughput=True)
     try:
         with stop_on_signals() as stop:
-            runs = _run_all(clips, plan, backend, options, stop)
+            runs = _run_all(clips, plan, dicom_plan, backend, options, stop)
     finally:
         backend.close()
     engine_used = EngineInfo.of(backend).identity()
@@ -131,15 +148,20 @@ def _check_roi(given: Roi, clips: list[str], start_seconds: float) -> None:
 
 
 def _run_all(
-    clips: list[str], plan: list[list[Path]], backend: Backend, options: ReplayOptions, stop: Stop
+    clips: list[str],
+    plan: list[list[Path]],
+    dicom_plan: list[list[Path]],
+    backend: Backend,
+    options: ReplayOptions,
+    stop: Stop,
 ) -> list[ClipReport]:
     """Replay clip after clip; one that fails is reported, and the others go on."""
     from streamseg.cli.latency_table import show_run
     from streamseg.cli.replay_clip import run_clip
 
     runs = []
-    for clip, outputs in zip(clips, plan, strict=True):
-        run = run_clip(clip, outputs, backend, options, stop)
+    for clip, outputs, dicom in zip(clips, plan, dicom_plan, strict=True):
+        run = run_clip(clip, outputs, backend, options, stop, dicom=dicom)
         show_run(run)
         runs.append(run)
         if run.error is not None and len(clips) > 1:

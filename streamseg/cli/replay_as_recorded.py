@@ -23,12 +23,19 @@ _USUAL_BUDGET_MS = 150.0
 
 
 def check_options(
-    *, out: Path | None, records: Sequence[Path] | None, roi: str, max_frames: int | None, full_frame: bool
+    *,
+    out: Path | None,
+    records: Sequence[Path] | None,
+    dicom: Path | None,
+    roi: str,
+    max_frames: int | None,
+    full_frame: bool,
 ) -> None:
     """Raise UsageError for options of a normal replay only."""
     given = {
         "--out": out is not None,
         "--records": bool(records),
+        "--dicom": dicom is not None,
         "--roi": roi != "auto",
         "--max-frames": max_frames is not None,
         "--full-frame": full_frame,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -91,19 +91,34 @@ class ClipReport:
 
 
 def run_clip(
-    uri: str, outputs: list[Path], backend: Backend, options: ReplayOptions, stop: Stop
+    uri: str,
+    outputs: list[Path],
+    backend: Backend,
+    options: ReplayOptions,
+    stop: Stop,
+    *,
+    dicom: Sequence[Path] = (),
 ) -> ClipReport:
-    """Replay one clip into its outputs. An error of ours ends up in the report, with what was done before."""
+    """Replay one clip into its outputs; ``dicom`` are those of :func:`streamseg.sinks.dicom.dicom_paths`.
+
+    An error of ours ends up in the report, with what was done before.
+    """
     run = ClipReport(source=uri)
     try:
-        _replay_into(run, uri, outputs, backend, options, stop)
+        _replay_into(run, uri, outputs, dicom, backend, options, stop)
     except StreamsegError as error:
         run.error = error
     return run
 
 
 def _replay_into(
-    run: ClipReport, uri: str, outputs: list[Path], backend: Backend, options: ReplayOptions, stop: Stop
+    run: ClipReport,
+    uri: str,
+    outputs: list[Path],
+    dicom: Sequence[Path],
+    backend: Backend,
+    options: ReplayOptions,
+    stop: Stop,
 ) -> None:
     with open_source(uri, start_seconds=options.start_seconds) as source:
         run.source = source.info.name
@@ -119,6 +134,8 @@ def _replay_into(
             return
         with ExitStack() as opened:
             _open_sinks(run, outputs, backend, source.info, options, opened)
+            if dicom:
+                _open_dicom(run, Path(uri), dicom, backend, source.info, options, opened)
             opened.pop_all()  # from here on the loop closes them, in every case
         _segment_all(run, source, backend, region, options, stop)
 
@@ -164,6 +181,32 @@ def _open_sinks(
     }
     for path in outputs:
         sink = open_sink(path, info, header=header, force=options.force, full_frame=options.full_frame)
+        opened.callback(sink.close)
+        run.sinks.append((path, sink))
+
+
+def _open_dicom(
+    run: ClipReport,
+    source: Path,
+    paths: Sequence[Path],
+    backend: Backend,
+    info: SourceInfo,
+    options: ReplayOptions,
+    opened: ExitStack,
+) -> None:
+    """Open the outputs in DICOM; those already open are closed by ``opened`` if a later one cannot be."""
+    from streamseg.capture.dicom.reference import read_reference
+    from streamseg.sinks.dicom import open_dicom_sinks
+
+    sinks = open_dicom_sinks(
+        paths,
+        read_reference(source),
+        info,
+        EngineInfo.of(backend),
+        force=options.force,
+        full_frame=options.full_frame,
+    )
+    for path, sink in sinks:
         opened.callback(sink.close)
         run.sinks.append((path, sink))
 

@@ -32,6 +32,29 @@ def plan_outputs(
     return [[into / f"{name}{suffix}" for into, suffix in folders] for name in _clip_names(clips)]
 
 
+def plan_dicom(clips: Sequence[str], folder: Path | None, *, burned_in: bool) -> list[list[Path]]:
+    """The files of results in DICOM for each clip, named after it; none without a ``folder``.
+
+    Raises UsageError for ``burned_in`` without a folder, for a folder that is a file, and if no clip is a
+    DICOM file, because only the study of one can hold the results.
+    """
+    from streamseg.capture.files import is_dicom
+    from streamseg.sinks.dicom import dicom_paths
+
+    if folder is None:
+        if burned_in:
+            raise UsageError("--burned-in belongs to --dicom; give --dicom DIR, too")
+        return [[] for _ in clips]
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--dicom {folder} is a file; name a folder")
+    if not any(Path(clip).is_file() and is_dicom(Path(clip)) for clip in clips):
+        raise UsageError(
+            f"--dicom writes into the study of a DICOM file, and {clips[0]} is none; give a DICOM file, or "
+            "--records for other clips"
+        )
+    return [dicom_paths(folder, name, burned_in=burned_in) for name in _clip_names(clips)]
+
+
 def _check_suffix(path: Path, suffixes: tuple[str, ...], option: str) -> None:
     if path.suffix.lower() not in suffixes:
         what = f"ends in {path.suffix!r}" if path.suffix else "has no suffix"

@@ -156,6 +156,9 @@ class Frame:
     """Presentation time in the source's own time, seconds."""
     spacing_mm: tuple[float, float] | None = None
     """Millimetres per pixel (row, column), or None if unknown."""
+    file_index: int | None = None
+    """Position of a DICOM frame in its file, from 0: frames that were left out (damaged ones, those before
+    the start) count, too. None if the source does not know it for sure."""
 
     def __post_init__(self) -> None:
         if self.image.dtype != np.uint8 or not (

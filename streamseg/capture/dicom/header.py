@@ -1,6 +1,7 @@
 """Reads frame times, the image region and the pixel spacing from a DICOM header.
 
-Only the elements that are needed are read, so a patient's name or number is never in memory.
+Only the elements that are asked for are read, so a patient's name or number is in memory only where results
+are written for the same study (:mod:`streamseg.capture.dicom.reference`).
 """
 
 from __future__ import annotations
@@ -55,9 +56,10 @@ _SLACK = 2
 """Pixels by which a region may exceed the image; a larger region describes another image."""
 
 
-def read_header(file: BinaryIO) -> tuple[Dataset, UID, BinaryIO]:
+def read_header(file: BinaryIO, wanted: Sequence[str] = _WANTED) -> tuple[Dataset, UID, BinaryIO]:
     """Read the header: the data set, its transfer syntax, and the file at its pixel data element.
 
+    The data set holds the elements with the keywords ``wanted``, by default those about the image.
     The file returned is another one, :class:`InflatedFile`, if the data set is deflated.
     Numbers written as text that are not plain numbers are removed, so that nothing converts them. Raises
     SourceError for a header that takes too much memory or time, and what pydicom raises if the file is not
@@ -66,7 +68,7 @@ def read_header(file: BinaryIO) -> tuple[Dataset, UID, BinaryIO]:
     reader = _BoundedFile(file)
     if (inflated := _inflated(file)) is not None:
         reader, file = _BoundedFile(inflated), inflated
-    header = dcmread(reader, force=True, stop_before_pixels=True, specific_tags=_WANTED)
+    header = dcmread(reader, force=True, stop_before_pixels=True, specific_tags=list(wanted))
     syntax = header.file_meta.get("TransferSyntaxUID")
     if syntax is None:  # files without a file header: pydicom detects their encoding
         implicit, little = header.original_encoding

@@ -157,6 +157,7 @@ class DicomSource(RecordedSource):
                 captured_ns=time.monotonic_ns(),
                 pts_seconds=None if pts is None else float(pts),
                 spacing_mm=self._spacing,
+                file_index=number,
             )
             del image
             delivered += 1

@@ -104,7 +104,10 @@ class DicomVideoSource(RecordedSource):
             if moment is None and self._times.base is None and pts is not None and base is not None:
                 moment = pts * base
             seconds = None if moment is None else float(moment)
-            yield Frame(image, delivered, time.monotonic_ns(), seconds, self._spacing)
+            # A decoder drops damaged frames, and those before the first key frame: nothing counts them.
+            uncertain = self._reader.damaged or self._reader.starts_late
+            known = None if uncertain else number
+            yield Frame(image, delivered, time.monotonic_ns(), seconds, self._spacing, known)
             delivered += 1
         read = counted(delivered, "frame")
         if not self._complete or self._reader.cut:

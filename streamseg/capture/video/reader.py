@@ -54,6 +54,8 @@ class VideoReader:
         # A recording of a stream may begin between key frames: what precedes the first one cannot be
         # decoded, and is not damaged.
         self._tuned_in = self._kind not in _JOINED_ANYWHERE
+        self.starts_late = False
+        """Whether packets came before the first key frame, whose frames are missing."""
         try:
             self.stream = _choose_stream(self._container, path)
             # One thread takes a third less processor time than several, which inference needs more; and
@@ -156,6 +158,7 @@ class VideoReader:
         if self._reorder_times and packet.dts is not None:
             heapq.heappush(self._times, packet.dts)
         self._tuned_in = self._tuned_in or packet.is_keyframe
+        self.starts_late = self.starts_late or not self._tuned_in
         self._forgive_joint(packet)
         incomplete = packet.is_corrupt or self._last_is_incomplete
         if incomplete and self._ends_here(is_last):
