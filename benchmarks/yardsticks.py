@@ -58,7 +58,7 @@ class NetBackend:
     @torch.inference_mode()
     def infer(self, tensor: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         logits = self.net(torch.from_numpy(tensor).contiguous(memory_format=torch.channels_last))
-        return torch.sigmoid(logits[0, 0]).numpy()
+        return torch.sigmoid(logits[0, :1]).numpy()
 
     def close(self) -> None:
         pass

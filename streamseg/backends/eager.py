@@ -8,12 +8,11 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from streamseg.core.engine_info import Described
 from streamseg.core.errors import EngineError, MissingExtra
 from streamseg.core.hardware import thread_count
-from streamseg.core.types import Tensor
+from streamseg.core.types import Planes, Tensor
 from streamseg.engines.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
@@ -81,8 +80,9 @@ class EagerBackend(Described):
         self._run: Any = net
         self._start(form == "compile")
 
-    def infer(self, tensor: Tensor) -> npt.NDArray[np.float32]:
-        """Probability, float32 (H, W), or (batch, H, W) for more than one, of a tensor (batch, 1, H, W).
+    def infer(self, tensor: Tensor) -> Planes:
+        """Probabilities, float32 (structures, H, W), of a tensor (batch, 1, H, W); of more than one frame
+        (batch, structures, H, W).
 
         Waits for the device. Raises EngineError.
         """
@@ -100,8 +100,8 @@ class EagerBackend(Described):
             x = torch.from_numpy(np.ascontiguousarray(tensor)).to(self._device, self._dtype)
             if self._channels_last:
                 x = x.contiguous(memory_format=torch.channels_last)
-            found: npt.NDArray[np.float32] = torch.sigmoid(self._run(x)).float().cpu().numpy()
-        return found[0, 0] if batch == 1 else found[:, 0]
+            found: Planes = torch.sigmoid(self._run(x)).float().cpu().numpy()
+        return found[0] if batch == 1 else found
 
     def precision_found(self) -> dict[str, float]:
         """Share of the convolutions, 0..1, by the type of their weights, which is what they compute in."""

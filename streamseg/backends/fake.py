@@ -12,16 +12,17 @@ import numpy.typing as npt
 
 from streamseg.core.engine_info import Described, EngineInfo
 from streamseg.core.errors import EngineError
-from streamseg.core.types import InputSpec, Tensor
+from streamseg.core.types import InputSpec, Planes, Tensor
 
 Probability = npt.NDArray[np.float32]
 
 
 class FakeBackend(Described):
-    """Answers every tensor with a known probability map.
+    """Answers every tensor with known probabilities.
 
-    ``probability`` is a map (spec.height, spec.width) or one number for all pixels; a function of the
-    tensor that gives such a map; or None for :func:`ellipse`. ``delay_ms`` is slept in every call,
+    ``probability`` is a map (spec.height, spec.width) or one number, for every structure, or the planes
+    (structures, spec.height, spec.width); a function of the tensor that gives the planes, or the one map of a
+    net for nerves alone; or None for :func:`ellipse`. ``delay_ms`` is slept in every call,
     without holding the interpreter. ``fail_at`` makes that call (0 is the first) raise EngineError.
     ``lanes`` threads may call it at a time. Subclasses may give it a ``batch`` that they answer.
     """
@@ -58,11 +59,13 @@ class FakeBackend(Described):
             self._answer = probability
         else:
             fixed = ellipse(spec) if probability is None else np.asarray(probability, np.float32)
-            answer = np.ascontiguousarray(np.broadcast_to(fixed, (spec.height, spec.width)))
+            shape = len(spec.structures), spec.height, spec.width
+            answer = np.ascontiguousarray(np.broadcast_to(fixed, shape))
             self._answer = lambda _: answer.copy()
 
-    def infer(self, tensor: Tensor) -> Probability:
-        """Probability, float32 (height, width). Raises EngineError for a wrong shape and at ``fail_at``."""
+    def infer(self, tensor: Tensor) -> Planes:
+        """Probabilities, float32 (structures, height, width). Raises EngineError for a wrong shape and at
+        ``fail_at``."""
         expected = (1, 1, self.spec.height, self.spec.width)
         if tensor.shape != expected:
             raise EngineError(f"engine {self.name} takes a tensor {expected}, received {tensor.shape}")
@@ -72,7 +75,8 @@ class FakeBackend(Described):
             raise EngineError(f"engine {self.name} failed at call {call}, as requested")
         if self._delay_s:
             time.sleep(self._delay_s)
-        return self._answer(tensor)
+        answer = self._answer(tensor)
+        return answer[None] if answer.ndim == 2 else answer
 
     def close(self) -> None:
         self.closed = True

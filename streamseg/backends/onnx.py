@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from streamseg.core.engine_info import Described, EngineInfo
 from streamseg.core.errors import EngineError, MissingExtra, one_line
 from streamseg.core.hardware import thread_count, usable_cores
-from streamseg.core.types import Tensor
+from streamseg.core.types import Planes, Tensor
 from streamseg.engines.manifest import Manifest, read_verified
 
 if TYPE_CHECKING:
@@ -66,10 +65,12 @@ class OnnxBackend(Described):
         self._model = model
         self._shape = (info.batch, 1, self.spec.height, self.spec.width)
         self._session: Any = self._session_of(model)
-        self._input, self._output = _ports(self._session, self._shape, self.name)
+        answer = (info.batch, len(self.spec.structures), self.spec.height, self.spec.width)
+        self._input, self._output = _ports(self._session, self._shape, answer, self.name)
 
-    def infer(self, tensor: Tensor) -> npt.NDArray[np.float32]:
-        """Probability, float32 (H, W), or (batch, H, W) for more than one, of a tensor (batch, 1, H, W).
+    def infer(self, tensor: Tensor) -> Planes:
+        """Probabilities, float32 (structures, H, W), of a tensor (batch, 1, H, W); of more than one frame
+        (batch, structures, H, W).
 
         The caller may keep it. Raises EngineError.
         """
@@ -80,10 +81,10 @@ class OnnxBackend(Described):
             raise EngineError(f"engine {self.name} takes a tensor {self._shape}, received {tensor.shape}")
         feed = {self._input: np.ascontiguousarray(tensor, np.float32)}
         try:
-            probability: npt.NDArray[np.float32] = session.run([self._output], feed)[0]
+            probability: Planes = session.run([self._output], feed)[0]
         except Exception as error:
             raise EngineError(f"engine {self.name} failed: {one_line(error, 200)}; load it again") from error
-        return probability[0, 0] if self.info.batch == 1 else probability[:, 0]
+        return probability[0] if self.info.batch == 1 else probability
 
     def precision_found(self) -> dict[str, float]:
         """Share of the layers, 0..1, by the type that they compute in.
@@ -187,10 +188,13 @@ def _type(element: int) -> str:
     return TYPES.get(onnx.TensorProto.DataType.Name(element), "other")
 
 
-def _ports(session: Any, shape: tuple[int, ...], name: str) -> tuple[str, str]:
-    """Names of the input and the output. Raises EngineError unless there is one of each, of this shape."""
+def _ports(session: Any, taken: tuple[int, ...], given: tuple[int, ...], name: str) -> tuple[str, str]:
+    """Names of the input and the output. Raises EngineError unless there is one of each, of these shapes."""
     names = []
-    for what, ports in (("input", session.get_inputs()), ("output", session.get_outputs())):
+    for what, ports, shape in (
+        ("input", session.get_inputs(), taken),
+        ("output", session.get_outputs(), given),
+    ):
         found = [f"{port.type} {port.shape}" for port in ports]
         if found != [f"tensor(float) {list(shape)}"]:
             raise EngineError(

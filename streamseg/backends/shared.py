@@ -19,13 +19,10 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 
 from streamseg.core.engine_info import Described, EngineInfo
 from streamseg.core.errors import EngineError, StreamsegError
-from streamseg.core.types import Backend, Tensor
-
-Probability = npt.NDArray[np.float32]
+from streamseg.core.types import Backend, Planes, Tensor
 
 TURN_S = 0.05
 """Seconds that a lane has for its request when its turn has come; then the next lane's turn comes."""
@@ -41,10 +38,10 @@ class _Request:
     def __init__(self, lane: Lane, tensor: Tensor) -> None:
         self.lane, self.tensor = lane, tensor
         self.done = threading.Event()
-        self.answer: Probability | None = None
+        self.answer: Planes | None = None
         self.error: BaseException | str | None = None
 
-    def settle(self, answer: Probability | None, error: BaseException | str | None = None) -> None:
+    def settle(self, answer: Planes | None, error: BaseException | str | None = None) -> None:
         """Set the answer or the error; the first one counts."""
         if not self.done.is_set():
             self.answer, self.error = answer, error
@@ -105,7 +102,7 @@ class SharedEngine:
         """A back end for one stream. May be called at any time."""
         return Lane(self)
 
-    def infer(self, lane: Lane, tensor: Tensor) -> Probability:
+    def infer(self, lane: Lane, tensor: Tensor) -> Planes:
         """Wait for the answer to one lane's tensor (1, 1, H, W); see :meth:`Lane.infer`."""
         spec = self.backend.spec
         expected = (1, 1, spec.height, spec.width)
@@ -189,7 +186,7 @@ class SharedEngine:
     def _serve(self) -> None:
         while taken := self._take():
             error: BaseException | str | None = None
-            answers: Probability | None = None
+            answers: Planes | None = None
             try:
                 answers = self._answers([request.tensor for request in taken])
             except BaseException as raised:  # raised in the caller's thread; this one goes on
@@ -211,17 +208,18 @@ class SharedEngine:
             self._call()
             return taken
 
-    def _answers(self, tensors: list[Tensor]) -> Probability:
-        """Probability (n, H, W), or of more rows, for n tensors."""
+    def _answers(self, tensors: list[Tensor]) -> Planes:
+        """Probabilities (n, structures, H, W), or of more rows, for n tensors."""
         spec = self.backend.spec
         if self.batch == 1:
             return self.backend.infer(tensors[0])[None]
         filled = [tensors[number % len(tensors)] for number in range(self.batch)]
         answers = self.backend.infer(np.concatenate(filled))
-        if answers.shape != (self.batch, spec.height, spec.width):
+        expected = (self.batch, len(spec.structures), spec.height, spec.width)
+        if answers.shape != expected:
             raise EngineError(
                 f"engine {self.backend.name} gave maps {answers.shape}, its specification says "
-                f"{(self.batch, spec.height, spec.width)}; export it again"
+                f"{expected}; export it again"
             )
         return answers
 
@@ -245,8 +243,8 @@ class Lane(Described):
         """Set when it is this lane's turn."""
         self._shared = shared
 
-    def infer(self, tensor: Tensor) -> Probability:
-        """Probability, float32 (H, W), of a tensor (1, 1, H, W); waits for its turn.
+    def infer(self, tensor: Tensor) -> Planes:
+        """Probabilities, float32 (structures, H, W), of a tensor (1, 1, H, W); waits for its turn.
 
         The caller may keep it. Raises EngineError if the engine fails, or if this lane or the engine is
         closed meanwhile.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,6 +18,7 @@ MAX_SIDE = 8192
 """Limit on the rows and on the columns of a net's input."""
 NERVE, VESSEL = "nerve", "vessel"
 """Names of structures. The nerve is the first plane of every net's output."""
+_STRUCTURE = re.compile("[a-z][a-z0-9_]{0,31}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,8 @@ class InputSpec:
     """Minimum nerve area, as a fraction of the image region's area, 0..1."""
     judgement: OutputCalibration | None = None
     """What the net's outputs mean; None if that was never measured."""
+    structures: tuple[str, ...] = (NERVE,)
+    """The planes of the net's output in order: the nerve, then others such as ``vessel``."""
 
     def __post_init__(self) -> None:
         numbers = (self.mean, self.std, self.threshold, self.min_area)
@@ -82,6 +86,10 @@ class InputSpec:
             and self.std > 0
             and 0 < self.threshold < 1
             and 0 <= self.min_area <= 1
+            and isinstance(self.structures, tuple)
+            and self.structures[:1] == (NERVE,)
+            and all(isinstance(name, str) and _STRUCTURE.fullmatch(name) for name in self.structures)
+            and len(set(self.structures)) == len(self.structures)
         )
         if not good:
             raise EngineError(
@@ -89,10 +97,13 @@ class InputSpec:
             )
 
     def to_json(self) -> dict[str, Any]:
-        """Values for JSON; a missing calibration is left out, as in older files."""
+        """Values for JSON. A missing calibration, and the structures of a net for nerves alone, are left out,
+        as in older files."""
         values = asdict(self)
         if self.judgement is None:
             del values["judgement"]
+        if self.structures == (NERVE,):
+            del values["structures"]
         return values
 
     @classmethod
@@ -102,6 +113,9 @@ class InputSpec:
             loaded: Mapping[str, Any] = json.loads(values) if isinstance(values, str) else values
             judgement = loaded.get("judgement")
             known = None if judgement is None else OutputCalibration(**judgement)
-            return cls(**{**loaded, "judgement": known})
+            structures = loaded.get("structures", [NERVE])
+            if not isinstance(structures, list | tuple):
+                raise TypeError(f"structures are a list of names, not {structures!r}")
+            return cls(**{**loaded, "judgement": known, "structures": tuple(structures)})
         except (TypeError, ValueError, AttributeError) as error:
             raise EngineError(f"cannot read an input specification from {values!r}: {error}") from error

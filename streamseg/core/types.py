@@ -27,6 +27,7 @@ __all__ = [
     "InputSpec",
     "Mask",
     "OutputCalibration",
+    "Planes",
     "Result",
     "Roi",
     "Say",
@@ -48,7 +49,10 @@ Image = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 """Mask, bool, shape (height, width)."""
 Tensor = npt.NDArray[np.float32]
-"""Network input or output, float32, shape (1, 1, height, width)."""
+"""Network input, float32, shape (1, 1, height, width)."""
+Planes = npt.NDArray[np.float32]
+"""Network output, float32, shape (structures, height, width): the probability of each structure in each
+pixel, 0..1, in the order of :attr:`InputSpec.structures`. A pixel may belong to several structures."""
 
 
 class State(StrEnum):
@@ -261,7 +265,7 @@ class Source(Protocol):
 
 @runtime_checkable
 class Backend(Protocol):
-    """A compiled net: tensor in, probability out.
+    """A compiled net: tensor in, probabilities out.
 
     ``infer`` is called from one thread at a time, or from as many as its
     :class:`~streamseg.core.engine_info.EngineInfo` says. Attributes may be plain ones or properties.
@@ -282,8 +286,11 @@ class Backend(Protocol):
         """What the net expects."""
         ...
 
-    def infer(self, tensor: Tensor) -> npt.NDArray[np.float32]:
-        """Probability of nerve, float32 (height, width), of a (1, 1, height, width) tensor."""
+    def infer(self, tensor: Tensor) -> Planes:
+        """Probabilities, float32 (structures, height, width), of a (1, 1, height, width) tensor.
+
+        There is one plane for each of ``spec.structures``, also if the nerve is the only one.
+        """
         ...
 
     def close(self) -> None: ...

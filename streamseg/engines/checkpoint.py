@@ -92,11 +92,13 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         weights = {name: _widened(name, array) for name, array in stored.items()}
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise EngineError(f"checkpoint {path} is damaged ({error}); copy or export it again") from error
+    spec = InputSpec.from_json(metadata["spec"])
+    _check_planes(weights, spec, f"checkpoint {path}")
     return Checkpoint(
         net=metadata["net"],
         folded=metadata["folded"] == "true",
         trained=metadata["trained"] == "true",
-        spec=InputSpec.from_json(metadata["spec"]),
+        spec=spec,
         weights=weights,
         sha256=hashlib.sha256(data).hexdigest(),
     )
@@ -124,6 +126,16 @@ def _metadata(data: bytes, path: Path) -> dict[str, str]:
     return metadata
 
 
+def _check_planes(weights: Mapping[str, npt.NDArray[Any]], spec: InputSpec, what: str) -> None:
+    """Raise EngineError unless the head has one output for each structure of the specification."""
+    head = weights.get("head.weight")
+    if head is not None and head.shape[:1] != (len(spec.structures),):
+        raise EngineError(
+            f"{what} has a head {head.shape} for the structures {', '.join(spec.structures)}, which take one "
+            "output each; export it again with this version"
+        )
+
+
 def _widened(name: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if not np.isfinite(array).all():
         raise ValueError(f"{name} holds values that are not finite")
@@ -142,11 +154,12 @@ def write_checkpoint(
     """Write a checkpoint whole or not at all: after any failure the file is as it was before.
 
     Folded weights are rounded to float16, others are stored as they are. Returns the file's sha256.
-    Raises EngineError for weights that cannot be stored, SinkError if writing fails.
+    Raises EngineError for weights that cannot be stored or do not fit ``spec``, SinkError if writing fails.
     """
     path = Path(path)
     if net not in NETS:
         raise EngineError(f"no net is called {net!r}; a checkpoint is for one of {', '.join(NETS)}")
+    _check_planes(weights, spec, f"the checkpoint {path.name}")
     stored = {name: _stored(name, np.asarray(array), folded) for name, array in weights.items()}
     metadata = {
         "format": FORMAT,

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from streamseg.backends.loading import DEFAULT, WEIGHTS, load_backend
 from streamseg.core.engine_info import Described, EngineInfo
-from streamseg.core.types import Backend, Frame, Segmentation, Tensor
+from streamseg.core.types import Backend, Frame, Planes, Segmentation, Tensor
 from streamseg.datasets import Sample
 from streamseg.engines.manifest import read_manifest
 from streamseg.evaluation.overlap import Confusion
@@ -120,7 +120,7 @@ class SingleFrameAdapter(Described):
         self.info = replace(info, batch=1, lanes=1)
         self._engine, self._batch, self._calls = engine, info.batch, 0
 
-    def infer(self, tensor: Tensor) -> npt.NDArray[np.float32]:
+    def infer(self, tensor: Tensor) -> Planes:
         if self._batch == 1:
             return self._engine.infer(tensor)
         # Every place in the batch is used in turn; the others hold something else.

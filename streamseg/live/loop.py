@@ -22,14 +22,13 @@ from dataclasses import dataclass, replace
 
 from streamseg.capture.screen.region import ImageRegion
 from streamseg.core.latency import StageClock
-from streamseg.core.types import Frame, Result, Say, Source
+from streamseg.core.types import Frame, Planes, Result, Say, Source
 from streamseg.core.view import Command, Display, Figures, RunObserver, View
 from streamseg.live.frame_reader import RETRY_DELAYS_S, LatestFrameReader, Phase
 from streamseg.live.freeze_detector import FreezeDetector
 from streamseg.live.presenter import FROZEN_AFTER_NS, Presenter
 from streamseg.live.report import FIGURES_EVERY_NS, LiveReport, LiveStatistics
 from streamseg.pipeline.ordered_queue import OrderedQueue
-from streamseg.segmentation.postprocess import Probability
 from streamseg.segmentation.preprocess import Prepared
 from streamseg.segmentation.segmenter import Segmenter
 
@@ -93,7 +92,7 @@ class LiveLoop:
         self._statistics = LiveStatistics()
         self._awaited = ""
         self._notes: list[str] = []
-        self._inferred: OrderedQueue[tuple[Prepared, Probability]] = OrderedQueue()
+        self._inferred: OrderedQueue[tuple[Prepared, Planes]] = OrderedQueue()
         self._all_finished = threading.Event()
         self._reader = LatestFrameReader(
             opener,
@@ -273,8 +272,8 @@ class LiveLoop:
 
     def _finish(self) -> None:
         while (item := self._inferred.get()) is not None:
-            prepared, probability = item
-            segmentation = self._segmenter.finish(prepared, probability)
+            prepared, planes = item
+            segmentation = self._segmenter.finish(prepared, planes)
             now_ns = time.monotonic_ns()
             frame, clock = prepared.frame, prepared.clock
             age_ns = now_ns - frame.captured_ns

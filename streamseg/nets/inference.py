@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 
 class InferenceNet(nn.Module):
-    """From (N, 1, H, W) to the probability of nerve, same shape; H and W are multiples of ``net.multiple``.
+    """From (N, 1, H, W) to the probabilities (N, structures, H, W); H and W are multiples of
+    ``net.multiple``.
 
     It does not branch on the size and pads nothing, so that compilers see a straight line of operators.
     """
@@ -68,7 +69,7 @@ def load_net(checkpoint: Checkpoint, *, folding: bool = True) -> PooledNet:
     Raises EngineError for weights that do not fit their net.
     """
     with torch.device("meta"):  # saves the time of random weights that would be replaced
-        net = build_net(checkpoint.net, width=width_of(checkpoint.net, checkpoint.weights))
+        net = _built(checkpoint)
         net = fold(net) if checkpoint.folded else net
     try:
         net.load_state_dict(_tensors(checkpoint), assign=True)
@@ -85,7 +86,7 @@ def unfolded(checkpoint: Checkpoint) -> PooledNet:
     long with these as with any others. Raises EngineError for weights that do not fit the net.
     """
     with torch.device("meta"):
-        net = build_net(checkpoint.net, width=width_of(checkpoint.net, checkpoint.weights))
+        net = _built(checkpoint)
     net = net.to_empty(device="cpu").eval().requires_grad_(False)
     for module in net.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
@@ -115,6 +116,15 @@ def unfolded(checkpoint: Checkpoint) -> PooledNet:
     if strange := [*lacking, *found.unexpected_keys]:
         raise _misfit(checkpoint, ", ".join(strange[:3]))
     return net
+
+
+def _built(checkpoint: Checkpoint) -> PooledNet:
+    """A fresh net of the checkpoint's kind, width and structures."""
+    return build_net(
+        checkpoint.net,
+        outputs=len(checkpoint.spec.structures),
+        width=width_of(checkpoint.net, checkpoint.weights),
+    )
 
 
 def _tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:

@@ -26,9 +26,8 @@ from functools import partial
 
 from streamseg.core.errors import StreamsegError
 from streamseg.core.latency import Durations, LatencyRecorder, Percentiles, StageClock
-from streamseg.core.types import Frame, Result, Roi, Sink, Source, State
+from streamseg.core.types import Frame, Planes, Result, Roi, Sink, Source, State
 from streamseg.pipeline.ordered_queue import WAIT_S, OrderedQueue
-from streamseg.segmentation.postprocess import Probability
 from streamseg.segmentation.preprocess import Prepared
 from streamseg.segmentation.segmenter import Segmenter
 
@@ -81,7 +80,7 @@ class Replay:
         self._max_frames, self._on_result = max_frames, on_result
         self._sinks = {id(sink): (_sink_name(sink), sink) for sink in sinks}
         self._prepared: OrderedQueue[tuple[int, Prepared]] = OrderedQueue()
-        self._inferred: OrderedQueue[tuple[Prepared, Probability]] = OrderedQueue(writers=segmenter.lanes)
+        self._inferred: OrderedQueue[tuple[Prepared, Planes]] = OrderedQueue(writers=segmenter.lanes)
         self._errors: dict[str, BaseException] = {}
         self._failed_position: float = math.inf
         self._lock = threading.Lock()
@@ -176,8 +175,8 @@ class Replay:
     def _write(self) -> None:
         try:
             while (item := self._inferred.get()) is not None:
-                prepared, probability = item
-                segmentation = self._segmenter.finish(prepared, probability)
+                prepared, planes = item
+                segmentation = self._segmenter.finish(prepared, planes)
                 frame, clock = prepared.frame, prepared.clock
                 age_ns = time.monotonic_ns() - frame.captured_ns
                 # A copy of the times, since sinks may keep the result while theirs are being added.
@@ -190,7 +189,7 @@ class Replay:
                 if self._on_result is not None:
                     self._on_result(result)
                 size = frame.image.nbytes
-                del item, prepared, frame, result, segmentation, probability
+                del item, prepared, frame, result, segmentation, planes
                 self._written += size
         except BaseException as error:
             self._errors["write"] = error

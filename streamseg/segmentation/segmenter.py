@@ -10,9 +10,9 @@ import numpy as np
 from streamseg.core.engine_info import EngineInfo
 from streamseg.core.errors import EngineError, UsageError
 from streamseg.core.latency import StageClock
-from streamseg.core.types import Backend, Frame, Roi, Segmentation, State
+from streamseg.core.types import Backend, Frame, Planes, Roi, Segmentation, State
 from streamseg.segmentation.ood_detector import is_out_of_distribution, read_reference
-from streamseg.segmentation.postprocess import Probability, postprocess, unlike_training
+from streamseg.segmentation.postprocess import postprocess, unlike_training
 from streamseg.segmentation.preprocess import Prepared, prepare
 from streamseg.segmentation.temporal_filter import TemporalFilter, noise_left
 
@@ -94,36 +94,37 @@ class Segmenter:
         roi.check_inside(*frame.image.shape[:2])
         return prepare(frame, roi, self.backend.spec, StageClock() if clock is None else clock)
 
-    def infer(self, prepared: Prepared) -> Probability:
-        """Probability of nerve, float32 (spec.height, spec.width). Raises EngineError, also for values or a
-        shape that cannot be one."""
+    def infer(self, prepared: Prepared) -> Planes:
+        """Probability of each structure, float32 (structures, spec.height, spec.width). Raises EngineError,
+        also for values or a shape that cannot be one."""
         with prepared.clock.stage("infer"):
-            probability = self.backend.infer(prepared.tensor)
-            self._check(probability)
-            return probability
+            planes = self.backend.infer(prepared.tensor)
+            self._check(planes)
+            return planes
 
-    def _check(self, probability: Probability) -> None:
+    def _check(self, planes: Planes) -> None:
         spec = self.backend.spec
-        if probability.shape != (spec.height, spec.width):
+        expected = (len(spec.structures), spec.height, spec.width)
+        if planes.shape != expected:
             raise EngineError(
-                f"engine {self.backend.name} gave a map {probability.shape}, its specification says "
-                f"{(spec.height, spec.width)}; export it again"
+                f"engine {self.backend.name} gave maps {planes.shape}, its specification says {expected} "
+                f"for {', '.join(spec.structures)}; export it again"
             )
         # NaN passes every threshold as "no nerve": a broken engine must not look like an empty image.
-        low, high = float(probability.min()), float(probability.max())
+        low, high = float(planes.min()), float(planes.max())
         if not (low >= -0.01 and high <= 1.01):
             raise EngineError(
                 f"engine {self.backend.name} gave values from {low:.3g} to {high:.3g}, which are "
                 "no probabilities; export it again"
             )
 
-    def finish(self, prepared: Prepared, probability: Probability) -> Segmentation:
+    def finish(self, prepared: Prepared, planes: Planes) -> Segmentation:
         """The nerve in the frame's own pixels, or UNLIKE_TRAINING for a frame unlike the training data."""
         with prepared.clock.stage("postprocess"):
-            return self._finish(prepared, probability)
+            return self._finish(prepared, planes)
 
-    def _finish(self, prepared: Prepared, probability: Probability) -> Segmentation:
-        spec, frame = self.backend.spec, prepared.frame
+    def _finish(self, prepared: Prepared, planes: Planes) -> Segmentation:
+        spec, frame, probability = self.backend.spec, prepared.frame, planes[0]
         reference = "" if spec.judgement is None else spec.judgement.familiar
         unlike = bool(reference) and is_out_of_distribution(prepared.image, prepared.content, reference)
         if self.steady is not None:

@@ -72,7 +72,7 @@ def observe(samples: Iterable[Sample], backend: Backend) -> list[Observation]:
     for index, sample in enumerate(samples):
         frame = Frame(sample.image, index, time.monotonic_ns())
         prepared = segmenter.prepare(frame)
-        probability = segmenter.infer(prepared)
+        probability = segmenter.infer(prepared)[0]
         found = postprocess(prepared, probability, spec)
         observed.append(
             Observation(

@@ -76,7 +76,7 @@ def test_a_built_engine_loads_without_compiling_anew(
     assert backend.infer(TENSORS) == pytest.approx(wanted, abs=tolerance)
     frames = np.random.default_rng(1).integers(0, 256, (2, 40, 60, 3), np.uint8)
     assert backend.mask(frames).shape == (2, 32, 32)
-    assert backend.infer_grey(frames[:, :32, :32, 0]).shape == (2, 32, 32)
+    assert backend.infer_grey(frames[:, :32, :32, 0]).shape == (2, 1, 32, 32)
     backend.close()
     assert capfd.readouterr().out == ""
 

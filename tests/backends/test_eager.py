@@ -114,7 +114,7 @@ def test_as_trained_it_answers_what_the_folded_weights_do(net: str) -> None:
     checkpoint = random_checkpoint(net, SIZE)
     trained, folded = (EagerBackend(checkpoint, folded=form, threads=1) for form in (False, True))
     one, two = (engine.infer(tensor()) for engine in (trained, folded))
-    assert one.shape == SIZE
+    assert one.shape == (1, *SIZE)
     assert one.dtype == np.float32
     np.testing.assert_allclose(one, two, atol=1e-4)
     assert trained.model_bytes > folded.model_bytes
@@ -152,7 +152,7 @@ def test_channels_last_and_batches_change_no_answer(checkpoint: Checkpoint) -> N
     plain = EagerBackend(checkpoint, folded=True)
     several = EagerBackend(checkpoint, folded=True, form="channels-last", batch=2)
     found = several.infer(tensor(2))
-    assert found.shape == (2, *SIZE)
+    assert found.shape == (2, 1, *SIZE)
     for number in range(2):
         expected = plain.infer(tensor(2)[number : number + 1])
         np.testing.assert_allclose(found[number], expected, atol=1e-4)

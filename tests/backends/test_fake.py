@@ -1,6 +1,7 @@
 """The fake back end gives the answers, delays and failures that were set."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,13 +17,21 @@ ZEROS = np.zeros((1, 1, 32, 48), np.float32)
 
 def test_fixed_answers() -> None:
     assert isinstance(FakeBackend(SPEC), Backend)
-    assert np.array_equal(FakeBackend(SPEC).infer(ZEROS), ellipse(SPEC))
+    assert np.array_equal(FakeBackend(SPEC).infer(ZEROS), ellipse(SPEC)[None])
     assert (FakeBackend(SPEC, 0.25).infer(ZEROS) == 0.25).all()
     given = ellipse(SPEC, (0.2, 0.2))
     backend = FakeBackend(SPEC, given)
     backend.infer(ZEROS)[:] = 9
-    assert np.array_equal(backend.infer(ZEROS), given)
+    assert np.array_equal(backend.infer(ZEROS), given[None])
     assert (FakeBackend(SPEC, lambda tensor: tensor[0, 0] + 1).infer(ZEROS) == 1).all()
+
+
+def test_answers_for_several_structures() -> None:
+    spec = replace(SPEC, structures=("nerve", "vessel"))
+    planes = np.stack([ellipse(SPEC), ellipse(SPEC, (0.2, 0.2))])
+    for given in (planes, lambda tensor: planes):
+        assert np.array_equal(FakeBackend(spec, given).infer(ZEROS), planes)
+    assert np.array_equal(FakeBackend(spec, 0.25).infer(ZEROS), np.full((2, 32, 48), 0.25, np.float32))
 
 
 def test_an_answer_that_does_not_fit_is_found_at_once() -> None:

@@ -65,10 +65,10 @@ def test_it_agrees_with_torch(tmp_path, net, precision, batch, tolerance):
     assert isinstance(backend, Backend)
     x = np.random.default_rng(0).normal(size=(batch, 1, 32, 64)).astype(np.float32)
     with torch.inference_mode():
-        expected = inference_net(checkpoint)(torch.from_numpy(x))[:, 0].numpy()
+        expected = inference_net(checkpoint)(torch.from_numpy(x)).numpy()
     answer = backend.infer(x)
     assert answer.dtype == np.float32
-    assert answer.shape == ((32, 64) if batch == 1 else (batch, 32, 64))
+    assert answer.shape == ((1, 32, 64) if batch == 1 else (batch, 1, 32, 64))
     apart = np.abs(answer - (expected[0] if batch == 1 else expected))
     assert (apart.mean() if precision == "int8" else apart.max()) < tolerance
     found = backend.precision_found()

@@ -56,6 +56,34 @@ def test_a_calibration_travels_with_the_spec_and_is_left_out_if_missing() -> Non
     assert "judgement" not in SPEC.to_json()
 
 
+def test_the_structures_travel_with_the_spec_and_older_files_outline_nerves_alone() -> None:
+    both = replace(JUDGED, structures=("nerve", "vessel"))
+    assert InputSpec.from_json(json.dumps(both.to_json())) == both
+    assert "structures" not in SPEC.to_json()
+    assert InputSpec.from_json(SPEC.to_json()).structures == ("nerve",)
+
+
+@pytest.mark.parametrize(
+    "structures",
+    [
+        [],
+        None,
+        "nerve",
+        ["vessel"],
+        ["vessel", "nerve"],
+        ["nerve", "nerve"],
+        ["nerve", "Vessel"],
+        ["nerve", "a vessel"],
+        ["nerve", "v" * 33],
+        ["nerve", 1],
+        {"nerve": 1},
+    ],
+)
+def test_damaged_structures_are_an_engine_error(structures: object) -> None:
+    with pytest.raises(EngineError):
+        InputSpec.from_json(SPEC.to_json() | {"structures": structures})
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -142,7 +142,7 @@ def test_a_batch_is_judged_too(built_engines: BuiltEngines, tmp_path: Path, narr
     found = make(EngineStore(tmp_path), built_engines.recipe, source=narrow, batch=3, size=(32, 32))
     assert found.manifest.batch == 3
     tensor = np.zeros((3, 1, 32, 32), np.float32)
-    assert load_backend(found.folder).infer(tensor).shape == (3, 32, 32)
+    assert load_backend(found.folder).infer(tensor).shape == (3, 1, 32, 32)
 
 
 def test_an_engine_of_another_machine_is_built_again_from_its_manifest(

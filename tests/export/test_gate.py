@@ -12,7 +12,7 @@ from streamseg.backends import FakeBackend
 from streamseg.backends.fake import ellipse
 from streamseg.backends.loading import DEFAULT, WEIGHTS
 from streamseg.core.errors import EngineError
-from streamseg.core.types import InputSpec, Tensor
+from streamseg.core.types import InputSpec, Planes, Tensor
 from streamseg.datasets import Sample
 from streamseg.engines.manifest import read_manifest
 from streamseg.engines.selection import MAX_RATIO
@@ -154,9 +154,9 @@ class Batched(FakeBackend):
         super().__init__(SPEC, batch=4)
         self.broken = broken
 
-    def infer(self, tensor: Tensor) -> npt.NDArray[np.float32]:
+    def infer(self, tensor: Tensor) -> Planes:
         assert tensor.shape == (4, 1, 64, 96)
-        answers = np.repeat(ellipse(SPEC)[None], 4, axis=0)
+        answers = np.repeat(ellipse(SPEC)[None, None], 4, axis=0)
         if self.broken is not None:
             answers[self.broken] = 0
         return answers
@@ -182,9 +182,9 @@ class Clocked(FakeBackend):
         super().__init__(spec, 0.0)
         self.clock, self.milliseconds = clock, milliseconds
 
-    def infer(self, tensor: Tensor) -> npt.NDArray[np.float32]:
+    def infer(self, tensor: Tensor) -> Planes:
         self.clock.call(self.milliseconds)
-        return np.zeros((1, *tensor.shape[2:]), np.float32)
+        return np.zeros(tensor.shape[1:], np.float32)
 
 
 class Clock:

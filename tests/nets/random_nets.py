@@ -24,13 +24,13 @@ needs_modelopt = pytest.mark.skipif(
 
 
 @cache
-def random_net(name: str, width: float = NARROW) -> PooledNet:
+def random_net(name: str, width: float = NARROW, outputs: int = 1) -> PooledNet:
     """A net in eval mode as after training: its BatchNorms have something to fold, its biases show at the
     image's edges, and its logits have a spread of 2. Shared between tests: do not change it."""
     generator = torch.Generator().manual_seed(1)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        net = build_net(name, width=width).eval().requires_grad_(False)
+        net = build_net(name, width=width, outputs=outputs).eval().requires_grad_(False)
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, generator=generator)
@@ -52,21 +52,27 @@ def random_net(name: str, width: float = NARROW) -> PooledNet:
 
 
 @cache
-def folded_weights(name: str, width: float = NARROW) -> dict[str, np.ndarray]:
+def folded_weights(name: str, width: float = NARROW, outputs: int = 1) -> dict[str, np.ndarray]:
     """State of the folded net, shared between tests: do not change it."""
-    return _state(fold(random_net(name, width)))
+    return _state(fold(random_net(name, width, outputs)))
 
 
 def random_checkpoint(
-    net: str, size: tuple[int, int] = (32, 64), *, folded: bool = True, width: float = NARROW
+    net: str,
+    size: tuple[int, int] = (32, 64),
+    *,
+    folded: bool = True,
+    width: float = NARROW,
+    structures: tuple[str, ...] = ("nerve",),
 ) -> Checkpoint:
     """A checkpoint of :func:`random_net` for inputs of a size (height, width)."""
-    return replace(_checkpoint(net, folded, width), spec=InputSpec(*size, mean=0.25, std=0.25, threshold=0.5))
+    spec = InputSpec(*size, mean=0.25, std=0.25, threshold=0.5, structures=structures)
+    return replace(_checkpoint(net, folded, width, len(structures)), spec=spec)
 
 
 @cache
-def _checkpoint(net: str, folded: bool, width: float) -> Checkpoint:
-    weights = folded_weights(net, width) if folded else _state(random_net(net, width))
+def _checkpoint(net: str, folded: bool, width: float, outputs: int) -> Checkpoint:
+    weights = folded_weights(net, width, outputs) if folded else _state(random_net(net, width, outputs))
     if folded:  # as they are stored
         weights = {name: weight.astype(np.float16).astype(np.float32) for name, weight in weights.items()}
     spec = InputSpec(32, 64, mean=0.25, std=0.25, threshold=0.5)

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-
 from streamseg.core.engine_info import Described
-from streamseg.core.types import Grey, Image, Mask, Tensor
+from streamseg.core.types import Grey, Image, Mask, Planes, Tensor
 
 if TYPE_CHECKING:
     from streamseg.backends.cuda.runner import CudaRunner
@@ -22,19 +19,20 @@ class CudaBackend(Described):
     shares: Mapping[str, float]
     """Share of the engine's layers, 0..1, by the type that they compute in."""
 
-    def infer(self, tensor: Tensor) -> npt.NDArray[np.float32]:
-        """Probability, float32 (H, W), or (batch, H, W) for more than one, of a tensor (batch, 1, H, W).
+    def infer(self, tensor: Tensor) -> Planes:
+        """Probabilities, float32 (structures, H, W), of a tensor (batch, 1, H, W); of more than one frame
+        (batch, structures, H, W).
 
         Raises EngineError.
         """
         return self.runner.infer(tensor)
 
-    def infer_grey(self, image: Grey) -> npt.NDArray[np.float32]:
+    def infer_grey(self, image: Grey) -> Planes:
         """The same for a letterboxed image, uint8 (H, W) or (batch, H, W), which is scaled on the device."""
         return self.runner.infer_grey(image)
 
     def mask(self, image: Image) -> Mask:
-        """The pixels whose probability reaches the threshold, bool (H, W) at the net's resolution.
+        """The nerve's pixels, whose probability reaches the threshold, bool (H, W) at the net's resolution.
 
         ``image`` uint8 (h, w) grey or (h, w, 3) BGR of any size, stacked for a batch; everything is done on
         the device. Raises EngineError.

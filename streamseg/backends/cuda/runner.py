@@ -20,10 +20,11 @@ import torch
 from streamseg.backends.cuda.preprocess import DevicePreprocess, exact_products, scaled
 from streamseg.core.engine_info import EngineInfo
 from streamseg.core.errors import EngineError, first_line
-from streamseg.core.types import Grey, Image, Mask, Tensor
+from streamseg.core.types import Grey, Image, Mask, Planes, Tensor
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
-"""A net: from (batch, 1, H, W) of its type to the probability of the same shape, on the current stream."""
+"""A net: from (batch, 1, H, W) of its type to the probabilities (batch, structures, H, W), on the current
+stream."""
 
 FRAME_SIZES = 4
 """Number of frame sizes whose graphs are cached; a source has one size."""
@@ -79,8 +80,9 @@ class CudaRunner:
                     self.device, stream, torch.cuda.graph_pool_handle() if graphs else None
                 )
 
-    def infer(self, tensor: Tensor) -> npt.NDArray[np.float32]:
-        """Probability, float32 (H, W), or (batch, H, W) for more than one, of a tensor (batch, 1, H, W).
+    def infer(self, tensor: Tensor) -> Planes:
+        """Probabilities, float32 (structures, H, W), of a tensor (batch, 1, H, W); of more than one frame
+        (batch, structures, H, W).
 
         Raises EngineError, also for a tensor of another shape.
         """
@@ -88,7 +90,7 @@ class CudaRunner:
         self._expect(tensor, shape, np.float32, "tensor")
         return self._fixed("tensor", shape, torch.float32, lambda x: x.to(self.dtype), tensor)
 
-    def infer_grey(self, image: Grey) -> npt.NDArray[np.float32]:
+    def infer_grey(self, image: Grey) -> Planes:
         """The same for a letterboxed image, uint8 (H, W), or (batch, H, W) for more than one."""
         shape = (self.batch, self.spec.height, self.spec.width)
         self._expect(image, shape if self.batch > 1 else shape[1:], np.uint8, "letterboxed image")
@@ -97,7 +99,8 @@ class CudaRunner:
         )
 
     def mask(self, image: Image) -> Mask:
-        """The pixels of a frame whose probability reaches the threshold, bool (H, W) at the net's resolution.
+        """The pixels of a frame whose probability of nerve reaches the threshold, bool (H, W) at the net's
+        resolution.
 
         ``image`` uint8 (h, w) grey or (h, w, 3) BGR, of any size; with a batch (batch, h, w[, 3]), and the
         mask is (batch, H, W). Only the frame goes to the device, and only the mask comes back.
@@ -106,7 +109,8 @@ class CudaRunner:
         return self._frame("mask", image).view(np.bool_)
 
     def probability(self, image: Image) -> npt.NDArray[np.float32]:
-        """The probability that :meth:`mask` compares with the threshold, float32. Raises EngineError."""
+        """The probability of nerve that :meth:`mask` compares with the threshold, float32. Raises
+        EngineError."""
         return self._frame("probability", image)
 
     def close(self) -> None:
@@ -129,7 +133,7 @@ class CudaRunner:
         """Run an input of the net's own shape."""
         with self._lock, translated(self.name):
             if kind not in self._paths:
-                self._paths[kind] = self._path(before, "probability", shape, dtype)
+                self._paths[kind] = self._path(before, "planes", shape, dtype)
             return self._single(self._paths[kind].run(array))
 
     def _frame(self, result: str, image: Image) -> npt.NDArray[Any]:
@@ -158,7 +162,7 @@ class CudaRunner:
         forward = self.forward
         if forward is None:
             raise EngineError(f"engine {self.name} is closed; load it again")
-        size = (self.batch, 1, self.spec.height, self.spec.width)
+        size = (self.batch, len(self.spec.structures), self.spec.height, self.spec.width)
         name, threshold = self.name, self.spec.threshold
         full = self.dtype == torch.float32
 
@@ -171,11 +175,14 @@ class CudaRunner:
                     "export it again"
                 )
             # In float32, because a half number just above the threshold may be rounded to it.
-            found = probability[:, 0].float()
-            return (found >= threshold).to(torch.uint8) if result == "mask" else found
+            found = probability.float()
+            if result == "planes":
+                return found
+            return (found[:, 0] >= threshold).to(torch.uint8) if result == "mask" else found[:, 0]
 
         kind = torch.uint8 if result == "mask" else torch.float32
-        return _InputGraph(compute, shape, dtype, self._place, downloads=(size[0], *size[2:]), kind=kind)
+        downloads = size if result == "planes" else (size[0], *size[2:])
+        return _InputGraph(compute, shape, dtype, self._place, downloads=downloads, kind=kind)
 
     def _single(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return array[0] if self.batch == 1 else array

@@ -11,14 +11,13 @@ from pathlib import Path
 from queue import SimpleQueue
 
 import numpy as np
-import numpy.typing as npt
 import openvino as ov
 
 from streamseg.backends.openvino.signal_stack import kept_signal_stack
 from streamseg.core.engine_info import Described, EngineInfo
 from streamseg.core.errors import EngineError
 from streamseg.core.hardware import thread_count
-from streamseg.core.types import Tensor
+from streamseg.core.types import Planes, Tensor
 from streamseg.engines.checkpoint import Checkpoint
 from streamseg.engines.manifest import Manifest, read_verified
 
@@ -76,7 +75,8 @@ class _InferSlot:
 
     request: ov.InferRequest
     input: Tensor
-    output: Tensor
+    output: Planes
+    """float32 (batch, structures, H, W)."""
 
 
 class OpenVINOBackend(Described):
@@ -95,14 +95,16 @@ class OpenVINOBackend(Described):
         threads: int | None = None,
         throughput: bool = False,
     ) -> None:
-        """Compile a model: input (batch, 1, H, W) float32, output the same, float32 probability.
+        """Compile a model: input (batch, 1, H, W) float32, output (batch, structures, H, W) float32
+        probability.
 
         ``info`` describes the engine but for its lanes, which this determines. FP16 and BF16 are computed in
         only if the processor can. ``threads`` None follows STREAMSEG_THREADS. Raises EngineError for a model
         that does not fit the spec or does not compile, UsageError for an invalid number of threads.
         """
-        shape = [info.batch, 1, info.spec.height, info.spec.width]
-        _check_model(model, shape, info.name)
+        taken = [info.batch, 1, info.spec.height, info.spec.width]
+        given = [info.batch, len(info.spec.structures), info.spec.height, info.spec.width]
+        _check_model(model, taken, given, info.name)
         with translated(f"compile engine {info.name} for this processor"):
             options = _options(info.precision, threads, throughput)
             with kept_signal_stack():
@@ -110,7 +112,7 @@ class OpenVINOBackend(Described):
             lanes = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")) if throughput else 1
             free: SimpleQueue[_InferSlot] = SimpleQueue()
             for _ in range(lanes):
-                free.put(_lane(compiled, shape))
+                free.put(_lane(compiled, taken, given))
         self.info = replace(info, lanes=lanes)
         self._free: SimpleQueue[_InferSlot] | None = free
         self._compiled: ov.CompiledModel | None = compiled
@@ -129,8 +131,9 @@ class OpenVINOBackend(Described):
             throughput=throughput,
         )
 
-    def infer(self, tensor: Tensor) -> npt.NDArray[np.float32]:
-        """Probability, float32 (height, width), or (batch, height, width) for a batch of more than one.
+    def infer(self, tensor: Tensor) -> Planes:
+        """Probabilities, float32 (structures, H, W), of a tensor (batch, 1, H, W); of more than one frame
+        (batch, structures, H, W).
 
         The caller may keep it. Raises EngineError.
         """
@@ -146,7 +149,7 @@ class OpenVINOBackend(Described):
             # These two skip the dictionaries that infer() builds; wait() releases the interpreter.
             lane.request.start_async()
             lane.request.wait()
-            return np.array(lane.output[0, 0] if self.info.batch == 1 else lane.output[:, 0])
+            return np.array(lane.output[0] if self.info.batch == 1 else lane.output)
         except RuntimeError as error:
             raise EngineError(f"engine {self.name} failed: {_line(error)}; load it again") from error
         finally:
@@ -175,9 +178,9 @@ class OpenVINOBackend(Described):
         self._compiled = None
 
 
-def _lane(compiled: ov.CompiledModel, shape: list[int]) -> _InferSlot:
+def _lane(compiled: ov.CompiledModel, taken: list[int], given: list[int]) -> _InferSlot:
     lane = _InferSlot(
-        compiled.create_infer_request(), np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        compiled.create_infer_request(), np.zeros(taken, np.float32), np.zeros(given, np.float32)
     )
     lane.request.set_input_tensor(ov.Tensor(lane.input, shared_memory=True))
     lane.request.set_output_tensor(ov.Tensor(lane.output, shared_memory=True))
@@ -198,8 +201,8 @@ def _options(precision: str | None, threads: int | None, throughput: bool) -> di
     return options
 
 
-def _check_model(model: ov.Model, shape: list[int], name: str) -> None:
-    for what, ports in (("input", model.inputs), ("output", model.outputs)):
+def _check_model(model: ov.Model, taken: list[int], given: list[int], name: str) -> None:
+    for what, ports, shape in (("input", model.inputs, taken), ("output", model.outputs, given)):
         found = [f"{port.element_type.type_name} {port.partial_shape}" for port in ports]
         fits = len(ports) == 1 and ports[0].partial_shape == ov.PartialShape(shape)
         if not fits or ports[0].element_type != ov.Type.f32:

@@ -24,7 +24,8 @@ LEVELS = 4
 
 
 def build_model(weights: Weights, spec: InputSpec, *, net: str = "improved_unet", batch: int = 1) -> ov.Model:
-    """The model of a folded net: input ``frame``, output ``probability``, both float32 (batch, 1, H, W).
+    """The model of a folded net: input ``frame`` float32 (batch, 1, H, W), output ``probability`` float32
+    (batch, structures, H, W), with as many planes as the head has.
 
     ``weights``: state of ``fold(net)`` by name, any float type. Raises EngineError where weights are
     missing or do not fit, the net is unknown, or the input size is not a multiple of the net's.

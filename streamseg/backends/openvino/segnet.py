@@ -21,7 +21,7 @@ quantised memory of 2 might no longer equal 2."""
 
 
 def segnet_logits(x: ov.Node, weights: Weights) -> ov.Node:
-    """SegNet from the frame (N, 1, H, W), H and W multiples of 32, to the logits, same shape."""
+    """SegNet from the frame (N, 1, H, W), H and W multiples of 32, to the logits (N, structures, H, W)."""
     weights = _regrouped(weights)
     memories: list[ov.Node] = []
     for stage, layers in enumerate(LAYERS):

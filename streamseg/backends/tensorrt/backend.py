@@ -38,8 +38,18 @@ class Plan:
     It enqueues on the current stream and waits for nothing, so that a CUDA graph can capture it.
     """
 
-    def __init__(self, trt: Any, plan: bytes, *, name: str, shape: tuple[int, ...], device: str) -> None:
-        """``shape``: (batch, 1, H, W) of input and output. Raises EngineError for any other plan."""
+    def __init__(
+        self,
+        trt: Any,
+        plan: bytes,
+        *,
+        name: str,
+        shape: tuple[int, ...],
+        structures: int = 1,
+        device: str,
+    ) -> None:
+        """``shape``: (batch, 1, H, W) of the input; the output has ``structures`` planes instead of one.
+        Raises EngineError for any other plan."""
         import torch
 
         self.name = name
@@ -47,14 +57,15 @@ class Plan:
         self._device = torch.device(device)
         self._loaded = deserialise(trt, plan, name)
         self._in, self._out = ports_of(trt, self._loaded.engine, name)
-        for what, port in (("input", self._in), ("output", self._out)):
-            if port.shape != shape or port.type not in TORCH_TYPES:
+        answer = (shape[0], structures, *shape[2:])
+        for what, port, wanted in (("input", self._in, shape), ("output", self._out, answer)):
+            if port.shape != wanted or port.type not in TORCH_TYPES:
                 raise EngineError(
-                    f"engine {name} has the {what} {port}, its manifest asks for real numbers {shape}; "
+                    f"engine {name} has the {what} {port}, its manifest asks for real numbers {wanted}; "
                     "export it again"
                 )
         self.dtype = _torch_type(self._in)
-        self._output = torch.empty(shape, dtype=_torch_type(self._out), device=self._device)
+        self._output = torch.empty(answer, dtype=_torch_type(self._out), device=self._device)
         self._context = self._loaded.engine.create_execution_context()
         if self._context is None:
             raise EngineError(
@@ -99,7 +110,14 @@ class TensorRTBackend(CudaBackend):
         self.info = info
         usable_device(info.device, info.name)
         shape = (info.batch, 1, info.spec.height, info.spec.width)
-        forward = Plan(trt, plan, name=info.name, shape=shape, device=info.device)
+        forward = Plan(
+            trt,
+            plan,
+            name=info.name,
+            shape=shape,
+            structures=len(info.spec.structures),
+            device=info.device,
+        )
         # {"other": 1.0} if the engine does not say: the precision asked for is no evidence.
         self.shares = forward.shares()
         self.runner = CudaRunner(forward, info, dtype=forward.dtype)

@@ -92,7 +92,7 @@ class Variant:
     shape: InputShape
     spec: VariantSpec
     engine: Backend
-    """Takes (batch, 1, height, width), gives (height, width) or, for a batch, (batch, height, width)."""
+    """Takes (batch, 1, height, width)."""
     trained: bool
     origin: str
     """``shipped``, ``store``, ``built`` (in this run), ``torch`` or ``given``."""

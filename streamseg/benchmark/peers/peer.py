@@ -12,19 +12,17 @@ from sys import stderr
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from streamseg.benchmark.rows.peers import PeerRow
 from streamseg.benchmark.timing import CallTimeout
 from streamseg.core.errors import EngineError, MissingExtra, one_line
 from streamseg.core.hardware import versions_of
-from streamseg.core.types import Image, Say, Tensor
+from streamseg.core.types import Image, Planes, Say, Tensor
 from streamseg.evaluation.overlap import Confusion
 from streamseg.export.gate import MAX_PROBABILITY_DIFFERENCE, MIN_ROUGH_MASK_DICE
 from streamseg.phantom import PhantomVideo
 
-Probability = npt.NDArray[np.float32]
-Infer = Callable[[Tensor], Probability]
+Infer = Callable[[Tensor], Planes]
 
 MAKE_S = 300.0
 """A peer that is not ready after this time is left out."""
@@ -114,15 +112,15 @@ def probes() -> list[Image]:
 def agreement(
     infer: Infer,
     tensors: Sequence[Tensor],
-    reference: Sequence[Probability],
+    reference: Sequence[Planes],
     *,
     precision: str,
     threshold: float,
 ) -> dict[str, float]:
     """The distance of the answers from the reference's.
 
-    ``difference`` is the largest of any pixel's probability, ``mask_dice`` the mean Dice of the masks at
-    ``threshold`` on the last ``len(PROBE_SEEDS)`` inputs, which are those of :func:`probes`. Raises
+    ``difference`` is the largest of any pixel's probability, ``mask_dice`` the mean Dice of the nerve's masks
+    at ``threshold`` on the last ``len(PROBE_SEEDS)`` inputs, which are those of :func:`probes`. Raises
     EngineError if it is too large: FP32 has to give the same numbers, lower precisions the same masks.
     """
     pairs = [(infer(tensor), expected) for tensor, expected in zip(tensors, reference, strict=True)]
@@ -131,8 +129,8 @@ def agreement(
             raise EngineError(f"it gives maps {answer.shape} that are no probabilities {expected.shape}")
     apart = [np.abs(answer - expected) for answer, expected in pairs]
     difference, mean = float(max(map(np.max, apart))), float(max(map(np.mean, apart)))
-    masks = [(answer > threshold, expected > threshold) for answer, expected in pairs[-len(PROBE_SEEDS) :]]
-    dice = float(np.mean([Confusion.count(one, two).dice for one, two in masks]))
+    nerves = [(answer[0], expected[0]) for answer, expected in pairs[-len(PROBE_SEEDS) :]]
+    dice = float(np.mean([Confusion.count(one > threshold, two > threshold).dice for one, two in nerves]))
     inexact = precision == "fp32" and difference > EXACT
     if inexact or mean > MAX_PROBABILITY_DIFFERENCE[precision] or dice < MIN_ROUGH_MASK_DICE:
         raise EngineError(

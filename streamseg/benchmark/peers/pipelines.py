@@ -228,7 +228,7 @@ class PlainModel:
             grey, (width, height), interpolation=cv2.INTER_AREA
         )
         tensor = (tensor / np.float32(255) - np.float32(spec.mean)) / np.float32(spec.std)
-        found = self._engine.infer(tensor)[top : top + height, left : left + width]
+        found = self._engine.infer(tensor)[0, top : top + height, left : left + width]
         mask = np.zeros(frame.shape[:2], np.bool_)
         inside = cv2.resize(found, (roi.width, roi.height)) > spec.threshold
         mask[roi.y : roi.y + roi.height, roi.x : roi.x + roi.width] = inside

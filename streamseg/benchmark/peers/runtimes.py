@@ -24,7 +24,6 @@ from streamseg.benchmark.peers.peer import (
     Infer,
     Maker,
     Peer,
-    Probability,
     agreement,
     five_digits,
     need,
@@ -33,7 +32,7 @@ from streamseg.benchmark.peers.peer import (
 )
 from streamseg.benchmark.rows.peers import PeerRow
 from streamseg.core.errors import EngineError, MissingExtra
-from streamseg.core.types import Backend, Tensor
+from streamseg.core.types import Backend, Planes, Tensor
 from streamseg.engines.checkpoint import Checkpoint
 from streamseg.segmentation.preprocess import to_tensor
 
@@ -66,7 +65,7 @@ class RuntimeContext:
         return [*self.tensors, *(to_tensor(image, self.checkpoint.spec) for image in probes())]
 
     @cached_property
-    def reference(self) -> Sequence[Probability]:
+    def reference(self) -> Sequence[Planes]:
         """Torch's answers to them, eager FP32; without torch those of our FP32 engine."""
         try:
             engine = self.torch_engine("eager")
@@ -231,8 +230,8 @@ def _session(context: RuntimeContext, path: Path) -> Infer:
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     feed, answer = session.get_inputs()[0].name, session.get_outputs()[0].name
 
-    def infer(tensor: Tensor) -> Probability:
-        found: Probability = session.run([answer], {feed: tensor})[0][0, 0]
+    def infer(tensor: Tensor) -> Planes:
+        found: Planes = session.run([answer], {feed: tensor})[0][0]
         return found
 
     return infer
@@ -273,12 +272,12 @@ def _opencv(engine: str, context: RuntimeContext) -> Loaded:
     read: Callable[..., Any] = cv2.dnn.readNetFromONNX
     net = read(str(context.onnx)) if choice is None else read(str(context.onnx), choice)
 
-    def infer(tensor: Tensor) -> Probability:
+    def infer(tensor: Tensor) -> Planes:
         before = cv2.getNumThreads()
         cv2.setNumThreads(context.threads)  # the process has one thread for everything else of OpenCV
         try:
             net.setInput(tensor)
-            return np.array(net.forward()[0, 0])
+            return np.array(net.forward()[0])
         finally:
             cv2.setNumThreads(before)
 
@@ -297,7 +296,7 @@ def _plain_openvino(context: RuntimeContext) -> Loaded:
     # By default it computes in bfloat16 on processors that have it.
     asked = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
 
-    def infer(tensor: Tensor) -> Probability:
-        return np.array(compiled(tensor)[0][0, 0])
+    def infer(tensor: Tensor) -> Planes:
+        return np.array(compiled(tensor)[0][0])
 
     return Loaded(infer, "our ONNX file by read_model, default settings", COMPUTES_IN.get(asked, "fp32"))

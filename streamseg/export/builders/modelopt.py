@@ -135,7 +135,7 @@ def quantise(
         conv = net.get_submodule(name)
         assert isinstance(conv, nn.Conv2d)
         first = conv.in_channels == 1
-        if preset == "performance" or not (first or conv.out_channels == 1):
+        if preset == "performance" or not (first or name == "net.head"):
             positive = not first and name not in signed
             layer = QuantisedConv(copy.deepcopy(conv), amax, unsigned=unsigned and positive)
             setattr(quantised.get_submodule(parent), child, layer)

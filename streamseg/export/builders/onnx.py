@@ -1,7 +1,7 @@
 """ONNX files: for onnxruntime, for TensorRT's parser, and as a form that outlives versions of torch.
 
-Input ``frame`` and output ``probability`` are float32 (batch, 1, H, W) at every precision, so that every
-runner feeds the same.
+Input ``frame``, (batch, 1, H, W), and output ``probability``, (batch, structures, H, W), are float32 at every
+precision, so that every runner feeds the same.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 import threading
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -43,9 +44,10 @@ def runner(spec: InputSpec = SPEC, **options: Any) -> CudaRunner:
 def test_every_entrance_leads_to_the_same_probability() -> None:
     run = runner()
     for image in (smooth(70, 90), smooth(70, 90, 3), smooth(20, 21)):
-        wanted = net(torch.from_numpy(to_tensor(image, SPEC)))[0, 0].numpy()
-        assert np.array_equal(run.infer(to_tensor(image, SPEC)), wanted)
-        assert run.infer_grey(letterboxed(image, SPEC)) == pytest.approx(wanted, abs=1e-5)
+        planes = net(torch.from_numpy(to_tensor(image, SPEC)))[0].numpy()
+        assert np.array_equal(run.infer(to_tensor(image, SPEC)), planes)
+        assert run.infer_grey(letterboxed(image, SPEC)) == pytest.approx(planes, abs=1e-5)
+        (wanted,) = planes
         found = run.probability(image)
         assert found == pytest.approx(wanted, abs=0.02)  # a grey level is 1 / 51 of the net's unit here
         assert np.array_equal(run.mask(image), found >= 0.5)
@@ -58,7 +60,7 @@ def test_half_precision_gives_float32() -> None:
     tensor = to_tensor(smooth(40, 60), SPEC)
     found = run.infer(tensor)
     assert found.dtype == np.float32
-    assert found == pytest.approx(net(torch.from_numpy(tensor))[0, 0].numpy(), abs=0.02)
+    assert found == pytest.approx(net(torch.from_numpy(tensor))[0].numpy(), abs=0.02)
 
 
 def test_results_are_the_callers_own() -> None:
@@ -106,6 +108,25 @@ def test_a_batch_equals_its_frames() -> None:
     assert run.infer(tensors) == pytest.approx(np.stack([one.infer(t[None]) for t in tensors]), abs=1e-6)
     greys = np.stack([letterboxed(image, SPEC) for image in images])
     assert run.infer_grey(greys) == pytest.approx(run.infer(tensors), abs=1e-5)
+
+
+def test_a_net_with_two_planes_gives_both_and_the_mask_is_the_nerves() -> None:
+    spec = replace(SPEC, structures=("nerve", "vessel"))
+
+    def both(x: Any) -> Any:
+        return torch.cat((net(x), 1 - net(x)), dim=1)
+
+    run = CudaRunner(both, info_of(spec), dtype=torch.float32)
+    image = smooth(40, 60)
+    found = run.infer(to_tensor(image, spec))
+    assert found.shape == (2, 32, 48)
+    assert found[1] == pytest.approx(1 - found[0], abs=1e-6)
+    assert np.array_equal(found[:1], runner().infer(to_tensor(image, spec)))
+    assert np.array_equal(run.mask(image), runner().mask(image))
+    two = CudaRunner(both, info_of(spec, batch=2), dtype=torch.float32)
+    assert two.infer_grey(np.stack([letterboxed(image, spec)] * 2)).shape == (2, 2, 32, 48)
+    with pytest.raises(EngineError, match=r"gave a map \(1, 1, 32, 48\), its specification says \(1, 2, "):
+        runner(spec).infer(to_tensor(image, spec))
 
 
 def test_input_that_is_not_contiguous() -> None:

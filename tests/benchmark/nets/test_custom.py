@@ -32,7 +32,7 @@ class Plain:
     def infer(self, tensor: Tensor) -> Any:
         began = time.perf_counter()
         time.sleep(self.delay_s)
-        answer = np.full((32, 48), tensor.mean() % 1, np.float32)
+        answer = np.full((1, 32, 48), tensor.mean() % 1, np.float32)
         self.took_ms.append(1e3 * (time.perf_counter() - began))
         return answer
 

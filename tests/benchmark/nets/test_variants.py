@@ -89,7 +89,7 @@ def test_a_batch_has_engines_of_its_own(builder: VariantBuilder) -> None:
     made, _ = builder.make(shape, [VariantSpec("eager", "fp32"), VariantSpec("openvino", "fp32")])
     tensor = np.random.default_rng(0).standard_normal((2, 1, 32, 48), np.float32)
     first, second = (one.engine.infer(tensor) for one in made)
-    assert first.shape == second.shape == (2, 32, 48)
+    assert first.shape == second.shape == (2, 1, 32, 48)
     np.testing.assert_allclose(first, second, atol=1e-3)
     assert all(one.key.endswith("b2") for one in made)
 

@@ -178,8 +178,8 @@ def frames(count: int = 3) -> list[np.ndarray]:
 
 def answer(tensor: np.ndarray) -> np.ndarray:
     """A block of nerve that depends on the frame."""
-    found = np.zeros(SHAPE, np.float32)
-    found[4:20, 4 : 20 + round(abs(float(tensor[0, 0, 0, 0])))] = 0.9
+    found = np.zeros((1, *SHAPE), np.float32)
+    found[0, 4:20, 4 : 20 + round(abs(float(tensor[0, 0, 0, 0])))] = 0.9
     return found
 
 
@@ -198,8 +198,8 @@ def test_the_same_numbers_agree() -> None:
     ("wrong", "precision"),
     [
         (lambda tensor: answer(tensor) + np.float32(0.01), "fp32"),  # INT8 that calls itself FP32
-        (lambda tensor: answer(tensor)[::-1], "int8"),  # upside down
-        (lambda tensor: np.zeros(SHAPE, np.float32), "int8"),  # finds nothing, and is near in the mean
+        (lambda tensor: answer(tensor)[:, ::-1], "int8"),  # upside down
+        (lambda tensor: np.zeros((1, *SHAPE), np.float32), "int8"),  # finds nothing, and is near in the mean
         (lambda tensor: answer(frames()[0]) * 0.1 + 0.3, "bf16"),
     ],
 )
@@ -209,7 +209,7 @@ def test_a_runtime_that_computes_something_else_is_refused(wrong: Infer, precisi
 
 
 def test_a_runtime_that_gives_no_probabilities_is_refused() -> None:
-    for wrong in (lambda t: answer(t) * np.float32(np.nan), lambda t: answer(t)[:5]):
+    for wrong in (lambda t: answer(t) * np.float32(np.nan), lambda t: answer(t)[:, :5]):
         with pytest.raises(EngineError, match="no probabilities"):
             judged(wrong)
 
@@ -259,7 +259,7 @@ def test_without_torch_our_own_engine_is_the_reference(
     context: RuntimeContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
-    assert [found.shape for found in context.reference] == [SHAPE] * len(context.checks)
+    assert [found.shape for found in context.reference] == [(1, *SHAPE)] * len(context.checks)
     assert context.gflop is None
     with pytest.raises(MissingExtra, match=r"streamseg\[bench\]"):
         context.torch_engine("eager")
