@@ -43,7 +43,7 @@ def open_source(uri: str | Path, *, start_seconds: float = 0.0) -> Source:
         return PhantomSource.from_uri(text, start_seconds=start_seconds)
     if scheme := _SCHEME.match(text):
         # The address may hold a password: only its scheme is repeated.
-        live = "only 'streamseg live' does; " if scheme[1].lower() in {"rtsp", "rtsps"} else ""
+        live = "only 'streamseg live' does; " if scheme[1].lower() in {"rtsp", "rtsps", "igtl"} else ""
         raise UsageError(f"cannot open {scheme[1]}:// addresses; {live}give a file, a folder or phantom:")
     path = Path(uri)
     if is_folder(path):

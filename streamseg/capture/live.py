@@ -1,4 +1,4 @@
-"""Opens live sources: a frame grabber, a network stream, or a recording paced as if it were live."""
+"""Opens live sources: a frame grabber, a network stream, OpenIGTLink, or a recording paced as if live."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from streamseg.core.types import Say, Source
 
 _DEVICE = re.compile(r"v4l2:(?P<named>.+)|(?P<bare>/dev/(?:video\d+|v4l/.+))", re.DOTALL)
 _RTSP = re.compile(r"\s*rtsps?://", re.IGNORECASE)
+_IGTL = re.compile(r"\s*igtl://", re.IGNORECASE)
 _SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 
 
@@ -38,13 +39,13 @@ class CaptureOptions:
 
 def is_live(uri: str) -> bool:
     """Whether an address names a device or stream, which may vanish and come back."""
-    return bool(_DEVICE.fullmatch(uri) or _RTSP.match(uri))
+    return bool(_DEVICE.fullmatch(uri) or _RTSP.match(uri) or _IGTL.match(uri))
 
 
 def open_live(
     uri: str, options: CaptureOptions | None = None, *, on_wait: Say = lambda message: None
 ) -> Source:
-    """Open ``v4l2:/dev/video0``, ``rtsp://``, ``rtsps://``, or anything that ``open_source`` takes.
+    """Open ``v4l2:/dev/video0``, ``rtsp://``, ``rtsps://``, ``igtl://``, or what ``open_source`` takes.
 
     Recordings and phantoms are paced unless ``options.pace`` is off. Raises UsageError (the address or an
     option is wrong) and SourceError (it cannot be opened now; later it may). ``on_wait`` is called, about
@@ -60,6 +61,12 @@ def open_live(
             open_seconds=options.open_seconds,
             read_seconds=options.read_seconds,
             on_wait=on_wait,
+        )
+    if _IGTL.match(uri):
+        from streamseg.capture.openigtlink import OpenIGTLinkSource
+
+        return OpenIGTLinkSource(
+            uri, open_seconds=options.open_seconds, read_seconds=options.read_seconds, on_wait=on_wait
         )
     if device := _DEVICE.fullmatch(uri):
         from streamseg.capture.v4l2.source import V4l2Source

@@ -16,7 +16,8 @@ def live(
         str | None,
         typer.Argument(
             metavar="SOURCE",
-            help="v4l2:/dev/video0, rtsp://host/path, a recording, or phantom:. Default: the profile's.",
+            help="v4l2:/dev/video0, rtsp://host/path, igtl://host:port, a recording, or phantom:. "
+            "Default: the profile's.",
         ),
     ] = None,
     display: Annotated[
@@ -88,6 +89,13 @@ def live(
     public_url: Annotated[
         str | None,
         typer.Option(metavar="URL", help="Address at which a proxy serves the web page: https://host/path/."),
+    ] = None,
+    igtl: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[HOST:]PORT",
+            help="Serve image, outlines and state by OpenIGTLink, to 3D Slicer and others.",
+        ),
     ] = None,
     snapshots: Annotated[
         Path, typer.Option(metavar="DIR", help="Folder in which the window's key s saves.")

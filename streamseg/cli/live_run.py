@@ -138,15 +138,18 @@ def _name(config: LiveConfig) -> str:
 
 
 def _setup(config: LiveConfig) -> dict[str, Any]:
-    """The settings as they are recorded: a public address only if there is one."""
+    """The settings as they are recorded: those of the network's outputs only if they are used."""
     values = {**asdict(config), "source": _name(config)}
-    return {name: value for name, value in values.items() if name != "public_url" or value is not None}
+    return {n: value for n, value in values.items() if n not in ("public_url", "igtl") or value is not None}
 
 
 def _open_displays(config: LiveConfig, request: RunRequest, opened: ExitStack) -> list[Display]:
     from streamseg.render.live import LiveStyle
 
     displays: list[Display] = []
+    if config.igtl is not None:
+        displays.append(_serve_igtl(config))
+        opened.callback(displays[0].close)  # even if the next one cannot be opened
     if config.display == "window":
         from streamseg.display import WindowDisplay
 
@@ -177,6 +180,18 @@ def _open_displays(config: LiveConfig, request: RunRequest, opened: ExitStack) -
     for display in displays:
         opened.callback(display.close)
     return displays
+
+
+def _serve_igtl(config: LiveConfig) -> Display:
+    from streamseg.openigtlink.server import OpenIGTLinkDisplay, parse_place
+    from streamseg.web.access import is_loopback
+
+    host, port = parse_place(config.igtl or "")
+    display = OpenIGTLinkDisplay(host=host, port=port, full_frame=config.full_frame, say=say)
+    say(f"serving OpenIGTLink on {host} port {display.port}")
+    if not is_loopback(host):
+        say("OpenIGTLink has no password: whoever reaches this port sees the image")
+    return display
 
 
 def _open_observers(

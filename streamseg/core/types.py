@@ -143,7 +143,7 @@ class SourceInfo:
     region: Roi | None = None
     """The ultrasound image, if the source itself (DICOM) reports it."""
     clock: str = "arrival"
-    """The meaning of ``captured_ns``: ``driver`` (the grabber's time stamp) or ``arrival``."""
+    """The meaning of ``captured_ns``: ``driver`` (the grabber's or sender's time stamp) or ``arrival``."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -20,6 +20,7 @@ from streamseg.core.files import read_file, user_folder, write_whole
 from streamseg.core.numbers import finite_number, whole_number
 from streamseg.core.types import Roi
 from streamseg.live.loop import LiveOptions
+from streamseg.openigtlink.server import parse_place
 
 FOLDER_VARIABLE = "STREAMSEG_PROFILES"
 DISPLAYS = ("window", "web", "none")
@@ -62,6 +63,8 @@ class LiveConfig:
     port: int = 8765
     public_url: str | None = None
     """The address at which a proxy serves the web page."""
+    igtl: str | None = None
+    """``PORT`` or ``HOST:PORT`` on which views are served by OpenIGTLink."""
 
     @classmethod
     def of(cls, params: Mapping[str, Any], profile: LiveConfig | None = None) -> LiveConfig:
@@ -84,6 +87,8 @@ class LiveConfig:
             raise _wrong("mm_per_pixel", self.mm_per_pixel, "0.001 to 10")
         if self.roi not in ("auto", "none"):
             Roi.parse(self.roi)
+        if self.igtl is not None:
+            parse_place(self.igtl)
 
     @property
     def given_roi(self) -> Roi | None:

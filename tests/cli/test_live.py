@@ -112,6 +112,7 @@ def test_phantom_for_some_seconds(engine: Path, capsys: pytest.CaptureFixture[st
         (["v4l2:/dev/video0", "--rate", "fast"], "fast"),
         (["http://host/x"], "http://"),
         (["phantom:", "--records", "x.txt"], "x.txt"),
+        (["phantom:", "--igtl", "x"], "igtl is 'x'; give PORT or HOST:PORT"),
         (["phantom:?size=96x64", "--roi", "50,0,50,64"], "ROI 50,0,50,64 reaches outside the frame of 96x64"),
     ],
 )
@@ -316,6 +317,24 @@ def test_sigterm_ends_with_the_figures(engine: Path, tmp_path: Path) -> None:
     assert process.returncode == 143, err
     assert json.loads(out)["offered"] >= 1
     assert "stopped by SIGTERM" in err
+
+
+def test_openigtlink_from_one_run_to_another(engine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = [*STREAMSEG, "live", "phantom:?size=96x64", "--display", "none", "--engine", str(engine)]
+    with subprocess.Popen([*command, "--igtl", "0"], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        try:
+            port = next(line.split()[-1] for line in process.stderr if "serving OpenIGTLink on 127." in line)
+            source = f"igtl://127.0.0.1:{port}"
+            code, report, err = live_json(
+                [source, "--engine", str(engine), "--roi", "none", "--seconds", "1"], capsys
+            )
+        finally:
+            process.terminate()
+    assert code == 0, err
+    assert report["source"] == source
+    assert report["offered"] > 3
+    assert report["reconnects"] == 0
 
 
 def test_losing_every_message_ends_nothing(engine: Path) -> None:
