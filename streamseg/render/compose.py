@@ -22,7 +22,7 @@ _FLAT = 1.5
 """Ratio of width to height above which the panel is placed below the region instead of beside it."""
 _MAX_PIXELS, _LARGE_IMAGE = 11_200_000, 12_000_000
 """Pixels of a frame (4K with its panel has 11 million): x264 needs 35 bytes for each. Larger images need
-much memory themselves, and get half of that."""
+much memory themselves, and get a third of that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class _Layout:
     def of(cls, height: int, width: int) -> _Layout:
         scale = max(1.0, min(_MIN_HEIGHT / height, _ENLARGED_WIDTH / width))
         layout = cls._scaled(height, width, scale)
-        limit = _MAX_PIXELS if height * width <= _LARGE_IMAGE else _MAX_PIXELS // 2
+        limit = _MAX_PIXELS if height * width <= _LARGE_IMAGE else _MAX_PIXELS // 3
         excess = layout.height * layout.width / limit
         return layout if excess <= 1 else cls._scaled(height, width, scale * excess**-0.5 * 0.999)
 

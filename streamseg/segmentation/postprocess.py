@@ -25,6 +25,7 @@ Confidence, 0..1:
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
@@ -42,7 +43,7 @@ _CLIP = 1e-4
 
 _WHOLE_PIXELS = 17_000_000
 """Pixels of a region up to which its map is enlarged at once; the largest image would need 350 MB."""
-_STRIP_PIXELS = 4_000_000
+_STRIP_PIXELS = 1_000_000
 
 Probability = npt.NDArray[np.float32]
 Contour = npt.NDArray[np.int32]
@@ -65,13 +66,13 @@ def postprocess(prepared: Prepared, probability: Probability, spec: InputSpec) -
         contours = _fill_parts(roi.crop(mask.view(np.uint8)), reached, spec.min_area)
     if not contours:
         return Segmentation(mask, (), 0, None, None, _absence(content, spec), State.NO_NERVE, probability)
-    left, top, width, height = cv2.boundingRect(np.concatenate(contours))
-    if enlarged is None:
-        enlarged = letterbox.undo_rows(probability, top, top + height)[:, left : left + width]
-    else:
-        enlarged = enlarged[top : top + height, left : left + width]
+    box = left, top, width, height = cv2.boundingRect(np.concatenate(contours))
     inside_box = roi.crop(mask.view(np.uint8))[top : top + height, left : left + width]
-    area, (x, y), inside = _measure(inside_box, enlarged)
+    area, (x, y) = _measure(inside_box)
+    if enlarged is None:
+        inside = _sum_of_strips(letterbox, probability, inside_box, box)
+    else:
+        inside = cv2.mean(enlarged[top : top + height, left : left + width], inside_box)[0] * area
     if known is None:
         everywhere = float(content.sum(dtype=np.float64)) * roi.width * roi.height / content.size
         confidence, doubt = min(1.0, 2 * inside / (area + max(everywhere, inside))), LOW_CONFIDENCE
@@ -101,11 +102,31 @@ def _reached(letterbox: Letterbox, probability: Probability, level: float) -> Ma
     """Where the enlarged map reaches a level, strip by strip."""
     height, width = letterbox.source_height, letterbox.source_width
     reached = np.empty((height, width), np.bool_)
-    rows = max(1, _STRIP_PIXELS // width)
-    for top in range(0, height, rows):
-        end = min(top + rows, height)
+    for top, end in _strips(0, height, width):
         np.greater_equal(letterbox.undo_rows(probability, top, end), level, out=reached[top:end])
     return reached
+
+
+def _sum_of_strips(
+    letterbox: Letterbox, probability: Probability, mask: Grey, box: tuple[int, int, int, int]
+) -> float:
+    """The sum of the enlarged map's probabilities inside a mask, strip by strip.
+
+    ``mask`` covers ``box``: left, top, width and height in the region's pixels.
+    """
+    left, top, width, height = box
+    total = 0.0
+    for first, end in _strips(top, top + height, letterbox.source_width):
+        part = mask[first - top : end - top]
+        rows = letterbox.undo_rows(probability, first, end)[:, left : left + width]
+        total += cv2.mean(rows, part)[0] * cv2.countNonZero(part)
+    return total
+
+
+def _strips(first: int, end: int, width: int) -> Iterator[tuple[int, int]]:
+    """First row and end of strips of rows, in order."""
+    rows = max(1, _STRIP_PIXELS // width)
+    return ((top, min(top + rows, end)) for top in range(first, end, rows))
 
 
 def presence(content: Probability) -> float:
@@ -148,12 +169,11 @@ def _fill_parts(out: Grey, reached: Mask, min_area: float) -> list[Contour]:
     return [outline for _, outline in sorted(kept, key=lambda pair: -pair[0])]
 
 
-def _measure(mask: Grey, enlarged: Probability) -> tuple[int, tuple[float, float], float]:
-    """Pixels, mean (x, y) and sum of the probabilities of a mask."""
+def _measure(mask: Grey) -> tuple[int, tuple[float, float]]:
+    """Pixels and mean (x, y) of a mask."""
     moments = cv2.moments(mask, binaryImage=True)
     area = moments["m00"]
-    inside = cv2.mean(enlarged, mask)[0] * area
-    return int(area), (moments["m10"] / area, moments["m01"] / area), inside
+    return int(area), (moments["m10"] / area, moments["m01"] / area)
 
 
 def _absence(content: Probability, spec: InputSpec) -> float:

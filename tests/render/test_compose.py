@@ -55,7 +55,7 @@ def test_large_regions_are_reduced_to_what_players_show(shape):
     """A frame of 17 megapixels took 600 MB in x264, an image of 88 more than a gigabyte."""
     picture = compose(result(shape, State.NERVE), stages=STAGES, fps=30.0, full_frame=False)
     height, width = picture.shape[:2]
-    limit = 11_200_000 if shape[0] * shape[1] <= 12_000_000 else 5_600_000
+    limit = 11_200_000 if shape[0] * shape[1] <= 12_000_000 else 3_733_333
     assert 0.95 * limit < height * width <= limit
     assert (height % 2, width % 2) == (0, 0)
 

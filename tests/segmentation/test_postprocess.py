@@ -74,6 +74,22 @@ def test_large_regions_are_cut_strip_by_strip(
             assert strips.centroid == pytest.approx(whole.centroid, abs=0.1)
 
 
+def test_a_strip_is_all_of_the_enlarged_map_that_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The map of the nerve's rows took 250 MB once more, of an image of 88 megapixels."""
+    held: list[int] = []
+    undo = Letterbox.undo_rows
+
+    def undo_rows(self: Letterbox, image: Map, first: int, end: int) -> Map:
+        held.append((end - first) * self.source_width)
+        return undo(self, image, first, end)
+
+    monkeypatch.setattr(Letterbox, "undo_rows", undo_rows)
+    monkeypatch.setattr(module, "_WHOLE_PIXELS", 0)
+    monkeypatch.setattr(module, "_STRIP_PIXELS", 1000)
+    assert segment(ellipse(SPEC, (0.5, 0.5), (0.3, 0.4))).state == State.NERVE
+    assert max(held) <= 1000
+
+
 def smooth_noise(seed: int, spec: InputSpec, blur: float, level: float) -> Map:
     noise = np.random.default_rng(seed).normal(size=(spec.height, spec.width)).astype(np.float32)
     noise = cv2.GaussianBlur(noise, (0, 0), blur) * blur * 6 + level

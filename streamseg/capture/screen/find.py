@@ -59,12 +59,12 @@ def find_region(frames: Sequence[Image]) -> Roi | None:
     if not len(frames) or min(frames[0].shape[:2]) < _MIN_SIDE:
         return None
     height, width = frames[0].shape[:2]
-    factor = math.ceil(math.sqrt(height * width / _MAX_PIXELS))
+    factor = search_step(height, width)
     if factor > 1:
         size = width // factor, height // factor
         small = [as_grey(cv2.resize(frame, size, interpolation=cv2.INTER_AREA)) for frame in frames]
         found = find_region(small)
-        return None if found is None else _enlarged(found, factor, size, (width, height))
+        return None if found is None else enlarged(found, factor, size, (width, height))
     seen = gather(frames, max(5, round(_TEXT_SHARE * min(height, width)) | 1))
     area = active_area(seen)
     if area is None and seen.still > _DIGITAL:
@@ -88,7 +88,12 @@ def find_region(frames: Sequence[Image]) -> Roi | None:
     return sides.inside(height, width)
 
 
-def _enlarged(roi: Roi, factor: int, small: tuple[int, int], full: tuple[int, int]) -> Roi:
+def search_step(height: int, width: int) -> int:
+    """The whole number by which frames of this size are reduced before they are searched; 1 up to 4K."""
+    return math.ceil(math.sqrt(height * width / _MAX_PIXELS))
+
+
+def enlarged(roi: Roi, factor: int, small: tuple[int, int], full: tuple[int, int]) -> Roi:
     """A region of a reduced frame in the full one (width, height); a side at the edge stays there."""
     right, bottom = (
         whole if near + length == reduced else (near + length) * factor

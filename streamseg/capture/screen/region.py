@@ -9,7 +9,7 @@ from functools import partial
 from typing import Self
 
 from streamseg.capture.screen.activity import Extremes
-from streamseg.capture.screen.find import find_region
+from streamseg.capture.screen.find import enlarged, find_region, search_step
 from streamseg.capture.screen.layout_watch import LayoutWatch, differs, factor_of, find_small
 from streamseg.core.errors import SourceError, UsageError
 from streamseg.core.types import Frame, Roi, Say, Source, SourceInfo
@@ -105,7 +105,7 @@ class ImageRegion:
         elif search and info.region is not None:
             region.roi, region.origin, region._only_size = info.region, Origin.SOURCE, size
         elif search:
-            found, elsewhere = _agreed(sample_spots(info, open_again, open_at))
+            found, elsewhere = _agreed(sample_spots(info, open_again, open_at), *size)
             region.roi, region._only_size = region._found(found, final=not live), size
             if elsewhere and not live:
                 region._say(
@@ -233,6 +233,9 @@ def sample_spots(
 ) -> list[Extremes]:
     """Extremes of grey of a few frames each, at times spread over a recording; all frames of its own size.
 
+    Of large frames only every :func:`search_step`-th row and column is kept: 16 groups of 88 megapixels would
+    take 2.8 GB.
+
     Without ``open_at``, or if the duration is unknown or short, the recording is read from end to end. One
     that breaks off ends the sampling without an error: its replay meets that at the same place.
     """
@@ -249,14 +252,16 @@ def sample_spots(
 
 def _groups(open_source: Callable[[], Source], size: tuple[int, int]) -> Iterator[Extremes]:
     """Extremes of every :data:`SPOT_FRAMES` samples of a source, as long as it can be read."""
-    group = Extremes()
+    group, step, number = Extremes(), search_step(*size), 0
     with contextlib.suppress(SourceError, UsageError), open_source() as source:
-        for number, frame in enumerate(source):
+        for frame in source:  # not by enumerate(), which keeps a frame while the next one is decoded
             if number % SPOT_EVERY == 0 and frame.image.shape[:2] == size:
-                group.add(frame.image)
+                group.add(frame.image[::step, ::step])
                 if group.count == SPOT_FRAMES:
                     yield group
                     group = Extremes()
+            del frame  # large
+            number += 1
     if group.count:
         yield group
 
@@ -273,11 +278,11 @@ def _spread(groups: Iterable[Extremes]) -> list[Extremes]:
     return kept
 
 
-def _agreed(spots: list[Extremes]) -> tuple[Roi | None, bool]:
+def _agreed(spots: list[Extremes], full_height: int, full_width: int) -> tuple[Roi | None, bool]:
     """The image in most of those groups that show one, and whether it is at another place in some."""
     if not spots:
         return None, False
-    height, width = spots[0].low.shape
+    height, width = spots[0].low.shape  # of reduced frames, if they are large
     factor = factor_of(height, width)
     places = [find_small(spot.of_every(factor), factor, (height, width)) for spot in spots]
     found = [place for place in places if place is not None]
@@ -289,4 +294,8 @@ def _agreed(spots: list[Extremes]) -> tuple[Roi | None, bool]:
     together = Extremes()
     for spot in alike:
         together.include(spot)
-    return find_region([together.low, together.high]), len(alike) < len(found)
+    place = find_region([together.low, together.high])
+    step = search_step(full_height, full_width)
+    if place is not None and step > 1:
+        place = enlarged(place, step, (width, height), (full_width, full_height))
+    return place, len(alike) < len(found)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from av.sidedata.sidedata import SideDataContainer, Type
 from av.video.reformatter import ColorRange, VideoReformatter
 
-from streamseg.capture.geometry import check_pixels, square_pixels
+from streamseg.capture.geometry import MAX_FRAME_PIXELS, check_pixels, square_pixels
 from streamseg.core.types import Image
 
 _GREY_PREFIXES = ("gray", "ya8", "ya16", "mono")
@@ -38,8 +38,9 @@ _LIMITED_TO_FULL = np.clip((np.arange(256) - 16) * 255 / 219 + 0.5, 0, 255).asty
 class FrameConverter:
     """Converts decoded frames to new arrays. It caches a scaler, so use one per stream and thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_pixels: int = MAX_FRAME_PIXELS) -> None:
         self._reformatter = VideoReformatter()
+        self._max_pixels = max_pixels
 
     def convert(self, frame: av.VideoFrame, aspect: Fraction | None = None, *, upright: bool = True) -> Image:
         """Image of a frame: (H, W) for grey formats, (H, W, 3) BGR for all others, with square pixels.
@@ -48,14 +49,14 @@ class FrameConverter:
         the width of a pixel divided by its height. ``upright`` applies the display matrix. Raises SourceError
         for a frame that is too large.
         """
-        check_pixels("the stream", frame.width, frame.height)
+        check_pixels("the stream", frame.width, frame.height, self._max_pixels)
         grey = frame.format.name.startswith(_GREY_PREFIXES)
         # One scaler thread: more take processor time from inference.
         converted = self._reformatter.reformat(frame, format="gray" if grey else "bgr24", threads=1)
         image: npt.NDArray[np.uint8] = converted.to_ndarray().astype(np.uint8, copy=False)
         if grey and frame.color_range == ColorRange.MPEG:
             image = cv2.LUT(image, _LIMITED_TO_FULL).astype(np.uint8, copy=False)
-        image = square_pixels(image, aspect)
+        image = square_pixels(image, aspect, self._max_pixels)
         return _upright(image, frame) if upright else image
 
 

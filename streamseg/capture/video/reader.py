@@ -26,6 +26,8 @@ _AROUND_JOINT = 3
 _MANY_REFERENCES = frozenset(("h264", "hevc", "vvc", "vp8", "vp9", "av1", "libdav1d"))
 _MAX_REFERENCE_BYTES = 34_000_000
 """Bytes of a frame that others refer to: 4K with 10 bits and 4:2:2, or 17 megapixels with 8 bits."""
+_MAX_SINGLE_PIXELS, _MAX_SINGLE_BYTES = 36_000_000, 108_000_000
+"""Pixels (8K has 33 million) and bytes of a frame that no other refers to: a decoder holds one or two."""
 _MAX_EQUAL_STAMPS = 2
 _TEXT_CODECS = frozenset(("ansi", "bintext", "xbin", "idf"))
 _JOINED_ANYWHERE = frozenset(("mpegts", "mpeg", "mpegvideo", "h264", "hevc"))
@@ -41,13 +43,14 @@ class VideoReader:
 
     def __init__(self, path: Path, file: Any = None) -> None:
         """Open a file, or a stream inside it: ``file`` has read, seek and tell."""
-        # A title that is not UTF-8 must not keep a file from opening, and a file that names others must not
-        # make us open network addresses.
-        self._container = av.open(
-            str(path.absolute()) if file is None else file,
-            metadata_errors="replace",
-            options={"protocol_whitelist": "file", "max_pixels": str(MAX_FRAME_PIXELS)},
-        )
+        self._container = _open(path, file, MAX_FRAME_PIXELS)
+        self.max_pixels = MAX_FRAME_PIXELS
+        """Pixels that a frame may have."""
+        if file is None and _has_large_single_frames(self._container):
+            # Only now, because FFmpeg already decodes a few frames when it opens a file.
+            self._container.close()
+            self.max_pixels = _MAX_SINGLE_PIXELS
+            self._container = _open(path, file, self.max_pixels)
         self._path = path
         self.damaged = 0
         self._last_read_failed = False
@@ -61,9 +64,9 @@ class VideoReader:
             # One thread takes a third less processor time than several, which inference needs more; and
             # only then is it certain which packet an error belongs to.
             self.stream.thread_type = "NONE"
-            self.stream.codec_context.options = {"max_pixels": str(MAX_FRAME_PIXELS)}
+            self.stream.codec_context.options = {"max_pixels": str(self.max_pixels)}
             self._first_aspect = self.stream.codec_context.sample_aspect_ratio
-            _check_size(path.name, self.stream.codec_context)
+            _check_size(path.name, self.stream.codec_context, self.max_pixels)
             self._is_part = file is not None
             self.cut: bool | None = None if self._is_part else is_cut(path, self._container.format.name)
         except BaseException:
@@ -252,13 +255,35 @@ class ContinuousTime:
         return self._stuck[1] > _MAX_EQUAL_STAMPS
 
 
-def _check_size(name: str, context: av.VideoCodecContext) -> None:
+def _open(path: Path, file: Any, max_pixels: int) -> av.container.InputContainer:
+    # A title that is not UTF-8 must not keep a file from opening, and a file that names others must not
+    # make us open network addresses.
+    return av.open(
+        str(path.absolute()) if file is None else file,
+        metadata_errors="replace",
+        options={"protocol_whitelist": "file", "max_pixels": str(max_pixels)},
+    )
+
+
+def _has_large_single_frames(container: av.container.InputContainer) -> bool:
+    """Whether the first video stream has frames above the usual limit, of which a decoder holds only one."""
+    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    context = getattr(streams[0], "codec_context", None) if streams else None
+    if context is None or not context.codec.intra_only:
+        return False
+    pixels = context.width * context.height
+    return pixels == 0 or pixels > MAX_FRAME_PIXELS  # FFmpeg forgets the size of what it refused
+
+
+def _check_size(name: str, context: av.VideoCodecContext, max_pixels: int) -> None:
     """Raise SourceError for frames of which a decoder would hold too much."""
-    check_pixels(name, context.width, context.height)
+    check_pixels(name, context.width, context.height, max_pixels)
     bits = 0 if context.format is None else context.format.padded_bits_per_pixel
     size = f"{context.width}x{context.height}"
-    too_large = context.width * context.height * bits > 8 * _MAX_REFERENCE_BYTES
-    if too_large and context.codec.name in _MANY_REFERENCES:
+    length = context.width * context.height * bits // 8
+    if length > _MAX_SINGLE_BYTES:
+        raise SourceError(f"{name} has frames of {size} pixels of {bits} bits: too much memory; convert it")
+    if length > _MAX_REFERENCE_BYTES and context.codec.name in _MANY_REFERENCES:
         raise SourceError(
             f"{name} has frames of {size} pixels of {bits} bits, of which a decoder may hold 16: "
             "too much memory; convert it to 8 bits, 4:2:0 or a smaller size"

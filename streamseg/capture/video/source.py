@@ -55,7 +55,7 @@ class VideoSource(RecordedSource):
             self._reader, frames = _open_at(path, start_seconds)
         try:
             with _translated(path):
-                self._converter = FrameConverter()
+                self._converter = FrameConverter(self._reader.max_pixels)
                 first = next(frames, None)
                 if first is None:
                     raise _nothing_in(path, start_seconds, self._reader.cut is True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -12,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
+from streamseg.capture.screen import find
 from streamseg.capture.screen.region import (
     CONFIRMING_SAMPLES,
     LIVE_SAMPLE_EVERY_NS,
@@ -347,6 +349,37 @@ def test_following_the_image_takes_little_time() -> None:
     began = time.process_time()
     play(region, screen, 60, 10.0)
     assert (time.process_time() - began) / 10 < 0.05, "seconds of work per second"
+
+
+def test_large_frames_are_sampled_at_a_fraction_of_their_size_and_none_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A folder of images of 88 megapixels took 1.2 GB before its first frame."""
+    drawn = make_screen(1)
+    height, width = drawn.frames[0].shape[:2]
+    monkeypatch.setattr(find, "_MAX_PIXELS", height * width // 3)
+    alive: list[weakref.ref[Image]] = []
+    most = 0
+
+    class Screen(Clip):
+        def __iter__(self) -> Iterator[Frame]:
+            nonlocal most
+            for index in range(40):
+                most = max(most, sum(image() is not None for image in alive))
+                image = drawn.frames[index % len(drawn.frames)].copy()
+                alive.append(weakref.ref(image))
+                frame = Frame(image, index, 0)
+                del image
+                yield frame
+                del frame
+
+    info = SourceInfo("clip", height, width)
+    groups = sample_spots(info, lambda: Screen(40))
+    assert groups[0].low.shape == (-(-height // 2), -(-width // 2))
+    assert most == 0, "frames that were kept while the next one was made"
+    region = ImageRegion.of_recording(info, lambda: Screen(40))
+    assert region.roi is not None
+    assert iou(region.roi, drawn.box) > 0.8
 
 
 def test_groups_of_samples_are_spread_over_a_recording_and_of_its_size() -> None:
