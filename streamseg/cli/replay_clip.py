@@ -225,7 +225,7 @@ def _segment_all(
         report = Replay(
             Segmenter(backend),
             [sink for _, sink in run.sinks],
-            locate=region.locate,
+            locate=region.locate_recorded,
             max_frames=options.max_frames,
             on_result=lambda _: progress.advance(),
         ).run(source, stop.event)

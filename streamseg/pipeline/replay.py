@@ -21,7 +21,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from streamseg.core.errors import StreamsegError
@@ -68,11 +68,13 @@ class Replay:
         segmenter: Segmenter,
         sinks: Sequence[Sink],
         *,
-        locate: Callable[[Frame], Roi | None] = lambda frame: None,
+        locate: Callable[[Frame], tuple[Roi | None, bool]] = lambda frame: (None, True),
         max_frames: int | None = None,
         on_result: Callable[[Result], None] | None = None,
     ) -> None:
-        """``locate`` returns a frame's ROI; None: the segmenter's. ``max_frames`` ends the run early.
+        """``locate`` returns a frame's ROI (None: the segmenter's), and whether the image is known to be
+        there: a frame in which it is not counts as unlike the training data. ``max_frames`` ends the run
+        early.
 
         ``on_result`` is called after the sinks, in the thread that writes.
         """
@@ -139,7 +141,9 @@ class Replay:
                     frame = next(frames, None)
                 if frame is None:
                     break
-                prepared = self._segmenter.prepare(frame, self._locate(frame), clock)
+                roi, in_place = self._locate(frame)
+                prepared = self._segmenter.prepare(frame, roi, clock)
+                prepared = prepared if in_place else replace(prepared, misplaced=True)
                 self._held += frame.image.nbytes
                 if not self._prepared.put((position, prepared), position):
                     break

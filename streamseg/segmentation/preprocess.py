@@ -27,6 +27,8 @@ class Prepared:
     """The net's input: float32 (1, 1, spec.height, spec.width)."""
     clock: StageClock
     """Collects the times of this frame's stages."""
+    misplaced: bool = False
+    """The ultrasound image is elsewhere on the screen, or not on it: an outline would mean nothing."""
 
     @property
     def image(self) -> Image:

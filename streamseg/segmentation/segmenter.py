@@ -126,7 +126,9 @@ class Segmenter:
     def _finish(self, prepared: Prepared, planes: Planes) -> Segmentation:
         spec, frame, probability = self.backend.spec, prepared.frame, planes[0]
         reference = "" if spec.judgement is None else spec.judgement.familiar
-        unlike = bool(reference) and is_out_of_distribution(prepared.image, prepared.content, reference)
+        unlike = prepared.misplaced or (
+            bool(reference) and is_out_of_distribution(prepared.image, prepared.content, reference)
+        )
         if self.steady is not None:
             if self._place != (prepared.roi, frame.image.shape):
                 self._place = prepared.roi, frame.image.shape

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from streamseg.backends import FakeBackend
 from streamseg.capture.recording.reader import read_recording
 from streamseg.capture.screen.region import ImageRegion
 from streamseg.core.errors import EngineError, SinkError, SourceError, UsageError
-from streamseg.core.types import Roi, State
+from streamseg.core.types import Frame, Roi, State
 from streamseg.core.view import Command, View
 from streamseg.live import LiveLoop, LiveOptions
 from streamseg.recording import Recorder
 from streamseg.segmentation.segmenter import Segmenter
+from tests.capture.screen.test_region import Long, screens
 from tests.fakes import (
+    SPEC,
     Act,
+    Clip,
     Memory,
     Notes,
     Numbered,
@@ -153,6 +158,39 @@ def test_without_an_image_the_state_says_so_even_if_nothing_on_the_screen_moves(
     assert all(view.roi is None for view, _ in display.shown)
     reasons = [view.reason for view, _ in display.shown[:-1]]
     assert reasons[-1].startswith("no ultrasound image found yet; still looking")
+
+
+def test_a_menu_over_the_screen_is_neither_segmented_nor_shown_and_the_state_says_what_happened() -> None:
+    """Not "no nerve", nor "scanner frozen" after a second of it."""
+
+    class MenuAfterImage(Clip):
+        live = True
+
+        def __iter__(self) -> Iterator[Frame]:
+            usual, menu = screens(3), screens(4, theme=140, menu=True)
+            for index in range(80):
+                time.sleep(0.025)
+                image = usual.frames[index % 4] if index < 20 else menu.frames[0]
+                yield Frame(image, index, time.monotonic_ns())
+
+    display, notes, clip = Memory(), Notes(), Long(screens(3), 0, 40, 40)
+    region = ImageRegion.of_recording(clip.info, lambda: clip, live=True)
+    loop = LiveLoop(
+        lambda: MenuAfterImage(80),
+        Segmenter(FakeBackend(SPEC)),
+        LiveOptions(age_budget_s=1.0),
+        region=region,
+        displays=[display],
+        observers=[notes],
+    )
+    report = loop.run(threading.Event())
+    assert report.error is None
+    assert display.states == ["starting", "nerve", "starting", "source ended"]
+    shown = [view for view, _ in display.shown if view.frame is not None and view.frame.index >= 20]
+    assert shown
+    assert all(view.roi is None and view.segmentation is None for view in shown)
+    assert max(result.frame.index for result in notes.results) < 20
+    assert shown[-2].reason == "the ultrasound image has left the screen; looking for it"
 
 
 def test_what_is_noticed_about_the_senders_clock_is_said_once_and_reported() -> None:

@@ -1,9 +1,11 @@
 """Notices when the ultrasound image moves on the machine's screen, or leaves it.
 
-A preset, a dual view or another depth changes the place of the image while frames keep their size. Small
-copies of a few frames are enough to see that: a coarse grid of their brightness and activity is compared with
-that of the place that is known, which costs well under a millisecond, and only if enough of it has changed is
-the image searched for again, first in the small copies.
+A preset, a dual view or another depth changes the place of the image while frames keep their size. A small
+copy of every frame is compared with the usual screen, as a coarse grid of brightness and activity, which
+costs well under a millisecond. If much of it differs at once (a menu, another layout, "NO SIGNAL"), the known
+place is in doubt from that very frame on: nothing is segmented or shown of a place that may be another.
+Smaller changes are looked for in the frames of a moment together. In both cases the image is searched for
+again, in the small copies and then in whole frames, which have to agree on a new place.
 
 An image that goes dark is not one that moved: half of it is black while half of the probe has no contact, and
 its lower end is uncertain anyway. So the lower side counts only if the image grows, and an image that becomes
@@ -13,6 +15,7 @@ smaller has moved only if it did so on both sides, if its surroundings have chan
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum, auto
 
 import cv2
 import numpy as np
@@ -27,10 +30,14 @@ SMALL_SIDE = 270
 SAMPLE_EVERY_NS = 100_000_000
 WINDOW_NS, MIN_SAMPLES = 380_000_000, 2
 """One comparison takes the frames of this time."""
-CONFIRMATIONS = 2
-"""Comparisons in a row that must agree."""
-VERIFY_EVERY_NS, VERIFY_SAMPLES = 50_000_000, 4
-"""Whole frames from which the new place is measured."""
+DOUBT_EVERY_NS, DOUBT_NS, DOUBT_SAMPLES = 50_000_000, 100_000_000, 3
+"""The same while the place is in doubt; a slow source needs :data:`MIN_SAMPLES` within twice the time."""
+GONE_CONFIRMATIONS = 2
+"""Searches in a row that find no image until it is gone."""
+MAX_DOUBTS = 10
+"""Searches that find nothing certain until the known place is believed again."""
+VERIFY_SAMPLES, SLOW_VERIFY_NS = 4, 300_000_000
+"""Whole frames from which the new place is measured; of a slow source fewer, after this time."""
 SIDE_TOLERANCE = 0.06
 """Share of the width or height by which a side may move without the image having moved."""
 GROWTH_TOLERANCE = 0.12
@@ -46,6 +53,15 @@ _SURROUNDINGS = 0.04
 _GONE = 0.1
 """Share of all cells whose change means that the image is gone, and not only dark."""
 _BRIGHTER = 25
+_OTHER_SCREEN = 0.06
+"""Share of all cells that change around the image at once if the layout does."""
+_FLAT, _FLAT_CELLS = 0.05, 0.1
+"""Activity of flat cells, and their share of all cells, where there was tissue: a menu or an empty panel.
+Dark ones do not count."""
+_DARK_CELLS = 0.05
+"""Share of all cells in which tissue may go dark before the image is looked for."""
+_BLANK = 0.06
+"""Share of the image's activity that a text such as "NO SIGNAL" leaves; a probe in air leaves more of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,92 +83,182 @@ class _Grid:
         found |= ~inside & (np.abs(self.grey - other.grey) > _CHANGED_GREY)
         return found
 
+    def towards(self, other: _Grid, share: float) -> _Grid:
+        """Moved this share of the way to another."""
+        kept, new = np.float32(1 - share), np.float32(share)
+        return _Grid(kept * self.activity + new * other.activity, kept * self.grey + new * other.grey)
+
+
+class Whereabouts(Enum):
+    """What is known about the image's place."""
+
+    KNOWN = auto()
+    DOUBTED = auto()
+    """The screen has changed, and is being searched."""
+    GONE = auto()
+    """There is no image on the screen."""
+
 
 class LayoutWatch:
     """Tracks the image's region in frames of one size. For one thread, frames in order."""
 
     def __init__(self, region: Roi, image: Image) -> None:
         """``region`` was found in frames of the size of ``image``."""
-        self.region: Roi | None = region
-        """The image's current region; None while it is gone."""
+        self.whereabouts = Whereabouts.KNOWN
         self.searches = 0
         """Number of searches so far."""
         height, width = image.shape[:2]
         self._size = height, width
         self._factor = factor_of(height, width)
-        self._place = region
+        self.place = region
+        """Where the image was last known to be."""
+        self._inside = self._cells_of(region)
         self._usual: _Grid | None = None
-        self._window = Extremes()
-        self._began_ns = self._due_ns = 0
+        """Of the frames of a moment together."""
+        self._usual_frame: _Grid | None = None
+        """Of a single frame."""
+        self._window, self._whole = Extremes(), Extremes()
         self._seen: Roi | None = None
-        self._times = self._gone_times = 0
-        self._verifying: Extremes | None = None
+        """Where the image was seen in small copies, until whole frames have confirmed it."""
+        self._began_ns = self._due_ns = 0
+        self._gone_times = self._doubts = 0
+        self._hurried = False
+        """The next comparison is due soon: a part of the image has gone dark, or it has become smaller."""
+
+    @property
+    def region(self) -> Roi | None:
+        """The image's region; None while it is in doubt or gone."""
+        return self.place if self.whereabouts is Whereabouts.KNOWN else None
+
+    def fits(self, image: Image) -> bool:
+        """Whether a frame may show the image at the known place. From any thread; changes nothing."""
+        usual = self._usual_frame
+        return usual is None or not self._is_other_screen(self._grid_of(image), usual)
 
     def update(self, image: Image, now_ns: int) -> Roi | None:
-        """Process a frame; returns the image's region in it, or None if the image is gone."""
+        """Process a frame; returns the image's region in it, or None if that is not known."""
         if now_ns < self._due_ns - 10 * SAMPLE_EVERY_NS:
             self._due_ns = 0  # the clock was set back
+        frame = self._grid_of(image)
+        usual = self._usual_frame or frame
+        if self.whereabouts is Whereabouts.KNOWN:
+            if self._is_other_screen(frame, usual):
+                self._doubt(now_ns)
+            elif not self._hurried and self._is_partly_dark(frame, usual):
+                self._restart(now_ns)
+                self._hurried = True
+        elif self.whereabouts is Whereabouts.GONE and not self._is_other_screen(frame, usual):
+            self.whereabouts = Whereabouts.DOUBTED  # it looks as it did before
+            self._restart(now_ns)
         if now_ns < self._due_ns:
             return self.region
-        if self._verifying is not None:
-            self._due_ns = now_ns + VERIFY_EVERY_NS
-            self._verifying.add(image)
-            if self._verifying.count >= VERIFY_SAMPLES:
-                self._verify(self._verifying)
+        hurried = self._hurried or self.whereabouts is Whereabouts.DOUBTED
+        self._due_ns = now_ns + (DOUBT_EVERY_NS if hurried else SAMPLE_EVERY_NS)
+        if self.whereabouts is Whereabouts.KNOWN:
+            self._usual_frame = usual.towards(frame, 0.1)
+        if self._seen is not None:
+            self._verify(image, self._seen, now_ns)
             return self.region
-        self._due_ns = now_ns + SAMPLE_EVERY_NS
         if self._window.count == 0 or now_ns - self._began_ns > 4 * WINDOW_NS:
             self._window, self._began_ns = Extremes(), now_ns
         self._window.add(image[:: self._factor, :: self._factor])
-        if now_ns - self._began_ns >= WINDOW_NS - SAMPLE_EVERY_NS and self._window.count >= MIN_SAMPLES:
+        if self._is_complete(now_ns - self._began_ns):
             window, self._window = self._window, Extremes()
-            self._compare(window)
+            self._compare(window, now_ns)
         return self.region
 
-    def _compare(self, window: Extremes) -> None:
+    def _is_complete(self, lasted_ns: int) -> bool:
+        """Whether a window holds enough frames to be compared."""
+        count = self._window.count
+        if self.whereabouts is Whereabouts.KNOWN and not self._hurried:
+            return count >= MIN_SAMPLES and lasted_ns >= WINDOW_NS - SAMPLE_EVERY_NS
+        quick = count >= DOUBT_SAMPLES and lasted_ns >= DOUBT_NS
+        return quick or (count >= MIN_SAMPLES and lasted_ns >= 2 * DOUBT_NS)
+
+    def _restart(self, now_ns: int) -> None:
+        """Compare the frames from now on, without those before."""
+        self._window, self._whole, self._seen = Extremes(), Extremes(), None
+        self._began_ns = self._due_ns = now_ns
+        self._gone_times = self._doubts = 0
+        self._hurried = False
+
+    def _doubt(self, now_ns: int) -> None:
+        """The image may be elsewhere."""
+        if self.whereabouts is Whereabouts.KNOWN:
+            self.whereabouts = Whereabouts.DOUBTED
+            self._restart(now_ns)
+
+    def _believe(self, place: Roi, usual: _Grid | None) -> None:
+        """The image is at this place, in a layout that looks like ``usual``, or is still to be seen."""
+        self.whereabouts, self._seen = Whereabouts.KNOWN, None
+        self.place, self._inside, self._usual = place, self._cells_of(place), usual
+        self._usual_frame = None
+        self._gone_times = self._doubts = 0
+
+    def _compare(self, window: Extremes, now_ns: int) -> None:
         """Compare the frames of a window with the usual layout, and search if too much has changed."""
-        now = _Grid.of(window.low, window.high)
-        if self._usual is None:
-            self._usual = now
-            return
-        inside = self._cells_of(self._place)
-        changed = now.changed(self._usual, inside)
-        if changed.mean() < _CHANGED_CELLS and self.region is not None:
-            self._keep(now)
+        now, usual = _Grid.of(window.low, window.high), self._usual
+        if self._hurried:
+            self._hurried, self._usual_frame = False, None
+        if usual is None:
+            if self.whereabouts is Whereabouts.KNOWN:
+                self._usual = now
+                return
+            usual = _Grid(np.zeros_like(now.activity), np.zeros_like(now.grey))
+        changed = now.changed(usual, self._inside)
+        known = self.whereabouts is Whereabouts.KNOWN
+        if changed.mean() < _CHANGED_CELLS:
+            self._keep(now, usual)
             return
         self.searches += 1
         found = find_small(window, self._factor, self._size)
-        if found is None:
-            self._times = 0
-            self._gone_times += 1
-            if self._gone_times >= CONFIRMATIONS and self._is_gone(now, changed, inside):
-                self.region = None
-            return
-        self._gone_times = 0
-        if not self._moved(found, window, changed, inside):
-            self.region = self._place
-            self._times = 0
-            self._keep(now)
-            return
-        agree = self._seen is not None and not differs(self._seen, found)
-        self._times, self._seen = self._times + 1 if agree else 1, found
-        if self._times >= CONFIRMATIONS:
-            self._verifying = Extremes()
+        self._gone_times = 0 if found is not None else self._gone_times + 1
+        if found is not None and self._moved(found, window, changed):
+            self._doubt(now_ns)
+            self._seen = found
+        elif found is not None:
+            self._keep(now, usual)
+        elif self._gone_times >= GONE_CONFIRMATIONS and self._is_gone(now, usual, changed):
+            self.whereabouts = Whereabouts.GONE
+        elif self._gone_times >= GONE_CONFIRMATIONS and self.whereabouts is Whereabouts.DOUBTED:
+            self._believe(self.place, self._usual)  # it has only gone dark
+        if not known and self.whereabouts is Whereabouts.DOUBTED:
+            self._doubts += 1
+            if self._doubts >= MAX_DOUBTS:
+                self._believe(self.place, None)
 
-    def _keep(self, now: _Grid) -> None:
-        """Follow slow changes: of the gain, of the tissue."""
-        self._gone_times = self._times = 0
-        if self._usual is not None:
-            self._usual = _Grid(
-                0.8 * self._usual.activity + np.float32(0.2) * now.activity,
-                0.8 * self._usual.grey + np.float32(0.2) * now.grey,
-            )
+    def _keep(self, now: _Grid, usual: _Grid) -> None:
+        """The image is where it was; follow slow changes: of the gain, of the tissue."""
+        if self.whereabouts is Whereabouts.KNOWN:
+            self._usual, self._gone_times = usual.towards(now, 0.2), 0
+        else:
+            self._believe(self.place, usual.towards(now, 0.2))
 
-    def _moved(
-        self, found: Roi, window: Extremes, changed: npt.NDArray[np.bool_], inside: npt.NDArray[np.bool_]
-    ) -> bool:
+    def _grid_of(self, image: Image) -> _Grid:
+        frame = Extremes()
+        frame.add(image[:: self._factor, :: self._factor])
+        return _Grid.of(frame.low, frame.high)
+
+    def _is_other_screen(self, now: _Grid, usual: _Grid) -> bool:
+        """Whether a single frame differs from the usual ones as those of other layouts do."""
+        inside = self._inside
+        changed = now.changed(usual, inside) & ~inside
+        tissue = inside & (usual.activity > 0.5)
+        flat = tissue & (now.activity < _FLAT) & (now.grey > _BRIGHTER)
+        return bool(changed.mean() > _OTHER_SCREEN or flat.mean() > _FLAT_CELLS or self._is_blank(now, usual))
+
+    def _is_partly_dark(self, now: _Grid, usual: _Grid) -> bool:
+        """Whether a part of the image has no texture any more, as if the image had become smaller."""
+        return bool(((usual.activity > 0.5) & (now.activity < _FLAT) & self._inside).mean() > _DARK_CELLS)
+
+    def _is_blank(self, now: _Grid, usual: _Grid) -> bool:
+        """Whether next to nothing is left of the image's texture, as where a black screen has replaced it."""
+        before = float(usual.activity[self._inside].sum())
+        return before > 0 and float(now.activity[self._inside].sum()) < _BLANK * before
+
+    def _moved(self, found: Roi, window: Extremes, changed: npt.NDArray[np.bool_]) -> bool:
         """Whether an image that was found is at another place than the known one."""
-        place, (height, width) = self._place, self._size
+        place, (height, width) = self.place, self._size
         if not differs(place, found):
             return False
         if place.width * place.height > 0.95 * height * width:
@@ -164,7 +270,7 @@ class LayoutWatch:
             return True  # it is where it was not before
         if top < SIDE_TOLERANCE and abs(left - right) <= 0.3 * max(left, right):
             return True  # narrower on both sides: another depth
-        if changed[~inside].mean() > _SURROUNDINGS:
+        if changed[~self._inside].mean() > _SURROUNDINGS:
             return True
         return self._ends_sharply(found, window, (left, top, right))
 
@@ -182,13 +288,10 @@ class LayoutWatch:
             if share > SIDE_TOLERANCE
         )
 
-    def _is_gone(self, now: _Grid, changed: npt.NDArray[np.bool_], inside: npt.NDArray[np.bool_]) -> bool:
+    def _is_gone(self, now: _Grid, usual: _Grid, changed: npt.NDArray[np.bool_]) -> bool:
         """Whether something else is on the screen, and not only a probe in air."""
-        usual = self._usual
-        if usual is None:
-            return False
         brighter = now.grey - usual.grey > _BRIGHTER
-        return bool(np.where(inside, brighter, changed).mean() > _GONE)
+        return self._is_blank(now, usual) or bool(np.where(self._inside, brighter, changed).mean() > _GONE)
 
     def _cells_of(self, roi: Roi) -> npt.NDArray[np.bool_]:
         """The grid's cells that a rectangle touches."""
@@ -200,14 +303,19 @@ class LayoutWatch:
         mask[top:bottom, left:right] = True
         return mask
 
-    def _verify(self, whole: Extremes) -> None:
-        """Measure the new place in whole frames, and take it if the image has moved there."""
-        self._verifying, self._times, self._seen = None, 0, None
-        found = find_region([whole.low, whole.high])
-        if found is None or not differs(self._place, found):
+    def _verify(self, image: Image, seen: Roi, now_ns: int) -> None:
+        """Measure the new place in whole frames, and take it if the image is where it was seen."""
+        if self._whole.count == 0:
+            self._began_ns = now_ns
+        self._whole.add(image)
+        slow = self._whole.count >= MIN_SAMPLES and now_ns - self._began_ns >= SLOW_VERIFY_NS
+        if self._whole.count < VERIFY_SAMPLES and not slow:
             return
-        self.region = self._place = found
-        self._usual = None
+        whole, self._whole, self._seen = self._whole, Extremes(), None
+        found = find_region([whole.low, whole.high])
+        if found is None or differs(seen, found):
+            return
+        self._believe(found if differs(self.place, found) else self.place, None)
 
 
 def factor_of(height: int, width: int) -> int:

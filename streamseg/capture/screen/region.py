@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 from typing import Self
 
 from streamseg.capture.screen.activity import Extremes
 from streamseg.capture.screen.find import enlarged, find_region, search_step
-from streamseg.capture.screen.layout_watch import LayoutWatch, differs, factor_of, find_small
+from streamseg.capture.screen.layout_watch import (
+    LayoutWatch,
+    Whereabouts,
+    differs,
+    factor_of,
+    find_small,
+)
 from streamseg.core.errors import SourceError, UsageError
 from streamseg.core.types import Frame, Roi, Say, Source, SourceInfo
 
@@ -24,6 +31,7 @@ CONFIRMING_SAMPLES = 4
 """Later frames that must agree if a live search takes nearly the whole frame for the image."""
 WHOLE_SHARE = 0.9
 """Share of the frame's pixels from which on that holds."""
+_FALLBACK_RATE = 25
 LIVE_SAMPLE_EVERY_NS = 80_000_000
 """Nanoseconds between two of them: neighbours hardly differ, and what never changes is not the image."""
 
@@ -60,7 +68,8 @@ class ImageRegion:
         """The region that is known before the first frame; None: to be searched for, or the whole frame."""
         self.origin = Origin.WHOLE_FRAME if given is None else Origin.GIVEN
         """The origin of the latest region."""
-        self._search, self._say = search, say
+        self._search = self._follows = search
+        self._say, self._when = say, ""
         self._must_fit = False
         self._has_fitted = False
         self._misfit = ""
@@ -74,7 +83,7 @@ class ImageRegion:
         self._next_sample_ns = 0
         self._attempts = 0
         self._unconfirmed: Roi | None = None
-        self._gone = False
+        self._gone = self._doubted = False
 
     @classmethod
     def of_recording(
@@ -92,10 +101,11 @@ class ImageRegion:
 
         ``given`` must fit into every frame. Without it, the source's own region or, if ``search`` is set, the
         one found in further openings of the source holds for frames of the size that it was found in; others
-        are taken whole. ``open_at`` opens the source at a number of seconds after its start, so that a long
-        one need not be read from end to end. With ``live`` the recording is played as if it were live: then
-        the image is followed, and searched for where it was not found. Raises UsageError for a given region
-        outside the frame.
+        are taken whole. An image that was found is followed if it moves on the screen, except in a folder of
+        images, which have no time.
+        ``open_at`` opens the source at a number of seconds after its start, so that a long one need not be
+        read from end to end. With ``live`` the recording is played as if it were live: then the image is
+        searched for as well where it was not found. Raises UsageError for a given region outside the frame.
         """
         region = cls(given, say=say)
         region._must_fit = True
@@ -105,13 +115,13 @@ class ImageRegion:
         elif search and info.region is not None:
             region.roi, region.origin, region._only_size = info.region, Origin.SOURCE, size
         elif search:
-            found, elsewhere = _agreed(sample_spots(info, open_again, open_at), *size)
+            region._search, follows = live, live or info.time_base is not None
+            spots = sample_spots(info, open_again, open_at)
+            found, elsewhere = _agreed(spots, *size, first=follows)
             region.roi, region._only_size = region._found(found, final=not live), size
-            if elsewhere and not live:
-                region._say(
-                    "the image is at another place in parts of the recording; cut it there, or set --roi"
-                )
-            region._search = live
+            region._follows = live or (follows and found is not None)
+            if elsewhere and not follows:
+                region._say("the ultrasound image is at another place in some files; replay those alone")
         return region
 
     @property
@@ -121,6 +131,8 @@ class ImageRegion:
             return self._misfit
         if self._gone:
             return "the ultrasound image has left the screen; looking for it"
+        if self._doubted:
+            return "the screen has changed; looking for the ultrasound image"
         count = f"{self._samples.count} of {LIVE_SAMPLES} frames"
         if self._attempts:
             return f"no ultrasound image found yet; still looking, {count}"
@@ -128,7 +140,9 @@ class ImageRegion:
 
     def known(self, frame: Frame) -> Roi | None:
         """The region of this frame if it is decided already. May be called from any thread."""
-        return self._known.get(frame.image.shape[:2])
+        size = frame.image.shape[:2]
+        known, watch = self._known.get(size), self._watches.get(size)
+        return known if known is None or watch is None or watch.fits(frame.image) else None
 
     def locate(self, frame: Frame) -> Roi | None:
         """The region of this frame; None while the search goes on, or if the given one does not fit into it.
@@ -145,21 +159,39 @@ class ImageRegion:
                 self._known.clear()  # a stream whose frames change their size all the time
                 self._watches.clear()
             self._known[size] = known
-            if self._search:
+            if self._follows and (self.roi is None or self._only_size in (None, size)):
                 self._watches[size] = LayoutWatch(known, frame.image)
         return known
 
+    def locate_recorded(self, frame: Frame) -> tuple[Roi | None, bool]:
+        """The region of a recording's frame, and whether the image is known to be there.
+
+        While it is looked for, or not on the screen, the region is the last known one. Raises as
+        :meth:`locate` does.
+        """
+        seconds = frame.index / _FALLBACK_RATE if frame.pts_seconds is None else frame.pts_seconds
+        self._when = f"at {seconds:.1f} s "
+        found = self.locate(replace(frame, captured_ns=round(seconds * 1e9)))
+        watch = self._watches.get(frame.image.shape[:2])
+        return (watch.place, False) if found is None and watch is not None else (found, True)
+
     def _follow(self, watch: LayoutWatch, frame: Frame, size: tuple[int, int]) -> Roi | None:
         """The region of a frame of a size in which the image was found earlier: it may have moved since."""
-        before, now = watch.region, watch.update(frame.image, frame.captured_ns)
-        self._gone = now is None
+        before, now = watch.place, watch.update(frame.image, frame.captured_ns)
+        self._doubted = now is None
         if now is None:
-            if before is not None:
-                self._known.pop(size, None)
-                self._say("the ultrasound image has left the screen; nothing is shown until it is back")
-        elif now != before:
-            self._known[size] = now
-            self._say(f"the ultrasound image {'is back' if before is None else 'moved'}, now at {now}")
+            self._known.pop(size, None)
+            if watch.whereabouts is Whereabouts.GONE and not self._gone:
+                self._gone = True
+                until = "no outline is valid" if self._when else "nothing is shown"
+                self._say(f"{self._when}the ultrasound image has left the screen; {until} until it is back")
+            return None
+        self._known[size] = now
+        if self._gone or now != before:
+            self._say(
+                f"{self._when}the ultrasound image {'is back' if self._gone else 'moved'}, now at {now}"
+            )
+        self._gone = False
         return now
 
     def _decide(self, frame: Frame, height: int, width: int) -> Roi | None:
@@ -188,7 +220,7 @@ class ImageRegion:
 
     def _search_in(self, frame: Frame) -> Roi | None:
         """Sample a live frame; the region when enough of them were searched. Goes on until one is found."""
-        self._gone = False
+        self._gone = self._doubted = False
         if self._sampled_size != frame.image.shape[:2]:
             self._sampled_size, self._samples = frame.image.shape[:2], Extremes()
             self._attempts = self._next_sample_ns = 0
@@ -278,8 +310,13 @@ def _spread(groups: Iterable[Extremes]) -> list[Extremes]:
     return kept
 
 
-def _agreed(spots: list[Extremes], full_height: int, full_width: int) -> tuple[Roi | None, bool]:
-    """The image in most of those groups that show one, and whether it is at another place in some."""
+def _agreed(
+    spots: list[Extremes], full_height: int, full_width: int, *, first: bool
+) -> tuple[Roi | None, bool]:
+    """The image in most of those groups that show one, and whether it is at another place in some.
+
+    With ``first``, the first place of several that it is at in more than one group.
+    """
     if not spots:
         return None, False
     height, width = spots[0].low.shape  # of reduced frames, if they are large
@@ -288,7 +325,9 @@ def _agreed(spots: list[Extremes], full_height: int, full_width: int) -> tuple[R
     found = [place for place in places if place is not None]
     alike: list[Extremes] = spots
     if found:
-        usual = max(found, key=lambda place: sum(not differs(place, other) for other in found))
+        counts = [sum(not differs(place, other) for other in found) for place in found]
+        enough = min(2, max(counts)) if first else max(counts)
+        usual = next(place for place, count in zip(found, counts, strict=True) if count >= enough)
         pairs = zip(spots, places, strict=True)
         alike = [spot for spot, place in pairs if place is not None and not differs(usual, place)]
     together = Extremes()

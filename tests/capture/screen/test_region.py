@@ -233,20 +233,57 @@ def test_the_whole_of_a_recording_is_searched_whatever_its_beginning_shows(first
     assert sum(each.read for each in opened) < 200, "a long recording is not read from end to end"
 
 
-def test_an_image_elsewhere_in_part_of_a_recording_is_reported() -> None:
+class Two(Long):
+    """A recording of two screens, the second one from a frame on; 25 frames a second unless it is untimed."""
+
+    def __init__(self, one: Screen, other: Screen, change: int, *, timed: bool = True) -> None:
+        super().__init__(one, 0, 1000)
+        self.screens, self.change, self.timed = (one, other), change, timed
+        self.info = replace(self.info, time_base=Fraction(1, 25) if timed else None)
+
+    def __iter__(self) -> Iterator[Frame]:
+        for index in range(1000):
+            frames = self.screens[index >= self.change].frames
+            seconds = index / 25 if self.timed else None
+            yield Frame(frames[index // 8 % len(frames)], index, 0, pts_seconds=seconds)
+
+
+@pytest.mark.parametrize("change", [150, 500, 850])
+def test_an_image_that_moves_in_a_recording_is_followed(change: int) -> None:
     one, other, said = screens(7), screens(8, box=Roi(300, 200, 300, 250)), list[str]()
-
-    class Two(Long):
-        def __iter__(self) -> Iterator[Frame]:
-            for index in range(1000):
-                frames = one.frames if index < 700 else other.frames
-                yield Frame(frames[index // 8 % len(frames)], index, 0)
-
-    clip = Two(one, 0, 1000)
+    clip = Two(one, other, change)
     region = ImageRegion.of_recording(clip.info, lambda: clip, say=said.append)
-    assert region.roi is not None
-    assert iou(region.roi, one.box) > 0.9
-    assert said[1:] == ["the image is at another place in parts of the recording; cut it there, or set --roi"]
+    for frame in clip:
+        if not change - 40 < frame.index < change + 40:
+            continue
+        place, certain = region.locate_recorded(frame)
+        assert place is not None
+        here = one if frame.index < change else other
+        assert (iou(place, here.box) > 0.9) if certain else change <= frame.index < change + 15
+    assert iou(place, other.box) > 0.9
+    assert said[1:] == [f"at {change / 25 + 0.48:.1f} s the ultrasound image moved, now at {place}"]
+
+
+def test_frames_of_a_recording_without_the_image_are_told_apart() -> None:
+    usual, said = screens(7), list[str]()
+    clip = Two(usual, screens(8, theme=140, menu=True), 500)
+    region = ImageRegion.of_recording(clip.info, lambda: clip, say=said.append)
+    found = [region.locate_recorded(frame) for frame in clip if 470 <= frame.index < 600]
+    assert [certain for _, certain in found] == [True] * 30 + [False] * 100
+    assert len({place for place, _ in found}) == 1
+    left = "the ultrasound image has left the screen; no outline is valid until it is back"
+    assert len(said) == 2
+    assert said[1].startswith("at 20.")
+    assert said[1].endswith(left)
+
+
+def test_images_of_a_folder_are_not_followed_and_another_place_in_some_is_reported() -> None:
+    one, other, said = screens(7), screens(8, box=Roi(300, 200, 300, 250)), list[str]()
+    clip = Two(one, other, 700, timed=False)
+    region = ImageRegion.of_recording(clip.info, lambda: clip, say=said.append)
+    places = {region.locate_recorded(frame) for frame in clip if 650 < frame.index < 750}
+    assert places == {(region.roi, True)}
+    assert said[1:] == ["the ultrasound image is at another place in some files; replay those alone"]
 
 
 USUAL = Roi(120, 60, 500, 480)
@@ -294,34 +331,79 @@ def test_an_image_that_moves_on_the_screen_is_at_its_new_place_within_two_second
     region = ImageRegion(search=True, say=said.append)
     before, after = screens(1, theme=theme), screens(2, moved, theme)
     for number, screen in enumerate((before, after, before)):
-        places = play(region, screen, number * 150, 5.0)
+        places = play(region, screen, number * 90, 3.0)
         assert places[-1] is not None
         assert iou(places[-1], screen.box) > 0.9
-        late = places[60:]
-        assert late == [places[-1]] * len(late), "two seconds later it is settled"
+        if number:
+            late = places[15:]
+            assert late == [places[-1]] * len(late), "half a second later it is settled"
+            elsewhere = [place for place in places if place is not None and iou(place, screen.box) < 0.8]
+            assert len(elsewhere) <= 5, "an image that has become smaller may only have gone dark in part"
     assert said[1:] == [f"the ultrasound image moved, now at {roi}" for roi in dict.fromkeys(said_rois(said))]
+
+
+@pytest.mark.parametrize("fps", [2, 3, 5])
+@pytest.mark.parametrize("moved", [Roi(180, 60, 380, 480), Roi(60, 120, 640, 440)])
+def test_the_new_place_is_found_within_two_seconds_in_slow_sources_too(fps: int, moved: Roi) -> None:
+    region, before, after = ImageRegion(search=True), screens(1), screens(2, moved)
+    images = before.frames * 6 + after.frames * 6
+    places = [region.locate(Frame(image, k, k * 1_000_000_000 // fps)) for k, image in enumerate(images)]
+    first = places[24]
+    assert first is None or iou(first, before.box) > 0.9
+    late = places[24 + 2 * fps :]
+    assert all(place is not None and iou(place, after.box) > 0.9 for place in late)
 
 
 def said_rois(said: list[str]) -> list[str]:
     return [line.rpartition(" ")[2] for line in said[1:]]
 
 
-@pytest.mark.parametrize("theme", [60, 225])
-def test_a_menu_over_everything_is_no_image_and_the_image_is_back_at_once_after_it(theme: int) -> None:
+def without_image(what: str) -> Screen:
+    """A screen of the usual size that shows no ultrasound image."""
+    if what == "menu":
+        return screens(4, theme=140, menu=True)
+    image = np.full((600, 800, 3), 20 if what == "blue" else 0, np.uint8)
+    image[..., 0] *= 4
+    if what != "black":
+        cv2.putText(image, "NO SIGNAL", (200, 300), cv2.FONT_HERSHEY_SIMPLEX, 2, (90, 160, 250), 3)
+    return Screen([image], USUAL, "")
+
+
+@pytest.mark.parametrize("theme", [0, 60, 225])
+@pytest.mark.parametrize("what", ["menu", "black", "no signal", "blue"])
+def test_no_frame_without_an_image_has_a_place_and_the_image_is_back_at_once_after_it(
+    theme: int, what: str
+) -> None:
     said: list[str] = []
     region = ImageRegion(search=True, say=said.append)
-    usual, menu = screens(3, theme=theme), screens(4, theme=140, menu=True)
-    found = play(region, usual, 0, 4.0)[-1]
+    usual, other = screens(3, theme=theme), without_image(what)
+    found = play(region, usual, 0, 3.0)[-1]
     assert found is not None
-    places = play(region, menu, 120, 4.0)
-    assert places[60:] == [None] * 60
+    assert region.known(Frame(other.frames[0], 0, 0)) is None, "before the segmentation has seen it"
+    assert play(region, other, 90, 0.1) == [None] * 3
+    assert region.progress == "the screen has changed; looking for the ultrasound image"
+    assert play(region, other, 93, 2.0) == [None] * 60
     assert region.progress == "the ultrasound image has left the screen; looking for it"
-    assert region.known(Frame(menu.frames[0], 0, 0)) is None
-    assert play(region, usual, 240, 4.0)[45:] == [found] * 75
+    assert region.known(Frame(usual.frames[0], 0, 0)) is None
+    assert play(region, usual, 153, 2.0)[18:] == [found] * 42
     assert said[1:] == [
         "the ultrasound image has left the screen; nothing is shown until it is back",
         f"the ultrasound image is back, now at {found}",
     ]
+
+
+@pytest.mark.parametrize("shares", [(0.3, 0.2), (0.15, 0.9)])
+def test_a_message_over_a_part_of_the_screen_hides_the_image_for_a_moment_only(
+    shares: tuple[float, float],
+) -> None:
+    region, usual = ImageRegion(search=True), screens(3)
+    found = play(region, usual, 0, 3.0)[-1]
+    frames = [frame.copy() for frame in usual.frames]
+    for frame in frames:
+        frame[-round(600 * shares[1]) :, -round(800 * shares[0]) :] = 200
+    places = play(region, replace(usual, frames=frames), 90, 2.0)
+    assert set(places) <= {None, found}
+    assert places[20:] == [found] * 40
 
 
 @pytest.mark.parametrize("what", ["nothing", "in air", "half in air", "noise", "clock"])
