@@ -44,7 +44,7 @@ _REDUCED_COPY = 1
 _STRIP_PIXELS = 1_000_000
 # Pillow allocates in blocks of 16 MB, which glibc takes from its heap once it has freed a first one, and then
 # keeps: 350 MB of an image stayed after it was read. Blocks above 32 MB are always given back.
-Pillow.core.set_block_size(64 << 20)
+Pillow.core.set_block_size(64 << 20)  # type: ignore[attr-defined]
 
 
 class ImageSource(RecordedSource):

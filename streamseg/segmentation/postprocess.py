@@ -66,11 +66,11 @@ def postprocess(prepared: Prepared, probability: Probability, spec: InputSpec) -
         contours = _fill_parts(roi.crop(mask.view(np.uint8)), reached, spec.min_area)
     if not contours:
         return Segmentation(mask, (), 0, None, None, _absence(content, spec), State.NO_NERVE, probability)
-    box = left, top, width, height = cv2.boundingRect(np.concatenate(contours))
+    left, top, width, height = cv2.boundingRect(np.concatenate(contours))
     inside_box = roi.crop(mask.view(np.uint8))[top : top + height, left : left + width]
     area, (x, y) = _measure(inside_box)
     if enlarged is None:
-        inside = _sum_of_strips(letterbox, probability, inside_box, box)
+        inside = _sum_of_strips(letterbox, probability, inside_box, (left, top))
     else:
         inside = cv2.mean(enlarged[top : top + height, left : left + width], inside_box)[0] * area
     if known is None:
@@ -108,13 +108,14 @@ def _reached(letterbox: Letterbox, probability: Probability, level: float) -> Ma
 
 
 def _sum_of_strips(
-    letterbox: Letterbox, probability: Probability, mask: Grey, box: tuple[int, int, int, int]
+    letterbox: Letterbox, probability: Probability, mask: Grey, corner: tuple[int, int]
 ) -> float:
     """The sum of the enlarged map's probabilities inside a mask, strip by strip.
 
-    ``mask`` covers ``box``: left, top, width and height in the region's pixels.
+    ``mask`` is a part of the region, with its left upper ``corner`` there.
     """
-    left, top, width, height = box
+    left, top = corner
+    height, width = mask.shape
     total = 0.0
     for first, end in _strips(top, top + height, letterbox.source_width):
         part = mask[first - top : end - top]

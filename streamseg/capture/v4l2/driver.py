@@ -30,6 +30,8 @@ from streamseg.capture.v4l2.structs import (
 )
 from streamseg.core.errors import SourceError
 
+_MAX_INTERRUPTIONS = 1000
+"""Signals in a row that may interrupt a request; a driver that always says so would hold us for ever."""
 _MAP_FAILED = ctypes.c_void_p(-1).value
 _OPEN_FLAGS = os.O_RDWR | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 
@@ -98,16 +100,25 @@ class Driver:
 
     def call(self, request: int, argument: ctypes.Structure | ctypes.c_int) -> None:
         """One ioctl, repeated if a signal interrupted it."""
-        while self._libc.ioctl(self._fd, request, ctypes.byref(argument)) < 0:
+        for _ in range(_MAX_INTERRUPTIONS):
+            if self._libc.ioctl(self._fd, request, ctypes.byref(argument)) >= 0:
+                return
             if ctypes.get_errno() != errno.EINTR:
-                raise _failure()
+                break
+        raise _failure()
 
-    def ask(self, request: int, argument: ctypes.Structure | ctypes.c_int) -> bool:
-        """One ioctl; False if the driver lacks it or its list has ended."""
+    def ask(
+        self, request: int, argument: ctypes.Structure | ctypes.c_int, *, dispensable: bool = False
+    ) -> bool:
+        """One ioctl; False if the driver lacks it or its list has ended.
+
+        Frames can be captured without an answer that is ``dispensable``: then any error is one. Where the
+        device is gone, the next request says so.
+        """
         try:
             self.call(request, argument)
         except DriverError as error:
-            if error.errno in _NO_ANSWER:
+            if dispensable or error.errno in _NO_ANSWER:
                 return False
             raise
         return True

@@ -157,7 +157,7 @@ def text(value: bytes) -> str:
 def _sizes(driver: Driver, pixelformat: int) -> Iterator[Size]:
     for index in range(_MAX_ENTRIES):
         entry = FrameSize(index=index, pixelformat=pixelformat)
-        if not driver.ask(ENUM_FRAMESIZES, entry):
+        if not driver.ask(ENUM_FRAMESIZES, entry, dispensable=True):
             return
         if entry.kind == _DISCRETE:
             width, height = entry.values[:2]
@@ -175,7 +175,7 @@ def _rates(driver: Driver, pixelformat: int, width: int, height: int) -> Rates:
     continuous = False
     for index in range(_MAX_ENTRIES):
         entry = FrameInterval(index=index, pixelformat=pixelformat, width=width, height=height)
-        if continuous or not driver.ask(ENUM_FRAMEINTERVALS, entry):
+        if continuous or not driver.ask(ENUM_FRAMEINTERVALS, entry, dispensable=True):
             break
         continuous = entry.kind != _DISCRETE
         pairs = zip(entry.values[0::2], entry.values[1::2], strict=True)

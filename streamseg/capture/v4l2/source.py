@@ -35,6 +35,8 @@ FIRST_FRAME_SECONDS = 5.0
 _TICK_MS = 10
 _AT_ONCE_NS = 4_000_000
 _CLOSE_S = 1.0
+_MAX_LOST = 1000
+"""A larger step of a driver's frame number is no loss: it numbers in another way, or began again."""
 _EARLY_NS = 2_000_000_000
 """Plausible time stamps are not before the buffer was queued, with this tolerance for drifting clocks."""
 _AHEAD_NS = 20_000_000
@@ -71,13 +73,14 @@ class V4l2Source:
         if not (math.isfinite(read_seconds) and read_seconds > 0):
             raise UsageError(f"cannot wait {read_seconds:g} s for a frame; give more than 0 seconds")
         self.skipped = 0
-        """Frames skipped because newer ones were waiting."""
+        """Frames skipped because newer ones were waiting, or that the driver had no buffer for."""
         self.damaged = 0
         """Frames dropped because they were incomplete or marked as bad by the driver."""
         self._path = device
         self._read_seconds = read_seconds
         self._index = 0
         self._last_ns = 0
+        self._last_sequence: int | None = None
         self._closing = threading.Event()
         self._lock = threading.Lock()  # the driver serves one thread at a time
         self._driver, _ = open_grabber(device)
@@ -173,7 +176,16 @@ class V4l2Source:
         buffer = self._stream.take()
         if buffer is None:
             self._empty_ns = time.monotonic_ns()
+        else:
+            self._count_lost(buffer.sequence)
         return buffer
+
+    def _count_lost(self, sequence: int) -> None:
+        """Count the frames that the driver numbered and did not deliver; some drivers number none."""
+        lost = 0 if self._last_sequence is None else sequence - self._last_sequence - 1
+        if 0 < lost <= _MAX_LOST:
+            self.skipped += lost
+        self._last_sequence = sequence
 
     def _wait(self, hasty: int) -> int:
         """Wait for a frame, at most a tick; ``hasty`` counts the consecutive waits that returned at once."""

@@ -82,7 +82,7 @@ class Stream:
         # Drivers of cameras have no such event; those of HDMI and SDI inputs send one when the scanner
         # changes its resolution: they deliver nothing more, or wrong frames, until they are set up again.
         subscription = EventSubscription(type=EVENT_SOURCE_CHANGE)
-        self._has_events = driver.ask(SUBSCRIBE_EVENT, subscription)
+        self._has_events = driver.ask(SUBSCRIBE_EVENT, subscription, dispensable=True)
         now = current_format(driver).fmt.pix
         # A driver that lists no formats has at least the current one.
         formats = list_formats(driver) or (PixelFormat(letters(now.pixelformat), ""),)
@@ -128,7 +128,10 @@ class Stream:
         self._driver.wait(milliseconds)
 
     def data(self, buffer: Buffer) -> Grey:
-        """The bytes of a taken buffer, uint8 (n,): the driver's memory, valid until it is given back."""
+        """The bytes of a taken buffer, uint8 (n,): the driver's memory, valid until it is given back.
+
+        Empty if a plane of several holds less than its part of the frame.
+        """
         views = self._views[buffer.index]
         if self._driver.kind == CAPTURE:
             held: Grey = views[0][: buffer.bytesused]
@@ -138,7 +141,14 @@ class Stream:
             view[plane.data_offset : plane.bytesused]
             for view, plane in zip(views, planes_of(buffer), strict=False)
         ]
-        return planes[0] if len(planes) == 1 else np.concatenate(planes)
+        if len(planes) == 1:
+            return planes[0]
+        # Some drivers say that a plane holds all of its memory, with what fills its last page.
+        luma = self.layout.stride * self.layout.height
+        lengths = [luma, *[(self.layout.length - luma) // (len(planes) - 1)] * (len(planes) - 1)]
+        pairs = list(zip(planes, lengths, strict=True))
+        whole = bool(pairs) and all(len(plane) >= length for plane, length in pairs)
+        return np.concatenate([plane[:length] for plane, length in pairs]) if whole else np.empty(0, np.uint8)
 
     def queued_ns(self, buffer: Buffer) -> int:
         """When a buffer was last queued, monotonic nanoseconds."""
@@ -161,10 +171,10 @@ class Stream:
     def trouble(self) -> str | None:
         """What is wrong with the input by the device's own status, or None."""
         index = ctypes.c_int()
-        if not self._driver.ask(G_INPUT, index):
+        if not self._driver.ask(G_INPUT, index, dispensable=True):
             return None
         entry = Input(index=index.value)
-        if not self._driver.ask(ENUMINPUT, entry):
+        if not self._driver.ask(ENUMINPUT, entry, dispensable=True):
             return None
         return next((words for bit, words in _INPUT_TROUBLE.items() if entry.status & bit), None)
 
@@ -237,7 +247,7 @@ def _pixel_aspect(driver: Driver, width: int, height: int) -> Fraction | None:
     """Width of a pixel divided by its height, by the driver, or of the sizes that only television has."""
     crop = CropCapability(type=driver.kind)
     # Drivers of cameras and of most USB grabbers lack the request, or answer 1:1 whatever the video is.
-    if driver.ask(CROPCAP, crop) and all(crop.aspect) and crop.aspect[0] != crop.aspect[1]:
+    if driver.ask(CROPCAP, crop, dispensable=True) and all(crop.aspect) and crop.aspect[0] != crop.aspect[1]:
         scale = Fraction(crop.defrect.width or width, width) / Fraction(crop.defrect.height or height, height)
         return Fraction(crop.aspect[1], crop.aspect[0]) * scale
     return _TELEVISION.get((width, height))
@@ -263,11 +273,11 @@ def _layout(name: str, given: PixFormat, aspect: Fraction | None) -> BufferLayou
 def _set_rate(device: str, driver: Driver, mode: CaptureMode, wish: Wish) -> Fraction | None:
     """Request the mode's rate; returns the rate that the driver then reports, or None. Raises UsageError."""
     parameters = CaptureParameters(type=driver.kind)
-    known = driver.ask(G_PARM, parameters)
+    known = driver.ask(G_PARM, parameters, dispensable=True)
     # Drivers of capture cards often lack G_PARM: their rate is that of the input.
     if mode.rate is not None and known:
         parameters.numerator, parameters.denominator = mode.rate.denominator, mode.rate.numerator
-        known = driver.ask(S_PARM, parameters) or driver.ask(G_PARM, parameters)
+        known = any(driver.ask(request, parameters, dispensable=True) for request in (S_PARM, G_PARM))
     rate = None
     if known and parameters.numerator and parameters.denominator:
         rate = Fraction(parameters.denominator, parameters.numerator)

@@ -271,7 +271,7 @@ def _has_large_single_frames(container: av.container.InputContainer) -> bool:
     context = getattr(streams[0], "codec_context", None) if streams else None
     if context is None or not context.codec.intra_only:
         return False
-    pixels = context.width * context.height
+    pixels = int(context.width) * int(context.height)
     return pixels == 0 or pixels > MAX_FRAME_PIXELS  # FFmpeg forgets the size of what it refused
 
 

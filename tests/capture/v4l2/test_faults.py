@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from streamseg.capture.v4l2 import source as v4l2
+from streamseg.capture.v4l2 import structs
 from streamseg.capture.v4l2.source import V4l2Source
 from streamseg.core.errors import SourceError, StreamsegError
+from tests.capture.media import number_of, picture
 from tests.capture.v4l2.device import FAST, PATH, Child, EmulatedDevice, Mode
 
 
@@ -190,3 +194,108 @@ def test_nothing_is_left_open(device: EmulatedDevice, child: Child) -> None:
 
     device.offer([Mode(rate=FAST)])
     assert child.run(leak) == [0, 0]
+
+
+OPENING = ("QUERYCAP", "ENUM_FMT", "S_FMT", "REQBUFS", "QUERYBUF", "QBUF", "STREAMON", "QUERY_DV_TIMINGS")
+READING = ("QBUF", "DQBUF")
+DISPENSABLE = (
+    *("SUBSCRIBE_EVENT", "CROPCAP", "G_PARM", "S_PARM", "ENUM_FRAMESIZES", "ENUM_FRAMEINTERVALS"),
+    *("G_INPUT", "ENUMINPUT", "DQEVENT"),
+)
+ERRORS = (errno.EIO, errno.EINTR, errno.ENOMEM, errno.ERANGE, errno.EAGAIN, errno.EPERM, errno.EINVAL)
+
+
+def failing(device: EmulatedDevice, requests: list[int]) -> list[str]:
+    """What becomes of each request that fails with each error: frames were read, or the message."""
+    said = []
+    for request in requests:
+        for code in ERRORS:
+            device.set(fail=f"{request} {code}")
+            try:
+                with V4l2Source(device.path, read_seconds=0.05) as source:
+                    said.append("" if [next(source), next(source)] else "nothing")
+            except StreamsegError as error:
+                said.append(str(error))
+    return said
+
+
+def test_every_request_may_fail_with_every_error(device: EmulatedDevice, child: Child) -> None:
+    """One that always said that a signal had interrupted it held its thread for ever."""
+    device.offer([Mode(rate=FAST)])
+    requests = [getattr(structs, name) & 0xFF for name in OPENING]
+    said = child.run(failing, requests)
+    assert len(said) == len(OPENING) * len(ERRORS)
+    for number, message in enumerate(said):
+        name, code = OPENING[number // len(ERRORS)], ERRORS[number % len(ERRORS)]
+        lacks = name == "QUERY_DV_TIMINGS" and code == errno.EINVAL
+        ends_a_list = name == "ENUM_FMT" and code == errno.EINVAL
+        assert (message == "") is (lacks or ends_a_list), (name, errno.errorcode[code], message)
+        assert not message or (message.startswith(PATH) and "\n" not in message), message
+
+
+def test_requests_that_frames_do_not_depend_on_may_fail(device: EmulatedDevice, child: Child) -> None:
+    device.offer([Mode(rate=FAST)])
+    requests = [getattr(structs, name) & 0xFF for name in DISPENSABLE if name != "DQEVENT"]
+    assert set(child.run(failing, requests)) == {""}
+
+
+def test_requests_that_fail_while_frames_are_read(device: EmulatedDevice, child: Child) -> None:
+    device.offer([Mode(rate=FAST)])
+    for name in READING:
+        for code in (errno.EIO, errno.EINTR, errno.EPIPE):
+            changes = {"fail": f"{getattr(structs, name) & 0xFF} {code}"}
+            message, took, _, after = child.run(fault, changes, 60)
+            assert message.startswith(PATH)
+            assert took < 30
+            assert after == []
+            device.set(fail="0 0")
+
+
+def test_a_format_that_the_driver_sets_to_another_size(device: EmulatedDevice, child: Child) -> None:
+    def sizes(device: EmulatedDevice, wanted: list[int] | None) -> list[Any]:
+        with V4l2Source(device.path, size=None if wanted is None else (wanted[0], wanted[1])) as source:
+            return [next(source).image.shape[:2], [source.info.height, source.info.width]]
+
+    device.offer([Mode(width=320, height=240, rate=FAST), Mode(rate=FAST)], answer="160 120")
+    assert child.run(sizes, None) == [[120, 160], [120, 160]]
+    assert child.run(sizes, [320, 240]) == (
+        f"UsageError: {PATH} was asked for yuyv 320x240 but set yuyv 160x120; request that"
+    )
+
+
+@pytest.mark.parametrize(("code", "used"), [("YUYV", 0), ("MJPG", 0), ("YUYV", 1000)])
+def test_buffers_that_say_to_hold_too_little(
+    device: EmulatedDevice, child: Child, code: str, used: int
+) -> None:
+    device.offer([Mode(code, rate=FAST)])
+    message, _, damaged, _ = child.run(fault, {"used": str(used)}, 0.3)
+    assert "delivered only damaged frames (" in message
+    assert damaged >= 1
+
+
+def shown(device: EmulatedDevice) -> list[Any]:
+    """How much each of five frames differs from what it shows; the frames that were damaged and skipped."""
+    with V4l2Source(device.path) as source:
+        images = [next(source).image for _ in range(5)]
+        drawn = [picture(number_of(image), *image.shape[:2]) for image in images]
+        pairs = zip(images, drawn, strict=True)
+        apart = [float(np.abs(a.astype(np.int16) - b).mean()) for a, b in pairs]
+        return [apart, source.damaged, source.skipped]
+
+
+@pytest.mark.parametrize(("code", "planes"), [("YUYV", None), ("MJPG", None), ("NM12", "2"), ("YM12", "3")])
+def test_buffers_that_say_to_hold_more_than_a_frame(
+    device: EmulatedDevice, child: Child, code: str, planes: str | None
+) -> None:
+    """The planes of a multi-planar device were put together with what filled their last page."""
+    settings = {"used": str(1 << 30)} | ({} if planes is None else {"planes": planes})
+    device.offer([Mode(code, rate=FAST)], **settings)
+    apart, damaged, _ = child.run(shown)
+    assert max(apart) < 15
+    assert damaged == 0
+
+
+def test_frames_that_the_driver_lost_are_counted(device: EmulatedDevice, child: Child) -> None:
+    device.offer([Mode(rate=FAST)], lost=2)
+    _, _, skipped = child.run(shown)
+    assert skipped >= 8

@@ -35,6 +35,12 @@
  *   quantization N   an enum v4l2_quantization
  *   range MAX_WIDTH MAX_HEIGHT
  *                    sizes are listed as one range from each mode's size to this
+ *   fail REQUEST ERRNO
+ *                    every request of this number (the last byte of its ioctl, in decimal) fails with this error
+ *   answer WIDTH HEIGHT
+ *                    of all modes the device has only those of this size, whatever it lists
+ *   used N           the bytes that every buffer (of a multi-planar device, plane) says to hold
+ *   lost N           pictures that are lost after each one that is delivered
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -68,8 +74,8 @@ struct control {
     struct mode modes[MODES];
     int mode_count, generation, no_poll, no_optional;
     uint32_t input, range_width, range_height, planes, offset, timings_width, timings_height;
-    uint32_t aspect_y, aspect_x, quantization;
-    int change;
+    uint32_t aspect_y, aspect_x, quantization, answer_width, answer_height, used, lost;
+    int change, fail_number, fail_code, has_used;
     char state[16], damage[16], stamps[16], signal[16];
 };
 
@@ -149,6 +155,10 @@ static void read_control(struct control *c) {
         sscanf(line, "change %d", &c->change);
         sscanf(line, "aspect %u %u", &c->aspect_y, &c->aspect_x);
         sscanf(line, "quantization %u", &c->quantization);
+        sscanf(line, "fail %d %d", &c->fail_number, &c->fail_code);
+        sscanf(line, "answer %u %u", &c->answer_width, &c->answer_height);
+        sscanf(line, "lost %u", &c->lost);
+        c->has_used |= sscanf(line, "used %u", &c->used) == 1;
         if (sscanf(line, "poll %15s", word) == 1)
             c->no_poll = !strcmp(word, "no");
         if (sscanf(line, "optional %15s", word) == 1)
@@ -223,6 +233,8 @@ static size_t plane_length(const struct control *c, const struct mode *m, uint32
 
 /* Whether a mode can be had: of a digital input, only those of the size that its timings are set to. */
 static int usable(const struct handle *h, const struct control *c, int mode) {
+    if (c->answer_width)
+        return c->modes[mode].width == c->answer_width && c->modes[mode].height == c->answer_height;
     if (!c->timings_width)
         return 1;
     uint32_t width = h->timings_width ? h->timings_width : c->modes[0].width;
@@ -271,13 +283,13 @@ static void fill(struct handle *h, const struct control *c, int index, long long
         if (part > left || k + 1 == planes)
             part = left;
         memcpy(target + c->offset, data, part);
-        h->planes[index][k].bytesused = part + c->offset;
+        h->planes[index][k].bytesused = c->has_used ? c->used : part + c->offset;
         h->planes[index][k].data_offset = c->offset;
         target += h->plane_size[k];
         data += part;
         left -= part;
     }
-    b->bytesused = length;
+    b->bytesused = c->has_used ? c->used : length;
     b->flags = V4L2_BUF_FLAG_MAPPED;
     b->field = h->mode < c->mode_count ? c->modes[h->mode].field : V4L2_FIELD_NONE;
     b->sequence = h->sequence;
@@ -309,6 +321,7 @@ static void advance(struct handle *h, const struct control *c) {
             memmove(h->queued, h->queued + 1, --h->queued_count * sizeof(int));
             fill(h, c, index, h->next_ns);
             h->done[h->done_count++] = index;
+            h->sequence += c->lost;
         } else {
             const uint8_t *data;
             uint32_t length;
@@ -617,6 +630,8 @@ static int answer(struct handle *h, unsigned int request, void *argument) {
     read_control(&c);
     if (is_dead(h, &c))
         return fail(ENODEV);
+    if (c.fail_code && (request & 0xff) == (unsigned int)c.fail_number)
+        return fail(c.fail_code);
     int busy = !strcmp(c.state, "busy");
     switch (request) {
     case VIDIOC_QUERYCAP:
