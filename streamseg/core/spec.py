@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -57,8 +57,44 @@ class OutputCalibration:
 
 
 @dataclass(frozen=True, slots=True)
+class StructureSpec:
+    """How a structure's plane of the net's output becomes its outline."""
+
+    threshold: float = 0.5
+    """A pixel belongs to the structure if its probability reaches this, 0..1."""
+    min_area: float = 0.001
+    """Minimum area of a part, as a fraction of the image region's area, 0..1. By default a third of the
+    smallest vessel that is labelled in 183 images of usgra-seg."""
+    judgement: OutputCalibration | None = None
+    """What the plane's values mean; None if that was never measured. ``doubt`` and ``familiar`` count for
+    the nerve alone, whose state is the frame's."""
+
+    def __post_init__(self) -> None:
+        if not _are_limits(self.threshold, self.min_area):
+            raise EngineError(
+                f"invalid limits of a structure: {str(self)[:200]}; the weights or manifest are damaged"
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """Values for JSON, without a missing calibration."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> StructureSpec:
+        """Read from a mapping. Raises EngineError, or TypeError and its like for anything else."""
+        judgement = values.get("judgement")
+        known = None if judgement is None else OutputCalibration(**judgement)
+        return cls(**{**values, "judgement": known})
+
+
+def _are_limits(threshold: object, min_area: object) -> bool:
+    cut, least = finite_number(threshold, 0, 1), finite_number(min_area, 0, 1)
+    return cut is not None and least is not None and 0 < cut < 1
+
+
+@dataclass(frozen=True, slots=True)
 class InputSpec:
-    """A net's input and decision threshold. The net owns it; it travels with the weights."""
+    """A net's input, and how its output becomes outlines. The net owns it; it travels with the weights."""
 
     height: int
     """Rows of the input tensor."""
@@ -71,30 +107,48 @@ class InputSpec:
     threshold: float
     """A pixel is nerve if its probability reaches this, 0..1."""
     min_area: float = 0.0
-    """Minimum nerve area, as a fraction of the image region's area, 0..1."""
+    """Minimum area of a part of the nerve, as a fraction of the image region's area, 0..1."""
     judgement: OutputCalibration | None = None
-    """What the net's outputs mean; None if that was never measured."""
+    """What the nerve's plane means; None if that was never measured."""
     structures: tuple[str, ...] = (NERVE,)
     """The planes of the net's output in order: the nerve, then others such as ``vessel``."""
+    others: Mapping[str, StructureSpec] = field(default_factory=dict, hash=False)
+    """How structures other than the nerve are outlined, by name; those that are missing have the defaults."""
 
     def __post_init__(self) -> None:
-        numbers = (self.mean, self.std, self.threshold, self.min_area)
+        numbers = (self.mean, self.std)
         good = (
             whole_number(self.height, 16, MAX_SIDE) is not None
             and whole_number(self.width, 16, MAX_SIDE) is not None
             and all(finite_number(number, -1e6, 1e6) is not None for number in numbers)
             and self.std > 0
-            and 0 < self.threshold < 1
-            and 0 <= self.min_area <= 1
+            and _are_limits(self.threshold, self.min_area)
             and isinstance(self.structures, tuple)
             and self.structures[:1] == (NERVE,)
             and all(isinstance(name, str) and _STRUCTURE.fullmatch(name) for name in self.structures)
             and len(set(self.structures)) == len(self.structures)
+            and set(self.others) <= set(self.structures[1:])
+            and all(isinstance(other, StructureSpec) for other in self.others.values())
         )
         if not good:
             raise EngineError(
                 f"invalid input specification: {str(self)[:300]}; the weights or manifest are damaged"
             )
+
+    def structure(self, name: str) -> StructureSpec:
+        """How one of the structures is outlined, the nerve too. Raises KeyError for any other name."""
+        if name == NERVE:
+            return StructureSpec(self.threshold, self.min_area, self.judgement)
+        if name not in self.structures:
+            raise KeyError(name)
+        return self.others.get(name, StructureSpec())
+
+    def resized(self, height: int, width: int) -> InputSpec:
+        """The same for another input size: without calibrations, which were measured at this one."""
+        if (height, width) == (self.height, self.width):
+            return self
+        others = {name: replace(other, judgement=None) for name, other in self.others.items()}
+        return replace(self, height=height, width=width, judgement=None, others=others)
 
     def to_json(self) -> dict[str, Any]:
         """Values for JSON. A missing calibration, and the structures of a net for nerves alone, are left out,
@@ -104,6 +158,9 @@ class InputSpec:
             del values["judgement"]
         if self.structures == (NERVE,):
             del values["structures"]
+        values["others"] = {name: other.to_json() for name, other in self.others.items()}
+        if not self.others:
+            del values["others"]
         return values
 
     @classmethod
@@ -113,9 +170,11 @@ class InputSpec:
             loaded: Mapping[str, Any] = json.loads(values) if isinstance(values, str) else values
             judgement = loaded.get("judgement")
             known = None if judgement is None else OutputCalibration(**judgement)
+            others = {name: StructureSpec.from_json(one) for name, one in loaded.get("others", {}).items()}
             structures = loaded.get("structures", [NERVE])
             if not isinstance(structures, list | tuple):
                 raise TypeError(f"structures are a list of names, not {structures!r}")
-            return cls(**{**loaded, "judgement": known, "structures": tuple(structures)})
+            changed = {"judgement": known, "structures": tuple(structures), "others": others}
+            return cls(**{**loaded, **changed})
         except (TypeError, ValueError, AttributeError) as error:
             raise EngineError(f"cannot read an input specification from {values!r}: {error}") from error

@@ -35,8 +35,7 @@ def resolve(source: str, size: tuple[int, int] | None = None) -> Checkpoint:
     spec = found.spec
     height, width = size or (spec.height, spec.width)
     _check_size(found.net, height, width)
-    if (height, width) != (spec.height, spec.width):
-        found = replace(found, spec=replace(spec, height=height, width=width, judgement=None))
+    found = replace(found, spec=spec.resized(height, width))
     return found if found.folded else _folded(found)
 
 

@@ -1,9 +1,15 @@
-"""Turns the net's probabilities into the nerve's outline in a frame's own pixels.
+"""Turns the net's probabilities into outlines in a frame's own pixels: the nerve's, and other structures'.
 
 The probability map, not the mask, is resized to frame pixels, linearly, so that the outline is as smooth as
 the frame; then it is cut at the threshold. Holes are filled, because a nerve's cross-section has none.
 Parts (8-connected, counted with their holes) smaller than ``spec.min_area`` of the image region are
 dropped. The rest is the nerve; without a rest the state is "no nerve".
+
+Other structures, such as vessels, are found in the same way, each in a plane of its own and by limits of its
+own (``spec.others``). They have no state: the nerve's is the frame's. No outline is cut by another: a pixel
+may be nerve and vessel. A net that calls it both is unsure, and a vessel inside the nerve's outline is what a
+user must not miss; whichever one gave way would hide that. Besides, thresholds and confidences are fitted on
+whole outlines. In labels the structures never overlap.
 
 If the net has an output calibration (``spec.judgement``), :func:`presence` decides whether there is a nerve,
 and the threshold only where it is: above ``judgement.presence`` a map that stays below the threshold is cut
@@ -20,6 +26,7 @@ Confidence, 0..1:
   ranks better still: docs/log.md.) Below :data:`LOW_CONFIDENCE` the state is LOW_CONFIDENCE.
 * No nerve: 1 minus the highest level at which an area as large as the smallest nerve would be reached, that
   is, how far the map is from showing a nerve.
+* Other structures: the same, but for the state.
 """
 
 from __future__ import annotations
@@ -32,7 +39,17 @@ import numpy as np
 import numpy.typing as npt
 
 from streamseg.core.geometry import Letterbox
-from streamseg.core.types import Grey, InputSpec, Mask, OutputCalibration, Segmentation, State
+from streamseg.core.spec import StructureSpec
+from streamseg.core.types import (
+    Grey,
+    InputSpec,
+    Mask,
+    OutputCalibration,
+    Planes,
+    Segmentation,
+    State,
+    Structure,
+)
 from streamseg.segmentation.preprocess import Prepared
 
 LOW_CONFIDENCE = 0.85
@@ -49,8 +66,35 @@ Probability = npt.NDArray[np.float32]
 Contour = npt.NDArray[np.int32]
 
 
-def postprocess(prepared: Prepared, probability: Probability, spec: InputSpec) -> Segmentation:
-    """Find the nerve in a frame from the net's output, ``probability`` float32 (spec.height, spec.width)."""
+def postprocess(prepared: Prepared, planes: Planes, spec: InputSpec) -> Segmentation:
+    """Find nerve and other structures in a frame from the net's output.
+
+    ``planes`` float32 (structures, spec.height, spec.width), in the order of ``spec.structures``.
+    """
+    nerve, *others = (
+        _find(prepared, plane, spec.structure(name))
+        for name, plane in zip(spec.structures, planes, strict=True)
+    )
+    doubt = LOW_CONFIDENCE if spec.judgement is None else spec.judgement.doubt
+    state = State.NERVE if nerve.confidence >= doubt else State.LOW_CONFIDENCE
+    return Segmentation(
+        mask=nerve.mask,
+        contours=nerve.contours,
+        area_px=nerve.area_px,
+        area_mm2=nerve.area_mm2,
+        centroid=nerve.centroid,
+        confidence=nerve.confidence,
+        state=state if nerve.contours else State.NO_NERVE,
+        probability=planes[0],
+        others=dict(zip(spec.structures[1:], others, strict=True)),
+    )
+
+
+def _find(prepared: Prepared, probability: Probability, spec: StructureSpec) -> Structure:
+    """A structure in a frame from its plane, float32 (height, width) of the net's input.
+
+    Without a sample that reaches the threshold nothing is enlarged.
+    """
     letterbox, roi, spacing_mm = prepared.letterbox, prepared.roi, prepared.frame.spacing_mm
     content = letterbox.crop(probability)
     mask = np.zeros(prepared.frame.image.shape[:2], np.bool_)
@@ -65,7 +109,7 @@ def postprocess(prepared: Prepared, probability: Probability, spec: InputSpec) -
         reached = _reached(letterbox, probability, level) if enlarged is None else enlarged >= level
         contours = _fill_parts(roi.crop(mask.view(np.uint8)), reached, spec.min_area)
     if not contours:
-        return Segmentation(mask, (), 0, None, None, _absence(content, spec), State.NO_NERVE, probability)
+        return Structure(mask, (), 0, None, None, _absence(content, spec))
     left, top, width, height = cv2.boundingRect(np.concatenate(contours))
     inside_box = roi.crop(mask.view(np.uint8))[top : top + height, left : left + width]
     area, (x, y) = _measure(inside_box)
@@ -75,23 +119,21 @@ def postprocess(prepared: Prepared, probability: Probability, spec: InputSpec) -
         inside = cv2.mean(enlarged[top : top + height, left : left + width], inside_box)[0] * area
     if known is None:
         everywhere = float(content.sum(dtype=np.float64)) * roi.width * roi.height / content.size
-        confidence, doubt = min(1.0, 2 * inside / (area + max(everywhere, inside))), LOW_CONFIDENCE
+        confidence = min(1.0, 2 * inside / (area + max(everywhere, inside)))
     else:
-        confidence, doubt = expected_dice(inside / area, known), known.doubt
-    return Segmentation(
+        confidence = expected_dice(inside / area, known)
+    return Structure(
         mask=mask,
         contours=tuple(contour + np.array((roi.x, roi.y), np.int32) for contour in contours),
         area_px=area,
         area_mm2=None if spacing_mm is None else area * spacing_mm[0] * spacing_mm[1],
         centroid=(x + left + roi.x, y + top + roi.y),
         confidence=confidence,
-        state=State.NERVE if confidence >= doubt else State.LOW_CONFIDENCE,
-        probability=probability,
     )
 
 
-def _cut_level(content: Probability, highest: float, spec: InputSpec) -> float:
-    """The probability at which a map is cut; infinite if its presence score says that there is no nerve."""
+def _cut_level(content: Probability, highest: float, spec: StructureSpec) -> float:
+    """The probability at which a map is cut; infinite if its presence score says that there is nothing."""
     limit = 0.0 if spec.judgement is None else spec.judgement.presence
     if limit > 0 and presence(content) < limit:
         return math.inf
@@ -133,7 +175,7 @@ def _strips(first: int, end: int, width: int) -> Iterator[tuple[int, int]]:
 def presence(content: Probability) -> float:
     """Presence score of a probability map without padding, 0..1.
 
-    The mean probability of the most nerve-like square with sides of a twentieth of the map's height.
+    The highest mean probability of any square with sides of a twentieth of the map's height.
     """
     side = max(1, round(content.shape[0] / 20))
     return float(cv2.blur(content, (side, side)).max())
@@ -147,10 +189,14 @@ def expected_dice(raw: float, judgement: OutputCalibration) -> float:
     return 0.5 + 0.5 * math.tanh(score / 2)
 
 
-def unlike_training(prepared: Prepared, probability: Probability) -> Segmentation:
+def unlike_training(prepared: Prepared, planes: Planes, spec: InputSpec) -> Segmentation:
     """The segmentation of a frame unlike the training data: no outline, since a net finds one in anything."""
-    mask = np.zeros(prepared.frame.image.shape[:2], np.bool_)
-    return Segmentation(mask, (), 0, None, None, 0.0, State.UNLIKE_TRAINING, probability)
+    shape = prepared.frame.image.shape[:2]
+    others = {
+        name: Structure(np.zeros(shape, np.bool_), (), 0, None, None, 0.0) for name in spec.structures[1:]
+    }
+    mask = np.zeros(shape, np.bool_)
+    return Segmentation(mask, (), 0, None, None, 0.0, State.UNLIKE_TRAINING, planes[0], others)
 
 
 def _fill_parts(out: Grey, reached: Mask, min_area: float) -> list[Contour]:
@@ -177,8 +223,8 @@ def _measure(mask: Grey) -> tuple[int, tuple[float, float]]:
     return int(area), (moments["m10"] / area, moments["m01"] / area)
 
 
-def _absence(content: Probability, spec: InputSpec) -> float:
-    """Confidence that there is no nerve, 0..1."""
+def _absence(content: Probability, spec: StructureSpec) -> float:
+    """Confidence that there is nothing, 0..1."""
     pixels = min(content.size, max(1, math.ceil(spec.min_area * content.size)))
     level = float(np.partition(content, content.size - pixels, axis=None)[content.size - pixels])
     return min(1.0, max(0.0, 1.0 - level))

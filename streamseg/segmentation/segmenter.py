@@ -119,12 +119,13 @@ class Segmenter:
             )
 
     def finish(self, prepared: Prepared, planes: Planes) -> Segmentation:
-        """The nerve in the frame's own pixels, or UNLIKE_TRAINING for a frame unlike the training data."""
+        """The structures in the frame's own pixels; none of them, and UNLIKE_TRAINING, for a frame unlike the
+        training data. ``planes`` as from :meth:`infer`."""
         with prepared.clock.stage("postprocess"):
             return self._finish(prepared, planes)
 
     def _finish(self, prepared: Prepared, planes: Planes) -> Segmentation:
-        spec, frame, probability = self.backend.spec, prepared.frame, planes[0]
+        spec, frame = self.backend.spec, prepared.frame
         reference = "" if spec.judgement is None else spec.judgement.familiar
         unlike = prepared.misplaced or (
             bool(reference) and is_out_of_distribution(prepared.image, prepared.content, reference)
@@ -134,13 +135,13 @@ class Segmenter:
                 self._place = prepared.roi, frame.image.shape
                 self.steady.reset()
             noise = noise_left(prepared.image.shape[:2], prepared.content.shape)
-            probability = self.steady.update(
-                probability, prepared.content, frame.captured_ns, unlike=unlike, noise=noise
+            planes = self.steady.update(
+                planes, prepared.content, frame.captured_ns, unlike=unlike, noise=noise
             )
             unlike = self.steady.unlike
         if unlike and self.withhold:
-            return unlike_training(prepared, probability)
-        found = postprocess(prepared, probability, spec)
+            return unlike_training(prepared, planes, spec)
+        found = postprocess(prepared, planes, spec)
         if unlike:
             return replace(found, state=State.UNLIKE_TRAINING)
         return found if self.steady is None else replace(found, state=self.steady.filter_state(found.state))

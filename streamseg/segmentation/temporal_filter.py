@@ -1,10 +1,10 @@
 """Removes the flicker of live outlines, never more than one frame late.
 
 An unsure net sees a nerve in one frame and none in the next, in tissue that did not move. Averaging over
-many frames would hide that, and would lag behind the probe. Instead each pixel shows the *median of three*
-probabilities: this frame's, the previous frame's, and a running mean of what was shown. Where this frame and
-the previous one agree on nerve, at whatever level, the median agrees with both: nothing appears or
-disappears more than one frame late, by construction. The history decides only where the two disagree.
+many frames would hide that, and would lag behind the probe. Instead each pixel of each structure shows the
+*median of three* probabilities: this frame's, the previous frame's, and a running mean of what was shown.
+Where this frame and the previous one agree, at whatever level, the median agrees with both: nothing appears
+or disappears more than one frame late, by construction. The history decides only where the two disagree.
 
 - The probe moves: the history is first moved with the image (phase correlation of a small copy), if that
   makes the two images more alike. If the image still differs from the previous one (another scene), after a
@@ -34,7 +34,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from streamseg.core.types import Grey, State
+from streamseg.core.types import Grey, Planes, State
 
 MAX_GAP_NS = 300_000_000
 """A frame that follows the last one after a longer time has no history."""
@@ -73,9 +73,9 @@ class _History:
     captured_ns: int
     content: Grey
     small: _Small
-    before: Probability
-    """The map of that frame alone."""
-    shown: Probability
+    before: Planes
+    """The maps of that frame alone."""
+    shown: Planes
     unlike: bool
     changed_ns: int | None = None
     """When the last frame was captured whose difference from the one before was more than noise."""
@@ -97,40 +97,38 @@ class TemporalFilter:
 
     def update(
         self,
-        probability: Probability,
+        planes: Planes,
         content: Grey,
         captured_ns: int,
         *,
         unlike: bool = False,
         noise: float = NOISE_LEFT,
-    ) -> Probability:
-        """The map to show for a frame; ``probability`` itself without a history. Changes no argument.
+    ) -> Planes:
+        """The maps to show for a frame; ``planes`` itself without a history. Changes no argument.
 
-        ``probability`` float32 (h, w) at the net's resolution, 0..1; ``content`` uint8, at most
+        ``planes`` float32 (structures, h, w) at the net's resolution, 0..1; ``content`` uint8, at most
         (h, w), the image as it enters the net without padding (``Prepared.content``);
-        ``captured_ns`` is its capture time; ``unlike`` whether it is unlike the training data: then its map
-        does not influence the frames that follow; ``noise`` is the share of a grabber's noise that a blur
-        leaves. The result is at most twice ``probability`` in each pixel.
+        ``captured_ns`` is its capture time; ``unlike`` whether it is unlike the training data: then its maps
+        do not influence the frames that follow; ``noise`` is the share of a grabber's noise that a blur
+        leaves. The result is at most twice ``planes`` in each pixel.
         """
         history = self._history
-        if history is None or not _follows(history, probability, content, captured_ns):
+        if history is None or not _follows(history, planes, content, captured_ns):
             self.reset()
-            return self._store(
-                _History(captured_ns, content, _shrunk(content), probability, probability, unlike)
-            )
+            return self._store(_History(captured_ns, content, _shrunk(content), planes, planes, unlike))
         noise_only = _is_noise(content, history.content, noise)
         self._repeated = history.unlike == unlike and (
-            (np.array_equal(content, history.content) and np.array_equal(probability, history.before))
+            (np.array_equal(content, history.content) and np.array_equal(planes, history.before))
             # If no frame differs by more, noise is all that can be seen, and proves nothing.
             or (noise_only and _recent(history.changed_ns, captured_ns))
         )
         if self._repeated:
             self._history = replace(history, captured_ns=captured_ns)
-            return np.asarray(cv2.min(history.shown, 2 * probability), np.float32)
+            return np.minimum(history.shown, 2 * planes)
         changed_ns = history.changed_ns if noise_only else captured_ns
         small = _shrunk(content)
         moved = _movement(history.small, small)
-        steady = probability
+        steady = planes
         if moved is None:
             self.reset()
         elif unlike or history.unlike:
@@ -138,10 +136,10 @@ class TemporalFilter:
             self.unlike = True
         else:
             self.unlike = False
-            steady = _filtered(probability, history, moved, content.shape)
-        return self._store(_History(captured_ns, content, small, probability, steady, unlike, changed_ns))
+            steady = _filtered(planes, history, moved, content.shape)
+        return self._store(_History(captured_ns, content, small, planes, steady, unlike, changed_ns))
 
-    def _store(self, history: _History) -> Probability:
+    def _store(self, history: _History) -> Planes:
         self._history = history
         self.unlike = self.unlike or history.unlike
         return history.shown
@@ -162,10 +160,10 @@ class TemporalFilter:
         return filtered
 
 
-def _follows(history: _History, probability: Probability, content: Grey, captured_ns: int) -> bool:
+def _follows(history: _History, planes: Planes, content: Grey, captured_ns: int) -> bool:
     return (
         history.content.shape == content.shape
-        and history.before.shape == probability.shape
+        and history.before.shape == planes.shape
         and 0 <= captured_ns - history.captured_ns <= MAX_GAP_NS
     )
 
@@ -200,15 +198,14 @@ def _is_noise(one: Grey, other: Grey, noise: float = NOISE_LEFT) -> bool:
 
 
 def _filtered(
-    probability: Probability, history: _History, moved: tuple[float, float], shape: tuple[int, ...]
-) -> Probability:
-    """The map with the median of three in its content, which has this shape."""
-    top, left = (probability.shape[0] - shape[0]) // 2, (probability.shape[1] - shape[1]) // 2
+    planes: Planes, history: _History, moved: tuple[float, float], shape: tuple[int, ...]
+) -> Planes:
+    """The maps with the median of three in their content, which has this shape."""
+    top, left = (planes.shape[1] - shape[0]) // 2, (planes.shape[2] - shape[1]) // 2
     inside = slice(top, top + shape[0]), slice(left, left + shape[1])
-    steady = probability.copy()
-    steady[inside] = _median(
-        probability[inside], _move(history.before[inside], moved), _move(history.shown[inside], moved)
-    )
+    steady = planes.copy()
+    for plane, now, before, shown in zip(steady, planes, history.before, history.shown, strict=True):
+        plane[inside] = _median(now[inside], _move(before[inside], moved), _move(shown[inside], moved))
     return steady
 
 

@@ -72,8 +72,9 @@ def observe(samples: Iterable[Sample], backend: Backend) -> list[Observation]:
     for index, sample in enumerate(samples):
         frame = Frame(sample.image, index, time.monotonic_ns())
         prepared = segmenter.prepare(frame)
-        probability = segmenter.infer(prepared)[0]
-        found = postprocess(prepared, probability, spec)
+        planes = segmenter.infer(prepared)
+        probability = planes[0]
+        found = postprocess(prepared, planes, spec)
         observed.append(
             Observation(
                 nerve=bool(sample.nerve.any()),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from streamseg.backends import FakeBackend
 from streamseg.core.errors import EngineError, UsageError
+from streamseg.core.spec import StructureSpec
 from streamseg.core.types import (
     Backend,
     Frame,
@@ -61,6 +62,48 @@ def test_the_structures_travel_with_the_spec_and_older_files_outline_nerves_alon
     assert InputSpec.from_json(json.dumps(both.to_json())) == both
     assert "structures" not in SPEC.to_json()
     assert InputSpec.from_json(SPEC.to_json()).structures == ("nerve",)
+
+
+VESSELS = StructureSpec(0.4, 0.01, OutputCalibration(1.5, -2.0, 0.0, presence=0.2))
+BOTH = replace(JUDGED, structures=("nerve", "vessel"), others={"vessel": VESSELS})
+
+
+def test_the_limits_of_each_structure_travel_with_the_spec() -> None:
+    assert InputSpec.from_json(json.dumps(BOTH.to_json())) == BOTH
+    assert BOTH.structure("vessel") == VESSELS
+    assert BOTH.structure("nerve") == StructureSpec(SPEC.threshold, SPEC.min_area, JUDGED.judgement)
+    assert replace(BOTH, others={}).structure("vessel") == StructureSpec()
+    assert "others" not in replace(BOTH, others={}).to_json()
+    with pytest.raises(KeyError):
+        BOTH.structure("bone")
+
+
+def test_another_input_size_loses_what_was_measured_at_this_one() -> None:
+    assert BOTH.resized(BOTH.height, BOTH.width) is BOTH
+    other = BOTH.resized(64, 96)
+    assert (other.height, other.width, other.judgement) == (64, 96, None)
+    assert other.structure("vessel") == replace(VESSELS, judgement=None)
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        None,
+        [],
+        {"vessel": None},
+        {"vessel": []},
+        {"vessel": {"threshold": 0}},
+        {"vessel": {"threshold": "high"}},
+        {"vessel": {"min_area": 2}},
+        {"vessel": {"unknown": 1}},
+        {"vessel": {"judgement": {"slope": 0, "intercept": 0, "doubt": 0}}},
+        {"bone": {}},
+        {"nerve": {}},
+    ],
+)
+def test_damaged_limits_of_structures_are_an_engine_error(others: object) -> None:
+    with pytest.raises(EngineError):
+        InputSpec.from_json(BOTH.to_json() | {"others": others})
 
 
 @pytest.mark.parametrize(

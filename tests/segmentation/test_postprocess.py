@@ -33,7 +33,7 @@ def segment(
     spacing: tuple[float, float] | None = None,
 ) -> Segmentation:
     whole = Frame(np.zeros(frame, np.uint8), 0, 0, spacing_mm=spacing)
-    return postprocess(prepare(whole, roi, spec, StageClock()), probability, spec)
+    return postprocess(prepare(whole, roi, spec, StageClock()), probability[None], spec)
 
 
 def naive_mask(probability: Map, roi: Roi, spec: InputSpec, frame: tuple[int, ...]) -> npt.NDArray[np.bool_]:

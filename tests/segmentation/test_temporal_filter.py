@@ -41,10 +41,16 @@ def blob(x: int = 32, y: int = 24, peak: float = 1.0) -> np.ndarray:
     return answer
 
 
+def update(steady: TemporalFilter, one: np.ndarray, content: np.ndarray, at: int, **options) -> np.ndarray:
+    """The map to show of a net with one plane."""
+    (shown,) = steady.update(one[None], content, at, **options)
+    return shown
+
+
 def play(maps: list[np.ndarray], steady: TemporalFilter | None = None) -> list[np.ndarray]:
     """Maps as shown, of tissue at rest, at 30 frames a second."""
     steady = steady or TemporalFilter()
-    return [steady.update(one, live(k, speckle()), k * STEP) for k, one in enumerate(maps)]
+    return [update(steady, one, live(k, speckle()), k * STEP) for k, one in enumerate(maps)]
 
 
 @given(st.lists(MAPS, min_size=2, max_size=6))
@@ -98,11 +104,11 @@ def test_the_history_moves_with_the_image() -> None:
     for k in range(6):
         image = np.ascontiguousarray(wide[:, 4 * k : 4 * k + 64])
         now = blob(x=50 - 4 * k)
-        out = steady.update(now, image, k * STEP)
+        out = update(steady, now, image, k * STEP)
         mask = now >= 0.5
         assert ((out >= 0.5) & mask).sum() / ((out >= 0.5) | mask).sum() > 0.9
     # Without evidence in this frame nothing follows the movement.
-    assert steady.update(np.zeros(SHAPE, np.float32), wide[:, 24:88], 6 * STEP).max() == 0
+    assert update(steady, np.zeros(SHAPE, np.float32), wide[:, 24:88], 6 * STEP).max() == 0
 
 
 @pytest.mark.parametrize(
@@ -112,7 +118,7 @@ def test_the_history_moves_with_the_image() -> None:
 def test_nothing_of_the_past_remains(change: str) -> None:
     steady = TemporalFilter()
     for k in range(4):
-        steady.update(blob(20), live(k, speckle()), k * STEP)
+        update(steady, blob(20), live(k, speckle()), k * STEP)
     image, now, time = live(9, speckle()), blob(44), 4 * STEP
     if change == "reset":
         steady.reset()
@@ -129,15 +135,15 @@ def test_nothing_of_the_past_remains(change: str) -> None:
     else:
         now = np.zeros((64, 64), np.float32)
         now[20:30, 20:30] = 1
-    assert np.array_equal(steady.update(now, image, time), now)
+    assert np.array_equal(update(steady, now, image, time), now)
 
 
 def test_arguments_stay_as_they_are_and_padding_too() -> None:
     maps = [np.random.default_rng(k).random((64, 64), np.float32) for k in range(2)]
     kept = [one.copy() for one in maps]
     steady = TemporalFilter()
-    steady.update(maps[0], live(0, speckle()), 0)
-    out = steady.update(maps[1], live(1, speckle()), STEP)
+    update(steady, maps[0], live(0, speckle()), 0)
+    out = update(steady, maps[1], live(1, speckle()), STEP)
     assert all(np.array_equal(one, other) for one, other in zip(maps, kept, strict=True))
     assert np.array_equal(out[:8], maps[1][:8])
     assert np.array_equal(out[56:], maps[1][56:])
@@ -149,7 +155,7 @@ def test_a_repeated_frame_adds_no_evidence() -> None:
     images = [live(k, speckle()) for k in range(3)]
     seen = []
     for k, (one, image) in enumerate([(nothing, 0), (nerve, 1), (nerve, 1), (nerve, 1), (nerve, 2)]):
-        seen.append(steady.update(one, images[image], k * STEP).max() >= 0.5)
+        seen.append(update(steady, one, images[image], k * STEP).max() >= 0.5)
         assert steady.filter_state(State.NERVE if k < 2 else State.LOW_CONFIDENCE) == State.NERVE
     assert seen == [False, False, False, False, True]
 
@@ -176,7 +182,7 @@ def grabbed(
 def test_frames_that_a_grabber_repeats_with_noise_add_no_evidence(repeats: int, sigma: float) -> None:
     steady, repeated = TemporalFilter(), []
     for k, image in enumerate(grabbed(12, repeats, sigma)):
-        steady.update(blob(), image[: SHAPE[0] * 4, : SHAPE[1] * 4], k * STEP // repeats)
+        update(steady, blob(), image[: SHAPE[0] * 4, : SHAPE[1] * 4], k * STEP // repeats)
         repeated.append(steady._repeated)
     began = 2 * repeats  # before the first change of the image nothing can be said
     assert repeated[began:] == [bool(k % repeats) for k in range(began, len(repeated))]
@@ -187,7 +193,7 @@ def test_frames_that_a_grabber_repeats_with_noise_add_no_evidence(repeats: int, 
 def test_no_frame_of_a_quiet_scene_is_taken_for_a_repetition(sigma: float, step: float) -> None:
     steady = TemporalFilter()
     for k, image in enumerate(grabbed(30, 1, sigma, step=step)):
-        steady.update(blob(), image, k * STEP)
+        update(steady, blob(), image, k * STEP)
         assert not steady._repeated
 
 
@@ -214,7 +220,7 @@ def test_noise_of_a_grabber_makes_an_outline_switch_no_more_often_than_the_scann
         steady = TemporalFilter()
         peaks = rng.choice([0.35, 0.65], len(chosen))
         shown = [
-            bool(steady.update(blob(peak=peak), image, k * interval_ns).max() >= 0.5)
+            bool(update(steady, blob(peak=peak), image, k * interval_ns).max() >= 0.5)
             for k, (image, peak) in enumerate(zip(chosen, peaks, strict=True))
         ]
         return sum(a != b for a, b in pairwise(shown))
@@ -230,7 +236,7 @@ def test_noise_of_a_grabber_makes_an_outline_switch_no_more_often_than_the_scann
 def states(given: list[State]) -> list[State]:
     steady, shown = TemporalFilter(), []
     for k, state in enumerate(given):
-        steady.update(blob(), live(k, speckle()), k * STEP)
+        update(steady, blob(), live(k, speckle()), k * STEP)
         shown.append(steady.filter_state(state))
     return shown
 
@@ -252,11 +258,11 @@ def test_low_confidence_begins_and_ends_with_the_second_frame_in_a_row() -> None
 def test_unlike_the_training_data_begins_at_once_and_ends_with_the_second_frame() -> None:
     steady, said = TemporalFilter(), []
     for k, unlike in enumerate([False, True, False, True, False, False, False]):
-        out = steady.update(blob(20 + 2 * k), live(k, speckle()), k * STEP, unlike=unlike)
+        out = update(steady, blob(20 + 2 * k), live(k, speckle()), k * STEP, unlike=unlike)
         said.append(steady.unlike)
         if k <= 4:  # an unlike frame's map says nothing to those that follow
             assert k == 0 or np.array_equal(out, blob(20 + 2 * k))
     assert said == [False, True, True, True, True, False, False]
-    steady.update(blob(), live(8, speckle()), 7 * STEP, unlike=True)
-    steady.update(blob(), live(9, speckle()), 7 * STEP + MAX_GAP_NS + 1)
+    update(steady, blob(), live(8, speckle()), 7 * STEP, unlike=True)
+    update(steady, blob(), live(9, speckle()), 7 * STEP + MAX_GAP_NS + 1)
     assert not steady.unlike
