@@ -49,6 +49,10 @@ def evaluate(
     Images unlike the training data, whose outlines a display withholds, count with their outlines; "states"
     gives their number.
 
+    All this is of the nerve. "structures" has the same figures for each structure that the engine outlines
+    and the data labels, over the images that are labelled for it, and its detection: in how many images it
+    was found rightly (true), found though it is not there (false), and missed.
+
     If the weights' run has stored its split, "trained_on" is the number of these images that it trained on,
     and "dice_mean_held_back" the mean Dice of the others.
     """
@@ -68,7 +72,7 @@ def evaluate(
             for sample in samples:
                 figures = evaluation.add(sample)
                 if run is not None and frame_hash(sample.image) not in run.train:
-                    unseen.append(figures.count.dice)
+                    unseen.append(figures.nerve.count.dice)
                 progress.advance()
                 if stop:
                     break
@@ -133,24 +137,41 @@ def parse_spacing(text: str) -> tuple[float, float]:
 
 
 def _print_lines(result: dict[str, Any]) -> None:
+    from streamseg.core.spec import NERVE
+
     for image in result.pop("per_image", ()):
         put(
             f"{image['name']}  dice {image['dice']:.4f}  iou {image['iou']:.4f}  "
             f"confidence {image['confidence']:.2f}  {image['state']}"
         )
-    engine, confidence, interval = result["engine"], result.pop("confidence"), result["dice_interval"]
+    engine = result["engine"]
     over = "images" if result.pop("interval_over") == "images" else f"{result['subjects']} subjects"
+    others = {name: one for name, one in result.pop("structures").items() if name != NERVE}
     lines = {
-        **result,
-        "dice_interval": interval and f"{interval[0]:.4f} to {interval[1]:.4f} (95 %, over {over})",
+        **_lines_of(result, over),
         "states": ", ".join(f"{state} {count}" for state, count in result["states"].items()),
-        **{f"confidence_{key}": confidence[key] for key in ("ece", "spearman", "auroc")},
         "engine": f"{engine['name']} (sha256 {engine['sha256'][:12]})",
     }
     if result["trained_on"] is None:
         del lines["trained_on"], lines["dice_mean_held_back"]
+    for name, figures in others.items():
+        detection = ", ".join(f"{count} {kind}" for kind, count in figures.pop("detection").items())
+        found = _lines_of(figures, over) | {"detection": detection}
+        lines |= {f"{name}_{key}": value for key, value in found.items()}
     if result["hd95_mean_mm"] is None:
         lines = {key: value for key, value in lines.items() if not key.endswith("_mm")}
     for key, value in lines.items():
         text = "undefined" if value is None else f"{value:.4f}" if isinstance(value, float) else value
         put(f"{key + ':':<20} {text}")
+
+
+def _lines_of(figures: dict[str, Any], over: str) -> dict[str, Any]:
+    """The figures with their interval in words, and those of the confidence one by one."""
+    interval, confidence = figures["dice_interval"], figures["confidence"]
+    flat = {
+        **figures,
+        "dice_interval": interval and f"{interval[0]:.4f} to {interval[1]:.4f} (95 %, over {over})",
+        **{f"confidence_{key}": confidence[key] for key in ("ece", "spearman", "auroc")},
+    }
+    del flat["confidence"]
+    return flat

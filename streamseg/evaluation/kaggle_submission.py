@@ -95,7 +95,7 @@ def choose_min_pixels(counts: Sequence[Confusion]) -> AreaThreshold:
     dice = np.array([count.dice for count in counts])
     # The gain in Dice when predictions are emptied, accumulated from the smallest prediction on.
     order = np.argsort(area, kind="stable")
-    gained = np.cumsum([0.0 if counts[i].nerve_present else 1.0 for i in order] - dice[order])
+    gained = np.cumsum([0.0 if counts[i].present else 1.0 for i in order] - dice[order])
     last_of_its_area = np.append(area[order][1:] != area[order][:-1], True)
     candidates = np.append(0, area[order][last_of_its_area] + 1)
     gains = np.append(0.0, gained[last_of_its_area])

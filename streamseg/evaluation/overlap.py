@@ -17,7 +17,7 @@ from streamseg.core.types import Mask
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    """Pixels of one image: predicted and true nerve."""
+    """Pixels of one structure in one image: predicted and true."""
 
     both: int
     """True positives."""
@@ -47,40 +47,42 @@ class Confusion:
         return self.both / union if union else 1.0
 
     @property
-    def nerve_predicted(self) -> bool:
+    def found(self) -> bool:
+        """Whether any pixel is predicted."""
         return self.both + self.predicted_only > 0
 
     @property
-    def nerve_present(self) -> bool:
+    def present(self) -> bool:
+        """Whether any pixel is true."""
         return self.both + self.true_only > 0
 
 
 @dataclass(frozen=True, slots=True)
 class OverlapSummary:
-    """Metrics over a set of images."""
+    """Metrics of one structure over a set of images."""
 
     images: int
     dice_mean: float
     dice_median: float
     iou_mean: float
     sensitivity: float | None
-    """Share of the images with nerve in which some was found; None without such images."""
+    """Share of the images with the structure in which some of it was found; None without such images."""
     specificity: float | None
-    """Share of the images without nerve in which none was found; None without such images."""
+    """Share of the images without it in which none was found; None without such images."""
 
 
 def summarise(counts: Sequence[Confusion]) -> OverlapSummary:
     """Metrics of at least one image. Raises ValueError for none."""
     if not counts:
         raise ValueError("no images to summarise")
-    with_nerve = [c.nerve_predicted for c in counts if c.nerve_present]
-    without = [not c.nerve_predicted for c in counts if not c.nerve_present]
+    present = [c.found for c in counts if c.present]
+    without = [not c.found for c in counts if not c.present]
     dice = [c.dice for c in counts]
     return OverlapSummary(
         images=len(counts),
         dice_mean=fmean(dice),
         dice_median=median(dice),
         iou_mean=fmean(c.iou for c in counts),
-        sensitivity=fmean(with_nerve) if with_nerve else None,
+        sensitivity=fmean(present) if present else None,
         specificity=fmean(without) if without else None,
     )

@@ -152,8 +152,8 @@ def accuracy(backend: Backend, validation: Iterable[Sample], phantoms: int) -> d
     parts = {
         "validation": real,
         "phantom": made,
-        "phantom_with_nerve": [one for one in made if one[0].nerve_present],
-        "phantom_without_nerve": [one for one in made if not one[0].nerve_present],
+        "phantom_with_nerve": [one for one in made if one[0].present],
+        "phantom_without_nerve": [one for one in made if not one[0].present],
     }
     return {name: _figures(part) for name, part in parts.items() if part}
 
@@ -173,12 +173,12 @@ def _found(samples: Iterable[Sample], backend: Backend) -> list[tuple[Confusion,
 
 def _figures(found: Sequence[tuple[Confusion, Segmentation]]) -> dict[str, Any]:
     """Accuracy, the states' shares, and the calibration error of the outlines' confidence."""
-    outlines = [(answer.confidence, count.dice) for count, answer in found if count.nerve_predicted]
+    outlines = [(answer.confidence, count.dice) for count, answer in found if count.found]
     values: dict[str, Any] = asdict(summarise([count for count, _ in found]))
     for state in (State.LOW_CONFIDENCE, State.UNLIKE_TRAINING):
         key = state.name.lower()
         values[key] = sum(answer.state is state for _, answer in found) / len(found)
-    if any(count.nerve_present for count, _ in found) and outlines:
+    if any(count.present for count, _ in found) and outlines:
         confidence, dice = np.array(outlines).T
         values |= {
             "confidence_mean": confidence.mean(),

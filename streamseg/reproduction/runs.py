@@ -163,8 +163,8 @@ def _figures(sample: Sample, count: Confusion) -> dict[str, Any]:
         "subject": sample.subject,
         "dice": round(count.dice, 6),
         "iou": round(count.iou, 6),
-        "nerve": count.nerve_present,
-        "found": count.nerve_predicted,
+        "nerve": count.present,
+        "found": count.found,
     }
 
 

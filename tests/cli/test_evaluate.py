@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from streamseg.cli import main
+from streamseg.core.types import InputSpec
 from streamseg.datasets import RunSplit, frame_hash, open_dataset
+from tests.backends.small_engines import small_model, write_engine
 from tests.cli.conftest import HEIGHT, WIDTH, trained_engine
 from tests.datasets.files import write_dataset
 
@@ -154,3 +156,27 @@ def test_a_mask_of_another_size_is_named(
 def test_no_data_set(folder: str, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(tmp_path / folder)]) == code
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_an_engine_that_outlines_vessels_is_judged_on_both(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Bright pixels are nerve and vessel to it; of the two images only one holds a vessel."""
+    image, masks = np.full((HEIGHT, WIDTH), 20, np.uint8), np.zeros((2, HEIGHT, WIDTH), np.uint8)
+    image[16:32, 16:48] = 235
+    masks[0, 16:32, 16:48], masks[1, 16:32, 16:48] = 1, 2
+    folder = write_dataset(tmp_path / "data", {"nerve": (image, masks[0]), "vessel": (image, masks[1])})
+    spec = InputSpec(HEIGHT, WIDTH, mean=0.5, std=0.05, threshold=0.5, structures=("nerve", "vessel"))
+    engine = write_engine(tmp_path / "both", small_model(spec, outputs=2), spec)
+    answer = evaluate([str(folder), "--engine", str(engine), "--per-image"], capsys)
+    for found in answer["structures"].values():
+        assert found["detection"] == {"true": 1, "false": 1, "missed": 0}
+        assert found["specificity"] == 0
+    vessels = [one["structures"]["vessel"]["present"] for one in answer["per_image"]]
+    assert vessels == [False, True]
+    assert main(["evaluate", str(folder), "--engine", str(engine)]) == 0
+    lines = dict(line.split(":", 1) for line in capsys.readouterr().out.splitlines())
+    assert lines["vessel_detection"].strip() == "1 true, 1 false, 0 missed"
+    assert lines["vessel_images"].strip() == "2"
+    assert "vessel_hd95_mean_mm" not in lines
+    assert "nerve_dice_mean" not in lines

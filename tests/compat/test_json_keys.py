@@ -21,6 +21,9 @@ from typing import Any
 import pytest
 from websockets.sync.client import connect
 
+from streamseg.core.types import InputSpec
+from streamseg.datasets.phantoms import draw_phantoms
+from tests.backends.small_engines import small_model, write_engine
 from tests.compat.parts import MADE, RESULTS, narrow_nets, run, small_kernels
 from tests.compat.shapes import Shape, check, check_keys, read_lines
 from tests.render.examples import outline_vessels
@@ -153,10 +156,16 @@ def figures(text: str) -> dict[str, str]:
     return found
 
 
-def test_evaluate() -> None:
+def test_evaluate(tmp_path: Path) -> None:
+    """By an engine for nerves alone, and by one that outlines vessels too."""
+    spec = InputSpec(64, 96, mean=0.5, std=0.05, threshold=0.5, structures=("nerve", "vessel"))
+    both = write_engine(tmp_path / "both", small_model(spec, outputs=2), spec)
+    draw_phantoms(tmp_path / "phantoms", 4, print)
     call = ("evaluate", DATA, "--engine", BRIGHT, "--json")
-    check_keys("evaluate --json", [run(*call).json, run(*call, "--spacing", 0.1).json])
-    check_keys("evaluate --per-image --json", [run(*call, "--per-image").json])
+    more = ("evaluate", tmp_path / "phantoms", "--engine", both, "--json")
+    check_keys("evaluate --json", [run(*call).json, run(*call, "--spacing", 0.1).json, run(*more).json])
+    per_image = [run(*each, "--per-image").json for each in (call, more)]
+    check_keys("evaluate --per-image --json", per_image)
 
 
 def test_check(tmp_path: Path) -> None:

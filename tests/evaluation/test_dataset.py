@@ -1,5 +1,7 @@
 """Overlap of masks, and the evaluation of an engine on labelled images."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -68,7 +70,7 @@ def test_dice_and_iou_are_those_of_monai_and_torchmetrics():
     density = generator.choice([0.0, 0.1, 0.5, 1.0], (2, 60, 1, 1))
     predicted, truth = generator.random((2, 60, 9, 11)) < density
     counts = [Confusion.count(*pair) for pair in zip(predicted, truth, strict=True)]
-    assert any(not (c.nerve_present or c.nerve_predicted) for c in counts)
+    assert any(not (c.present or c.found) for c in counts)
     masks = [torch.from_numpy(array[:, None].astype(np.float32)) for array in (predicted, truth)]
     # ignore_empty counts 1 where both are empty, the competition's rule; where one is, 0.
     dice = monai.compute_dice(*masks, include_background=True, ignore_empty=False)
@@ -104,13 +106,100 @@ def test_figures_are_measured_in_the_images_own_pixels():
     truth = np.zeros((64, 64), bool)
     truth[16:48, 20:52] = True  # 4 columns to the right of what is found
     found = evaluation.add(Sample("moved", np.zeros((64, 64), np.uint8), truth, None))
-    assert found.distances.hd95 == pytest.approx(4, abs=1)
-    assert found.distances_mm.hd95 == pytest.approx(0.2 * found.distances.hd95)
-    assert found.to_json()["hd95_mm"] == found.distances_mm.hd95
+    assert found.nerve.distances.hd95 == pytest.approx(4, abs=1)
+    assert found.nerve.distances_mm.hd95 == pytest.approx(0.2 * found.nerve.distances.hd95)
+    assert found.to_json()["hd95_mm"] == found.nerve.distances_mm.hd95
     figures = evaluation.to_json()
     assert (figures["images"], figures["outlines"], figures["dice_interval"]) == (1, 1, None)
-    assert figures["asd_mean_mm"] == found.distances_mm.asd
+    assert figures["asd_mean_mm"] == found.nerve.distances_mm.asd
     assert figures["pixel_ece"] == pytest.approx(0.25 * 0.75, abs=0.1)
+
+
+VESSELS = replace(SPEC, structures=("nerve", "vessel"))
+"""A net that outlines vessels too."""
+
+
+def block(left: int, right: int) -> np.ndarray:
+    """A mask of an image of 64 x 64, 32 rows high."""
+    mask = np.zeros((64, 64), bool)
+    mask[16:48, left:right] = True
+    return mask
+
+
+def two_planes() -> np.ndarray:
+    """Finds a nerve in the left half of block(0, 32), a vessel in block(32, 64)."""
+    planes = np.full((2, 32, 32), 0.25, np.float32)
+    planes[0, 8:24, :8] = planes[1, 8:24, 16:] = 1
+    return planes
+
+
+def evaluate(spec: InputSpec, planes: np.ndarray, labels: list, **options) -> Evaluation:
+    """Black images with labels (nerve, vessel), by an engine that always answers the same."""
+    evaluation = Evaluation(Segmenter(FakeBackend(spec, planes)), **options)
+    for nerve, vessel in labels:
+        evaluation.add(Sample("s", np.zeros((64, 64), np.uint8), nerve, vessel))
+    return evaluation
+
+
+def test_each_structure_is_compared_with_its_own_labels():
+    nothing = block(0, 0)
+    labels = [(block(0, 32), block(32, 64)), (nothing, nothing), (block(0, 32), None), (nothing, block(0, 8))]
+    evaluation = evaluate(VESSELS, two_planes(), labels, spacing_mm=(0.1, 0.1))
+    assert [list(image.structures) for image in evaluation.images] == [
+        ["nerve", "vessel"], ["nerve", "vessel"], ["nerve"], ["nerve", "vessel"],
+    ]  # fmt: skip
+    figures = evaluation.to_json()
+    nerve, vessel = figures["structures"]["nerve"], figures["structures"]["vessel"]
+    assert (nerve["images"], vessel["images"]) == (4, 3)
+    assert nerve["detection"] == {"true": 2, "false": 2, "missed": 0}
+    assert vessel["detection"] == {"true": 2, "false": 1, "missed": 0}
+    dice = [
+        image.structures["vessel"].count.dice for image in evaluation.images if "vessel" in image.structures
+    ]
+    assert dice == pytest.approx([0.98, 0, 0], abs=0.03)
+    assert vessel["dice_mean"] == pytest.approx(np.mean(dice))
+    assert vessel["iou_mean"] == pytest.approx(0.32, abs=0.02)
+    assert (vessel["sensitivity"], vessel["specificity"]) == (1, 0)
+    assert vessel["outlines"] == 2
+    assert vessel["hd95_mean_mm"] == pytest.approx(vessel["hd95_mean_px"] / 10)
+    assert vessel["pixel_ece"] > 0
+    assert vessel["confidence"]["auroc"] is not None
+
+
+def test_a_structure_that_is_missed_is_counted():
+    evaluation = evaluate(VESSELS, np.zeros((2, 32, 32), np.float32), [(block(0, 32), block(32, 64))] * 3)
+    found = evaluation.to_json()["structures"]["vessel"]
+    assert found["detection"] == {"true": 0, "false": 0, "missed": 3}
+    assert (found["sensitivity"], found["hd95_mean_px"]) == (0, None)
+
+
+def test_figures_beside_the_structures_are_the_nerves():
+    """As they were before vessels; an engine for nerves alone has no others."""
+    labels = [(block(0, 32), block(32, 64)), (block(0, 0), block(32, 64)), (block(4, 30), None)]
+    alone = evaluate(SPEC, two_planes()[:1], labels).to_json()
+    both = evaluate(VESSELS, two_planes(), labels).to_json()
+    assert list(alone["structures"]) == ["nerve"]
+    for figures in (alone, both):
+        nerve = dict(figures["structures"]["nerve"])
+        del nerve["detection"]
+        assert nerve == {key: figures[key] for key in nerve}
+    del alone["structures"], both["structures"]
+    assert alone == both
+
+
+def test_the_figures_of_an_image_are_the_nerves_and_those_of_each_structure():
+    found = evaluate(VESSELS, two_planes(), [(block(0, 0), block(32, 64))]).images[0].to_json()
+    assert (found["nerve"], found["found"], found["dice"]) == (False, True, 0)
+    vessel = found["structures"]["vessel"]
+    assert (vessel["present"], vessel["found"]) == (True, True)
+    assert vessel["dice"] == pytest.approx(0.98, abs=0.03)
+    assert vessel["hd95_px"] == pytest.approx(0, abs=1)
+    assert vessel["hd95_mm"] is None
+
+
+def test_data_without_labels_of_a_structure_has_no_figures_of_it():
+    figures = evaluate(VESSELS, two_planes(), [(block(0, 32), None)]).to_json()
+    assert list(figures["structures"]) == ["nerve"]
 
 
 def test_no_images_have_no_figures():

@@ -66,9 +66,7 @@ def counts(*images):
 
 def mean_dice(found, min_pixels):
     """By hand: the mean Dice with an area threshold."""
-    values = [
-        c.dice if c.both + c.predicted_only >= min_pixels else float(not c.nerve_present) for c in found
-    ]
+    values = [c.dice if c.both + c.predicted_only >= min_pixels else float(not c.present) for c in found]
     return float(np.mean(values))
 
 
