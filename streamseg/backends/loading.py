@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from streamseg.core.errors import EngineError, EngineMisfit, StreamsegError, UsageError
+from streamseg.core.plugins import plugins
 from streamseg.core.types import Backend, Say
 from streamseg.engines.checkpoint import Checkpoint, read_checkpoint
 from streamseg.engines.compatibility import export_command, incompatibilities
@@ -177,7 +178,8 @@ def _load_found(
     folder: Path, found: ReadManifest, backend: str | None, threads: int | None, throughput: bool
 ) -> Backend:
     manifest = found.manifest
-    if manifest.backend not in RUNNERS:
+    plugin = None if manifest.backend in RUNNERS else plugins("backends").get(manifest.backend)
+    if manifest.backend not in RUNNERS and plugin is None:
         raise EngineError(
             f"engine {folder} is for the back end {manifest.backend!r}, unknown to this version; "
             f"export it for one of {', '.join(RUNNERS)}"
@@ -194,7 +196,7 @@ def _load_found(
         raise EngineMisfit(manifest.name, reasons, export_command(manifest))
     if not found.sealed:
         raise altered(folder)
-    loader: Loader = import_module(RUNNERS[manifest.backend]).load
+    loader: Loader = plugin.make if plugin is not None else import_module(RUNNERS[manifest.backend]).load
     return loader(folder, manifest, found.sha256, threads=threads, throughput=throughput)
 
 

@@ -17,6 +17,7 @@ from streamseg.capture.files import (
 from streamseg.capture.recording.format import is_recording, recordings_in
 from streamseg.core.errors import SourceError, UsageError
 from streamseg.core.files import natural_key
+from streamseg.core.plugins import Plugin, source_plugin
 from streamseg.core.types import Source
 
 __all__ = ["list_clips", "open_source"]
@@ -26,7 +27,7 @@ _SCHEME = re.compile(r"\s*([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 
 
 def open_source(uri: str | Path, *, start_seconds: float = 0.0) -> Source:
-    """Open a recording: a video, a folder of images, one image, a DICOM file, or ``phantom:``.
+    """Open a recording: a video, a folder of images, one image, a DICOM file, ``phantom:``, or a plug-in's.
 
     The folder of a recorded live run opens as a recording, and so does a folder that holds exactly one.
 
@@ -41,6 +42,8 @@ def open_source(uri: str | Path, *, start_seconds: float = 0.0) -> Source:
         from streamseg.capture.phantom import PhantomSource
 
         return PhantomSource.from_uri(text, start_seconds=start_seconds)
+    if (plugin := source_plugin(text)) is not None:
+        return _open_plugin(plugin, text, start_seconds)
     if scheme := _SCHEME.match(text):
         # The address may hold a password: only its scheme is repeated.
         live = "only 'streamseg live' does; " if scheme[1].lower() in {"rtsp", "rtsps", "igtl"} else ""
@@ -71,7 +74,7 @@ def list_clips(uri: str | Path) -> list[str]:
     of a DICOMDIR, and recorded live runs if the folder holds nothing else. Raises SourceError for a folder
     with none of these.
     """
-    if str(uri).startswith("phantom:") or not is_folder(folder := Path(uri)):
+    if str(uri).startswith("phantom:") or source_plugin(str(uri)) or not is_folder(folder := Path(uri)):
         return [str(uri)]
     if is_recording(folder):
         return [str(uri)]
@@ -88,6 +91,15 @@ def list_clips(uri: str | Path) -> list[str]:
         f"nothing to read in {folder}: looked for videos (.mp4, .mkv, .avi, ...), DICOM files and images "
         f"(.png, .jpg, .tif, ...) directly in it; give a folder that holds some"
     )
+
+
+def _open_plugin(plugin: Plugin, uri: str, start_seconds: float) -> Source:
+    if plugin.live:
+        raise UsageError(f"{plugin} is live; only 'streamseg live' opens it")
+    if start_seconds:
+        raise UsageError(f"{plugin} cannot start at {start_seconds:g} s; leave the start out")
+    source: Source = plugin.make(uri)
+    return source
 
 
 def _open_folder(folder: Path, start_seconds: float) -> Source:

@@ -9,6 +9,7 @@ from fractions import Fraction
 from streamseg.capture import open_source
 from streamseg.core.errors import UsageError
 from streamseg.core.numbers import read_fraction
+from streamseg.core.plugins import source_plugin
 from streamseg.core.types import Say, Source
 
 _DEVICE = re.compile(r"v4l2:(?P<named>.+)|(?P<bare>/dev/(?:video\d+|v4l/.+))", re.DOTALL)
@@ -39,7 +40,10 @@ class CaptureOptions:
 
 def is_live(uri: str) -> bool:
     """Whether an address names a device or stream, which may vanish and come back."""
-    return bool(_DEVICE.fullmatch(uri) or _RTSP.match(uri) or _IGTL.match(uri))
+    if _DEVICE.fullmatch(uri) or _RTSP.match(uri) or _IGTL.match(uri):
+        return True
+    plugin = source_plugin(uri)
+    return plugin is not None and plugin.live
 
 
 def open_live(
@@ -78,6 +82,9 @@ def open_live(
             pixel_format=options.pixel_format,
             read_seconds=options.read_seconds,
         )
+    if (plugin := source_plugin(uri)) is not None and plugin.live:
+        live_source: Source = plugin.make(uri)
+        return live_source
     source = _open_recorded(uri)
     if not options.pace:
         return source

@@ -7,14 +7,17 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from streamseg import __version__
 from streamseg.cli.console import print_json, put
 from streamseg.cli.options import JsonOption
-from streamseg.core.errors import one_line
+from streamseg.core.errors import UsageError, one_line
+
+if TYPE_CHECKING:
+    from streamseg.core.plugins import Plugin
 
 PACKAGES = ("numpy", "opencv-python", "av", "openvino", "pydicom", "torch", "nncf", "onnxruntime")
 SELF_TEST_FRAMES = 10
@@ -36,6 +39,7 @@ def doctor(device: DeviceOption = None, as_json: JsonOption = False) -> None:
         "memory_gib": memory_gib,
         "gpu": gpus,
         "backends": backends,
+        "plugins": installed_plugins,
         "engine_store": engine_store,
         "video_devices": partial(video_devices, device or ()),
         "default_engine": default_engine,
@@ -144,6 +148,21 @@ def _openvino_devices() -> str:
     core = ov.Core()
     devices = [f"{name}: {core.get_property(name, 'FULL_DEVICE_NAME')}" for name in core.available_devices]
     return f"available ({'; '.join(devices)})"
+
+
+def installed_plugins() -> dict[str, str]:
+    """What other packages add, by kind and name: ``available``, or why it cannot be used. Imports them."""
+    from streamseg.core.plugins import KINDS, plugins
+
+    return {f"{kind} {name}": _plugin(plugin) for kind in KINDS for name, plugin in plugins(kind).items()}
+
+
+def _plugin(plugin: Plugin) -> str:
+    try:
+        _ = plugin.part
+    except UsageError as error:
+        return str(error)
+    return "available"
 
 
 def engine_store() -> dict[str, Any]:

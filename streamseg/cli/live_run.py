@@ -21,6 +21,7 @@ from streamseg.cli.replay_clip import region_of_clip
 from streamseg.cli.replay_outputs import check_outputs
 from streamseg.core.engine_info import EngineInfo
 from streamseg.core.errors import UsageError
+from streamseg.core.plugins import plugins
 from streamseg.core.printable import without_logins
 from streamseg.core.types import Backend, Source
 from streamseg.live import LiveLoop, LiveReport
@@ -177,6 +178,8 @@ def _open_displays(config: LiveConfig, request: RunRequest, opened: ExitStack) -
         else:  # the user knows it, and logs need not
             say(f"open {page.address}?token=TOKEN in a browser, with the token that you gave for TOKEN")
         displays.append(page)
+    elif config.display != "none":
+        displays.append(plugins("displays")[config.display].make(title=_name(config)))
     for display in displays:
         opened.callback(display.close)
     return displays

@@ -19,11 +19,11 @@ def plan_outputs(
     ``out`` gives out/<clip>.mp4, and ``out.mkv`` gives out/<clip>.mkv (records: .jsonl, or by the suffix).
     Raises UsageError for a file whose suffix is unknown or belongs to the other option.
     """
-    from streamseg.sinks import RECORD_SUFFIXES, VIDEO_SUFFIXES
+    from streamseg.sinks import VIDEO_SUFFIXES, record_suffixes
 
     wanted: list[tuple[Path, tuple[str, ...], str]] = []
     wanted += [] if video is None else [(video, VIDEO_SUFFIXES, "--out")]
-    wanted += [(path, RECORD_SUFFIXES, "--records") for path in records]
+    wanted += [(path, record_suffixes(), "--records") for path in records]
     if not folder:
         for path, suffixes, option in wanted:
             _check_suffix(path, suffixes, option)

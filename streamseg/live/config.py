@@ -18,12 +18,14 @@ from streamseg.capture.live import CaptureOptions, is_live, parse_rate, parse_wi
 from streamseg.core.errors import UsageError, one_line
 from streamseg.core.files import read_file, user_folder, write_whole
 from streamseg.core.numbers import finite_number, whole_number
+from streamseg.core.plugins import plugins
 from streamseg.core.types import Roi
 from streamseg.live.loop import LiveOptions
 from streamseg.openigtlink.server import parse_place
 
 FOLDER_VARIABLE = "STREAMSEG_PROFILES"
 DISPLAYS = ("window", "web", "none")
+"""Our own; plug-ins may add others."""
 TRANSPORTS = ("tcp", "udp")
 MAX_PROFILE_BYTES = 32 << 10
 MAX_TEXT = 8192
@@ -77,9 +79,10 @@ class LiveConfig:
         return from_values(_without_none(values))
 
     def __post_init__(self) -> None:
-        for name, allowed in (("display", DISPLAYS), ("transport", TRANSPORTS)):
-            if getattr(self, name) not in allowed:
-                raise _wrong(name, getattr(self, name), " or ".join(allowed))
+        if self.transport not in TRANSPORTS:
+            raise _wrong("transport", self.transport, " or ".join(TRANSPORTS))
+        if self.display not in DISPLAYS and self.display not in (others := plugins("displays")):
+            raise _wrong("display", self.display, " or ".join((*DISPLAYS, *others)))
         for name, low, high in (("age_budget_ms", 1, 60_000), ("opacity", 0, 1), ("port", 0, 65_535)):
             if not low <= getattr(self, name) <= high:
                 raise _wrong(name, getattr(self, name), f"{low} to {high}")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from streamseg.core.errors import UsageError
+from streamseg.core.plugins import plugins
 from streamseg.core.types import Result, Sink, SourceInfo
 from streamseg.sinks.records import CsvRecords, JsonRecords, read_records
 from streamseg.sinks.video import VideoSink
@@ -13,6 +14,11 @@ from streamseg.sinks.video import VideoSink
 __all__ = ["CsvRecords", "JsonRecords", "NullSink", "VideoSink", "open_sink", "read_records"]
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".ts")
 RECORD_SUFFIXES = (".jsonl", ".csv")
+
+
+def record_suffixes() -> tuple[str, ...]:
+    """Suffixes of files of records: our own, then those of plug-ins."""
+    return *RECORD_SUFFIXES, *(f".{name}" for name in plugins("sinks"))
 
 
 def open_sink(
@@ -24,7 +30,7 @@ def open_sink(
     full_frame: bool = False,
     hud: bool = True,
 ) -> Sink:
-    """Open an output by its name: a video, .jsonl or .csv records, or ``null:``.
+    """Open an output by its name: a video, .jsonl or .csv records, a plug-in's, or ``null:``.
 
     ``info`` describes the source; ``header`` goes into the first line of JSON lines (source, engine, roi);
     ``full_frame`` and ``hud`` are options of the video. The path is checked here, before any frame: raises
@@ -41,7 +47,10 @@ def open_sink(
         return JsonRecords(path, header=header, force=force)
     if suffix == ".csv":
         return CsvRecords(path, force=force)
-    known = ", ".join((*VIDEO_SUFFIXES, *RECORD_SUFFIXES))
+    if (plugin := plugins("sinks").get(suffix[1:])) is not None:
+        sink: Sink = plugin.make(path, info, header=header, force=force)
+        return sink
+    known = ", ".join((*VIDEO_SUFFIXES, *record_suffixes()))
     raise UsageError(f"output {str(uri)!r} has an unknown suffix; use one of {known}, or null:")
 
 

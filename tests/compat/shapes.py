@@ -30,7 +30,7 @@ ABSENT = "or absent"
 
 DATA_KEYS = {
     *("states", "sizes", "precision_found", "versions", "files", "gate.limits"),
-    *("run.absent", "run.limits", "run.limits.*.kernels", "open_choices", "nets"),
+    *("run.absent", "run.limits", "run.limits.*.kernels", "open_choices", "nets", "plugins"),
 }
 """Objects whose keys are data: all of their values have one path. The end of a path, at any level."""
 MACHINE_DECIDES = {
