@@ -59,7 +59,7 @@ from streamseg.benchmark.rotation import Rotation, reraise
 from streamseg.capture.paced import PacedSource
 from streamseg.core.types import Frame, Grey, Result
 from streamseg.core.view import Display, RunObserver
-from streamseg.render.live import LiveStyle, compose_live
+from streamseg.render.live import LivePainter
 from streamseg.reporting.formatting import table
 from streamseg.segmentation.segmenter import Segmenter
 from tests.display.desktops import open_desktop
@@ -225,8 +225,10 @@ def recording(opened: ExitStack) -> Outputs:
     from streamseg.recording import Recorder
 
     folder = opened.enter_context(tempfile.TemporaryDirectory(prefix="streamseg-rate-"))
-    style = LiveStyle()
-    return [], [Recorder(Path(folder), header={}, compose=lambda view: compose_live(view, None, style))]
+    painter = LivePainter()
+    return [], [
+        Recorder(Path(folder), header={}, compose=lambda view, style: painter.paint(view, None, style))
+    ]
 
 
 def measure(timed: dict[str, Block], options: argparse.Namespace) -> dict[str, list[Rate]]:

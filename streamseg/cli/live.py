@@ -68,6 +68,13 @@ def live(
     opacity: Annotated[
         float | None, typer.Option(metavar="0..1", help="Opacity of the outline's fill.")
     ] = None,
+    vessels: Annotated[
+        bool | None,
+        typer.Option(
+            "--vessels/--no-vessels",
+            help="Start with the outlines of vessels shown (default) or hidden; the key v changes it.",
+        ),
+    ] = None,
     full_frame: Annotated[
         bool | None,
         typer.Option("--full-frame", help="Show and record the whole screen; it may name the patient."),

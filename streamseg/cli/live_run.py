@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from streamseg.capture.rtsp.address import masked, without_credentials
 from streamseg.capture.screen.region import ImageRegion
 from streamseg.cli.console import Stop, limit_opencv_threads, print_json, say, stop_on_signals
 from streamseg.cli.engine import load_engine
-from streamseg.cli.latency_table import show_latencies
+from streamseg.cli.latency_table import outlined_words, show_latencies
 from streamseg.cli.replay_clip import region_of_clip
 from streamseg.cli.replay_outputs import check_outputs
 from streamseg.core.engine_info import EngineInfo
@@ -30,7 +30,9 @@ from streamseg.segmentation.segmenter import Segmenter
 
 if TYPE_CHECKING:
     from streamseg.core.view import Display, RunObserver
+    from streamseg.display import WindowDisplay
     from streamseg.recording import RecorderToggle
+    from streamseg.render.live import LiveStyle
 
 RECORDINGS = Path("recordings")
 """Folder in which the window's key r records if --record is not given."""
@@ -85,8 +87,8 @@ def run(config: LiveConfig, request: RunRequest, *, as_json: bool) -> None:
     backend = load_engine(config.engine)
     with stop_on_signals() as stop, ExitStack() as opened:
         opened.callback(backend.close)
-        displays = _open_displays(config, request, opened)
-        toggle, observers = _open_observers(config, request, backend, opened)
+        displays, style = _open_displays(config, request, opened)
+        toggle, observers = _open_observers(config, request, backend, style, opened)
         loop = LiveLoop(
             opener,
             Segmenter.for_live(backend),
@@ -144,22 +146,32 @@ def _setup(config: LiveConfig) -> dict[str, Any]:
     return {n: value for n, value in values.items() if n not in ("public_url", "igtl") or value is not None}
 
 
-def _open_displays(config: LiveConfig, request: RunRequest, opened: ExitStack) -> list[Display]:
+def _open_displays(
+    config: LiveConfig, request: RunRequest, opened: ExitStack
+) -> tuple[list[Display], Callable[[], LiveStyle]]:
+    """The displays, and the style in which the image is drawn now.
+
+    The keys of a window change it; the buttons of pages do not, since each page has its own.
+    """
     from streamseg.render.live import LiveStyle
 
     displays: list[Display] = []
+    window: WindowDisplay | None = None
+    begun = LiveStyle(vessels=config.vessels, opacity=config.opacity, full_frame=config.full_frame)
+
+    def style() -> LiveStyle:
+        return begun if window is None else window.style
+
     if config.igtl is not None:
         displays.append(_serve_igtl(config))
         opened.callback(displays[0].close)  # even if the next one cannot be opened
     if config.display == "window":
         from streamseg.display import WindowDisplay
 
-        style = LiveStyle(opacity=config.opacity, full_frame=config.full_frame)
-        displays.append(
-            WindowDisplay(
-                "streamseg", style=style, full_screen=config.full_screen, snapshots=request.snapshots
-            )
+        window = WindowDisplay(
+            "streamseg", style=begun, full_screen=config.full_screen, snapshots=request.snapshots
         )
+        displays.append(window)
     elif config.display == "web":
         from streamseg.web import WebDisplay
 
@@ -172,6 +184,7 @@ def _open_displays(config: LiveConfig, request: RunRequest, opened: ExitStack) -
             record=True,
             recorded_by_operator=request.record is not None,
             opacity=config.opacity,
+            vessels=config.vessels,
         )
         if request.token is None:
             say(f"open {page.url} in a browser")
@@ -182,7 +195,7 @@ def _open_displays(config: LiveConfig, request: RunRequest, opened: ExitStack) -
         displays.append(plugins("displays")[config.display].make(title=_name(config)))
     for display in displays:
         opened.callback(display.close)
-    return displays
+    return displays, style
 
 
 def _serve_igtl(config: LiveConfig) -> Display:
@@ -198,11 +211,18 @@ def _serve_igtl(config: LiveConfig) -> Display:
 
 
 def _open_observers(
-    config: LiveConfig, request: RunRequest, backend: Backend, opened: ExitStack
+    config: LiveConfig,
+    request: RunRequest,
+    backend: Backend,
+    style: Callable[[], LiveStyle],
+    opened: ExitStack,
 ) -> tuple[RecorderToggle, list[RunObserver]]:
-    """Records, and the recorder: started at once with --record, else when somebody asks for it."""
+    """Records, and the recorder: started at once with --record, else when somebody asks for it.
+
+    ``style`` is that of the displays.
+    """
     from streamseg.recording import LiveRecords, Recorder, RecorderToggle
-    from streamseg.render.live import LiveStyle, compose_live
+    from streamseg.render.live import LivePainter
 
     header = {
         "source": _name(config),
@@ -215,15 +235,16 @@ def _open_observers(
     if request.records is not None:
         observers.append(LiveRecords(request.records, header=header, force=request.force, say=say))
         opened.callback(observers[0].close)
-    style = LiveStyle(opacity=config.opacity, full_frame=config.full_frame)
 
     def record() -> Recorder:
+        painter = LivePainter()
         return Recorder(
             request.record or RECORDINGS,
             header=header,
             full_frame=config.full_frame,
             say=say,
-            compose=lambda view: compose_live(view, None, style),
+            compose=lambda view, drawn: painter.paint(view, None, drawn),
+            style=style,
         )
 
     toggle = RecorderToggle(record, say=say)
@@ -263,4 +284,5 @@ def _show_report(report: LiveReport) -> None:
     say(
         f"{report.offered} frames offered, {report.processed} segmented, {report.dropped} dropped, "
         f"{report.reconnects} reconnects in {report.seconds:.1f} s; {states}"
+        f"{outlined_words(report.outlined)}"
     )

@@ -65,6 +65,10 @@ def replay(
             "--full-frame", help="Keep the machine's whole screen in the output; it may name the patient."
         ),
     ] = False,
+    vessels: Annotated[
+        bool,
+        typer.Option("--vessels/--no-vessels", help="Draw the outlines of vessels in the video, or not."),
+    ] = True,
     as_recorded: Annotated[
         bool,
         typer.Option(
@@ -86,7 +90,13 @@ def replay(
         from streamseg.cli.replay_as_recorded import check_options, repeat
 
         check_options(
-            out=out, records=records, dicom=dicom, roi=roi, max_frames=max_frames, full_frame=full_frame
+            out=out,
+            records=records,
+            dicom=dicom,
+            roi=roi,
+            max_frames=max_frames,
+            full_frame=full_frame,
+            vessels=vessels,
         )
         repeat(source, engine=engine, start_seconds=start, as_json=as_json)
         return
@@ -102,7 +112,7 @@ def replay(
         given = None if roi in ("auto", "none") else Roi.parse(roi)
     except UsageError as error:
         raise UsageError(f"--roi: {error}; or auto or none") from error
-    options = ReplayOptions(given, roi == "auto", start, max_frames, full_frame, force)
+    options = ReplayOptions(given, roi == "auto", start, max_frames, full_frame, vessels, force)
     clips = list_clips(source)
     folder = clips != [source]
     plan = plan_outputs(clips, folder=folder, video=out, records=records or [])

@@ -30,6 +30,7 @@ def check_options(
     roi: str,
     max_frames: int | None,
     full_frame: bool,
+    vessels: bool,
 ) -> None:
     """Raise UsageError for options of a normal replay only."""
     given = {
@@ -39,6 +40,7 @@ def check_options(
         "--roi": roi != "auto",
         "--max-frames": max_frames is not None,
         "--full-frame": full_frame,
+        "--no-vessels": not vessels,
     }
     if wrong := [name for name, is_given in given.items() if is_given]:
         raise UsageError(

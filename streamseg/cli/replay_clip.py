@@ -32,6 +32,8 @@ class ReplayOptions:
     start_seconds: float = 0.0
     max_frames: int | None = None
     full_frame: bool = False
+    vessels: bool = True
+    """Draw them in the video."""
     force: bool = False
 
 
@@ -58,6 +60,8 @@ class ClipReport:
     roi_from: str = "whole frame"
     """See :class:`streamseg.capture.screen.region.Origin`."""
     states: dict[str, int] = field(default_factory=dict)
+    outlined: Mapping[str, int] = field(default_factory=dict)
+    """Frames with an outline, by structure."""
     stages: Mapping[str, Percentiles] = field(default_factory=dict)
     age: Percentiles | None = None
     sinks: list[tuple[Path, Sink]] = field(default_factory=list)
@@ -81,6 +85,7 @@ class ClipReport:
             "roi": None if self.roi is None else [self.roi.x, self.roi.y, self.roi.width, self.roi.height],
             "roi_from": self.roi_from,
             "states": self.states,
+            "outlined": dict(self.outlined),
             "stages_ms": {name: times.to_json() for name, times in stages.items()},
             "outputs": [
                 {"path": str(output.path), "frames": output.frames, "bytes": output.size}
@@ -180,7 +185,14 @@ def _open_sinks(
         "roi_from": run.roi_from,
     }
     for path in outputs:
-        sink = open_sink(path, info, header=header, force=options.force, full_frame=options.full_frame)
+        sink = open_sink(
+            path,
+            info,
+            header=header,
+            force=options.force,
+            full_frame=options.full_frame,
+            vessels=options.vessels,
+        )
         opened.callback(sink.close)
         run.sinks.append((path, sink))
 
@@ -231,6 +243,7 @@ def _segment_all(
         ).run(source, stop.event)
     run.frames, run.seconds, run.fps = report.frames, report.seconds, report.fps
     run.states = {str(state): count for state, count in report.states.items()}
+    run.outlined = report.outlined
     run.stages, run.age = report.stages, report.age if report.frames else None
     if report.error is not None:
         raise report.error

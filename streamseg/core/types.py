@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamseg.core.errors import UsageError
-from streamseg.core.spec import InputSpec, OutputCalibration
+from streamseg.core.spec import NERVE, InputSpec, OutputCalibration
 
 __all__ = [
     "Backend",
@@ -218,6 +218,11 @@ class Segmentation:
     others: Mapping[str, Structure] = field(default_factory=dict)
     """The net's other structures by name, such as ``vessel``: every one that it outlines, also where its mask
     is empty. Whatever hides the nerve's outline (a state, an age) hides theirs."""
+
+    @property
+    def structures(self) -> dict[str, Segmentation | Structure]:
+        """The nerve, which this object is itself, and the others, by name."""
+        return {NERVE: self, **self.others}
 
     def __repr__(self) -> str:
         return f"Segmentation({self.state}, area_px={self.area_px}, confidence={self.confidence:.2f})"

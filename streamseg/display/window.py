@@ -20,7 +20,7 @@ from streamseg.display.snapshots import Snapshots
 from streamseg.render.live import LivePainter, LiveStyle
 from streamseg.render.live.image import shown_region
 
-KEYS = "o outline   + - tint   f freeze   s snapshot   r record   w full screen   q quit"
+KEYS = "o outline   v vessels   + - tint   f freeze   s snapshot   r record   w full screen   q quit"
 _REFRESH_NS = 250_000_000
 """An image that stays is drawn again after this time, since its age grows."""
 _NOTICE_NS = 5_000_000_000
@@ -32,9 +32,9 @@ _STEP = 0.1
 class WindowDisplay:
     """An OpenCV window that shows views; see :class:`streamseg.core.view.Display`.
 
-    Keys: o outline on and off; + and - opacity of its tint; f or space freeze and unfreeze; s snapshot into
-    the folder ``snapshots``; r record; w full screen; q, Escape or closing the window quit. Raises UsageError
-    if no window can be opened, SinkError if drawing into it fails.
+    Keys: o outlines on and off; v those of vessels; + and - opacity of the nerve's tint; f or space freeze
+    and unfreeze; s snapshot into the folder ``snapshots``; r record; w full screen; q, Escape or closing the
+    window quit. Raises UsageError if no window can be opened, SinkError if drawing into it fails.
     """
 
     name = "window"
@@ -62,6 +62,11 @@ class WindowDisplay:
         self._lead_ns = _MIN_LEAD_NS
         self._notice: tuple[str, int] = ("", 0)
         self._actions = self._bind()
+
+    @property
+    def style(self) -> LiveStyle:
+        """How the image is drawn now, after the user's keys, without the line of keys."""
+        return replace(self._style, keys="")
 
     def show(self, view: View) -> None:
         """Display a view; while the display is frozen, only remember it."""
@@ -144,6 +149,7 @@ class WindowDisplay:
         """Actions by key symbol; the last characters are plus and minus of the number block."""
         actions: dict[str, Callable[[], None]] = {
             "oO": self._switch_overlay,
+            "vV": self._switch_vessels,
             "fF ": self._freeze,
             "sS": self._snapshot,
             "rR": lambda: self._commands.append(Command.RECORD),
@@ -157,6 +163,10 @@ class WindowDisplay:
     def _switch_overlay(self) -> None:
         self._style = replace(self._style, overlay=not self._style.overlay)
         self._say(f"outline {'on' if self._style.overlay else 'off'}")
+
+    def _switch_vessels(self) -> None:
+        self._style = replace(self._style, vessels=not self._style.vessels)
+        self._say(f"vessels {'on' if self._style.vessels else 'off'}")
 
     def _tint(self, step: float) -> None:
         opacity = round(min(1.0, max(0.0, self._style.opacity + step)), 2)

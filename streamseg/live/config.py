@@ -59,6 +59,8 @@ class LiveConfig:
     full_screen: bool = False
     opacity: float = 0.25
     """Of the outline's fill, 0..1."""
+    vessels: bool = True
+    """Draw the outlines of vessels; the displays start so."""
     full_frame: bool = False
     """Show the machine's whole screen instead of the image only."""
     host: str = "127.0.0.1"

@@ -6,7 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from streamseg.core.files import finite
@@ -46,6 +46,8 @@ class LiveReport:
     """The cause of a premature end, else None."""
     notes: tuple[str, ...] = ()
     """What was noticed about the source's clock, a line each."""
+    outlined: Mapping[str, int] = field(default_factory=dict)
+    """Segmented frames with an outline of a structure, by its name, for each that the engine outlines."""
 
     def to_json(self) -> dict[str, Any]:
         """Strings, numbers and dicts; times in milliseconds, unknown ones null."""
@@ -61,6 +63,7 @@ class LiveReport:
                 "age_ms": self.age.to_json(),
                 "stages_ms": {name: times.to_json() for name, times in self.stages.items()},
                 "states": {str(state): round(seconds, 3) for state, seconds in self.states.items()},
+                "outlined": dict(self.outlined),
                 "error": None if self.error is None else str(self.error),
                 **({"notes": list(self.notes)} if self.notes else {}),
             }
@@ -81,6 +84,7 @@ class LiveStatistics:
         self._counts: list[tuple[int, int, int]] = []
         """Time, frames offered, frames segmented: the last two seconds or so."""
         self._states: Counter[State] = Counter()
+        self._outlined: Counter[str] = Counter()
         self._state: tuple[State, int] | None = None
         self._waiting: tuple[int, int] | None = None
         """Index and age of the newest segmented frame that is not displayed yet."""
@@ -90,6 +94,8 @@ class LiveStatistics:
         with self._lock:
             self._count_waiting()
             self._waiting = result.frame.index, now_ns - result.frame.captured_ns
+            for name, structure in result.segmentation.structures.items():
+                self._outlined[name] += bool(structure.contours)
         self._stages.add(result.stage_ns, now_ns)
         self._recent.add(result.stage_ns, now_ns)
 
@@ -150,6 +156,7 @@ class LiveStatistics:
             self._state = None
         with self._lock:
             self._count_waiting()
+            outlined = dict(self._outlined)
         processed = self._stages.count
         return LiveReport(
             offered=offered,
@@ -163,4 +170,5 @@ class LiveStatistics:
             stopped=stopped,
             error=error,
             notes=notes,
+            outlined=outlined,
         )

@@ -21,7 +21,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from streamseg.core.errors import StreamsegError
@@ -58,6 +58,8 @@ class Report:
     """True when ``stop`` ended the run."""
     error: BaseException | None = None
     """The cause of a premature end, else None."""
+    outlined: Mapping[str, int] = field(default_factory=dict)
+    """Frames with an outline of a structure, by its name, for each that the engine outlines."""
 
 
 class Replay:
@@ -96,6 +98,7 @@ class Replay:
         self._recorder = LatencyRecorder()
         self._ages = Durations()
         self._states: Counter[State] = Counter()
+        self._outlined: Counter[str] = Counter()
 
     def run(self, source: Source, stop: threading.Event) -> Report:
         """Segment every frame and give the results, in order, to the sinks; close them, but not the source.
@@ -190,6 +193,8 @@ class Replay:
                 self._recorder.add(clock.stage_ns)
                 self._ages.append(age_ns)
                 self._states[result.state] += 1
+                for name, structure in segmentation.structures.items():
+                    self._outlined[name] += bool(structure.contours)
                 if self._on_result is not None:
                     self._on_result(result)
                 size = frame.image.nbytes
@@ -271,6 +276,7 @@ class Replay:
             age=self._ages.percentiles(),
             stopped=self._stop.is_set(),
             error=error,
+            outlined=dict(self._outlined),
         )
 
 

@@ -8,6 +8,7 @@ import os
 import shutil
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
@@ -23,10 +24,12 @@ from streamseg.capture.recording.format import (
     view_line,
 )
 from streamseg.core.errors import SinkError, one_line
+from streamseg.core.spec import NERVE
 from streamseg.core.types import Frame, Image, Result, Roi, Say, State
 from streamseg.core.view import View
 from streamseg.recording.segments import ORIGINAL_CRF, SegmentedVideo
 from streamseg.recording.worker import Worker
+from streamseg.render.live import LiveStyle
 from streamseg.sinks.records import LineFile, frame_record, header_line, json_line
 from streamseg.sinks.target import sink_errors
 
@@ -41,7 +44,8 @@ ANNOTATED_NS = 1_000_000_000 // 15
 """Minimum time between two annotated frames, unless the state changes: drawing and encoding one takes 8 ms
 of a core that the inference needs."""
 
-Compose = Callable[[View], Image]
+Compose = Callable[[View, LiveStyle], Image]
+"""Draws a view in a style."""
 
 
 class Recorder:
@@ -51,6 +55,7 @@ class Recorder:
     known; before that, and when the encoder is too slow, frames are listed without their pixels.
     ``full_frame`` records the machine's whole screen, which may name the patient. With ``compose``, the views
     as drawn by it (uint8, (H, W, 3) BGR) are recorded too, at most 15 a second and every change of the state.
+    ``style`` gives the style in which the display draws at that moment; it is called in the display's thread.
     A later error ends the recording and is reported by :meth:`status` and through ``say``; only the
     constructor raises.
 
@@ -67,10 +72,12 @@ class Recorder:
         full_frame: bool = False,
         segment_seconds: float = 60.0,
         compose: Compose | None = None,
+        style: Callable[[], LiveStyle] = LiveStyle,
         min_free: int = MIN_FREE,
         say: Say = lambda message: None,
     ) -> None:
-        self._full_frame, self._compose, self._min_free, self._say = full_frame, compose, min_free, say
+        self._full_frame, self._min_free, self._say = full_frame, min_free, say
+        self._compose, self._style = compose, style
         self.anchor_ns, wall_ns = time.monotonic_ns(), time.time_ns()
         started = datetime.fromtimestamp(wall_ns / 1e9).astimezone()
         with sink_errors(folder):
@@ -82,6 +89,7 @@ class Recorder:
         self.left_out = 0
         """Frames whose pixels were not written because the encoder was too slow."""
         self._listed = 0
+        self._outlined: Counter[str] = Counter()
         self._regions: dict[tuple[int, ...], Roi] = {}
         self._unknown_until: int | None = None
         """Index of the last frame of which it is known that its region is unknown."""
@@ -148,7 +156,7 @@ class Recorder:
         if self._compose is None or (state == view.state and shown_ns - last_ns < ANNOTATED_NS):
             return
         self._annotated_last = view.state, shown_ns
-        job = partial(self._write_annotated, view, shown_ns)
+        job = partial(self._write_annotated, view, self._style(), shown_ns)
         # Half of the queue: the other half is for original frames, which cannot be made again.
         self._worker.put(job, held=frame.image.nbytes, max_held=QUEUE_BYTES // 2)
 
@@ -181,6 +189,9 @@ class Recorder:
 
     def _write(self, line: dict[str, Any]) -> None:
         self._listed += line["type"] == "offered"
+        if line["type"] == "frame":
+            for name, structure in line.get("structures", {NERVE: line}).items():
+                self._outlined[name] += bool(structure["polygons"])
         self._lines.write_line(json_line(line))
 
     def _write_frame(self, frame: Frame, arrived_ns: int, region: Roi | None) -> None:
@@ -200,11 +211,12 @@ class Recorder:
         self.frames += 1
         self._write(offered_line(frame, arrived_ns, video))
 
-    def _write_annotated(self, view: View, shown_ns: int) -> None:
+    def _write_annotated(self, view: View, style: LiveStyle, shown_ns: int) -> None:
         if self._worker.hurried or self._compose is None:
             return
         self._check_space_if_due()
-        self._annotated.add(self._compose(view), self._video_time(shown_ns), None, lambda name, number: None)
+        image = self._compose(view, style)
+        self._annotated.add(image, self._video_time(shown_ns), None, lambda name, number: None)
 
     def _video_time(self, moment_ns: int) -> int:
         """Microseconds since the anchor; 0 for a frame captured just before it."""
@@ -236,7 +248,8 @@ class Recorder:
         self._ended_ns = time.monotonic_ns()
         counts = {"offered": self._listed, "recorded": self.frames, "left_out": self.left_out}
         with contextlib.suppress(SinkError):
-            self._lines.write_line(json_line(end_line(self._stopped or "ended", self._ended_ns, counts)))
+            line = end_line(self._stopped or "ended", self._ended_ns, counts)
+            self._lines.write_line(json_line({**line, "outlined": dict(self._outlined)}))
         with contextlib.suppress(SinkError):
             self._lines.close()
 

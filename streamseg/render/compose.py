@@ -62,13 +62,18 @@ def _even_up(value: float) -> int:
 
 
 def compose(
-    result: Result, *, stages: Mapping[str, Percentiles], fps: float | None, full_frame: bool
+    result: Result,
+    *,
+    stages: Mapping[str, Percentiles],
+    fps: float | None,
+    full_frame: bool,
+    vessels: bool = True,
 ) -> Image:
     """Draw a result with its panel of figures: BGR, uint8 (height, width, 3), even height and width.
 
     Shows only the result's ROI, since the rest of a machine's screen carries patients' names, or the whole
-    frame with ``full_frame``. Regions under 480 rows are enlarged, and above 11 megapixels reduced. The
-    output size depends only on the size of what is shown.
+    frame with ``full_frame``. ``vessels`` draws their outlines too. Regions under 480 rows are enlarged, and
+    above 11 megapixels reduced. The output size depends only on the size of what is shown.
     """
     shown = Roi.whole(result.frame.image) if full_frame else result.roi
     layout = _Layout.of(shown.height, shown.width)
@@ -81,19 +86,19 @@ def compose(
         how = cv2.INTER_CUBIC if layout.image_height >= shown.height else cv2.INTER_AREA
         cv2.resize(region, (layout.image_width, layout.image_height), dst=view, interpolation=how)
     scale = (layout.image_width / shown.width, layout.image_height / shown.height)
-    paint_overlay(view, result.segmentation, origin=(shown.x, shown.y), scale=scale)
+    paint_overlay(view, result.segmentation, origin=(shown.x, shown.y), scale=scale, vessels=vessels)
     if layout.beside:
         panel = canvas[:, layout.image_width :]
         canvas[layout.image_height :, : layout.image_width] = BACKGROUND
     else:
         panel = canvas[layout.image_height :]
         canvas[: layout.image_height, layout.image_width :] = BACKGROUND
-    draw_panel(panel, result, stages=stages, fps=fps, beside=layout.beside)
+    draw_panel(panel, result, stages=stages, fps=fps, beside=layout.beside, vessels=vessels)
     return canvas
 
 
-def compose_plain(result: Result, *, full_frame: bool) -> Image:
-    """Draw the image region with its outline at its own size, without the panel.
+def compose_plain(result: Result, *, full_frame: bool, vessels: bool = True) -> Image:
+    """Draw the image region with its outlines at its own size, without the panel.
 
     BGR, uint8; an odd height or width is padded by one black row or column.
     """
@@ -101,5 +106,5 @@ def compose_plain(result: Result, *, full_frame: bool) -> Image:
     canvas = np.zeros((_even_up(shown.height), _even_up(shown.width), 3), np.uint8)
     view = canvas[: shown.height, : shown.width]
     np.copyto(view, to_bgr(shown.crop(result.frame.image)))
-    paint_overlay(view, result.segmentation, origin=(shown.x, shown.y))
+    paint_overlay(view, result.segmentation, origin=(shown.x, shown.y), vessels=vessels)
     return canvas

@@ -1,24 +1,29 @@
-"""Draws the nerve's outline on the image.
+"""Draws the outlines of nerve and vessels on the image.
 
 Anatomy atlases draw nerves in yellow (red and blue mean vessels). Yellow, orange and purple are from the
-palette of Okabe and Ito, which colour-blind people can tell apart; an uncertain outline is also dashed, so
-that colour never carries the meaning alone. A dark rim on both sides keeps the line visible on bright tissue.
+palette of Okabe and Ito, which colour-blind people can tell apart. Vessels are cyan, since yellow and blue
+differ for almost everybody, while red and orange do not (figures in docs/log.md). Colour never carries the
+meaning alone: a nerve's line is solid, an uncertain one's dashed, a vessel's dotted, and only nerves are
+tinted. A dark rim on both sides keeps the lines visible on bright tissue.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from streamseg.core.types import Image, Segmentation, State
+from streamseg.core.spec import VESSEL
+from streamseg.core.types import Image, Roi, Segmentation, State
 from streamseg.render.text import Colour, to_bgr
 
 YELLOW: Colour = (66, 228, 240)
 ORANGE: Colour = (0, 159, 230)
 PURPLE: Colour = (167, 121, 204)
+CYAN: Colour = (255, 214, 0)
 _SKY: Colour = (233, 180, 86)
 _PALE: Colour = (247, 224, 189)
 _BLUE: Colour = (178, 114, 0)
@@ -41,17 +46,40 @@ _SUBPIXEL_BITS = 4
 Points = npt.NDArray[np.float64]
 
 
-def draw_overlay(image: Image, segmentation: Segmentation, *, opacity: float = 0.25) -> Image:
-    """Draw a segmentation's outline over the frame that it was computed from.
+@dataclass(frozen=True, slots=True)
+class Line:
+    """How an outline is drawn."""
+
+    colour: Colour
+    period: float = 0.0
+    """Length of a dash and its gap in widths of the line; 0: solid."""
+    share: float = 1.0
+    """Share of a dash in that, 0..1."""
+
+
+NERVE_LINES = {
+    State.NERVE: Line(STATE_COLOURS[State.NERVE]),
+    State.LOW_CONFIDENCE: Line(STATE_COLOURS[State.LOW_CONFIDENCE], 12, 0.55),
+}
+"""The nerve's line in the states that have one."""
+VESSEL_LINE = Line(CYAN, 5, 0.4)
+_VESSEL_STATES = (*NERVE_LINES, State.NO_NERVE)
+
+
+def draw_overlay(
+    image: Image, segmentation: Segmentation, *, opacity: float = 0.25, vessels: bool = True
+) -> Image:
+    """Draw a segmentation's outlines over the frame that it was computed from.
 
     ``image`` is uint8, (H, W) grey or (H, W, 3) BGR, and is not modified; returns a new BGR image of the same
     size. NERVE is drawn as a solid yellow line around a light fill (``opacity`` 0..1), LOW_CONFIDENCE as a
-    dashed orange line around a fainter fill; other states draw nothing. The line's width follows the image's
-    size.
+    dashed orange line around a fainter fill; other states draw no nerve. Vessels have a dotted cyan line
+    without fill in these states and in NO_NERVE, unless ``vessels`` is False. The lines' width follows the
+    image's size.
     """
     canvas = to_bgr(image)
     canvas = canvas.copy() if canvas is image else canvas
-    paint_overlay(canvas, segmentation, opacity=opacity)
+    paint_overlay(canvas, segmentation, opacity=opacity, vessels=vessels)
     return canvas
 
 
@@ -62,27 +90,48 @@ def paint_overlay(
     origin: tuple[int, int] = (0, 0),
     scale: tuple[float, float] = (1.0, 1.0),
     opacity: float = 0.25,
+    vessels: bool = True,
 ) -> None:
     """Draw into a BGR canvas whose top-left pixel is the frame's ``origin`` (x, y), enlarged by ``scale``."""
-    if segmentation.state not in (State.NERVE, State.LOW_CONFIDENCE) or not segmentation.contours:
-        return
-    uncertain = segmentation.state is State.LOW_CONFIDENCE
-    colour = STATE_COLOURS[segmentation.state]
-    outlines = [_on_canvas(contour, origin, scale) for contour in segmentation.contours]
-    _fill(canvas, outlines, colour, opacity * (0.5 if uncertain else 1.0))
     width = line_width(canvas)
-    lines = [piece for line in outlines for piece in _dashes(line, 12 * width)] if uncertain else outlines
+    if vessels and segmentation.state in _VESSEL_STATES and (vessel := segmentation.others.get(VESSEL)):
+        _draw_line(canvas, [_on_canvas(each, origin, scale) for each in vessel.contours], VESSEL_LINE, width)
+    line = NERVE_LINES.get(segmentation.state)
+    if line is None or not segmentation.contours:
+        return
+    outlines = [_on_canvas(contour, origin, scale) for contour in segmentation.contours]
+    _fill(canvas, outlines, line.colour, opacity * (0.5 if line.period else 1.0))
+    _draw_line(canvas, outlines, line, width)
+
+
+def shows_vessels(segmentation: Segmentation) -> bool:
+    """Whether there are vessels to draw."""
+    vessel = segmentation.others.get(VESSEL)
+    return vessel is not None and bool(vessel.contours) and segmentation.state in _VESSEL_STATES
+
+
+def draw_line_sample(canvas: Image, place: Roi, line: Line, width: int) -> None:
+    """Draw a piece of an outline's line for a legend, from left to right in the middle of a place."""
+    row = place.y + (place.height - 1) / 2
+    inset = 1.5 * width
+    ends = np.array([[place.x + inset, row], [place.x + place.width - 1 - inset, row]])
+    _draw_pieces(canvas, _dashes(ends, line, width, closed=False), line.colour, width, closed=False)
+
+
+def _draw_line(canvas: Image, outlines: list[Points], line: Line, width: int) -> None:
+    """Draw closed outlines."""
+    if not line.period:
+        _draw_pieces(canvas, outlines, line.colour, width, closed=True)
+        return
+    pieces = [piece for outline in outlines for piece in _dashes(outline, line, width, closed=True)]
+    # Dashes must stay open: closing one would join its ends.
+    _draw_pieces(canvas, pieces, line.colour, width, closed=False)
+
+
+def _draw_pieces(canvas: Image, pieces: list[Points], colour: Colour, width: int, *, closed: bool) -> None:
+    points = [_fixed(piece) for piece in pieces]
     for ink, thickness in ((_HALO, width + 2 * max(1, round(width / 2))), (colour, width)):
-        # Dashes must stay open: closing one would join its ends.
-        cv2.polylines(
-            canvas,
-            [_fixed(line) for line in lines],
-            not uncertain,
-            ink,
-            thickness,
-            cv2.LINE_AA,
-            _SUBPIXEL_BITS,
-        )
+        cv2.polylines(canvas, points, closed, ink, thickness, cv2.LINE_AA, _SUBPIXEL_BITS)
 
 
 def line_width(canvas: Image) -> int:
@@ -129,15 +178,17 @@ def _fill(canvas: Image, outlines: list[Points], colour: Colour, opacity: float)
     cv2.copyTo(cv2.addWeighted(region, 1 - opacity, tint, opacity, 0), inside, region)
 
 
-def _dashes(outline: Points, period: float) -> list[Points]:
-    """Cut a closed outline into evenly spaced dashes, about one every ``period`` pixels."""
-    ring = np.vstack([outline, outline[:1]])
+def _dashes(path: Points, line: Line, width: int, *, closed: bool) -> list[Points]:
+    """Cut a path into evenly spaced dashes; a line without a period stays one piece."""
+    if not line.period:
+        return [path]
+    ring = np.vstack([path, path[:1]]) if closed else path
     travelled = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(ring, axis=0).T))])
     around = float(travelled[-1])
-    count = max(2, round(around / period))
+    count = max(2, round(around / (line.period * width)))
     dashes = []
     for start in np.arange(count) * (around / count):
-        end = start + 0.55 * around / count
+        end = start + line.share * around / count
         corners = ring[(travelled > start) & (travelled < end)]
         ends = np.column_stack([np.interp((start, end), travelled, ring[:, axis]) for axis in (0, 1)])
         dashes.append(np.vstack([ends[:1], corners, ends[1:]]))

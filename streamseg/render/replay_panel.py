@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
 from streamseg.core.latency import Percentiles
-from streamseg.core.types import Image, Result, Roi, Segmentation, State
+from streamseg.core.outline_distance import nerve_vessel_distance_mm
+from streamseg.core.spec import VESSEL
+from streamseg.core.types import Image, Result, Roi, Segmentation, State, Structure
+from streamseg.render.overlay import NERVE_LINES, VESSEL_LINE, Line, draw_line_sample
 from streamseg.render.symbols import CARD, INK, STATE_WORDS, draw_symbol, state_colours
 from streamseg.render.text import CAP_HEIGHT, Colour, fit_size, put_text, text_width
 
@@ -20,9 +24,15 @@ NOTHING = "-"
 
 
 def draw_panel(
-    canvas: Image, result: Result, *, stages: Mapping[str, Percentiles], fps: float | None, beside: bool
+    canvas: Image,
+    result: Result,
+    *,
+    stages: Mapping[str, Percentiles],
+    fps: float | None,
+    beside: bool,
+    vessels: bool = True,
 ) -> None:
-    """Fill a BGR canvas, uint8 (height, width, 3), with the figures of one result.
+    """Fill a BGR canvas, uint8 (height, width, 3), with the figures of one result; ``vessels``: theirs too.
 
     ``beside`` stacks the groups in an upright panel (34 lines of text high); otherwise they are placed side
     by side in a flat one (72 ems wide). ``stages`` are the latencies per stage, ``fps`` the frames per
@@ -37,18 +47,26 @@ def draw_panel(
         left, top = round(x * em), round(y * em)
         return Roi(left, top, max(1, round(right * em) - left), max(1, round(bottom * em) - top))
 
+    vessels = vessels and VESSEL in result.segmentation.others
     if beside:
         full = width / em
-        places = (area(1, 1, full - 1, 8), area(1, 9, full - 1, 18.4), area(1, 19.2, full - 1, 29.7))
+        middle = 20.6 if vessels else 18.4
+        places = (
+            area(1, 1, full - 1, 8),
+            area(1, 9, full - 1, middle),
+            area(1, middle + 0.8, full - 1, 29.7),
+        )
         clock, notice = area(1, 30, full - 1, 31.5), area(1, 31.9, full - 1, 33.4)
     else:
-        places = (area(1, 1, 26, 10.4), area(27.5, 1, 46.5, 10.4), area(48, 1, 71, 10.4))
+        left, right = (24.5, 50.5) if vessels else (27.5, 46.5)
+        places = (area(1, 1, left - 1.5, 10.4), area(left, 1, right, 10.4), area(right + 1.5, 1, 71, 10.4))
         clock, notice = area(1, 11, 26, 12.5), area(27.5, 11, 71, 12.5)
     state, figures, table = places
     canvas[state.y : state.y + state.height, state.x : state.x + state.width] = _state_card(
         result.state, state.height, state.width
     )
-    _draw_figures(canvas, figures, result, fps)
+    columns = 3 if vessels and not beside else 2
+    _draw_figures(canvas, figures, result, fps, columns=columns, vessels=vessels)
     _draw_table(canvas, table, stages, rows=6 if beside else 5)
     _draw_line(canvas, clock, _clock_text(result), right=False)
     _draw_line(canvas, notice, DISCLAIMER, right=not beside)
@@ -109,42 +127,76 @@ def _lines(words: str) -> list[str]:
     return [words[:cut], words[cut + 1 :]]
 
 
-def _draw_figures(canvas: Image, place: Roi, result: Result, fps: float | None) -> None:
-    """Draw four figures in two rows of two, each below its name."""
-    value, unit, exponent = _area_text(result.segmentation)
-    confidence = f"{100 * result.segmentation.confidence:.0f}", "%"
+@dataclass(frozen=True, slots=True)
+class _Figure:
+    """A figure below its name."""
+
+    name: str
+    value: str
+    unit: str = ""
+    power: str = ""
+    """Exponent of the unit."""
+    line: Line | None = None
+    """The line whose sample is drawn before the name."""
+
+
+def _draw_figures(
+    canvas: Image, place: Roi, result: Result, fps: float | None, *, columns: int, vessels: bool
+) -> None:
+    """Draw figures in ``columns``, each below its name; those of nerve and vessel with samples of their lines
+    where an image may have both."""
+    found = result.segmentation
+    confidence = _Figure("confidence", f"{100 * found.confidence:.0f}", "%")
     if result.state is State.UNLIKE_TRAINING:
-        confidence = NOTHING, ""
-    figures = (
-        ("confidence", *confidence, ""),
-        ("nerve area", value, unit, exponent),
-        ("frame rate", NOTHING if fps is None else number(fps), "" if fps is None else "fps", ""),
-        ("frame age", number(result.age_ns / 1e6), "ms", ""),
-    )
-    width, height = place.width // 2, place.height // 2
-    for position, (name, text, unit_text, power) in enumerate(figures):
-        row, column = divmod(position, 2)
-        x, y = place.x + column * width, place.y + row * height
-        label = fit_size(name, round(height * 0.24), width - 4)
-        size = round(height * 0.52)
-        put_text(canvas, name, x, y + round(height * 0.22), label, colour=DIM, background=BACKGROUND)
-        baseline = y + round(height * 0.76)
-        unit_width = text_width(f" {unit_text}{power}", round(size * 0.5)) if unit_text else 0
-        size = fit_size(text, size, width - unit_width - 4)
-        end = put_text(canvas, text, x, baseline, size, colour=INK, background=BACKGROUND, bold=True)
-        small = round(height * 0.26)
-        end = put_text(canvas, f" {unit_text}", end, baseline, small, colour=INK, background=BACKGROUND)
-        raised = baseline - round(small * 0.32)
-        put_text(canvas, power, end, raised, round(small * 0.7), colour=INK, background=BACKGROUND)
+        confidence = _Figure("confidence", NOTHING)
+    nerve_line = NERVE_LINES.get(result.state, NERVE_LINES[State.NERVE]) if vessels else None
+    figures = [confidence, _Figure("nerve area", *_area_text(found), nerve_line)]
+    if vessels:
+        apart_mm = nerve_vessel_distance_mm(found, result.frame.spacing_mm)
+        apart = (NOTHING,) if apart_mm is None else (number(apart_mm), "mm")
+        figures += [
+            _Figure("vessel area", *_area_text(found.others[VESSEL]), VESSEL_LINE),
+            _Figure("nerve to vessel", *apart),
+        ]
+    figures += [
+        _Figure("frame rate", NOTHING) if fps is None else _Figure("frame rate", number(fps), "fps"),
+        _Figure("frame age", number(result.age_ns / 1e6), "ms"),
+    ]
+    width, height = place.width // columns, columns * place.height // len(figures)
+    for position, figure in enumerate(figures):
+        row, column = divmod(position, columns)
+        cell = Roi(place.x + column * width, place.y + row * height, max(1, width), max(1, height))
+        _draw_figure(canvas, cell, figure)
 
 
-def _area_text(segmentation: Segmentation) -> tuple[str, str, str]:
+def _draw_figure(canvas: Image, cell: Roi, figure: _Figure) -> None:
+    x, y, width, height = cell.x, cell.y, cell.width, cell.height
+    name_size = round(height * 0.24)
+    left = x
+    if figure.line is not None:
+        place = Roi(x, y, round(1.5 * name_size), max(3, round(height * 0.3)))
+        draw_line_sample(canvas, place, figure.line, max(2, round(name_size / 9)))
+        left += round(1.8 * name_size)
+    label = fit_size(figure.name, name_size, x + width - left - 4)
+    size = round(height * 0.52)
+    put_text(canvas, figure.name, left, y + round(height * 0.22), label, colour=DIM, background=BACKGROUND)
+    baseline = y + round(height * 0.76)
+    unit_width = text_width(f" {figure.unit}{figure.power}", round(size * 0.5)) if figure.unit else 0
+    size = fit_size(figure.value, size, width - unit_width - 4)
+    end = put_text(canvas, figure.value, x, baseline, size, colour=INK, background=BACKGROUND, bold=True)
+    small = round(height * 0.26)
+    end = put_text(canvas, f" {figure.unit}", end, baseline, small, colour=INK, background=BACKGROUND)
+    raised = baseline - round(small * 0.32)
+    put_text(canvas, figure.power, end, raised, round(small * 0.7), colour=INK, background=BACKGROUND)
+
+
+def _area_text(found: Segmentation | Structure) -> tuple[str, str, str]:
     """The area as number, unit and exponent of the unit."""
-    if not segmentation.area_px:
+    if not found.area_px:
         return NOTHING, "", ""
-    if segmentation.area_mm2 is None:
-        return str(segmentation.area_px), "px", ""
-    return number(segmentation.area_mm2), "mm", "2"
+    if found.area_mm2 is None:
+        return str(found.area_px), "px", ""
+    return number(found.area_mm2), "mm", "2"
 
 
 def number(value: float) -> str:

@@ -29,20 +29,21 @@ def open_sink(
     force: bool = False,
     full_frame: bool = False,
     hud: bool = True,
+    vessels: bool = True,
 ) -> Sink:
     """Open an output by its name: a video, .jsonl or .csv records, a plug-in's, or ``null:``.
 
     ``info`` describes the source; ``header`` goes into the first line of JSON lines (source, engine, roi);
-    ``full_frame`` and ``hud`` are options of the video. The path is checked here, before any frame: raises
-    UsageError for an unknown suffix, or a file that exists without ``force``, and SinkError if nothing can be
-    written.
+    ``full_frame``, ``hud`` and ``vessels`` are options of the video. The path is checked here, before any
+    frame: raises UsageError for an unknown suffix, or a file that exists without ``force``, and SinkError if
+    nothing can be written.
     """
     if str(uri) == "null:":
         return NullSink()
     path = Path(uri)
     suffix = path.suffix.lower()
     if suffix in VIDEO_SUFFIXES:
-        return VideoSink(path, info, force=force, full_frame=full_frame, hud=hud)
+        return VideoSink(path, info, force=force, full_frame=full_frame, hud=hud, vessels=vessels)
     if suffix == ".jsonl":
         return JsonRecords(path, header=header, force=force)
     if suffix == ".csv":

@@ -105,8 +105,9 @@ def frame_record(result: Result) -> Record:
         "age_ms": result.age_ns / 1e6,
     }
     if segmentation.others:
-        found: dict[str, Segmentation | Structure] = {NERVE: segmentation, **segmentation.others}
-        record["structures"] = {name: _structure_record(structure) for name, structure in found.items()}
+        record["structures"] = {
+            name: _structure_record(structure) for name, structure in segmentation.structures.items()
+        }
     if VESSEL in segmentation.others:
         record["nerve_vessel_distance_mm"] = nerve_vessel_distance_mm(segmentation, result.frame.spacing_mm)
     return record

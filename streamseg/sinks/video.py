@@ -40,8 +40,9 @@ class VideoSink:
     """Writes results to a video file: .mp4 (recommended), .mov, .mkv or .ts.
 
     ``info`` describes the source; ``full_frame`` shows the whole frame instead of the ROI; ``hud`` adds the
-    panel of figures, otherwise the region is written at its own size. Raises UsageError or SinkError on
-    opening. The file appears with the first frame; without one, an older file stays.
+    panel of figures, otherwise the region is written at its own size; ``vessels`` shows those too.
+    Raises UsageError or SinkError on opening. The file appears with the first frame; without one, an older
+    file stays.
     """
 
     name = "video"
@@ -54,6 +55,7 @@ class VideoSink:
         force: bool = False,
         full_frame: bool = False,
         hud: bool = True,
+        vessels: bool = True,
     ) -> None:
         self._target = Target(path, force=force)
         self.path = path
@@ -64,6 +66,7 @@ class VideoSink:
         self._info = info
         self._full_frame = full_frame
         self._hud = hud
+        self._vessels = vessels
         self._recorder = LatencyRecorder(window=300)
         self._encoder: Encoder | None = None
         self._failed = False
@@ -105,10 +108,14 @@ class VideoSink:
 
     def _draw(self, result: Result) -> Image:
         if not self._hud:
-            return compose_plain(result, full_frame=self._full_frame)
+            return compose_plain(result, full_frame=self._full_frame, vessels=self._vessels)
         self._recorder.add(result.stage_ns)
         return compose(
-            result, stages=self._recorder.stages(), fps=self._recorder.fps(), full_frame=self._full_frame
+            result,
+            stages=self._recorder.stages(),
+            fps=self._recorder.fps(),
+            full_frame=self._full_frame,
+            vessels=self._vessels,
         )
 
     def _seconds(self, result: Result) -> float | Fraction:

@@ -8,9 +8,10 @@ import time
 from streamseg import __version__
 from streamseg.core.errors import SinkError, UsageError
 from streamseg.core.printable import printable
+from streamseg.core.spec import VESSEL
 from streamseg.core.types import State
 from streamseg.core.view import OUTLINE_EXPIRED, Command, View
-from streamseg.render.overlay import STATE_COLOURS
+from streamseg.render.overlay import NERVE_LINES, VESSEL_LINE, Line
 from streamseg.render.replay_panel import DISCLAIMER
 from streamseg.render.symbols import HELD, STATE_WORDS, state_colours
 from streamseg.render.text import Colour
@@ -34,8 +35,9 @@ class WebDisplay:
     ``rate`` is the maximum number of views per second (1..240), ``quality`` that of the JPEGs (1..100),
     ``clients`` the maximum number of pages at a time (1..256). ``record`` offers a button for recording; with
     ``recorded_by_operator`` the page only shows that a recording runs, and can neither start nor end one.
-    ``title`` names the source and must hold no credentials. ``opacity`` (0..1) is that of the outline's tint
-    until a user changes it. Raises UsageError for invalid values, and for an address in use.
+    ``title`` names the source and must hold no credentials. ``opacity`` (0..1) is that of the outline's tint,
+    and ``vessels`` says whether those are outlined, until a user changes it on the page. Raises UsageError
+    for invalid values, and for an address in use.
     """
 
     name = "web"
@@ -54,6 +56,7 @@ class WebDisplay:
         record: bool = False,
         recorded_by_operator: bool = False,
         opacity: float = 0.25,
+        vessels: bool = True,
     ) -> None:
         _check("rate", rate, 1, 240)
         _check("quality", quality, 1, 100)
@@ -74,7 +77,11 @@ class WebDisplay:
             rate=rate,
             quality=quality,
             clients=clients,
-            hello={**_hello(title, record and not recorded_by_operator), "opacity": opacity},
+            hello={
+                **_hello(title, record and not recorded_by_operator),
+                "opacity": opacity,
+                "vessels": vessels,
+            },
             record=not recorded_by_operator if record else None,
         )
         self._closed = False
@@ -126,19 +133,22 @@ def _hello(title: str, record: bool) -> dict[str, object]:
         "disclaimer": DISCLAIMER,
         "late": OUTLINE_EXPIRED,
         "signs": {str(sign): _sign(sign) for sign in (*State, HELD)},
+        "lines": {
+            **{str(state): _line(line) for state, line in NERVE_LINES.items()},
+            VESSEL: _line(VESSEL_LINE),
+        },
     }
+
+
+def _line(line: Line) -> dict[str, object]:
+    """How an outline is drawn, the same as in the window."""
+    return {"colour": _css(line.colour), "period": line.period, "share": line.share}
 
 
 def _sign(sign: str) -> dict[str, str]:
     """Words and colours of a state, the same as in the window."""
     background, ink = state_colours(sign)
-    line = background if sign == HELD else STATE_COLOURS[State(sign)]
-    return {
-        "words": STATE_WORDS[sign],
-        "background": _css(background),
-        "ink": _css(ink),
-        "line": _css(line),
-    }
+    return {"words": STATE_WORDS[sign], "background": _css(background), "ink": _css(ink)}
 
 
 def _css(colour: Colour) -> str:

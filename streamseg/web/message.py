@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,9 +20,12 @@ import numpy as np
 
 from streamseg.core.errors import SinkError
 from streamseg.core.latency import Percentiles
+from streamseg.core.outline_distance import Contour, nerve_vessel_distance_mm
 from streamseg.core.printable import printable
-from streamseg.core.types import Image, Roi, Segmentation
+from streamseg.core.spec import VESSEL
+from streamseg.core.types import Image, Roi
 from streamseg.core.view import Figures, View, without_expired_outline
+from streamseg.render.overlay import shows_vessels
 
 _GREY_TOLERANCE = 4
 """Difference of channels that is still grey: video codecs add as much, and eyes do not see it."""
@@ -105,19 +109,33 @@ def _body(view: View, image_number: int) -> dict[str, Any]:
     if view.segmentation is not None and view.roi is not None and view.expires_ns is not None:
         body |= {
             "expires": view.expires_ns / 1e6,
-            "outline": _outline(view.segmentation, view.roi),
+            "outline": _outline(view.segmentation.contours, view.roi),
             "found": view.segmentation.state.value,
             "confidence": _finite(view.segmentation.confidence),
             "area_px": view.segmentation.area_px,
             "area_mm2": _finite(view.segmentation.area_mm2),
         }
+        if (vessel := view.segmentation.others.get(VESSEL)) is not None:
+            body["vessel"] = {
+                "outline": _outline(vessel.contours if shows_vessels(view.segmentation) else (), view.roi),
+                "area_px": vessel.area_px,
+                "area_mm2": _finite(vessel.area_mm2),
+                "distance_mm": _finite(_distance_mm(view)),
+            }
     return body
 
 
-def _outline(segmentation: Segmentation, roi: Roi) -> list[list[int]]:
+def _distance_mm(view: View) -> float | None:
+    """Between the outlines of nerve and vessel where they are closest."""
+    if view.segmentation is None or view.frame is None:
+        return None
+    return nerve_vessel_distance_mm(view.segmentation, view.frame.spacing_mm)
+
+
+def _outline(contours: Sequence[Contour], roi: Roi) -> list[list[int]]:
     """Closed polygons in region pixels, each flat: x, y, x, y, ..."""
     polygons = []
-    for contour in segmentation.contours:
+    for contour in contours:
         points = (contour - np.array((roi.x, roi.y))).astype(np.int32).reshape(-1, 1, 2)
         polygons.append(np.asarray(cv2.approxPolyDP(points, _SLIM, True)).reshape(-1).tolist())
     return polygons

@@ -16,11 +16,13 @@ from typing import Any
 
 import pytest
 
+from streamseg.capture import open_source
 from streamseg.capture.recording.reader import read_recording
 from streamseg.cli import main
 from streamseg.live.config import FOLDER_VARIABLE, load_profile, profile_path
 from streamseg.sinks import read_records
 from tests.cli.conftest import ClipWriter
+from tests.render.examples import outline_vessels
 from tests.rtsp_server.server import serve, why_not
 from tests.web.feeding import Reader
 
@@ -67,6 +69,34 @@ def test_a_clip_as_if_live(
     assert header["source"] == "clip.mp4", "a folder may name a patient"
     assert len(frames) == report["processed"]
     assert "30 frames offered" in err
+
+
+def test_vessels_are_recorded_and_drawn_unless_they_are_hidden(
+    tmp_path: Path, engine: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outline_vessels(monkeypatch)
+    blue = {}
+    for option in ("--vessels", "--no-vessels"):
+        records, runs = tmp_path / f"{option}.jsonl", tmp_path / option
+        code, report, err = live_json(
+            [
+                *("phantom:?size=192x144", "--engine", str(engine), "--seconds", "1.5", option),
+                *("--records", str(records), "--record", str(runs), "--age-budget", "60000"),
+            ],
+            capsys,
+        )
+        assert code == 0
+        assert report["outlined"]["vessel"] == report["processed"] > 0
+        assert f"vessel {report['processed']}" in err
+        header, frames = read_records(records)
+        assert header["setup"]["vessels"] == (option == "--vessels")
+        assert all(frame["structures"]["vessel"]["polygons"] for frame in frames)
+        with open_source(str(next(runs.iterdir()) / "annotated-0001.mp4")) as source:
+            pictures = [frame.image.astype(int) for frame in source]
+        # The colour of vessels; that of a lagging segmentation has more red.
+        is_blue = [(each[..., 0] > 180) & (each[..., 2] < 40) for each in pictures]
+        blue[option] = max(int(pixels.sum()) for pixels in is_blue)
+    assert blue["--vessels"] > 50 > 5 * blue["--no-vessels"]
 
 
 def test_without_pace_a_recording_gives_all_it_can(

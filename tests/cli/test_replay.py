@@ -18,10 +18,12 @@ import pydicom
 import pytest
 from pydicom.uid import ExplicitVRLittleEndian
 
+from streamseg.capture import open_source
 from streamseg.cli import main
 from streamseg.sinks import read_records
 from tests.cli.conftest import RATE, ClipWriter, count_frames
 from tests.full_disk import largest_file
+from tests.render.examples import outline_vessels
 
 STREAMSEG = [sys.executable, "-m", "streamseg"]
 
@@ -63,6 +65,36 @@ def test_every_frame_arrives_in_every_output(
         assert len(list(csv.DictReader(file))) == 20
     assert "p99" in err
     assert f"wrote {video} (20 frames" in err
+
+
+def test_vessels_are_drawn_unless_they_are_hidden_and_recorded_in_any_case(
+    tmp_path: Path,
+    engine: Path,
+    write_clip: ClipWriter,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    outline_vessels(monkeypatch)
+    clip = write_clip(tmp_path / "clip.mp4", 10)
+    blue = {}
+    for option in ("--vessels", "--no-vessels"):
+        video, lines = tmp_path / f"{option}.mp4", tmp_path / f"{option}.jsonl"
+        code, answer, err = replay_json(
+            [
+                *[str(clip), "--engine", str(engine), "--roi", "none", option],
+                *["--out", str(video), "--records", str(lines)],
+            ],
+            capsys,
+        )
+        assert code == 0
+        assert answer["outlined"] == {"nerve": answer["states"].get("nerve", 0), "vessel": 10}
+        assert f"; outlined: nerve {answer['outlined']['nerve']}, vessel 10" in err
+        assert all(frame["structures"]["vessel"]["polygons"] for frame in read_records(lines)[1])
+        with open_source(str(video)) as source:
+            picture = next(iter(source)).image.astype(int)
+        blue[option] = int((picture[..., 0] - picture[..., 2] > 80).sum())
+    assert blue["--vessels"] > 50
+    assert blue["--no-vessels"] == 0
 
 
 def test_without_outputs_it_shows_the_latencies(

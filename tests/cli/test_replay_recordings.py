@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from streamseg.recording import Recorder
 from streamseg.sinks import read_records
 from tests.cli.conftest import HEIGHT, WIDTH, ClipWriter, count_frames, disc
 from tests.recording.runs import HEADER, found_in, frame_of, pass_frame, record, wait_for
+from tests.render.examples import outline_vessels, structure
 
 REGION = Roi(20, 10, WIDTH, HEIGHT)
 
@@ -161,13 +163,43 @@ def test_frames_without_picture_are_said_to_be_absent(
 
 
 @pytest.mark.parametrize(
-    "option", [["--out", "x.mp4"], ["--records", "x.csv"], ["--max-frames", "3"], ["--roi", "none"]]
+    "option",
+    [
+        ["--out", "x.mp4"],
+        ["--records", "x.csv"],
+        ["--max-frames", "3"],
+        ["--roi", "none"],
+        ["--no-vessels"],
+    ],
 )
 def test_options_of_a_full_replay_do_not_fit_a_repetition(
     option: list[str], recorded: Path, engine: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["replay", str(recorded), "--engine", str(engine), "--as-recorded", *option]) == 2
     assert f"does not allow {option[0]}" in capsys.readouterr().err
+
+
+def test_a_recording_with_vessels_is_replayed_and_repeated(
+    tmp_path: Path, engine: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording = Recorder(tmp_path, header=HEADER, min_free=0)
+    for number in range(6):
+        frame = frame_of(number, screen(number), captured_ns=recording.anchor_ns + number * 50_000_000)
+        found = found_in(frame, REGION)
+        vessels = {} if number % 2 else {"vessel": structure(frame.image.shape[:2], (60, 50), (9, 9))}
+        recording.on_result(replace(found, segmentation=replace(found.segmentation, others=vessels)))
+        recording.on_frame(frame, frame.captured_ns)
+        wait_for(recording, number + 1)
+    recording.close()
+    _, frames = read_records(recording.path / "records.jsonl")
+    assert [sorted(frame["structures"]) for frame in frames] == [["nerve", "vessel"], ["nerve"]] * 3
+    lines = (recording.path / "records.jsonl").read_text().splitlines()
+    assert json.loads(lines[-1])["outlined"]["vessel"] == 3
+    outline_vessels(monkeypatch)
+    for option in ([], ["--as-recorded"]):
+        code, answer, err = replay([str(recording.path), "--engine", str(engine), *option], capsys)
+        assert code == 0, err
+        assert answer["outlined"]["vessel"] == answer.get("processed", answer.get("frames")) > 0
 
 
 def test_only_recorded_runs_can_be_repeated(

@@ -52,6 +52,7 @@ def test_a_profile_sets_up_a_run(tmp_path: Path) -> None:
         "display": "none",
         "full_screen": True,
         "opacity": 0.5,
+        "vessels": True,
         "full_frame": True,
         "host": "127.0.0.2",
         "port": 9000,

@@ -12,7 +12,7 @@ import pytest
 
 from streamseg.core.types import State
 from streamseg.render.live.layout import Layout
-from streamseg.render.overlay import YELLOW
+from streamseg.render.overlay import CYAN, YELLOW
 from streamseg.render.replay_panel import BACKGROUND
 from streamseg.render.symbols import HELD, state_colours
 from tests.capture.media import write_video
@@ -149,6 +149,30 @@ def test_keys_for_the_outline_its_tint_and_recording(child, desktop):
     child.show("lagging", "recording")
     panel = Layout.fit((WIDTH, HEIGHT), (580, 420)).panel
     wait_for(lambda: near(panel.crop(desktop.screen()), (60, 60, 255)).any())
+
+
+def test_the_key_for_vessels_and_their_end(child, desktop):
+    layout = Layout.fit((WIDTH, HEIGHT), (580, 420))
+
+    def vessels() -> tuple[bool, bool, bool]:
+        """Whether there are vessels in the image, a sample of their line in the panel, and a nerve."""
+        screen = desktop.screen()
+        panel = near(layout.panel.crop(screen), CYAN).any()
+        return bool(near(layout.image.crop(screen), CYAN).sum() > 100), bool(panel), outlined(screen)
+
+    child.show("vessel", 600_000)
+    wait_for(lambda: vessels() == (True, True, True))
+    desktop.press("v")
+    wait_for(lambda: vessels() == (False, False, True))
+    child.show("vessel", 600_000)
+    assert vessels() == (False, False, True)
+    desktop.press("v")
+    wait_for(lambda: vessels() == (True, True, True))
+    desktop.press("o")
+    wait_for(lambda: vessels() == (False, False, False))
+    desktop.press("o")
+    child.show("vessel", 400)
+    wait_for(lambda: vessels() == (False, True, False))
 
 
 def test_a_snapshot_saves_the_display_and_the_captured_frame(child, desktop, tmp_path):

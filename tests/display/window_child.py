@@ -7,6 +7,7 @@ import queue
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from streamseg.capture import open_source
@@ -14,7 +15,7 @@ from streamseg.core.errors import StreamsegError
 from streamseg.core.types import Frame, State
 from streamseg.core.view import Figures, View
 from streamseg.display import WindowDisplay
-from tests.render.examples import view
+from tests.render.examples import view, with_vessel
 
 
 def answer(*words: object) -> None:
@@ -28,9 +29,13 @@ def read_lines(lines: "queue.Queue[list[str]]") -> None:
 
 
 def view_of(words: list[str], number: int, frame: Frame) -> View:
-    """``nerve 500``: an outline that expires in 500 ms; any other state by its name."""
-    if words[0] == "nerve":
-        return view(State.NERVE, number=number, expires_in_ms=int(words[1]), image=frame.image)
+    """``nerve 500``: an outline that expires in 500 ms; ``vessel 500``: a vessel's beside it; any other state
+    by its name."""
+    if words[0] in ("nerve", "vessel"):
+        shown = view(State.NERVE, number=number, expires_in_ms=int(words[1]), image=frame.image)
+        if words[0] == "nerve" or shown.segmentation is None:
+            return shown
+        return replace(shown, segmentation=with_vessel(shown.segmentation, spacing_mm=(0.07, 0.07)))
     recording = "recording 0:01" if words[1:] else None
     figures = Figures(offered=number, recording=recording)
     return view(

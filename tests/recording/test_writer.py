@@ -24,6 +24,7 @@ from streamseg.core.types import Roi, State
 from streamseg.core.view import RunObserver, View
 from streamseg.recording import writer
 from streamseg.recording.writer import Recorder
+from streamseg.render.live import LiveStyle
 from streamseg.sinks import read_records
 from tests.capture.media import number_of, read_all
 from tests.recording.runs import (
@@ -161,7 +162,7 @@ def test_a_new_size_or_region_starts_a_new_file(tmp_path: Path) -> None:
 
 
 def test_the_display_is_recorded_if_requested(tmp_path: Path) -> None:
-    def compose(view: View) -> Any:
+    def compose(view: View, style: LiveStyle) -> Any:
         return np.full((50, 71, 3), 200, np.uint8)
 
     recording = Recorder(tmp_path, header=HEADER, min_free=0, compose=compose)
@@ -176,6 +177,27 @@ def test_the_display_is_recorded_if_requested(tmp_path: Path) -> None:
         times = [round(frame.pts * stream.time_base * 1000) for frame in container.decode(stream)]
     assert times == [10, 90, 100, 130, 200]  # 15 a second, and every change of the state
     assert pictures_in(recording.path / "annotated-0001.mp4")[0].shape == (50, 72, 3)
+
+
+def test_what_is_recorded_of_the_display_follows_its_style(tmp_path: Path) -> None:
+    """The style at the moment of display counts, not that of the moment at which a view is drawn."""
+    shown, drawn = [LiveStyle()], []
+    may_draw = threading.Event()
+
+    def compose(view: View, style: LiveStyle) -> Any:
+        may_draw.wait(60)
+        drawn.append(style.vessels)
+        return np.zeros((16, 16, 3), np.uint8)
+
+    recording = Recorder(tmp_path, header=HEADER, min_free=0, compose=compose, style=lambda: shown[0])
+    frame = frame_of(0, captured_ns=recording.anchor_ns)
+    for number, vessels in enumerate((True, False, False, True)):
+        shown[0] = LiveStyle(vessels=vessels)
+        at_ns = recording.anchor_ns + number * 100_000_000
+        recording.on_view(view_of(number + 1, found_in(frame)), at_ns)
+    may_draw.set()
+    recording.close()
+    assert drawn == [True, False, False, True]
 
 
 def test_times_that_are_nan_do_not_end_a_recording(tmp_path: Path) -> None:
@@ -215,7 +237,7 @@ def test_a_slow_encoder_loses_frames_but_no_lines_and_blocks_nobody(
     monkeypatch.setattr(writer, "QUEUE_BYTES", 3 * screen(0).nbytes)
     slow = []
 
-    def compose(view: View) -> Any:
+    def compose(view: View, style: LiveStyle) -> Any:
         slow.append(view.number)
         time.sleep(0.2)
         return np.zeros((16, 16, 3), np.uint8)
@@ -243,7 +265,7 @@ def test_a_slow_encoder_loses_frames_but_no_lines_and_blocks_nobody(
 
 
 def test_a_drawing_function_that_fails_ends_only_the_recording(tmp_path: Path) -> None:
-    def compose(view: View) -> Any:
+    def compose(view: View, style: LiveStyle) -> Any:
         raise ValueError("no such font")
 
     said: list[str] = []

@@ -1,3 +1,5 @@
+from dataclasses import replace
+from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -6,8 +8,9 @@ import pytest
 from streamseg.core.latency import Percentiles
 from streamseg.core.types import Roi, State
 from streamseg.render import compose, compose_plain
+from streamseg.render.overlay import CYAN, ORANGE, YELLOW
 from streamseg.render.replay_panel import BACKGROUND, DISCLAIMER, draw_panel
-from tests.render.examples import result
+from tests.render.examples import near, result, with_vessel
 
 STAGES = {
     name: Percentiles(9, 1.0, 2.0, 3.0, 4.0) for name in ("decode", "preprocess", "infer", "postprocess")
@@ -129,6 +132,46 @@ def test_every_figure_reaches_the_panel(beside):
     ]
     for picture in changed:
         assert not np.array_equal(picture, base)
+
+
+def vessel_result(state=State.NERVE, *, empty=False, spacing_mm=(0.1, 0.1)):
+    """A result of an engine that outlines vessels too."""
+    subject = result(state=state)
+    return replace(
+        subject,
+        frame=replace(subject.frame, spacing_mm=spacing_mm),
+        segmentation=with_vessel(subject.segmentation, empty=empty, spacing_mm=spacing_mm),
+    )
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_figures_of_vessels_reach_the_panel_with_samples_of_the_lines(beside):
+    subject = vessel_result()
+    drawn = panel(subject, beside)
+    assert near(drawn, CYAN).any()
+    assert near(panel(vessel_result(State.LOW_CONFIDENCE), beside)[-800:], ORANGE).any()
+    others = [
+        panel(subject, beside, vessels=False),
+        panel(result(), beside),
+        panel(vessel_result(empty=True), beside),
+        panel(vessel_result(spacing_mm=None), beside),
+        panel(vessel_result(spacing_mm=(0.1, 0.101)), beside),
+    ]
+    for one, other in combinations([drawn, *others], 2):
+        same = one is others[0] and other is others[1]
+        assert np.array_equal(one, other) == same
+    assert not near(others[0], CYAN).any()
+
+
+def test_vessels_are_drawn_unless_they_are_switched_off():
+    subject = vessel_result()
+    arguments = {"stages": STAGES, "fps": 1.0, "full_frame": False}
+    for draw in (partial(compose, subject, **arguments), partial(compose_plain, subject, full_frame=False)):
+        assert near(draw(), CYAN).any()
+        hidden = draw(vessels=False)
+        assert not near(hidden, CYAN).any()
+        assert near(hidden, YELLOW).any()
+    assert compose(subject, **arguments).shape == compose(result(), **arguments).shape
 
 
 def test_states_differ_without_colour_and_words_are_large():

@@ -1,11 +1,22 @@
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
 
-from streamseg.core.types import Segmentation, State
+from streamseg.core.types import Roi, Segmentation, State
 from streamseg.render import draw_overlay
-from streamseg.render.overlay import ORANGE, YELLOW, paint_overlay
-from tests.render.examples import segmentation
+from streamseg.render.overlay import (
+    CYAN,
+    NERVE_LINES,
+    ORANGE,
+    VESSEL_LINE,
+    YELLOW,
+    draw_line_sample,
+    paint_overlay,
+)
+from tests.render.colour_vision import EYES, contrast, difference
+from tests.render.examples import near, segmentation, with_vessel
 
 
 def share_of(image, colour) -> float:
@@ -92,3 +103,61 @@ def test_line_width_follows_the_image():
         return share_of(drawn, YELLOW)
 
     assert ink(1200) == pytest.approx(ink(600), rel=0.5)
+
+
+def test_a_vessel_is_dotted_beside_the_nerve_and_has_no_fill():
+    image = np.full((200, 300), 100, np.uint8)
+    found = with_vessel(segmentation(State.NERVE))
+    drawn = draw_overlay(image, found)
+    dots, _ = cv2.connectedComponents(near(drawn, CYAN).astype(np.uint8))
+    line, _ = cv2.connectedComponents(near(drawn, YELLOW).astype(np.uint8))
+    assert dots > 8 > line
+    assert np.all(drawn[100, 250] == 100)
+    without = draw_overlay(image, found, vessels=False)
+    assert np.array_equal(without, draw_overlay(image, segmentation(State.NERVE)))
+    assert np.array_equal(drawn[:, :210], without[:, :210])
+
+
+@pytest.mark.parametrize(
+    ("state", "drawn"),
+    [
+        (State.NERVE, True),
+        (State.LOW_CONFIDENCE, True),
+        (State.NO_NERVE, True),
+        (State.UNLIKE_TRAINING, False),
+    ],
+)
+def test_a_vessel_needs_no_nerve_but_an_image_that_the_net_knows(state, drawn):
+    picture = draw_overlay(np.zeros((200, 300), np.uint8), with_vessel(segmentation(state)))
+    assert near(picture, CYAN).any() == drawn
+    nothing = draw_overlay(np.zeros((200, 300), np.uint8), with_vessel(segmentation(state), empty=True))
+    assert not near(nothing, CYAN).any()
+
+
+def test_the_nerve_lies_over_a_vessel_that_it_touches():
+    found = segmentation(State.NERVE, (100, 100), (50, 50), (30, 30))
+    vessel = segmentation(State.NERVE, (100, 100), (50, 50), (30, 30))
+    both = replace(found, others={"vessel": vessel})
+    canvas = np.zeros((100, 100), np.uint8)
+    assert np.array_equal(near(draw_overlay(canvas, both), YELLOW), near(draw_overlay(canvas, found), YELLOW))
+
+
+@pytest.mark.parametrize("eyes", EYES)
+def test_colour_blind_eyes_tell_vessels_from_nerves(eyes):
+    for nerve in (YELLOW, ORANGE):
+        assert difference(CYAN, nerve, eyes) > 60
+    # Tissue is mostly dark; the rim around the line is darker still.
+    assert contrast(CYAN, (64, 64, 64), eyes) > 4.5
+    assert contrast(CYAN, (16, 16, 16), eyes) > 7
+
+
+def test_samples_of_the_lines_differ_without_colour():
+    parts = []
+    for line in (*NERVE_LINES.values(), VESSEL_LINE):
+        canvas = np.zeros((30, 80, 3), np.uint8)
+        draw_line_sample(canvas, Roi(5, 5, 70, 20), line, 3)
+        parts.append(cv2.connectedComponents(near(canvas, line.colour, 60).astype(np.uint8))[0] - 1)
+        assert not canvas[:, :5].any()
+        assert not canvas[:, 75:].any()
+    solid, dashed, dotted = parts
+    assert solid == 1 < dashed < dotted

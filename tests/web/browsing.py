@@ -20,7 +20,7 @@ FITS = "(id) => document.getElementById(id).scrollWidth <= document.getElementBy
 TAIL = """JSON.stringify([
   document.getElementById("reason")?.textContent, window.streamseg?.events.slice(-5),
 ])"""
-YELLOW, ORANGE, MAGENTA = [240, 228, 66], [230, 159, 0], [255, 0, 255]
+YELLOW, ORANGE, MAGENTA, CYAN = [240, 228, 66], [230, 159, 0], [255, 0, 255], [0, 214, 255]
 
 
 @contextmanager

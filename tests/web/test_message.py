@@ -9,6 +9,7 @@ import pytest
 
 from streamseg.core.errors import SinkError
 from streamseg.core.latency import Percentiles
+from streamseg.core.outline_distance import nerve_vessel_distance_mm
 from streamseg.core.types import Roi, State
 from streamseg.core.view import Figures, View
 from streamseg.web.message import Packet, encode_jpeg
@@ -82,6 +83,28 @@ def test_no_outline_is_sent_after_its_expiry():
     assert after["state"] == "segmentation lagging"
     assert after["reason"]
     assert not {"outline", "expires", "confidence", "area_px"} & set(after)
+
+
+def test_a_vessel_comes_with_the_nerve_of_its_frame_and_leaves_with_it():
+    shown = view(2, vessels=True)
+    vessel = shown.segmentation.others["vessel"]
+    packet = Packet(shown, 1, b"")
+    before, _ = parse(packet.message(shown.expires_ns - 1, 0))
+    points = np.concatenate([np.array(flat).reshape(-1, 2) for flat in before["vessel"]["outline"]])
+    expected = np.concatenate(vessel.contours) - (shown.roi.x, shown.roi.y)
+    assert np.array_equal(points.min(axis=0), expected.min(axis=0))
+    assert before["vessel"]["area_px"] == vessel.area_px
+    assert before["vessel"]["area_mm2"] == pytest.approx(vessel.area_mm2, abs=0.001)
+    apart = nerve_vessel_distance_mm(shown.segmentation, shown.frame.spacing_mm)
+    assert before["vessel"]["distance_mm"] == pytest.approx(apart, abs=0.001)
+    after, _ = parse(packet.message(shown.expires_ns, 0))
+    assert "vessel" not in after
+    assert "vessel" not in message(view(2))[0]
+
+
+def test_no_vessel_is_outlined_in_an_image_unlike_the_training_data():
+    shown = view(2, State.UNLIKE_TRAINING, outline=True, vessels=True)
+    assert message(shown)[0]["vessel"]["outline"] == []
 
 
 def test_a_known_image_is_not_sent_again():

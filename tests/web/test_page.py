@@ -12,6 +12,7 @@ from streamseg.render.symbols import STATE_WORDS, state_colours
 from tests.waiting import wait_for
 from tests.web.browsing import (
     COUNT,
+    CYAN,
     FITS,
     MAGENTA,
     ORANGE,
@@ -133,6 +134,58 @@ def test_controls_by_keyboard_and_mouse(browser, feed, display):
             pixels = np.asarray(picture.convert("RGB")).astype(int)
         assert pixels.shape[1] == 2 * 580
         assert pixels.shape[0] > 2 * 420
+
+
+LEGEND = """() => [...document.querySelectorAll(".vessels, #nerve-line")]
+  .map((node) => getComputedStyle(node).display !== "none")"""
+"""Whether the vessels' area, distance and button, and the sample of the nerve's line are shown."""
+
+
+def test_vessels_are_outlined_beside_the_nerve_and_can_be_hidden(browser, feed, display):
+    with opened(browser, display.url) as page:
+        until_outline(page)
+        assert not any(page.evaluate(LEGEND)), "an engine for nerves alone needs no legend"
+        assert page.evaluate(COUNT, CYAN) == 0
+        feed.options["vessels"] = True
+        yellow_while_outlined(page, CYAN, 100)
+        yellow_while_outlined(page)
+        assert all(page.evaluate(LEGEND))
+        until(page, "/^[0-9]+[.][0-9] mm$/.test(document.getElementById('distance').textContent)")
+        until(page, "document.getElementById('vessel-area').textContent.includes('mm²')")
+        page.keyboard.press("v")
+        until(page, f"({COUNT})({CYAN}) === 0")
+        yellow_while_outlined(page)
+        assert page.evaluate("document.getElementById('vessels').ariaPressed") == "false"
+        for figure in ("vessel-area", "distance"):
+            assert page.text_content(f"#{figure}") == "off"
+        page.click("#vessels")
+        yellow_while_outlined(page, CYAN, 100)
+        page.keyboard.press("o")
+        until_outline(page, False)
+        assert page.evaluate(COUNT, CYAN) == 0
+        page.keyboard.press("o")
+        feed.state = State.NO_NERVE
+        yellow_while_outlined(page, CYAN, 100)
+        until(page, f"document.body.dataset.state === 'no nerve' && ({COUNT})({YELLOW}) === 0")
+        until(page, "document.getElementById('distance').textContent === '-'")
+
+
+def test_an_outline_of_a_vessel_leaves_when_it_expires(browser, feed, display):
+    feed.options["vessels"] = True
+    with opened(browser, display.url) as page:
+        yellow_while_outlined(page, CYAN, 100)
+        feed.paused = True
+        until_outline(page, False)
+        until(page, f"({COUNT})({CYAN}) === 0")
+
+
+def test_vessels_can_be_hidden_from_the_start(browser):
+    with serving(vessels=False) as display, Feed(display, vessels=True), opened(browser, display.url) as page:
+        yellow_while_outlined(page)
+        until(page, "document.getElementById('vessels').ariaPressed === 'false'")
+        assert page.evaluate(COUNT, CYAN) == 0
+        page.keyboard.press("v")
+        yellow_while_outlined(page, CYAN, 100)
 
 
 def test_a_frozen_display_keeps_its_image_without_the_outline(browser, feed, display):

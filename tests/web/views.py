@@ -1,13 +1,14 @@
 """Views for the tests of the page: a phantom with its true nerve as the outline, as live."""
 
 import time
+from dataclasses import replace
 from functools import cache
 
 import cv2
 import numpy as np
 
 from streamseg.core.latency import Percentiles
-from streamseg.core.types import Frame, Roi, Segmentation, State
+from streamseg.core.types import Frame, Roi, Segmentation, State, Structure
 from streamseg.core.view import Figures, View
 from streamseg.phantom import PhantomVideo
 
@@ -19,14 +20,20 @@ FORBIDDEN = (255, 0, 255)
 
 @cache
 def stills(count: int = 6, seed: int = 3):
-    """Frames of a phantom (height, width) with the contours of their nerve, and the millimetres per pixel."""
+    """Frames of a phantom (height, width) with the masks of their nerve and vessels, and the millimetres per
+    pixel."""
     video = PhantomVideo(seed, height=HEIGHT, width=WIDTH, nerve=True)
     made = []
     for index in range(count):
         still = video.frame(2 * index)
-        found, _ = cv2.findContours(still.nerve.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-        made.append((still.image, still.nerve, tuple(contour[:, 0] for contour in found)))
+        made.append((still.image, still.nerve, still.vessel))
     return made, video.spacing_mm
+
+
+def contours_of(mask: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Outer outlines of a mask of a region, in pixels of the screen."""
+    found, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    return tuple(contour[:, 0] + MARGIN for contour in found)
 
 
 def figures(number: int, recording: str | None = None) -> Figures:
@@ -55,10 +62,14 @@ def view(
     reason: str = "",
     colour: bool = True,
     recording: str | None = None,
+    vessels: bool = False,
 ) -> View:
-    """View ``number`` of the phantom inside a larger screen, captured ``age_s`` ago."""
+    """View ``number`` of the phantom inside a larger screen, captured ``age_s`` ago.
+
+    ``vessels``: of an engine that outlines those too.
+    """
     made, spacing = stills()
-    image, mask, contours = made[(number if picture is None else picture) % len(made)]
+    image, mask, vessel = made[(number if picture is None else picture) % len(made)]
     shape = (HEIGHT + 2 * MARGIN, WIDTH + 2 * MARGIN)
     if colour:
         screen = np.full((*shape, 3), FORBIDDEN, np.uint8)
@@ -69,12 +80,17 @@ def view(
     now = time.monotonic_ns()
     captured = now - round(age_s * 1e9)
     found = None
-    if outline if outline is not None else state in (State.NERVE, State.LOW_CONFIDENCE):
-        area = int(mask.sum())
-        moved = tuple(contour + MARGIN for contour in contours)
+    outlined = state in (State.NERVE, State.LOW_CONFIDENCE)
+    if outline if outline is not None else outlined or (vessels and state is State.NO_NERVE):
+        nerve = mask if outlined else np.zeros_like(mask)
+        area, size = int(nerve.sum()), spacing[0] * spacing[1]
         found = Segmentation(
-            np.pad(mask, MARGIN), moved, area, area * spacing[0] * spacing[1], (0.0, 0.0), 0.87, state
+            np.pad(nerve, MARGIN), contours_of(nerve), area, area * size, (0.0, 0.0), 0.87, state
         )
+        if vessels:
+            area = int(vessel.sum())
+            both = Structure(np.pad(vessel, MARGIN), contours_of(vessel), area, area * size, (0.0, 0.0), 0.9)
+            found = replace(found, others={"vessel": both})
     return View(
         number,
         now,

@@ -14,7 +14,8 @@ Every line of the records is a JSON object with a ``type``:
 ``offered``  a frame that the source delivered; ``video`` is [segment, time in it] or null, ``left_out`` why
 ``frame``    a frame that was segmented, as in the records of a replay, and ``captured_ns``
 ``view``     what was displayed: a new state, or the outline of another frame
-``end``      the last line, missing if the run was killed: counts, and why the recording ended
+``end``      the last line, missing if the run was killed: counts (``outlined``: frames with an outline by
+             structure), and why the recording ended
 
 Times that end in ``_ns`` are monotonic nanoseconds, as is the header's anchor. Times in the videos are
 microseconds since that anchor. Pixels around the ultrasound image are not recorded.

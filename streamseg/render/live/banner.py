@@ -10,6 +10,7 @@ from streamseg.core.types import Image, Roi, State
 from streamseg.core.view import View
 from streamseg.render.live.layout import Layout
 from streamseg.render.live.style import LiveStyle
+from streamseg.render.overlay import shows_vessels
 from streamseg.render.replay_panel import BACKGROUND
 from streamseg.render.symbols import HELD, INK, STATE_WORDS, draw_symbol, state_colours
 from streamseg.render.text import CAP_HEIGHT, changing_width, fit_size, put_changing, put_text
@@ -45,9 +46,16 @@ def _reason(view: View, style: LiveStyle) -> str:
     if style.held_s is not None:
         text = f"for {style.held_s} s; press f to continue"
         return f"{text}. Live now: {style.live_now}" if style.live_now else text
-    if not style.overlay and view.state in (State.NERVE, State.LOW_CONFIDENCE):
+    if not style.overlay and _is_outlined(view, style):
         return "outline switched off"
     return view.reason
+
+
+def _is_outlined(view: View, style: LiveStyle) -> bool:
+    """Whether the view has an outline that would be drawn."""
+    if view.state in (State.NERVE, State.LOW_CONFIDENCE):
+        return True
+    return style.vessels and view.segmentation is not None and shows_vessels(view.segmentation)
 
 
 @lru_cache(maxsize=16)

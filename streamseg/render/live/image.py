@@ -46,7 +46,14 @@ def draw_image(canvas: Image, layout: Layout, view: View, style: LiveStyle) -> N
     scale = (place.width / shown.width, place.height / shown.height)
     if style.overlay and view.segmentation is not None:
         origin = (shown.x, shown.y)
-        paint_overlay(target, view.segmentation, origin=origin, scale=scale, opacity=style.opacity)
+        paint_overlay(
+            target,
+            view.segmentation,
+            origin=origin,
+            scale=scale,
+            opacity=style.opacity,
+            vessels=style.vessels,
+        )
     if view.frame.spacing_mm is not None:
         top = place.y + round((view.roi.y - shown.y) * scale[1])
         row_mm = view.frame.spacing_mm[0]

@@ -6,6 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from streamseg.core.spec import VESSEL
 from streamseg.core.types import Image, Roi
 from streamseg.core.view import Figures, View, without_expired_outline
 from streamseg.render.live.banner import draw_banner
@@ -39,6 +40,7 @@ class LivePainter:
         self._ground: Image | None = None
         self._panel: Panel | None = None
         self._key: object = None
+        self._vessels = False
         self._figures = Figures()
         self._drawn_ns = 0
 
@@ -57,6 +59,9 @@ class LivePainter:
         """
         now_ns = view.at_ns if now_ns is None else now_ns
         view = without_expired_outline(view, now_ns)
+        if view.segmentation is not None:
+            # Between outlines nothing says whether the engine outlines vessels; their figures stay in place.
+            self._vessels = VESSEL in view.segmentation.others
         shown = shown_region(view, style)
         extent = None if shown is None else (shown.width, shown.height)
         layout = Layout.natural(extent) if size is None else Layout.fit(size, extent)
@@ -64,7 +69,8 @@ class LivePainter:
         canvas = ground.copy()
         draw_image(canvas, layout, view, style)
         draw_banner(canvas, layout, view, style)
-        panel.draw_frame(canvas, view, None if view.frame is None else now_ns - view.frame.captured_ns)
+        age_ns = None if view.frame is None else now_ns - view.frame.captured_ns
+        panel.draw_frame(canvas, view, age_ns, style)
         if style.notice:
             _draw_footer(canvas, layout, style.notice, notice=True)
         return canvas
@@ -73,10 +79,10 @@ class LivePainter:
         self, layout: Layout, style: LiveStyle, figures: Figures, now_ns: int
     ) -> tuple[Image, Panel]:
         """The background with the figures of the run: everything that does not belong to one frame."""
-        key = layout, style.keys
+        key = layout, style.keys, self._vessels
         if self._ground is None or self._panel is None or key != self._key:
-            self._panel = Panel(layout)
-            self._ground = _ground(layout, style.keys).copy()
+            self._panel = Panel(layout, vessels=self._vessels)
+            self._ground = _ground(layout, style.keys, self._vessels).copy()
             self._key = key
         elif figures is self._figures or (
             0 <= now_ns - self._drawn_ns < REFRESH_NS and figures.recording == self._figures.recording
@@ -87,11 +93,11 @@ class LivePainter:
         return self._ground, self._panel
 
 
-@lru_cache(maxsize=2)
-def _ground(layout: Layout, keys: str) -> Image:
+@lru_cache(maxsize=4)
+def _ground(layout: Layout, keys: str, vessels: bool) -> Image:
     """The background with labels, keys and disclaimer."""
     canvas = np.full((layout.height, layout.width, 3), BACKGROUND, np.uint8)
-    Panel(layout).draw_labels(canvas)
+    Panel(layout, vessels=vessels).draw_labels(canvas)
     _draw_footer(canvas, layout, keys, notice=False)
     canvas.flags.writeable = False
     return canvas

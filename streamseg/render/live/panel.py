@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
 
 from streamseg.core.latency import Percentiles
-from streamseg.core.types import Image, Roi, State
+from streamseg.core.outline_distance import nerve_vessel_distance_mm
+from streamseg.core.spec import VESSEL
+from streamseg.core.types import Image, Roi, Segmentation, State, Structure
 from streamseg.core.view import Figures, View, recorded_time
 from streamseg.render.live.layout import Layout
+from streamseg.render.live.style import LiveStyle
+from streamseg.render.overlay import NERVE_LINES, VESSEL_LINE, Line, draw_line_sample
 from streamseg.render.replay_panel import BACKGROUND, DIM, NOTHING, number
 from streamseg.render.symbols import CARD, INK
 from streamseg.render.text import CAP_HEIGHT, Colour, changing_width, fit_size, put_changing, put_text
 
-_MAIN = ("frame age", "nerve area", "confidence", "image depth")
+_AGE, _CONFIDENCE, _DEPTH = "frame age", "confidence", "image depth"
+_NERVE_AREA, _VESSEL_AREA, _DISTANCE = "nerve area", "vessel area", "nerve to vessel"
+_MAIN = (_AGE, _NERVE_AREA, _CONFIDENCE, _DEPTH)
+_MAIN_WITH_VESSELS = (_AGE, _CONFIDENCE, _NERVE_AREA, _VESSEL_AREA, _DISTANCE, _DEPTH)
 _RATES = ("offered", "segmented")
 _COUNTS = ("frames offered", "segmented", "dropped", "reconnects")
 _ROWS = 5
@@ -24,22 +32,32 @@ _CLOCKS = {
     "arrival": "ages are measured from arrival at this computer",
 }
 _RED: Colour = (60, 60, 255)
-UNKNOWN = "unknown"
+UNKNOWN, OFF = "unknown", "off"
+_SAMPLE = 1.5
+"""Length of a line's sample beside its name, in sizes of the letters."""
 
 
 class Panel:
     """The blocks of figures in one layout."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, *, vessels: bool = False) -> None:
+        """``vessels``: the engine outlines them. Then the figures name them, with samples of the lines."""
         place = layout.panel
+        self._vessels = vessels
+        self._main = _MAIN_WITH_VESSELS if vessels else _MAIN
         if layout.beside:
             self._unit = min(place.width / 540, place.height / 866)
             blocks = ((24, 14, 492, 362), (24, 384, 492, 142), (24, 536, 492, 232))
             lines = ((24, 776, 492, 40), (24, 822, 492, 30))
+            if vessels:
+                blocks = ((24, 10, 492, 416), (24, 430, 492, 122), (24, 558, 492, 214))
         else:
             self._unit = min(place.width / 1280, place.height / 292)
             blocks = ((24, 6, 570, 240), (618, 6, 240, 240), (886, 6, 370, 240))
             lines = ((24, 250, 570, 36), (618, 250, 638, 36))
+            if vessels:
+                blocks = ((24, 6, 624, 240), (664, 6, 222, 240), (900, 6, 356, 240))
+                lines = ((24, 250, 624, 36), (664, 250, 592, 36))
         stretch = place.width / self._unit / (540 if layout.beside else 1280)
         self.figures, self.counts, self.table = (self._place(place, block, stretch) for block in blocks)
         self.recording, self.clock = (self._place(place, line, stretch) for line in lines)
@@ -57,7 +75,7 @@ class Panel:
 
     def draw_labels(self, canvas: Image) -> None:
         """Draw what never changes: names and the table's header."""
-        names = (*_MAIN, *_RATES)
+        names = (*self._main, *_RATES)
         for cell, name in zip(self._figure_cells(), names, strict=True):
             self._label(canvas, cell, name)
         for cell, name in zip(_cells(self.counts, 1, len(_COUNTS)), _COUNTS, strict=True):
@@ -70,16 +88,25 @@ class Panel:
         rule = self.table.y + round(self.table.height / (_ROWS + 1)) - 1
         canvas[rule : rule + max(1, round(self._unit)), self.table.x : self.table.x + self.table.width] = CARD
 
-    def draw_frame(self, canvas: Image, view: View, age_ns: int | None) -> None:
-        """Draw the figures of the frame shown."""
-        values = (_age(age_ns), _area(view), _confidence(view), _depth(view))
-        for cell, (text, unit) in zip(self._figure_cells(), values, strict=False):
-            self._value(canvas, cell, text, unit, bold=True)
+    def draw_frame(self, canvas: Image, view: View, age_ns: int | None, style: LiveStyle) -> None:
+        """Draw the figures of the frame shown, and samples of the lines of its outlines."""
+        figures: dict[str, Callable[[], tuple[str, str]]] = {
+            _AGE: lambda: _age(age_ns),
+            _CONFIDENCE: lambda: _confidence(view),
+            _NERVE_AREA: lambda: _area(view, view.segmentation),
+            _DEPTH: lambda: _depth(view),
+            _VESSEL_AREA: lambda: _area(view, _vessel(view)) if style.vessels else (OFF, ""),
+            _DISTANCE: lambda: _distance(view) if style.vessels else (OFF, ""),
+        }
+        for cell, name in zip(self._figure_cells(), self._main, strict=False):
+            self._value(canvas, cell, *figures[name](), bold=True)
+            if self._vessels and name in (_NERVE_AREA, _VESSEL_AREA):
+                self._sample(canvas, cell, _line(view, name, style))
 
     def draw_run(self, canvas: Image, figures: Figures) -> None:
         """Draw the figures of the run: rates, counts, percentiles, recording."""
         for cell, fps in zip(
-            self._figure_cells()[4:], (figures.offered_fps, figures.processed_fps), strict=True
+            self._figure_cells()[len(self._main) :], (figures.offered_fps, figures.processed_fps), strict=True
         ):
             known = fps is not None and math.isfinite(fps)
             self._value(
@@ -99,22 +126,38 @@ class Panel:
         _write_line(canvas, self.clock, clock, DIM, 0.76)
 
     def _figure_cells(self) -> list[Roi]:
-        return _cells(self.figures, *(3, 2) if self._wide else (2, 3))
+        pairs = (len(self._main) + len(_RATES)) // 2
+        return _cells(self.figures, *(pairs, 2) if self._wide else (2, pairs))
+
+    def _label_size(self, cell: Roi) -> int:
+        return max(7, round(min(26 * self._unit, cell.height * 0.34)))
 
     def _label(self, canvas: Image, cell: Roi, text: str) -> None:
-        size = fit_size(text, max(7, round(min(26 * self._unit, cell.height * 0.34))), cell.width - 4)
-        put_text(canvas, text, cell.x, cell.y + size, size, colour=DIM, background=BACKGROUND)
+        size = self._label_size(cell)
+        left = cell.x
+        if self._vessels and text in (_NERVE_AREA, _VESSEL_AREA):
+            left += round(size * (_SAMPLE + 0.3))
+        size = fit_size(text, size, cell.x + cell.width - left - 4)
+        put_text(canvas, text, left, cell.y + size, size, colour=DIM, background=BACKGROUND)
+
+    def _sample(self, canvas: Image, cell: Roi, line: Line | None) -> None:
+        """Draw a sample of an outline's line before a figure's name; None: nothing."""
+        size = self._label_size(cell)
+        place = Roi(cell.x, cell.y + round(size * (1 - CAP_HEIGHT)), round(size * _SAMPLE), max(3, size))
+        if line is not None:
+            width = max(2, round(size / 9))
+            draw_line_sample(canvas, place, line, width)
 
     def _value(self, canvas: Image, cell: Roi, text: str, unit: str, *, bold: bool) -> None:
         """Replace a figure and its unit under its label."""
-        top = cell.y + max(round(cell.height * 0.36), round(min(30 * self._unit, cell.height * 0.4)))
+        top = cell.y + max(round(cell.height * 0.36), round(min(43 * self._unit, cell.height * 0.42)))
         canvas[top : cell.y + cell.height, cell.x : cell.x + cell.width] = BACKGROUND
-        max_size = max(7, round(min(62 * self._unit, (cell.height - (top - cell.y)) * 0.98)))
+        max_size = max(7, round(min(62 * self._unit, (cell.height - (top - cell.y)) * 0.9)))
         unit = f" {unit}" if unit else ""
         whole = changing_width(text, max_size, bold=bold) + changing_width(unit, max_size // 2)
         size = max(6, min(max_size, int(max_size * cell.width * 0.9 / max(1, whole))))
         baseline = top + round(size * (CAP_HEIGHT + 0.1))
-        ink = DIM if text == UNKNOWN else INK
+        ink = DIM if text in (UNKNOWN, OFF) else INK
         end = put_changing(canvas, text, cell.x, baseline, size, colour=ink, background=BACKGROUND, bold=bold)
         name, _, power = unit.partition("2")
         small = max(6, size // 2)
@@ -212,13 +255,36 @@ def _age(age_ns: int | None) -> tuple[str, str]:
     return (f"{ms:.0f}", "ms") if ms < 9999.5 else (f"{ms / 1000:.0f}", "s")
 
 
-def _area(view: View) -> tuple[str, str]:
+def _vessel(view: View) -> Structure | None:
+    return None if view.segmentation is None else view.segmentation.others.get(VESSEL)
+
+
+def _line(view: View, name: str, style: LiveStyle) -> Line | None:
+    """The line in which an outline is drawn, or would be if there was one; None if it is switched off."""
+    if not style.overlay:
+        return None
+    if name == _VESSEL_AREA:
+        return VESSEL_LINE if style.vessels else None
+    state = State.NERVE if view.segmentation is None else view.segmentation.state
+    return NERVE_LINES.get(state, NERVE_LINES[State.NERVE])
+
+
+def _area(view: View, found: Segmentation | Structure | None) -> tuple[str, str]:
     if view.frame is not None and view.frame.spacing_mm is None:
         return UNKNOWN, ""
-    found = view.segmentation
     if found is None or not found.area_px or found.area_mm2 is None:
         return NOTHING, ""
     return number(found.area_mm2), "mm2"
+
+
+def _distance(view: View) -> tuple[str, str]:
+    """Between the outlines of nerve and vessel where they are closest."""
+    if view.frame is not None and view.frame.spacing_mm is None:
+        return UNKNOWN, ""
+    if view.frame is None or view.segmentation is None:
+        return NOTHING, ""
+    apart_mm = nerve_vessel_distance_mm(view.segmentation, view.frame.spacing_mm)
+    return (NOTHING, "") if apart_mm is None else (number(apart_mm), "mm")
 
 
 def _confidence(view: View) -> tuple[str, str]:

@@ -12,9 +12,11 @@ class LiveStyle:
     """Options for drawing a view."""
 
     overlay: bool = True
-    """Draw the outline. Without it the banner says that it is switched off."""
+    """Draw outlines. Without it the banner says that they are switched off."""
+    vessels: bool = True
+    """Draw vessels too. Without it their figures say that they are switched off."""
     opacity: float = 0.25
-    """Opacity of the tint inside the outline, 0..1."""
+    """Opacity of the tint inside the nerve's outline, 0..1."""
     full_frame: bool = False
     """Show the whole frame, including what the machine writes around the image: possibly a patient's name."""
     keys: str = ""

@@ -25,13 +25,24 @@ export function showLink(error) {
   else put("link", `± ${error.toFixed(1)}`, "ms");
 }
 
-/** Show the figures of a view; `current` is true while its segmentation may be shown; `live` is the newest. */
-export function showView(view, { current, ages, scale, live }) {
+/**
+ * Show the figures of a view; `current` is true while its segmentation may be shown; `live` is the newest; `vessels` is
+ * true while those are shown.
+ */
+export function showView(view, { current, ages, scale, live, vessels }) {
   const { figures, spacing, size } = view;
   put("fps", rate(figures.processed_fps), `of ${rate(figures.offered_fps)} fps`);
-  if (!current || !view.area_px) put("area", "-");
-  else if (view.area_mm2 === null) put("area", view.area_px, "px");
-  else put("area", view.area_mm2.toFixed(1), "mm²");
+  putArea("area", current ? view : null);
+  const vessel = current ? view.vessel : null;
+  if (!vessels) {
+    put("vessel-area", "off");
+    put("distance", "off");
+  } else {
+    putArea("vessel-area", vessel);
+    if (!spacing) put("distance", "unknown");
+    else if (vessel?.distance_mm === null || !vessel) put("distance", "-");
+    else put("distance", vessel.distance_mm.toFixed(1), "mm");
+  }
   const known = current && view.confidence !== null && view.confidence !== undefined;
   if (known && view.state !== "unlike the training data") put("confidence", (100 * view.confidence).toFixed(0), "%");
   else put("confidence", "-");
@@ -41,6 +52,23 @@ export function showView(view, { current, ages, scale, live }) {
   if (spacing) $("bar").style.width = `${10 / spacing[1] * scale}px`;
   showStages([["age at display", percentiles(ages)], ["age, server", figures.age], ...Object.entries(figures.stages)]);
   showCounts(live.figures);
+}
+
+/** Show an area in mm², in pixels without a scale, or that there is none. */
+function putArea(id, found) {
+  if (!found?.area_px) put(id, "-");
+  else if (found.area_mm2 === null) put(id, found.area_px, "px");
+  else put(id, found.area_mm2.toFixed(1), "mm²");
+}
+
+/** Show a sample of an outline's line in the legend; null hides it. */
+export function showSample(id, line) {
+  $(id).toggleAttribute("hidden", line === null);
+  if (line === null) return;
+  const path = $(id).firstElementChild;
+  path.style.stroke = line.colour;
+  const [period, share] = [2 * line.period, line.share];
+  path.style.strokeDasharray = period ? `${share * period - 1} ${(1 - share) * period + 1}` : "none";
 }
 
 /** What the status says after "recording", such as "0:12"; null unless a recording runs (see core/view.py). */

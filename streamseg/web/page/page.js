@@ -2,7 +2,7 @@
 
 import { keepAwake } from "./awake.js";
 import { Chart } from "./chart.js";
-import { recordedTime, showAge, showLink, showView } from "./figures.js";
+import { recordedTime, showAge, showLink, showSample, showView } from "./figures.js";
 import { Link, SILENCE_MS } from "./link.js";
 import { fit, paint, snapshot } from "./picture.js";
 import { fitWords, look } from "./states.js";
@@ -20,9 +20,10 @@ const EVENTS = 300;
 const held = { number: 0, bitmap: null }; // the newest image received
 const kept = { view: null, bitmap: null, deadline: -Infinity, tooLate: false, age: null, end: null }; // what is on the canvas
 const ui = {
-  overlay: true, opacity: 0.25, // chosen by the user
+  overlay: true, vessels: true, opacity: 0.25, // chosen by the user
   frozen: null, live: null, // when it was frozen, and the view that would be shown
-  signs: {}, late: "", greeted: false, // from the server
+  signs: {}, lines: {}, late: "", greeted: false, // from the server
+  knowsVessels: false, // true once an engine has shown that it outlines vessels
   outlined: false, state: "", scale: 1, // what is shown
 };
 const ages = [];
@@ -38,8 +39,11 @@ function note(what, more = {}) {
 
 const link = new Link({
   hello(values) {
-    [ui.signs, ui.late] = [values.signs, values.late];
-    if (!ui.greeted) fill(100 * values.opacity); // later ones must not undo the user's choice
+    [ui.signs, ui.lines, ui.late] = [values.signs, values.lines, values.late];
+    if (!ui.greeted) { // later ones must not undo the user's choice
+      fill(100 * values.opacity);
+      if (!values.vessels) controls.vessels();
+    }
     ui.greeted = true;
     $("record").hidden = !values.record;
     $("disclaimer").textContent = values.disclaimer;
@@ -114,6 +118,7 @@ function draw() {
   const outlined = ui.overlay && mayOutline(now);
   if (bitmap) ui.scale = fit($("picture"), room(), view.size);
   paint(context, context.canvas.width, context.canvas.height, shown(outlined));
+  legend();
   if (outlined !== ui.outlined) note(outlined ? "outline shown" : "outline hidden", { view: view?.view });
   ui.outlined = outlined;
   document.body.dataset.outline = outlined ? "shown" : "hidden";
@@ -121,14 +126,25 @@ function draw() {
 
 function shown(outlined) {
   const { view, bitmap } = kept;
-  return {
-    bitmap,
-    size: view?.size,
-    outline: outlined ? view.outline : null,
-    uncertain: view?.found === "low confidence",
-    colour: view?.found ? look(view.found, ui.signs).line : "#fff",
-    opacity: ui.opacity,
-  };
+  const outlines = [];
+  if (outlined && ui.vessels && view.vessel) {
+    outlines.push({ polygons: view.vessel.outline, line: ui.lines.vessel, fill: 0 });
+  }
+  const line = ui.lines[view?.found];
+  if (outlined && line) {
+    outlines.push({ polygons: view.outline, line, fill: ui.opacity * (line.period ? 0.5 : 1) });
+  }
+  return { bitmap, size: view?.size, outlines };
+}
+
+/** Say which outline is which, once the engine has shown that it outlines both. */
+function legend() {
+  const { view } = kept;
+  if (view?.found !== undefined) ui.knowsVessels = view.vessel !== undefined;
+  for (const node of document.querySelectorAll(".vessels")) node.hidden = !ui.knowsVessels;
+  const { lines } = ui;
+  showSample("nerve-line", ui.knowsVessels && ui.overlay ? lines[view?.found] ?? lines.nerve ?? null : null);
+  showSample("vessel-line", ui.overlay && ui.vessels ? lines.vessel ?? null : null);
 }
 
 function room() {
@@ -223,7 +239,7 @@ function figures() {
   showAge(running === null ? null : running > 1000 ? running : kept.age);
   showLink(link.alive(now) && link.clock.known ? link.clock.error : null);
   const current = ui.outlined || (now < kept.deadline && link.alive(now));
-  if (view) showView(view, { current, ages, scale: ui.scale, live: ui.live ?? view });
+  if (view) showView(view, { current, ages, scale: ui.scale, live: ui.live ?? view, vessels: ui.vessels });
   chart.draw(now);
 }
 
@@ -231,6 +247,13 @@ function figures() {
 
 const controls = {
   overlay() { ui.overlay = !ui.overlay; $("overlay").setAttribute("aria-pressed", ui.overlay); draw(); refresh(); },
+  vessels() {
+    ui.vessels = !ui.vessels;
+    $("vessels").setAttribute("aria-pressed", ui.vessels);
+    draw();
+    refresh();
+    figures();
+  },
   freeze() {
     ui.frozen = ui.frozen === null ? performance.now() : null;
     ui.live = ui.frozen === null ? null : kept.view;
@@ -250,7 +273,8 @@ const controls = {
     const local = new Date(now - now.getTimezoneOffset() * 60_000).toISOString();
     const stamp = local.slice(0, 19).replace(/[-:]/g, "").replace("T", "-");
     const age = kept.age === null ? "" : `, age at display ${kept.age.toFixed(0)} ms`;
-    const state = `${ui.state}${ui.overlay ? "" : " (outline off)"}`;
+    const hidden = ui.knowsVessels && !ui.vessels ? " (vessels off)" : "";
+    const state = `${ui.state}${ui.overlay ? hidden : " (outline off)"}`;
     const caption = [
       `${state}, frame ${kept.view.frame}${age}, ${now.toLocaleString()}`, $("disclaimer").textContent,
     ];
@@ -264,7 +288,7 @@ function fill(percent) { $("opacity").value = percent; ui.opacity = $("opacity")
 for (const name of Object.keys(controls)) $(name).addEventListener("click", controls[name]);
 $("opacity").addEventListener("input", () => fill($("opacity").value));
 const KEYS = {
-  o: controls.overlay, f: controls.freeze, " ": controls.freeze, s: controls.snapshot, r: controls.record,
+  o: controls.overlay, v: controls.vessels, f: controls.freeze, " ": controls.freeze, s: controls.snapshot, r: controls.record,
 };
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;

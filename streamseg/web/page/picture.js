@@ -3,16 +3,25 @@
 
 const HALO = "rgb(16, 16, 16)";
 
-/** Draw into a 2D context of `width` x `height` pixels. `outline`: polygons in pixels of `size`, or null. */
-export function paint(context, width, height, { bitmap, size, outline, uncertain, colour, opacity }) {
+/**
+ * Draw into a 2D context of `width` x `height` pixels. `outlines`, first the lowest: `polygons` in pixels of `size`, the
+ * `line` (colour, period and share of its dashes) and the opacity of a `fill`, 0 for none.
+ */
+export function paint(context, width, height, { bitmap, size, outlines }) {
   context.fillStyle = "#000";
   context.fillRect(0, 0, width, height);
   if (!bitmap) return;
   context.imageSmoothingQuality = "high";
   context.drawImage(bitmap, 0, 0, width, height);
-  if (!outline) return;
+  if (!outlines.length) return;
   const scale = [width / size[0], height / size[1]]; // the bitmap of a huge image has fewer pixels
-  const lines = outline.map((flat) => onCanvas(flat, scale));
+  const thick = Math.max(2, Math.round(Math.min(width, height) / 270));
+  for (const outline of outlines) drawOutline(context, outline, scale, thick);
+}
+
+function drawOutline(context, { polygons, line, fill }, scale, thick) {
+  if (!polygons.length) return;
+  const lines = polygons.map((flat) => onCanvas(flat, scale));
   const path = new Path2D();
   for (const points of lines) {
     points.forEach(([x, y], index) => (index ? path.lineTo(x, y) : path.moveTo(x, y)));
@@ -20,15 +29,17 @@ export function paint(context, width, height, { bitmap, size, outline, uncertain
   }
   context.save();
   context.lineJoin = "round";
-  context.globalAlpha = opacity * (uncertain ? 0.5 : 1);
-  context.fillStyle = colour;
-  context.fill(path);
-  context.globalAlpha = 1;
-  const line = Math.max(2, Math.round(Math.min(width, height) / 270));
-  if (uncertain) dash(context, lines, 12 * line);
-  for (const [ink, thick] of [[HALO, line + 2 * Math.max(1, Math.round(line / 2))], [colour, line]]) {
+  context.lineCap = line.period ? "round" : "butt";
+  if (fill) {
+    context.globalAlpha = fill;
+    context.fillStyle = line.colour;
+    context.fill(path);
+    context.globalAlpha = 1;
+  }
+  if (line.period) dash(context, lines, line, thick);
+  for (const [ink, wide] of [[HALO, thick + 2 * Math.max(1, Math.round(thick / 2))], [line.colour, thick]]) {
     context.strokeStyle = ink;
-    context.lineWidth = thick;
+    context.lineWidth = wide;
     context.stroke(path);
   }
   context.restore();
@@ -50,14 +61,14 @@ function cutCorners(points) {
   });
 }
 
-/** Set dashes of about `period` pixels that fit evenly around the longest outline. */
-function dash(context, lines, period) {
+/** Set the dashes of a line so that they fit evenly around the longest outline. */
+function dash(context, lines, { period, share }, thick) {
   const around = Math.max(...lines.map((points) => points.reduce((sum, point, index) => {
     const next = points[(index + 1) % points.length];
     return sum + Math.hypot(next[0] - point[0], next[1] - point[1]);
   }, 0)));
-  const step = around / Math.max(2, Math.round(around / period));
-  context.setLineDash([0.55 * step, 0.45 * step]);
+  const step = around / Math.max(2, Math.round(around / (period * thick)));
+  context.setLineDash([share * step, (1 - share) * step]);
 }
 
 /** Give the canvas the largest size at which the whole image fits into the room. */

@@ -25,8 +25,8 @@ const SYMBOLS = {
   "program hangs": CLOCK,
   "connecting": DOTS,
 };
-const WRONG = { background: "#d55e00", ink: "#0c0c0c", line: "#d55e00" };
-const WAITING = { background: "#2e323a", ink: "#f5f5f5", line: "#a8a8a8" };
+const WRONG = { background: "#d55e00", ink: "#0c0c0c" };
+const WAITING = { background: "#2e323a", ink: "#f5f5f5" };
 
 /** Write words as large as they fit into their box, broken into lines where that helps. */
 export function fitWords(node, words) {
@@ -51,7 +51,7 @@ function breaks([first, ...rest]) {
   return breaks(rest).flatMap((lines) => [[first, ...lines], [`${first} ${lines[0]}`, ...lines.slice(1)]]);
 }
 
-/** Words, symbol, and colours of card, text and outline; `signs` comes from the server's first message. */
+/** Words, symbol, and colours of card and text; `signs` comes from the server's first message. */
 export function look(state, signs) {
   const known = signs[state] ?? (state === "connecting" ? WAITING : WRONG);
   return { words: state.toUpperCase(), symbol: SYMBOLS[state] ?? RING, ...known };

@@ -10,10 +10,10 @@ from streamseg.core.types import Roi, State
 from streamseg.core.view import Figures, without_expired_outline
 from streamseg.render.live import LivePainter, LiveStyle, compose_live
 from streamseg.render.live.layout import Layout
-from streamseg.render.overlay import ORANGE, YELLOW
+from streamseg.render.overlay import CYAN, ORANGE, YELLOW
 from streamseg.render.replay_panel import BACKGROUND
 from streamseg.render.symbols import HELD, STATE_WORDS, state_colours
-from tests.render.examples import FOUND, near, view
+from tests.render.examples import FOUND, near, structure, view, with_vessel
 
 SIZES = [(1920, 1080), (1280, 720), (800, 600), (1080, 1920), (320, 240)]
 REGIONS = [(582, 729), (384, 512), (400, 1600), (900, 300)]
@@ -119,6 +119,105 @@ def test_an_outline_that_is_switched_off_is_not_drawn_and_the_display_says_so():
     on, off = (compose_live(subject, size, LiveStyle(overlay=overlay)) for overlay in (True, False))
     assert not near(image_of(off, size, (420, 580)), YELLOW).any()
     assert not np.array_equal(on[:86, 400:], off[:86, 400:])
+
+
+def vessel_view(state=State.NERVE, *, spacing_mm=(0.07, 0.07), empty=False, **kinds):
+    """A view of an engine that outlines vessels too."""
+    subject = view(state, spacing_mm=spacing_mm, **kinds)
+    found = with_vessel(subject.segmentation, empty=empty, spacing_mm=spacing_mm)
+    return replace(subject, segmentation=found)
+
+
+@pytest.mark.parametrize("size", [(1280, 720), (700, 1000)])
+def test_vessels_have_an_outline_figures_and_samples_of_the_lines(size):
+    layout = Layout.fit(size, (580, 420))
+    subject = vessel_view()
+    drawn = compose_live(subject, size)
+    assert near(layout.image.crop(drawn), CYAN).any()
+    panel = layout.panel.crop(drawn)
+    assert near(panel, CYAN).any()
+    assert near(panel, YELLOW).any()
+    unsure = layout.panel.crop(compose_live(vessel_view(State.LOW_CONFIDENCE), size))
+    assert near(unsure, ORANGE).any()
+    assert not near(unsure, YELLOW).any()
+    alone = compose_live(view(), size)
+    assert not near(alone, CYAN).any()
+    assert not near(layout.panel.crop(alone), YELLOW).any(), "one outline needs no legend"
+
+
+def test_vessels_that_are_switched_off_are_not_drawn_and_the_display_says_so():
+    size = (1280, 720)
+    layout = Layout.fit(size, (580, 420))
+    subject = vessel_view()
+    on, off = (compose_live(subject, size, LiveStyle(vessels=vessels)) for vessels in (True, False))
+    assert not near(off, CYAN).any()
+    assert near(layout.image.crop(off), YELLOW).any()
+    # Also without a vessel in the image, "off" differs from "-".
+    nothing = vessel_view(empty=True)
+    empty, hidden = (compose_live(nothing, size, LiveStyle(vessels=vessels)) for vessels in (True, False))
+    assert not np.array_equal(layout.panel.crop(empty), layout.panel.crop(hidden))
+    assert not np.array_equal(layout.panel.crop(empty), layout.panel.crop(on))
+
+
+@pytest.mark.parametrize("state", [State.NERVE, State.NO_NERVE])
+def test_a_vessel_leaves_with_the_nerve_of_its_frame(state):
+    subject = vessel_view(state)
+    painter = LivePainter()
+    expires_ns = subject.expires_ns
+    before = painter.paint(subject, (1280, 720), now_ns=expires_ns - 1)
+    after = painter.paint(subject, (1280, 720), now_ns=expires_ns)
+    image = Layout.fit((1280, 720), (580, 420)).image
+    assert near(image.crop(before), CYAN).any()
+    assert not near(image.crop(after), CYAN).any()
+
+
+def test_the_figures_of_vessels_stay_in_place_between_outlines():
+    size = (1280, 720)
+    painter, panel = LivePainter(), Layout.fit(size, (580, 420)).panel
+    first = panel.crop(painter.paint(vessel_view(), size))
+    between = panel.crop(painter.paint(view(State.LAGGING, "late"), size))
+    assert near(between, CYAN).any()
+    samples = near(first, CYAN)
+    assert np.array_equal(near(between, CYAN), samples)
+    assert not near(panel.crop(painter.paint(view(), size)), CYAN).any()
+
+
+@pytest.mark.parametrize("shape", [(420, 580), (400, 1600)])
+def test_the_distance_and_the_vessel_area_reach_the_display(shape):
+    size = (1280, 720)
+    base = vessel_view(shape=shape)
+    vessel = base.segmentation.others["vessel"]
+    nearer = structure(shape, (shape[1] * 3 // 4, shape[0] // 2), (shape[1] // 12,) * 2)
+    changed = {
+        "distance": replace(nearer, area_mm2=vessel.area_mm2),
+        "area": replace(vessel, area_mm2=12.5),
+        "none": structure(shape, axes=None),
+    }
+    layout = Layout.fit(size, shape[::-1])
+    panels = {
+        name: layout.panel.crop(
+            compose_live(
+                replace(base, segmentation=replace(base.segmentation, others={"vessel": other})), size
+            )
+        )
+        for name, other in changed.items()
+    }
+    panels["as it was"] = layout.panel.crop(compose_live(base, size))
+    panels["unknown"] = layout.panel.crop(compose_live(vessel_view(shape=shape, spacing_mm=None), size))
+    for one, other in combinations(panels, 2):
+        assert not np.array_equal(panels[one], panels[other]), (one, other)
+
+
+def test_outlines_that_are_switched_off_are_missed_also_without_a_nerve():
+    banner = slice(0, 90)
+    shown, off = (
+        compose_live(vessel_view(State.NO_NERVE), (1280, 720), LiveStyle(overlay=overlay))
+        for overlay in (True, False)
+    )
+    assert not near(off, CYAN).any()
+    assert not np.array_equal(shown[banner], off[banner])
+    nothing = compose_live(view(State.NO_NERVE), (1280, 720), LiveStyle(overlay=False))
+    assert np.array_equal(nothing[banner], shown[banner])
 
 
 def test_the_tint_follows_the_opacity():
