@@ -41,9 +41,15 @@ def test_a_sleep_is_measured_by_the_real_clock() -> None:
         time.sleep(0.02)
         took.append(time.monotonic_ns() - began)
 
+    began = time.monotonic_ns()
     found = interleave({"sleeps": sleeps}, rounds=1, per_round=3)["sleeps"]
-    assert found.median_ms == pytest.approx(sorted(took[1:])[1] / 1e6, rel=0.02)
-    assert found.rate == pytest.approx(3e9 / sum(took[1:]), rel=0.02)
+    whole = time.monotonic_ns() - began
+    # A busy machine may stop us between two readings of a clock, so these are all the bounds that there are.
+    measured = found.durations_ns
+    assert all(outer >= inner for outer, inner in zip(measured, took[1:], strict=True))
+    assert sum(measured) + took[0] <= whole
+    assert found.median_ms == pytest.approx(sorted(measured)[1] / 1e6)
+    assert found.rate == pytest.approx(3e9 / sum(measured))
 
 
 def test_a_stall_shows_in_the_tail_and_is_not_removed() -> None:

