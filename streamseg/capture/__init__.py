@@ -12,13 +12,15 @@ from streamseg.capture.files import (
     is_folder,
     is_image,
     kind_of,
+    missing_from_disk,
     visible_files,
 )
 from streamseg.capture.recording.format import is_recording, recordings_in
 from streamseg.core.errors import SourceError, UsageError
 from streamseg.core.files import natural_key
 from streamseg.core.plugins import Plugin, source_plugin
-from streamseg.core.types import Source
+from streamseg.core.types import Say, Source
+from streamseg.reporting.formatting import counted
 
 __all__ = ["list_clips", "open_source"]
 
@@ -66,13 +68,13 @@ def open_source(uri: str | Path, *, start_seconds: float = 0.0) -> Source:
     return VideoSource(path, start_seconds=start_seconds)
 
 
-def list_clips(uri: str | Path) -> list[str]:
+def list_clips(uri: str | Path, *, say: Say = lambda message: None) -> list[str]:
     """The clips (videos and DICOM files) of a folder, in natural order; ``[uri]`` for anything else.
 
     A folder of images without clips is one source, and so is a recorded live run, or a DICOM series of
     single-frame files: they are returned as they are. Subfolders and hidden files are ignored, except those
-    of a DICOMDIR, and recorded live runs if the folder holds nothing else. Raises SourceError for a folder
-    with none of these.
+    of a DICOMDIR, and recorded live runs if the folder holds nothing else. ``say`` gets one line if files are
+    missing that a DICOMDIR lists. Raises SourceError for a folder with none of these.
     """
     if str(uri).startswith("phantom:") or source_plugin(str(uri)) or not is_folder(folder := Path(uri)):
         return [str(uri)]
@@ -81,12 +83,17 @@ def list_clips(uri: str | Path) -> list[str]:
     files = visible_files(folder)
     if clips := [path for path in files if is_clip(path)]:
         return [str(uri)] if _series(clips) else [str(path) for path in clips]
-    if any(path.name.upper() == "DICOMDIR" for path in files) and (clips_below := _clips_below(folder)):
+    is_disk = any(path.name.upper() == "DICOMDIR" for path in files)
+    if is_disk and (clips_below := _clips_below(folder)):
+        if missing := missing_from_disk(folder):
+            say(f"{folder} lacks {counted(missing, 'file')} that its DICOMDIR lists; copy the whole disk")
         return clips_below
     if any(is_image(path) for path in files):
         return [str(uri)]
     if recordings := recordings_in(folder):
         return [str(uri)] if len(recordings) == 1 else [str(path) for path in recordings]
+    if is_disk:
+        raise SourceError(f"{folder} has a DICOMDIR but none of its files; copy the whole disk")
     raise SourceError(
         f"nothing to read in {folder}: looked for videos (.mp4, .mkv, .avi, ...), DICOM files and images "
         f"(.png, .jpg, .tif, ...) directly in it; give a folder that holds some"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 
 from streamseg.core.errors import SourceError, UsageError, one_line
-from streamseg.core.files import natural_key
+from streamseg.core.files import natural_key, read_file
 
 # GIF counts as video, since it may move.
 IMAGE_SUFFIXES = frozenset(
@@ -32,6 +33,7 @@ _CONTAINERS = (
 _IMAGE_STARTS = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*")
 _VIDEO_STARTS = (b"\x1a\x45\xdf\xa3", b"FLV\x01", b"GIF8")
 _IMAGE_BRANDS = (b"avif", b"avis")
+_FILE_ID = re.compile(rb"\x04\x00\x00\x15CS(..)([\x20-\x7e]{0,71})", re.DOTALL)
 VIDEO_SUFFIXES = frozenset(_CONTAINERS + _TRANSPORTS + _BARE_STREAMS)
 
 
@@ -105,6 +107,24 @@ def kind_of(path: Path) -> Literal["image", "dicom", "video"]:
 
 def has_dicom_preamble(path: Path) -> bool:
     return _head(path, 132)[128:] == b"DICM"
+
+
+def missing_from_disk(folder: Path) -> int:
+    """Files that the DICOMDIR of a folder lists and that are not there.
+
+    Only the names of files are looked for in it (Referenced File ID, 0004,1500), since it names patients too.
+    """
+    try:
+        path = next(path for path in folder.iterdir() if path.name.upper() == "DICOMDIR")
+        listed = {
+            found[2][: int.from_bytes(found[1], "little")].strip(b" \0").decode("ascii", "replace")
+            for found in _FILE_ID.finditer(read_file(path))
+        }
+    except (OSError, StopIteration):
+        return 0
+    # A disk may show its names in small letters.
+    names = [Path(*text.split("\\")) for text in listed if text and "\0" not in text]
+    return sum(not ((folder / name).exists() or (folder / str(name).lower()).exists()) for name in names)
 
 
 def _starts_with_dicom_element(path: Path) -> bool:

@@ -113,7 +113,7 @@ def replay(
     except UsageError as error:
         raise UsageError(f"--roi: {error}; or auto or none") from error
     options = ReplayOptions(given, roi == "auto", start, max_frames, full_frame, vessels, force)
-    clips = list_clips(source)
+    clips = list_clips(source, say=say)
     folder = clips != [source]
     plan = plan_outputs(clips, folder=folder, video=out, records=records or [])
     dicom_plan = plan_dicom(clips, dicom, burned_in=burned_in)

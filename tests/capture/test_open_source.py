@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from pydicom.dataset import Dataset
 
 from streamseg.capture import list_clips, open_source
 from streamseg.capture.dicom.source import DicomSource
@@ -77,7 +78,7 @@ def test_any_other_address_is_listed_as_itself(tmp_path: Path) -> None:
 
 def test_a_dicomdir_is_not_a_clip(tmp_path: Path) -> None:
     (tmp_path / "DICOMDIR").write_bytes(bytes(128) + b"DICM")
-    with pytest.raises(SourceError, match="nothing to read"):
+    with pytest.raises(SourceError, match="none of its files"):
         list_clips(tmp_path)
 
 
@@ -171,3 +172,35 @@ def test_the_content_decides_where_a_name_is_wrong(name: str, tmp_path: Path) ->
     assert (len(frames), error) == (1, None)
     frames, error = read_all(encoded("jpeg", 2, tmp_path / name))
     assert (len(frames), error) == (2, None)
+
+
+def dicom_disk(folder: Path) -> list[Path]:
+    """Write a DICOMDIR and two cines in folders of their own; returns the cines."""
+    records = []
+    for number in range(2):
+        name = ["DICOM", f"PAT{number}", "IM1"]
+        path = folder.joinpath(*name)
+        path.parent.mkdir(parents=True)
+        write_dicom(path, [picture(number)] * 2)
+        records.append(Dataset())
+        records[-1].ReferencedFileID = name
+    names = {"DirectoryRecordSequence": records}
+    write_dicom(
+        folder / "DICOMDIR",
+        [np.zeros((2, 2), np.uint8)],
+        change=lambda data: [setattr(data, *pair) for pair in names.items()],
+    )
+    return sorted(folder.rglob("IM1"))
+
+
+def test_files_that_a_dicomdir_lists_and_that_are_missing_are_counted(tmp_path: Path) -> None:
+    disk, said = tmp_path, list[str]()
+    first, second = dicom_disk(disk)
+    assert list_clips(disk, say=said.append) == [str(first), str(second)]
+    assert said == []
+    first.unlink()
+    assert list_clips(disk, say=said.append) == [str(second)]
+    assert said == [f"{disk} lacks 1 file that its DICOMDIR lists; copy the whole disk"]
+    second.unlink()
+    with pytest.raises(SourceError, match="has a DICOMDIR but none of its files; copy the whole disk"):
+        list_clips(disk)

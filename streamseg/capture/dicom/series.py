@@ -73,7 +73,7 @@ class DicomSeriesSource(RecordedSource):
             try:
                 with DicomSource(self._paths[number]) as self._current:
                     frame = next(self._current)
-            except SourceError:
+            except (SourceError, UsageError):  # UsageError: it was there when the series was opened
                 failed += 1
                 continue
             seconds = None if self._base is None else float(number * self._base)

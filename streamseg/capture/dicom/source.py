@@ -52,6 +52,7 @@ from streamseg.core.errors import (
     StreamsegError,
     UsageError,
     is_programming_error,
+    one_line,
 )
 from streamseg.core.types import Frame, Image, SourceInfo
 from streamseg.reporting.formatting import counted
@@ -70,37 +71,54 @@ _FAILURES_IN_A_ROW = 64
 def open_dicom(path: Path, *, start_seconds: float = 0.0) -> RecordedSource:
     """Open a DICOM file: a :class:`DicomSource`, or the video stream inside it. Raises what they raise."""
     check_start(start_seconds)
-    check_readable(path)
-    opened = path.open("rb")
+    opened = _Opened(path)
     try:
-        with _translated(path, "is not a DICOM file that can be read; give DICOM, a video or images"):
-            header, syntax, file = read_header(opened)
-        if syntax in VIDEO_SYNTAXES:
-            return DicomVideoSource(path, file, header, start_seconds=start_seconds)
+        if opened.syntax in VIDEO_SYNTAXES:
+            return DicomVideoSource(path, opened.file, opened.header, start_seconds=start_seconds)
+        return DicomSource(path, start_seconds=start_seconds, opened=opened)
     except BaseException:
         opened.close()
         raise
-    opened.close()
-    return DicomSource(path, start_seconds=start_seconds)
+
+
+class _Opened:
+    """A file whose header was read: the data set, its transfer syntax, and the file at its pixel data."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises SourceError if it is not DICOM, and what :func:`check_readable` raises."""
+        check_readable(path)
+        try:
+            file = path.open("rb")
+        except OSError as error:  # it was there a moment ago
+            raise SourceError(
+                f"cannot read {path}: {one_line(error)}; check the path and the disk"
+            ) from error
+        self.close = file.close
+        try:
+            with _translated(path, "is not a DICOM file that can be read; give DICOM, a video or images"):
+                self.header, self.syntax, self.file = read_header(file)
+        except BaseException:
+            file.close()
+            raise
 
 
 class DicomSource(RecordedSource):
     """Frames of a DICOM file. ``damaged`` counts the undecodable frames so far."""
 
-    def __init__(self, path: Path, *, start_seconds: float = 0.0) -> None:
+    def __init__(self, path: Path, *, start_seconds: float = 0.0, opened: _Opened | None = None) -> None:
         """Open a file at a time relative to its first frame, and decode the first frame.
+
+        ``opened`` is the file if its header was read already; it is then closed with this source.
 
         Raises SourceError (not DICOM, no pixels, unknown compression), MissingExtra (the compression needs
         the optional decoders), UsageError (the start is after the end, or frames have no times).
         """
         check_start(start_seconds)
-        check_readable(path)
         self._path = path
         self.damaged = 0
-        opened = path.open("rb")
+        opened = _Opened(path) if opened is None else opened
+        header, syntax, file = opened.header, opened.syntax, opened.file
         try:
-            with _translated(path, "is not a DICOM file that can be read; give DICOM, a video or images"):
-                header, syntax, file = read_header(opened)
             with _translated(path, "has a damaged or incomplete header; export it again"):
                 promised = frame_count(header)
                 _check_size(path, header, promised)

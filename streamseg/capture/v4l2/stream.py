@@ -142,13 +142,15 @@ class Stream:
             for view, plane in zip(views, planes_of(buffer), strict=False)
         ]
         if len(planes) == 1:
-            return planes[0]
+            only: Grey = planes[0]
+            return only
         # Some drivers say that a plane holds all of its memory, with what fills its last page.
         luma = self.layout.stride * self.layout.height
         lengths = [luma, *[(self.layout.length - luma) // (len(planes) - 1)] * (len(planes) - 1)]
         pairs = list(zip(planes, lengths, strict=True))
         whole = bool(pairs) and all(len(plane) >= length for plane, length in pairs)
-        return np.concatenate([plane[:length] for plane, length in pairs]) if whole else np.empty(0, np.uint8)
+        parts: list[Grey] = [plane[:length] for plane, length in pairs]
+        return np.concatenate(parts) if whole else np.empty(0, np.uint8)
 
     def queued_ns(self, buffer: Buffer) -> int:
         """When a buffer was last queued, monotonic nanoseconds."""

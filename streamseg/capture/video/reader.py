@@ -17,7 +17,14 @@ import av
 from av.stream import Disposition
 
 from streamseg.capture.geometry import MAX_FRAME_PIXELS, check_pixels
-from streamseg.capture.video.truncation import has_broken_structure, has_second_file, is_cut, is_joined
+from streamseg.capture.video.truncation import (
+    end_of_first,
+    has_broken_structure,
+    has_second_file,
+    is_cut,
+    is_encrypted,
+    is_joined,
+)
 from streamseg.core.errors import SourceError
 
 _READ_ATTEMPTS = 64
@@ -43,14 +50,15 @@ class VideoReader:
 
     def __init__(self, path: Path, file: Any = None) -> None:
         """Open a file, or a stream inside it: ``file`` has read, seek and tell."""
-        self._container = _open(path, file, MAX_FRAME_PIXELS)
+        end = end_of_first(path) if file is None else None
+        self._container = _open(path, file, MAX_FRAME_PIXELS, end)
         self.max_pixels = MAX_FRAME_PIXELS
         """Pixels that a frame may have."""
         if file is None and _has_large_single_frames(self._container):
             # Only now, because FFmpeg already decodes a few frames when it opens a file.
             self._container.close()
             self.max_pixels = _MAX_SINGLE_PIXELS
-            self._container = _open(path, file, self.max_pixels)
+            self._container = _open(path, file, self.max_pixels, end)
         self._path = path
         self.damaged = 0
         self._last_read_failed = False
@@ -67,7 +75,9 @@ class VideoReader:
             self.stream.codec_context.options = {"max_pixels": str(self.max_pixels)}
             self._first_aspect = self.stream.codec_context.sample_aspect_ratio
             _check_size(path.name, self.stream.codec_context, self.max_pixels)
-            self._is_part = file is not None
+            if file is None and self._kind == "mov" and is_encrypted(path):
+                raise SourceError(f"{path.name} is encrypted; export it without protection")
+            self._is_part = file is not None or end is not None
             self.cut: bool | None = None if self._is_part else is_cut(path, self._container.format.name)
         except BaseException:
             self._container.close()
@@ -79,7 +89,7 @@ class VideoReader:
         self._last_is_incomplete = self.cut is True and unmarked
         # AVI stores no presentation times; FFmpeg reports decoding times in their place.
         self._reorder_times = self._kind == "avi"
-        self.has_second = False
+        self.has_second = end is not None
         """After the last frame: whether another recording follows that was not read."""
         self._times: list[int] = []
         self._clock = ContinuousTime(self.stream)
@@ -105,6 +115,11 @@ class VideoReader:
         """
         if self._kind in _TIMED_FORMATS and not is_joined(self._path, self._container.format.name):
             self._container.seek(pts, stream=self.stream)
+
+    @property
+    def stream_count(self) -> int:
+        """Video streams in the file, without cover art; the first of them is read."""
+        return len(_video_streams(self._container))
 
     @property
     def aspect(self) -> Fraction | None:
@@ -136,7 +151,8 @@ class VideoReader:
             yield from self._flush(last)
         if self._last_read_failed:
             self.cut = True
-        self.has_second = not self._is_part and has_second_file(self._path, self._container.format.name)
+        if not self._is_part:
+            self.has_second = has_second_file(self._path, self._container.format.name)
         if not self.damaged and not self.cut and not self._is_part:
             self.damaged += has_broken_structure(self._path, self._container.format.name)
 
@@ -255,19 +271,28 @@ class ContinuousTime:
         return self._stuck[1] > _MAX_EQUAL_STAMPS
 
 
-def _open(path: Path, file: Any, max_pixels: int) -> av.container.InputContainer:
+def _open(path: Path, file: Any, max_pixels: int, end: int | None) -> av.container.InputContainer:
+    """Open a file, or its part up to ``end``, by which FFmpeg does not see what was joined to it."""
+    address = str(path.absolute()) if end is None else f"subfile,,start,0,end,{end},,:{path.absolute()}"
     # A title that is not UTF-8 must not keep a file from opening, and a file that names others must not
     # make us open network addresses.
     return av.open(
-        str(path.absolute()) if file is None else file,
+        address if file is None else file,
         metadata_errors="replace",
-        options={"protocol_whitelist": "file", "max_pixels": str(max_pixels)},
+        options={
+            "protocol_whitelist": "file" if end is None else "file,subfile",
+            "max_pixels": str(max_pixels),
+        },
     )
+
+
+def _video_streams(container: av.container.InputContainer) -> list[av.VideoStream]:
+    return [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
 
 
 def _has_large_single_frames(container: av.container.InputContainer) -> bool:
     """Whether the first video stream has frames above the usual limit, of which a decoder holds only one."""
-    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    streams = _video_streams(container)
     context = getattr(streams[0], "codec_context", None) if streams else None
     if context is None or not context.codec.intra_only:
         return False
@@ -294,7 +319,7 @@ def _choose_stream(container: av.container.InputContainer, path: Path) -> av.Vid
     format_name = container.format.name
     if format_name in _LIST_FORMATS:
         raise SourceError(f"{path.name} is a list of other files ({format_name}); give the recording itself")
-    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    streams = _video_streams(container)
     if not streams:
         kinds = sorted({stream.type for stream in container.streams if stream.type != "video"})
         held = f"only {' and '.join(kinds)}" if kinds else "no stream"

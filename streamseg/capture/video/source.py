@@ -69,6 +69,12 @@ class VideoSource(RecordedSource):
     def damaged(self) -> int:
         return self._reader.damaged
 
+    @property
+    def note(self) -> str:
+        """What of the file was not read, for the user; empty if all was."""
+        count = self._reader.stream_count
+        return f"{self._path.name} holds {count} video streams; the first was read" if count > 1 else ""
+
     def _describe(self, frame: av.VideoFrame, start_seconds: float) -> SourceInfo:
         stream = self._reader.stream
         # The display matrix may swap width and height, so the size is that of a converted frame.
@@ -106,13 +112,13 @@ class VideoSource(RecordedSource):
     def _report(self, delivered: int) -> None:
         """Raise what is wrong with the file, after all frames were delivered."""
         read = f"{counted(delivered, 'frame')} before the cut {'was' if delivered == 1 else 'were'} read"
-        if self._reader.cut:
-            raise SourceCut(f"{self._path.name} ends in the middle; {read}; copy or record it again")
         if self._reader.has_second:
             raise SourceError(
                 f"{self._path.name} is several recordings in one, of which only the first "
                 f"{counted(delivered, 'frame')} can be read; join them with a program that knows the format"
             )
+        if self._reader.cut:
+            raise SourceCut(f"{self._path.name} ends in the middle; {read}; copy or record it again")
         if self._reader.damaged:
             raise SourceError(
                 f"{self._path.name} has {counted(self._reader.damaged, 'damaged packet')}; "

@@ -28,7 +28,7 @@ _MATROSKA_ELEMENTS = frozenset(
 )
 _AVI_HEADER = 1 << 16
 _FLV_MARK, _FLV_TAGS = b"FLV", (8, 9, 18)
-_TS_PIECE = 1 << 18
+_TS_PIECE = 1 << 14
 _TS_SEARCH, _TS_MARK = 4096, 0x47
 _TS_PACKET_LENGTHS = (188, 192, 204)
 _PACK, _PROGRAM_END = b"\0\0\1\xba", b"\0\0\1\xb9"
@@ -46,6 +46,11 @@ _STARTS = {
 """First bytes of files, and FFmpeg's names of their formats."""
 _MXF_RUN_IN = 1 << 16
 _GIF_IMAGE, _GIF_EXTENSION, _GIF_END = 0x2C, 0x21, 0x3B
+_IVF_START, _IVF_HEADER, _IVF_FRAME = b"DKIF", 32, 12
+_NUT_START = b"nut/multimedia container\0"
+_Y4M_START, _Y4M_LINE = b"YUV4MPEG2 ", 256
+_MAX_INDEX = 64 << 20
+_PIECE = 1 << 20
 _Y4M_PLANES = {"420": 1.5, "422": 2.0, "444": 3.0, "411": 1.5, "mono": 1.0}
 _MP4_BOXES = frozenset(
     b"ftyp styp moov moof mdat free skip wide uuid meta udta sidx ssix emsg mfra pdin prft".split()
@@ -151,6 +156,79 @@ def has_second_file(path: Path, format_name: str) -> bool:
         if format_name == "asf":
             return any(kind == _ASF_HEADER for kind, at, _ in _asf_objects(file, size) if at > 0)
         return format_name == "flv" and _flv_has_second(file, size)
+
+
+def end_of_first(path: Path) -> int | None:
+    """Where a second IVF, NUT or YUV4MPEG file begins in a file of such ones joined by `cat`. Raises OSError.
+
+    FFmpeg reads on across the joint, and takes the second header for a frame or mixes their times.
+    """
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        head = file.read(len(_NUT_START))
+        if head.startswith(_IVF_START):
+            return _second_ivf(file, size)
+        if head.startswith(_Y4M_START):
+            return _second_y4m(file, size)
+        return _find_again(file, _NUT_START) if head == _NUT_START else None
+
+
+def _second_ivf(file: BinaryIO, size: int) -> int | None:
+    position = _IVF_HEADER
+    for _ in range(_MAX_ELEMENTS):
+        file.seek(position)
+        head = file.read(_IVF_FRAME)  # a frame's length and time
+        if head.startswith(_IVF_START):
+            return position
+        position += _IVF_FRAME + int.from_bytes(head[:4], "little")
+        if position >= size:
+            return None
+    return None
+
+
+def _second_y4m(file: BinaryIO, size: int) -> int | None:
+    file.seek(0)
+    length = _y4m_frame(file.readline(_Y4M_LINE))
+    position = file.tell()
+    for _ in range(_MAX_ELEMENTS if length else 0):
+        file.seek(position)
+        mark = file.readline(_Y4M_LINE)
+        if position and mark.startswith(_Y4M_START):
+            return position
+        position += len(mark) + (length or 0)
+        if position >= size or not mark.startswith(b"FRAME"):
+            return None
+    return None
+
+
+def _find_again(file: BinaryIO, start: bytes) -> int | None:
+    """Where the bytes with which a file starts come again."""
+    before, position = b"", 1
+    file.seek(position)
+    while piece := file.read(_PIECE):
+        at = (before + piece).find(start)
+        if at >= 0:
+            return position - len(before) + at
+        position += len(piece)
+        before = piece[-len(start) + 1 :]
+    return None
+
+
+def is_encrypted(path: Path) -> bool:
+    """Whether an MP4 file's video is encrypted (ISO/IEC 23001-7), by its sample entry. Raises OSError."""
+    with path.open("rb") as file:
+        size, position = os.fstat(file.fileno()).st_size, 0
+        for _ in range(_MAX_ELEMENTS):
+            file.seek(position)
+            head = file.read(16)
+            length = int.from_bytes(head[8:16] if head[:4] == b"\0\0\0\1" else head[:4], "big")
+            if head[4:8] == b"moov":
+                file.seek(position)
+                return b"encv" in file.read(min(length, _MAX_INDEX))
+            if length < 8 or position + length >= size:
+                return False
+            position += length
+    return False
 
 
 def _mp4_has_second(file: BinaryIO, size: int) -> bool:
@@ -259,15 +337,23 @@ def _mxf_is_cut(file: BinaryIO, size: int) -> bool:
     return position > size
 
 
-def _y4m_is_cut(file: BinaryIO, size: int) -> bool | None:
-    fields = {field[:1]: field[1:] for field in file.readline(256).decode("ascii", "replace").split()[1:]}
-    start, mark = file.tell(), file.readline(256)
+def _y4m_frame(header: bytes) -> int | None:
+    """Bytes of a YUV4MPEG frame after its mark, by the first line of the file; None if unknown."""
+    fields = {field[:1]: field[1:] for field in header.decode("ascii", "replace").split()[1:]}
     width, height = (read_integer(fields.get(name, ""), 1, 1 << 20) for name in "WH")
     colours = fields.get("C", "420")
     planes = next((share for name, share in _Y4M_PLANES.items() if colours.startswith(name)), None)
-    if not width or not height or not planes or width % 2 or height % 2 or not mark.startswith(b"FRAME"):
+    if not width or not height or not planes or width % 2 or height % 2:
         return None
-    length = len(mark) + int(width * height * planes) * (2 if "p1" in colours else 1)
+    return int(width * height * planes) * (2 if "p1" in colours else 1)
+
+
+def _y4m_is_cut(file: BinaryIO, size: int) -> bool | None:
+    frame = _y4m_frame(file.readline(_Y4M_LINE))
+    start, mark = file.tell(), file.readline(_Y4M_LINE)
+    if frame is None or not mark.startswith(b"FRAME"):
+        return None
+    length = len(mark) + frame
     whole = (size - start) // length
     file.seek(start + whole * length)
     rest = file.read(len(mark))
@@ -282,20 +368,23 @@ def has_broken_structure(path: Path, format_name: str) -> bool:
     """
     with path.open("rb") as file:
         if format_name == "mpegts":
-            return _ts_is_broken(file, path)
+            return _ts_is_broken(file)
         if "matroska" in format_name:
             return _matroska_is_broken(file, os.fstat(file.fileno()).st_size)
     return False
 
 
-def _ts_is_broken(file: BinaryIO, path: Path) -> bool:
+def _ts_is_broken(file: BinaryIO) -> bool:
     grid = _ts_grid(file.read(_TS_SEARCH))
     if grid is None:
         return True
     start, length = grid
-    marks = np.memmap(path, np.uint8, mode="r")[start::length]
-    pieces = (marks[at : at + _TS_PIECE] for at in range(0, len(marks), _TS_PIECE))
-    return any(bool((piece != _TS_MARK).any()) for piece in pieces)
+    file.seek(start)
+    # Read, not mapped: a file that another program shortens meanwhile would kill this one (SIGBUS).
+    while piece := file.read(_TS_PIECE * length):
+        if bool((np.frombuffer(piece, np.uint8)[::length] != _TS_MARK).any()):
+            return True
+    return False
 
 
 def _matroska_is_broken(file: BinaryIO, size: int) -> bool:
@@ -317,7 +406,7 @@ def _matroska_is_broken(file: BinaryIO, size: int) -> bool:
 def _holds_data(file: BinaryIO, position: int) -> bool:
     """Whether any byte from a position on is not zero."""
     file.seek(position)
-    return any(any(piece) for piece in iter(lambda: file.read(_TS_PIECE), b""))
+    return any(any(piece) for piece in iter(lambda: file.read(_PIECE), b""))
 
 
 def _ts_is_cut(file: BinaryIO, size: int) -> bool | None:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-from pydicom import dcmread
+from pydicom import dcmread, filereader
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import MPEG4HP41, UID, JPEGBaseline8Bit, JPEGLosslessSV1
 
 from streamseg.capture import open_source
 from streamseg.core.errors import MissingExtra, SourceCut, SourceError, StreamsegError
+from streamseg.core.types import Roi
 from tests.capture.dicoms import FOLDERS, encoded, jpeg, sample, write_dicom
 from tests.capture.media import number_of, picture, read_all
 
@@ -282,3 +284,38 @@ def test_values_that_would_blacken_a_cine_are_ignored(values: dict[str, str], tm
     frames, error = read_all(write_dicom(tmp_path / "x.dcm", [picture(0)[..., 0].copy()], change=change))
     assert error is None
     assert len(np.unique(frames[0].image)) > 20
+
+
+@pytest.mark.parametrize("name", ["SC_rgb_jls_lossy_line.dcm", "JPEGLSNearLossless_08.dcm"])
+def test_jpeg_ls_is_read(name: str) -> None:
+    frames, error = read_all(sample(name))
+    assert (len(frames), error) == (1, None)
+    assert frames[0].image.std() > 1
+
+
+def test_of_thousands_of_regions_the_first_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """3000 took 3.8 s, of which the parser of each took a millisecond, twice."""
+    item = Dataset()
+    item.RegionSpatialFormat, item.RegionDataType = 1, 1
+    item.RegionLocationMinX0, item.RegionLocationMinY0 = 10, 5
+    item.RegionLocationMaxX1, item.RegionLocationMaxY1 = 69, 54
+    item.PhysicalUnitsXDirection, item.PhysicalUnitsYDirection = 3, 3
+    item.PhysicalDeltaX, item.PhysicalDeltaY = 0.02, 0.02
+    many = [item] * 3000
+    path = write_dicom(
+        tmp_path / "x.dcm",
+        [picture(0)[..., 0].copy()],
+        change=lambda data: setattr(data, "SequenceOfUltrasoundRegions", many),
+    )
+    parsed: list[int] = []
+    parse = filereader.read_sequence_item
+
+    def count(*arguments: Any, **options: Any) -> Dataset | None:
+        parsed.append(1)
+        return parse(*arguments, **options)
+
+    monkeypatch.setattr(filereader, "read_sequence_item", count)
+    with open_source(path) as source:
+        assert source.info.region == Roi(10, 5, 60, 50)
+        assert next(iter(source)).spacing_mm == pytest.approx((0.2, 0.2))
+    assert len(parsed) <= 65

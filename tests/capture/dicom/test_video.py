@@ -6,6 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import HEVCMP51, MPEG2MPML, MPEG4HP41, UID, JPEGBaseline8Bit
@@ -122,6 +123,31 @@ def test_a_damaged_file_of_a_series_is_skipped_and_reported(tmp_path: Path) -> N
     assert [number_of(frame.image) for frame in frames] == [0, 1, 3, 4]
     assert isinstance(error, SourceError)
     assert "1 file that cannot be read" in str(error)
+
+
+def test_files_of_a_series_that_vanish_while_it_is_read_are_counted(tmp_path: Path) -> None:
+    """The run ended with "no such file", exit code 2, and the frames after it were lost."""
+    folder = single_frames(tmp_path, 5)
+    with open_source(folder) as source:
+        found = [number_of(next(iter(source)).image)]
+        (folder / "IM0003").unlink()
+        with pytest.raises(SourceError, match=r"1 file that cannot be read; 4 frames were read"):
+            found.extend(number_of(frame.image) for frame in source)
+    assert found == [0, 1, 3, 4]
+
+
+def test_frames_of_a_series_may_differ_in_size(tmp_path: Path) -> None:
+    folder = single_frames(tmp_path, 4)
+    old = dcmread(folder / "IM0003")
+
+    def same_series(data: Dataset) -> None:
+        data.SeriesInstanceUID, data.InstanceNumber = old.SeriesInstanceUID, old.InstanceNumber
+
+    write_dicom(folder / "IM0003", [picture(1, 80, 120)], change=same_series)
+    frames, error = read_all(folder)
+    assert error is None
+    assert [number_of(frame.image) for frame in frames] == [0, 1, 2, 3]
+    assert [frame.image.shape[:2] for frame in frames] == [(64, 96), (80, 120), (64, 96), (64, 96)]
 
 
 def test_files_of_several_series_are_clips(tmp_path: Path) -> None:

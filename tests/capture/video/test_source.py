@@ -279,3 +279,46 @@ def test_frames_of_which_a_decoder_would_hold_too_much_are_refused(
     assert len(read_all(eight)[0]) == 3
     with pytest.raises(SourceError, match="convert it to 8 bits"):
         open_source(ten)
+
+
+def test_an_encrypted_mp4_is_called_so(tmp_path: Path) -> None:
+    options = {
+        "encryption_scheme": "cenc-aes-ctr",
+        "encryption_key": "00112233445566778899aabbccddeeff",
+        "encryption_kid": "00112233445566778899aabbccddeeff",
+    }
+    path = write_video(tmp_path / "clip.mp4", 5, options=options)
+    frames, error = read_all(path)
+    assert frames == []
+    assert str(error) == "clip.mp4 is encrypted; export it without protection"
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
+def test_of_several_video_streams_the_first_is_read_and_that_is_said(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"clip{suffix}"
+    with av.open(str(path), "w") as output:
+        streams = [output.add_stream("libx264", rate=25) for _ in range(2)]
+        for scale, stream in enumerate(streams, 1):
+            stream.width, stream.height, stream.pix_fmt = 96 * scale, 64 * scale, "yuv420p"
+        for number in range(6):
+            for scale, stream in enumerate(streams, 1):
+                image = picture(number + 100 * (scale - 1), 64 * scale, 96 * scale)
+                frame = av.VideoFrame.from_ndarray(image, format="bgr24").reformat(format="yuv420p")
+                frame.pts, frame.time_base = number, Fraction(1, 25)
+                output.mux(stream.encode(frame))
+        for stream in streams:
+            output.mux(stream.encode(None))
+    with VideoSource(path) as source:
+        assert [number_of(frame.image) for frame in source] == list(range(6))
+        assert source.note == f"clip{suffix} holds 2 video streams; the first was read"
+
+
+def test_a_file_with_sound_alone_holds_no_video(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mkv"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("aac", rate=48000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 48000
+        output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    assert "holds no video (only audio)" in str(read_all(path)[1])

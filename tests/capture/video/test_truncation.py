@@ -9,11 +9,17 @@ import numpy as np
 import pytest
 
 from streamseg.capture import open_source
+from streamseg.capture.video import truncation
 from streamseg.capture.video.truncation import is_cut
 from streamseg.core.errors import SourceCut, SourceError
 from tests.capture.media import number_of, read_all, write_video
 
 FILES = {"clip.mkv": "libx264", "clip.ts": "libx264", "clip.avi": "libx264", "clip.mpg": "mpeg2video"}
+
+
+def folder(path: Path) -> Path:
+    path.mkdir()
+    return path
 
 
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.77, 0.9])
@@ -214,6 +220,36 @@ def test_a_second_wmv_in_a_file_is_reported(tmp_path: Path) -> None:
     frames, error = read_all(path)
     assert len(frames) == 10
     assert "several recordings in one" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("clip.ivf", "libvpx"), ("clip.nut", "libx264"), ("clip.nut", "ffv1"), ("clip.y4m", "rawvideo")],
+)
+def test_what_was_joined_to_a_file_that_ffmpeg_reads_on_in_is_left_out(
+    name: str, codec: str, tmp_path: Path
+) -> None:
+    """Of H.264 in NUT one frame of the second file came at a wrong time; YUV4MPEG may change its size."""
+    container = "yuv4mpegpipe" if name.endswith("y4m") else None
+    first = write_video(folder(tmp_path / "a") / name, 12, codec=codec, container=container)
+    second = write_video(folder(tmp_path / "b") / name, 12, codec=codec, container=container, size=(128, 96))
+    joined = tmp_path / name
+    joined.write_bytes(first.read_bytes() + second.read_bytes())
+    frames, error = read_all(joined)
+    assert [number_of(frame.image) for frame in frames] == list(range(12))
+    assert "several recordings in one, of which only the first 12 frames can be read" in str(error)
+    frames, error = read_all(first)
+    assert (len(frames), error) == (12, None)
+
+
+def test_a_transport_stream_is_read_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was mapped: a file that another program shortens meanwhile would have ended this one (SIGBUS)."""
+    monkeypatch.setattr(truncation, "_TS_PIECE", 3)
+    path = write_video(tmp_path / "clip.ts", 12)
+    assert not truncation.has_broken_structure(path, "mpegts")
+    data = path.read_bytes()
+    path.write_bytes(data[: 20 * 188] + b"xyz" + data[20 * 188 :])
+    assert truncation.has_broken_structure(path, "mpegts")
 
 
 def test_stamps_that_stand_still_after_a_joint_go_on(tmp_path: Path) -> None:
