@@ -42,6 +42,7 @@ if TYPE_CHECKING:  # The same names for type checkers and IDEs; a test compares 
     from streamseg.core.types import Source as Source
     from streamseg.core.types import SourceInfo as SourceInfo
     from streamseg.core.types import State as State
+    from streamseg.core.types import Structure as Structure
     from streamseg.pipeline.replay import Report as Report
     from streamseg.pipeline.replay import replay as replay
     from streamseg.segmentation.segmenter import Segmenter as Segmenter
@@ -69,6 +70,7 @@ _HOMES = {
     "Frame": "streamseg.core.types",
     "Roi": "streamseg.core.types",
     "Segmentation": "streamseg.core.types",
+    "Structure": "streamseg.core.types",
     "State": "streamseg.core.types",
     "Result": "streamseg.core.types",
     "SourceInfo": "streamseg.core.types",

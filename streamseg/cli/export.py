@@ -122,7 +122,12 @@ def _verdict(gate: Mapping[str, Any]) -> str:
             f"probabilities within {gate['probability_difference_max']:.2g} of FP32's on {gate['frames']} "
             "frames; random weights, so that nothing else can be judged"
         )
-    return (
-        f"passed on {gate['frames']} frames ({gate['data']}): mean Dice to FP32's masks "
-        f"{gate['mask_dice_mean']:.4f}, against the labels {gate['dice']:.4f} (FP32 {gate['dice_fp32']:.4f})"
-    )
+    others = (f"; {name}: {_dice_words(figures)}" for name, figures in gate.get("structures", {}).items())
+    return f"passed on {gate['frames']} frames ({gate['data']}): {_dice_words(gate)}" + "".join(others)
+
+
+def _dice_words(figures: Mapping[str, Any]) -> str:
+    words = f"mean Dice to FP32's masks {figures['mask_dice_mean']:.4f}"
+    if "dice" not in figures:
+        return words
+    return f"{words}, against the labels {figures['dice']:.4f} (FP32 {figures['dice_fp32']:.4f})"

@@ -143,12 +143,19 @@ class InputSpec:
             raise KeyError(name)
         return self.others.get(name, StructureSpec())
 
+    def calibrated(self, judgements: Mapping[str, OutputCalibration]) -> InputSpec:
+        """The same with calibrations by structure; those that are not named have none."""
+        others = {
+            name: replace(self.structure(name), judgement=judgements.get(name))
+            for name in self.structures[1:]
+        }
+        return replace(self, judgement=judgements.get(NERVE), others=others)
+
     def resized(self, height: int, width: int) -> InputSpec:
         """The same for another input size: without calibrations, which were measured at this one."""
         if (height, width) == (self.height, self.width):
             return self
-        others = {name: replace(other, judgement=None) for name, other in self.others.items()}
-        return replace(self, height=height, width=width, judgement=None, others=others)
+        return replace(self.calibrated({}), height=height, width=width)
 
     def to_json(self) -> dict[str, Any]:
         """Values for JSON. A missing calibration, and the structures of a net for nerves alone, are left out,

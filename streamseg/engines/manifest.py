@@ -67,7 +67,8 @@ class Manifest:
     """INT8: ``recipe`` (name), ``sha256`` (of the recipe), ``data`` (origin of the frames), ``frames`` (their
     number), ``preset``. Empty for other precisions."""
     gate: Mapping[str, Any] = field(default_factory=dict)
-    """The accuracy gate's result: ``passed`` (bool), ``kind`` (masks or probabilities), figures, limits."""
+    """The accuracy gate's result: ``passed`` (bool), ``kind`` (masks or probabilities), the nerve's figures
+    and limits, and ``structures`` with those of other structures by name."""
     speed: Mapping[str, Any] = field(default_factory=dict)
     """Measured when it was built: ``ms`` (median per call) and, if they are comparable, ``ratio`` of its time
     to the shipped engine's, the two measured interleaved."""

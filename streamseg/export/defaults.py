@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,17 @@ import torch
 from streamseg.backends import load_backend
 from streamseg.backends.loading import DEFAULT, WEIGHTS
 from streamseg.core.files import read_json, write_whole
-from streamseg.core.types import Backend, Frame, Image, InputSpec, OutputCalibration, Segmentation, State
+from streamseg.core.spec import NERVE, VESSEL
+from streamseg.core.types import (
+    Backend,
+    Frame,
+    Image,
+    InputSpec,
+    OutputCalibration,
+    Segmentation,
+    State,
+    Structure,
+)
 from streamseg.datasets import Dataset, RunSplit, Sample, open_dataset, split_last
 from streamseg.datasets.phantoms import phantom_samples
 from streamseg.engines.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
@@ -90,8 +100,8 @@ def write_weights(
     """
     trained = average(runs)
     height, width = size or (trained.spec.height, trained.spec.width)
-    net = build_net(trained.net).eval()
     spec = replace(trained.spec, height=height, width=width)
+    net = build_net(trained.net, outputs=len(spec.structures)).eval()
     missing, unexpected = net.load_state_dict(
         {name: torch.from_numpy(array) for name, array in trained.weights.items()}, strict=False
     )
@@ -105,7 +115,7 @@ def write_weights(
         net=trained.net,
         folded=True,
         trained=True,
-        spec=replace(spec, threshold=threshold, min_area=min_area, judgement=None),
+        spec=replace(spec.calibrated({}), threshold=threshold, min_area=min_area),
     )
     return read_checkpoint(path)
 
@@ -132,53 +142,82 @@ def _measure_statistics(net: torch.nn.Module, run: Path, spec: InputSpec, traini
     recompute_statistics(net, statistics_batches(config, cache, range(len(cache)), phantom, "cpu"))
 
 
-def add_judgement(path: Path, checkpoint: Checkpoint, judgement: OutputCalibration) -> Checkpoint:
-    """Write a checkpoint again with its output calibration."""
+def add_judgements(
+    path: Path, checkpoint: Checkpoint, judgements: Mapping[str, OutputCalibration]
+) -> Checkpoint:
+    """Write a checkpoint again with the output calibration of each structure."""
     write_checkpoint(
         path,
         checkpoint.weights,
         net=checkpoint.net,
         folded=checkpoint.folded,
         trained=checkpoint.trained,
-        spec=replace(checkpoint.spec, judgement=judgement),
+        spec=checkpoint.spec.calibrated(judgements),
     )
     return read_checkpoint(path)
 
 
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """An engine's answer to one sample, without its masks, which would take too much memory."""
+
+    counts: Mapping[str, Confusion]
+    """By structure: those that the engine outlines and the sample has labels of."""
+    confidences: Mapping[str, float]
+    state: State
+
+
 def accuracy(backend: Backend, validation: Iterable[Sample], phantoms: int) -> dict[str, Any]:
-    """Figures on the validation block and on phantoms with and without nerve, rounded for a manifest."""
-    real = _found(validation, backend)
-    made = _found(phantom_samples(phantoms, seed=VALIDATION.take(phantoms)), backend)
+    """Figures on the validation block and on phantoms with and without nerve, rounded for a manifest.
+
+    ``structures`` has the same for each other structure that the engine outlines.
+    """
+    real = _answers(validation, backend)
+    made = _answers(phantom_samples(phantoms, seed=VALIDATION.take(phantoms)), backend)
+    figures = _by_part(real, made, NERVE)
+    others = {name: _by_part(real, made, name) for name in backend.spec.structures[1:]}
+    return figures | ({"structures": others} if others else {})
+
+
+def _by_part(real: Sequence[_Answer], made: Sequence[_Answer], name: str) -> dict[str, Any]:
+    """A structure's figures on real images, on phantoms, and on phantoms with it and without it."""
+    real, made = ([answer for answer in part if name in answer.counts] for part in (real, made))
     parts = {
         "validation": real,
         "phantom": made,
-        "phantom_with_nerve": [one for one in made if one[0].present],
-        "phantom_without_nerve": [one for one in made if not one[0].present],
+        f"phantom_with_{name}": [answer for answer in made if answer.counts[name].present],
+        f"phantom_without_{name}": [answer for answer in made if not answer.counts[name].present],
     }
-    return {name: _figures(part) for name, part in parts.items() if part}
+    return {key: _figures(part, name) for key, part in parts.items() if part}
 
 
-def _found(samples: Iterable[Sample], backend: Backend) -> list[tuple[Confusion, Segmentation]]:
+def _answers(samples: Iterable[Sample], backend: Backend) -> list[_Answer]:
     segmenter = Segmenter(backend, None, withhold=False)
-    found = []
+    answers = []
     for index, sample in enumerate(samples):
-        answer = segmenter.segment(Frame(sample.image, index, time.monotonic_ns()))
-        count = Confusion.count(answer.mask, sample.nerve)
-        empty = np.zeros((0, 0), np.bool_)
-        found.append(
-            (count, replace(answer, mask=empty, probability=None))
-        )  # masks would take too much memory
-    return found
+        found = segmenter.segment(Frame(sample.image, index, time.monotonic_ns()))
+        outlines: dict[str, Segmentation | Structure] = {NERVE: found, **found.others}
+        labels = {NERVE: sample.nerve, VESSEL: sample.vessel}
+        counts = {
+            name: Confusion.count(outline.mask, truth)
+            for name, outline in outlines.items()
+            if (truth := labels.get(name)) is not None
+        }
+        confidences = {name: outline.confidence for name, outline in outlines.items()}
+        answers.append(_Answer(counts, confidences, found.state))
+    return answers
 
 
-def _figures(found: Sequence[tuple[Confusion, Segmentation]]) -> dict[str, Any]:
-    """Accuracy, the states' shares, and the calibration error of the outlines' confidence."""
-    outlines = [(answer.confidence, count.dice) for count, answer in found if count.found]
-    values: dict[str, Any] = asdict(summarise([count for count, _ in found]))
-    for state in (State.LOW_CONFIDENCE, State.UNLIKE_TRAINING):
-        key = state.name.lower()
-        values[key] = sum(answer.state is state for _, answer in found) / len(found)
-    if any(count.present for count, _ in found) and outlines:
+def _figures(found: Sequence[_Answer], name: str) -> dict[str, Any]:
+    """Accuracy, the states' shares (of the nerve), and the calibration error of the outlines' confidence."""
+    counts = [answer.counts[name] for answer in found]
+    outlines = [
+        (answer.confidences[name], answer.counts[name].dice) for answer in found if answer.counts[name].found
+    ]
+    values: dict[str, Any] = asdict(summarise(counts))
+    for state in (State.LOW_CONFIDENCE, State.UNLIKE_TRAINING) if name == NERVE else ():
+        values[state.name.lower()] = sum(answer.state is state for answer in found) / len(found)
+    if any(count.present for count in counts) and outlines:
         confidence, dice = np.array(outlines).T
         values |= {
             "confidence_mean": confidence.mean(),
@@ -260,14 +299,14 @@ def make_weights(
             tuple(options.size) if options.size else None,
             training=training,
         )
-        judgement, report = fit_output_calibration(
+        judgements, report = fit_output_calibration(
             load_backend(Path(scratch) / "plain.safetensors"),
             (sample.image for sample in training),
             validation,
             phantoms=options.fit_phantoms,
             say=lambda line: print(line, file=sys.stderr),
         )
-    add_judgement(path, plain, judgement)
+    add_judgements(path, plain, judgements)
     return report
 
 

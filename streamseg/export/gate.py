@@ -1,30 +1,32 @@
 """The accuracy gate: no engine enters the store before its masks were compared with those of FP32.
 
-For trained weights it compares the masks of engine and FP32 reference, in the image's own pixels, on the
-recipe's validation frames. FP32 and FP16 must give the same masks up to rounding (mean Dice between them);
-INT8 and BF16 may differ but not be worse (Dice against the labels). Random weights find nothing that a label
-could judge, so their probabilities are compared. An engine's speed is measured here as well.
+For trained weights it compares the masks of engine and FP32 reference, structure by structure, in the image's
+own pixels, on the recipe's validation frames. FP32 and FP16 must give the same masks up to rounding (mean
+Dice between them); INT8 and BF16 may differ but not be worse (Dice against the labels). Random weights find
+nothing that a label could judge, so their probabilities are compared. An engine's speed is measured here as
+well.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean, median
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from streamseg.backends.loading import DEFAULT, WEIGHTS, load_backend
 from streamseg.core.engine_info import Described, EngineInfo
-from streamseg.core.types import Backend, Frame, Planes, Segmentation, Tensor
+from streamseg.core.spec import NERVE, VESSEL
+from streamseg.core.types import Backend, Frame, Mask, Planes, Tensor
 from streamseg.datasets import Sample
 from streamseg.engines.manifest import read_manifest
 from streamseg.evaluation.overlap import Confusion
 from streamseg.phantom import render_still
+from streamseg.segmentation.postprocess import Probability
 from streamseg.segmentation.preprocess import to_tensor
 from streamseg.segmentation.segmenter import Segmenter
 
@@ -64,32 +66,43 @@ def judge(
     """Compare an engine with its FP32 reference; values for the manifest's ``gate``.
 
     The first ``real`` samples are real images, the others phantoms; ``track`` may show progress. ``passed``
-    is the verdict, ``reasons`` explains a refusal. Raises EngineError if either of them fails to run or
-    gives numbers that are not probabilities.
+    is the verdict, ``reasons`` explains a refusal. The figures are the nerve's; ``structures`` has those of
+    each other structure that the engine outlines, with their limits, which are the same. Raises EngineError
+    if either of them fails to run or gives numbers that are not probabilities.
     """
-    found = _GateFigures(
-        Segmenter(SingleFrameAdapter(engine), withhold=False), Segmenter(reference, withhold=False)
-    )
+    found = {name: _GateFigures() for name in engine.spec.structures}
+    one = Segmenter(SingleFrameAdapter(engine), withhold=False)
+    two = Segmenter(reference, withhold=False)
     for sample in track(samples):
-        found.add(sample, labels=trained)
-    figures = found.figures(real) if trained else found.differences()
-    limits = _limits(precision, trained, mixed=0 < real < len(samples))
-    reasons = _objections(figures, limits)
+        pair = zip(_outlines(one, sample), _outlines(two, sample), strict=True)
+        for (name, figures), outlines in zip(found.items(), pair, strict=True):
+            truth = sample.nerve if name == NERVE else sample.vessel if name == VESSEL else None
+            figures.add(*outlines, truth if trained else None)
+    judged: dict[str, dict[str, Any]] = {}
+    reasons = []
+    for name, figures in found.items():
+        values = figures.figures(real) if trained else figures.differences()
+        limits = _limits(precision, trained, values)
+        where = "" if name == NERVE else f" of the {name}"
+        reasons += _objections(values, limits, where)
+        rounded = {key: round(value, 6) for key, value in values.items()}
+        judged[name] = rounded | {"limits": {key: list(limit) for key, limit in limits.items()}}
+    nerve = judged.pop(NERVE)
     return {
         "passed": not reasons,
         "kind": "masks" if trained else "probabilities",
         "frames": len(samples),
         "real_frames": real,
-        **{name: round(value, 6) for name, value in figures.items()},
-        "limits": {name: list(limit) for name, limit in limits.items()},
+        **nerve,
+        **({"structures": judged} if judged else {}),
         "reasons": reasons,
     }
 
 
-def _limits(precision: str, trained: bool, *, mixed: bool) -> dict[str, tuple[str, float]]:
-    """The limits by figure: ``least`` or ``most``, and the value.
+def _limits(precision: str, trained: bool, figures: Mapping[str, float]) -> dict[str, tuple[str, float]]:
+    """The limits by figure: ``least`` or ``most``, and the value; of figures that there are.
 
-    If real images are ``mixed`` with phantoms, the same limits hold for the real ones alone: pooled with
+    If real images are mixed with phantoms, the same limits hold for the real ones alone: pooled with
     phantoms, which are the majority, a loss of three times the limit on them would pass.
     """
     if not trained:
@@ -97,19 +110,31 @@ def _limits(precision: str, trained: bool, *, mixed: bool) -> dict[str, tuple[st
     limits: dict[str, tuple[str, float]] = {"mask_dice_mean": ("least", MIN_MASK_DICE)}
     if precision not in ("fp32", "fp16"):
         limits = {"dice_lost": ("most", MAX_DICE_LOST), "mask_dice_mean": ("least", MIN_ROUGH_MASK_DICE)}
-    return limits | ({f"{name}_real": limit for name, limit in limits.items()} if mixed else {})
+    limits |= {f"{name}_real": limit for name, limit in limits.items()}
+    return {name: limit for name, limit in limits.items() if name in figures}
 
 
-def _objections(figures: dict[str, float], limits: dict[str, tuple[str, float]]) -> list[str]:
+def _objections(
+    figures: Mapping[str, float], limits: Mapping[str, tuple[str, float]], structure: str
+) -> list[str]:
     reasons = []
     for name, (side, limit) in limits.items():
         value = figures[name]
         if not (value >= limit if side == "least" else value <= limit):  # true for NaN as well
-            where = " on the real images" if name.endswith("_real") else ""
+            where = f"{structure} on the real images" if name.endswith("_real") else structure
             reasons.append(
                 f"{WORDS[name.removesuffix('_real')]}{where} is {value:.4f}, it must be at {side} {limit}"
             )
     return reasons
+
+
+def _outlines(segmenter: Segmenter, sample: Sample) -> list[tuple[Mask, Probability]]:
+    """The mask and the plane of each structure of an engine in a sample."""
+    prepared = segmenter.prepare(Frame(sample.image, 0, time.monotonic_ns()))
+    planes = segmenter.infer(prepared)
+    found = segmenter.finish(prepared, planes)
+    masks = [found.mask, *(other.mask for other in found.others.values())]
+    return list(zip(masks, planes, strict=True))
 
 
 class SingleFrameAdapter(Described):
@@ -135,25 +160,26 @@ class SingleFrameAdapter(Described):
 
 
 class _GateFigures:
-    """Collects the gate's figures sample by sample."""
+    """Collects the gate's figures of one structure, sample by sample."""
 
-    def __init__(self, engine: Segmenter, reference: Segmenter) -> None:
-        self._segmenters = (engine, reference)
+    def __init__(self) -> None:
         self._between: list[float] = []
-        self._against: tuple[list[float], list[float]] = ([], [])
+        self._against: list[tuple[int, float, float]] = []
+        """Of each sample with labels: its place, and the Dice of the engine and of the reference."""
         self._largest: list[float] = []
         self._mean: list[float] = []
 
-    def add(self, sample: Sample, *, labels: bool) -> None:
-        frame = Frame(sample.image, 0, time.monotonic_ns())
-        one, two = (segmenter.segment(frame) for segmenter in self._segmenters)
-        difference = np.abs(_probability(one) - _probability(two))
+    def add(
+        self, engine: tuple[Mask, Probability], reference: tuple[Mask, Probability], truth: Mask | None
+    ) -> None:
+        """``engine`` and ``reference``: mask and plane; ``truth``: the label, None if there is none."""
+        difference = np.abs(engine[1] - reference[1])
         self._largest.append(float(difference.max()))
         self._mean.append(float(difference.mean()))
-        if labels:
-            self._between.append(Confusion.count(one.mask, two.mask).dice)
-            for found, dice in zip((one, two), self._against, strict=True):
-                dice.append(Confusion.count(found.mask, sample.nerve).dice)
+        if truth is not None:
+            one, two = (Confusion.count(mask, truth).dice for mask, _ in (engine, reference))
+            self._against.append((len(self._between), one, two))
+        self._between.append(Confusion.count(engine[0], reference[0]).dice)
 
     def differences(self) -> dict[str, float]:
         return {
@@ -162,28 +188,27 @@ class _GateFigures:
         }
 
     def figures(self, real: int) -> dict[str, float]:
-        engine, reference = self._against
-        figures = {
-            "mask_dice_mean": fmean(self._between),
-            "mask_dice_min": min(self._between),
-            "dice": fmean(engine),
-            "dice_fp32": fmean(reference),
-            "dice_lost": fmean(reference) - fmean(engine),
-            **self.differences(),
-        }
-        if 0 < real < len(engine):
-            figures |= {
-                "dice_real": fmean(engine[:real]),
-                "dice_real_fp32": fmean(reference[:real]),
-                "dice_lost_real": fmean(reference[:real]) - fmean(engine[:real]),
-                "mask_dice_mean_real": fmean(self._between[:real]),
-            }
+        """All figures; those against labels are left out if no sample has any."""
+        figures = {"mask_dice_mean": fmean(self._between), "mask_dice_min": min(self._between)}
+        if self._against:
+            figures |= _dice_figures(self._against, "")
+        figures |= self.differences()
+        if 0 < real < len(self._between):
+            figures["mask_dice_mean_real"] = fmean(self._between[:real])
+            on_real = [row for row in self._against if row[0] < real]
+            if 0 < len(on_real) < len(self._against):
+                figures |= _dice_figures(on_real, "_real")
         return figures
 
 
-def _probability(found: Segmentation) -> npt.NDArray[np.float32]:
-    assert found.probability is not None
-    return found.probability
+def _dice_figures(rows: Sequence[tuple[int, float, float]], where: str) -> dict[str, float]:
+    """Mean Dice against the labels of the engine and of the reference, and how much the engine loses."""
+    engine, reference = fmean(row[1] for row in rows), fmean(row[2] for row in rows)
+    return {
+        f"dice{where}": engine,
+        f"dice{where}_fp32": reference,
+        f"dice_lost{where}": reference - engine,
+    }
 
 
 def measure_speed(engine: Backend) -> dict[str, Any]:

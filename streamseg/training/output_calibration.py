@@ -4,10 +4,10 @@ Three questions, each with the smallest model that answers it, because there are
 
 * Is there nerve? One limit on the presence score. Only phantoms include images without nerve; the limit
   maximises the smaller of sensitivity and specificity on them, among limits that keep every outline that
-  overlaps the nerve on a real image.
+  overlaps the nerve on a real image. Other structures have limits of their own, by the same rule.
 * How good is the outline? Two parameters turn its mean probability into the expected Dice, fitted by
   cross-entropy with the Dice as target (a proper score, so its means are calibrated); real images weigh as
-  much as phantoms. Outlines on phantoms without nerve count with Dice 0.
+  much as phantoms. Outlines on phantoms without the structure count with Dice 0. Fitted for each structure.
 * Is the image like the training images? :mod:`streamseg.training.ood_reference`.
 """
 
@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from streamseg.core.spec import NERVE, VESSEL
 from streamseg.core.types import Backend, Frame, Grey, InputSpec, OutputCalibration, Say
 from streamseg.datasets import Sample
 from streamseg.datasets.phantoms import phantom_samples
@@ -50,10 +51,10 @@ Values = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """A net's output for one labelled image, before calibration."""
+    """A net's output for one structure in one labelled image, before calibration."""
 
-    nerve: bool
-    """Whether the label shows nerve."""
+    present: bool
+    """Whether the label shows it."""
     presence: float
     """Presence score of the map, 0..1."""
     found: bool
@@ -64,38 +65,46 @@ class Observation:
     """Its Dice with the label, 0..1."""
 
 
-def observe(samples: Iterable[Sample], backend: Backend) -> list[Observation]:
-    """A net's outputs for labelled images, in their order. Raises DataError and EngineError."""
+def observe(samples: Iterable[Sample], backend: Backend) -> dict[str, list[Observation]]:
+    """A net's outputs by structure, each for the images with labels of it, in their order.
+
+    Raises DataError and EngineError.
+    """
     segmenter = Segmenter(backend, None)
-    spec = replace(backend.spec, judgement=_OPEN)
-    observed = []
+    spec = backend.spec.calibrated(dict.fromkeys(backend.spec.structures, _OPEN))
+    observed: dict[str, list[Observation]] = {name: [] for name in spec.structures}
     for index, sample in enumerate(samples):
         frame = Frame(sample.image, index, time.monotonic_ns())
         prepared = segmenter.prepare(frame)
         planes = segmenter.infer(prepared)
-        probability = planes[0]
         found = postprocess(prepared, planes, spec)
-        observed.append(
-            Observation(
-                nerve=bool(sample.nerve.any()),
-                presence=presence(prepared.letterbox.crop(probability)),
-                found=found.area_px > 0,
-                raw=found.confidence,
-                dice=Confusion.count(found.mask, sample.nerve).dice,
-            )
-        )
+        for (name, seen), plane in zip(observed.items(), planes, strict=True):
+            truth = sample.nerve if name == NERVE else sample.vessel if name == VESSEL else None
+            outline = found if name == NERVE else found.others[name]
+            if truth is not None:
+                seen.append(
+                    Observation(
+                        present=bool(truth.any()),
+                        presence=presence(prepared.letterbox.crop(plane)),
+                        found=outline.area_px > 0,
+                        raw=outline.confidence,
+                        dice=Confusion.count(outline.mask, truth).dice,
+                    )
+                )
     return observed
 
 
 def fit_presence(real: Sequence[Observation], phantoms: Sequence[Observation]) -> float:
     """The limit on the presence score, 0..1, by the rule in the module's docstring."""
     scores = np.array([one.presence if one.found else 0.0 for one in phantoms])
-    nerve = np.array([one.nerve for one in phantoms], np.bool_)
+    present = np.array([one.present for one in phantoms], np.bool_)
     overlapping = [one.presence for one in real if one.found and one.dice > 0]
     highest = min(overlapping, default=1.0)
     steps = np.unique(np.concatenate([scores, [0.0, 1.0]]))
     limits = np.unique(np.clip((steps[1:] + steps[:-1]) / 2, min(MIN_PRESENCE, highest), highest))
-    shares = np.array([(_share(scores[nerve] >= limit), _share(scores[~nerve] < limit)) for limit in limits])
+    shares = np.array(
+        [(_share(scores[present] >= limit), _share(scores[~present] < limit)) for limit in limits]
+    )
     worst, both = shares.min(axis=1), shares.sum(axis=1)
     # A hundredth is well within chance: of nearly equal limits the one with the best sum generalises better.
     both[worst < worst.max() - 0.01] = 0
@@ -143,11 +152,12 @@ def fit_output_calibration(
     phantoms: int = 300,
     videos: int = 20,
     say: Say = lambda _: None,
-) -> tuple[OutputCalibration, dict[str, Any]]:
-    """A net's calibration, and a report of how well it holds, as plain values for JSON.
+) -> tuple[dict[str, OutputCalibration], dict[str, Any]]:
+    """A net's calibrations by structure, and a report of how well they hold, as plain values for JSON.
 
     ``backend`` is the net, FP32; a calibration that it already has is ignored. ``training`` are the images
-    that it was trained on, ``validation`` labelled ones that it was not. Raises DataError for too few.
+    that it was trained on, ``validation`` labelled ones that it was not. The report is of the nerve; for a
+    net with others it has their reports in ``structures``. Raises DataError for too few.
     """
     spec = backend.spec
     say("calibrating: validation images")
@@ -157,9 +167,7 @@ def fit_output_calibration(
     drawn = observe(
         _collecting(phantom_samples(phantoms, seed=JUDGEMENT.take(phantoms)), spec, stills), backend
     )
-    limit = fit_presence(real, drawn)
-    groups = [[one for one in part if one.found and one.presence >= limit] for part in (real, drawn)]
-    (slope, intercept), doubt, confidence = _fit_confidences(groups)
+    fitted = {name: _fit_structure(real[name], drawn[name]) for name in spec.structures}
     say("calibrating: reference of the training data")
     reference = fit_ood_reference(
         [
@@ -172,15 +180,32 @@ def fit_output_calibration(
             ),
         ]
     )
-    calibration = OutputCalibration(slope, intercept, doubt, presence=limit, familiar=reference.text)
-    return calibration, {
+    calibrations = {name: calibration for name, (calibration, _) in fitted.items()}
+    calibrations[NERVE] = replace(calibrations[NERVE], familiar=reference.text)
+    reports = {name: report for name, (_, report) in fitted.items()}
+    return calibrations, {
+        **reports.pop(NERVE),
+        "familiar": dict(zip(("training_alarms", "phantom_alarms"), reference.alarms, strict=True)),
+        **({"structures": reports} if reports else {}),
+    }
+
+
+def _fit_structure(
+    real: Sequence[Observation], drawn: Sequence[Observation]
+) -> tuple[OutputCalibration, dict[str, Any]]:
+    """One structure's calibration, and its report, from real images and phantoms."""
+    limit = fit_presence(real, drawn)
+    groups = [[one for one in part if one.found and one.presence >= limit] for part in (real, drawn)]
+    (slope, intercept), doubt, confidence = _fit_confidences(groups)
+    return OutputCalibration(slope, intercept, doubt, presence=limit), {
         "presence": {
             "limit": limit,
-            "sensitivity": _share([one.found and one.presence >= limit for one in drawn if one.nerve]),
-            "specificity": _share([not one.found or one.presence < limit for one in drawn if not one.nerve]),
+            "sensitivity": _share([one.found and one.presence >= limit for one in drawn if one.present]),
+            "specificity": _share(
+                [not one.found or one.presence < limit for one in drawn if not one.present]
+            ),
         },
         "confidence": {"slope": slope, "intercept": intercept, "doubt": doubt, **confidence},
-        "familiar": dict(zip(("training_alarms", "phantom_alarms"), reference.alarms, strict=True)),
     }
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from streamseg.backends import load_backend
+from streamseg.cli.export import _lines
 from streamseg.core.errors import EngineError, StreamsegError, UsageError
 from streamseg.engines.checkpoint import write_checkpoint
 from streamseg.engines.maintenance import leftovers
@@ -136,6 +137,24 @@ def test_a_net_without_weights_is_marked_and_compared_by_probabilities(
     assert not found.trained
     assert found.gate["kind"] == "probabilities"
     assert any("UNTRAINED" in line for line in said)
+
+
+def test_an_engine_with_vessels_is_judged_on_both_and_says_so(
+    built_engines: BuiltEngines, tmp_path: Path
+) -> None:
+    given = random_checkpoint("improved_unet", SIZE, structures=("nerve", "vessel"))
+    path = tmp_path / "both.safetensors"
+    write_checkpoint(path, given.weights, net=given.net, folded=True, trained=True, spec=given.spec)
+    found = make(EngineStore(tmp_path / "store"), built_engines.recipe, source=str(path))
+    assert found.manifest.spec.structures == ("nerve", "vessel")
+    vessel = found.manifest.gate["structures"]["vessel"]
+    assert vessel["mask_dice_mean"] >= vessel["limits"]["mask_dice_mean"][1]
+    assert vessel["dice"] == pytest.approx(vessel["dice_fp32"], abs=1e-3)
+    assert read_manifest(found.folder)[0] == found.manifest
+    again = make(EngineStore(tmp_path / "store"), built_engines.recipe, source=str(path))
+    assert not again.fresh
+    lines = "\n".join(_lines(found.manifest.to_json()))
+    assert f"; vessel: mean Dice to FP32's masks {vessel['mask_dice_mean']:.4f}" in lines
 
 
 def test_a_batch_is_judged_too(built_engines: BuiltEngines, tmp_path: Path, narrow: str) -> None:

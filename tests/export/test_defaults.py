@@ -1,6 +1,7 @@
 """Parts of the command that makes the default weights; the whole needs the data and minutes."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +10,14 @@ import torch
 
 from streamseg.backends import FakeBackend
 from streamseg.backends.loading import load_folder
+from streamseg.core.spec import StructureSpec
 from streamseg.core.types import InputSpec, OutputCalibration
 from streamseg.datasets import Sample
 from streamseg.engines.checkpoint import read_checkpoint, write_checkpoint
 from streamseg.engines.manifest import read_manifest
 from streamseg.engines.store import EngineStore
 from streamseg.export.contract import ExportResult
-from streamseg.export.defaults import accuracy, add_judgement, ship, unlike_shares, write_weights
+from streamseg.export.defaults import accuracy, add_judgements, ship, unlike_shares, write_weights
 from streamseg.nets import build_net
 from streamseg.phantom import render_still
 from streamseg.segmentation.ood_detector import FEATURES, write_reference
@@ -54,7 +56,7 @@ def test_the_shipped_checkpoint_is_folded_and_carries_its_output_calibration(
     plain = write_weights(tmp_path / "plain.safetensors", [run, run], threshold=0.4, min_area=0.002)
     assert (plain.folded, plain.spec.judgement) == (True, None)
     assert (plain.spec.threshold, plain.spec.min_area) == (0.4, 0.002)
-    judged = add_judgement(tmp_path / "judged.safetensors", plain, NARROW)
+    judged = add_judgements(tmp_path / "judged.safetensors", plain, {"nerve": NARROW})
     assert judged.spec.judgement == NARROW
     assert read_checkpoint(tmp_path / "judged.safetensors").spec == judged.spec
     for name, array in plain.weights.items():
@@ -86,6 +88,37 @@ def test_figures_count_the_states_and_calibration() -> None:
         figures["confidence_ece"], abs=1e-3
     )
     assert figures["unlike_training"] == 0
+
+
+def test_other_structures_have_figures_of_their_own() -> None:
+    both = replace(SPEC, structures=("nerve", "vessel"))
+    labels = samples(3)
+    labels[0] = replace(labels[0], vessel=None)
+    planes = np.stack([np.ones((32, 48), np.float32), np.zeros((32, 48), np.float32)])
+    found = accuracy(FakeBackend(both, planes), labels, phantoms=4)
+    vessel = found.pop("structures")["vessel"]
+    assert found == accuracy(FakeBackend(SPEC, 1.0), labels, phantoms=4)
+    assert vessel["validation"]["images"] == 2
+    assert vessel["phantom"]["images"] == 4
+    assert set(vessel) <= {"validation", "phantom", "phantom_with_vessel", "phantom_without_vessel"}
+    assert vessel["phantom"]["specificity"] in (None, 1.0)
+    assert "unlike_training" not in vessel["validation"]
+
+
+def test_shipped_weights_keep_their_planes_and_the_limits_of_each(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    weights = {name: tensor.numpy() for name, tensor in build_net("unet", outputs=2).state_dict().items()}
+    limits = {"vessel": StructureSpec(0.3, 0.002, NARROW)}
+    both = replace(SPEC, structures=("nerve", "vessel"), others=limits)
+    write_checkpoint(
+        tmp_path / "weights.safetensors", weights, net="unet", folded=False, trained=True, spec=both
+    )
+    plain = write_weights(tmp_path / "plain.safetensors", [tmp_path], threshold=0.4, min_area=0.002)
+    assert plain.spec.structure("vessel") == StructureSpec(0.3, 0.002)
+    judged = add_judgements(tmp_path / "judged.safetensors", plain, {"nerve": NARROW, "vessel": WIDE})
+    assert judged.weights["head.weight"].shape[0] == 2
+    assert (judged.spec.judgement, judged.spec.structure("vessel").judgement) == (NARROW, WIDE)
+    assert judged.spec.structure("vessel").threshold == 0.3
 
 
 def test_shares_of_images_called_unlike() -> None:

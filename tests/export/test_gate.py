@@ -142,6 +142,77 @@ def test_a_loss_on_real_images_is_not_hidden_by_phantoms(precision: str) -> None
     assert gate["limits"][f"{name}_real"] == gate["limits"][name]
 
 
+BOTH = replace(SPEC, structures=("nerve", "vessel"))
+
+
+def vessels(shift: float = 0.0, scale: float = 1.0) -> FakeBackend:
+    """Finds the nerve rightly, and a vessel at the left that is moved, or fainter."""
+    vessel = ellipse(SPEC, (0.2 + shift, 0.5), (0.1, 0.1)) * np.float32(scale)
+    return FakeBackend(BOTH, np.stack([ellipse(SPEC), vessel]))
+
+
+def both_labelled(known: int = 10, count: int = 10) -> list[Sample]:
+    """The first ``known`` are labelled for vessels too."""
+    vessel = np.kron(ellipse(SPEC, (0.2, 0.5), (0.1, 0.1)) >= 0.5, np.ones((2, 2), np.bool_))
+    labels = [vessel.astype(np.bool_) if number < known else None for number in range(count)]
+    return [replace(one, vessel=label) for one, label in zip(samples(count), labels, strict=True)]
+
+
+def test_each_structure_is_judged_and_the_nerves_figures_stay_as_they_are() -> None:
+    found = judge(vessels(), vessels(), both_labelled(), precision="int8", trained=True)
+    assert found["passed"] is True
+    alone = judge(engine(), engine(), both_labelled(), precision="int8", trained=True)
+    assert {key: value for key, value in found.items() if key != "structures"} == alone
+    vessel = found["structures"]["vessel"]
+    assert vessel["mask_dice_mean"] == 1
+    assert vessel["dice"] == vessel["dice_fp32"] > 0.95
+    assert vessel["limits"] == alone["limits"]
+
+
+@pytest.mark.parametrize(
+    ("precision", "made", "said"),
+    [
+        ("fp32", {"shift": 0.01}, "mean Dice between its masks and FP32's of the vessel is"),
+        ("int8", {"shift": 0.01}, "Dice lost against the labels of the vessel is"),
+        ("int8", {"scale": 0.3}, "mean Dice between its masks and FP32's of the vessel is 0.0000"),
+    ],
+)
+def test_an_engine_that_spoils_vessels_is_refused(precision: str, made: dict[str, float], said: str) -> None:
+    found = judge(vessels(**made), vessels(), both_labelled(), precision=precision, trained=True)
+    assert found["passed"] is False
+    assert any(said in reason for reason in found["reasons"])
+    assert all("of the vessel" in reason for reason in found["reasons"])
+
+
+def test_without_labels_of_vessels_only_the_masks_are_compared() -> None:
+    found = judge(vessels(0.01), vessels(), samples(), precision="int8", trained=True)
+    vessel = found["structures"]["vessel"]
+    assert "dice" not in vessel
+    assert list(vessel["limits"]) == ["mask_dice_mean"]
+
+
+def test_labels_of_vessels_on_some_images_count_where_they_are() -> None:
+    """Eight of ten images are real, four of these are labelled for vessels."""
+    shifted = vessels(0.01)
+    found = judge(shifted, vessels(), both_labelled(known=4), precision="int8", trained=True, real=8)
+    vessel = found["structures"]["vessel"]
+    assert "mask_dice_mean_real" in vessel
+    assert "dice_real" not in vessel  # all that are labelled are real
+    labels = both_labelled(known=4)
+    turned = judge(shifted, vessels(), labels[::-1], precision="int8", trained=True, real=8)
+    vessel = turned["structures"]["vessel"]
+    assert vessel["dice_lost_real"] == pytest.approx(vessel["dice_lost"])
+    assert any("of the vessel on the real images" in reason for reason in turned["reasons"])
+
+
+def test_random_weights_have_all_planes_compared() -> None:
+    found = judge(vessels(scale=0.2), vessels(), samples(2), precision="fp32", trained=False)
+    assert found["probability_difference_max"] == 0
+    assert found["structures"]["vessel"]["probability_difference_max"] > 0.5
+    assert found["passed"] is False
+    assert "probabilities of the vessel" in found["reasons"][0]
+
+
 def test_numbers_that_are_not_probabilities_raise() -> None:
     with pytest.raises(EngineError, match="no probabilities"):
         judge(FakeBackend(SPEC, 7.0), engine(), samples(1), precision="int8", trained=True)

@@ -1,5 +1,7 @@
 """Output calibration and the reference of the OOD detector."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -26,10 +28,11 @@ from streamseg.training.output_calibration import (
 )
 
 SPEC = InputSpec(64, 80, mean=0.25, std=0.25, threshold=0.5, min_area=0.001)
+BOTH = replace(SPEC, structures=("nerve", "vessel"))
 
 
-def seen(presence: float, nerve: bool, dice: float = 0.5, found: bool = True) -> Observation:
-    return Observation(nerve, presence, found, 0.8, dice)
+def seen(presence: float, present: bool, dice: float = 0.5, found: bool = True) -> Observation:
+    return Observation(present, presence, found, 0.8, dice)
 
 
 def test_the_presence_limit_separates_nerve_from_no_nerve():
@@ -94,31 +97,66 @@ def test_observations_hold_what_the_net_shows():
     (sample,) = samples(1, 11)
     half = Sample("half", sample.image, np.ones_like(sample.nerve), None)
     faint = FakeBackend(SPEC, 0.25)
-    (found,) = observe([half], faint)
-    assert (found.nerve, found.found, found.dice) == (True, True, 1.0)
+    (found,) = observe([half], faint)["nerve"]
+    assert (found.present, found.found, found.dice) == (True, True, 1.0)
     assert found.presence == pytest.approx(0.25)
     assert found.raw == pytest.approx(0.25, abs=1e-4)
-    (nothing,) = observe([half], FakeBackend(SPEC, 0.0))
+    (nothing,) = observe([half], FakeBackend(SPEC, 0.0))["nerve"]
     assert (nothing.found, nothing.presence) == (False, 0.0)
+
+
+def test_observations_of_vessels_are_of_the_images_with_labels_of_them():
+    (sample,) = samples(1, 11)
+    unknown = Sample("unknown", sample.image, sample.nerve, None)
+    whole = Sample("whole", sample.image, sample.nerve, np.ones_like(sample.nerve))
+    planes = np.stack([np.full((64, 80), value, np.float32) for value in (0.0, 0.25)])
+    found = observe([unknown, whole], FakeBackend(BOTH, planes))
+    assert [len(found["nerve"]), len(found["vessel"])] == [2, 1]
+    (vessel,) = found["vessel"]
+    assert (vessel.present, vessel.found, vessel.dice) == (True, True, 1.0)
+    assert vessel.raw == pytest.approx(0.25, abs=1e-4)
+    assert not any(one.found for one in found["nerve"])
 
 
 def test_a_calibration_is_fitted_reported_and_used():
     backend = FakeBackend(SPEC, bright)
     known, unknown = samples(24, 500), samples(12, 600)
-    calibration, report = fit_output_calibration(
+    calibrations, report = fit_output_calibration(
         backend, [one.image for one in known], unknown, phantoms=16, videos=1, say=lambda _: None
     )
     assert set(report) == {"presence", "confidence", "familiar"}
+    assert set(calibrations) == {"nerve"}
     outlines = report["confidence"]["phantom"]
     assert abs(outlines["judged_mean"] - outlines["dice_mean"]) < abs(
         outlines["raw_mean"] - outlines["dice_mean"]
     )
-    spec = InputSpec.from_json(InputSpec(64, 80, 0.25, 0.25, 0.5, 0.001, calibration).to_json())
+    spec = InputSpec.from_json(SPEC.calibrated(calibrations).to_json())
     judged = Segmenter(FakeBackend(spec, bright))
     black = judged.segment(Frame(np.zeros((96, 120), np.uint8), 0, 0))
     assert (black.state, black.confidence, black.contours) == (State.UNLIKE_TRAINING, 0.0, ())
     states = [judged.segment(Frame(one.image, 0, 0)).state for one in unknown]
     assert states.count(State.UNLIKE_TRAINING) <= 3
+
+
+def test_each_structure_is_calibrated_by_itself_and_the_nerve_as_if_it_were_alone():
+    def both(tensor: np.ndarray) -> np.ndarray:
+        """Bright tissue is nerve, black is vessel, which it is less sure of."""
+        return np.stack([bright(tensor), bright(-tensor) * np.float32(0.6)])
+
+    given = [one.image for one in samples(12, 500)], samples(12, 600)
+    options = {"phantoms": 16, "videos": 1}
+    alone, alone_report = fit_output_calibration(FakeBackend(SPEC, bright), *given, **options)
+    found, report = fit_output_calibration(FakeBackend(BOTH, both), *given, **options)
+    assert found["nerve"] == alone["nerve"]
+    vessel, vessel_report = found["vessel"], report.pop("structures")["vessel"]
+    assert report == alone_report
+    assert set(vessel_report) == {"presence", "confidence"}
+    assert (vessel.slope, vessel.intercept) != (found["nerve"].slope, found["nerve"].intercept)
+    assert vessel.presence == vessel_report["presence"]["limit"] >= MIN_PRESENCE
+    assert vessel.familiar == ""
+    spec = InputSpec.from_json(BOTH.calibrated(found).to_json())
+    assert spec.structure("vessel").judgement == vessel
+    assert spec.judgement == found["nerve"]
 
 
 @pytest.fixture(scope="module")

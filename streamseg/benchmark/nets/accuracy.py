@@ -10,10 +10,9 @@ from pathlib import Path
 from statistics import fmean
 
 import numpy as np
-import numpy.typing as npt
 
 from streamseg.core.errors import UsageError
-from streamseg.core.types import Backend, Frame, Mask
+from streamseg.core.types import Backend, Frame, Mask, Planes
 from streamseg.datasets import Sample, open_dataset, split_last
 from streamseg.datasets.phantoms import phantom_samples
 from streamseg.evaluation.overlap import Confusion
@@ -53,8 +52,9 @@ class Answers:
     """The answers of one engine to all images."""
 
     masks: list[Mask]
-    probabilities: list[npt.NDArray[np.float32]]
-    """At the net's resolution."""
+    """Of the nerve."""
+    probabilities: list[Planes]
+    """Of all structures, at the net's resolution."""
     dice: list[float]
     """With each image's label."""
 
@@ -93,10 +93,11 @@ def answers_of(engine: Backend, samples: Iterable[Sample]) -> Answers:
     segmenter = Segmenter(SingleFrameAdapter(engine), withhold=False)
     found = Answers([], [], [])
     for index, sample in enumerate(samples):
-        segmentation = segmenter.segment(Frame(sample.image, index, time.monotonic_ns()))
-        assert segmentation.probability is not None
+        prepared = segmenter.prepare(Frame(sample.image, index, time.monotonic_ns()))
+        planes = segmenter.infer(prepared)
+        segmentation = segmenter.finish(prepared, planes)
         found.masks.append(segmentation.mask)
-        found.probabilities.append(segmentation.probability)
+        found.probabilities.append(planes)
         found.dice.append(Confusion.count(segmentation.mask, sample.nerve).dice)
     return found
 
