@@ -19,6 +19,7 @@ from typing import Annotated
 import typer
 
 from streamseg import __version__
+from streamseg.cli.adapt import adapt
 from streamseg.cli.bench import bench
 from streamseg.cli.check import check
 from streamseg.cli.console import Interrupted, cause_of, forgiving_stderr, hang_up, say
@@ -46,7 +47,20 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (live, replay, select, evaluate, phantom, check, train, reproduce, submit, export, doctor):
+for _command in (
+    live,
+    replay,
+    select,
+    evaluate,
+    phantom,
+    check,
+    train,
+    adapt,
+    reproduce,
+    submit,
+    export,
+    doctor,
+):
     app.command()(_command)
 app.command("import")(import_labels)
 app.add_typer(engines)

@@ -2,7 +2,7 @@
 
 from streamseg.datasets.near_duplicates import NearDuplicates, find_near_duplicates
 from streamseg.datasets.reader import Dataset, Sample, frame_hash, open_dataset
-from streamseg.datasets.split import Fold, RunSplit, folds, hold_back, last_block, split_last
+from streamseg.datasets.split import Fold, RunSplit, folds, hold_back, hold_back_again, last_block, split_last
 
 __all__ = [
     "Dataset",
@@ -14,6 +14,7 @@ __all__ = [
     "folds",
     "frame_hash",
     "hold_back",
+    "hold_back_again",
     "last_block",
     "open_dataset",
     "split_last",

@@ -146,6 +146,40 @@ def last_block(data: Dataset, fraction: float, *, near_duplicates: Sequence[Sequ
     return _fold(held_back)
 
 
+def hold_back_again(
+    data: Dataset,
+    fraction: float,
+    earlier: RunSplit | None,
+    frames: Sequence[str],
+    *,
+    near_duplicates: Sequence[Sequence[int]],
+) -> Fold:
+    """Hold back what an earlier run held back, and of what it did not know the last rows, up to ``fraction``.
+
+    So runs on a data set that grows are measured on the same images, and on further ones. ``frames`` are the
+    rows' hashes. Subjects stay whole, and so do groups of near-duplicates. Without an earlier run, or if it
+    knew none of the images that it held back, this is :func:`last_block`. Raises DataError if a part would be
+    empty.
+    """
+    known = frozenset[str]() if earlier is None else earlier.validation
+    held_back = np.array([frame in known for frame in frames], np.bool_)
+    if earlier is None or not held_back.any():
+        return last_block(data, fraction, near_duplicates=near_duplicates)
+    bound = _bound_together(data, near_duplicates)
+    for rows in bound:
+        held_back[rows] = held_back[rows].any()
+    for rows in sorted(bound, key=max, reverse=True):
+        new = not held_back[rows].any() and not any(frames[row] in earlier.train for row in rows)
+        if new and held_back.sum() + len(rows) <= fraction * len(data):
+            held_back[rows] = True
+    if held_back.all():
+        raise DataError(
+            f"all {len(data)} images are of subjects that an earlier round held back, or near-identical to "
+            "theirs; label frames of other subjects"
+        )
+    return _fold(held_back)
+
+
 def split_last(data: Dataset, fraction: float, *, runs: Sequence[RunSplit] = ()) -> tuple[Dataset, Dataset]:
     """Training part and validation part by :func:`hold_back`, as data sets. Raises DataError."""
     fold = hold_back(data, fraction, runs=runs)

@@ -6,6 +6,7 @@ The file's metadata (text values) hold what is needed to use the weights::
     net      "unet", "segnet", "improved_unet" or "lite_unet"
     folded   "true" if BatchNorm is folded away; weights are then stored as float16
     trained  "false" for random weights, which only serve to measure speed
+    licence  licence note of the data that they were trained on, if there is one
     spec     JSON of the InputSpec
 
 Unfolded weights stay float32, because a running variance can underflow in float16.
@@ -57,6 +58,8 @@ class Checkpoint:
     """Arrays by state-dict name, as stored but with float16 widened to float32."""
     sha256: str
     """Of the file, 64 hex digits."""
+    licence: str = ""
+    """Licence note of the data that the weights were trained on; empty if none was given."""
 
     def info(
         self, name: str, backend: str, *, precision: str = "fp32", batch: int = 1, device: str = "cpu"
@@ -101,6 +104,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         spec=spec,
         weights=weights,
         sha256=hashlib.sha256(data).hexdigest(),
+        licence=metadata.get("licence", ""),
     )
 
 
@@ -150,6 +154,7 @@ def write_checkpoint(
     folded: bool,
     trained: bool,
     spec: InputSpec,
+    licence: str = "",
 ) -> str:
     """Write a checkpoint whole or not at all: after any failure the file is as it was before.
 
@@ -167,6 +172,7 @@ def write_checkpoint(
         "folded": str(folded).lower(),
         "trained": str(trained).lower(),
         "spec": json.dumps(spec.to_json()),
+        **({"licence": licence} if licence else {}),
     }
     data = _ordered(safetensors.numpy.save(stored, metadata))
     write_whole(path, data)

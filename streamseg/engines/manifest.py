@@ -76,6 +76,8 @@ class Manifest:
     """``date`` (UTC), ``seconds`` that the build took, ``bytes`` of all files."""
     accuracy: Mapping[str, Any] = field(default_factory=dict)
     """Further figures measured at export, for human readers."""
+    licence: str = ""
+    """Licence note of the data that the weights were trained on; empty if none was given."""
 
     @property
     def passed(self) -> bool:
@@ -168,6 +170,7 @@ def _check(manifest: Manifest) -> None:
     """Raise ValueError for field types that would fail later and less clearly."""
     texts = (
         *(manifest.name, manifest.net, manifest.backend, manifest.checkpoint_sha256, manifest.source),
+        manifest.licence,
         *manifest.files.values(),
         *manifest.versions.values(),
     )

@@ -160,6 +160,7 @@ class _Work:
             machine=this_machine(),
             source=_lasting(self.request.source),
             calibration=_calibration(self.request, self.recipe, self.frames),
+            licence=self.checkpoint.licence,
         )
 
     def _build(self, draft: Manifest) -> ExportResult:

@@ -17,7 +17,7 @@ except ImportError as error:
     raise MissingExtra("a net in PyTorch", "torch", "train") from error
 
 from streamseg.nets.blocks import PooledNet
-from streamseg.nets.fold import fold
+from streamseg.nets.fold import fold, unfold
 from streamseg.nets.lite_unet import LiteUNet
 from streamseg.nets.segnet import SegNet
 from streamseg.nets.unet import ImprovedUNet, UNet
@@ -32,6 +32,7 @@ __all__ = [
     "build_net",
     "count_parameters",
     "fold",
+    "unfold",
     "width_of",
 ]
 

@@ -8,6 +8,7 @@ branches add up to one 3x3 (structural re-parameterisation as in RepVGG, arXiv:2
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from typing import TypeVar
 
 import torch
@@ -75,3 +76,75 @@ def fold(net: Net) -> Net:
             if isinstance(layer, ConvLayer | NormedConv | ShortcutLayer):
                 setattr(module, name, _fold_layer(layer))
     return folded.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def unfold(folded: nn.Module, fresh: Net, batches: Iterable[Tensor]) -> Net:
+    """The weights of a folded net in a ``fresh`` one of the same kind, to train on from: the inverse of fold.
+
+    Every BatchNorm gets the mean and variance of what its convolution computes on ``batches`` (N, 1, H, W, in
+    the net's units) and the scale and shift that undo them, so that the outputs are those of the folded net,
+    and training finds statistics that fit. A shortcut has the scale 0, and grows with training. The fresh
+    net's further planes stay as they are. Returns ``fresh``, changed, in eval mode.
+
+    (For measuring speed alone there is :func:`streamseg.nets.inference.unfolded`.)
+    """
+    measured = {
+        name: _Measured(layer.conv)
+        for name, layer in folded.eval().named_modules()
+        if isinstance(layer, ConvLayer | NormedConv)
+    }
+    for batch in batches:
+        folded(batch)
+    for statistics in measured.values():
+        statistics.remove()
+    own, given = fresh.state_dict(), folded.state_dict()
+    for name in given.keys() & own.keys():
+        own[name][: len(given[name])] = given[name]
+    for name, layer in fresh.named_modules():
+        if isinstance(layer, ConvLayer | NormedConv | ShortcutLayer):
+            _unfold_layer(layer, given[f"{name}.conv.bias"], measured[name])
+    return fresh.eval()
+
+
+class _Measured:
+    """Mean and variance, float64 (C,), of each channel that a convolution computes."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        self._count = 0
+        self._sum = torch.zeros(conv.out_channels, dtype=torch.float64)
+        self._squares = torch.zeros(conv.out_channels, dtype=torch.float64)
+        self._hook = conv.register_forward_hook(lambda _, __, output: self._add(output))
+
+    def _add(self, output: Tensor) -> None:
+        values = output.double()
+        self._count += values.numel() // values.shape[1]
+        self._sum += values.sum((0, 2, 3))
+        self._squares += values.square().sum((0, 2, 3))
+
+    @property
+    def mean(self) -> Tensor:
+        return self._sum / max(1, self._count)
+
+    @property
+    def variance(self) -> Tensor:
+        """1 where nothing was measured."""
+        if not self._count:
+            return torch.ones_like(self._sum)
+        return (self._squares / self._count - self.mean.square()).clamp(min=0)
+
+    def remove(self) -> None:
+        self._hook.remove()
+
+
+def _unfold_layer(layer: ConvLayer | NormedConv | ShortcutLayer, bias: Tensor, found: _Measured) -> None:
+    norm = layer.norm
+    if not isinstance(norm, nn.BatchNorm2d):  # the plain U-Net has none
+        return
+    _of(norm.running_mean).copy_(found.mean if layer.conv.bias is not None else found.mean - bias.double())
+    _of(norm.running_var).copy_(found.variance)
+    norm.weight.copy_(torch.sqrt(found.variance + norm.eps))
+    norm.bias.copy_(found.mean)
+    if isinstance(layer, ShortcutLayer):
+        assert isinstance(layer.shortcut_norm, nn.BatchNorm2d)
+        layer.shortcut_norm.weight.zero_()

@@ -178,6 +178,14 @@ def test_check(tmp_path: Path) -> None:
     check_keys("check --json", [ran.json])
 
 
+def test_select_and_import(tmp_path: Path) -> None:
+    source = "phantom:?frames=40&size=96x64"
+    selected = run("select", source, "--frames", 2, "--out", tmp_path / "s", "--engine", BRIGHT, "--json")
+    check_keys("select --json", [selected.json])
+    imported = run("import", tmp_path / "s", "--out", tmp_path / "d", "--all-looked-at", "--json")
+    check_keys("import --json", [imported.json])
+
+
 def test_doctor() -> None:
     check_keys("doctor --json", [run("doctor", "--json").json], plain=["versions"])
 

@@ -15,6 +15,7 @@ from streamseg.datasets import (
     folds,
     frame_hash,
     hold_back,
+    hold_back_again,
     last_block,
     open_dataset,
     split_last,
@@ -233,3 +234,29 @@ def test_a_damaged_split_is_named(tmp_path: Path, text: str) -> None:
         RunSplit.read(tmp_path)
     (tmp_path / "split.json").unlink()
     assert RunSplit.read(tmp_path / "weights.safetensors") is None
+
+
+def again(subjects, earlier, fraction, names=None, near_duplicates=()):
+    """Subjects held back of images that are hashed by subject and place, such as e0."""
+    data = entries(subjects)
+    frames = names or [f"{subject}{n}" for n, subject in enumerate(subjects)]
+    fold = hold_back_again(data, fraction, earlier, frames, near_duplicates=near_duplicates)
+    return fold, RunSplit.of(frames, fold)
+
+
+def test_a_later_round_holds_back_what_an_earlier_one_did():
+    """The measure stays the same while the data grow, and no subject is on both sides."""
+    fold, earlier = again("aabbccddee", None, 0.2)
+    assert fold == last_block(entries("aabbccddee"), 0.2, near_duplicates=())
+    assert earlier.validation == {"e8", "e9"}
+    fold, _ = again("aabbccddeeffgghhiijj", earlier, 0.2)
+    assert fold.validation == (8, 9, 18, 19)
+    fold, _ = again("xxyyzz", earlier, 0.3)
+    assert fold.validation == (4, 5)
+
+
+def test_new_frames_of_a_subject_held_back_are_held_back():
+    earlier = RunSplit(frozenset({"b2", "b3"}), frozenset({"a0"}))
+    assert again("aabba", earlier, 0.1)[0].validation == (0, 1, 4)
+    with pytest.raises(DataError, match="label frames of other subjects"):
+        again("aabba", earlier, 0.1, near_duplicates=[(0, 2)])

@@ -1,0 +1,1 @@
+"""Adapts a net to a scanner: rounds of fine-tuning on labelled frames, their history, and their reports."""
