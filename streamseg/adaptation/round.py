@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from streamseg.backends.loading import DEFAULT
 from streamseg.backends.loading import WEIGHTS as SHIPPED
 from streamseg.core.errors import DataError, EngineError, UsageError
 from streamseg.core.files import read_file
-from streamseg.core.types import Backend, Say
+from streamseg.core.types import Backend, OutputCalibration, Say
 from streamseg.datasets import Dataset, Fold, RunSplit, Sample, hold_back, hold_back_again, open_dataset
 from streamseg.datasets.phantoms import phantom_samples
 from streamseg.engines.checkpoint import Checkpoint, write_checkpoint
@@ -268,7 +268,7 @@ def _split(
     history: History,
     data: Dataset,
     cache: Cache,
-    near_duplicates: Any,
+    near_duplicates: Sequence[Sequence[int]],
 ) -> Fold:
     """Hold back whole subjects, the same as in the round before; never what the base was trained on."""
     before = history.rounds[-1:]
@@ -379,33 +379,27 @@ def _weights(work: _Work, tools: Tools) -> Path:
         return path
     trained = resolve(str(work.folder / RUN))
     base = work.base.spec
-    others = {
-        name: replace(base.structure(name), judgement=None)
-        for name in trained.spec.structures[1:]
-        if name in base.structures
-    }
-    spec = replace(
-        trained.spec, threshold=base.threshold, min_area=base.min_area, judgement=None, others=others
-    )
+    others = {name: base.structure(name) for name in trained.spec.structures[1:] if name in base.structures}
+    spec = replace(trained.spec, threshold=base.threshold, min_area=base.min_area, others=others)
     licence = _licence(work.request, work.base)
 
-    def write(to: Path, judged: Any) -> None:
+    def write(to: Path, judgements: Mapping[str, OutputCalibration]) -> None:
         write_checkpoint(
             to,
             trained.weights,
             net=trained.net,
             folded=True,
             trained=True,
-            spec=replace(spec, judgement=judged),
+            spec=spec.calibrated(judgements),
             licence=licence,
         )
 
     with tempfile.TemporaryDirectory() as scratch:
         plain = Path(scratch) / WEIGHTS
-        write(plain, None)
+        write(plain, {})
         backend = load_backend(plain)
         try:
-            judgement, _ = fit_output_calibration(
+            judgements, _ = fit_output_calibration(
                 backend,
                 (sample.image for sample in work.trained),
                 work.held_back,
@@ -416,7 +410,7 @@ def _weights(work: _Work, tools: Tools) -> Path:
         finally:
             backend.close()
     RunSplit.of(work.training.cache.frames, work.training.fold).write(work.folder)
-    write(path, judgement)
+    write(path, judgements)
     return path
 
 
