@@ -67,7 +67,10 @@ def replay(
     ] = False,
     vessels: Annotated[
         bool,
-        typer.Option("--vessels/--no-vessels", help="Draw the outlines of vessels in the video, or not."),
+        typer.Option(
+            "--vessels/--no-vessels",
+            help="Draw the outlines of vessels in the video and --burned-in, or not.",
+        ),
     ] = True,
     as_recorded: Annotated[
         bool,

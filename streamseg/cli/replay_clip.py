@@ -33,7 +33,7 @@ class ReplayOptions:
     max_frames: int | None = None
     full_frame: bool = False
     vessels: bool = True
-    """Draw them in the video."""
+    """Draw them in videos and images."""
     force: bool = False
 
 
@@ -217,6 +217,7 @@ def _open_dicom(
         EngineInfo.of(backend),
         force=options.force,
         full_frame=options.full_frame,
+        vessels=options.vessels,
     )
     for path, sink in sinks:
         opened.callback(sink.close)

@@ -129,7 +129,10 @@ def _draw_line(canvas: Image, outlines: list[Points], line: Line, width: int) ->
 
 
 def _draw_pieces(canvas: Image, pieces: list[Points], colour: Colour, width: int, *, closed: bool) -> None:
-    points = [_fixed(piece) for piece in pieces]
+    if not pieces:
+        return
+    ends = np.cumsum([len(piece) for piece in pieces])
+    points = np.split(_fixed(np.concatenate(pieces)), ends[:-1])
     for ink, thickness in ((_HALO, width + 2 * max(1, round(width / 2))), (colour, width)):
         cv2.polylines(canvas, points, closed, ink, thickness, cv2.LINE_AA, _SUBPIXEL_BITS)
 
@@ -186,10 +189,12 @@ def _dashes(path: Points, line: Line, width: int, *, closed: bool) -> list[Point
     travelled = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(ring, axis=0).T))])
     around = float(travelled[-1])
     count = max(2, round(around / (line.period * width)))
-    dashes = []
-    for start in np.arange(count) * (around / count):
-        end = start + line.share * around / count
-        corners = ring[(travelled > start) & (travelled < end)]
-        ends = np.column_stack([np.interp((start, end), travelled, ring[:, axis]) for axis in (0, 1)])
-        dashes.append(np.vstack([ends[:1], corners, ends[1:]]))
-    return dashes
+    step = around / count
+    begins = np.arange(count) * step
+    drawn = travelled[travelled % step < line.share * step] if step else travelled
+    # All dashes at once: there are hundreds of dots, too many for a loop.
+    where = np.concatenate([begins, begins + line.share * step, drawn])
+    dash = np.concatenate([np.arange(count), np.arange(count), np.minimum(drawn // (step or 1), count - 1)])
+    order = np.lexsort((where, dash))
+    points = np.column_stack([np.interp(where[order], travelled, ring[:, axis]) for axis in (0, 1)])
+    return np.split(points, np.flatnonzero(np.diff(dash[order])) + 1)

@@ -4,6 +4,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from streamseg.capture import open_source
 from streamseg.core.types import Frame, Result, Roi, State, Tensor
 from streamseg.pipeline import replay as replay_module
 from streamseg.sinks import open_sink
-from streamseg.sinks.records import read_records
+from streamseg.sinks.records import JsonRecords, read_records
 from tests.backends.small_engines import write_engine
 from tests.fakes import SPEC, Clip, Collector, index_of, loop_threads, run_replay
 
@@ -45,6 +46,26 @@ def test_every_frame_arrives_once_in_order_and_the_report_adds_up() -> None:
     assert report.fps is not None
     assert report.seconds > 0
     assert not report.stopped
+
+
+def test_vessels_of_a_net_with_two_planes_reach_records_and_report(tmp_path: Path) -> None:
+    spec = replace(SPEC, structures=("nerve", "vessel"))
+    nerve, nothing = ellipse(SPEC), np.zeros((SPEC.height, SPEC.width), np.float32)
+    vessel = np.roll(nerve, SPEC.width // 3, axis=1)
+
+    def planes(tensor: Tensor) -> Any:
+        return np.stack([nerve, vessel if index_of(tensor) % 2 else nothing])
+
+    class Spaced(Clip):
+        def __iter__(self) -> Iterator[Frame]:
+            return (replace(frame, spacing_mm=(0.1, 0.1)) for frame in super().__iter__())
+
+    path = tmp_path / "a.jsonl"
+    report = run_replay(Spaced(6), [JsonRecords(path, header={})], FakeBackend(spec, planes))
+    assert report.outlined == {"nerve": 6, "vessel": 3}
+    frames = read_records(path)[1]
+    assert [bool(frame["structures"]["vessel"]["polygons"]) for frame in frames] == [False, True] * 3
+    assert [frame["nerve_vessel_distance_mm"] is not None for frame in frames] == [False, True] * 3
 
 
 def test_results_carry_their_own_frame_times_and_age() -> None:

@@ -29,18 +29,20 @@ def open_dicom_sinks(
     *,
     force: bool = False,
     full_frame: bool = False,
+    vessels: bool = True,
 ) -> list[tuple[Path, Sink]]:
     """Open the sinks of the files of :func:`dicom_paths`, in their order.
 
-    ``full_frame`` keeps the machine's whole screen in the images with outlines. Each file appears, whole,
-    when its sink is closed. Raises UsageError for a file that exists without ``force``, and SinkError if
-    nothing can be written.
+    ``full_frame`` keeps the machine's whole screen in the images with outlines, and ``vessels`` draws those
+    there. Each file appears, whole, when its sink is closed. Raises UsageError for a file that exists without
+    ``force``, and SinkError if nothing can be written.
     """
     opened: list[tuple[Path, Sink]] = [
         (paths[0], SegmentationSink(paths[0], cine, engine, force=force)),
         (paths[1], ReportSink(paths[1], cine, engine, force=force)),
     ]
     if len(paths) > 2:
-        burned_in = BurnedInSink(paths[2], cine, info, engine, force=force, full_frame=full_frame)
+        options: dict[str, bool] = {"force": force, "full_frame": full_frame, "vessels": vessels}
+        burned_in = BurnedInSink(paths[2], cine, info, engine, **options)
         opened.append((paths[2], burned_in))
     return opened

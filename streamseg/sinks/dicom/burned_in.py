@@ -64,10 +64,14 @@ class BurnedInSink(InstanceSink):
         *,
         force: bool = False,
         full_frame: bool = False,
+        vessels: bool = True,
     ) -> None:
-        """Raises UsageError for a file that exists without ``force``, SinkError if it cannot be written."""
+        """``vessels``: draw them too.
+
+        Raises UsageError for a file that exists without ``force``, SinkError if it cannot be written.
+        """
         super().__init__(path, cine, engine, force=force)
-        self._info, self._full_frame = info, full_frame
+        self._info, self._full_frame, self._vessels = info, full_frame, vessels
         self._shown: Roi | None = None
         self._spacing: tuple[float, float] | None = None
         self._times: list[float | None] = []
@@ -103,7 +107,7 @@ class BurnedInSink(InstanceSink):
         canvas = np.zeros((shown.height + strip, shown.width, 3), np.uint8)
         view = canvas[: shown.height]
         np.copyto(view, to_bgr(shown.crop(frame.image)))
-        paint_overlay(view, result.segmentation, origin=(shown.x, shown.y))
+        paint_overlay(view, result.segmentation, origin=(shown.x, shown.y), vessels=self._vessels)
         text = f"{_state_text(result)}   {NOTICE}"
         size = fit_size(text, round(0.7 * strip), shown.width - 4)
         baseline = shown.height + round(0.7 * strip)

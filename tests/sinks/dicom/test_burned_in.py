@@ -70,6 +70,20 @@ def test_only_the_region_is_kept_unless_the_whole_screen_is_asked_for(tmp_path: 
     assert (whole.Rows - 16, whole.Columns) == (60, 90)
 
 
+def test_vessels_are_drawn_unless_they_are_hidden(tmp_path: Path) -> None:
+    found = result(0, MASK, others={"vessel": disc((60, 90), (75, 30))})
+    for vessels in (True, False):
+        path = tmp_path / f"{vessels}.dcm"
+        sink = BurnedInSink(path, CINE, INFO, ENGINE, vessels=vessels)
+        sink.write(found)
+        sink.close()
+        with open_source(path) as source:
+            (frame,) = source
+        assert near(frame.image[:60], YELLOW, 60).any()
+        blue, _, red = np.moveaxis(frame.image[:60].astype(int), 2, 0)
+        assert (blue - red > 80).any() == vessels
+
+
 def test_what_is_known_of_the_cine_is_copied(tmp_path: Path) -> None:
     known = replace(CINE, burned_in="NO", laterality="L")
     data = write(tmp_path / "a.dcm", [result(0, MASK)], reference=known)
