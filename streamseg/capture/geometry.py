@@ -12,16 +12,13 @@ from fractions import Fraction
 import cv2
 
 from streamseg.core.errors import SourceError
+from streamseg.core.pixel_aspect import believable_aspect, square_size
 from streamseg.core.types import Image, Roi
 
 MAX_IMAGE_PIXELS = 89_000_000
 """Pixels of a single image; above it Pillow, too, suspects a decompression bomb."""
 MAX_FRAME_PIXELS = 17_000_000
 """Pixels of a frame of a video, cine or stream (5K has 15 million): decoders and pipelines hold several."""
-_MAX_ASPECT = 4
-"""Pixel aspects from 1/4 to 4 are believed; others are damage."""
-_TOLERANCE = Fraction(1, 50)
-"""Aspects within 2 % of 1 are left alone: encoders round, and a net does not notice."""
 
 
 def check_pixels(name: str, width: int, height: int, limit: int = MAX_FRAME_PIXELS) -> None:
@@ -30,20 +27,6 @@ def check_pixels(name: str, width: int, height: int, limit: int = MAX_FRAME_PIXE
         raise SourceError(
             f"{name} has frames of {width}x{height} pixels; the limit is {limit // 1_000_000} megapixels"
         )
-
-
-def believable_aspect(aspect: Fraction | None) -> Fraction:
-    """Width of a pixel divided by its height; 1 if it is unknown, damaged or practically square."""
-    if aspect is None or not Fraction(1, _MAX_ASPECT) <= aspect <= _MAX_ASPECT:
-        return Fraction(1)
-    return Fraction(1) if abs(aspect - 1) <= _TOLERANCE else aspect
-
-
-def square_size(width: int, height: int, aspect: Fraction) -> tuple[int, int]:
-    """Width and height once pixels are square; ``aspect`` comes from :func:`believable_aspect`."""
-    if aspect > 1:
-        return round(width * aspect), height
-    return width, round(height / aspect)
 
 
 def square_pixels(image: Image, aspect: Fraction | None, limit: int = MAX_FRAME_PIXELS) -> Image:

@@ -6,12 +6,10 @@ blended with black.
 
 from __future__ import annotations
 
-import math
 import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -25,13 +23,13 @@ from streamseg.capture.files import check_readable
 from streamseg.capture.geometry import (
     MAX_FRAME_PIXELS,
     MAX_IMAGE_PIXELS,
-    believable_aspect,
     check_pixels,
     square_pixels,
 )
 from streamseg.core.errors import SourceError, StreamsegError, UsageError, is_programming_error, one_line
+from streamseg.core.pixel_aspect import aspect_of
 from streamseg.core.types import Frame, Image, SourceInfo
-from streamseg.core.upright import orientation, turn_upright
+from streamseg.core.upright import turn_upright
 from streamseg.reporting.formatting import counted
 
 _FRUGAL_FORMATS = ("PNG", "BMP", "PPM", "TIFF", "JPEG")
@@ -87,12 +85,12 @@ def read_pages(path: Path) -> Iterator[Image]:
                 if _is_reduced_copy(page):
                     continue
                 check_pixels(path.name, *page.size, _pixel_limit(page))
-                aspect, turned = _pixel_aspect(page), _is_turned(page)
+                aspect = aspect_of(page)
                 turn_upright(page)
                 image = _in_strips(page)
                 if not _is_animation(page):  # whose next page builds on this one
                     page.im = None  # type: ignore[assignment]  # its pixels: the memory is needed
-                image = square_pixels(image, 1 / aspect if turned else aspect, MAX_IMAGE_PIXELS)
+                image = square_pixels(image, aspect, MAX_IMAGE_PIXELS)
             yield image
             del image
 
@@ -138,20 +136,6 @@ def _pixel_limit(page: Pillow.Image) -> int:
         return MAX_FRAME_PIXELS
     frugal = page.format in _FRUGAL_FORMATS and not page.info.get("progressive")
     return MAX_IMAGE_PIXELS if frugal else _MAX_COSTLY_PIXELS
-
-
-def _pixel_aspect(page: Pillow.Image) -> Fraction:
-    """Width of a pixel divided by its height, by the resolution (PNG pHYs, JFIF density, TIFF tags)."""
-    info = page.info
-    for across, down in (info.get(key, (0, 0)) for key in ("aspect", "jfif_density", "dpi", "resolution")):
-        if across and down and across != down and math.isfinite(across) and math.isfinite(down):
-            return believable_aspect(Fraction(float(down) / float(across)).limit_denominator(1000))
-    return Fraction(1)
-
-
-def _is_turned(page: Pillow.Image) -> bool:
-    """Whether the orientation tag exchanges width and height."""
-    return orientation(page) > 4
 
 
 def _in_strips(page: Pillow.Image) -> Image:

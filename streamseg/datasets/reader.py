@@ -7,6 +7,8 @@
   ``train`` itself may be given.
 - that of nnU-Net, 2-D and of one channel: ``imagesTr/X_0000.png`` and ``labelsTr/X.png``.
 
+Pixels that are not square by the resolution of the image's file become square, those of its mask too.
+
 A table ``subjects.csv`` in the folder, with the columns ``name`` and ``subject``, names the subject of
 each image. Without it subjects are known only in Kaggle's layout, from the file names.
 """
@@ -19,6 +21,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal, overload
@@ -31,6 +34,7 @@ from PIL import UnidentifiedImageError
 
 from streamseg.core.errors import DataError, UsageError, is_programming_error, one_line
 from streamseg.core.files import natural_key, read_file
+from streamseg.core.pixel_aspect import aspect_of, square_size
 from streamseg.core.types import Grey, Mask
 from streamseg.core.upright import turn_upright
 
@@ -295,8 +299,8 @@ def _pair(
 
 def read_sample(entry: SampleFiles) -> Sample:
     """Read one sample. Raises DataError."""
-    image = read_grey(entry.image)
-    classes = read_indices(entry.mask)
+    image, aspect = _read_grey(entry.image)
+    classes = read_indices(entry.mask, aspect)
     if classes.shape != image.shape:
         turned = ", and one may have an orientation tag" if classes.shape == image.shape[::-1] else ""
         raise DataError(
@@ -321,8 +325,14 @@ def frame_hash(image: Grey) -> str:
 def read_grey(path: Path) -> Grey:
     """Read an image file as grey uint8 (H, W); colour is weighted by BT.601. Raises DataError.
 
-    As in sources, orientation tags are applied, and transparent pixels are blended with black.
+    As in sources, orientation tags are applied, pixels that are not square by the file's resolution become
+    square, and transparent pixels are blended with black.
     """
+    return _read_grey(path)[0]
+
+
+def _read_grey(path: Path) -> tuple[Grey, Fraction]:
+    """An image and the aspect that its pixels had."""
 
     def colours(picture: Pillow.Image) -> npt.NDArray[np.uint8]:
         if picture.mode.startswith(("I", "F")):
@@ -335,11 +345,22 @@ def read_grey(path: Path) -> Grey:
             )
         return np.asarray(picture.convert("RGB"))
 
-    return np.asarray(cv2.cvtColor(_open(path, colours), cv2.COLOR_RGB2GRAY), np.uint8)
+    pixels, aspect = _open(path, colours)
+    return _squared(np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8), aspect), aspect
 
 
-def read_indices(path: Path) -> npt.NDArray[np.uint8]:
-    """The values of a mask file as they are, uint8 (H, W). Raises DataError."""
+def _squared(image: Grey, aspect: Fraction, how: int = cv2.INTER_LINEAR) -> Grey:
+    if aspect == 1:
+        return image
+    size = square_size(image.shape[1], image.shape[0], aspect)
+    return np.asarray(cv2.resize(image, size, interpolation=how), np.uint8)
+
+
+def read_indices(path: Path, aspect: Fraction | None = None) -> npt.NDArray[np.uint8]:
+    """The values of a mask file as they are, uint8 (H, W), with square pixels. Raises DataError.
+
+    ``aspect`` is that of its image's pixels, since many programs leave it out of a mask; None: by this file.
+    """
 
     def indices(picture: Pillow.Image) -> npt.NDArray[np.uint8]:
         if picture.mode in ("RGBA", "LA"):
@@ -359,7 +380,8 @@ def read_indices(path: Path) -> npt.NDArray[np.uint8]:
                 return np.ascontiguousarray(pixels[..., 3])  # shades differ in nothing but their alpha
         return _black_and_white(picture, values) if picture.mode == "P" else values
 
-    return _open(path, indices)
+    values, own = _open(path, indices)
+    return _squared(values, own if aspect is None else aspect, cv2.INTER_NEAREST)
 
 
 def _same_channels(path: Path, mode: str, colours: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -422,8 +444,13 @@ def _pages(picture: Pillow.Image) -> int:
     return pages
 
 
-def _open(path: Path, read: Callable[[Pillow.Image], npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
-    """The result of ``read`` for an image file. The one place where Pillow's exceptions become ours."""
+def _open(
+    path: Path, read: Callable[[Pillow.Image], npt.NDArray[np.uint8]]
+) -> tuple[npt.NDArray[np.uint8], Fraction]:
+    """The result of ``read`` for an image file, and the aspect of its pixels.
+
+    The one place where Pillow's exceptions become ours.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about irrelevant tags
@@ -436,8 +463,9 @@ def _open(path: Path, read: Callable[[Pillow.Image], npt.NDArray[np.uint8]]) -> 
                         f"image {path} has {pages} pages, and an image of a data set has one; save each page "
                         "as a file of its own"
                     )
+                aspect = aspect_of(picture)
                 turn_upright(picture)
-                return read(picture)
+                return read(picture), aspect
     except DataError:
         raise
     except UnidentifiedImageError as error:

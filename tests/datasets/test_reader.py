@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from streamseg.capture import open_source
 from streamseg.capture.images import ImageSource
 from streamseg.core.errors import DataError, UsageError
 from streamseg.datasets import folds, hold_back, last_block, open_dataset
 from streamseg.datasets.reader import survey
+from tests.datasets.files import write_labelled
 
 SHARED = Path(__file__).parents[2] / "../shared/data/usgra-seg"
 
@@ -478,6 +480,27 @@ def test_a_pipe_or_folder_is_named_and_not_waited_for(tmp_path):
     os.mkfifo(data.entries[0].image)
     with pytest.raises(DataError, match=r"a\.png: it is not a file"):
         data[0]
+
+
+@pytest.mark.parametrize("stated", ["in both", "in the image"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_pixels_that_are_not_square_become_so_as_in_sources(tmp_path, stated, orientation):
+    """A net that was trained on stretched images would meet others in sources."""
+    write_labelled(tmp_path, 2)
+    density, exif = (150, 200), Image.Exif()  # pixels of 4:3
+    exif[0x0112] = orientation
+    for folder in ("images", "masks"):
+        path = tmp_path / folder / "1.png"
+        options = {"dpi": density} if folder == "images" or stated == "in both" else {}
+        with Image.open(path) as picture:
+            picture.load()
+            picture.save(path, exif=exif, **options)
+    plain, sample = open_dataset(tmp_path)
+    assert plain.image.shape == (40, 60)
+    assert sample.image.shape == sample.nerve.shape == ((40, 80) if orientation == 1 else (80, 40))
+    frame = next(iter(open_source(tmp_path / "images" / "1.png")))
+    assert np.abs(frame.image.astype(int) - sample.image).max() <= 1
+    assert sample.image[sample.nerve].min() > 100
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data/usgra-seg is not here")

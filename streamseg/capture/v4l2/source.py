@@ -20,7 +20,6 @@ from fractions import Fraction
 from pathlib import PurePath
 from typing import Self
 
-from streamseg.capture.geometry import believable_aspect, square_size
 from streamseg.capture.v4l2.devices import explained, open_grabber
 from streamseg.capture.v4l2.driver import DriverError
 from streamseg.capture.v4l2.modes import Wish, check_wish
@@ -28,6 +27,7 @@ from streamseg.capture.v4l2.pixels import BufferConverter
 from streamseg.capture.v4l2.stream import Stream, has_monotonic_stamp
 from streamseg.capture.v4l2.structs import BUF_ERROR, Buffer
 from streamseg.core.errors import SourceError, UsageError
+from streamseg.core.pixel_aspect import believable_aspect, square_size
 from streamseg.core.types import Frame, SourceInfo
 
 FIRST_FRAME_SECONDS = 5.0
