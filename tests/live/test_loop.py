@@ -5,15 +5,17 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from streamseg.backends import FakeBackend
 from streamseg.capture.recording.reader import read_recording
 from streamseg.capture.screen.region import ImageRegion
 from streamseg.core.errors import EngineError, SinkError, SourceError, UsageError
-from streamseg.core.types import Frame, Roi, State
+from streamseg.core.types import Frame, Planes, Roi, State, Tensor
 from streamseg.core.view import Command, View
 from streamseg.live import LiveLoop, LiveOptions
 from streamseg.recording import Recorder
@@ -51,6 +53,26 @@ def test_a_recording_is_shown_to_its_end() -> None:
     assert notes.closed == display.closed == 1
     assert display.states[-2:] == ["nerve", "source ended"]
     assert not loop_threads()
+
+
+def test_every_structure_is_shown_on_its_own_frame() -> None:
+    """The vessel lies as many pixels from the left as the frame's number says."""
+
+    def planes(tensor: Tensor) -> Planes:
+        number = number_of(np.round((tensor[0, 0] * SPEC.std + SPEC.mean) * 255))
+        answer = np.zeros((2, SPEC.height, SPEC.width), np.float32)
+        answer[0, 8:24, 24:40] = answer[1, 8:24, number : number + 8] = 0.9
+        return answer
+
+    backend = FakeBackend(replace(SPEC, structures=("nerve", "vessel")), planes)
+    _, display = run_live(Script(STEADY), backend=backend, age_budget_s=10.0)
+    outlined = [view for view, _ in display.shown if view.segmentation is not None]
+    assert outlined
+    for view in outlined:
+        assert view.frame is not None
+        vessel = view.segmentation.others["vessel"]
+        left = 2 * number_of(view.frame.image)  # the frame is twice as wide as the net's input
+        assert abs(int(vessel.contours[0][:, 0].min()) - left) <= 1
 
 
 def test_a_slow_engine_drops_and_counts_but_stays_new() -> None:
