@@ -33,6 +33,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -78,7 +79,8 @@ def postprocess(prepared: Prepared, planes: Planes, spec: InputSpec) -> Segmenta
     doubt = LOW_CONFIDENCE if spec.judgement is None else spec.judgement.doubt
     state = State.NERVE if nerve.confidence >= doubt else State.LOW_CONFIDENCE
     return Segmentation(
-        mask=nerve.mask,
+        # Programs may write into the nerve's mask: it is never one that frames share.
+        mask=nerve.mask if nerve.contours else np.zeros(nerve.mask.shape, np.bool_),
         contours=nerve.contours,
         area_px=nerve.area_px,
         area_mm2=nerve.area_mm2,
@@ -93,23 +95,24 @@ def postprocess(prepared: Prepared, planes: Planes, spec: InputSpec) -> Segmenta
 def _find(prepared: Prepared, probability: Probability, spec: StructureSpec) -> Structure:
     """A structure in a frame from its plane, float32 (height, width) of the net's input.
 
-    Without a sample that reaches the threshold nothing is enlarged.
+    Without a sample that reaches the threshold nothing of the frame's size is computed.
     """
     letterbox, roi, spacing_mm = prepared.letterbox, prepared.roi, prepared.frame.spacing_mm
     content = letterbox.crop(probability)
-    mask = np.zeros(prepared.frame.image.shape[:2], np.bool_)
-    contours: list[Contour] = []
+    shape = prepared.frame.image.shape[:2]
     known = spec.judgement
     # Linear interpolation increases nothing: if no sample reaches the threshold, no pixel does.
     highest = float(content.max())
     level = _cut_level(content, highest, spec)
-    if highest >= level:
-        large = roi.width * roi.height > _WHOLE_PIXELS
-        enlarged = None if large else letterbox.undo(probability)
-        reached = _reached(letterbox, probability, level) if enlarged is None else enlarged >= level
-        contours = _fill_parts(roi.crop(mask.view(np.uint8)), reached, spec.min_area)
+    if highest < level:
+        return _nothing(shape, _absence(content, spec))
+    mask = np.zeros(shape, np.bool_)
+    large = roi.width * roi.height > _WHOLE_PIXELS
+    enlarged = None if large else letterbox.undo(probability)
+    reached = _reached(letterbox, probability, level) if enlarged is None else enlarged >= level
+    contours = _fill_parts(roi.crop(mask.view(np.uint8)), reached, spec.min_area)
     if not contours:
-        return Structure(mask, (), 0, None, None, _absence(content, spec))
+        return _nothing(shape, _absence(content, spec))
     left, top, width, height = cv2.boundingRect(np.concatenate(contours))
     inside_box = roi.crop(mask.view(np.uint8))[top : top + height, left : left + width]
     area, (x, y) = _measure(inside_box)
@@ -130,6 +133,19 @@ def _find(prepared: Prepared, probability: Probability, spec: StructureSpec) -> 
         centroid=(x + left + roi.x, y + top + roi.y),
         confidence=confidence,
     )
+
+
+def _nothing(shape: tuple[int, ...], confidence: float) -> Structure:
+    """A structure that is not there."""
+    return Structure(_empty_mask(shape), (), 0, None, None, confidence)
+
+
+@lru_cache(maxsize=2)
+def _empty_mask(shape: tuple[int, ...]) -> Mask:
+    """Without a pixel; read-only, because frames share it: most have no vessel, and zeros take time, too."""
+    mask = np.zeros(shape, np.bool_)
+    mask.flags.writeable = False
+    return mask
 
 
 def _cut_level(content: Probability, highest: float, spec: StructureSpec) -> float:
@@ -192,9 +208,7 @@ def expected_dice(raw: float, judgement: OutputCalibration) -> float:
 def unlike_training(prepared: Prepared, planes: Planes, spec: InputSpec) -> Segmentation:
     """The segmentation of a frame unlike the training data: no outline, since a net finds one in anything."""
     shape = prepared.frame.image.shape[:2]
-    others = {
-        name: Structure(np.zeros(shape, np.bool_), (), 0, None, None, 0.0) for name in spec.structures[1:]
-    }
+    others = {name: _nothing(shape, 0.0) for name in spec.structures[1:]}
     mask = np.zeros(shape, np.bool_)
     return Segmentation(mask, (), 0, None, None, 0.0, State.UNLIKE_TRAINING, planes[0], others)
 

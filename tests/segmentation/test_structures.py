@@ -95,6 +95,14 @@ def test_a_structure_that_is_not_there_is_empty_and_sure_of_it(monkeypatch: pyte
     assert len(enlarged) == 1
 
 
+def test_empty_masks_are_shared_but_the_nerves_which_programs_may_write_into() -> None:
+    one, two = segment(NOTHING, NOTHING), segment(NOTHING, NOTHING)
+    one.mask[3, 4] = True
+    assert not two.mask.any()
+    with pytest.raises(ValueError, match="read-only"):
+        one.others["vessel"].mask[3, 4] = True
+
+
 def with_limits(**limits: object) -> InputSpec:
     return replace(SPEC, others={"vessel": StructureSpec(**limits)})  # type: ignore[arg-type]
 
