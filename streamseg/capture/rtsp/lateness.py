@@ -41,6 +41,10 @@ AGREEMENT = 0.06
 JITTER_NS = 30_000_000
 """Arrivals vary by this much, so a pace is known to within this time in parts of the measured span."""
 _STANDS_STILL = 1e-3
+REFINED = 0.002
+"""A pace that differs from the nominal one is measured again until it changes by less than this part."""
+_FASTEST_NS, _FEW = 4_000_000, 3
+"""No frames are closer together than this; stamps that say so of this many intervals mean nothing as yet."""
 RUSH_AGE_NS = 1_000_000_000
 """What frames of unknown age count as while they rush in."""
 _RUSH_NS = 250_000_000
@@ -122,6 +126,8 @@ class LatenessEstimator:
         """Take the time between two frames in the sender's clock and in ours."""
         usual_ns = median(self._gaps) if len(self._gaps) > 3 else 100_000_000
         self._gaps.append(gap_ns)
+        if self._pace == 1 and not self._blocks and self._stamps_mean_nothing(sent_ns, gap_ns):
+            self._pace, self._late_ns = 0.0, 0.0
         # More than frames out of display order, or the jitter of a network, would make it.
         leap_ns = max(4 * usual_ns, 80_000_000)
         expected_ns = sent_ns * self._pace
@@ -143,6 +149,12 @@ class LatenessEstimator:
         self._late_ns = max(0.0, self._late_ns + growth_ns - FORGIVEN * gap_ns)
         if not jumped:
             self._take_interval(gap_ns, sent_ns, now_ns)
+
+    def _stamps_mean_nothing(self, sent_ns: int, gap_ns: int) -> bool:
+        """Whether a stream's first stamps stand still, or count in another unit: milliseconds, say."""
+        count = self._counted + 1
+        sent_ns, took_ns = self._total.sent_ns + sent_ns, self._total.arrived_ns + gap_ns
+        return count >= _FEW and abs(sent_ns) < _FASTEST_NS * count and took_ns > 2 * _FASTEST_NS * count
 
     def _learn_age(self, gap_ns: int, expected_ns: float, now_ns: int) -> None:
         """Find out from one more interval whether frames come as they are made."""
@@ -189,6 +201,8 @@ class LatenessEstimator:
         arrived_ns, sent_ns = sum(b.arrived_ns for b in blocks), sum(b.sent_ns for b in blocks)
         pace = 0.0 if sent_ns < _STANDS_STILL * arrived_ns else arrived_ns / sent_ns
         uncertain = 0.8 * FORGIVEN + JITTER_NS / arrived_ns
+        if settling and self._pace != 1:
+            uncertain = REFINED  # the first measure of an odd clock may be off by what forgives nothing more
         if pace and self._pace and abs(pace / self._pace - 1) <= uncertain:
             return
         if pace and self._pace > pace and blocks[0].late_ns > JITTER_NS:

@@ -262,3 +262,21 @@ def test_a_moment_s_stall_at_the_beginning_of_an_odd_clock_leaves_nothing_late_f
             arrived = START + (held_ms if stalled_ms <= at_ms < held_ms else at_ms) * MS + k
             late = arrived - estimator.captured_ns(round(at_ms * MS * pace), arrived)
         assert late < 60 * MS, "counted from arrival, but for what one interval is uncertain by"
+
+
+@pytest.mark.parametrize("jitter_ms", [0.0, 3.0, 10.0])
+@pytest.mark.parametrize("busy_ms", [0, 800, 1600])
+@pytest.mark.parametrize("pace", [0.0, 1 / 90])
+def test_stamps_that_mean_nothing_make_no_frame_old_from_the_third_on(
+    pace: float, busy_ms: int, jitter_ms: float
+) -> None:
+    """Servers that count milliseconds in a clock of 90 kHz, and hold frames up while they start."""
+    chance = random.Random(7)
+    times: Times = []
+    for k in range(300):
+        at_ms = k * 1000 / 30
+        held_ms = chance.choice([0, 0, 20, 45]) + 130 * (k // 12 % 3 == 0) if at_ms < busy_ms else 0
+        arrival = max([at_ms + held_ms + abs(chance.gauss(0, jitter_ms)), *[last for _, last in times[-1:]]])
+        times.append((round(at_ms) * pace, arrival))
+    _, found = late(times)
+    assert max(value for (_, arrival), value in zip(times, found, strict=True) if arrival > 350) < 100
