@@ -13,6 +13,11 @@ The sender's clock is no better than the sender, so three things are told apart:
   clock, or one bad stamp, and says nothing of the frames' age.
 * **Silence, then frames with stamps from the time of the silence**: a real backlog. It stays old.
 
+A sender's own reports (RTCP) say how fast its time stamps run against its wall clock, which, unlike a video
+clock, is right to a hundredth of a per cent. So they tell a clock that drifts from a delay that grows or
+stays: where they come, next to nothing has to be forgiven. They are not used for more. What the wall clock
+shows may be wrong by years, so that it does not say how old a frame is, and it may be set.
+
 A relay that stores frames since the last key frame pours them out when a stream begins, so there is no
 silence to measure them by. The age of a stream's first frames is unknown until some have come at their own
 rate. Those that rush in before that, each closer to the one before than its stamp says, count as old; so do
@@ -28,6 +33,12 @@ from statistics import median
 FORGIVEN = 0.01
 """The sender's clock may drift from ours by this much unnoticed. A delay that never ends is forgotten at the
 same pace, 10 ms a second."""
+FORGIVEN_TOLD = 0.0005
+"""The same where the sender's reports tell its pace."""
+TOLD_NS, TOLD_WITHIN = 4_000_000_000, 0.01
+"""Reports over this time tell the pace, if that is near the present one: some servers' are wrong."""
+_STEADY = 0.002
+"""The pace that reports tell varies by less, unless the sender's wall clock has been set."""
 BLOCK_NS = 400_000_000
 """The pace is measured over blocks of at least this time, and of four intervals."""
 MIN_BLOCKS, MAX_BLOCKS = 3, 60
@@ -98,6 +109,9 @@ class LatenessEstimator:
         self._rush_ns = 0.0
         self._pace = 1.0
         """Our time per unit of the sender's; 0 if the stamps stand still and mean nothing."""
+        self._forgiven = FORGIVEN
+        self._reports: deque[tuple[int, int]] = deque(maxlen=_RECENT)
+        """The sender's wall clock and time stamp of each, nanoseconds."""
         self._gaps: deque[int] = deque(maxlen=_RECENT)
         self._total = self._block_begin = self._mark = _Point()
         self._promptest: _Point | None = None
@@ -116,6 +130,25 @@ class LatenessEstimator:
         self._last = sent_ns, arrived_ns
         unknown_ns = RUSH_AGE_NS if self.rushing else 0
         return arrived_ns - max(round(self._late_ns), unknown_ns)
+
+    def take_report(self, wall_ns: int, sent_ns: int) -> None:
+        """Take what the sender's wall clock showed at a time ``sent_ns`` of its stamps."""
+        self._reports.append((wall_ns, sent_ns))
+        told, latest = self._told(0), self._told(-2)
+        if not (told and latest and abs(latest / told - 1) <= _STEADY):
+            self._reports = deque([(wall_ns, sent_ns)], maxlen=_RECENT)  # a clock was set, or it is the first
+        known = len(self._reports) > 2 and wall_ns - self._reports[0][0] >= TOLD_NS
+        if known and told and self._pace and abs(told / self._pace - 1) <= TOLD_WITHIN:
+            self._pace, self._forgiven = told, FORGIVEN_TOLD
+        else:
+            self._forgiven = FORGIVEN
+
+    def _told(self, since: int) -> float:
+        """The pace by the latest report and an earlier one; 0 if they do not tell."""
+        if len(self._reports) < 2:
+            return 0.0
+        (wall_ns, sent_ns), (last_wall_ns, last_sent_ns) = self._reports[since], self._reports[-1]
+        return (last_wall_ns - wall_ns) / (last_sent_ns - sent_ns) if last_sent_ns > sent_ns else 0.0
 
     @property
     def rushing(self) -> bool:
@@ -146,7 +179,7 @@ class LatenessEstimator:
         if jumped:
             self.note = "the sender's time stamps jumped; ages go on as before"
             growth_ns = -self._late_ns if ahead and not silent and self._late_ns > leap_ns else 0.0
-        self._late_ns = max(0.0, self._late_ns + growth_ns - FORGIVEN * gap_ns)
+        self._late_ns = max(0.0, self._late_ns + growth_ns - self._forgiven * gap_ns)
         if not jumped:
             self._take_interval(gap_ns, sent_ns, now_ns)
 
@@ -194,6 +227,8 @@ class LatenessEstimator:
 
     def _measure_pace(self, now_ns: int) -> None:
         """Take another pace than the present one if the latest blocks agree on it."""
+        if self._forgiven != FORGIVEN:
+            return  # the sender's reports tell it
         blocks = self._agreeing()
         settling = now_ns - self._began_ns < SETTLING_NS
         if len(blocks) < (MIN_BLOCKS if settling else LATER_BLOCKS):

@@ -8,7 +8,7 @@ from collections import deque
 
 from streamseg.capture.rtsp.jpeg import JpegAssembler
 from streamseg.capture.rtsp.nal import Assembler, CodedPicture, NalAssembler
-from streamseg.capture.rtsp.rtp import Sequencer, parse_rtp
+from streamseg.capture.rtsp.rtp import SenderReport, Sequencer, parse_rtp
 from streamseg.capture.rtsp.sdp import VideoTrack
 from streamseg.capture.rtsp.session import RtspSession
 from streamseg.core.errors import SourceError
@@ -67,6 +67,13 @@ class Receiver:
             picture = self._pictures.popleft()
             self._waiting_bytes -= len(picture.data)
             return picture
+
+    def take_reports(self) -> list[SenderReport]:
+        """What the followed sender has reported of its clock since the last call."""
+        reports = []
+        while self._session.reports:
+            reports.append(self._session.reports.popleft())
+        return [report for report in reports if report.sender == self._sender]
 
     def want_key(self) -> None:
         """Have the sender asked for a key frame, if it was not just asked."""

@@ -1,4 +1,7 @@
-"""RTP packets: parsed, put in order, missing ones noticed; their time stamps on one line (RFC 3550)."""
+"""RTP packets: parsed, put in order, missing ones noticed; their time stamps on one line (RFC 3550).
+
+Sender reports of RTCP are read as well.
+"""
 
 from __future__ import annotations
 
@@ -46,6 +49,38 @@ def parse_rtp(data: bytes) -> RtpPacket | None:
         sender=int.from_bytes(data[8:12]),
         payload=data[start:end],
     )
+
+
+@dataclass(frozen=True, slots=True)
+class SenderReport:
+    """What a sender's wall clock showed at one of its time stamps (RTCP, RFC 3550, 6.4.1)."""
+
+    sender: int
+    wall_ns: int
+    """Nanoseconds of its wall clock, from any origin; it may be wrong by years."""
+    timestamp: int
+    """The same moment in units of the track's clock, modulo 2**32."""
+
+
+_SENDER_REPORT, _BYE = 200, 203
+
+
+def parse_control(data: bytes) -> tuple[list[SenderReport], bool]:
+    """The sender reports in an RTCP packet of one or more parts, and whether the sender says goodbye."""
+    reports: list[SenderReport] = []
+    place = 0
+    while place + 4 <= len(data) and data[place] >> 6 == 2:
+        kind, end = data[place + 1], place + 4 + 4 * int.from_bytes(data[place + 2 : place + 4])
+        if kind == _BYE:
+            return reports, True
+        if kind == _SENDER_REPORT and place + 20 <= end <= len(data):
+            sender, seconds, fraction, timestamp = (
+                int.from_bytes(data[place + at : place + at + 4]) for at in (4, 8, 12, 16)
+            )
+            if seconds or fraction:  # 0: it has no wall clock
+                reports.append(SenderReport(sender, seconds * 10**9 + (fraction * 10**9 >> 32), timestamp))
+        place = end
+    return reports, False
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +166,11 @@ class Timeline:
 
     def place(self, timestamp: int) -> int:
         """Units since the first time stamp; negative for a picture before it."""
-        if self._last is not None:
-            self._total += (timestamp - self._last + 0x80000000 & 0xFFFFFFFF) - 0x80000000
+        self._total = self.near(timestamp)
         self._last = timestamp
         return self._total
+
+    def near(self, timestamp: int) -> int:
+        """Where a time stamp that is not a picture's lies on the line: within 2**31 units of the last one."""
+        last = timestamp if self._last is None else self._last
+        return self._total + (timestamp - last + 0x80000000 & 0xFFFFFFFF) - 0x80000000

@@ -9,22 +9,24 @@ import secrets
 import select
 import socket
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 
 from streamseg.capture.rtsp.address import RtspAddress
 from streamseg.capture.rtsp.connection import Connection, Redirected
 from streamseg.capture.rtsp.messages import Answer, Interleaved
+from streamseg.capture.rtsp.rtp import SenderReport, parse_control
 from streamseg.capture.rtsp.sdp import VideoTrack, find_video
 from streamseg.core.errors import SourceError, UsageError
 from streamseg.core.numbers import read_integer
 
 _RECEIVE_BUFFER = 4 << 20
 _DATAGRAM = 65536
-_BYE = 203
 _KEEP_ALIVE_SECONDS = 60
 _CHANNELS = (0, 1)
 _MAX_DATAGRAMS = 512
 _MAX_REDIRECTS = 5
+_MAX_REPORTS = 4
 _SIGNS = ("GET_PARAMETER", "OPTIONS")
 _UNSUPPORTED = (400, 404, 405, 451, 454, 455, 459, 500, 501, 503, 551)
 _NO_OPTIONS = (400, 405, 451, 454, 455, 500, 501, 551)
@@ -52,6 +54,8 @@ class RtspSession:
         """The synchronisation source that the server announced for UDP, if it did."""
         self.strangers = ""
         """An address that sent UDP packets to us, but is not the server's."""
+        self.reports: deque[SenderReport] = deque(maxlen=_MAX_REPORTS)
+        """What the sender has reported of its clock, until somebody takes it."""
         self._sign_pending = 0.0
         self._played: float | None = None
         self._heard = 0.0
@@ -222,7 +226,7 @@ class RtspSession:
             elif not self._sockets and message.channel == self._channels[0]:
                 yield message.payload, now
             elif not self._sockets and message.channel == self._channels[1]:
-                _check_control(message.payload)
+                self._heed_control(message.payload)
 
     def _datagrams(self, opened: socket.socket, now: int) -> Iterator[Packet]:
         media = opened is self._sockets[0]
@@ -236,7 +240,7 @@ class RtspSession:
                 if media:
                     yield data, now
                 else:
-                    _check_control(data)
+                    self._heed_control(data)
 
     def _heed(self, answer: Answer) -> None:
         """An answer to a sign of life: a login may have expired, or the session."""
@@ -248,6 +252,13 @@ class RtspSession:
             self._next_sign = min(self._next_sign, time.monotonic() + 1)
         elif answer.status == 454:
             raise SourceError("the server has forgotten the session (454)")
+
+    def _heed_control(self, data: bytes) -> None:
+        """Keep sender reports. Raises SourceError if the stream's sender says goodbye."""
+        reports, leaves = parse_control(data)
+        self.reports.extend(reports)
+        if leaves:
+            raise SourceError("the server ended the stream")
 
     def _keep_alive(self) -> None:
         if time.monotonic() >= self._next_sign:
@@ -320,15 +331,6 @@ def _base(described: Answer, address: RtspAddress) -> str:
             if given:
                 return address.redirected(given).url
     return address.url
-
-
-def _check_control(data: bytes) -> None:
-    """Raise SourceError if the stream's sender says goodbye (RTCP, one or more packets in one)."""
-    place = 0
-    while place + 4 <= len(data) and data[place] >> 6 == 2:
-        if data[place + 1] == _BYE:
-            raise SourceError("the server ended the stream")
-        place += 4 + 4 * int.from_bytes(data[place + 2 : place + 4])
 
 
 def _pair(text: str, key: str, maximum: int) -> tuple[int, int] | None:

@@ -178,6 +178,9 @@ class RtspSource:
     def _decode(self, coded: CodedPicture) -> None:
         """Add the frames that this picture completes to those that wait to be delivered."""
         units = self._timeline.place(coded.timestamp)
+        for report in self._receiver.take_reports():
+            sent_ns = self._timeline.near(report.timestamp) * 1_000_000_000 // self._clock
+            self._lateness.take_report(report.wall_ns, sent_ns)
         captured_ns = self._lateness.captured_ns(units * 1_000_000_000 // self._clock, coded.arrived_ns)
         self._pictures.extend(self._decoder.decode(replace(coded, arrived_ns=captured_ns), units))
         if self._decoder.waiting:

@@ -280,3 +280,51 @@ def test_stamps_that_mean_nothing_make_no_frame_old_from_the_third_on(
         times.append((round(at_ms) * pace, arrival))
     _, found = late(times)
     assert max(value for (_, arrival), value in zip(times, found, strict=True) if arrival > 350) < 100
+
+
+def reported(
+    times: Times, *, wall_pace: float = 1.0, set_at: int | None = None, every: int = 150
+) -> list[float]:
+    """How late each frame is taken to be if the sender reports its clock with every so many frames."""
+    estimator, found = LatenessEstimator(), []
+    for k, (stamp, arrival) in enumerate(times):
+        if k % every == 0:
+            wall_ms = 4e12 + stamp * wall_pace + (3_600_000 if set_at is not None and k >= set_at else 0)
+            estimator.take_report(round(wall_ms * MS), round(stamp * MS))
+        arrived_ns = START + round(arrival * MS)
+        found.append((arrived_ns - estimator.captured_ns(round(stamp * MS), arrived_ns)) / MS)
+    return found
+
+
+def test_a_backlog_that_stays_is_not_forgotten_where_the_sender_reports_its_clock() -> None:
+    times = [(s, a + 1000 * (k >= 600)) for k, (s, a) in enumerate(steady(6000, 33.33, 33.33))]
+    assert late(times)[1][-1] < 10, "without reports it is forgotten after 100 seconds"
+    found = reported(times)
+    assert max(found[:600]) < 20
+    assert min(found[600:]) > 850
+
+
+def test_a_delay_that_creeps_up_is_noticed_where_the_sender_reports_its_clock() -> None:
+    """Half a per cent: 5 ms a second, as a buffer grows between two clocks."""
+    times = [(s, a * 1.005) for s, a in steady(6000, 33.33, 33.33)]
+    assert max(late(times)[1]) < 60
+    found = reported(times)
+    assert found[-1] > 700
+
+
+@pytest.mark.parametrize("drift", [-0.008, 0.004, 0.008])
+def test_a_video_clock_that_drifts_makes_no_frame_old_where_the_sender_reports_it(drift: float) -> None:
+    times = [(s * (1 + drift), a) for s, a in steady(6000, 33.33, 33.33)]
+    found = reported(times, wall_pace=1 / (1 + drift))
+    assert max(found) < 60
+
+
+@pytest.mark.parametrize("wall_pace", [0.0, 0.5, 1.3, -1.0])
+@pytest.mark.parametrize("set_at", [None, 700])
+def test_reports_that_make_no_sense_and_clocks_that_are_set_change_nothing(
+    wall_pace: float, set_at: int | None
+) -> None:
+    times = [(s, a + 1000 * (k >= 1500)) for k, (s, a) in enumerate(steady(3000, 33.33, 33.33))]
+    assert reported(times, wall_pace=wall_pace, set_at=set_at) == late(times)[1]
+    steady_clock = reported(times[:1500], set_at=set_at)
+    assert max(steady_clock) < 60

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamseg.capture.rtsp.rtp import RtpPacket, Sequencer, Timeline, parse_rtp
+from streamseg.capture.rtsp.rtp import RtpPacket, SenderReport, Sequencer, Timeline, parse_control, parse_rtp
 
 PLAIN = bytes.fromhex("80e0fffe000000640000004d") + b"data"
 
@@ -109,3 +109,32 @@ def test_of_two_senders_at_once_the_first_one_is_followed() -> None:
     sequencer = Sequencer(reorder=False)
     found = [sequencer.push(packet(number, sender), 0) for number in range(20) for sender in (1, 2)]
     assert [(a.packet.sender, a.lost) for arrivals in found for a in arrivals] == [(1, False)] * 20
+
+
+def test_sender_reports_are_read_and_what_is_none_is_passed_over() -> None:
+    head = bytes((0x80, 200)) + (6).to_bytes(2)
+    body = b"".join(value.to_bytes(4) for value in (77, 3_900_000_000, 1 << 31, 90_000, 5, 6))
+    described = bytes((0x81, 202)) + (2).to_bytes(2) + bytes(8)
+    report = SenderReport(77, 3_900_000_000_500_000_000, 90_000)
+    assert parse_control(head + body + described) == ([report], False)
+    assert parse_control(described + head + body) == ([report], False)
+    assert parse_control(described + bytes((0x81, 203)) + bytes(6)) == ([], True)
+    without_clock = head + (77).to_bytes(4) + bytes(8) + body[12:]
+    for broken in (
+        without_clock,
+        (head + body)[:-9],
+        head,
+        b"",
+        bytes(3),
+        bytes((0x80, 200, 0, 1)) + bytes(4),
+    ):
+        assert parse_control(broken) == ([], False)
+
+
+def test_a_stamp_that_is_no_picture_s_has_its_place_on_the_line_and_does_not_move_it() -> None:
+    line = Timeline()
+    assert line.near(5) == 0
+    assert line.place(0xFFFFFF00) == 0
+    assert line.near(0x100) == 0x200
+    assert line.near(0xFFFFFE00) == -0x100
+    assert line.place(0) == 0x100

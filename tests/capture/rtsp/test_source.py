@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from streamseg.capture.rtsp.lateness import FORGIVEN_TOLD
 from streamseg.capture.rtsp.source import RtspSource
 from streamseg.capture.video.source import VideoSource
 from streamseg.core.errors import SourceError, UsageError
@@ -108,6 +109,15 @@ def test_a_stream_that_ends_while_its_age_is_unknown_still_gives_its_newest_fram
             assert read(next(iter(source)).image) == 1
             with pytest.raises(SourceError, match="closed the connection"):
                 next(iter(source))
+
+
+@pytest.mark.slow
+def test_a_real_server_s_reports_tell_the_pace_of_its_clock() -> None:
+    with serve(stdin=True) as server, feeding(server), opened(server.url) as source:
+        ends = time.monotonic() + 30
+        while source._lateness._forgiven > FORGIVEN_TOLD and time.monotonic() < ends:
+            take(source, 10)
+        assert abs(source._lateness._pace - 1) < 1e-3
 
 
 def test_real_clip_comes_through() -> None:
