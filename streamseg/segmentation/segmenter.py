@@ -14,7 +14,8 @@ from streamseg.core.types import Backend, Frame, Planes, Roi, Segmentation, Stat
 from streamseg.segmentation.ood_detector import is_out_of_distribution, read_reference
 from streamseg.segmentation.postprocess import postprocess, unlike_training
 from streamseg.segmentation.preprocess import Prepared, prepare
-from streamseg.segmentation.temporal_filter import TemporalFilter, noise_left
+from streamseg.segmentation.repetition_detector import noise_left
+from streamseg.segmentation.temporal_filter import TemporalFilter
 
 _WARM_UP = 3
 """Inferences after which an engine has its full speed."""

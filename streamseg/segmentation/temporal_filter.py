@@ -11,10 +11,9 @@ or disappears more than one frame late, by construction. The history decides onl
   pause, or at another size, the history is dropped, and the frame decides alone.
 - The present has the last word: a pixel is shown at most at twice its own probability in this very frame,
   so an outline needs at least half the threshold everywhere, and a frame without evidence never has one.
-- A grabber that repeats a frame repeats its map: a repeated frame adds no evidence and is ignored. Analogue
-  grabbers add new noise to each repetition (at 60 fps, of a scanner that draws 20 or 30). Noise differs from
-  pixel to pixel, tissue in whole specks: a frame is a repetition if its difference from the last real one
-  loses as much in a blur as noise does, while differences of other frames keep more.
+- A grabber that repeats a frame repeats its map: a repeated frame adds no evidence and is ignored. Grabbers
+  and encoders add noise to repetitions (:mod:`streamseg.segmentation.repetition_detector`). An image that
+  moves with the probe is none, whatever its noise looks like.
 - States near their limits follow the same rule. LOW_CONFIDENCE begins and ends with the second frame in a
   row; UNLIKE_TRAINING begins at once, because it removes the outline, and ends with the second.
 
@@ -35,6 +34,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamseg.core.types import Grey, Planes, State
+from streamseg.segmentation.repetition_detector import NOISE_LEFT, RepetitionDetector
 
 MAX_GAP_NS = 300_000_000
 """A frame that follows the last one after a longer time has no history."""
@@ -53,15 +53,6 @@ REST_AFTER_MOVING = 0.5
 """A movement is accepted if it reduces the difference of two images to this share or less. A sliding probe
 has 0.03 to 0.5, a muscle that contracts under a probe at rest 0.5 and more, tissue at rest 0.9."""
 
-NOISE_LEFT = 0.36
-"""Share of white noise that a blur of 3x3 pixels leaves; :func:`noise_left` gives that of resized frames. The
-change of tissue at rest within 1/30 s keeps 0.54 and more, 0.47 in single frames of a sliding probe."""
-_MARGIN = 1.15
-_MAX_NOISE_LEFT = 0.45
-"""Where noise keeps more, because small frames were enlarged, it cannot be distinguished from tissue."""
-_CELLS, _COUNTED = (8, 6), 16
-"""Of this grid of an image, the most changed cells count: depth is black."""
-
 Probability = npt.NDArray[np.float32]
 _Small = npt.NDArray[np.float32]
 
@@ -77,14 +68,13 @@ class _History:
     """The maps of that frame alone."""
     shown: Planes
     unlike: bool
-    changed_ns: int | None = None
-    """When the last frame was captured whose difference from the one before was more than noise."""
 
 
 class TemporalFilter:
     """Filters the maps and states of one source. For one thread, frames in order."""
 
     def __init__(self) -> None:
+        self._repetitions = RepetitionDetector()
         self.reset()
 
     def reset(self) -> None:
@@ -113,21 +103,19 @@ class TemporalFilter:
         leaves. The result is at most twice ``planes`` in each pixel.
         """
         history = self._history
+        repeats = self._repetitions.update(content, captured_ns, noise)
         if history is None or not _follows(history, planes, content, captured_ns):
             self.reset()
             return self._store(_History(captured_ns, content, _shrunk(content), planes, planes, unlike))
-        noise_only = _is_noise(content, history.content, noise)
+        small = _shrunk(content)
+        moved = _movement(history.small, small)
         self._repeated = history.unlike == unlike and (
             (np.array_equal(content, history.content) and np.array_equal(planes, history.before))
-            # If no frame differs by more, noise is all that can be seen, and proves nothing.
-            or (noise_only and _recent(history.changed_ns, captured_ns))
+            or (repeats and moved == (0.0, 0.0))
         )
         if self._repeated:
             self._history = replace(history, captured_ns=captured_ns)
             return np.minimum(history.shown, 2 * planes)
-        changed_ns = history.changed_ns if noise_only else captured_ns
-        small = _shrunk(content)
-        moved = _movement(history.small, small)
         steady = planes
         if moved is None:
             self.reset()
@@ -137,7 +125,7 @@ class TemporalFilter:
         else:
             self.unlike = False
             steady = _filtered(planes, history, moved, content.shape)
-        return self._store(_History(captured_ns, content, small, planes, steady, unlike, changed_ns))
+        return self._store(_History(captured_ns, content, small, planes, steady, unlike))
 
     def _store(self, history: _History) -> Planes:
         self._history = history
@@ -166,35 +154,6 @@ def _follows(history: _History, planes: Planes, content: Grey, captured_ns: int)
         and history.before.shape == planes.shape
         and 0 <= captured_ns - history.captured_ns <= MAX_GAP_NS
     )
-
-
-def _recent(changed_ns: int | None, now_ns: int) -> bool:
-    return changed_ns is not None and now_ns - changed_ns <= MAX_GAP_NS
-
-
-@lru_cache(maxsize=8)
-def noise_left(source: tuple[int, int], content: tuple[int, int]) -> float:
-    """The share of white noise in frames of a size (height, width) that a blur leaves in the content."""
-    rng = np.random.default_rng(0)
-    height, width = (min(side, 4 * other) for side, other in zip(source, content, strict=True))
-    noise = rng.normal(0, 1, (height, width)).astype(np.float32)
-    shrinks = content[1] < source[1]
-    resized = cv2.resize(noise, content[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    return float(np.std(cv2.blur(resized, (3, 3))) / max(float(np.std(resized)), 1e-9))
-
-
-def _is_noise(one: Grey, other: Grey, noise: float = NOISE_LEFT) -> bool:
-    """Whether two images, uint8 of one size, differ by noise alone."""
-    if noise > _MAX_NOISE_LEFT:
-        return np.array_equal(one, other)
-    difference = one.astype(np.float32) - other
-    blurred = cv2.blur(difference, (3, 3))
-    all_of, left = (
-        cv2.resize(part * part, _CELLS, interpolation=cv2.INTER_AREA).ravel()
-        for part in (difference, blurred)
-    )
-    most = np.argpartition(all_of, -_COUNTED)[-_COUNTED:]
-    return float(left[most].sum()) <= (_MARGIN * noise) ** 2 * float(all_of[most].sum())
 
 
 def _filtered(
