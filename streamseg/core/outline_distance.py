@@ -47,14 +47,15 @@ def outline_points(contours: Sequence[Contour]) -> Points:
 
     OpenCV gives only the corners of runs of pixels; they are horizontal, vertical or diagonal.
     """
-    pieces = []
-    for contour in contours:
-        step = np.roll(contour, -1, axis=0) - contour
-        count = np.maximum(1, np.abs(step).max(axis=1))
-        run = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
-        share = run / np.repeat(count, count)
-        pieces.append(np.repeat(contour, count, axis=0) + np.repeat(step, count, axis=0) * share[:, None])
-    return np.concatenate(pieces)
+    corners = np.concatenate(contours)
+    step = np.concatenate([part for contour in contours for part in (contour[1:], contour[:1])]) - corners
+    count = np.maximum(1, np.abs(step).max(axis=1))
+    ends = np.cumsum(count)
+    along = np.arange(ends[-1]) - np.repeat(ends - count, count)
+    points: Points = (
+        np.repeat(corners, count, axis=0) + np.repeat(step / count[:, None], count, axis=0) * along[:, None]
+    )
+    return points
 
 
 def _overlap(nerve: Segmentation, vessel: Structure, *outlines: Points) -> bool:

@@ -10,6 +10,7 @@ tinted. A dark rim on both sides keeps the lines visible on bright tissue.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -110,12 +111,21 @@ def shows_vessels(segmentation: Segmentation) -> bool:
     return vessel is not None and bool(vessel.contours) and segmentation.state in _VESSEL_STATES
 
 
-def draw_line_sample(canvas: Image, place: Roi, line: Line, width: int) -> None:
+def draw_line_sample(canvas: Image, place: Roi, line: Line, width: int, background: Colour) -> None:
     """Draw a piece of an outline's line for a legend, from left to right in the middle of a place."""
-    row = place.y + (place.height - 1) / 2
-    inset = 1.5 * width
-    ends = np.array([[place.x + inset, row], [place.x + place.width - 1 - inset, row]])
-    _draw_pieces(canvas, _dashes(ends, line, width, closed=False), line.colour, width, closed=False)
+    tile = _sample(place.height, place.width, line, width, background)
+    room = place.crop(canvas)
+    np.copyto(room, tile[: room.shape[0], : room.shape[1]])
+
+
+@lru_cache(maxsize=16)
+def _sample(height: int, length: int, line: Line, width: int, background: Colour) -> Image:
+    tile = np.full((height, length, 3), background, np.uint8)
+    row, inset = (height - 1) / 2, 1.5 * width
+    ends = np.array([[inset, row], [length - 1 - inset, row]])
+    _draw_pieces(tile, _dashes(ends, line, width, closed=False), line.colour, width, closed=False)
+    tile.flags.writeable = False
+    return tile
 
 
 def _draw_line(canvas: Image, outlines: list[Points], line: Line, width: int) -> None:

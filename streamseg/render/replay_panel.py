@@ -175,7 +175,7 @@ def _draw_figure(canvas: Image, cell: Roi, figure: _Figure) -> None:
     left = x
     if figure.line is not None:
         place = Roi(x, y, round(1.5 * name_size), max(3, round(height * 0.3)))
-        draw_line_sample(canvas, place, figure.line, max(2, round(name_size / 9)))
+        draw_line_sample(canvas, place, figure.line, max(2, round(name_size / 9)), BACKGROUND)
         left += round(1.8 * name_size)
     label = fit_size(figure.name, name_size, x + width - left - 4)
     size = round(height * 0.52)

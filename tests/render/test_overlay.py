@@ -155,7 +155,7 @@ def test_samples_of_the_lines_differ_without_colour():
     parts = []
     for line in (*NERVE_LINES.values(), VESSEL_LINE):
         canvas = np.zeros((30, 80, 3), np.uint8)
-        draw_line_sample(canvas, Roi(5, 5, 70, 20), line, 3)
+        draw_line_sample(canvas, Roi(5, 5, 70, 20), line, 3, (0, 0, 0))
         parts.append(cv2.connectedComponents(near(canvas, line.colour, 60).astype(np.uint8))[0] - 1)
         assert not canvas[:, :5].any()
         assert not canvas[:, 75:].any()

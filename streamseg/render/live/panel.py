@@ -146,7 +146,7 @@ class Panel:
         place = Roi(cell.x, cell.y + round(size * (1 - CAP_HEIGHT)), round(size * _SAMPLE), max(3, size))
         if line is not None:
             width = max(2, round(size / 9))
-            draw_line_sample(canvas, place, line, width)
+            draw_line_sample(canvas, place, line, width, BACKGROUND)
 
     def _value(self, canvas: Image, cell: Roi, text: str, unit: str, *, bold: bool) -> None:
         """Replace a figure and its unit under its label."""
