@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from streamseg.training.run_folder import TrainingCallbacks, TrainingOutcome
     from streamseg.training.trainer import TrainingJob
 
+NET, RECIPE = "improved_unet", "best"
+"""By default."""
+
 
 def train(
     data: Annotated[
@@ -25,32 +29,78 @@ def train(
             help="Folder with images/ and masks/, or in Kaggle's or nnU-Net's layout; or phantom[:N].",
         ),
     ],
-    net: Annotated[str, typer.Option(help="unet, segnet, improved_unet or lite_unet.")] = "improved_unet",
+    net: Annotated[
+        str | None,
+        typer.Option(help="unet, segnet, improved_unet or lite_unet. Default: improved_unet."),
+    ] = None,
     recipe: Annotated[
-        str, typer.Option(help="paper: only what the paper states. best: our best settings.")
-    ] = "best",
+        str | None,
+        typer.Option(help="paper: only what the paper states. best: our best settings. Default: best."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder. Default: runs/<net>-<recipe>-<seed>.")] = None,
-    size: Annotated[str | None, typer.Option(metavar="HxW", help="Input size, multiples of 16.")] = None,
+    size: Annotated[
+        str | None, typer.Option(metavar="HxW", help="Input size, multiples of 16 or 32 (segnet, lite_unet).")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs. Default: the recipe's.")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Labelled images per step, over all GPUs.")] = None,
     rate: Annotated[float | None, typer.Option(help="Maximum learning rate.")] = None,
     phantom: Annotated[int, typer.Option(min=0, help="Phantom images to mix in.")] = 0,
-    phantom_batch: Annotated[int, typer.Option(min=1, help="Phantom images added to each step.")] = 3,
+    phantom_batch: Annotated[
+        int | None, typer.Option(min=1, help="Phantom images added to each step. Default: 2.")
+    ] = None,
     phantom_strength: Annotated[
         float | None, typer.Option(min=0, help="Augmentation strength of the phantom images.")
+    ] = None,
+    absent: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DATA",
+            help="Images without nerve to mix in: a data set whose masks are all 0. Repeatable.",
+        ),
+    ] = None,
+    absent_batch: Annotated[
+        int | None, typer.Option(min=1, help="Images without nerve added to each step. Default: 3.")
     ] = None,
     validation: Annotated[
         float, typer.Option(help="Share held out for validation: the last block of subjects.")
     ] = 0.2,
     strength: Annotated[float | None, typer.Option(min=0, help="Augmentation strength.")] = None,
-    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
+    restyle: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Share of the images made to look as if from another machine."),
+    ] = None,
+    teacher: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Weights whose probabilities are learnt beside the labels. Repeatable: their mean.",
+        ),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed. Default: 0.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or gpu; several under torchrun.")] = "auto",
-    precision: Annotated[str, typer.Option(help="32-true, bf16-mixed or 16-mixed.")] = "32-true",
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="32-true, bf16-mixed or 16-mixed. Default: bf16-mixed where the device computes in "
+            "bfloat16; by the recipe paper 32-true."
+        ),
+    ] = None,
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="Give repeatable results on a GPU too.")
     ] = False,
-    start: Annotated[Path | None, typer.Option(help="Weights (safetensors) to start from.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Resume the run in --out.")] = False,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            "--init",
+            "--start",
+            metavar="WEIGHTS",
+            help="Weights to begin with: imagenet (lite_unet's encoder), default (the shipped ones), random, "
+            "or a safetensors file. Default: imagenet for lite_unet by the recipe best, else random.",
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Resume the run in --out, with its own settings.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train a net on labelled images; --resume continues a run.
@@ -60,28 +110,62 @@ def train(
     take as --engine.
     """
     from streamseg.core.errors import UsageError
+    from streamseg.engines.checkpoint import read_checkpoint
+    from streamseg.training.config import SHARES, SOFT
     from streamseg.training.config import recipe as take_recipe
+    from streamseg.training.devices import fastest_precision
+    from streamseg.training.run_folder import RUN, stored_config
     from streamseg.training.trainer import TrainingJob, run
 
     height, width = parse_height_width(size) if size else (None, None)
-    config = take_recipe(
-        recipe,
-        net=net,
-        height=height,
-        width=width,
-        epochs=epochs,
-        batch=batch,
-        learning_rate=rate,
-        phantom_batch=phantom_batch if phantom else 0,
-        strength=strength,
-        phantom_strength=phantom_strength,
-        precision=precision,
-        seed=seed,
+    teachers = tuple(teacher or ())
+    options: dict[str, Any] = {
+        "net": net,
+        "recipe": recipe,
+        "height": height,
+        "width": width,
+        "epochs": epochs,
+        "batch": batch,
+        "learning_rate": rate,
+        "phantom_batch": phantom_batch if phantom else None,
+        "phantom_strength": phantom_strength,
+        "absent_batch": absent_batch if absent else None,
+        "strength": strength,
+        "restyle": restyle,
+        "teachers": ",".join(read_checkpoint(path).sha256 for path in teachers) or None,
+        "precision": precision,
+        "seed": seed,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    folder = out or Path("runs") / "-".join(
+        str(given.get(name, usual)) for name, usual in (("net", NET), ("recipe", RECIPE), ("seed", 0))
     )
-    folder = out or Path("runs") / f"{net}-{recipe}-{seed}"
-    if (folder / "run.json").exists() and not resume:
+    if (folder / RUN).exists() and not resume:
         raise UsageError(f"{folder} holds a run already; resume it with --resume or choose another --out")
-    job = TrainingJob(config, data, folder, phantom, validation, device, deterministic, start)
+    stored = stored_config(folder)
+    if stored is not None:
+        config = replace(stored, **given)
+    else:
+        usual = {
+            "net": NET,
+            "phantom_batch": SHARES["phantom_batch"] if phantom else None,
+            "absent_batch": SHARES["absent_batch"] if absent else None,
+            "soft": SOFT if teachers else None,
+            "precision": fastest_precision(device) if recipe != "paper" else None,
+        }
+        config = take_recipe(given.pop("recipe", RECIPE), **{**usual, **given})
+    job = TrainingJob(
+        config,
+        data,
+        folder,
+        phantom=phantom,
+        absent=tuple(absent or ()),
+        validation=validation,
+        device=device,
+        deterministic=deterministic,
+        init=init,
+        teachers=teachers,
+    )
     with _TrainingProgress(job) as display:
         outcome = run(job, display.callbacks())
     if outcome is not None:

@@ -1,7 +1,7 @@
 """Makes the weights and the engine that ship with the package, from finished training runs.
 
     python -m streamseg.export.defaults --data DATA RUN [RUN ...]
-    python -m streamseg.export.defaults --data DATA                 only the engine, from the shipped weights
+    python -m streamseg.export.defaults --data DATA --net NET       only the engine, from the shipped weights
 
 averages and folds the runs, fits the output calibration (:mod:`streamseg.training.output_calibration`), and
 writes ``streamseg/weights/`` (float16 checkpoint, INT8 engine) and ``calibration/`` (the recipe, and the
@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,9 @@ import numpy as np
 import torch
 
 from streamseg.backends import load_backend
-from streamseg.backends.loading import DEFAULT, WEIGHTS
-from streamseg.core.files import read_json, write_whole
+from streamseg.backends.loading import WEIGHTS
+from streamseg.core.errors import UsageError
+from streamseg.core.files import write_whole
 from streamseg.core.spec import NERVE, VESSEL
 from streamseg.core.types import (
     Backend,
@@ -43,6 +44,7 @@ from streamseg.core.types import (
 )
 from streamseg.datasets import Dataset, RunSplit, Sample, open_dataset, split_last
 from streamseg.datasets.phantoms import phantom_samples
+from streamseg.datasets.split import Fold
 from streamseg.engines.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from streamseg.engines.manifest import read_manifest
 from streamseg.engines.store import EngineStore
@@ -59,15 +61,14 @@ from streamseg.segmentation.preprocess import unpadded
 from streamseg.segmentation.segmenter import Segmenter
 from streamseg.training.cache import cache_samples
 from streamseg.training.config import TrainConfig
+from streamseg.training.data import TrainingData
 from streamseg.training.ood_examples import out_of_distribution_images
 from streamseg.training.output_calibration import fit_output_calibration, video_frames
-from streamseg.training.run_folder import RUN
-from streamseg.training.trainer import statistics_batches
+from streamseg.training.run_folder import stored_config
+from streamseg.training.trainer import read_absent, statistics_batches
 from streamseg.training.weights import recompute_statistics
 
 PHANTOMS_FOR_STATISTICS = 200
-NET = "improved_unet"
-"""The net whose weights are shipped."""
 
 
 def average(runs: Sequence[Path]) -> Checkpoint:
@@ -93,10 +94,13 @@ def write_weights(
     size: tuple[int, int] | None = None,
     *,
     training: Sequence[Sample] = (),
+    absent: Sequence[Path] = (),
 ) -> Checkpoint:
     """Average runs and fold the result into the shipped checkpoint, still without an output calibration.
 
-    ``size`` (height, width) is the input size to ship; None is that of the last run.
+    ``size`` (height, width) is the input size to ship; None is that of the last run. ``training`` and
+    ``absent`` are the images that the runs were trained on: the BatchNorm statistics of their mean are
+    measured on them.
     """
     trained = average(runs)
     height, width = size or (trained.spec.height, trained.spec.width)
@@ -108,7 +112,7 @@ def write_weights(
     assert not unexpected
     assert all(name.endswith("num_batches_tracked") for name in missing)
     if training and not _same_statistics(runs):
-        _measure_statistics(net, runs[-1], spec, training)
+        _measure_statistics(net, runs[-1], spec, training, absent)
     write_checkpoint(
         path,
         {name: tensor.numpy() for name, tensor in fold(net).state_dict().items()},
@@ -127,19 +131,20 @@ def _same_statistics(runs: Sequence[Path]) -> bool:
     return all(np.array_equal(first[name], other[name]) for other in others for name in names)
 
 
-def _measure_statistics(net: torch.nn.Module, run: Path, spec: InputSpec, training: Sequence[Sample]) -> None:
+def _measure_statistics(
+    net: torch.nn.Module, run: Path, spec: InputSpec, training: Sequence[Sample], absent: Sequence[Path]
+) -> None:
     """Measure the BatchNorm statistics of averaged weights on images augmented as in the last run."""
-    stored = (read_json(run / RUN) or {}).get("config", {})
-    known = {field.name for field in fields(TrainConfig)}
-    config = TrainConfig(**{name: value for name, value in stored.items() if name in known})
-    config = replace(config, height=spec.height, width=spec.width)
+    config = replace(stored_config(run) or TrainConfig(), height=spec.height, width=spec.width)
     cache = cache_samples(training, config.spec)
     phantom = None
     if config.phantom_batch:
         count = min(PHANTOMS_FOR_STATISTICS, len(cache))
         drawn = phantom_samples(count, seed=seeds.training(config.seed).take(count))
         phantom = cache_samples(drawn, config.spec)
-    recompute_statistics(net, statistics_batches(config, cache, range(len(cache)), phantom, "cpu"))
+    without = read_absent(absent, config.spec) if absent else None
+    data = TrainingData(cache, Fold(tuple(range(len(cache))), ()), phantom, without)
+    recompute_statistics(net, statistics_batches(config, data, "cpu"))
 
 
 def add_judgements(
@@ -246,6 +251,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", type=Path, nargs="*", help="run folders, averaged; the last one's input size")
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--net", default="improved_unet", help="without runs: the net with shipped weights")
+    parser.add_argument(
+        "--absent", type=Path, nargs="*", default=[], help="data sets without nerve that the runs had"
+    )
     parser.add_argument("--size", nargs=2, type=int, metavar=("H", "W"), help="input size, if another")
     parser.add_argument("--threshold", type=float, default=0.5)
     parser.add_argument("--min-area", type=float, default=0.001)
@@ -263,13 +272,17 @@ def make(options: argparse.Namespace) -> dict[str, Any]:
     data = open_dataset(options.data)
     runs = [split for split in map(RunSplit.read, options.runs) if split is not None]
     training, validation = split_last(data, HELD_BACK, runs=runs)
-    path = options.out / f"{NET}.safetensors"
+    nets = {read_checkpoint(run / "weights.safetensors").net for run in options.runs} or {options.net}
+    if len(nets) > 1:
+        raise UsageError(f"runs of {', '.join(sorted(nets))} have no mean; give runs of one net")
+    (net,) = nets
+    path, engine = options.out / f"{net}.safetensors", f"{net}-openvino-int8"
     if options.runs:
         report = make_weights(path, options, training, validation)
     else:
-        report = read_manifest(options.out / DEFAULT)[0].accuracy["judgement"]
-    recipe = options.recipes / f"{NET}.json"
-    make_recipe(NET, data, data_name=options.data.resolve().name, runs=runs).write(recipe)
+        report = read_manifest(options.out / engine)[0].accuracy["judgement"]
+    recipe = options.recipes / f"{net}.json"
+    make_recipe(net, data, data_name=options.data.resolve().name, runs=runs).write(recipe)
     figures: dict[str, Any] = {
         "judgement": report,
         "unlike": unlike_shares(read_checkpoint(path).spec, validation),
@@ -279,9 +292,9 @@ def make(options: argparse.Namespace) -> dict[str, Any]:
         request = ExportRequest(str(path), "openvino", "int8", data=options.data, recipe=recipe)
         built = export(request, EngineStore(scratch), LineReporter(partial(print, file=sys.stderr)))
         figures["int8"] = accuracy(load_backend(built.folder), validation, options.phantoms)
-        ship(built, options.out / DEFAULT, figures)
+        ship(built, options.out / engine, figures)
         scales = (built.folder / SCALES_FILE).read_bytes()
-        write_whole(options.recipes / f"{DEFAULT}-{SCALES_FILE}", scales)
+        write_whole(options.recipes / f"{engine}-{SCALES_FILE}", scales)
     print(json.dumps(figures, indent=1))
     return figures
 
@@ -298,6 +311,7 @@ def make_weights(
             options.min_area,
             tuple(options.size) if options.size else None,
             training=training,
+            absent=options.absent,
         )
         judgements, report = fit_output_calibration(
             load_backend(Path(scratch) / "plain.safetensors"),

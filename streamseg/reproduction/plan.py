@@ -102,7 +102,9 @@ def check_settings(plan: ReplicationPlan, out: Path, data: str) -> None:
     stored = read_plan(out)
     if stored is None:
         return
-    old, new = {**stored["settings"], "data": stored["data"].get("name")}, {**plan.settings(), "data": data}
+    defaults = asdict(TrainConfig())  # of settings that earlier versions did not have
+    old = {**defaults, **stored["settings"], "data": stored["data"].get("name")}
+    new = {**plan.settings(), "data": data}
     changed = [
         f"{key} {_text(old.get(key))} (now {_text(new[key])})" for key in new if old.get(key) != new[key]
     ]

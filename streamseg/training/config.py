@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 from streamseg.core.errors import UsageError
+from streamseg.core.spec import NERVE, VESSEL
 from streamseg.core.types import InputSpec
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
@@ -26,22 +27,31 @@ class TrainConfig:
     """Labelled images a step, over all processes."""
     phantom_batch: int = 0
     """Phantom images added to each step, over all processes."""
+    absent_batch: int = 0
+    """Images without nerve added to each step, over all processes."""
     loss: Literal["dice", "dice+bce"] = "dice"
     smoothing: float = 1.0
     """k of the Dice loss, in pixels."""
     learning_rate: float = 1e-4
     schedule: Literal["constant", "warm", "one-cycle"] = "constant"
-    """``warm``: up in the first steps, then constant. ``one-cycle``: up, then a half cosine to 0."""
+    """``warm``: up in the first steps, then constant. ``one-cycle``: up in the first tenth of the steps, then
+    a half cosine to 0."""
     weight_decay: float = 0.0
     """Decoupled (AdamW); with 0 the optimiser is Adam."""
     average: float = 0.0
     """Decay per step of the running average of the weights, which is then the result; 0 for none."""
     vessel_weight: float = 0.0
-    """Weight of the loss of a vessel plane, trained beside the nerve and dropped afterwards."""
+    """Weight of the loss of the vessel plane; 0 for a net of nerves alone."""
     strength: float = 0.0
     """Strength of the augmentation; 0 for none."""
     phantom_strength: float = 0.5
     """Strength of the phantoms' augmentation, lower because phantoms vary already."""
+    restyle: float = 0.0
+    """Share of the images, 0..1, that are made to look as if another machine had taken them."""
+    teachers: str = ""
+    """sha256 of the checkpoints whose mean probability is a target beside the labels, separated by commas."""
+    soft: float = 0.0
+    """Weight of the teachers' target, 0..1; the labels have the rest."""
     frozen_statistics: bool = False
     """BatchNorm uses its running statistics and does not update them."""
     precision: Precision = "32-true"
@@ -53,6 +63,8 @@ class TrainConfig:
                 f"cannot train at {self.height}x{self.width}; "
                 "give a height and a width of at least 32, in multiples of 16"
             )
+        if not (0 <= self.restyle <= 1 and 0 <= self.soft <= 1):
+            raise UsageError(f"restyle {self.restyle} and soft {self.soft} are shares; give 0 to 1")
         if self.precision not in get_args(Precision):
             raise UsageError(
                 f"unknown precision {self.precision!r}; choose one of {', '.join(get_args(Precision))}"
@@ -65,8 +77,9 @@ class TrainConfig:
 
     @property
     def spec(self) -> InputSpec:
-        """The net's input: grey 0..1, 0.25 subtracted, divided by 0.25."""
-        return InputSpec(self.height, self.width, mean=0.25, std=0.25, threshold=0.5)
+        """The net's input, grey 0..1, 0.25 subtracted, divided by 0.25, and its structures."""
+        structures = (NERVE, VESSEL)[: self.outputs]
+        return InputSpec(self.height, self.width, mean=0.25, std=0.25, threshold=0.5, structures=structures)
 
     @property
     def outputs(self) -> int:
@@ -92,20 +105,27 @@ OPEN_CHOICES: dict[str, str] = {
 RECIPES: dict[str, dict[str, Any]] = {
     "paper": {},
     "best": {
-        "height": 160,
-        "width": 192,
-        "epochs": 60,
-        "batch": 8,
+        "height": 192,
+        "width": 224,
+        "epochs": 80,
+        "batch": 12,
         "loss": "dice+bce",
         "learning_rate": 1e-3,
-        "schedule": "warm",
-        "weight_decay": 1e-4,
-        "average": 0.995,
+        "schedule": "one-cycle",
+        "weight_decay": 1e-2,
+        "average": 0.998,
         "vessel_weight": 0.5,
         "strength": 1.5,
+        "restyle": 0.7,
     },
 }
 """Each recipe's differences from TrainConfig's defaults."""
+BEST_SIZES = {"lite_unet": (256, 256)}
+"""Height and width of the recipe ``best`` for nets that take another input than its own."""
+SHARES = {"phantom_batch": 2, "absent_batch": 3}
+"""Images that are added to each step of the recipe ``best`` if there are any."""
+SOFT = 0.7
+"""Weight of the teachers' target if there are teachers."""
 
 
 def recipe(name: str, **changes: Any) -> TrainConfig:
@@ -119,23 +139,28 @@ def recipe(name: str, **changes: Any) -> TrainConfig:
     if unknown := changes.keys() - known:
         raise UsageError(f"unknown training settings: {', '.join(sorted(unknown))}")
     given = {key: value for key, value in changes.items() if value is not None}
-    return replace(TrainConfig(recipe=name, **RECIPES[name]), **given)
+    values = dict(RECIPES[name])
+    if name == "best" and given.get("net") in BEST_SIZES:
+        values["height"], values["width"] = BEST_SIZES[given["net"]]
+    return replace(TrainConfig(recipe=name, **values), **given)
 
 
 WARM_STEPS = 200
-"""Maximum length of the rise."""
+"""Maximum length of the rise of ``warm``."""
 
 
 def rate_at(step: int, steps: int, config: TrainConfig) -> float:
     """Learning rate of step 0..steps-1.
 
     ``constant``; ``warm``: up from a 25th in the first tenth (at most WARM_STEPS), then constant;
-    ``one-cycle``: the same rise, then a half cosine to 0.
+    ``one-cycle``: up from a 25th in the first tenth, then a half cosine to 0.
     """
     peak = config.learning_rate
     if config.schedule == "constant":
         return peak
-    rise = min(max(1, steps // 10), WARM_STEPS)
+    rise = max(1, steps // 10)
+    if config.schedule == "warm":
+        rise = min(rise, WARM_STEPS)
     if step < rise:
         return peak * (1 / 25 + (1 - 1 / 25) * step / rise)
     if config.schedule == "warm":

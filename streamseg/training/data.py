@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -17,6 +17,8 @@ from streamseg.training.cache import Cache
 
 AHEAD = 3
 """Batches that are prepared while the net works on one."""
+Change = Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Changes the images and labels (both uint8) of a plan's batch, given its number in the plan."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +31,16 @@ class TrainingData:
     """Which of them train the net and which validate it."""
     phantom: Cache | None = None
     """Phantom images, of which some are added to each step."""
+    absent: Cache | None = None
+    """Images without nerve, of which some are added to each step."""
 
     @property
     def fingerprint(self) -> str:
         """16 hex digits of images, labels and split: a run resumes only with the same data."""
         fold, phantom = self.fold, self.phantom.fingerprint if self.phantom else ""
         parts = f"{self.cache.fingerprint}/{fold.train}/{fold.validation}/{phantom}"
+        if self.absent is not None:
+            parts += f"/{self.absent.fingerprint}"
         return f"{sample_seed(parts):016x}"
 
 
@@ -65,7 +71,10 @@ class Batch:
 
 def take(cache: Cache, rows: Tensor) -> Batch:
     """The samples of some rows (int64 (N,)) of a cache, on the CPU."""
-    images, labels, vessel_known = cache.gather(rows)
+    return _scaled(*cache.gather(rows), rows)
+
+
+def _scaled(images: Tensor, labels: Tensor, vessel_known: Tensor, rows: Tensor) -> Batch:
     # numpy works in this one thread, whereas torch would start a second pool of threads beside the net's
     return Batch(
         torch.from_numpy(np.divide(images.numpy(), np.float32(255), dtype=np.float32)),
@@ -75,12 +84,14 @@ def take(cache: Cache, rows: Tensor) -> Batch:
     )
 
 
-def load_batches(cache: Cache, plan: Sequence[Tensor], device: torch.device | str) -> Iterator[Batch]:
+def load_batches(
+    cache: Cache, plan: Sequence[Tensor], device: torch.device | str, change: Change | None = None
+) -> Iterator[Batch]:
     """The batches of a plan (each int64 (N,), rows of the cache) on a device (CPU or CUDA), in order.
 
-    A thread prepares up to AHEAD batches while the consumer works; to a GPU it sends pinned bytes, which
-    become float32 there. Its exceptions are raised in the consumer, and an iterator that is dropped half way
-    stops it.
+    A thread prepares up to AHEAD batches, changed by ``change``, while the consumer works; to a GPU it sends
+    pinned bytes, which become float32 there. Its exceptions are raised in the consumer, and an iterator that
+    is dropped half way stops it.
     """
     device = torch.device(device)
     if device.type == "cuda" and device.index is None:
@@ -88,8 +99,8 @@ def load_batches(cache: Cache, plan: Sequence[Tensor], device: torch.device | st
     with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
         pending: deque[Future[Batch]] = deque()
         try:
-            for rows in plan:
-                pending.append(pool.submit(_load, cache, rows, device))
+            for number, rows in enumerate(plan):
+                pending.append(pool.submit(_load, cache, rows, device, number, change))
                 if len(pending) > AHEAD:
                     yield pending.popleft().result()
             while pending:
@@ -99,12 +110,15 @@ def load_batches(cache: Cache, plan: Sequence[Tensor], device: torch.device | st
                 future.cancel()
 
 
-def _load(cache: Cache, rows: Tensor, device: torch.device) -> Batch:
+def _load(cache: Cache, rows: Tensor, device: torch.device, number: int, change: Change | None) -> Batch:
+    images, labels, known = cache.gather(rows)
+    if change is not None:
+        images, labels = change(number, images, labels)
     if device.type == "cpu":
-        return take(cache, rows)
+        return _scaled(images, labels, known, rows)
     # pinning opens the current GPU; in a new thread that is the first one, which may be another process's
     with torch.cuda.device(device):
         images, labels, known, rows = (
-            part.pin_memory().to(device, non_blocking=True) for part in (*cache.gather(rows), rows)
+            part.pin_memory().to(device, non_blocking=True) for part in (images, labels, known, rows)
         )
         return Batch(images.float() / 255, labels.float(), known, rows)

@@ -40,12 +40,24 @@ def batch_loss(
     *,
     k: float = 1.0,
     vessel_weight: float = 0.0,
+    taught: Tensor | None = None,
+    soft: float = 0.0,
 ) -> Tensor:
     """Mean loss over images: the nerve plane's, and the vessel plane's if it is trained and known.
 
-    ``logits`` (N, 1 or 2, H, W), ``labels`` (N, 2, H, W) of 0/1, ``vessel_known`` (N,) bool.
+    ``logits`` (N, 1 or 2, H, W), ``labels`` (N, 2, H, W) of 0/1, ``vessel_known`` (N,) bool. ``taught``
+    (N, 1 or 2, H, W) are the teachers' probabilities, which count with weight ``soft`` beside the labels in
+    the planes that they have, whether vessels are labelled or not.
     """
-    loss = plane_loss(kind, logits[:, 0], labels[:, 0], k=k)
+
+    def plane(number: int, known: Tensor | None = None) -> Tensor:
+        loss = plane_loss(kind, logits[:, number], labels[:, number], k=k)
+        loss = loss if known is None else known * loss
+        if taught is None or taught.shape[1] <= number:
+            return loss
+        return (1 - soft) * loss + soft * plane_loss(kind, logits[:, number], taught[:, number], k=k)
+
+    loss = plane(0)
     if vessel_weight:
-        loss = loss + vessel_weight * vessel_known * plane_loss(kind, logits[:, 1], labels[:, 1], k=k)
+        loss = loss + vessel_weight * plane(1, vessel_known)
     return loss.mean()

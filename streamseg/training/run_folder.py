@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 from streamseg.core.errors import DataError, SinkError, UsageError, one_line
-from streamseg.core.files import parse_json, read_file
+from streamseg.core.files import parse_json, read_file, read_json
 from streamseg.core.numbers import finite_number, whole_number
 from streamseg.core.types import Say
 from streamseg.training.config import TrainConfig
@@ -92,9 +92,7 @@ class RunFolder:
         if not (self.path / RUN).exists():
             return False
         found = self._json(RUN)
-        stored, own = found.get("config", {}), asdict(self.config)
-        if not isinstance(stored, dict):
-            raise DataError(f"{self.path / RUN} is damaged; delete the folder and train again")
+        stored, own = stored_settings(self.path, found), asdict(self.config)
         changed = [f"{k} {stored.get(k)!r} (now {v!r})" for k, v in own.items() if stored.get(k) != v]
         if found.get("data") != self.data:
             changed.append("data")
@@ -168,6 +166,27 @@ class RunFolder:
             ) from error
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def stored_settings(path: Path, run: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration in a ``run.json``, by field; a setting that an earlier version did not have has its
+    default, which changes nothing. Raises DataError."""
+    stored = run.get("config", {})
+    if not isinstance(stored, dict):
+        raise DataError(f"{path / RUN} is damaged; delete the folder and train again")
+    defaults = asdict(TrainConfig())
+    return defaults | {name: value for name, value in stored.items() if name in defaults}
+
+
+def stored_config(path: Path) -> TrainConfig | None:
+    """The configuration of the run in a folder; None if there is none. Raises DataError for a damaged one."""
+    run = read_json(path / RUN)
+    if run is None:
+        return None
+    try:
+        return TrainConfig(**stored_settings(path, run))
+    except (TypeError, UsageError) as error:
+        raise DataError(f"{path / RUN} is damaged ({error}); delete the folder and train again") from error
 
 
 def _history(values: Mapping[str, Any]) -> History:

@@ -9,8 +9,11 @@ the validation part are not biased by a selection.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from functools import reduce
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,20 +23,24 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from streamseg.core.errors import StreamsegError, UsageError
-from streamseg.core.types import Say
+from streamseg.core.errors import DataError, StreamsegError, UsageError
+from streamseg.core.types import Grey, InputSpec, Say
 from streamseg.datasets.phantoms import open_or_draw, phantom_samples
+from streamseg.datasets.reader import Dataset, open_dataset
 from streamseg.datasets.split import RunSplit, last_block
-from streamseg.engines.checkpoint import read_checkpoint
+from streamseg.engines.checkpoint import Checkpoint, read_checkpoint
 from streamseg.nets import NETS, build_net
 from streamseg.phantom import seeds
 from streamseg.training.augment import augment, sample_seed
 from streamseg.training.cache import Cache, cache_samples, prepare_dataset
 from streamseg.training.config import TrainConfig, rate_at
-from streamseg.training.data import Batch, TrainingData, load_batches, take
+from streamseg.training.data import Batch, TrainingData, load_batches
 from streamseg.training.devices import flushed_denormals, make_fabric
+from streamseg.training.initial_weights import initial_weights, trainable
 from streamseg.training.loss import batch_loss
+from streamseg.training.restyle import CachedImages, restyle_batch
 from streamseg.training.run_folder import (
+    STATE,
     WEIGHTS,
     History,
     RunFolder,
@@ -41,6 +48,7 @@ from streamseg.training.run_folder import (
     TrainingCallbacks,
     TrainingOutcome,
 )
+from streamseg.training.teachers import Teachers
 from streamseg.training.validate import net_input, validation_dice
 from streamseg.training.weights import recompute_statistics, running_average, take_weights, write_weights
 
@@ -51,6 +59,8 @@ SAVE_SECONDS = 60.0
 """A run is saved when this time has passed since it was last saved, and at its end."""
 WELL_AVERAGED = 10_000
 """Steps that given weights count for in the running average: they are not forgotten as random ones are."""
+INITIAL_BATCHES = 16
+"""Batches on which folded weights to begin with get their BatchNorm statistics."""
 STATISTICS_IMAGES = 2000
 """Maximum images on which BatchNorm's statistics of averaged weights are measured."""
 LOSS_STEPS = 10
@@ -68,14 +78,18 @@ class TrainingJob:
     """The run folder: a new one, or that of the run to resume."""
     phantom: int = 0
     """Phantom images, of which ``config.phantom_batch`` are added to each step."""
+    absent: tuple[Path, ...] = ()
+    """Data sets without nerve, of whose images ``config.absent_batch`` are added to each step."""
     validation: float = 0.2
     """Share of the data that is held back: the last block of subjects."""
     device: str = "auto"
     """``auto``, ``cpu`` or ``gpu``; several under ``torchrun``."""
     deterministic: bool = False
     """Repeatable on a GPU too."""
-    start: Path | None = None
-    """Weights to start from."""
+    init: str | None = None
+    """Weights to begin with (:func:`~streamseg.training.initial_weights.initial_weights`)."""
+    teachers: tuple[Path, ...] = ()
+    """Checkpoints that teach beside the labels; ``config.teachers`` is their hashes."""
 
     def __post_init__(self) -> None:
         """Raises UsageError for an unknown net."""
@@ -87,18 +101,27 @@ def run(job: TrainingJob, callbacks: TrainingCallbacks | None = None) -> Trainin
     """Do a job, or resume the run in its folder; the outcome, or None in all processes but the first.
 
     Raises what :func:`fit` raises, DataError for a bad data set or one that cannot be split, EngineError for
-    weights to start from that cannot be read.
+    teachers and weights to begin with that cannot be read.
     """
-    start = read_checkpoint(job.start).weights if job.start else None
     fabric = make_fabric(job.device, job.config.precision, deterministic=job.deterministic)
     first = fabric.is_global_zero
     if callbacks is None or not first:
         callbacks = TrainingCallbacks()
     if fabric.world_size > 1:
         callbacks = replace(callbacks, should_stop=lambda: False)
+    teachers = None
+    if job.teachers:
+        teachers = Teachers([read_checkpoint(path) for path in job.teachers], fabric.device)
+    if job.config.teachers != (teachers.names if teachers else ""):
+        raise UsageError(f"run {job.folder} was begun with other teachers; give the same --teacher files")
+    start = None if (job.folder / STATE).exists() else initial_weights(job.init, job.config)
     data = _read_data(job, fabric, callbacks.say)
     callbacks.on_data(data)
-    outcome = fit(job.config, data, job.folder, start=start, fabric=fabric, callbacks=callbacks)
+    if isinstance(start, Checkpoint):
+        start = trainable(start, islice(statistics_batches(job.config, data, "cpu"), INITIAL_BATCHES))
+    outcome = fit(
+        job.config, data, job.folder, start=start, teachers=teachers, fabric=fabric, callbacks=callbacks
+    )
     return outcome if first else None
 
 
@@ -118,7 +141,55 @@ def _read_data(job: TrainingJob, fabric: Fabric, say: Say) -> TrainingData:
     if job.phantom:
         seed = seeds.training(job.config.seed).take(job.phantom)
         phantom = cache_samples(phantom_samples(job.phantom, seed=seed), spec)
-    return TrainingData(cache, fold, phantom)
+    with fabric.rank_zero_first():
+        absent = read_absent(job.absent, spec) if job.absent else None
+    return TrainingData(cache, fold, phantom, absent)
+
+
+def read_absent(folders: Sequence[Path], spec: InputSpec) -> Cache:
+    """The images of data sets without nerve. Raises DataError if one has nerve."""
+    entries = [entry for folder in folders for entry in open_dataset(folder).entries]
+    cache = cache_samples(Dataset(entries), spec)
+    with_nerve = cache.labels[:, 0].flatten(1).any(1).nonzero().flatten().tolist()
+    if with_nerve:
+        raise DataError(
+            f"{entries[with_nerve[0]].mask} labels nerve, and {len(with_nerve) - 1} more do; --absent takes "
+            "images without nerve, whose masks are all 0"
+        )
+    return cache
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Images of one kind, of which every step has some."""
+
+    name: str
+    """Part of the seeds of its images."""
+    cache: Cache
+    count: int
+    """Images a step, over all processes."""
+    strength: float
+    """Of their augmentation."""
+
+
+def sources_of(config: TrainConfig, data: TrainingData) -> list[Source]:
+    """The kinds of images that make up a batch, the labelled ones first."""
+    found = [Source("image", data.cache, config.batch, config.strength)]
+    if data.absent is not None and config.absent_batch:
+        found.append(Source("absent", data.absent, config.absent_batch, config.strength))
+    if data.phantom is not None and config.phantom_batch:
+        found.append(Source("phantom", data.phantom, config.phantom_batch, config.phantom_strength))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """The images of one source in one step."""
+
+    rows: Tensor
+    """int64 (N,): rows of the source's cache."""
+    seeds: list[int]
+    """Of each image's augmentation."""
 
 
 def fit(
@@ -128,19 +199,21 @@ def fit(
     *,
     net: nn.Module | None = None,
     start: Mapping[str, npt.NDArray[Any]] | None = None,
+    teachers: Teachers | None = None,
     fabric: Fabric | None = None,
     callbacks: TrainingCallbacks | None = None,
 ) -> TrainingOutcome:
     """Train, or resume the run in ``out``, or return its outcome if it is finished.
 
     ``net`` is a net of another kind, with ``config.outputs`` planes; no ``weights.safetensors`` is written
-    for it. ``start`` are weights to begin with. Raises UsageError if ``out`` holds a run of another
-    configuration or data, StreamsegError for a loss that is not finite (what was saved before remains),
-    SinkError.
+    for it. ``start`` are weights to begin with, ``teachers`` those that ``config.teachers`` names. Raises
+    UsageError if ``out`` holds a run of another configuration or data, StreamsegError for a loss that is not
+    finite (what was saved before remains), SinkError.
     """
     folder = RunFolder(out, config, data.fingerprint)
     finished = folder.check()
-    training = TrainingRun(config, data, folder, net, fabric or make_fabric("cpu", config.precision))
+    fabric = fabric or make_fabric("cpu", config.precision)
+    training = TrainingRun(config, data, folder, net, fabric, teachers=teachers)
     if (saved := folder.load()) is not None:
         training.restore(*saved)
     elif start is not None:
@@ -160,16 +233,21 @@ class TrainingRun:
         folder: RunFolder,
         net: nn.Module | None,
         fabric: Fabric,
+        *,
+        teachers: Teachers | None = None,
     ) -> None:
         """Raises UsageError if the processes cannot share a batch equally."""
         torch.manual_seed(config.seed)
         self.config, self.data, self.folder, self.fabric = config, data, folder, fabric
-        self.phantom = data.phantom if config.phantom_batch else None
+        self.teachers = teachers
+        self.sources = sources_of(config, data)
+        self.references = references_of(self.sources, data.fold.train)
         self.ours = net is None
         world = fabric.world_size
-        if config.batch % world or config.phantom_batch % world:
+        if any(source.count % world for source in self.sources):
+            counts = " + ".join(str(source.count) for source in self.sources)
             raise UsageError(
-                f"{world} processes cannot share batches of {config.batch} + {config.phantom_batch} images; "
+                f"{world} processes cannot share batches of {counts} images; "
                 "give multiples of the number of processes"
             )
         self.steps = max(1, len(data.fold.train) // config.batch)
@@ -191,11 +269,13 @@ class TrainingRun:
         self.saved = time.monotonic()
 
     def start_from(self, weights: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Begin with given weights. Raises UsageError for weights of another net."""
+        """Begin with given weights; those that are not among them stay random. Raises UsageError for weights
+        of another net."""
         take_weights(self.inner, weights)
         if self.average is not None:
             self.average.module.load_state_dict(self.inner.state_dict())
-            self.average.n_averaged.fill_(WELL_AVERAGED)
+            if weights.keys() >= {name for name, _ in self.inner.named_parameters()}:
+                self.average.n_averaged.fill_(WELL_AVERAGED)
 
     @property
     def result(self) -> nn.Module:
@@ -234,45 +314,68 @@ class TrainingRun:
         history = self.history
         pending: list[Tensor] = []
         mark = time.monotonic()
-        for batch in load_batches(self.data.cache, self.plan(), self.fabric.device):
-            if callbacks.should_stop():
-                break
-            pending.append(self.step(history.step, batch))
-            history.step += 1
-            if len(pending) >= LOSS_STEPS or history.step == self.steps:
-                self.read_losses(pending)
-                pending.clear()
-                history.seconds += time.monotonic() - mark
-                done = history.epoch * self.steps + history.step
-                callbacks.on_step(done, self.config.epochs * self.steps, history.losses[-1])
-                if history.step < self.steps:
-                    self.save_if_due()
-                mark = time.monotonic()
+        with ExitStack() as stack:
+            parts = [stack.enter_context(closing(self.batches(source))) for source in self.sources]
+            for batches in zip(*parts, strict=True):
+                if callbacks.should_stop():
+                    break
+                pending.append(self.step(history.step, reduce(Batch.joined, batches)))
+                history.step += 1
+                if len(pending) >= LOSS_STEPS or history.step == self.steps:
+                    self.read_losses(pending)
+                    pending.clear()
+                    history.seconds += time.monotonic() - mark
+                    done = history.epoch * self.steps + history.step
+                    callbacks.on_step(done, self.config.epochs * self.steps, history.losses[-1])
+                    if history.step < self.steps:
+                        self.save_if_due()
+                    mark = time.monotonic()
         if pending:
             self.read_losses(pending)
             history.seconds += time.monotonic() - mark
         return history.step == self.steps
 
-    def plan(self) -> list[Tensor]:
-        """Rows of the remaining steps of this epoch, this process's share of each."""
-        seed = sample_seed(self.config.seed, "order", self.history.epoch)
-        order = torch.randperm(len(self.data.fold.train), generator=torch.Generator().manual_seed(seed))
-        rows = torch.tensor(self.data.fold.train)[order]
-        rank, world, size = self.fabric.global_rank, self.fabric.world_size, self.config.batch
-        whole = [rows[n * size : (n + 1) * size] for n in range(self.steps)]
-        return [part[rank::world] for part in whole[self.history.step :]]
+    def batches(self, source: Source) -> Generator[Batch]:
+        """This process's augmented images of a source for the remaining steps of this epoch."""
+        plan = self.plan(source)
+        return augmented_batches(source, plan, self.config.restyle, self.references, self.fabric.device)
+
+    def plan(self, source: Source) -> list[Planned]:
+        """This process's share of a source's images in each of the remaining steps of this epoch.
+
+        Labelled images are taken in a random order, each once; of the others some are drawn for every step.
+        """
+        config, epoch = self.config, self.history.epoch
+        rank, world = self.fabric.global_rank, self.fabric.world_size
+        steps = range(self.history.step, self.steps)
+        if source is self.sources[0]:
+            seed = sample_seed(config.seed, "order", epoch)
+            order = torch.randperm(len(self.data.fold.train), generator=torch.Generator().manual_seed(seed))
+            rows = torch.tensor(self.data.fold.train)[order]
+            parts = [rows[n * source.count : (n + 1) * source.count][rank::world] for n in steps]
+            return [
+                Planned(part, [sample_seed(config.seed, source.name, epoch, row) for row in part.tolist()])
+                for part in parts
+            ]
+        found = []
+        for step in steps:
+            seed = sample_seed(config.seed, source.name, epoch, step)
+            generator = torch.Generator().manual_seed(seed)
+            chosen = torch.randint(len(source.cache), (source.count,), generator=generator)
+            places = range(rank, source.count, world)
+            found.append(Planned(chosen[list(places)], [sample_seed(seed, place) for place in places]))
+        return found
 
     def step(self, number: int, batch: Batch) -> Tensor:
         """One step of the optimiser on this process's share of a batch; the loss, still on the device."""
-        config, epoch = self.config, self.history.epoch
-        seeds = [sample_seed(config.seed, "image", epoch, row) for row in batch.rows.tolist()]
-        batch = _augmented(batch, seeds, config.strength)
-        if self.phantom is not None:
-            extra, extra_seeds = self.phantoms(number)
-            batch = batch.joined(_augmented(extra, extra_seeds, config.phantom_strength))
-        rate = rate_at(epoch * self.steps + number, self.steps * config.epochs, config)
+        config = self.config
+        rate = rate_at(self.history.epoch * self.steps + number, self.steps * config.epochs, config)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
+        taught = None
+        if self.teachers is not None:
+            with self.fabric.autocast():
+                taught = self.teachers.probabilities(batch.images)
         logits = self.net(net_input(batch.images, config.spec))
         loss = batch_loss(
             config.loss,
@@ -281,6 +384,8 @@ class TrainingRun:
             batch.vessel_known,
             k=config.smoothing,
             vessel_weight=config.vessel_weight,
+            taught=taught,
+            soft=config.soft,
         )
         self.optimiser.zero_grad(set_to_none=True)
         self.fabric.backward(loss)
@@ -288,17 +393,6 @@ class TrainingRun:
         if self.average is not None:
             self.average.update_parameters(self.inner)
         return loss.detach()
-
-    def phantoms(self, number: int) -> tuple[Batch, list[int]]:
-        """This process's share of a step's phantoms, and their seeds."""
-        assert self.phantom is not None
-        seed = sample_seed(self.config.seed, "phantom", self.history.epoch, number)
-        chosen = torch.randint(
-            len(self.phantom), (self.config.phantom_batch,), generator=torch.Generator().manual_seed(seed)
-        )
-        places = range(self.fabric.global_rank, len(chosen), self.fabric.world_size)
-        extra = take(self.phantom, chosen[list(places)]).to(self.fabric.device)
-        return extra, [sample_seed(seed, place) for place in places]
 
     def read_losses(self, losses: Sequence[Tensor]) -> None:
         """Read the losses of some steps into the history. Raises StreamsegError if one is not finite."""
@@ -342,8 +436,7 @@ class TrainingRun:
         """Measure the averaged net's BatchNorm statistics, before its last validation."""
         if self.average is None or self.config.frozen_statistics:
             return
-        rows = self.data.fold.train
-        batches = statistics_batches(self.config, self.data.cache, rows, self.phantom, self.fabric.device)
+        batches = statistics_batches(self.config, self.data, self.fabric.device)
         with self.fabric.autocast():
             recompute_statistics(self.average.module, batches)
 
@@ -388,32 +481,60 @@ class TrainingRun:
 
 
 def statistics_batches(
-    config: TrainConfig,
-    cache: Cache,
-    rows: Sequence[int],
-    phantom: Cache | None,
-    device: torch.device | str,
+    config: TrainConfig, data: TrainingData, device: torch.device | str
 ) -> Iterator[Tensor]:
-    """Training images, augmented as in training and with its share of phantoms, as the net's input.
+    """Training images, changed as in training and with its shares of other images, as the net's input.
 
-    At most STATISTICS_IMAGES of the rows, evenly chosen; the same in every process and every time.
+    At most STATISTICS_IMAGES of the labelled ones, evenly chosen; the same in every process and every time.
     """
+    sources = sources_of(config, data)
+    rows = data.fold.train
     chosen = torch.tensor(rows)[:: max(1, -(-len(rows) // STATISTICS_IMAGES))]
-    for number, plain in enumerate(load_batches(cache, torch.split(chosen, config.batch), device)):
-        image_seeds = [sample_seed(config.seed, "statistics", row) for row in plain.rows.tolist()]
-        batch = _augmented(plain, image_seeds, config.strength)
-        if phantom is None or not config.phantom_batch:
-            yield net_input(batch.images, config.spec)
-            continue
-        places = range(number * config.phantom_batch, (number + 1) * config.phantom_batch)
-        extra = take(phantom, torch.tensor([place % len(phantom) for place in places])).to(
-            torch.device(device)
+    split = torch.split(chosen, config.batch)
+    plans = []
+    for source in sources:
+        if source is sources[0]:
+            places, parts = [part.tolist() for part in split], list(split)
+        else:
+            places = [list(range(n * source.count, (n + 1) * source.count)) for n in range(len(split))]
+            parts = [torch.tensor(part) % len(source.cache) for part in places]
+        plans.append(
+            [
+                Planned(part, [sample_seed(config.seed, "statistics", source.name, place) for place in taken])
+                for part, taken in zip(parts, places, strict=True)
+            ]
         )
-        phantom_seeds = [sample_seed(config.seed, "statistics", "phantom", place) for place in places]
-        extra = _augmented(extra, phantom_seeds, config.phantom_strength)
-        yield net_input(batch.joined(extra).images, config.spec)
+    references = references_of(sources, rows)
+    with ExitStack() as stack:
+        loaded = [
+            stack.enter_context(closing(augmented_batches(source, plan, config.restyle, references, device)))
+            for source, plan in zip(sources, plans, strict=True)
+        ]
+        for batches in zip(*loaded, strict=True):
+            yield net_input(reduce(Batch.joined, batches).images, config.spec)
 
 
-def _augmented(batch: Batch, seeds: Sequence[int], strength: float) -> Batch:
-    images, labels = augment(batch.images, batch.labels, seeds, strength=strength)
-    return replace(batch, images=images, labels=labels)
+def references_of(sources: Sequence[Source], train: Sequence[int]) -> CachedImages:
+    """The images that restyled ones may resemble: all that train."""
+    labelled, *others = sources
+    return CachedImages(
+        [(labelled.cache, train), *((source.cache, range(len(source.cache))) for source in others)]
+    )
+
+
+def augmented_batches(
+    source: Source,
+    plan: Sequence[Planned],
+    share: float,
+    references: Sequence[Grey],
+    device: torch.device | str,
+) -> Generator[Batch]:
+    """The images of a plan, a share of them restyled, all augmented, on a device."""
+
+    def change(number: int, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        return restyle_batch(images, labels, plan[number].seeds, share, references)
+
+    loaded = load_batches(source.cache, [step.rows for step in plan], device, change)
+    for step, batch in zip(plan, loaded, strict=True):
+        images, labels = augment(batch.images, batch.labels, step.seeds, strength=source.strength)
+        yield replace(batch, images=images, labels=labels)

@@ -15,9 +15,12 @@ from streamseg.core.errors import UsageError
 from streamseg.engines.checkpoint import write_checkpoint
 from streamseg.training.config import TrainConfig
 
+HEAD = ("head.weight", "head.bias")
+"""Names of the layer that has a channel for each structure."""
+
 
 def write_weights(path: Path, net: nn.Module, config: TrainConfig) -> None:
-    """Write one of the three nets as a checkpoint, without its vessel plane.
+    """Write a net as a checkpoint, with a plane for each structure that it was trained on.
 
     Raises EngineError for weights that are not finite (the file stays as it was), SinkError.
     """
@@ -26,14 +29,17 @@ def write_weights(path: Path, net: nn.Module, config: TrainConfig) -> None:
         for name, tensor in net.state_dict().items()
         if not name.endswith("num_batches_tracked")
     }
-    state |= {name: state[name][:1] for name in ("head.weight", "head.bias")}
     write_checkpoint(path, state, net=config.net, folded=False, trained=True, spec=config.spec)
 
 
 def take_weights(net: nn.Module, weights: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Copy another run's weights into a net, whose vessel plane stays if they lack it. Raises UsageError."""
+    """Copy another run's weights into a net; if only one of the two has a vessel plane, all but that.
+
+    Raises UsageError for weights that do not fit.
+    """
     own = net.state_dict()
-    for name, array in weights.items():
+    for name, given in weights.items():
+        array = given[: len(own[name])] if name in HEAD and name in own else given
         if name not in own or own[name][: len(array)].shape != array.shape:
             raise UsageError(
                 f"the weights to start from do not fit the net: {name} {array.shape}; "

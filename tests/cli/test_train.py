@@ -11,10 +11,11 @@ from PIL import Image
 from streamseg.cli import main
 from streamseg.datasets import RunSplit, frame_hash, hold_back, open_dataset
 from streamseg.datasets.kaggle_writer import write_kaggle
-from streamseg.engines.checkpoint import read_checkpoint
+from streamseg.engines.checkpoint import read_checkpoint, write_checkpoint
 from streamseg.training import trainer
 from streamseg.training.validate import validation_dice
 from tests.datasets.files import write_labelled
+from tests.nets.random_nets import random_checkpoint
 from tests.training.runs import narrow_nets
 
 
@@ -54,6 +55,37 @@ def test_trains_resumes_and_refuses_to_start_over(data, tmp_path, capsys):
     assert {p: p.stat().st_mtime_ns for p in run.rglob("*")} == before
     assert main([*call, "--resume", "--seed", "1"]) == 2
     assert "another seed 0 (now 1)" in capsys.readouterr().err
+
+
+def test_a_step_is_made_of_several_data_sets_and_taught_by_teachers(data, tmp_path, capsys):
+    absent = write_labelled(tmp_path / "absent")
+    for mask in (absent / "masks").iterdir():
+        Image.new("L", (60, 40)).save(mask)
+    teacher = random_checkpoint("unet")
+    path = tmp_path / "teacher.safetensors"
+    sha256 = write_checkpoint(path, teacher.weights, net="unet", folded=True, trained=True, spec=teacher.spec)
+    run = tmp_path / "run"
+    call = ["train", str(data), "--out", str(run), *SMALL, "--net", "lite_unet", "--init", "random"]
+    call += ["--size", "32x64", "--absent", str(absent), "--phantom", "2", "--teacher", str(path)]
+    assert main(call) == 0
+    config = json.loads((run / "run.json").read_text())["config"]
+    assert (config["batch"], config["absent_batch"], config["phantom_batch"]) == (2, 3, 2)
+    assert (config["teachers"], config["soft"], config["restyle"]) == (sha256, 0.7, 0.7)
+    checkpoint = read_checkpoint(run / "weights.safetensors")
+    assert (checkpoint.net, checkpoint.spec.structures) == ("lite_unet", ("nerve", "vessel"))
+    capsys.readouterr()
+    assert main([*call, "--init", "imagenet", "--resume"]) == 0  # finished: nothing is begun
+    assert main([*call[:-2], "--resume"]) == 2
+    assert "the same --teacher files" in capsys.readouterr().err
+
+
+def test_a_resumed_run_has_its_own_settings(data, tmp_path, capsys):
+    run = tmp_path / "run"
+    call = ["train", str(data), "--out", str(run), "--validation", "0.34", "--device", "cpu"]
+    assert main([*call, *SMALL, "--recipe", "paper", "--net", "unet", "--precision", "32-true"]) == 0
+    before = (run / "run.json").read_bytes()
+    assert main([*call, "--resume"]) == 0
+    assert (run / "run.json").read_bytes() == before
 
 
 def test_the_paper_s_recipe_on_the_competition_s_layout_as_json(tmp_path, capsys):
@@ -103,6 +135,9 @@ def test_stopping_saves_and_says_how_to_go_on(data, tmp_path, capsys, monkeypatc
         (["--device", "tpu"], "no device is called"),
         (["--precision", "8"], "precision"),
         (["--start", "nowhere.safetensors"], "nowhere.safetensors"),
+        (["--init", "imagenet"], "no ImageNet weights for improved_unet"),
+        (["--teacher", "nowhere.safetensors"], "nowhere.safetensors"),
+        (["--absent", "nowhere"], "nowhere"),
     ],
 )
 def test_bad_options_are_one_line(data, tmp_path, capsys, option, message):

@@ -1,7 +1,9 @@
 """Parts of the command that makes the default weights; the whole needs the data and minutes."""
 
+import argparse
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +12,15 @@ import torch
 
 from streamseg.backends import FakeBackend
 from streamseg.backends.loading import load_folder
+from streamseg.core.errors import UsageError
 from streamseg.core.spec import StructureSpec
 from streamseg.core.types import InputSpec, OutputCalibration
 from streamseg.datasets import Sample
+from streamseg.datasets.phantoms import draw_phantoms
 from streamseg.engines.checkpoint import read_checkpoint, write_checkpoint
 from streamseg.engines.manifest import read_manifest
 from streamseg.engines.store import EngineStore
+from streamseg.export import defaults
 from streamseg.export.contract import ExportResult
 from streamseg.export.defaults import accuracy, add_judgements, ship, unlike_shares, write_weights
 from streamseg.nets import build_net
@@ -23,6 +28,8 @@ from streamseg.phantom import render_still
 from streamseg.segmentation.ood_detector import FEATURES, write_reference
 from streamseg.training.ood_examples import out_of_distribution_images
 from tests.backends.small_engines import small_model, store_engine
+from tests.nets.random_nets import NARROW as NARROW_NET
+from tests.nets.random_nets import random_checkpoint
 
 SPEC = InputSpec(32, 48, mean=0.25, std=0.25, threshold=0.5)
 NARROW = OutputCalibration(
@@ -61,6 +68,43 @@ def test_the_shipped_checkpoint_is_folded_and_carries_its_output_calibration(
     assert read_checkpoint(tmp_path / "judged.safetensors").spec == judged.spec
     for name, array in plain.weights.items():
         np.testing.assert_array_equal(judged.weights[name], array)
+
+
+def test_weights_of_either_kind_of_net_and_of_both_structures_are_shipped(tmp_path: Path) -> None:
+    checkpoint = random_checkpoint("lite_unet", folded=False)
+    weights = {
+        name: array.repeat(2, 0) if name.startswith("head") else array
+        for name, array in checkpoint.weights.items()
+    }
+    spec = replace(checkpoint.spec, structures=("nerve", "vessel"))
+    run = tmp_path / "run"
+    run.mkdir()
+    path = run / "weights.safetensors"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(defaults, "build_net", partial(build_net, width=NARROW_NET))
+        write_checkpoint(path, weights, net="lite_unet", folded=False, trained=True, spec=spec)
+        plain = write_weights(tmp_path / "plain.safetensors", [run], threshold=0.5, min_area=0.0)
+    assert (plain.net, plain.folded, plain.spec.structures) == ("lite_unet", True, ("nerve", "vessel"))
+    assert plain.weights["head.weight"].shape[0] == 2
+
+
+def test_runs_of_different_nets_have_no_mean(tmp_path: Path, run: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    checkpoint = random_checkpoint("lite_unet", folded=False)
+    write_checkpoint(
+        other / "weights.safetensors",
+        checkpoint.weights,
+        net="lite_unet",
+        folded=False,
+        trained=True,
+        spec=checkpoint.spec,
+    )
+    data = draw_phantoms(tmp_path / "data", 6, print)
+    assert len(data) == 6
+    options = argparse.Namespace(data=tmp_path / "data", runs=[run, other], net="unet", out=tmp_path)
+    with pytest.raises(UsageError, match="runs of lite_unet, unet have no mean"):
+        defaults.make(options)
 
 
 def test_the_shipped_engine_is_portable_and_keeps_its_figures(tmp_path: Path) -> None:

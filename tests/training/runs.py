@@ -32,6 +32,7 @@ CONFIG: TrainConfig = recipe(
     epochs=2,
     batch=2,
     phantom_batch=2,
+    absent_batch=2,
     learning_rate=1e-3,
     average=0.9,
     strength=1.0,
@@ -83,9 +84,18 @@ def phantoms() -> Cache:
     return cache_samples(phantom_samples(3, seed=5), CONFIG.spec)
 
 
+def absent(count: int = 3) -> Cache:
+    """Noise without nerve, vessels unknown."""
+    generator = np.random.default_rng(1)
+    images = [generator.integers(0, 60, (64, 96), dtype=np.uint8) for _ in range(count)]
+    return cache_samples(
+        [Sample(str(number), image, image > 255, None) for number, image in enumerate(images)], CONFIG.spec
+    )
+
+
 def training_data() -> TrainingData:
-    """The squares with the phantoms that are mixed in."""
-    return TrainingData(squares(), FOLD, phantoms())
+    """The squares with the phantoms and the images without nerve that are mixed in."""
+    return TrainingData(squares(), FOLD, phantoms(), absent())
 
 
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:

@@ -27,6 +27,18 @@ def test_changes_are_taken_and_none_leaves_a_value(name):
     assert changed.spec.height == changed.height
 
 
+def test_the_best_recipe_is_the_measured_one():
+    best = recipe("best")
+    assert (best.schedule, best.learning_rate, best.weight_decay) == ("one-cycle", 1e-3, 1e-2)
+    assert (best.average, best.strength, best.restyle, best.soft) == (0.998, 1.5, 0.7, 0)
+    assert (best.outputs, best.spec.structures) == (2, ("nerve", "vessel"))
+    assert (best.height, best.width) == (192, 224)
+    lite = recipe("best", net="lite_unet")
+    assert (lite.height, lite.width) == (256, 256)
+    assert recipe("best", net="lite_unet", height=128, width=160).height == 128
+    assert (best.phantom_batch, best.absent_batch) == (0, 0)  # the command adds them if there are any
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -35,6 +47,7 @@ def test_changes_are_taken_and_none_leaves_a_value(name):
         ({"epochs": 0}, "epochs 0"),
         ({"learning_rate": -1.0}, "learning_rate -1"),
         ({"learning_rate": float("nan")}, "learning_rate nan"),
+        ({"restyle": 1.5}, "restyle 1.5"),
         ({"speed": 3}, "unknown training settings: speed"),
     ],
 )
@@ -73,6 +86,7 @@ def test_one_cycle_rises_and_falls_to_nothing():
 
 def test_the_rise_of_a_long_run_is_bounded():
     assert rates("warm", 100 * WARM_STEPS)[WARM_STEPS] == 1
+    assert rates("one-cycle", 20 * WARM_STEPS)[2 * WARM_STEPS] == 1
 
 
 @pytest.mark.parametrize("schedule", ["constant", "warm", "one-cycle"])

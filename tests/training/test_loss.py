@@ -67,6 +67,27 @@ def test_vessels_count_only_where_they_are_known_and_parts_of_a_batch_average_to
     assert halves.item() == pytest.approx(expected.item())
 
 
+def test_teachers_weigh_beside_the_labels_and_count_where_vessels_are_unknown():
+    logits, labels, taught = (
+        torch.randn(2, 2, 8, 8),
+        (torch.rand(2, 2, 8, 8) > 0.5).float(),
+        torch.rand(2, 2, 8, 8),
+    )
+    known = torch.tensor([True, False])
+
+    def loss(target, known, **options):
+        return batch_loss("dice+bce", logits, target, known, vessel_weight=0.5, **options)
+
+    both = 0.3 * loss(labels, known) + 0.7 * loss(taught, torch.ones(2, dtype=torch.bool))
+    assert loss(labels, known, taught=taught, soft=0.7).item() == pytest.approx(both.item())
+    nerve = loss(labels, known, taught=taught[:, :1], soft=0.7)
+    vessel = 0.5 * (known * plane_loss("dice+bce", logits[:, 1], labels[:, 1])).mean()
+    soft = (0.3 * plane_loss("dice+bce", logits[:, 0], labels[:, 0])).mean() + (
+        0.7 * plane_loss("dice+bce", logits[:, 0], taught[:, 0])
+    ).mean()
+    assert nerve.item() == pytest.approx((soft + vessel).item())
+
+
 class Bright(torch.nn.Module):
     """Calls a pixel nerve from a grey level on."""
 

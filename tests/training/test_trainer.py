@@ -10,17 +10,20 @@ import numpy as np
 import pytest
 import torch
 
-from streamseg.core.errors import EngineError, StreamsegError, UsageError
+from streamseg.core.errors import DataError, EngineError, StreamsegError, UsageError
+from streamseg.core.hardware import Machine
+from streamseg.datasets.phantoms import draw_phantoms
 from streamseg.engines.checkpoint import read_checkpoint
-from streamseg.nets import build_net
-from streamseg.training import trainer
+from streamseg.training import devices, trainer
 from streamseg.training.config import recipe
 from streamseg.training.data import take
 from streamseg.training.devices import flushed_denormals, make_fabric
-from streamseg.training.run_folder import TrainingCallbacks
+from streamseg.training.run_folder import TrainingCallbacks, stored_config
+from streamseg.training.teachers import Teachers
 from streamseg.training.trainer import TrainingJob, fit, run
 from streamseg.training.validate import net_input
 from streamseg.training.weights import recompute_statistics, running_average, take_weights, write_weights
+from tests.nets.random_nets import random_checkpoint
 from tests.training.forked import fork
 from tests.training.runs import (
     CAREFUL,
@@ -47,8 +50,8 @@ def mixed():
 
 @pytest.fixture(scope="module")
 def data(mixed):
-    """The same without phantoms."""
-    return replace(mixed, phantom=None)
+    """The same without phantoms and images without nerve."""
+    return replace(mixed, phantom=None, absent=None)
 
 
 def test_a_run_leaves_its_log_and_weights_that_load(tmp_path, mixed):
@@ -68,7 +71,8 @@ def test_a_run_leaves_its_log_and_weights_that_load(tmp_path, mixed):
     checkpoint = read_checkpoint(tmp_path / "weights.safetensors")
     assert (checkpoint.net, checkpoint.folded, checkpoint.spec) == ("improved_unet", False, CONFIG.spec)
     averaged = done.net.state_dict()
-    assert torch.equal(torch.from_numpy(checkpoint.weights["head.weight"]), averaged["head.weight"][:1])
+    assert torch.equal(torch.from_numpy(checkpoint.weights["head.weight"]), averaged["head.weight"])
+    assert checkpoint.spec.structures == ("nerve", "vessel")
 
 
 @pytest.mark.parametrize(
@@ -207,8 +211,8 @@ def test_a_run_starts_from_given_weights(tmp_path, data):
     assert max(abs(after[k] - begin[k]).max() for k in begin) < 1e-6
     config = replace(CONFIG, epochs=1, learning_rate=1e-2, average=0.99)
     done = fit(config, data, tmp_path / "averaged", start=begin)
-    state = torch.load(tmp_path / "averaged/last.pt", weights_only=True)["net"]["head.weight"][:1]
-    moved, kept = (w - torch.from_numpy(begin["head.weight"]) for w in (state, done.net.head.weight[:1]))
+    state = torch.load(tmp_path / "averaged/last.pt", weights_only=True)["net"]["head.weight"]
+    moved, kept = (w - torch.from_numpy(begin["head.weight"]) for w in (state, done.net.head.weight))
     assert 0 < kept.abs().max() < 0.05 * moved.abs().max()
     wrong = {**begin, "head.weight": begin["head.weight"][:, :3]}
     with pytest.raises(UsageError, match=r"do not fit the net: head\.weight"):
@@ -256,35 +260,88 @@ def test_a_job_runs_without_the_command_line(tmp_path):
     assert data.cache.names[0] == "00000"
 
 
+def test_images_without_nerve_that_have_nerve_are_refused(tmp_path):
+    draw_phantoms(tmp_path / "phantoms", 6, print)
+    job = TrainingJob(CONFIG, "phantom:6", tmp_path / "run", absent=(tmp_path / "phantoms",))
+    with pytest.raises(DataError, match=r"0000\d.png labels nerve.*--absent takes images without nerve"):
+        run(job)
+
+
+def test_images_without_nerve_and_teachers_take_part(tmp_path, mixed):
+    """Of the loss of every step, and of what a run may be resumed with."""
+    teacher = random_checkpoint("unet")
+    config = replace(CONFIG, epochs=1, teachers=teacher.sha256, soft=0.7)
+    losses = []
+    for absent, taught in ((None, None), (mixed.absent, None), (mixed.absent, Teachers([teacher], "cpu"))):
+        folder = tmp_path / str(len(losses))
+        done = fit(config, replace(mixed, absent=absent), folder, teachers=taught)
+        losses.append(done.history.losses[0])
+    assert len(set(losses)) == 3
+    with pytest.raises(UsageError, match="another data"):
+        fit(config, mixed, tmp_path / "0")
+    with pytest.raises(UsageError, match="begun with other teachers"):
+        run(TrainingJob(config, "phantom:6", tmp_path / "3"))
+
+
+def test_a_setting_that_earlier_versions_lacked_has_its_default(tmp_path, data):
+    config = recipe("paper", height=32, width=48, epochs=1, batch=2)
+    fit(config, data, tmp_path)
+    old = json.loads((tmp_path / "run.json").read_text())
+    for name in ("restyle", "teachers", "absent_batch"):
+        del old["config"][name]
+    (tmp_path / "run.json").write_text(json.dumps(old))
+    assert stored_config(tmp_path) == config
+    assert fit(config, data, tmp_path).finished
+    with pytest.raises(UsageError, match=r"another restyle 0\.0 \(now 0\.5\)"):
+        fit(replace(config, restyle=0.5), data, tmp_path)
+    (tmp_path / "run.json").write_text('{"config": {"height": "high"}}')
+    with pytest.raises(DataError, match="is damaged"):
+        stored_config(tmp_path)
+    assert stored_config(tmp_path / "nowhere") is None
+
+
+def test_bfloat16_is_chosen_where_the_device_has_it(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for feature, precision in (("amx_bf16", "bf16-mixed"), ("avx2", "32-true")):
+        monkeypatch.setattr(devices, "this_processor", lambda f=feature: Machine("any", (f,)))
+        assert devices.fastest_precision() == precision
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for has in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda has=has, **_: has)
+        assert devices.fastest_precision("gpu") == ("bf16-mixed" if has else "32-true")
+        assert devices.fastest_precision("cpu") == "32-true"  # the processor's, which is the last one above
+
+
 def test_a_job_for_an_unknown_net_is_refused(tmp_path):
     with pytest.raises(UsageError, match="no net is called 'resnet'"):
         TrainingJob(replace(CONFIG, net="resnet"), "phantom:6", tmp_path)
 
 
-def test_the_nerve_plane_is_kept_and_can_be_taken_up_again(tmp_path):
-    net = build_net("improved_unet", outputs=2)
+def test_both_planes_are_kept_and_either_kind_of_net_takes_them_up_again(tmp_path):
+    net = NARROW("improved_unet", outputs=2)
     write_weights(tmp_path / "w.safetensors", net, CONFIG)
     checkpoint = read_checkpoint(tmp_path / "w.safetensors")
-    assert checkpoint.weights["head.weight"].shape == (1, 32, 1, 1)
-    build_net("improved_unet").load_state_dict(
-        {name: torch.from_numpy(array) for name, array in checkpoint.weights.items()}, strict=False
-    )
-    other = build_net("improved_unet", outputs=2)
+    assert checkpoint.weights["head.weight"].shape == (2, 4, 1, 1)
+    assert checkpoint.spec.structures == ("nerve", "vessel")
+    nerve_only = NARROW("improved_unet")
+    take_weights(nerve_only, checkpoint.weights)
+    assert np.array_equal(nerve_only.head.weight.detach(), checkpoint.weights["head.weight"][:1])
+    other = NARROW("improved_unet", outputs=2)
     vessel = other.state_dict()["head.weight"][1].clone()
-    take_weights(other, checkpoint.weights)
-    state = other.state_dict()
-    assert all(np.array_equal(state[k].numpy()[: len(a)], a) for k, a in checkpoint.weights.items())
-    assert torch.equal(state["head.weight"][1], vessel)
+    write_weights(tmp_path / "n.safetensors", nerve_only, replace(CONFIG, vessel_weight=0.0))
+    take_weights(other, read_checkpoint(tmp_path / "n.safetensors").weights)
+    assert torch.equal(other.head.weight[0], net.head.weight[0])
+    assert torch.equal(other.head.weight[1], vessel)
 
 
 def test_weights_of_another_net_are_refused():
-    net = build_net("improved_unet")
+    net = NARROW("improved_unet")
     with pytest.raises(UsageError, match="do not fit the net: nothing"):
         take_weights(net, {"nothing": np.zeros(3)})
 
 
 def test_weights_that_are_not_finite_leave_the_file_as_it_was(tmp_path):
-    net = build_net("improved_unet")
+    net = NARROW("improved_unet", outputs=2)
     write_weights(tmp_path / "w.safetensors", net, CONFIG)
     before = (tmp_path / "w.safetensors").read_bytes()
     with torch.no_grad():
