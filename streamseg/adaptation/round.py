@@ -198,7 +198,7 @@ def _begin(request: AdaptRequest, tools: Tools) -> _Work | Round:
     """Read the data, split it, and plan the round, or take the plan of one that was stopped, or finished."""
     history = History.read(request.folder)
     base = resolve(request.source)
-    config = _config(request, base)
+    config = training_config(base, seed=request.seed)
     data = open_dataset(request.data)
     cache, near_duplicates = prepare_dataset(data, config.spec)
     fold = _split(request, history, data, cache, near_duplicates.groups)
@@ -240,8 +240,11 @@ def _finished(history: History, plan: Plan) -> Round | None:
     return last
 
 
-def _config(request: AdaptRequest, base: Checkpoint) -> TrainConfig:
-    """The training configuration but for the epochs. Raises EngineError for a base of another scaling."""
+def training_config(base: Checkpoint, *, seed: int = 0) -> TrainConfig:
+    """The configuration of fine-tuning from a base, but for the epochs.
+
+    Raises EngineError for a base whose input is scaled otherwise than in training.
+    """
     config = recipe(
         "best",
         net=base.net,
@@ -253,12 +256,12 @@ def _config(request: AdaptRequest, base: Checkpoint) -> TrainConfig:
         schedule="one-cycle",
         strength=STRENGTH,
         average=0.0,  # the one cycle ends with small steps, and an average would keep the base's weights
-        seed=request.seed,
+        seed=seed,
     )
     if (config.spec.mean, config.spec.std) != (base.spec.mean, base.spec.std):
         raise EngineError(
-            f"the weights of {request.base} expect grey levels in units that training does not use; "
-            "give weights that 'streamseg train' wrote"
+            "the weights to start from expect grey levels in units that training does not use; give weights "
+            "that 'streamseg train' wrote"
         )
     return config
 
@@ -337,9 +340,8 @@ def _train(work: _Work, tools: Tools) -> bool:
         should_stop=lambda: tools.should_stop() or work.spent() > 1.1 * left,
     )
     fabric = make_fabric(work.request.device, config.precision)
-    outcome = fit(
-        config, work.training, work.folder / RUN, start=_start(work), fabric=fabric, callbacks=callbacks
-    )
+    start = starting_weights(work.base, config, work.training)
+    outcome = fit(config, work.training, work.folder / RUN, start=start, fabric=fabric, callbacks=callbacks)
     if tools.should_stop() and not outcome.finished:
         return False
     if not outcome.finished:
@@ -349,14 +351,12 @@ def _train(work: _Work, tools: Tools) -> bool:
     return True
 
 
-def _start(work: _Work) -> dict[str, Any]:
-    """The base's weights in a form that can be trained, with statistics of the new frames."""
-    config, data = work.config, work.training
-    folded = load_net(work.base)
-    width = width_of(work.base.net, work.base.weights)
+def starting_weights(base: Checkpoint, config: TrainConfig, data: TrainingData) -> dict[str, Any]:
+    """A base's weights in a form that can be trained, with the statistics of the new frames."""
+    folded, width = load_net(base), width_of(base.net, base.weights)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        fresh = build_net(work.base.net, outputs=config.outputs, width=width)
+        fresh = build_net(base.net, outputs=config.outputs, width=width)
     rows = torch.tensor(data.fold.train)[:STATISTICS_IMAGES]
     batches = load_batches(data.cache, torch.split(rows, config.batch), "cpu")
     net = unfold(folded, fresh, (net_input(batch.images, config.spec) for batch in batches))

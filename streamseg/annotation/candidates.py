@@ -201,14 +201,10 @@ class _Reader:
         if not self._recording:
             return None
         image = np.ascontiguousarray(_plain(roi.crop(frame.image)))
-        found = self._segment(image)
-        scores = {
-            "unsure": 1 - found.confidence,
-            "mirror": 1 - _dice(found.mask, self._segment(image[:, ::-1]).mask[:, ::-1]),
-            "unlike": self._unlike(image),
-        }
-        if _neighbours(previous, frame) and previous is not None and roi.fits_into(*previous.image.shape[:2]):
-            scores["flicker"] = 1 - _dice(found.mask, self._segment(roi.crop(previous.image)).mask)
+        before = None
+        if previous is not None and _neighbours(previous, frame) and roi.fits_into(*previous.image.shape[:2]):
+            before = roi.crop(previous.image)
+        found, scores = score(image, before, self._segmenter)
         path = self._scratch / f"{self._recording}-{frame.index:06d}.png"
         write_image(path, image)
         return Candidate(
@@ -225,15 +221,30 @@ class _Reader:
             masks=outlines(found),
         )
 
-    def _segment(self, image: Image) -> Segmentation:
-        return self._segmenter.segment(Frame(np.ascontiguousarray(image), 0, time.monotonic_ns()))
 
-    def _unlike(self, image: Image) -> float:
-        judgement = self._segmenter.backend.spec.judgement
-        if judgement is None or not judgement.familiar:
-            return 0.0
-        content = self._segmenter.prepare(Frame(image, 0, time.monotonic_ns())).content
-        return min(1.0, distance(content, judgement.familiar) / 2)
+def score(image: Image, before: Image | None, segmenter: Segmenter) -> tuple[Segmentation, dict[str, float]]:
+    """The net's outlines of an image, and its scores by name; ``before`` is the image a moment earlier."""
+
+    def segment(picture: Image) -> Segmentation:
+        return segmenter.segment(Frame(np.ascontiguousarray(picture), 0, time.monotonic_ns()))
+
+    found = segment(image)
+    scores = {
+        "unsure": 1 - found.confidence,
+        "mirror": 1 - _dice(found.mask, segment(image[:, ::-1]).mask[:, ::-1]),
+        "unlike": _unlike(image, segmenter),
+    }
+    if before is not None:
+        scores["flicker"] = 1 - _dice(found.mask, segment(before).mask)
+    return found, scores
+
+
+def _unlike(image: Image, segmenter: Segmenter) -> float:
+    judgement = segmenter.backend.spec.judgement
+    if judgement is None or not judgement.familiar:
+        return 0.0
+    content = segmenter.prepare(Frame(np.ascontiguousarray(image), 0, time.monotonic_ns())).content
+    return min(1.0, distance(content, judgement.familiar) / 2)
 
 
 def outlines(found: Segmentation) -> dict[str, Mask]:
@@ -262,9 +273,9 @@ def _plain(image: Image) -> Image:
     return image[..., 0]
 
 
-def _neighbours(previous: Frame | None, frame: Frame) -> bool:
+def _neighbours(previous: Frame, frame: Frame) -> bool:
     """Whether a frame follows another one so soon that their outlines should be alike."""
-    if previous is None or previous.pts_seconds is None or frame.pts_seconds is None:
+    if previous.pts_seconds is None or frame.pts_seconds is None:
         return False
     return 0 < frame.pts_seconds - previous.pts_seconds <= NEIGHBOUR_SECONDS
 
