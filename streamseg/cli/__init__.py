@@ -23,6 +23,7 @@ from streamseg.cli.adapt import adapt
 from streamseg.cli.bench import bench
 from streamseg.cli.check import check
 from streamseg.cli.console import Interrupted, cause_of, forgiving_stderr, hang_up, say
+from streamseg.cli.dicom import dicom
 from streamseg.cli.doctor import doctor
 from streamseg.cli.engines import engines
 from streamseg.cli.evaluate import evaluate
@@ -63,6 +64,7 @@ for _command in (
 ):
     app.command()(_command)
 app.command("import")(import_labels)
+app.add_typer(dicom)
 app.add_typer(engines)
 app.add_typer(bench)
 

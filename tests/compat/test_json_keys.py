@@ -8,8 +8,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 import shutil
+import signal
 import struct
 import threading
 import time
@@ -26,7 +28,9 @@ from streamseg.datasets.phantoms import draw_phantoms
 from tests.backends.small_engines import small_model, write_engine
 from tests.compat.parts import MADE, RESULTS, narrow_nets, run, small_kernels
 from tests.compat.shapes import Shape, check, check_keys, read_lines
+from tests.optional import needs
 from tests.render.examples import outline_vessels
+from tests.waiting import wait_for
 
 __all__ = ["small_kernels"]  # the benchmarks here take no time for the machine's limits
 
@@ -312,3 +316,33 @@ def test_bench_compare(tmp_path: Path) -> None:
     days = [RESULTS / f"2026-11-{day}-xeon-2-cores-bench-streams.json" for day in (22, 23)]
     ran = run("bench", "compare", *days, "--json", "-")
     check_keys("bench compare --json", [ran.json])
+
+
+def test_dicom_send(tmp_path: Path) -> None:
+    needs("pynetdicom")
+    from tests.cli.test_replay_dicom import write_cine
+    from tests.dicom_network.counterparts import archive
+    from tests.dicom_network.test_sender import write_results
+
+    paths = write_results(tmp_path)
+    with archive(tmp_path / "archive") as peer:
+        ran = run("dicom", "send", *paths, "--to", peer, "--json")
+    with archive(tmp_path / "refuses", "--refuse") as peer:
+        refused = run("dicom", "send", *paths, "--to", peer, "--json", expect=1)
+    cine = write_cine(tmp_path / "cine.dcm", 2)
+    with archive(tmp_path / "uncompressed", "+x=") as peer:
+        not_stored = run("dicom", "send", cine, "--to", peer, "--json", expect=1)
+    check_keys("dicom send --json", [ran.json, refused.json, not_stored.json])
+
+
+def test_dicom_listen(tmp_path: Path) -> None:
+    needs("pynetdicom")
+    err = io.StringIO()
+
+    def stop() -> None:
+        wait_for(lambda: "listening" in err.getvalue(), "the listener")
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=stop, daemon=True).start()
+    ran = run("dicom", "listen", "--port", 0, "--spool", tmp_path / "spool", "--json", expect=130, err=err)
+    check_keys("dicom listen --json", [ran.json])

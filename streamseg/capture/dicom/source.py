@@ -23,11 +23,17 @@ from pydicom.pixels.utils import as_pixel_options
 from pydicom.uid import (
     JPEG2000,
     UID,
+    DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGBaseline8Bit,
     JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
     RLELossless,
 )
 
@@ -66,6 +72,26 @@ _MAX_COSTLY_SAMPLES = 108_000_000
 _WIDE_COST = 24
 """Bytes per sample of more than 16 bits: they are converted in floating point."""
 _FAILURES_IN_A_ROW = 64
+
+
+def readable_syntaxes() -> list[UID]:
+    """The transfer syntaxes that can be decoded here, compressed ones first.
+
+    A scanner that offers both for an object has it compressed, and would have to decode it otherwise.
+    """
+    optional = (JPEGExtended12Bit, JPEGLosslessSV1, JPEGLossless, JPEGLSLossless, JPEGLSNearLossless)
+    return [
+        JPEGBaseline8Bit,
+        *(syntax for syntax in optional if get_decoder(syntax).is_available),
+        *(JPEG2000Lossless, JPEG2000, RLELossless),
+        *sorted(map(UID, VIDEO_SYNTAXES)),
+        *(
+            ExplicitVRLittleEndian,
+            ImplicitVRLittleEndian,
+            DeflatedExplicitVRLittleEndian,
+            ExplicitVRBigEndian,
+        ),
+    ]
 
 
 def open_dicom(path: Path, *, start_seconds: float = 0.0) -> RecordedSource:

@@ -22,7 +22,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 from streamseg import __version__
 from streamseg.core.cine import CineReference
 from streamseg.core.engine_info import EngineInfo
-from streamseg.core.errors import SinkError
+from streamseg.core.errors import SinkError, StreamsegError
 from streamseg.core.types import Result
 from streamseg.sinks.target import Target, sink_errors
 
@@ -175,13 +175,13 @@ class InstanceSink:
         self._failed = self._closed = False
 
     def write(self, result: Result) -> None:
-        """Add a result. Raises SinkError (disk full, a frame whose number is not certain, ...)."""
+        """Add a result. Raises SinkError (disk full, ...), SourceError for a frame of no certain number."""
         if self._failed or self._closed:
             why = "an earlier error ended it; see the first message" if self._failed else "it is closed"
             raise SinkError(f"cannot write {self.path}: {why}")
         try:
             self._add(result)
-        except SinkError:
+        except StreamsegError:
             self._failed = True
             raise
 

@@ -10,15 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from streamseg.core.cine import CineReference
-from streamseg.core.errors import SinkError
+from streamseg.core.errors import SourceError
+from streamseg.core.spec import NERVE, VESSEL
 from streamseg.core.types import Mask, Result, Segmentation, State, Structure
 from streamseg.sinks.dicom.instance import Code, plain
 
 ANATOMICAL_STRUCTURE = Code("91723000", "SCT", "Anatomical Structure")
 """Category of every structure (PS3.16, CID 7150)."""
 STRUCTURES: Mapping[str, Code] = {
-    "nerve": Code("84782009", "SCT", "Peripheral nerve"),
-    "vessel": Code("59820001", "SCT", "Blood vessel"),  # the net does not tell arteries from veins
+    NERVE: Code("84782009", "SCT", "Peripheral nerve"),
+    VESSEL: Code("59820001", "SCT", "Blood vessel"),  # the net does not tell arteries from veins
     "artery": Code("51114001", "SCT", "Artery"),
     "vein": Code("29092000", "SCT", "Vein"),
 }
@@ -45,22 +46,22 @@ def outlined(segmentation: Segmentation) -> Iterator[tuple[str, Segmentation | S
     if segmentation.state not in _SHOWN:
         return
     if segmentation.contours:
-        yield "nerve", segmentation
+        yield NERVE, segmentation
     for name, structure in segmentation.others.items():
         if structure.contours:
             yield plain(name), structure
 
 
 def frame_number(result: Result, cine: CineReference) -> int:
-    """The number of a result's frame in the cine, from 1. Raises SinkError if it is not certain."""
+    """The number of a result's frame in the cine, from 1. Raises SourceError if it is not certain."""
     index = result.frame.file_index
     if index is None:
-        raise SinkError(
+        raise SourceError(
             "the numbers of the frames after damage in a video stream are not certain, and an outline on the "
             "wrong frame is worse than none; export the cine again"
         )
     if index >= cine.frames:
-        raise SinkError(
+        raise SourceError(
             f"the cine states {cine.frames} frames, but has more, which nothing can refer to; correct its "
             "header (NumberOfFrames)"
         )
@@ -81,11 +82,11 @@ class PixelGrid:
 
     @classmethod
     def of(cls, cine: CineReference, result: Result) -> PixelGrid:
-        """The grids of a cine and a result. Raises SinkError for a frame that is not the stored image."""
+        """The grids of a cine and a result. Raises SourceError for a frame that is not the stored image."""
         height, width = result.frame.image.shape[:2]
         stretch = height / cine.rows, width / cine.columns
         if stretch != (1, 1) and not (min(stretch) == 1 and max(stretch) > _SQUARE):
-            raise SinkError(
+            raise SourceError(
                 f"the frames have {width}x{height} pixels, which do not fit the {cine.columns}x{cine.rows} "
                 "of the cine's header; export it again"
             )

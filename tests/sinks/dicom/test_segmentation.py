@@ -12,7 +12,7 @@ import pytest
 from pydicom import Dataset, dcmread
 from pydicom.uid import ExplicitVRLittleEndian, SegmentationStorage
 
-from streamseg.core.errors import SinkError, UsageError
+from streamseg.core.errors import SinkError, SourceError, UsageError
 from streamseg.core.types import Mask, State
 from streamseg.sinks.dicom import SegmentationSink
 from tests.full_disk import largest_file, small_files
@@ -128,7 +128,7 @@ def test_pixels_that_are_not_square_are_those_of_the_source(tmp_path: Path, rows
 
 def test_a_frame_that_is_not_the_stored_image_is_refused(tmp_path: Path) -> None:
     sink = SegmentationSink(tmp_path / "a.dcm", cine(61, 91), ENGINE)
-    with pytest.raises(SinkError, match="do not fit"):
+    with pytest.raises(SourceError, match="do not fit"):
         sink.write(result(0, disc((60, 90), (30, 30))))
     sink.close()
     assert list(tmp_path.iterdir()) == []
@@ -158,7 +158,7 @@ def test_an_outline_without_a_certain_frame_is_refused_and_those_before_it_are_k
     mask = disc((60, 90), (30, 30))
     sink = SegmentationSink(tmp_path / "a.dcm", CINE, ENGINE)
     sink.write(result(0, mask))
-    with pytest.raises(SinkError, match=says):
+    with pytest.raises(SourceError, match=says):
         sink.write(result(1, mask, file_index=file_index))
     with pytest.raises(SinkError, match="earlier error"):
         sink.write(result(2, mask))
