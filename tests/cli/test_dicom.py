@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 
 from tests.optional import needs
 
@@ -22,6 +22,7 @@ from streamseg.cli import dicom_listen, main  # noqa: E402
 from streamseg.cli.replay_clip import ClipReport  # noqa: E402
 from streamseg.core.errors import EngineError, SinkError  # noqa: E402
 from streamseg.dicom_network.spool import Spool  # noqa: E402
+from tests.cli.conftest import HEIGHT, WIDTH  # noqa: E402
 from tests.cli.test_replay_dicom import write_cine  # noqa: E402
 from tests.dicom_network.counterparts import archive, dcmtk, free_port, scan  # noqa: E402
 from tests.dicom_network.test_sender import write_results  # noqa: E402
@@ -53,6 +54,17 @@ def listen(
         raise failed[0]
     out, err = capsys.readouterr()
     return code, json.loads(out), err
+
+
+def whole_frame() -> Dataset:
+    """An ultrasound region of all pixels: nothing has to be searched."""
+    region = Dataset()
+    region.RegionSpatialFormat = region.RegionDataType = 1
+    region.RegionFlags = region.RegionLocationMinX0 = region.RegionLocationMinY0 = 0
+    region.RegionLocationMaxX1, region.RegionLocationMaxY1 = WIDTH - 1, HEIGHT - 1
+    region.PhysicalUnitsXDirection = region.PhysicalUnitsYDirection = 3
+    region.PhysicalDeltaX = region.PhysicalDeltaY = 0.01
+    return region
 
 
 def scanned(port: int, *files: Path) -> None:
@@ -91,7 +103,8 @@ def test_a_folder_is_sent_whole_and_a_refusal_is_a_failure(
 def test_a_cine_is_received_segmented_and_sent_back(
     tmp_path: Path, engine: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cine, stored = write_cine(tmp_path / "cine.dcm"), tmp_path / "archive"
+    cine = write_cine(tmp_path / "cine.dcm", SequenceOfUltrasoundRegions=[whole_frame()])
+    stored = tmp_path / "archive"
     with archive(stored) as peer:
 
         def meanwhile(port: int) -> None:

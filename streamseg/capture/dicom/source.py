@@ -84,7 +84,7 @@ def readable_syntaxes() -> list[UID]:
         JPEGBaseline8Bit,
         *(syntax for syntax in optional if get_decoder(syntax).is_available),
         *(JPEG2000Lossless, JPEG2000, RLELossless),
-        *sorted(map(UID, VIDEO_SYNTAXES)),
+        *(syntax for syntax in map(UID, sorted(VIDEO_SYNTAXES)) if syntax.is_transfer_syntax),
         *(
             ExplicitVRLittleEndian,
             ImplicitVRLittleEndian,
