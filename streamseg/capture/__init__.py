@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from pathlib import Path
 
 from streamseg.capture.files import (
@@ -28,18 +29,21 @@ _MAX_FOLDERS = 10_000
 _SCHEME = re.compile(r"\s*([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 
 
-def open_source(uri: str | Path, *, start_seconds: float = 0.0) -> Source:
+def open_source(uri: str | Path, *, start_seconds: float = 0.0, sar: Fraction | None = None) -> Source:
     """Open a recording: a video, a folder of images, one image, a DICOM file, ``phantom:``, or a plug-in's.
 
     The folder of a recorded live run opens as a recording, and so does a folder that holds exactly one.
 
     ``start_seconds`` counts from the first frame; only frames at or after it are delivered, with indices
     from 0. Frames come as :class:`streamseg.core.types.Source` describes; if the recording is cut or damaged,
-    the iterator raises SourceCut or SourceError after the last frame. Raises UsageError (no such file, a
-    folder of clips, an impossible start), SourceError (none of these kinds), MissingExtra (a decoder is not
-    installed).
+    the iterator raises SourceCut or SourceError after the last frame. ``sar`` is the width of a pixel divided
+    by its height, where the file itself is wrong. Raises UsageError (no such file, a folder of clips, an
+    impossible start, ``sar`` of a source whose pixels are square), SourceError (none of these kinds),
+    MissingExtra (a decoder is not installed).
     """
     text = str(uri)
+    if sar is not None and (text.startswith("phantom:") or source_plugin(text) is not None):
+        raise _is_square(text)
     if text.startswith("phantom:"):
         from streamseg.capture.phantom import PhantomSource
 
@@ -52,20 +56,24 @@ def open_source(uri: str | Path, *, start_seconds: float = 0.0) -> Source:
         raise UsageError(f"cannot open {scheme[1]}:// addresses; {live}give a file, a folder or phantom:")
     path = Path(uri)
     if is_folder(path):
-        return _open_folder(path, start_seconds)
+        return _open_folder(path, start_seconds, sar)
     check_readable(path)
     kind = kind_of(path)
     if kind == "image":
         from streamseg.capture.images import ImageSource
 
-        return ImageSource([path], path.name, start_seconds=start_seconds)
+        return ImageSource([path], path.name, start_seconds=start_seconds, sar=sar)
     if kind == "dicom":
         from streamseg.capture.dicom.source import open_dicom
 
-        return open_dicom(path, start_seconds=start_seconds)
+        return open_dicom(path, start_seconds=start_seconds, sar=sar)
     from streamseg.capture.video.source import VideoSource
 
-    return VideoSource(path, start_seconds=start_seconds)
+    return VideoSource(path, start_seconds=start_seconds, sar=sar)
+
+
+def _is_square(name: str) -> UsageError:
+    return UsageError(f"the pixels of {name} are square; omit --sar, which videos, images and DICOM take")
 
 
 def list_clips(uri: str | Path, *, say: Say = lambda message: None) -> list[str]:
@@ -109,7 +117,7 @@ def _open_plugin(plugin: Plugin, uri: str, start_seconds: float) -> Source:
     return source
 
 
-def _open_folder(folder: Path, start_seconds: float) -> Source:
+def _open_folder(folder: Path, start_seconds: float, sar: Fraction | None) -> Source:
     clips = list_clips(folder)
     if clips != [str(folder)]:
         raise UsageError(
@@ -119,15 +127,17 @@ def _open_folder(folder: Path, start_seconds: float) -> Source:
     if series := _series([path for path in visible_files(folder) if is_clip(path)]):
         from streamseg.capture.dicom.series import DicomSeriesSource
 
-        return DicomSeriesSource(series, folder.resolve().name, start_seconds=start_seconds)
+        return DicomSeriesSource(series, folder.resolve().name, start_seconds=start_seconds, sar=sar)
     if recordings := [folder] if is_recording(folder) else recordings_in(folder):
         from streamseg.capture.recording.source import RecordingSource
 
+        if sar is not None:
+            raise _is_square(folder.resolve().name)
         return RecordingSource(recordings[0], start_seconds=start_seconds)
     from streamseg.capture.images import ImageSource
 
     images = [path for path in visible_files(folder) if is_image(path)]
-    return ImageSource(images, folder.resolve().name, start_seconds=start_seconds)
+    return ImageSource(images, folder.resolve().name, start_seconds=start_seconds, sar=sar)
 
 
 def _series(clips: list[Path]) -> list[Path]:

@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -27,7 +28,7 @@ from streamseg.capture.geometry import (
     square_pixels,
 )
 from streamseg.core.errors import SourceError, StreamsegError, UsageError, is_programming_error, one_line
-from streamseg.core.pixel_aspect import aspect_of
+from streamseg.core.pixel_aspect import aspect_of, believable_aspect
 from streamseg.core.types import Frame, Image, SourceInfo
 from streamseg.core.upright import turn_upright
 from streamseg.reporting.formatting import counted
@@ -48,29 +49,34 @@ Pillow.core.set_block_size(64 << 20)  # type: ignore[attr-defined]
 class ImageSource(RecordedSource):
     """Frames from image files, in the order given."""
 
-    def __init__(self, paths: Sequence[Path], name: str, *, start_seconds: float = 0.0) -> None:
+    def __init__(
+        self, paths: Sequence[Path], name: str, *, start_seconds: float = 0.0, sar: Fraction | None = None
+    ) -> None:
         """Open images. The first is decoded at once, for its size.
+
+        ``sar`` replaces the aspect of the pixels that the files state.
 
         Raises UsageError for a start other than 0, SourceError if the first image cannot be read.
         """
         check_start(start_seconds)
         if start_seconds > 0:
             raise UsageError(f"{name} is made of images, which have no times; omit the start")
-        height, width = next(read_pages(paths[0])).shape[:2]
+        height, width = next(read_pages(paths[0], sar)).shape[:2]
         info = SourceInfo(
             name=name,
             height=height,
             width=width,
             frame_count=_count(paths),
         )
-        super().__init__(info, _deliver(paths), lambda: None)
+        super().__init__(info, _deliver(paths, sar), lambda: None)
 
 
-def read_pages(path: Path) -> Iterator[Image]:
+def read_pages(path: Path, sar: Fraction | None = None) -> Iterator[Image]:
     """Yield the pages of an image file as uint8, (H, W) grey or (H, W, 3) BGR. Raises SourceError.
 
     16-bit grey has the range 0..65535, floating point 0..1, or 0..255 if a value exceeds 1. A palette of
-    greys gives a grey image. Pixels that are not square by the file's resolution become square.
+    greys gives a grey image. Pixels that are not square by the file's resolution, or by ``sar``, become
+    square.
     """
     check_readable(path)
     with _translated(path):
@@ -85,7 +91,7 @@ def read_pages(path: Path) -> Iterator[Image]:
                 if _is_reduced_copy(page):
                     continue
                 check_pixels(path.name, *page.size, _pixel_limit(page))
-                aspect = aspect_of(page)
+                aspect = aspect_of(page) if sar is None else believable_aspect(sar)
                 turn_upright(page)
                 image = _in_strips(page)
                 if not _is_animation(page):  # whose next page builds on this one
@@ -95,11 +101,11 @@ def read_pages(path: Path) -> Iterator[Image]:
             del image
 
 
-def _deliver(paths: Sequence[Path]) -> Iterator[Frame]:
+def _deliver(paths: Sequence[Path], sar: Fraction | None) -> Iterator[Frame]:
     index = 0
     for path in paths:
         try:
-            for image in read_pages(path):
+            for image in read_pages(path, sar):
                 yield Frame(image, index=index, captured_ns=time.monotonic_ns())
                 del image  # large, and not needed while the next one is decoded
                 index += 1

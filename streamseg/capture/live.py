@@ -30,6 +30,8 @@ class CaptureOptions:
     """Frames per second requested from a frame grabber."""
     pixel_format: str | None = None
     """Requested from a frame grabber: ``yuyv``, ``mjpeg``, ``nv12``, ``grey``, ..."""
+    sar: Fraction | None = None
+    """Width of a pixel divided by its height, where the source is wrong; None: as it says."""
     open_seconds: float = 5.0
     """Time limit for connecting, authenticating and the first frame of a network stream."""
     read_seconds: float = 2.0
@@ -64,6 +66,7 @@ def open_live(
             transport=options.transport,
             open_seconds=options.open_seconds,
             read_seconds=options.read_seconds,
+            sar=options.sar,
             on_wait=on_wait,
         )
     if _IGTL.match(uri):
@@ -80,12 +83,13 @@ def open_live(
             size=options.size,
             rate=options.rate,
             pixel_format=options.pixel_format,
+            sar=options.sar,
             read_seconds=options.read_seconds,
         )
     if (plugin := source_plugin(uri)) is not None and plugin.live:
         live_source: Source = plugin.make(uri)
         return live_source
-    source = _open_recorded(uri)
+    source = _open_recorded(uri, options.sar)
     if not options.pace:
         return source
     from streamseg.capture.paced import PacedSource
@@ -93,10 +97,10 @@ def open_live(
     return PacedSource(source)
 
 
-def _open_recorded(uri: str) -> Source:
+def _open_recorded(uri: str, sar: Fraction | None) -> Source:
     """A recording, or a phantom: that goes on until it is stopped, unless its address says how long it is."""
-    if not uri.startswith("phantom:"):
-        return open_source(uri)
+    if not uri.startswith("phantom:") or sar is not None:
+        return open_source(uri, sar=sar)
     from streamseg.capture.phantom import PhantomSource
 
     return PhantomSource.from_uri(uri, endless=True)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from streamseg.cli.options import EngineOption, ForceOption, JsonOption
+from streamseg.cli.options import EngineOption, ForceOption, JsonOption, SarOption
 
 
 def live(
@@ -64,6 +64,7 @@ def live(
     pixel_format: Annotated[
         str | None, typer.Option(metavar="yuyv|mjpeg|nv12|grey", help="Pixel format of a frame grabber.")
     ] = None,
+    sar: SarOption = None,
     full_screen: Annotated[bool | None, typer.Option("--full-screen", help="Fill the screen.")] = None,
     opacity: Annotated[
         float | None, typer.Option(metavar="0..1", help="Opacity of the outline's fill.")

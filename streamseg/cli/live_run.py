@@ -21,6 +21,7 @@ from streamseg.cli.replay_clip import region_of_clip
 from streamseg.cli.replay_outputs import check_outputs
 from streamseg.core.engine_info import EngineInfo
 from streamseg.core.errors import UsageError
+from streamseg.core.pixel_aspect import parse_aspect
 from streamseg.core.plugins import plugins
 from streamseg.core.printable import without_logins
 from streamseg.core.types import Backend, Source
@@ -124,12 +125,13 @@ def _region(config: LiveConfig) -> ImageRegion:
     if is_live(source) or not (search or config.given_roi):
         return ImageRegion(config.given_roi, search=search, say=say)
     # A recording may end before enough of it was seen, so it is searched in advance, as in a replay.
-    with open_source(source) as recorded:
+    sar = parse_aspect(config.sar)
+    with open_source(source, sar=sar) as recorded:
         info = recorded.info
     if config.given_roi is not None:
         config.given_roi.check_inside(info.height, info.width)
         return ImageRegion(config.given_roi, say=say)
-    return region_of_clip(source, info, live=True)
+    return region_of_clip(source, info, sar=sar, live=True)
 
 
 def _name(config: LiveConfig) -> str:

@@ -10,10 +10,12 @@ import typer
 
 from streamseg.cli.console import Stop, print_json, say, stop_on_signals
 from streamseg.cli.engine import load_engine
-from streamseg.cli.options import EngineOption, ForceOption, JsonOption
+from streamseg.cli.options import EngineOption, ForceOption, JsonOption, SarOption
 from streamseg.core.errors import UsageError, one_line
 
 if TYPE_CHECKING:
+    from fractions import Fraction
+
     from streamseg.cli.replay_clip import ClipReport, ReplayOptions
     from streamseg.core.types import Backend, Roi
 
@@ -59,6 +61,7 @@ def replay(
         int | None, typer.Option(min=1, metavar="N", help="Stop after N frames of each clip.")
     ] = None,
     start: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="Start at this time.")] = 0.0,
+    sar: SarOption = None,
     full_frame: Annotated[
         bool,
         typer.Option(
@@ -97,6 +100,7 @@ def replay(
             records=records,
             dicom=dicom,
             roi=roi,
+            sar=sar,
             max_frames=max_frames,
             full_frame=full_frame,
             vessels=vessels,
@@ -109,13 +113,16 @@ def replay(
     from streamseg.cli.replay_clip import ReplayOptions
     from streamseg.cli.replay_outputs import check_outputs, plan_dicom, plan_outputs
     from streamseg.core.engine_info import EngineInfo
+    from streamseg.core.pixel_aspect import parse_aspect
     from streamseg.core.types import Roi
 
     try:
         given = None if roi in ("auto", "none") else Roi.parse(roi)
     except UsageError as error:
         raise UsageError(f"--roi: {error}; or auto or none") from error
-    options = ReplayOptions(given, roi == "auto", start, max_frames, full_frame, vessels, force)
+    options = ReplayOptions(
+        given, roi == "auto", start, parse_aspect(sar), max_frames, full_frame, vessels, force
+    )
     clips = list_clips(source, say=say)
     folder = clips != [source]
     plan = plan_outputs(clips, folder=folder, video=out, records=records or [])
@@ -125,7 +132,7 @@ def replay(
         read_reference(Path(source))  # one that no result can refer to is found before an engine is loaded
     limit_opencv_threads()
     if given is not None:
-        _check_roi(given, clips, start)
+        _check_roi(given, clips, start, options.sar)
     backend = load_engine(engine, throughput=True)
     try:
         with stop_on_signals() as stop:
@@ -138,7 +145,7 @@ def replay(
     _conclude(runs, folder, stop)
 
 
-def _check_roi(given: Roi, clips: list[str], start_seconds: float) -> None:
+def _check_roi(given: Roi, clips: list[str], start_seconds: float, sar: Fraction | None) -> None:
     """Raise UsageError for a rectangle that fits into none of the clips: before an engine is built."""
     from streamseg.capture import open_source
     from streamseg.core.errors import StreamsegError
@@ -146,7 +153,7 @@ def _check_roi(given: Roi, clips: list[str], start_seconds: float) -> None:
     misfit: UsageError | None = None
     for clip in clips:
         try:
-            with open_source(clip, start_seconds=start_seconds) as source:
+            with open_source(clip, start_seconds=start_seconds, sar=sar) as source:
                 height, width = source.info.height, source.info.width
         except StreamsegError:
             return  # reported when its turn comes

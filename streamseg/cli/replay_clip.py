@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ class ReplayOptions:
     find_roi: bool = True
     """Search for the image if no rectangle was given."""
     start_seconds: float = 0.0
+    sar: Fraction | None = None
+    """Width of a pixel divided by its height; None: as the clip says."""
     max_frames: int | None = None
     full_frame: bool = False
     vessels: bool = True
@@ -125,7 +128,7 @@ def _replay_into(
     options: ReplayOptions,
     stop: Stop,
 ) -> None:
-    with open_source(uri, start_seconds=options.start_seconds) as source:
+    with open_source(uri, start_seconds=options.start_seconds, sar=options.sar) as source:
         run.source = source.info.name
         region = region_of_clip(
             uri,
@@ -133,6 +136,7 @@ def _replay_into(
             given=options.roi,
             search=options.find_roi,
             start_seconds=options.start_seconds,
+            sar=options.sar,
         )
         run.roi, run.roi_from = region.roi, str(region.origin)
         if stop:
@@ -152,6 +156,7 @@ def region_of_clip(
     given: Roi | None = None,
     search: bool = True,
     start_seconds: float = 0.0,
+    sar: Fraction | None = None,
     live: bool = False,
 ) -> ImageRegion:
     """The region policy of a recorded source; ``live``: it is played as if it were live.
@@ -160,10 +165,10 @@ def region_of_clip(
     """
     return ImageRegion.of_recording(
         info,
-        partial(open_source, uri, start_seconds=start_seconds),
+        partial(open_source, uri, start_seconds=start_seconds, sar=sar),
         given=given,
         search=search and not uri.startswith("phantom:"),
-        open_at=lambda seconds: open_source(uri, start_seconds=start_seconds + seconds),
+        open_at=lambda seconds: open_source(uri, start_seconds=start_seconds + seconds, sar=sar),
         live=live,
         say=lambda message: say(f"{info.name}: {message}"),
     )

@@ -7,6 +7,8 @@ from fractions import Fraction
 
 from PIL import Image as Pillow
 
+from streamseg.core.errors import UsageError
+from streamseg.core.numbers import read_fraction
 from streamseg.core.upright import orientation
 
 _MAX_ASPECT = 4
@@ -20,6 +22,18 @@ def believable_aspect(aspect: Fraction | None) -> Fraction:
     if aspect is None or not Fraction(1, _MAX_ASPECT) <= aspect <= _MAX_ASPECT:
         return Fraction(1)
     return Fraction(1) if abs(aspect - 1) <= _TOLERANCE else aspect
+
+
+def parse_aspect(text: str | None) -> Fraction | None:
+    """Read ``16:15``, ``16/15`` or ``1.0667``, as FFmpeg writes it; None stays None. Raises UsageError."""
+    if text is None:
+        return None
+    aspect = read_fraction(text.replace(":", "/"), 1 / _MAX_ASPECT, _MAX_ASPECT)
+    if aspect is None:
+        raise UsageError(
+            f"sar is {text[:40]!r}; give width:height of a pixel from 1:4 to 4:1, such as 16:15, or 1:1"
+        )
+    return aspect
 
 
 def square_size(width: int, height: int, aspect: Fraction) -> tuple[int, int]:

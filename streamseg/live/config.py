@@ -18,6 +18,7 @@ from streamseg.capture.live import CaptureOptions, is_live, parse_rate, parse_wi
 from streamseg.core.errors import UsageError, one_line
 from streamseg.core.files import read_file, user_folder, write_whole
 from streamseg.core.numbers import finite_number, whole_number
+from streamseg.core.pixel_aspect import parse_aspect
 from streamseg.core.plugins import plugins
 from streamseg.core.types import Roi
 from streamseg.live.loop import LiveOptions
@@ -53,6 +54,8 @@ class LiveConfig:
     rate: str | None = None
     """Frames per second of a frame grabber, such as 30 or 30000/1001."""
     pixel_format: str | None = None
+    sar: str | None = None
+    """Width to height of a pixel, where the source is wrong: ``16:15``."""
     pace: bool = True
     """Recorded sources at their own speed, as if live."""
     display: str = "window"
@@ -101,12 +104,13 @@ class LiveConfig:
         return None if self.roi in ("auto", "none") else Roi.parse(self.roi)
 
     def capture(self) -> CaptureOptions:
-        """How the source is opened. Raises UsageError for a size or a rate that is not one."""
+        """How the source is opened. Raises UsageError for a size, a rate or an aspect that is not one."""
         return CaptureOptions(
             transport=self.transport,
             size=parse_width_height(self.size),
             rate=parse_rate(self.rate),
             pixel_format=self.pixel_format,
+            sar=parse_aspect(self.sar),
             pace=self.pace,
         )
 

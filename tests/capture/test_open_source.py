@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image as Pillow
 from pydicom.dataset import Dataset
 
 from streamseg.capture import list_clips, open_source
@@ -17,6 +19,7 @@ from streamseg.capture.dicom.source import DicomSource
 from streamseg.capture.images import ImageSource
 from streamseg.capture.video.source import VideoSource
 from streamseg.core.errors import SourceError, StreamsegError, UsageError
+from streamseg.core.pixel_aspect import parse_aspect
 from streamseg.core.types import Source
 from tests.capture.dicoms import encoded, write_dicom
 from tests.capture.media import picture, read_all, write_video
@@ -151,6 +154,33 @@ def test_long_names_and_other_alphabets_work(tmp_path: Path) -> None:
     with open_source(path) as source:
         assert len(list(source)) == 2
         assert source.info.name == path.name
+
+
+def test_the_aspect_of_pixels_can_be_set_where_a_file_is_wrong(tmp_path: Path) -> None:
+    wide, right = Fraction(16, 9), Fraction(4, 3)
+    files = [
+        write_video(tmp_path / "clip.mkv", 3, size=(96, 64), aspect=wide),
+        write_dicom(tmp_path / "cine.dcm", [picture(0)] * 3),
+        tmp_path / "image.png",
+    ]
+    Pillow.fromarray(picture(0)).save(files[2], dpi=(100, 170))
+    for path in files:
+        for sar, width in ((right, 128), (Fraction(1), 96)):
+            with open_source(path, sar=sar) as source:
+                assert source.info.width == width
+                assert next(iter(source)).image.shape[:2] == (64, width)
+    with pytest.raises(UsageError, match=r"phantom: are square; omit --sar"):
+        open_source("phantom:", sar=right)
+
+
+def test_aspects_are_read_as_ffmpeg_writes_them() -> None:
+    assert [parse_aspect(text) for text in ("16:15", "16/15", "1", "1.5", None)] == [
+        *(Fraction(16, 15), Fraction(16, 15), Fraction(1), Fraction(3, 2)),
+        None,
+    ]
+    for text in ("0:1", "5:1", "1:0", "wide", "", "1e9", "4:3:2"):
+        with pytest.raises(UsageError, match=r"give width:height of a pixel from 1:4 to 4:1"):
+            parse_aspect(text)
 
 
 def test_phantom_is_a_source_that_can_start_in_the_middle() -> None:

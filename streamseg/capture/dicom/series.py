@@ -40,13 +40,15 @@ def series_in(paths: Sequence[Path]) -> list[Path]:
 class DicomSeriesSource(RecordedSource):
     """The frames of a series of single-frame files. Files that cannot be read are skipped and reported."""
 
-    def __init__(self, paths: Sequence[Path], name: str, *, start_seconds: float = 0.0) -> None:
+    def __init__(
+        self, paths: Sequence[Path], name: str, *, start_seconds: float = 0.0, sar: Fraction | None = None
+    ) -> None:
         """Open a series in the order given; its first file is decoded at once.
 
         Raises SourceError if the first file cannot be read, UsageError for a start without frame times.
         """
         check_start(start_seconds)
-        with DicomSource(paths[0]) as first:
+        with DicomSource(paths[0], sar=sar) as first:
             info = first.info
         self._base = info.time_base
         number = 0
@@ -56,7 +58,7 @@ class DicomSeriesSource(RecordedSource):
             number = -int(-(Fraction(start_seconds) - START_TOLERANCE) // self._base)
             if number >= len(paths):
                 raise UsageError(f"nothing in {name} at or after {start_seconds} s; give an earlier start")
-        self._paths = paths
+        self._paths, self._sar = paths, sar
         self._current: DicomSource | None = None
         described = SourceInfo(
             name, info.height, info.width, len(paths) - number, info.rate, info.time_base, info.region
@@ -71,7 +73,7 @@ class DicomSeriesSource(RecordedSource):
         index, failed = 0, 0
         for number in range(first, len(self._paths)):
             try:
-                with DicomSource(self._paths[number]) as self._current:
+                with DicomSource(self._paths[number], sar=self._sar) as self._current:
                     frame = next(self._current)
             except (SourceError, UsageError):  # UsageError: it was there when the series was opened
                 failed += 1

@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 
@@ -94,14 +95,17 @@ def readable_syntaxes() -> list[UID]:
     ]
 
 
-def open_dicom(path: Path, *, start_seconds: float = 0.0) -> RecordedSource:
-    """Open a DICOM file: a :class:`DicomSource`, or the video stream inside it. Raises what they raise."""
+def open_dicom(path: Path, *, start_seconds: float = 0.0, sar: Fraction | None = None) -> RecordedSource:
+    """Open a DICOM file: a :class:`DicomSource`, or the video stream inside it. Raises what they raise.
+
+    ``sar`` replaces the aspect of the pixels that the file states.
+    """
     check_start(start_seconds)
     opened = _Opened(path)
     try:
         if opened.syntax in VIDEO_SYNTAXES:
-            return DicomVideoSource(path, opened.file, opened.header, start_seconds=start_seconds)
-        return DicomSource(path, start_seconds=start_seconds, opened=opened)
+            return DicomVideoSource(path, opened.file, opened.header, start_seconds=start_seconds, sar=sar)
+        return DicomSource(path, start_seconds=start_seconds, sar=sar, opened=opened)
     except BaseException:
         opened.close()
         raise
@@ -131,10 +135,18 @@ class _Opened:
 class DicomSource(RecordedSource):
     """Frames of a DICOM file. ``damaged`` counts the undecodable frames so far."""
 
-    def __init__(self, path: Path, *, start_seconds: float = 0.0, opened: _Opened | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        start_seconds: float = 0.0,
+        sar: Fraction | None = None,
+        opened: _Opened | None = None,
+    ) -> None:
         """Open a file at a time relative to its first frame, and decode the first frame.
 
-        ``opened`` is the file if its header was read already; it is then closed with this source.
+        ``sar`` replaces the aspect of the pixels that the file states. ``opened`` is the file if its header
+        was read already; it is then closed with this source.
 
         Raises SourceError (not DICOM, no pixels, unknown compression), MissingExtra (the compression needs
         the optional decoders), UsageError (the start is after the end, or frames have no times).
@@ -155,7 +167,7 @@ class DicomSource(RecordedSource):
                 self._data: PixelData = found
                 self._times = frame_times(header)
                 region, spacing = image_region(header)
-                self._aspect = pixel_aspect(header, spacing)
+                self._aspect = pixel_aspect(header, spacing) if sar is None else sar
                 self._header, self._syntax = header, syntax
                 self._converter = SampleConverter(header)
                 known = header.get("PlanarConfiguration") in (0, 1)

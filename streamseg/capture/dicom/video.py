@@ -32,7 +32,9 @@ VIDEO_SYNTAXES = frozenset(
 class DicomVideoSource(RecordedSource):
     """Frames of a video stream in a DICOM file. ``damaged`` counts the damaged packets so far."""
 
-    def __init__(self, path: Path, file: BinaryIO, header: Dataset, *, start_seconds: float) -> None:
+    def __init__(
+        self, path: Path, file: BinaryIO, header: Dataset, *, start_seconds: float, sar: Fraction | None
+    ) -> None:
         """Take over a file that is at its pixel data element.
 
         Raises SourceError if the stream cannot be decoded, UsageError for a start that it does not have.
@@ -43,7 +45,7 @@ class DicomVideoSource(RecordedSource):
         if start_seconds > 0 and self._times.base is None:
             raise UsageError(f"{path.name} has no frame times to start at; omit the start")
         region, spacing = image_region(header)
-        self._aspect = pixel_aspect(header, spacing)
+        self._aspect = pixel_aspect(header, spacing) if sar is None else sar
         self._converter = FrameConverter()
         with _translated(path):
             self._reader = VideoReader(path, _SpanFile(file, spans))

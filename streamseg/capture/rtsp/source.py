@@ -59,6 +59,7 @@ class RtspSource:
         transport: str = "tcp",
         open_seconds: float = 5.0,
         read_seconds: float = 2.0,
+        sar: Fraction | None = None,
         on_wait: Say = lambda _: None,
     ) -> None:
         """Connect, log in, play, and decode the first frame, in ``open_seconds`` altogether.
@@ -66,7 +67,8 @@ class RtspSource:
         While data arrives but no key frame, it goes on waiting, for a minute at most: relays send key frames
         10 to 30 s apart. ``on_wait`` is called then, about once a second, with what is awaited.
 
-        ``transport`` is ``tcp`` or ``udp``. Iterating raises SourceError if no intact frame comes for
+        ``transport`` is ``tcp`` or ``udp``; ``sar`` the width of a pixel divided by its height, None: as the
+        stream says. Iterating raises SourceError if no intact frame comes for
         ``read_seconds``. Raises UsageError (the address or an option is wrong) and SourceError (which
         says what is wrong: no such host, refused, no answer, login, path, no video, ...).
         """
@@ -81,6 +83,7 @@ class RtspSource:
         self._transport = transport
         self._read_seconds = read_seconds
         self._on_wait = on_wait
+        self._sar = sar
         self._delivered = 0
         self._closed = threading.Event()
         deadline = time.monotonic() + open_seconds
@@ -212,7 +215,7 @@ class RtspSource:
             raise SourceError(f"a frame cannot be converted ({type(error).__name__})") from error
         if picture.interlaced_frame:
             image = deinterlace(image)
-        image = square_pixels(image, self._decoder.aspect)
+        image = square_pixels(image, self._decoder.aspect if self._sar is None else self._sar)
         index, self._delivered = self._delivered, self._delivered + 1
         seconds = None if picture.pts is None else picture.pts / self._clock
         return Frame(image, index=index, captured_ns=arrived_ns, pts_seconds=seconds)

@@ -58,13 +58,15 @@ class V4l2Source:
         size: tuple[int, int] | None = None,
         rate: Fraction | None = None,
         pixel_format: str | None = None,
+        sar: Fraction | None = None,
         read_seconds: float = 2.0,
     ) -> None:
         """Open a device, configure it and start streaming.
 
         ``size`` is (width, height) in pixels, ``rate`` frames per second, ``pixel_format`` a key of
-        ``PIXEL_FORMATS``; what is omitted is chosen by :mod:`streamseg.capture.v4l2.modes`. The iterator
-        raises SourceError if no intact frame arrives for ``read_seconds`` (at least 5 s for the first) or the
+        ``PIXEL_FORMATS``; what is omitted is chosen by :mod:`streamseg.capture.v4l2.modes`. ``sar`` is the
+        width of a pixel divided by its height; None: as the driver says. The iterator raises SourceError if
+        no intact frame arrives for ``read_seconds`` (at least 5 s for the first) or the
         device is unplugged. Raises UsageError for a mode that the device lacks, naming what it has;
         SourceError if it is absent, in use, forbidden or not a capture device.
         """
@@ -85,7 +87,7 @@ class V4l2Source:
         self._lock = threading.Lock()  # the driver serves one thread at a time
         self._driver, _ = open_grabber(device)
         try:
-            self._stream = Stream(device, self._driver, wish)
+            self._stream = Stream(device, self._driver, wish, sar)
             self._converter = BufferConverter(self._stream.layout)
         except DriverError as error:
             self._driver.close()

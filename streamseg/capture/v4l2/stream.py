@@ -72,10 +72,11 @@ _INPUT_TROUBLE = {0x1: "no power", 0x2: "no signal", 0x100: "no stable signal", 
 class Stream:
     """The buffers of one streaming device. Every method raises DriverError. Not thread-safe."""
 
-    def __init__(self, device: str, driver: Driver, wish: Wish) -> None:
+    def __init__(self, device: str, driver: Driver, wish: Wish, sar: Fraction | None = None) -> None:
         """Configure and start. Raises UsageError or SourceError if the device does not fit, and DriverError.
 
-        The caller closes the driver in every case.
+        ``sar`` replaces the aspect of a pixel that the driver states. The caller closes the driver in every
+        case.
         """
         self._driver = driver
         _take_timings(device, driver)
@@ -87,7 +88,7 @@ class Stream:
         # A driver that lists no formats has at least the current one.
         formats = list_formats(driver) or (PixelFormat(letters(now.pixelformat), ""),)
         mode = choose_mode(device, formats, wish, (now.width, now.height))
-        self.layout = _set_format(device, driver, mode, wish)
+        self.layout = _set_format(device, driver, mode, wish, sar)
         self.rate = _set_rate(device, driver, mode, wish)
         """Frames per second that the driver reports, or None."""
         self._views: list[list[Grey]] = []
@@ -186,7 +187,9 @@ def has_monotonic_stamp(buffer: Buffer) -> bool:
     return bool(buffer.flags & BUF_CLOCK == BUF_MONOTONIC)
 
 
-def _set_format(device: str, driver: Driver, mode: CaptureMode, wish: Wish) -> BufferLayout:
+def _set_format(
+    device: str, driver: Driver, mode: CaptureMode, wish: Wish, sar: Fraction | None
+) -> BufferLayout:
     given = _request_format(driver, mode, field=0)
     # Asked for any field order, drivers of interlaced video may deliver single fields.
     if given.field in _SEPARATE_FIELDS:
@@ -203,7 +206,8 @@ def _set_format(device: str, driver: Driver, mode: CaptureMode, wish: Wish) -> B
         raise kind(
             f"{device} was asked for {mode.name} {mode.width}x{mode.height} but set {got}; request that"
         )
-    return _layout(name, given, _pixel_aspect(driver, given.width, given.height))
+    aspect = _pixel_aspect(driver, given.width, given.height) if sar is None else sar
+    return _layout(name, given, aspect)
 
 
 def _request_format(driver: Driver, mode: CaptureMode, field: int) -> PixFormat:

@@ -44,13 +44,15 @@ from streamseg.reporting.formatting import counted
 class VideoSource(RecordedSource):
     """Frames of a video file. ``damaged`` counts the damaged packets so far."""
 
-    def __init__(self, path: Path, *, start_seconds: float = 0.0) -> None:
+    def __init__(self, path: Path, *, start_seconds: float = 0.0, sar: Fraction | None = None) -> None:
         """Open a file at a time relative to its first frame.
+
+        ``sar`` is the width of a pixel divided by its height; None: as the file says.
 
         Raises SourceError if nothing can be decoded, UsageError if the start is after the end.
         """
         check_start(start_seconds)
-        self._path = path
+        self._path, self._sar = path, sar
         with _translated(path):
             self._reader, frames = _open_at(path, start_seconds)
         try:
@@ -75,10 +77,14 @@ class VideoSource(RecordedSource):
         count = self._reader.stream_count
         return f"{self._path.name} holds {count} video streams; the first was read" if count > 1 else ""
 
+    @property
+    def _aspect(self) -> Fraction | None:
+        return self._reader.aspect if self._sar is None else self._sar
+
     def _describe(self, frame: av.VideoFrame, start_seconds: float) -> SourceInfo:
         stream = self._reader.stream
         # The display matrix may swap width and height, so the size is that of a converted frame.
-        height, width = self._converter.convert(frame, self._reader.aspect).shape[:2]
+        height, width = self._converter.convert(frame, self._aspect).shape[:2]
         rate = stream.average_rate or stream.guessed_rate or None
         return SourceInfo(
             name=self._path.name,
@@ -98,7 +104,7 @@ class VideoSource(RecordedSource):
                 if found is None:
                     break
                 decoded, pts = found
-                image = self._converter.convert(decoded, self._reader.aspect)
+                image = self._converter.convert(decoded, self._aspect)
                 del found, decoded  # large, and not needed while the frame is used
             # One true division of whole numbers: the float nearest to pts * base.
             seconds = None if pts is None or base is None else pts * base.numerator / base.denominator

@@ -17,8 +17,8 @@ def opened(device: EmulatedDevice, options: dict[str, Any]) -> str:
     """The mode in which the device opens; the error if it does not."""
 
     options = {name: tuple(value) if name == "size" else value for name, value in options.items()}
-    if "rate" in options:
-        options["rate"] = Fraction(options["rate"])
+    for name in options.keys() & {"rate", "sar"}:
+        options[name] = Fraction(options[name])
     with V4l2Source(device.path, **options) as source:
         return f"{source.pixel_format} {source.info.width}x{source.info.height} {source.info.rate}"
 
@@ -119,3 +119,12 @@ def test_impossible_time_outs_are_refused(seconds: float) -> None:
 def test_paths_that_are_not_video_devices(path: str, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"no video device|not a video device"):
         V4l2Source(path)
+
+
+def test_the_aspect_of_pixels_can_be_set_where_a_driver_is_wrong(
+    device: EmulatedDevice, child: Child
+) -> None:
+    device.offer([Mode(width=320, height=240)], state="stall", aspect="3 4")
+    assert child.run(opened, {}).startswith("yuyv 427x240")
+    assert child.run(opened, {"sar": "1"}).startswith("yuyv 320x240")
+    assert child.run(opened, {"sar": "3/2"}).startswith("yuyv 480x240")
