@@ -90,7 +90,8 @@ class LiveLoop:
         self._freeze_detector = FreezeDetector(FROZEN_AFTER_NS / 1e9)
         self._frozen, self._freeze_checked_ns = False, 0
         self._statistics = LiveStatistics()
-        self._awaited = ""
+        self._awaited = self._awaited_ns = 0
+        """How often the source has said what it waits for, and when last."""
         self._notes: list[str] = []
         self._inferred: OrderedQueue[tuple[Prepared, Planes]] = OrderedQueue()
         self._all_finished = threading.Event()
@@ -224,9 +225,13 @@ class LiveLoop:
             self._say(f"source lost: {status.reason}; trying again in {max(wait_s, 0):.1f} s")
         elif status.phase is Phase.OPEN and status.reconnects:
             self._say(f"{status.name} is back")
-        if status.awaited and not self._awaited:
-            self._say(status.awaited)
-        self._awaited = status.awaited
+        if status.awaited and status.awaited_ns != self._awaited_ns:
+            # The display says so at once, the terminal only if it lasts.
+            self._awaited, self._awaited_ns = self._awaited + 1, status.awaited_ns
+            if self._awaited == 2:
+                self._say(status.awaited)
+        elif not status.awaited:
+            self._awaited = 0
         if status.note and status.note not in self._notes and len(self._notes) < MAX_NOTES:
             if not self._notes:
                 self._say(status.note)

@@ -37,6 +37,8 @@ from streamseg.core.types import Frame, Say, SourceInfo
 
 _KEY_SECONDS = 60.0
 """Key frames are no farther apart than this."""
+_SAY_SECONDS = 0.08
+"""What is awaited is said after this time, before silence counts as a lost source."""
 
 Picture = tuple[av.VideoFrame, int]
 """A decoded frame, and the monotonic nanoseconds at which it counts as captured."""
@@ -65,7 +67,8 @@ class RtspSource:
         """Connect, log in, play, and decode the first frame, in ``open_seconds`` altogether.
 
         While data arrives but no key frame, it goes on waiting, for a minute at most: relays send key frames
-        10 to 30 s apart. ``on_wait`` is called then, about once a second, with what is awaited.
+        10 to 30 s apart. ``on_wait`` is called then, almost at once and about once a second, with what is
+        awaited.
 
         ``transport`` is ``tcp`` or ``udp``; ``sar`` the width of a pixel divided by its height, None: as the
         stream says. Iterating raises SourceError if no intact frame comes for
@@ -152,7 +155,7 @@ class RtspSource:
 
         While data arrives but a key frame is awaited, the limit moves on, for a minute at most.
         """
-        blind, said = max(limit, time.monotonic() + _KEY_SECONDS), time.monotonic()
+        blind, due = max(limit, time.monotonic() + _KEY_SECONDS), time.monotonic() + _SAY_SECONDS
         while not self._pictures:
             coded = self._receiver.get(limit)
             if coded is None:
@@ -161,8 +164,8 @@ class RtspSource:
             if self._decoder.waiting or self._decoder.refreshing:
                 now = time.monotonic()
                 limit = min(blind, max(limit, now + self._read_seconds))
-                if now - said >= 1:
-                    said = now
+                if now >= due:
+                    due = now + 1
                     self._on_wait("the stream runs; waiting for its next key frame")
         return True
 

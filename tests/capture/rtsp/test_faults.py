@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.live_faults.stream import Rewriter, without_one
 from streamseg.capture.rtsp.source import RtspSource
 from streamseg.core.errors import SourceError, StreamsegError
 from tests.rtsp_server.barcode import read
@@ -85,6 +86,25 @@ def test_key_pictures_are_asked_for_where_they_are_rare() -> None:
                 break
         shown += [read(frame.image) for frame in take(source, 2)]
     assert None not in shown
+
+
+def test_a_missing_key_frame_is_said_before_the_silence_counts_as_a_lost_source() -> None:
+    said: list[float] = []
+    with (
+        serve(stdin=True, gop=90) as server,
+        feeding(server),
+        Rewriter(server.port) as rewriter,
+        RtspSource(rewriter.url(), on_wait=lambda _: said.append(time.monotonic())) as source,
+    ):
+        take(source, 10)
+        said.clear()
+        rewriter.deaf, rewriter.rewrite = True, without_one()
+        last, longest = time.monotonic(), 0.0
+        while not said or longest < 0.5:
+            next(iter(source))
+            longest, last = max(longest, time.monotonic() - last), time.monotonic()
+        back = last
+    assert longest - (back - said[0]) < 0.4, "seconds from the last frame before the loss"
 
 
 def test_bytes_changed_on_the_way_end_in_no_older_picture_and_no_hang(numbered: Server) -> None:
