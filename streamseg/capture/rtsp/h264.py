@@ -14,7 +14,12 @@ _WITH_CHROMA = frozenset((100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 13
 IDR, SEI, SPS, PPS = 5, 6, 7, 8
 _RECOVERY_POINT = 6
 _INTRA = (2, 4, 7, 9)  # slice types I and SI; 5 more says that all slices of the picture are of it
+_P, _B, _SP = 0, 1, 3
+"""Slice types, modulo 5."""
 _MAX_SPS_ID, _MAX_PPS_ID = 31, 255
+_MAX_REFERENCES = 32
+_MAX_COMMANDS = 66
+"""Reference list changes or memory commands of a slice; twice the references of two fields, and an end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +31,28 @@ class _Numbering:
     separate_planes: bool
     fields: bool
     """Whether pictures may be fields."""
+    order_bits: int
+    """Of the picture's place in display order; 0: it is not sent so."""
+    order_deltas: bool
+    """It is sent as differences from what is expected."""
+    colour: bool
+    """Whether slices hold weights for chroma."""
+
+
+@dataclass(frozen=True, slots=True)
+class _PictureSet:
+    """What a picture parameter set says of its slices' headers."""
+
+    sequence: int
+    order_of_fields: bool = False
+    references: tuple[int, int] = (1, 1)
+    """Usual numbers of references of the two lists."""
+    weights: bool = False
+    """Whether P slices hold weights."""
+    weights_of_b: bool = False
+    redundant: bool = False
+    readable: bool = False
+    """False: slice groups, or a set that is cut. Its slices are read up to the picture's number only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +68,8 @@ class SliceHeader:
     frame_number: int = 0
     field: str = ""
     """``top`` or ``bottom`` for a field, empty for a frame."""
+    resets: bool = False
+    """Whether numbers begin anew at 0 after this picture (memory management command 5)."""
 
 
 class PictureTracker:
@@ -48,7 +77,7 @@ class PictureTracker:
 
     def __init__(self) -> None:
         self._numberings: dict[int, _Numbering] = {}
-        self._sequence_of: dict[int, int] = {}
+        self._sets: dict[int, _PictureSet] = {}
         self._last: int | None = None
         self._repeats = 0
 
@@ -67,7 +96,7 @@ class PictureTracker:
                 elif kind == PPS:
                     bits = _Bits(unit)
                     picture_set = bits.golomb(_MAX_PPS_ID)
-                    self._sequence_of[picture_set] = bits.golomb(_MAX_SPS_ID)
+                    self._sets[picture_set] = _read_picture_set(bits)
             except ValueError:
                 continue
 
@@ -76,9 +105,11 @@ class PictureTracker:
         bits = _Bits(unit)
         try:
             first = bits.golomb() == 0
-            intra = bits.golomb() in _INTRA
-            numbering = self._numberings.get(self._sequence_of.get(bits.golomb(), -1))
-            if numbering is None:
+            kind = bits.golomb()
+            intra = kind in _INTRA
+            picture_set = self._sets.get(bits.golomb())
+            numbering = None if picture_set is None else self._numberings.get(picture_set.sequence)
+            if numbering is None or picture_set is None:
                 return SliceHeader(first, intra, None)
             if numbering.separate_planes:
                 bits.take(2)
@@ -87,7 +118,9 @@ class PictureTracker:
                 field = "bottom" if bits.take(1) else "top"
         except ValueError:
             return None
-        return SliceHeader(first, intra, numbering, number, field)
+        kept = unit[0] & 0x60 and unit[0] & 31 != IDR and picture_set.readable
+        resets = bool(kept) and _resets_numbers(bits, kind % 5, numbering, picture_set, field)
+        return SliceHeader(first, intra, numbering, number, field, resets)
 
     def follows(self, units: Sequence[bytes]) -> bool:
         """Whether a picture follows the last one. True where that cannot be told."""
@@ -101,7 +134,9 @@ class PictureTracker:
             return True
         numbering, number = header.numbering, header.frame_number
         last, reference = self._last, bool(first[0] & 0x60)
-        if reference or last is None:
+        if header.resets:
+            self._last = 0  # its own number is checked below
+        elif reference or last is None:
             self._last = number
         if first[0] & 31 == IDR or last is None or numbering.gaps_allowed:
             return True
@@ -187,12 +222,14 @@ def _read_sequence(bits: _Bits) -> tuple[int, _Numbering]:
         bits.take(1)
         if bits.take(1):
             _skip_scaling(bits, 8 if chroma != 3 else 12)
+    else:
+        chroma = 1
     length = bits.golomb(12) + 4
-    order = bits.golomb()
+    order, order_bits, order_deltas = bits.golomb(), 0, False
     if order == 0:
-        bits.golomb()
+        order_bits = bits.golomb(12) + 4
     elif order == 1:
-        bits.take(1)
+        order_deltas = not bits.take(1)
         bits.golomb()
         bits.golomb()
         for _ in range(bits.golomb(255)):
@@ -201,7 +238,102 @@ def _read_sequence(bits: _Bits) -> tuple[int, _Numbering]:
     gaps_allowed = bool(bits.take(1))
     bits.golomb()  # width
     bits.golomb()  # height
-    return number, _Numbering(length, gaps_allowed, separate, fields=not bits.take(1))
+    fields = not bits.take(1)
+    colour = chroma != 0 and not separate
+    return number, _Numbering(length, gaps_allowed, separate, fields, order_bits, order_deltas, colour)
+
+
+def _read_picture_set(bits: _Bits) -> _PictureSet:
+    """The rest of a picture parameter set, after its own number (7.3.2.2)."""
+    sequence = bits.golomb(_MAX_SPS_ID)
+    try:
+        bits.take(1)  # entropy coding
+        order_of_fields = bool(bits.take(1))
+        if bits.golomb():  # slice groups
+            return _PictureSet(sequence)
+        references = bits.golomb(_MAX_REFERENCES) + 1, bits.golomb(_MAX_REFERENCES) + 1
+        weights, weights_of_b = bool(bits.take(1)), bits.take(2) == 1
+        for _ in range(3):  # quantisers
+            bits.signed()
+        bits.take(2)  # deblocking, constrained intra prediction
+        redundant = bool(bits.take(1))
+    except ValueError:
+        return _PictureSet(sequence)
+    return _PictureSet(sequence, order_of_fields, references, weights, weights_of_b, redundant, readable=True)
+
+
+def _resets_numbers(
+    bits: _Bits, kind: int, numbering: _Numbering, picture_set: _PictureSet, field: str
+) -> bool:
+    """Whether a slice's header, read up to the field, holds memory management command 5 (7.3.3).
+
+    Some encoders send it where the scene changes, instead of a key frame. False if it cannot be read.
+    """
+    try:
+        _skip_order(bits, numbering, picture_set, field)
+        lists = _read_list_sizes(bits, kind, picture_set)
+        for _ in lists:
+            if bits.take(1):
+                _skip_commands(bits, end=3, pairs=())
+        weighted = picture_set.weights if kind in (_P, _SP) else picture_set.weights_of_b and kind == _B
+        if weighted:
+            _skip_weights(bits, lists, colour=numbering.colour)
+        return bool(bits.take(1)) and _skip_commands(bits, end=0, pairs=(3,), single=(1, 2, 4, 6))
+    except ValueError:
+        return False
+
+
+def _skip_order(bits: _Bits, numbering: _Numbering, picture_set: _PictureSet, field: str) -> None:
+    delta = picture_set.order_of_fields and not field
+    if numbering.order_bits:
+        bits.take(numbering.order_bits)
+        if delta:
+            bits.signed()
+    elif numbering.order_deltas:
+        bits.signed()
+        if delta:
+            bits.signed()
+    if picture_set.redundant:
+        bits.golomb()
+
+
+def _read_list_sizes(bits: _Bits, kind: int, picture_set: _PictureSet) -> list[int]:
+    """Numbers of references of a slice's lists: none, one or two."""
+    if kind == _B:
+        bits.take(1)  # direct prediction
+    count = {_P: 1, _SP: 1, _B: 2}.get(kind, 0)
+    sizes = list(picture_set.references[:count])
+    if count and bits.take(1):
+        sizes = [bits.golomb(_MAX_REFERENCES) + 1 for _ in sizes]
+    return sizes
+
+
+def _skip_commands(bits: _Bits, *, end: int, pairs: Sequence[int], single: Sequence[int] = (0, 1, 2)) -> bool:
+    """Skip commands up to the one that ends them; whether number 5 was among them.
+
+    Those in ``single`` have one value, those in ``pairs`` two.
+    """
+    found = False
+    for _ in range(_MAX_COMMANDS):
+        command = bits.golomb()
+        if command == end:
+            return found
+        found = found or command == 5
+        for _ in range(2 if command in pairs else 1 if command in single else 0):
+            bits.golomb()
+    raise ValueError("too many commands")
+
+
+def _skip_weights(bits: _Bits, lists: Sequence[int], *, colour: bool) -> None:
+    bits.golomb()
+    if colour:
+        bits.golomb()
+    for size in lists:
+        for _ in range(size):
+            for values in (2, 4) if colour else (2,):
+                if bits.take(1):
+                    for _ in range(values):
+                        bits.signed()
 
 
 def _skip_scaling(bits: _Bits, lists: int) -> None:

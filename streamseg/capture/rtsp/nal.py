@@ -141,6 +141,9 @@ class NalAssembler:
 
         Some encoders send neither, but I pictures or a gradual refresh. Their I pictures count only while
         nothing better was seen: in other streams the pictures after them may refer to some before them.
+
+        A gradual refresh of H.265 without recovery points is not joined. Streams of x265 were still wrong by
+        50 grey levels in the mean one refresh after that, and by 14 after four; no picture was marked so.
         """
         if self._hevc:
             # H.265: prefix SEI is type 39; a recovery point there marks a gradual refresh.

@@ -10,11 +10,11 @@ import pytest
 
 from streamseg.capture.rtsp import decoder as decoder_module
 from streamseg.capture.rtsp.decoder import PictureDecoder
-from streamseg.capture.rtsp.nal import CodedPicture
+from streamseg.capture.rtsp.nal import CodedPicture, NalAssembler
 from streamseg.capture.video.pixels import FrameConverter
 from streamseg.core.errors import SourceError
 from tests.rtsp_server.barcode import draw, read
-from tests.rtsp_server.coded import encode
+from tests.rtsp_server.coded import arrivals_of, encode, packets_of, units_of
 
 coded = cache(encode)
 CONVERTER = FrameConverter()
@@ -170,3 +170,16 @@ def test_large_frames_of_deep_pixels_are_refused(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(decoder_module, "MAX_FRAME_PIXELS", 320 * 240)
     with pytest.raises(SourceError, match="320x240 pixels of yuv444p10le, which is too much"):
         give(PictureDecoder("h264"), 0, *deep[0])
+
+
+def test_nothing_is_shown_of_a_gradual_refresh_without_recovery_points() -> None:
+    """x265's does not heal: pictures long after a refresh that was joined are wrong, and not marked so."""
+    refresh = {"x265-params": "intra-refresh=1:keyint=8:bframes=0:log-level=none"}
+    coded = encode("hevc", 40, refresh, gop=8)
+    sets = [unit for unit in units_of(coded[0][0]) if unit[0] >> 1 & 63 in (32, 33, 34)]
+    assembler, decoder = NalAssembler(hevc=True, parameter_sets=sets), PictureDecoder("hevc", tuple(sets))
+    packets = packets_of([data for data, _ in coded[3:]], hevc=True)
+    found = [picture for arrival in arrivals_of(packets) for picture in assembler.push(arrival)]
+    assert len(found) > 30
+    assert not any(decoder.decode(picture, number) for number, picture in enumerate(found))
+    assert decoder.waiting

@@ -238,6 +238,59 @@ def test_gaps_are_noticed_whatever_the_numbers_of_the_parameter_sets(numbers: tu
     assert tracker.follows([slice_of(6, 0x41)])
 
 
+SEQUENCE = "01001101 00000000 00011110 1 1 011 010 0 00110 00110 1 1 1"
+"""Frames only, numbers of four bits, no order."""
+FIELDS = "01001101 00000000 00011110 1 1 1 00101 010 0 00110 00110 0 1 1"
+"""Also fields; order of eight bits."""
+
+
+@pytest.mark.parametrize(
+    ("sequence", "picture", "between"),
+    [
+        (SEQUENCE, "1 1 0 0 1 1 1 0 00 1 1 1 0 0 0 1", "0 0"),
+        (SEQUENCE, "1 1 0 0 1 010 1 0 00 1 1 1 0 0 1 1", "1 0 1 1 010 00100"),  # with changes and redundant
+        (SEQUENCE, "1 1 1 0 1 1 1 1 00 1 1 1 0 0 0 1", "0 0 011 011 1 010 1 1 1 1 1 1"),  # with weights
+        (FIELDS, "1 1 0 1 1 1 1 0 00 1 1 1 0 0 0 1", "0 00000011 1 0 0"),  # a frame, with both orders
+        (FIELDS, "1 1 0 1 1 1 1 0 00 1 1 1 0 0 0 1", "1 0 00000011 0 0"),  # a field
+    ],
+)
+def test_numbers_may_begin_anew_after_a_picture_that_says_so(
+    sequence: str, picture: str, between: str
+) -> None:
+    """Memory management command 5; two others come first."""
+    commands = f"1 {golomb(1)} 1 {golomb(3)} 1 1 {golomb(5)} {golomb(0)} 1"
+
+    def slice_of(number: int, more: str) -> bytes:
+        return bits(f"1 00110 1 {number:04b} {between} {more}", 0x41)
+
+    for marking, next_number in ((commands, 1), ("0 1", 6)):
+        for number in (1, 6):
+            tracker = PictureTracker()
+            tracker.learn([bits(sequence, 0x67), bits(picture, 0x68)])
+            tracker._last = 4
+            assert tracker.follows([slice_of(5, marking)])
+            assert tracker.follows([slice_of(number, "0 1")]) == (number == next_number)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "weightp=2:bframes=3:b-pyramid=normal:ref=4:weightb=1",
+        "bframes=2:b-pyramid=strict:ref=3:interlaced=1",
+        "slices=4:ref=5:cabac=0",
+    ],
+)
+def test_no_picture_of_a_real_encoder_is_taken_for_one_that_resets_numbers(options: str) -> None:
+    coded = encode("h264", 40, {"x264-params": options, "tune": "film", "preset": "medium"}, gop=100)
+    tracker = PictureTracker()
+    for data, _ in coded:
+        units = units_of(data)
+        tracker.learn(units)
+        headers = [tracker.slice_header(unit) for unit in units if 1 <= unit[0] & 31 <= 5]
+        assert headers
+        assert not any(header is None or header.resets for header in headers)
+
+
 def test_parameter_sets_without_end_fill_no_memory() -> None:
     tracker = PictureTracker()
     for number in range(2_000):
@@ -245,7 +298,7 @@ def test_parameter_sets_without_end_fill_no_memory() -> None:
         tracker.learn(
             [bits(f"01001101 00000000 00011110 {golomb(number)} 1 011 010 0 00110 00110 1 1", 0x67)]
         )
-    assert len(tracker._sequence_of) <= 256
+    assert len(tracker._sets) <= 256
     assert len(tracker._numberings) <= 32
 
 
