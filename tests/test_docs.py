@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
 GUIDES = [ROOT / "README.md", *(page for page in PAGES if page.name != "log.md")]
-OTHER_PROGRAMS = {"--nproc-per-node", "--labels", "--flags", "--autosave"}
+OTHER_PROGRAMS = {"--nproc-per-node", "--labels", "--flags", "--autosave", "--read-only", "--tmpfs"}
 """Options in examples that are not ours."""
 
 
@@ -70,6 +70,14 @@ def test_pages_name_options_that_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*(?![\w-])", text))
     assert named - options() - OTHER_PROGRAMS == set()
+
+
+def test_the_proofs_of_the_guards_are_tests_that_exist() -> None:
+    text = (DOCS / "responsibility.md").read_text(encoding="utf-8")
+    proofs = re.findall(r"`([\w/]+\.py)::(\w+)`", text)
+    assert len(proofs) > 25
+    for file, name in proofs:
+        assert f"\ndef {name}(" in (ROOT / "tests" / file).read_text(encoding="utf-8"), f"{file}::{name}"
 
 
 @pytest.mark.parametrize("page", GUIDES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -33,6 +33,7 @@ from streamseg.cli.live import live
 from streamseg.cli.phantom import phantom
 from streamseg.cli.replay import replay
 from streamseg.cli.reproduce import reproduce
+from streamseg.cli.sbom import sbom
 from streamseg.cli.select import select
 from streamseg.cli.submit import submit
 from streamseg.cli.train import train
@@ -61,6 +62,7 @@ for _command in (
     submit,
     export,
     doctor,
+    sbom,
 ):
     app.command()(_command)
 app.command("import")(import_labels)

@@ -26,6 +26,7 @@ SECTIONS = {
     "memory_gib",
     "gpu",
     "backends",
+    "plugins",
     "engine_store",
     "video_devices",
     "default_engine",
