@@ -42,7 +42,7 @@ from streamseg.training.devices import make_fabric
 from streamseg.training.run_folder import TrainingCallbacks, TrainingOutcome
 from streamseg.training.trainer import fit
 
-LADDER = ("loss", "strength", "vessel_weight", "average", "phantom_batch")
+LADDER = ("loss", "strength", "vessel_weight", "average", "phantom_batch", "restyle")
 """Parts of the recipe ``best`` in the order in which they are added."""
 
 

@@ -62,7 +62,8 @@ def train(
         int | None, typer.Option(min=1, help="Images without nerve added to each step. Default: 3.")
     ] = None,
     validation: Annotated[
-        float, typer.Option(help="Share held out for validation: the last block of subjects.")
+        float,
+        typer.Option(help="Share held out for validation: the last block of subjects. 0: train on all."),
     ] = 0.2,
     strength: Annotated[float | None, typer.Option(min=0, help="Augmentation strength.")] = None,
     restyle: Annotated[
@@ -206,9 +207,10 @@ class _TrainingProgress:
         self._contexts.enter_context(self._progress)
 
     def _on_epoch(self, line: dict[str, Any]) -> None:
+        dice = "" if line["dice"] is None else f"Dice {line['dice']:.4f}  "
         self._progress.say(
             f"epoch {line['epoch']}/{self._job.config.epochs}  loss {line['loss']:.4f}  "
-            f"Dice {line['dice']:.4f}  {line['seconds']:.0f} s  {line['images_per_second']:.1f} images/s"
+            f"{dice}{line['seconds']:.0f} s  {line['images_per_second']:.1f} images/s"
         )
 
 

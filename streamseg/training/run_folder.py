@@ -218,11 +218,12 @@ class TensorBoardLog:
             self._writer.add_scalar("loss/step", value, step)
         self._writer.add_scalar("rate", rate, last_step)
 
-    def epoch(self, step: int, *, loss: float, dice: float, images_per_second: float) -> None:
-        """An epoch's mean loss, validation Dice and speed."""
+    def epoch(self, step: int, *, loss: float, dice: float | None, images_per_second: float) -> None:
+        """An epoch's mean loss, validation Dice (None if nothing is held back) and speed."""
         named = {"loss/epoch": loss, "dice/validation": dice, "speed/images_per_second": images_per_second}
         for name, value in named.items():
-            self._writer.add_scalar(name, value, step)
+            if value is not None:
+                self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
         self._writer.close()

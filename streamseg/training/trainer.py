@@ -27,7 +27,7 @@ from streamseg.core.errors import DataError, StreamsegError, UsageError
 from streamseg.core.types import Grey, InputSpec, Say
 from streamseg.datasets.phantoms import open_or_draw, phantom_samples
 from streamseg.datasets.reader import Dataset, open_dataset
-from streamseg.datasets.split import RunSplit, last_block
+from streamseg.datasets.split import Fold, RunSplit, last_block
 from streamseg.engines.checkpoint import Checkpoint, read_checkpoint
 from streamseg.nets import NETS, build_net
 from streamseg.phantom import seeds
@@ -81,7 +81,7 @@ class TrainingJob:
     absent: tuple[Path, ...] = ()
     """Data sets without nerve, of whose images ``config.absent_batch`` are added to each step."""
     validation: float = 0.2
-    """Share of the data that is held back: the last block of subjects."""
+    """Share of the data that is held back: the last block of subjects; 0 trains on all of it."""
     device: str = "auto"
     """``auto``, ``cpu`` or ``gpu``; several under ``torchrun``."""
     deterministic: bool = False
@@ -136,7 +136,10 @@ def _read_data(job: TrainingJob, fabric: Fabric, say: Say) -> TrainingData:
             f"{len(near_duplicates.contradictions)} pairs with contradicting masks; none is split "
             "(streamseg check lists them)"
         )
-    fold = last_block(samples, job.validation, near_duplicates=near_duplicates.groups)
+    if job.validation == 0:
+        fold = Fold(tuple(range(len(samples))), ())
+    else:
+        fold = last_block(samples, job.validation, near_duplicates=near_duplicates.groups)
     phantom = None
     if job.phantom:
         seed = seeds.training(job.config.seed).take(job.phantom)
@@ -422,7 +425,7 @@ class TrainingRun:
             "epoch": history.epoch,
             "step": history.epoch * self.steps,
             "loss": round(float(np.mean(history.losses[-self.steps :])), 6),
-            "dice": round(dice, 6),
+            "dice": None if dice is None else round(dice, 6),
             "seconds": round(history.seconds, 3),
             "images_per_second": round(self.steps * self.config.batch / max(history.seconds, 1e-9), 2),
         }

@@ -27,12 +27,14 @@ def net_input(images: Tensor, spec: InputSpec) -> Tensor:
 @torch.no_grad()
 def validation_dice(
     net: nn.Module, cache: Cache, rows: Sequence[int], config: TrainConfig, fabric: Fabric
-) -> float:
+) -> float | None:
     """Mean Dice of the nerve plane over some rows of a cache; it is 1 if both are empty (paper, eq. 6).
 
-    Each process takes its share; all get the mean over everything.
+    None without rows. Each process takes its share; all get the mean over everything.
     """
     net.eval()
+    if not rows:
+        return None
     spec = config.spec
     mine = torch.tensor(rows[fabric.global_rank :: fabric.world_size], dtype=torch.long)
     total = torch.zeros((), device=fabric.device)

@@ -79,6 +79,15 @@ def test_a_step_is_made_of_several_data_sets_and_taught_by_teachers(data, tmp_pa
     assert "the same --teacher files" in capsys.readouterr().err
 
 
+def test_a_run_on_all_images_is_not_validated(data, tmp_path, capsys):
+    call = ["train", str(data), "--out", str(tmp_path / "run"), *SMALL, "--validation", "0", "--json"]
+    assert main(call) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["dice"] is None
+    assert "6 images to train on, 0 held back" in said.err
+    assert "Dice" not in said.err
+
+
 def test_a_resumed_run_has_its_own_settings(data, tmp_path, capsys):
     run = tmp_path / "run"
     call = ["train", str(data), "--out", str(run), "--validation", "0.34", "--device", "cpu"]
@@ -131,7 +140,7 @@ def test_stopping_saves_and_says_how_to_go_on(data, tmp_path, capsys, monkeypatc
         (["--size", "33x48"], "multiples of 16"),
         (["--net", "resnet"], "no net is called"),
         (["--recipe", "good"], "unknown recipe"),
-        (["--validation", "0"], "empty"),
+        (["--validation", "0.001"], "empty"),
         (["--device", "tpu"], "no device is called"),
         (["--precision", "8"], "precision"),
         (["--start", "nowhere.safetensors"], "nowhere.safetensors"),
