@@ -46,6 +46,7 @@ from streamseg.export.source import resolve
 from streamseg.nets import build_net, unfold, width_of
 from streamseg.nets.inference import load_net
 from streamseg.phantom import seeds
+from streamseg.reporting.formatting import counted
 from streamseg.training.cache import Cache, cache_samples, prepare_dataset
 from streamseg.training.config import TrainConfig, recipe
 from streamseg.training.data import TrainingData, load_batches
@@ -65,6 +66,8 @@ MIN_TRAINING_IMAGES = 8
 STATISTICS_IMAGES = 64
 """On which the folded weights' statistics are measured."""
 TIMED_STEPS = 3
+MARGIN = 0.85
+"""Share of the time for training that is planned: a run that is cut off has not ended its cycle of rates."""
 PRECISION = "int8"
 SHIPPED_LICENCE = "default weights: usgra-seg by T. M. K. (tmkand), CC BY 4.0"
 
@@ -170,6 +173,9 @@ def adapt(request: AdaptRequest, tools: Tools) -> Round | None:
         _pause(work)
         return None
     built = _export(work, weights, tools)
+    if tools.should_stop():
+        _pause(work)
+        return None
     comparison, pictures = _compare(work, built, tools)
     reasons = comparison.objections()
     if reasons and built.fresh:
@@ -204,7 +210,8 @@ def _begin(request: AdaptRequest, tools: Tools) -> _Work | Round:
     fold = _split(request, history, data, cache, near_duplicates.groups)
     _check(data, fold)
     held_back = data.part(fold.validation)
-    of = "" if _subjects(data) is None else f" of {_subjects(held_back)} subjects"
+    subjects = _subjects(held_back)
+    of = "" if subjects is None else f" of {counted(subjects, 'subject')}"
     tools.say(f"{len(data)} frames: {len(fold.train)} to train on, {len(held_back)}{of} held back")
     drawn = min(200, 8 * request.effort + 32)
     seed = seeds.training(request.seed).take(drawn)
@@ -319,7 +326,7 @@ def _epochs(work: _Work, config: TrainConfig, tools: Tools) -> int:
     # Without gradients an image takes a third of its time in training.
     epoch = step * (steps + len(data.fold.validation) / (3 * config.batch))
     left = 60 * work.request.minutes - _finishing_seconds(work.request) - work.spent()
-    epochs = max(1, min(MAX_EPOCHS, int(left / epoch)))
+    epochs = max(1, min(MAX_EPOCHS, int(MARGIN * left / epoch)))
     tools.say(
         f"a step takes about {step:.2f} s: {epochs} epochs of {steps} steps, {epochs * epoch / 60:.1f} min"
     )
@@ -327,17 +334,30 @@ def _epochs(work: _Work, config: TrainConfig, tools: Tools) -> int:
 
 
 def _train(work: _Work, tools: Tools) -> bool:
-    """Train, or go on; False if the user stopped it. What does not fit into the time is left out."""
+    """Train, or go on; False if the user stopped it.
+
+    What does not fit into the time is left out, but for the first epoch: without it nothing would be learned.
+    """
     config = work.config
     left = 60 * work.request.minutes - _finishing_seconds(work.request)
+    epochs = 0
+
+    def begin(done: int, steps: int) -> None:
+        nonlocal epochs
+        epochs = done * config.epochs // steps
+        tools.on_start(done, steps)
+
+    def close_epoch(line: Mapping[str, Any]) -> None:
+        nonlocal epochs
+        epochs = line["epoch"]
+        tools.say(f"epoch {epochs}/{config.epochs}  loss {line['loss']:.4f}  Dice {line['dice']:.4f}")
+
     callbacks = TrainingCallbacks(
-        on_start=tools.on_start,
+        on_start=begin,
         on_step=lambda done, _, loss: tools.on_step(done, f"loss {loss:.4f}"),
-        on_epoch=lambda line: tools.say(
-            f"epoch {line['epoch']}/{config.epochs}  loss {line['loss']:.4f}  Dice {line['dice']:.4f}"
-        ),
+        on_epoch=close_epoch,
         say=tools.say,
-        should_stop=lambda: tools.should_stop() or work.spent() > 1.1 * left,
+        should_stop=lambda: tools.should_stop() or (epochs > 0 and work.spent() > left),
     )
     fabric = make_fabric(work.request.device, config.precision)
     start = starting_weights(work.base, config, work.training)
@@ -346,7 +366,7 @@ def _train(work: _Work, tools: Tools) -> bool:
         return False
     if not outcome.finished:
         tools.say(
-            f"the time is over after {outcome.history.epoch} of {config.epochs} epochs; going on with these"
+            f"the time is over after {outcome.history.epoch} of {config.epochs} epochs; --minutes gives more"
         )
     return True
 

@@ -90,7 +90,7 @@ def read_labels(
     labels = {one.name: one for one in reading.labels}
     marked = selection.looked_at()
     problems = list(reading.problems)
-    bad = _unknown_structures(reading.labels, structures or {}, problems)
+    bad = _unknown_structures(reading.labels, structures or {}, problems) | _bad_images(selection, problems)
     frames = []
     for frame in selection.frames:
         if frame.name in bad:
@@ -124,6 +124,25 @@ def _unknown_structures(
                 f"{one.file}, frame {one.name}: unknown structure {name!r}; "
                 f"--map {name}={'|'.join((*STRUCTURES, IGNORED[0]))} says what it is"
             )
+    return bad
+
+
+def _bad_images(selection: Selection, problems: list[str]) -> set[str]:
+    """Names of the frames whose images are missing, damaged or of another size, each with a problem."""
+    bad = set()
+    for frame in selection.frames:
+        path = selection.image(frame)
+        try:
+            height, width = read_grey(path).shape
+        except DataError as error:
+            problems.append(one_line(error))
+            bad.add(frame.name)
+            continue
+        if (height, width) != (frame.height, frame.width):
+            problems.append(
+                f"{path}: it is {width}x{height}, it was selected as {frame.width}x{frame.height}; restore it"
+            )
+            bad.add(frame.name)
     return bad
 
 

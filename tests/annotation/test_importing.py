@@ -11,7 +11,7 @@ import pytest
 
 from streamseg.annotation import importing
 from streamseg.annotation.formats import FORMATS, format_of
-from streamseg.annotation.frames import Draft, Review, Selection, frames_of_images, write_mask
+from streamseg.annotation.frames import Draft, Review, Selection, frames_of_images, write_image, write_mask
 from streamseg.annotation.importing import parse_map, read_labels, write_dataset
 from streamseg.core.errors import DataError, UsageError
 from streamseg.datasets import open_dataset
@@ -183,3 +183,15 @@ def test_labels_of_any_folder_of_images(tmp_path: Path) -> None:
     found = read_labels(tmp_path / "annotations.json", frames_of_images(tmp_path / "images"))
     assert [one.review for one in found.frames] == [Review.LOOKED_AT] + [Review.NOT_LOOKED_AT] * 3
     assert [one.frame.name for one in found.frames] == [frame.name for frame in selection.frames]
+
+
+def test_images_that_are_missing_or_were_resized_are_named(tmp_path: Path) -> None:
+    selection = write_selection(tmp_path, "masks")
+    first, second = (selection.image(frame) for frame in selection.frames[:2])
+    first.unlink()
+    write_image(second, np.zeros((HEIGHT, WIDTH + 1), np.uint8))
+    found = read_labels(tmp_path, selection, all_looked_at=True)
+    assert len(found.problems) == 2
+    assert str(first) in found.problems[0]
+    assert f"{second}: it is {WIDTH + 1}x{HEIGHT}, it was selected as" in found.problems[1]
+    assert [one.frame for one in found.frames] == list(selection.frames[2:])
