@@ -44,6 +44,8 @@ _KINDS = (
 )
 """What may be a cine: ultrasound, and the screens that frame grabbers store."""
 _MAX_PDU = 1 << 17
+_MAX_MESSAGE = 1 << 20
+"""Bytes of one message of the protocol: data has at most _MAX_PDU, a request for an association a few kB."""
 _STORED, _DUPLICATE, _FULL, _MISMATCH, _UNREADABLE = 0x0000, 0x0111, 0xA700, 0xA900, 0xC000
 
 _config.STORE_RECV_CHUNKED_DATASET = True  # a long cine must not be in memory as a whole
@@ -80,6 +82,7 @@ class Listener:
             entity.add_supported_context(kind, list(readable_syntaxes()))
         handlers: list[Any] = [
             (evt.EVT_C_STORE, self._store),
+            (evt.EVT_CONN_OPEN, self._limit),
             (evt.EVT_ESTABLISHED, self._guard),
             (evt.EVT_CONN_CLOSE, self._clean),
             (evt.EVT_REJECTED, self._tell_rejected),
@@ -124,6 +127,20 @@ class Listener:
             self._say(f"received {uid} from {sender}, {size / 1e6:.1f} MB")
             self.received.put(uid)
         return _STORED
+
+    def _limit(self, event: evt.Event) -> None:
+        """Close a connection that announces a message of gigabytes, which pynetdicom would hold in memory."""
+        connection: Any = event.assoc.dul.socket
+        receive: Callable[[int], bytearray] = connection.recv
+
+        def limited(size: int) -> bytearray:
+            if size > _MAX_MESSAGE:
+                self._say(f"closed a connection of {_sender(event)}: it announces {size} bytes at once")
+                connection.close()
+                raise ConnectionAbortedError
+            return receive(size)
+
+        connection.recv = limited
 
     def _guard(self, event: evt.Event) -> None:
         """Abort an association whose data cannot be written: pynetdicom would leave the sender waiting."""

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGBaseline8Bit, UltrasoundMultiFrameImageStorage
 
 from streamseg.cli import main
@@ -81,6 +82,28 @@ def test_a_start_and_damage_do_not_shift_the_numbers_of_frames(tmp_path: Path, e
         assert np.flatnonzero(mask.any(axis=0)).mean() == pytest.approx(20 + (number - 1) % 50, abs=1)
     sr = dcmread(tmp_path / "cine-sr.dcm")
     assert sr.CompletionFlag == "PARTIAL"
+
+
+def test_frames_that_may_have_moved_up_get_no_outline(
+    tmp_path: Path, engine: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Frames in two pieces each, without a table; the start of the ninth is damaged: it joins the eighth."""
+    cine = write_cine(tmp_path / "cine.dcm")
+    data = dcmread(cine)
+    frames = [jpeg(disc(n)) for n in range(20)]
+    frames[8] = b"\0\0\0" + frames[8][3:]
+    data.PixelData = encapsulate(frames, fragments_per_frame=2, has_bot=False)
+    data["PixelData"].VR = "OB"
+    data.save_as(cine)
+    assert replay(engine, str(cine), "--dicom", str(tmp_path / "out")) == 1
+    assert "numbers of its frames are not certain" in capsys.readouterr().err
+    assert not list((tmp_path / "out").glob("*.dcm"))
+    whole = tmp_path / "whole.dcm"
+    data.PixelData = encapsulate([jpeg(disc(n)) for n in range(20)], fragments_per_frame=2, has_bot=False)
+    data["PixelData"].VR = "OB"
+    data.save_as(whole)
+    assert replay(engine, str(whole), "--dicom", str(tmp_path / "out")) == 0
+    assert dcmread(tmp_path / "out" / "whole-seg.dcm").NumberOfFrames == 16
 
 
 def test_a_cut_cine_is_finished_up_to_the_cut(

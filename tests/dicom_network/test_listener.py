@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,42 @@ def test_a_sender_that_falls_silent_is_left(tmp_path: Path, monkeypatch: pytest.
         association = entity.associate("127.0.0.1", running.port, ae_title="STREAMSEG")
         assert association.is_established
         wait_for(lambda: not association.is_established, "the end of the association")
+
+
+def test_a_message_of_gigabytes_is_not_awaited(tmp_path: Path) -> None:
+    with listening(tmp_path / "spool") as running:
+        with socket.create_connection(("127.0.0.1", running.port)) as connection:
+            connection.sendall(b"\x01\0\xff\xff\xff\xff" + bytes(1000))
+            connection.settimeout(20)
+            with suppress(ConnectionError):
+                assert connection.recv(1) == b""
+        assert running.heard("4294967295 bytes at once")
+        assert scan(running.port, write_cine(tmp_path / "a.dcm", 2))[0] == 0
+
+
+@pytest.mark.parametrize(
+    "data", [b"GET / HTTP/1.1\r\n\r\n", b"\x01\0\0\0\0\x04abcd", b"\x04\0\0\0\0\x02ab", b"x"]
+)
+def test_what_is_no_dicom_is_left(tmp_path: Path, data: bytes) -> None:
+    with listening(tmp_path / "spool") as running:
+        with socket.create_connection(("127.0.0.1", running.port)) as connection:
+            connection.sendall(data)
+        assert scan(running.port, write_cine(tmp_path / "a.dcm", 2))[0] == 0
+        assert running.spool.waiting() == [UID]
+
+
+def test_an_address_of_ipv6(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+    running = Listener(spool, title="A", address="::1", port=0, say=print)
+    try:
+        entity = AE("SCANNER")
+        entity.add_requested_context(VERIFICATION)
+        association = entity.associate("::1", running.port, ae_title="A")
+        assert association.is_established
+        association.release()
+    finally:
+        running.close()
+        spool.close()
 
 
 def test_a_full_disk_ends_the_association_and_leaves_nothing(tmp_path: Path) -> None:

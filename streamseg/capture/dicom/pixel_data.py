@@ -42,6 +42,8 @@ class PixelData:
     """Complete frames only."""
     cut: bool
     """Whether the file holds fewer than its header promises."""
+    certain: bool = True
+    """Whether each frame is certain to be at its own position: not if some may be missing in between."""
 
     def read(self, number: int) -> bytes:
         """The data of one frame, without items. Raises EOFError if it is cut, and notes that."""
@@ -78,13 +80,15 @@ def find_pixel_data(file: BinaryIO, header: Dataset, syntax: UID, promised: int)
         vr, stated = head[4:6].decode(), file.read(4)
     start, encapsulated = file.tell(), stated == _UNDEFINED
     frames: Sequence[Sequence[Span]]
+    certain = True
     if encapsulated:
-        frames, whole = _encapsulated(file, start, promised)
+        frames, whole, certain = _encapsulated(file, start, promised)
     else:
         available = int.from_bytes(stated, order)  # type: ignore[arg-type]
         size = _size(file)
         frames, whole = _plain(header, start, min(available, size - start), promised), True
-    return PixelData(file, _KEYWORDS[element], vr, encapsulated, frames, len(frames) < promised or not whole)
+    cut = len(frames) < promised or not whole
+    return PixelData(file, _KEYWORDS[element], vr, encapsulated, frames, cut, certain)
 
 
 def find_stream(file: BinaryIO) -> tuple[list[Span], bool]:
@@ -153,27 +157,31 @@ def _plain(header: Dataset, start: int, available: int, promised: int) -> _Equal
     return _EqualFrames(start, length, count, last)
 
 
-def _encapsulated(file: BinaryIO, start: int, promised: int) -> tuple[list[list[Span]], bool]:
-    """Complete frames, and whether the last one is known to be complete."""
+def _encapsulated(file: BinaryIO, start: int, promised: int) -> tuple[list[list[Span]], bool, bool]:
+    """Complete frames, whether the last one is known to be complete, and whether none is missing before."""
     items, ended = _items(file, start, _size(file))
     if not items:
-        return [], ended
+        return [], ended, True
     (table_at, table_length), fragments = items[0], items[1:]
     file.seek(table_at)
     table = file.read(min(table_length, 4 * MAX_FRAMES))
     offsets = [int.from_bytes(table[at : at + 4], "little") for at in range(0, len(table) - 3, 4)]
     if len(fragments) == promised or (len(fragments) < promised and promised > 1):
-        return [[fragment] for fragment in fragments], ended or len(fragments) == promised
+        every = len(fragments) == promised
+        return [[fragment] for fragment in fragments], ended or every, every or not ended
     begins = [_starts_image(file, span) for span in fragments]
+    by_table = False
     if len(offsets) == promised > 1 or (len(offsets) > promised and sum(begins) in (0, len(offsets))):
         first = fragments[0][0] - 8 if fragments else 0
         starts = {first + offset for offset in offsets}
         listed = [offset - 8 in starts for offset, _ in fragments]
         if sum(listed) == len(offsets):  # else the table is wrong
-            begins = listed
+            begins, by_table = listed, True
     frames = _grouped(fragments, begins)
+    # A start that is damaged joins two frames, and every later one moves up.
+    certain = by_table or len(frames) == promised
     # Without the end mark the last frame may have more fragments.
-    return frames if ended else frames[:-1], ended
+    return frames if ended else frames[:-1], ended, certain
 
 
 def _items(file: BinaryIO, start: int, size: int) -> tuple[list[Span], bool]:

@@ -15,6 +15,7 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import RawDataElement
 
 from streamseg.capture.dicom.header import frame_count, read_header
+from streamseg.capture.dicom.video import VIDEO_SYNTAXES, check_frame_count
 from streamseg.capture.files import check_readable, is_dicom
 from streamseg.core.cine import CineReference, is_uid
 from streamseg.core.errors import SourceError, StreamsegError, is_programming_error
@@ -36,8 +37,8 @@ _MAX_TEXT = 10_240
 def read_reference(path: Path) -> CineReference:
     """Read a cine's reference from its header.
 
-    Raises UsageError or SourceError if there is no such file, it is not DICOM, or has no valid UIDs, without
-    which no archive can file the results.
+    Raises UsageError or SourceError if there is no such file, it is not DICOM, has no valid UIDs, without
+    which no archive can file the results, or holds a video with another number of frames than it states.
     """
     check_readable(path)
     if not is_dicom(path):
@@ -45,8 +46,11 @@ def read_reference(path: Path) -> CineReference:
     try:
         with warnings.catch_warnings(), path.open("rb") as file:
             warnings.simplefilter("ignore")
-            header, _, _ = read_header(file, (*_PATIENT_AND_STUDY, *_COMPRESSION, *_UIDS, *_OTHERS))
-            return _reference(path.name, header)
+            header, syntax, data = read_header(file, (*_PATIENT_AND_STUDY, *_COMPRESSION, *_UIDS, *_OTHERS))
+            found = _reference(path.name, header)
+            if syntax in VIDEO_SYNTAXES:
+                check_frame_count(path, data, found.frames)
+            return found
     except StreamsegError:
         raise
     except Exception as error:  # pydicom raises almost anything on damaged files

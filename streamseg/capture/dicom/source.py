@@ -213,7 +213,7 @@ class DicomSource(RecordedSource):
                 captured_ns=time.monotonic_ns(),
                 pts_seconds=None if pts is None else float(pts),
                 spacing_mm=self._spacing,
-                file_index=number,
+                file_index=number if self._data.certain else None,
             )
             del image
             delivered += 1

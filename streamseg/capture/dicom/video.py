@@ -130,6 +130,25 @@ class DicomVideoSource(RecordedSource):
         return SourceError(f"the video in {self._path.name} cannot be decoded; export it again")
 
 
+def check_frame_count(path: Path, file: BinaryIO, stated: int) -> None:
+    """Raise SourceError unless the stream has as many pictures as the header states.
+
+    Damage may take pictures from a stream without a trace, and every later one then has a wrong number.
+    The file is at its pixel data element; nothing is decoded.
+    """
+    with _translated(path):
+        reader = VideoReader(path, _SpanFile(file, find_stream(file)[0]))
+        try:
+            found = reader.count_packets()
+        finally:
+            reader.close()
+    if found != stated:
+        raise SourceError(
+            f"the video in {path.name} has {counted(found, 'picture')}, its header states {stated}: an "
+            "outline could get to the wrong frame; export it again"
+        )
+
+
 class _SpanFile:
     """The spans of a file, one after another, as a file for FFmpeg."""
 

@@ -156,6 +156,10 @@ class VideoReader:
         if not self.damaged and not self.cut and not self._is_part:
             self.damaged += has_broken_structure(self._path, self._container.format.name)
 
+    def count_packets(self) -> int:
+        """The pictures of the file, without decoding them; afterwards nothing is left to decode."""
+        return sum(1 for _ in self._packets())
+
     def _packets(self) -> Iterator[av.Packet[av.VideoStream]]:
         failures = 0
         while failures < _READ_ATTEMPTS:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from pydicom import Dataset
+from pydicom.config import disable_value_validation
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileMetaDataset
@@ -99,7 +100,7 @@ def new_instance(
     made.Modality = modality
     made.Manufacturer = "streamseg"
     made.ManufacturerModelName = plain(engine.name)
-    made.DeviceSerialNumber = engine.sha256  # the engine's own hash: no other device has this number
+    made.DeviceSerialNumber = plain(engine.sha256) or "unknown"  # no other engine has this number
     made.SoftwareVersions = __version__
     made.SOPClassUID = kind
     made.SOPInstanceUID = new_uid()
@@ -180,7 +181,8 @@ class InstanceSink:
             why = "an earlier error ended it; see the first message" if self._failed else "it is closed"
             raise SinkError(f"cannot write {self.path}: {why}")
         try:
-            self._add(result)
+            with disable_value_validation():  # scanners write UIDs that are not quite to the standard
+                self._add(result)
         except StreamsegError:
             self._failed = True
             raise
@@ -194,7 +196,8 @@ class InstanceSink:
             return
         self._closed = True
         try:
-            self.frames = self._finish()
+            with disable_value_validation():
+                self.frames = self._finish()
         except SinkError:
             if not self._failed:
                 raise

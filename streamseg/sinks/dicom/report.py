@@ -9,6 +9,7 @@ too.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -212,8 +213,8 @@ def _code(relationship: str, name: Code, value: Code) -> Dataset:
 
 
 def _device_uid(engine: EngineInfo) -> str:
-    """The observer: the same UID for the same engine, from 128 bits of its hash."""
-    return f"2.25.{int(engine.sha256[:32], 16)}"
+    """The observer: the same UID for the same engine. Other packages' engines may have any fingerprint."""
+    return f"2.25.{int(hashlib.sha256(engine.sha256.encode()).hexdigest()[:32], 16)}"
 
 
 def _decimal(value: float) -> str:

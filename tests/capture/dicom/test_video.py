@@ -9,9 +9,17 @@ import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import HEVCMP51, MPEG2MPML, MPEG4HP41, UID, JPEGBaseline8Bit
+from pydicom.uid import (
+    HEVCMP51,
+    MPEG2MPML,
+    MPEG4HP41,
+    UID,
+    JPEGBaseline8Bit,
+    UltrasoundMultiFrameImageStorage,
+)
 
 from streamseg.capture import list_clips, open_source
+from streamseg.capture.dicom.reference import read_reference
 from streamseg.core.errors import SourceCut, SourceError, UsageError
 from tests.capture.dicoms import jpeg, write_dicom
 from tests.capture.media import number_of, picture, read_all, write_video
@@ -41,6 +49,44 @@ def video_inside(folder: Path, kind: str, count: int = 20, fragments: int = 1, *
     return write_dicom(
         path, [picture(0)], syntax=syntax, photometric="YBR_PARTIAL_420", encoded=[bytes(2)], change=change
     )
+
+
+def identified(folder: Path, kind: str, **elements: object) -> Path:
+    """A video in a DICOM file that results can refer to."""
+    uids = {"StudyInstanceUID": "1.2.3", "SeriesInstanceUID": "1.2.4", "SOPInstanceUID": "1.2.5"}
+    return video_inside(folder, kind, SOPClassUID=UltrasoundMultiFrameImageStorage, **uids, **elements)
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+def test_frames_know_their_place_in_the_file(tmp_path: Path, kind: str) -> None:
+    path = identified(tmp_path, kind, FrameTime="50")
+    with open_source(path, start_seconds=0.5) as source:
+        assert [frame.file_index for frame in source] == list(range(10, 20))
+    assert read_reference(path).frames == 20
+
+
+@pytest.mark.parametrize("part", [0.3, 0.4, 0.5, 0.6, 0.8])
+def test_after_damage_no_frame_is_at_a_wrong_place(tmp_path: Path, part: float) -> None:
+    """Some damage takes frames from a stream without a trace: 15 of 20 came, and no error."""
+    path = identified(tmp_path, "h264")
+    whole = path.read_bytes()
+    start = whole.index(b"\xfe\xff\x00\xe0", 300) + 8
+    middle = start + int((len(whole) - start) * part)
+    path.write_bytes(whole[:middle] + bytes(400) + whole[middle + 400 :])
+    frames, error = read_all(path)
+    try:
+        assert read_reference(path).frames == len(frames)
+    except SourceError:
+        return
+    assert isinstance(error, SourceError)
+    last = [frame for frame in frames if frame.file_index is not None][-1].file_index
+    assert [frame.file_index for frame in frames] == [n if n <= last else None for n in range(20)]
+
+
+def test_a_header_that_states_another_number_of_frames_is_refused(tmp_path: Path) -> None:
+    path = identified(tmp_path, "h264", NumberOfFrames=21)
+    with pytest.raises(SourceError, match="has 20 pictures, its header states 21"):
+        read_reference(path)
 
 
 @pytest.mark.parametrize("fragments", [1, 3])

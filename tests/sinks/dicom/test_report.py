@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +133,19 @@ def test_too_many_outlines_are_refused_in_one_line(tmp_path: Path, monkeypatch: 
         sink.write(result(2, mask))
     sink.close()
     assert len(groups_of(dcmread(tmp_path / "a.dcm"))) == 2
+
+
+def test_uids_that_are_not_quite_to_the_standard_and_other_engines_are_taken(tmp_path: Path) -> None:
+    """A number that begins with a zero; an engine of another package without a hash."""
+    odd = replace(CINE, instance_uid="1.2.03.12", study_uid="1.2.0003")
+    sink = ReportSink(tmp_path / "a.dcm", odd, replace(ENGINE, sha256="", name="π\\net"))
+    sink.write(result(0, disc((60, 90), (30, 30))))
+    sink.close()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        data = dcmread(tmp_path / "a.dcm")
+        assert data.StudyInstanceUID == "1.2.0003"
+    assert (data.ManufacturerModelName, data.DeviceSerialNumber) == ("?/net", "unknown")
 
 
 def test_highdicom_reads_the_template(tmp_path: Path) -> None:
