@@ -37,6 +37,7 @@ def doctor(device: DeviceOption = None, as_json: JsonOption = False) -> None:
         "versions": versions,
         "processor": processor,
         "memory_gib": memory_gib,
+        "memory_usable_gib": memory_usable_gib,
         "gpu": gpus,
         "backends": backends,
         "plugins": installed_plugins,
@@ -100,6 +101,14 @@ def processor() -> dict[str, Any]:
 def memory_gib() -> float:
     """Physical memory in GiB."""
     return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+
+
+def memory_usable_gib() -> float:
+    """Memory that this process may use, GiB: the physical one, or what its container allows."""
+    from streamseg.core.hardware import memory_limit
+
+    limit = memory_limit()
+    return memory_gib() if limit is None else min(memory_gib(), round(limit / 2**30, 1))
 
 
 def gpus() -> list[str]:

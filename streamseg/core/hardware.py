@@ -7,7 +7,8 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from importlib import metadata
@@ -28,28 +29,45 @@ def usable_cores() -> int:
     return max(1, cores if limit is None else min(cores, math.ceil(limit)))
 
 
+def memory_limit(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int | None:
+    """Bytes of memory that the control groups of this process allow it, version 2 or 1; None without a limit."""
+    limits = []
+    for version, folder in _groups("memory", root, own):
+        file = folder / ("memory.max" if version == 2 else "memory.limit_in_bytes")
+        with suppress(OSError):
+            limits.append(
+                read_integer(file.read_text(encoding="ascii", errors="replace").strip(), 1, 1 << 50)
+            )
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
 def _container_limit(
     root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")
 ) -> float | None:
     """Processors that the control groups of this process allow it, version 2 or 1; None without a limit."""
+    limits = [
+        _quota(folder / "cpu.max")
+        if version == 2
+        else _quota(folder / "cpu.cfs_quota_us", folder / "cpu.cfs_period_us")
+        for version, folder in _groups("cpu", root, own)
+    ]
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _groups(controller: str, root: Path, own: Path) -> Iterator[tuple[int, Path]]:
+    """Version and folder of the control groups of this process that a controller belongs to."""
     try:
         lines = own.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        return None
-    limits = []
+        return
     for line in lines:
         _, _, rest = line.partition(":")
         controllers, _, group = rest.partition(":")
         if not controllers:
-            limits += [_quota(folder / "cpu.max") for folder in _ancestors(root, group)]
-        elif "cpu" in controllers.split(","):
-            for base in (root / "cpu", root / "cpu,cpuacct"):
-                limits += [
-                    _quota(folder / "cpu.cfs_quota_us", folder / "cpu.cfs_period_us")
-                    for folder in _ancestors(base, group)
-                ]
-    found = [limit for limit in limits if limit is not None]
-    return min(found, default=None)
+            yield from ((2, folder) for folder in _ancestors(root, group))
+        elif controller in controllers.split(","):
+            for base in (root / controller, root / controllers):
+                yield from ((1, folder) for folder in _ancestors(base, group))
 
 
 def _ancestors(root: Path, group: str) -> list[Path]:

@@ -128,6 +128,25 @@ def test_a_container_s_limit_is_found(
     assert machine._container_limit(tmp_path, tmp_path / "nothing") is None
 
 
+@pytest.mark.parametrize(
+    ("own", "files", "limit"),
+    [
+        ("0::/\n", {"memory.max": "536870912\n"}, 1 << 29),  # Docker and Podman with --memory 512m
+        ("0::/\n", {"memory.max": "max\n"}, None),
+        ("0::/a.slice/b\n", {"a.slice/memory.max": "1000", "a.slice/b/memory.max": "max"}, 1000),
+        ("4:memory:/docker/a\n", {"memory/memory.limit_in_bytes": "1073741824\n"}, 1 << 30),
+        ("4:memory:/\n", {"memory/memory.limit_in_bytes": "9223372036854771712\n"}, None),
+        ("4:cpu:/\n", {"memory/memory.limit_in_bytes": "1000\n"}, None),
+        ("0::/\n", {"memory.max": "9" * 5000}, None),
+    ],
+)
+def test_a_container_s_memory_limit_is_found(
+    tmp_path: Path, own: str, files: dict[str, str], limit: int | None
+) -> None:
+    assert machine.memory_limit(**control_groups(tmp_path, own, files)) == limit
+    assert machine.memory_limit(tmp_path, tmp_path / "nothing") is None
+
+
 def test_threads_follow_the_limits_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """In a container of 2 of 64 processors libraries started 64 threads, which hold one another up."""
     monkeypatch.delenv("STREAMSEG_THREADS", raising=False)
