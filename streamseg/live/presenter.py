@@ -38,8 +38,8 @@ FROZEN_AFTER_NS = 1_000_000_000
 """An image that has not changed for this time is that of a frozen scanner."""
 FIRST_OUTLINE_NS = 5_000_000_000
 """A net without a result after this time is not starting, it lags."""
-FIRST_SILENCE_NS = 500_000_000
-"""A source whose pace is not known yet may be silent for this time."""
+FIRST_SILENCE_NS = 1_500_000_000
+"""A source whose pace is not known yet may be silent for this time: its outlines expire long before."""
 AWAITED_NS = 3_000_000_000
 """A source that waits for something says so about once a second."""
 MAX_INTERVAL_NS = 1_000_000_000
@@ -231,6 +231,10 @@ class Presenter:
         if not self._ages or late > self.budget_ns:
             self._slow = self._restless = False
             return
+        if interval_ns is None and (self._slow or self._is_overdue(now_ns)):
+            # A source of which too few frames are known: it stays slow until its pace says otherwise.
+            self._slow, self._restless = True, False
+            return
         age_ns = statistics.median(self._ages)
         limit_ns = self.budget_ns * (CALM_SHARE if self._slow else 1.0)
         # Not the net's fault: it takes less time than passes between two frames.
@@ -246,6 +250,18 @@ class Presenter:
         elif len(self._returns) == RETURNS and now_ns - self._returns[0] < RETURNS_WITHIN_NS:
             self._restless = True
 
+    def _is_overdue(self, now_ns: int) -> bool:
+        """Whether the newest frame's outline came in time, and has expired before another frame came."""
+        newest, result = self._newest, self._result
+        return (
+            newest is not None
+            and result is not None
+            and result.frame.index == newest.index >= self._alive_from
+            and self._frozen_since_ns is None
+            and now_ns - newest.captured_ns >= self.budget_ns
+            and self._awaits_frame(newest, result)
+        )
+
     def _interval_ns(self) -> float | None:
         """The usual time between two frames; None while it is not known."""
         if len(self._arrivals) < 3:
@@ -255,6 +271,8 @@ class Presenter:
     def _why_slow(self) -> str:
         limit = f"limit {self.budget_ns / 1e6:.0f} ms"
         interval_ns = self._interval_ns()
+        if self._slow and interval_ns is None and len(self._arrivals) > 1:
+            interval_ns = self._arrivals[-1] - self._arrivals[-2]
         if not self._slow or interval_ns is None:
             return f"no newer frame yet; {limit}"
         pace = (

@@ -187,14 +187,24 @@ def changes_of_state(
 
 @pytest.mark.parametrize(
     ("interval_ms", "net_ms", "jitter_ms"),
-    [(200, 20, 0), (200, 20, 30), (160, 20, 0), (250, 100, 10), (125, 60, 0), (100, 80, 5), (1000, 30, 0)],
+    [
+        (200, 20, 0),
+        (200, 20, 30),
+        (160, 20, 0),
+        (250, 100, 10),
+        (125, 60, 0),
+        (100, 80, 5),
+        (500, 30, 50),
+        (1000, 30, 0),
+    ],
 )
 def test_the_state_of_a_slow_source_does_not_change_with_every_frame(
     interval_ms: float, net_ms: float, jitter_ms: float
 ) -> None:
     states, outlined = changes_of_state(interval_ms, net_ms, jitter_ms=jitter_ms)
     assert states[-1] is State.SLOW
-    assert len(states) <= 10, states
+    # Where an outline expires before the next frame comes, the first one tells.
+    assert len(states) <= (3 if interval_ms - jitter_ms > 150 else 6), states
     assert State.LAGGING not in states
     assert outlined > 8_000 * (150 - net_ms - 5) / interval_ms * 0.7, "outlines are shown as long as they may"
 
