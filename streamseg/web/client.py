@@ -44,8 +44,12 @@ class Dropped(Exception):  # noqa: N818 - not an error of the program
 class Client:
     """A connected page. All methods run on the server's event loop."""
 
-    def __init__(self, slot: int, websocket: WebSocket) -> None:
+    def __init__(self, slot: int, websocket: WebSocket, viewer: str = "") -> None:
         self.slot = slot
+        self.viewer = viewer
+        """Where it comes from: pages of one address share places."""
+        self.since_ns = time.monotonic_ns()
+        self._displaced = ""
         self.wake = asyncio.Event()
         """Set when there is a new view or an answer."""
         self.view = 0
@@ -59,9 +63,17 @@ class Client:
         self._window_ns = 0
         self._received = 0
 
+    def displace(self, reason: str) -> None:
+        """End this page soon: another one gets its place."""
+        self._displaced = reason
+        self.wake.set()
+
     @property
     def free(self) -> bool:
-        """True if the page has answered everything it was sent. Raises Dropped if the answer is overdue."""
+        """True if the page has answered everything it was sent. Raises Dropped if the answer is overdue, or
+        if another page gets its place."""
+        if self._displaced:
+            raise Dropped(1013, self._displaced)
         if self._unanswered_ns is None:
             return True
         if time.monotonic_ns() - self._unanswered_ns > ACK_S * 1e9:

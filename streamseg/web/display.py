@@ -83,6 +83,7 @@ class WebDisplay:
                 "vessels": vessels,
             },
             record=not recorded_by_operator if record else None,
+            proxied=public is not None,
         )
         self._closed = False
         self._server = Server(

@@ -8,10 +8,12 @@ therefore sees fewer frames, none of them late, without affecting the others; no
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ipaddress
 import logging
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -35,7 +37,7 @@ class Hub:
 
     ``rate`` is the maximum number of views per second, ``quality`` that of the JPEGs (1..100), ``clients``
     the maximum number of pages; ``hello`` is sent to each new page; ``record`` allows pages to ask for
-    recording, False ignores that and None ends the connection.
+    recording, False ignores that and None ends the connection; ``proxied``: a proxy is in front.
     """
 
     def __init__(
@@ -47,12 +49,14 @@ class Hub:
         clients: int,
         hello: dict[str, Any],
         record: bool | None,
+        proxied: bool = False,
     ) -> None:
         self.status = status
         self.failure: SinkError | None = None
         """Why no frame can be shown; raised in the loop's thread."""
         self._interval_ns = round(1e9 / rate)
         self._quality, self._max_clients, self._hello, self._record = quality, clients, hello, record
+        self._proxied = proxied
         self._commands: deque[Command] = deque(maxlen=_COMMANDS)
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -116,21 +120,54 @@ class Hub:
     async def serve(self, websocket: WebSocket) -> None:
         """Serve one page until it leaves or is dropped."""
         await websocket.accept()
-        free = (slot for slot in range(self._max_clients) if slot not in self._clients)
-        slot = next(free, None)
+        viewer = self._viewer(websocket)
+        slot = self._place_for(viewer)
         if slot is None:
             await websocket.close(1013, f"all {self._max_clients} places are taken")
             return
-        client = self._clients[slot] = Client(slot, websocket)
+        client = self._clients[slot] = Client(slot, websocket, viewer)
         tasks = [asyncio.ensure_future(work(client)) for work in (self._send, self._receive)]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            del self._clients[slot]
+            if self._clients.get(slot) is client:
+                del self._clients[slot]
             for task in tasks:
                 task.cancel()
             ends = await asyncio.gather(*tasks, return_exceptions=True)
         await _close(websocket, ends, ending=self._loop is None)
+
+    def _place_for(self, viewer: str) -> int | None:
+        """A free place; if there is none, the newest of the viewer that has the most.
+
+        So whoever opens pages without end cannot lock others out. None if that viewer would then have as few
+        as the new one.
+        """
+        for slot in range(self._max_clients):
+            if slot not in self._clients:
+                return slot
+        counts = Counter(client.viewer for client in self._clients.values())
+        ((crowd, most),) = counts.most_common(1)
+        if counts[viewer] + 2 > most:
+            return None
+        of_crowd = [slot for slot, client in self._clients.items() if client.viewer == crowd]
+        slot = max(of_crowd, key=lambda slot: self._clients[slot].since_ns)
+        self._clients[slot].displace(f"others need this place; {crowd} had {most} of {self._max_clients}")
+        return slot
+
+    def _viewer(self, websocket: WebSocket) -> str:
+        """The address that a page comes from; behind a proxy the one that the proxy has noted last.
+
+        It decides who shares places and nothing else: without a proxy anyone could send that header.
+        """
+        address = "" if websocket.client is None else websocket.client.host
+        if self._proxied:
+            address = websocket.headers.get("x-forwarded-for", "").rpartition(",")[2].strip() or address
+        with contextlib.suppress(ValueError):
+            found = ipaddress.ip_address(address.strip("[]").partition("%")[0])
+            # Everybody has a whole network of addresses in IPv6.
+            return str(ipaddress.ip_network((found, 64 if found.version == 6 else 32), strict=False)[0])
+        return "an unknown address"
 
     async def _send(self, client: Client) -> None:
         await client.say(self._hello)

@@ -272,6 +272,55 @@ def test_pages_beyond_the_limit_are_refused():
             fourth.read_views(1)
 
 
+def test_pages_of_one_address_lock_no_other_out():
+    with serving(clients=4) as display, ExitStack() as open_pages:
+        display.show(view(1))
+        crowd = [open_pages.enter_context(Reader(display.port)) for _ in range(4)]
+        for page in crowd:
+            page.read_views(1)
+        others = []
+        for number in (2, 3, 4):
+            local = (f"127.0.0.{number}", 0)
+            others.append(open_pages.enter_context(Reader(display.port, source_address=local)))
+            others[-1].read_views(1)
+        assert display.clients == 4
+        with pytest.raises(ConnectionClosed) as raised:
+            crowd[3].read_for(5)
+        assert raised.value.rcvd.code == 1013
+        assert raised.value.rcvd.reason == "others need this place; 127.0.0.1 had 4 of 4"
+        # Each has one: nobody has to go for another.
+        with (
+            Reader(display.port, source_address=("127.0.0.5", 0)) as late,
+            pytest.raises(ConnectionClosed) as raised,
+        ):
+            late.read()
+        assert "all 4 places" in raised.value.rcvd.reason
+        for page in (crowd[0], *others):
+            page.read_for(0.2)  # who shares keeps a place
+
+
+@pytest.mark.parametrize(
+    ("given", "viewer"),
+    [
+        ("8.8.8.8, 203.0.113.7", "203.0.113.7"),
+        ("2001:db8::1", "2001:db8::"),
+        ("[2001:db8::2]", "2001:db8::"),
+        ("", "127.0.0.1"),
+        ("unknown", "an unknown address"),
+    ],
+)
+def test_behind_a_proxy_viewers_are_told_apart_by_what_it_notes_last(given, viewer):
+    headers = {"X-Forwarded-For": given} if given else {}
+    for public, expected in (("https://guide.example/", viewer), (None, "127.0.0.1")):
+        with serving(public_url=public, token="0123456789abcdef") as display:
+            origin = f"http://127.0.0.1:{display.port}"
+            bearer = {"Authorization": "Bearer 0123456789abcdef"}
+            with Reader(display.port, origin=origin, additional_headers={**headers, **bearer}) as page:
+                page.read()
+                (client,) = display._hub._clients.values()
+                assert client.viewer == expected
+
+
 def test_page_that_never_answers_is_dropped(monkeypatch):
     monkeypatch.setattr(client, "ACK_S", 0.3)
     with serving() as display, Feed(display), Reader(display.port) as reader:
