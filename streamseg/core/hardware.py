@@ -30,7 +30,7 @@ def usable_cores() -> int:
 
 
 def memory_limit(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int | None:
-    """Bytes of memory that the control groups of this process allow it, version 2 or 1; None without a limit."""
+    """Bytes of memory that the control groups of this process allow it; None without a limit."""
     limits = []
     for version, folder in _groups("memory", root, own):
         file = folder / ("memory.max" if version == 2 else "memory.limit_in_bytes")
