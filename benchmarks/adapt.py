@@ -1,7 +1,7 @@
 """Measures what labelled frames of a new scanner teach: chosen by select or by chance, from several starts.
 
     python -m benchmarks.adapt ../shared/data/kaggle-positives --out /tmp/adapt
-    python -m benchmarks.adapt DATA --out /tmp/adapt --frames 10 --epochs 1 --test-each 2    a trial
+    python -m benchmarks.adapt DATA --out RUNS --frames 10 --epochs 1 --test-each 2 --phantoms 8    a trial
 
 DATA, with subjects, plays the new scanner. Its last subjects test; the first ones, 2 to 12, are recorded and
 labelled. Every run fine-tunes on one choice of frames for the same number of steps, with phantoms mixed
@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from streamseg.adaptation.round import PHANTOM_BATCH, starting_weights, training_config
+from streamseg.adaptation.round import starting_weights, training_config
 from streamseg.annotation.candidates import Candidate, outlines, score
 from streamseg.annotation.choose import choose
 from streamseg.backends import load_backend
@@ -55,7 +55,6 @@ SUBJECTS = {10: 2, 20: 4, 50: 6, 100: 10, 200: 12}
 TEST_SUBJECTS = 8
 CANDIDATES_EACH = 60
 """Of a subject."""
-PHANTOMS = 200
 STRATEGIES = ("mixed", "random")
 RESULT = "result.json"
 
@@ -72,6 +71,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--epochs", type=int, default=25, help="of 100 frames; fewer frames have more")
     parser.add_argument("--test-each", type=int, default=25, help="test frames of each subject")
+    parser.add_argument("--phantoms", type=int, default=200, help="phantoms that are mixed in")
     parser.add_argument("--elsewhere", type=Path)
     options = parser.parse_args()
     data = open_dataset(options.data)
@@ -99,6 +99,7 @@ def main() -> None:
                         start,
                         options.out / key.replace(", ", "-"),
                         epochs=options.epochs,
+                        phantoms=options.phantoms,
                         seed=seed,
                     )
                     row = {
@@ -180,7 +181,7 @@ def _candidates(recorded: Dataset, known: list[Candidate]) -> list[Candidate]:
 
 
 def _train(
-    chosen: Dataset, base: Checkpoint, start: str, folder: Path, *, epochs: int, seed: int
+    chosen: Dataset, base: Checkpoint, start: str, folder: Path, *, epochs: int, phantoms: int, seed: int
 ) -> tuple[Path, float]:
     """Fine-tune on all chosen frames; the folded weights, and the minutes of the training."""
     if start not in ("default", "nothing"):
@@ -189,7 +190,7 @@ def _train(
     # As many steps whatever the number of frames: what differs is what they teach.
     config = replace(config, epochs=max(1, round(epochs * 100 / max(len(chosen), config.batch))))
     cache = cache_samples(list(chosen), config.spec)
-    drawn = phantom_samples(PHANTOMS, seed=seeds.training(seed).take(PHANTOMS)) if PHANTOM_BATCH else ()
+    drawn = phantom_samples(phantoms, seed=seeds.training(seed).take(phantoms))
     rows = tuple(range(len(chosen)))
     data = TrainingData(cache, Fold(rows, rows[:1]), cache_samples(drawn, config.spec))
     weights = None if start == "nothing" else starting_weights(base, config, data)

@@ -17,14 +17,22 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from websockets.sync.client import connect
 
-from streamseg.core.types import InputSpec
+from streamseg.adaptation.comparison import Outlines, compare
+from streamseg.adaptation.history import History
+from streamseg.adaptation.round import AdaptRequest
+from streamseg.cli.adapt import _report
+from streamseg.core.types import InputSpec, State
+from streamseg.datasets import Sample
 from streamseg.datasets.phantoms import draw_phantoms
+from tests.adaptation.test_history import make_history, make_round
 from tests.backends.small_engines import small_model, write_engine
 from tests.compat.parts import MADE, RESULTS, narrow_nets, run, small_kernels
 from tests.compat.shapes import Shape, check, check_keys, read_lines
@@ -188,6 +196,31 @@ def test_select_and_import(tmp_path: Path) -> None:
     check_keys("select --json", [selected.json])
     imported = run("import", tmp_path / "s", "--out", tmp_path / "d", "--all-looked-at", "--json")
     check_keys("import --json", [imported.json])
+
+
+def test_adapt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is printed of a round, without its training, and the files that the next call reads."""
+    samples = [Sample(str(n), np.zeros((2, 2), np.uint8), np.ones((2, 2), np.bool_), None) for n in range(3)]
+    found = [Outlines({"nerve": np.ones((2, 2), np.bool_)}, State.NERVE, 0.5)] * 3
+    several = compare(samples, found, found, (0.1, 0.1), rival=found)
+    single = compare(samples[:1], found[:1], found[:1], (0.1, 0.1))
+    refused = replace(make_round(1), figures=several.to_json(), reasons=("it is worse",), accepted=False)
+    accepted = replace(make_round(2), figures=single.to_json(), subjects=None, profile="a", engine_before="b")
+    history = History(tmp_path / "adapted" / "lab").with_round(refused)
+    printed = []
+    for done in (refused, accepted):
+        capsys.readouterr()
+        _report(AdaptRequest(tmp_path, "lab", out=tmp_path / "adapted"), history, done, True)
+        printed.append(json.loads(capsys.readouterr().out))
+    check_keys("adapt --json", printed)
+    stored = []
+    for one in (history, history.with_round(accepted)):
+        one.write()
+        stored.append(json.loads((history.folder / "history.json").read_text()))
+    check_keys("adapt: history.json", stored)
+    make_history(tmp_path / "adapted" / "lab", True).write()
+    undone = run("adapt", "--name", "lab", "--out", tmp_path / "adapted", "--undo", "--json")
+    check_keys("adapt --undo --json", [undone.json])
 
 
 def test_doctor() -> None:
