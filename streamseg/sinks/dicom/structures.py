@@ -57,8 +57,8 @@ def frame_number(result: Result, cine: CineReference) -> int:
     index = result.frame.file_index
     if index is None:
         raise SourceError(
-            "the cine is damaged, so that the numbers of its frames are not certain, and an outline on the wrong "
-            "frame is worse than none; export it again"
+            "the cine is damaged, so that the numbers of its frames are not certain, and an outline on the "
+            "wrong frame is worse than none; export it again"
         )
     if index >= cine.frames:
         raise SourceError(
