@@ -18,7 +18,15 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
 GUIDES = [ROOT / "README.md", *(page for page in PAGES if page.name != "log.md")]
-OTHER_PROGRAMS = {"--nproc-per-node", "--labels", "--flags", "--autosave", "--read-only", "--tmpfs"}
+OTHER_PROGRAMS = {
+    "--nproc-per-node",
+    "--labels",
+    "--flags",
+    "--nodata",
+    "--autosave",
+    "--read-only",
+    "--tmpfs",
+}
 """Options in examples that are not ours."""
 
 

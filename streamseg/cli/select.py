@@ -24,8 +24,9 @@ CANDIDATES_EACH = 20
 MOST_OF_ONE = 400
 """Maximum number of candidates of one recording."""
 NEXT = {
-    "labelme": "labelme {out}/images --labels nerve,vessel --flags 'looked at' --autosave",
-    "cvat": "create a task from {out}/images, then upload {out}/annotations.xml as 'CVAT 1.1'",
+    "labelme": "labelme {out}/images --labels nerve,vessel --flags 'looked at' --nodata --autosave",
+    "cvat": "create a task from {out}/images with the labels of {out}/cvat-labels.json, then upload "
+    "{out}/annotations.xml as 'CVAT 1.1'",
     "coco": "open {out}/images with {out}/annotations.json",
     "labelstudio": "use {out}/label-config.xml as the interface, and import {out}/tasks.json",
     "nnunet": "correct {out}/labelsTr, and write yes into looked_at of {out}/frames.csv",

@@ -79,7 +79,7 @@ def open_image(path: Path) -> np.ndarray:
 
 def kill_while_training(arguments: list[str], run: Path) -> None:
     process = subprocess.Popen([sys.executable, "-m", "streamseg", *arguments], stderr=subprocess.DEVNULL)
-    until = time.monotonic() + 240
+    until = time.monotonic() + 900
     while not (run / "run.json").exists() and process.poll() is None and time.monotonic() < until:
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGKILL)

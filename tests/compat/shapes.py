@@ -29,18 +29,8 @@ KEYS = Path(__file__).parent / "json_keys.json"
 ABSENT = "or absent"
 
 DATA_KEYS = {
-    *(
-        "states",
-        "reasons",
-        "states_before",
-        "states_after",
-        "outlined",
-        "sizes",
-        "precision_found",
-        "versions",
-        "files",
-        "gate.limits",
-    ),
+    *("states", "states_before", "states_after", "reasons", "outlined", "sizes"),
+    *("precision_found", "versions", "files", "gate.limits"),
     *("run.absent", "run.limits", "run.limits.*.kernels", "open_choices", "nets", "plugins"),
 }
 """Objects whose keys are data: all of their values have one path. The end of a path, at any level."""

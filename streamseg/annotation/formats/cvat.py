@@ -6,6 +6,7 @@ count from the first pixel's edge. A tag of the image says that the frame was lo
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree as Xml
@@ -21,21 +22,26 @@ from streamseg.annotation.formats.shapes import (
     whole_box,
 )
 from streamseg.annotation.frames import STRUCTURES, Draft, Review, SelectedFrame
-from streamseg.core.files import read_file, write_whole
+from streamseg.core.files import read_file, write_text, write_whole
 from streamseg.core.numbers import read_decimal, read_integer
 from streamseg.core.types import Mask
 
 FILE = "annotations.xml"
+LABELS = "cvat-labels.json"
+"""Labels of a task, to be pasted into the "raw" tab of CVAT's label constructor."""
 
 
 def write(folder: Path, drafts: Sequence[Draft]) -> None:
-    """Write ``annotations.xml``. Raises SinkError."""
+    """Write ``annotations.xml`` and the labels of a task, ``cvat-labels.json``. Raises SinkError."""
+    kinds = {**dict.fromkeys(STRUCTURES, "mask"), str(Review.LOOKED_AT): "tag"}
+    raw = [{"name": name, "type": kind, "attributes": []} for name, kind in kinds.items()]
+    write_text(folder / LABELS, json.dumps(raw, indent=1) + "\n")
     root = Xml.Element("annotations")
     Xml.SubElement(root, "version").text = "1.1"
     labels = Xml.SubElement(Xml.SubElement(Xml.SubElement(root, "meta"), "task"), "labels")
-    for name, kind in (*((structure, "mask") for structure in STRUCTURES), (Review.LOOKED_AT, "tag")):
+    for name, kind in kinds.items():
         label = Xml.SubElement(labels, "label")
-        Xml.SubElement(label, "name").text = str(name)
+        Xml.SubElement(label, "name").text = name
         Xml.SubElement(label, "type").text = kind
     for number, draft in enumerate(drafts):
         frame = draft.frame
