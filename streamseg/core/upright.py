@@ -5,7 +5,10 @@ from __future__ import annotations
 from PIL import Image as Pillow
 from PIL import ImageOps
 
+from streamseg.core.pillow import silence_pillow
+
 _ORIENTATION = 0x0112
+silence_pillow()  # before any image is opened
 
 
 def orientation(picture: Pillow.Image) -> int:

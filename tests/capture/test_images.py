@@ -188,3 +188,21 @@ def test_no_program_is_started_for_an_image(tmp_path: Path) -> None:
     path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
     with pytest.raises(SourceError, match="not an image"):
         open_source(path)
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux lists a process's libraries")
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "jpeg", "packbits"])
+def test_no_library_prints_what_is_wrong_with_a_file(
+    compression: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """libtiff prints lines of its own, which nothing makes printable."""
+    path = tmp_path / "x.tif"
+    Pillow.fromarray(picture(0)).save(path, compression=compression)
+    data = path.read_bytes()
+    at = data.index(b"\x15\x01\x03\x00")  # samples per pixel
+    path.write_bytes(data[: at + 8] + b"\xa9" + data[at + 9 :])
+    read_all(path)
+    for start in range(8, len(data) - 40, max(1, len(data) // 20)):
+        path.write_bytes(data[:start] + b"\x87" * 30 + data[start + 30 :])
+        read_all(path)
+    assert capfd.readouterr() == ("", "")
