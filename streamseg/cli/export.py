@@ -102,10 +102,13 @@ def export(
 
 def _lines(values: Mapping[str, Any]) -> Iterator[str]:
     """The manifest as human-readable lines."""
+    from streamseg.core.spec import NERVE
+
     gate, speed = values["gate"], values["speed"]
     spec = values["spec"]
     yield f"engine:     {values['name']}" + ("" if values["trained"] else "  UNTRAINED")
     yield f"input:      {spec['height']}x{spec['width']}, {values['batch']} per call"
+    yield f"outlines:   {', '.join(spec.get('structures', [NERVE]))}"
     found = ", ".join(f"{name} {share:.0%}" for name, share in values["precision_found"].items())
     yield f"precision:  asked for {values['precision']}, computes in {found} (share of layers)"
     yield f"gate:       {_verdict(gate)}"

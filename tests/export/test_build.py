@@ -154,6 +154,7 @@ def test_an_engine_with_vessels_is_judged_on_both_and_says_so(
     again = make(EngineStore(tmp_path / "store"), built_engines.recipe, source=str(path))
     assert not again.fresh
     lines = "\n".join(_lines(found.manifest.to_json()))
+    assert "outlines:   nerve, vessel" in lines
     assert f"; vessel: mean Dice to FP32's masks {vessel['mask_dice_mean']:.4f}" in lines
 
 
