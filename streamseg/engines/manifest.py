@@ -98,8 +98,10 @@ class Manifest:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The JSON file's values with their seal."""
+        """The JSON file's values with their seal; an unknown licence is left out, as in older files."""
         values: dict[str, Any] = {"format": FORMAT} | {name: getattr(self, name) for name in self.__slots__}
+        if not self.licence:
+            del values["licence"]
         values["spec"] = self.spec.to_json()
         values["machine"] = None if self.machine is None else self.machine.to_json()
         # As it will be read again: the seal must not depend on what JSON cannot distinguish.
