@@ -48,6 +48,8 @@ LONG = (
     "tests/benchmark/nets/test_bench.py",
     "tests/cli/test_live.py",
     "tests/cli/test_replay.py",
+    "tests/cli/test_dicom.py",
+    "tests/dicom_network/",
     "tests/capture/rtsp/",
     "tests/capture/v4l2/",
     "tests/web/test_hub.py",

@@ -17,8 +17,9 @@ from pydicom.uid import JPEGBaseline8Bit, UltrasoundMultiFrameImageStorage
 
 from streamseg.cli import main
 from streamseg.sinks import read_records
-from tests.capture.dicoms import jpeg, write_dicom
+from tests.capture.dicoms import jpeg, sample, write_dicom
 from tests.cli.conftest import ClipWriter, disc
+from tests.render.examples import outline_vessels
 from tests.sinks.dicom.cases import check_standard
 from tests.sinks.dicom.test_segmentation import masks_of
 
@@ -135,6 +136,34 @@ def test_a_cine_without_nerve_has_only_a_report(
     assert replay(engine, str(cine), "--dicom", str(tmp_path / "out")) == 0
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["cine-sr.dcm"]
     assert "cine-seg.dcm" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["color3d_jpeg_baseline.dcm", "examples_ybr_color.dcm", "US1_J2KR.dcm"])
+def test_real_cines_and_images_give_objects_to_the_standard(tmp_path: Path, engine: Path, name: str) -> None:
+    arguments = ("--dicom", str(tmp_path), "--burned-in", "--max-frames", "2")
+    assert replay(engine, str(sample(name)), *arguments) == 0
+    written = list(tmp_path.iterdir())
+    assert len(written) == 3
+    for path in written:
+        check_standard(path)
+
+
+def test_vessels_get_a_segment_and_areas_of_their_own(
+    tmp_path: Path, engine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outline_vessels(monkeypatch)
+    lines = tmp_path / "o.jsonl"
+    cine = write_cine(tmp_path / "cine.dcm", 6)
+    assert replay(engine, str(cine), "--dicom", str(tmp_path), "--records", str(lines)) == 0
+    seg = dcmread(tmp_path / "cine-seg.dcm")
+    assert [segment.SegmentLabel for segment in seg.SegmentSequence] == ["nerve", "vessel"]
+    masks = masks_of(seg)
+    for record in read_records(lines)[1]:
+        area = record["structures"]["vessel"]["area_px"]
+        assert area > 0
+        assert masks["vessel", record["index"] + 1].sum() == area
+    check_standard(tmp_path / "cine-seg.dcm")
+    check_standard(tmp_path / "cine-sr.dcm")
 
 
 def test_a_folder_of_clips_names_them(

@@ -110,16 +110,13 @@ def test_two_senders_of_one_uid_at_the_same_time(tmp_path: Path) -> None:
         assert running.heard("another file of this UID")
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_sender_that_dies_in_the_middle_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_sender_that_dies_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (1000, 1000, 3), np.uint8)
-    cine = write_cine(tmp_path / "cine.dcm", images=[noise] * 40)
+    cine = write_cine(tmp_path / "cine.dcm", images=[noise] * 12)
     with listening(tmp_path / "spool") as running:
         with subprocess.Popen([*scanner(running.port, cine), "--max-send-pdu", "4096"]) as sender:
             wait_for(lambda: any(part.stat().st_size > 100_000 for part in running.parts), "the first bytes")
-            sender.send_signal(signal.SIGSTOP)
-            sender.send_signal(number)
-            sender.send_signal(signal.SIGCONT)
+            sender.send_signal(signal.SIGKILL)
         assert running.heard("ended its association in the middle")
         wait_for(lambda: not running.parts, "the removal of the part")
         assert running.spool.waiting() == []

@@ -195,6 +195,7 @@ def test_a_full_disk_leaves_no_half_file(tmp_path: Path, limit: int) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_nothing(tmp_path: Path) -> None:
     code = (
         "import os, signal, sys\nfrom pathlib import Path\n"
