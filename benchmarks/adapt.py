@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from streamseg.adaptation.round import starting_weights, training_config
+from streamseg.adaptation.round import training_config
 from streamseg.annotation.candidates import Candidate, outlines, score
 from streamseg.annotation.choose import choose
 from streamseg.backends import load_backend
@@ -47,6 +47,7 @@ from streamseg.segmentation.segmenter import Segmenter
 from streamseg.training.cache import cache_samples
 from streamseg.training.data import TrainingData
 from streamseg.training.devices import make_fabric
+from streamseg.training.initial_weights import trainable
 from streamseg.training.run_folder import TrainingCallbacks
 from streamseg.training.trainer import fit
 
@@ -193,7 +194,7 @@ def _train(
     drawn = phantom_samples(phantoms, seed=seeds.training(seed).take(phantoms))
     rows = tuple(range(len(chosen)))
     data = TrainingData(cache, Fold(rows, rows[:1]), cache_samples(drawn, config.spec))
-    weights = None if start == "nothing" else starting_weights(base, config, data)
+    weights = None if start == "nothing" else trainable(base, config, data)
     began = time.monotonic()
     fit(config, data, folder, start=weights, fabric=make_fabric(), callbacks=TrainingCallbacks())
     minutes = (time.monotonic() - began) / 60

@@ -13,9 +13,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from streamseg.adaptation.comparison import Comparison, Outlines, compare, false_alarms, outlines
 from streamseg.adaptation.history import (
     REPORT,
@@ -43,18 +40,16 @@ from streamseg.export.build import export
 from streamseg.export.contract import ExportRequest, ExportResult, Reporter
 from streamseg.export.recipe import HELD_BACK, make_recipe
 from streamseg.export.source import resolve
-from streamseg.nets import build_net, unfold, width_of
-from streamseg.nets.inference import load_net
 from streamseg.phantom import seeds
 from streamseg.reporting.formatting import counted
 from streamseg.training.cache import Cache, cache_samples, prepare_dataset
 from streamseg.training.config import TrainConfig, recipe
-from streamseg.training.data import TrainingData, load_batches
+from streamseg.training.data import TrainingData
 from streamseg.training.devices import make_fabric
+from streamseg.training.initial_weights import trainable
 from streamseg.training.output_calibration import fit_output_calibration
 from streamseg.training.run_folder import TrainingCallbacks
 from streamseg.training.trainer import fit
-from streamseg.training.validate import net_input
 
 BATCH, PHANTOM_BATCH = 8, 2
 RATE, STRENGTH = 5e-4, 1.0
@@ -63,8 +58,6 @@ MAX_EPOCHS = 40
 """More teach nothing that would be worth the time."""
 MIN_TRAINING_IMAGES = 8
 """As many as the detector of unlike images needs."""
-STATISTICS_IMAGES = 64
-"""On which the folded weights' statistics are measured."""
 TIMED_STEPS = 3
 MARGIN = 0.85
 """Share of the time for training that is planned: a run that is cut off has not ended its cycle of rates."""
@@ -261,7 +254,9 @@ def training_config(base: Checkpoint, *, seed: int = 0) -> TrainConfig:
         phantom_batch=PHANTOM_BATCH,
         learning_rate=RATE,
         schedule="one-cycle",
+        weight_decay=1e-4,
         strength=STRENGTH,
+        restyle=0.0,  # the frames are of the scanner that the net is going to see
         average=0.0,  # the one cycle ends with small steps, and an average would keep the base's weights
         seed=seed,
     )
@@ -360,7 +355,7 @@ def _train(work: _Work, tools: Tools) -> bool:
         should_stop=lambda: tools.should_stop() or (epochs > 0 and work.spent() > left),
     )
     fabric = make_fabric(work.request.device, config.precision)
-    start = starting_weights(work.base, config, work.training)
+    start = trainable(work.base, config, work.training)
     outcome = fit(config, work.training, work.folder / RUN, start=start, fabric=fabric, callbacks=callbacks)
     if tools.should_stop() and not outcome.finished:
         return False
@@ -369,22 +364,6 @@ def _train(work: _Work, tools: Tools) -> bool:
             f"the time is over after {outcome.history.epoch} of {config.epochs} epochs; --minutes gives more"
         )
     return True
-
-
-def starting_weights(base: Checkpoint, config: TrainConfig, data: TrainingData) -> dict[str, Any]:
-    """A base's weights in a form that can be trained, with the statistics of the new frames."""
-    folded, width = load_net(base), width_of(base.net, base.weights)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        fresh = build_net(base.net, outputs=config.outputs, width=width)
-    rows = torch.tensor(data.fold.train)[:STATISTICS_IMAGES]
-    batches = load_batches(data.cache, torch.split(rows, config.batch), "cpu")
-    net = unfold(folded, fresh, (net_input(batch.images, config.spec) for batch in batches))
-    return {
-        name: np.array(tensor.numpy())
-        for name, tensor in net.state_dict().items()
-        if not name.endswith("num_batches_tracked")
-    }
 
 
 def _pause(work: _Work) -> None:

