@@ -13,6 +13,7 @@ from typing import cast
 from pydicom import Dataset
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import RawDataElement
+from pydicom.uid import JPEG2000, UID, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
 
 from streamseg.capture.dicom.header import frame_count, read_header
 from streamseg.capture.dicom.video import VIDEO_SYNTAXES, check_frame_count
@@ -28,8 +29,28 @@ DeidentificationMethod LongitudinalTemporalInformationModified StudyDate StudyTi
 StudyDescription ReferringPhysicianName TimezoneOffsetFromUTC
 """.split()  # noqa: SIM905  # a name on a line of its own would say no more
 _COMPRESSION = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
+_TAGS = tuple(int(tag_for_keyword(keyword) or 0) for keyword in _COMPRESSION)
+_LOSSY = (
+    (JPEGBaseline8Bit, "ISO_10918_1"),
+    (JPEGExtended12Bit, "ISO_10918_1"),
+    (JPEGLSNearLossless, "ISO_14495_1"),
+    (JPEG2000, "ISO_15444_1"),
+    ("1.2.840.10008.1.2.4.100", "ISO_13818_2"),
+    ("1.2.840.10008.1.2.4.101", "ISO_13818_2"),
+    *((f"1.2.840.10008.1.2.4.{number}", "ISO_14496_10") for number in range(102, 107)),
+    *((f"1.2.840.10008.1.2.4.{number}", "ISO_23008_2") for number in (107, 108)),
+)
+"""Beginnings of the UIDs of transfer syntaxes that lose something, and their methods (PS3.3, C.7.6.1.1.5)."""
 _UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
-_OTHERS = ("Rows", "Columns", "NumberOfFrames", "BurnedInAnnotation", "SeriesNumber", "Laterality")
+_OTHERS = (
+    "Rows",
+    "Columns",
+    "SamplesPerPixel",
+    "NumberOfFrames",
+    "BurnedInAnnotation",
+    "SeriesNumber",
+    "Laterality",
+)
 _MAX_TEXT = 10_240
 """Bytes of one element about patient or study; the longest has 10,240 characters."""
 
@@ -47,7 +68,7 @@ def read_reference(path: Path) -> CineReference:
         with warnings.catch_warnings(), path.open("rb") as file:
             warnings.simplefilter("ignore")
             header, syntax, data = read_header(file, (*_PATIENT_AND_STUDY, *_COMPRESSION, *_UIDS, *_OTHERS))
-            found = _reference(path.name, header)
+            found = _reference(path.name, header, _compression(path, header, syntax))
             if syntax in VIDEO_SYNTAXES:
                 check_frame_count(path, data, found.frames)
             return found
@@ -61,7 +82,7 @@ def read_reference(path: Path) -> CineReference:
         ) from error
 
 
-def _reference(name: str, header: Dataset) -> CineReference:
+def _reference(name: str, header: Dataset, compression: dict[int, bytes]) -> CineReference:
     study, series, instance, kind = (_uid(name, header, keyword) for keyword in _UIDS)
     rows, columns = header.get("Rows"), header.get("Columns")
     if not rows or not columns:
@@ -76,11 +97,22 @@ def _reference(name: str, header: Dataset) -> CineReference:
         frames=frame_count(header),
         multi_frame="NumberOfFrames" in header,
         patient_and_study=_encoded(name, header, _PATIENT_AND_STUDY),
-        compression=_encoded(name, header, _COMPRESSION),
+        compression=compression,
         burned_in=_text(header, "BurnedInAnnotation"),
         laterality=_text(header, "Laterality"),
         series_number=read_integer(_text(header, "SeriesNumber"), 0, 10_000_000) or 0,
     )
+
+
+def _compression(path: Path, header: Dataset, syntax: UID) -> dict[int, bytes]:
+    """How lossily the cine is compressed, by its header, else by its transfer syntax; empty: not at all."""
+    stated = _encoded(path.name, header, _COMPRESSION)
+    method = next((name for prefix, name in _LOSSY if syntax.startswith(prefix)), "")
+    if stated.get(_TAGS[0], b"").strip() or not method:
+        return stated
+    pixels = int(header.get("Rows") or 0) * int(header.get("Columns") or 0) * frame_count(header)
+    ratio = pixels * int(header.get("SamplesPerPixel") or 1) / path.stat().st_size
+    return dict(zip(_TAGS, (b"01", f"{max(ratio, 1):.4g}".encode(), method.encode()), strict=True))
 
 
 def _uid(name: str, header: Dataset, keyword: str) -> str:

@@ -57,7 +57,8 @@ _MAX_BYTES = (1 << 32) - 2
 class SegmentationSink(InstanceSink):
     """Writes one SEG of a cine, with a frame for each outlined structure of each of the cine's frames.
 
-    There is none if no frame has an outline.
+    There is none if no frame has an outline; an older one, which ``force`` allows to replace, is removed
+    then: beside the new report it would show outlines of another run.
     """
 
     name = "dicom seg"
@@ -66,9 +67,11 @@ class SegmentationSink(InstanceSink):
         """Raises UsageError for a file that exists without ``force``, SinkError if it cannot be written."""
         super().__init__(path, cine, engine, force=force)
         self._found: list[tuple[str, int]] = []
+        self._results = 0
         self._bits = _BitFile(waiting_file(self._target))
 
     def _add(self, result: Result) -> None:
+        self._results += 1
         for name, structure in outlined(result.segmentation):
             number = frame_number(result, self._cine)
             mask = PixelGrid.of(self._cine, result).mask(structure.mask)
@@ -85,7 +88,9 @@ class SegmentationSink(InstanceSink):
 
     def _finish(self) -> int:
         with sink_errors(self.path), self._bits.file as file:  # closing fails on a full disk, too
-            if self._found:
+            if self._results and not self._found and not self._failed:
+                self.path.unlink(missing_ok=True)
+            elif self._found:
                 self._bits.finish()
                 write_instance(self._target, self._dataset(), (self._bits.head(), file, b""))
         return len(self._found)

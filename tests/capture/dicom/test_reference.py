@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.uid import ImplicitVRLittleEndian, UltrasoundMultiFrameImageStorage
+from pydicom.uid import ImplicitVRLittleEndian, JPEGBaseline8Bit, UltrasoundMultiFrameImageStorage
 
 from streamseg.capture.dicom.reference import read_reference
 from streamseg.core.cine import is_uid
 from streamseg.core.errors import SourceError, StreamsegError, UsageError
-from tests.capture.dicoms import sample, write_dicom
+from tests.capture.dicoms import jpeg, sample, write_dicom
 
 UIDS = {"StudyInstanceUID": "1.2.3", "SeriesInstanceUID": "1.2.4", "SOPInstanceUID": "1.2.5"}
 
@@ -67,6 +67,28 @@ def test_real_cines_can_be_referred_to() -> None:
     found = read_reference(sample("color3d_jpeg_baseline.dcm"))
     assert (found.rows, found.columns, found.frames) == (480, 640, 120)
     assert found.compression
+
+
+@pytest.mark.parametrize(("stated", "says"), [("", b"01"), ("00", b"00"), ("01", b"01")])
+def test_losses_are_those_of_the_syntax_where_the_header_does_not_say(
+    tmp_path: Path, stated: str, says: bytes
+) -> None:
+    image = np.random.default_rng(1).integers(0, 255, (60, 80, 3), np.uint8)
+    uids = {**UIDS, "SOPClassUID": UltrasoundMultiFrameImageStorage, "LossyImageCompression": stated}
+
+    def fill(data: Dataset) -> None:
+        for keyword, value in uids.items():
+            setattr(data, keyword, value)
+
+    path = write_dicom(
+        tmp_path / "a.dcm", [image], syntax=JPEGBaseline8Bit, encoded=[jpeg(image)], change=fill
+    )
+    found = read_reference(path).compression
+    assert found[0x00282110] == says
+    if not stated:
+        assert found[0x00282114] == b"ISO_10918_1"
+        assert 1 < float(found[0x00282112]) < 3
+    assert read_reference(cine(tmp_path / "plain.dcm")).compression == {}
 
 
 def test_a_file_in_another_encoding_is_read_alike(tmp_path: Path) -> None:

@@ -178,6 +178,17 @@ def test_an_older_file_stays_unless_forced_and_until_the_new_one_is_whole(tmp_pa
     assert dcmread(path).NumberOfFrames == 1
 
 
+def test_an_older_file_does_not_stay_beside_a_report_without_outlines(tmp_path: Path) -> None:
+    path = tmp_path / "a.dcm"
+    write(path, [result(0, disc((60, 90), (30, 30)))])
+    SegmentationSink(path, CINE, ENGINE, force=True).close()  # a run that got no frame says nothing
+    assert path.exists()
+    sink = SegmentationSink(path, CINE, ENGINE, force=True)
+    sink.write(result(0, NONE))
+    sink.close()
+    assert not path.exists()
+
+
 @pytest.mark.parametrize("limit", [200, 4000])
 def test_a_full_disk_leaves_no_half_file(tmp_path: Path, limit: int) -> None:
     """While the masks wait, or when the file is written."""
