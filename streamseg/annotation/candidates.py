@@ -99,6 +99,7 @@ def read_candidates(
 ) -> list[Candidate]:
     """The candidates of one recording; their images are written into ``scratch``.
 
+    Frames in which the image is not known to be in its place give none: the machine shows another screen.
     ``advance`` is called for each frame that was read. A recording that breaks off gives the candidates
     before the break. Raises UsageError and SourceError for one that cannot be opened, UsageError for one in
     which no ultrasound image is found: a whole screen may show the patient's name. Raises SinkError.
@@ -114,9 +115,11 @@ def read_candidates(
                 advance()
                 if should_stop():
                     break
-                roi = region.locate(frame)
-                if roi is None or _taken_whole(roi, frame, source, options):
-                    left_out += roi is not None
+                roi, in_place = region.locate_recorded(frame)
+                if roi is None or not in_place:
+                    continue  # another screen, such as the list of patients
+                if _taken_whole(roi, frame, source, options):
+                    left_out += 1
                     continue
                 reader.number_by(roi.crop(frame.image))
                 if frame.index % step == 0 and (one := reader.candidate(frame, previous, roi)):

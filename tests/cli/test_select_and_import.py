@@ -19,8 +19,10 @@ from PIL import Image as Pillow
 from streamseg.annotation.candidates import ReadOptions, read_candidates
 from streamseg.annotation.frames import Selection
 from streamseg.backends import load_backend
+from streamseg.capture.screen.region import ImageRegion
 from streamseg.cli import main
 from streamseg.core.errors import UsageError
+from streamseg.core.types import Roi
 from streamseg.datasets import open_dataset
 from streamseg.phantom import render_still
 from streamseg.segmentation.segmenter import Segmenter
@@ -92,6 +94,19 @@ def test_a_screen_without_an_image_is_refused(engine: Path, tmp_path: Path) -> N
     backend = load_backend(engine)
     with pytest.raises(UsageError, match="found no ultrasound image in screens"):
         read_candidates(str(screens), Segmenter(backend), scratch, ReadOptions(5))
+
+
+def test_frames_without_the_image_in_its_place_are_left_out(
+    engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the machine shows another screen, such as its list of patients, nothing is taken of it."""
+    roi = Roi(0, 0, 96, 64)
+    monkeypatch.setattr(ImageRegion, "locate_recorded", lambda _, frame: (roi, not 3 < frame.index < 12))
+    backend = load_backend(engine)
+    source = "phantom:?seed=1&frames=20&fps=2&size=96x64"
+    found = read_candidates(source, Segmenter(backend, withhold=False), tmp_path, ReadOptions(20))
+    assert [one.frame for one in found] == [0, 1, 2, 3, *range(12, 20)]
+    assert len(list(tmp_path.glob("*.png"))) == len(found)
 
 
 def test_a_recording_that_fails_does_not_stop_the_others(
