@@ -128,7 +128,12 @@ class RepetitionDetector:
             periods = found[-count * period :].reshape(count, period)
             usual = np.median(periods, axis=0)
             beat = int(np.argmax(usual))
-            agreeing = int((periods.argmax(axis=1) == beat).sum())
+            # Where all differences fall or rise, one place has the largest of every period, but no peak.
+            latest = found[-count * period :]
+            before, after = np.roll(latest, 1), np.roll(latest, -1)
+            before[0] = after[-1] = -np.inf
+            peaks = ((latest > before) & (latest > after)).reshape(count, period)[:, beat]
+            agreeing = int(((periods.argmax(axis=1) == beat) & peaks).sum())
             if agreeing >= count - odd and usual[beat] >= _STANDS_OUT * np.delete(usual, beat).max():
                 return beat != period - 1
         return False

@@ -133,16 +133,27 @@ def test_few_frames_of_a_unique_stream_at_a_low_rate_are_taken_for_repetitions(k
     assert sum(repeated(h264(grabbed(150, 1, 1, step=0.5), kilobits))) < 0.25 * 150
 
 
+def moved_by(steps: list[float]) -> list[np.ndarray]:
+    """Tissue that changes by given amounts from image to image."""
+    rng, images = np.random.default_rng(4), []
+    fields = [cv2.GaussianBlur(rng.normal(0, 1, (*SIZE, 2)).astype(np.float32), (0, 0), 1.3) for _ in "ab"]
+    for place in np.cumsum(steps):
+        field = np.cos(0.05 * place) * fields[0] + np.sin(0.05 * place) * fields[1]
+        images.append(np.clip(300 * np.hypot(field[..., 0], field[..., 1]), 0, 255).astype(np.uint8))
+    return images
+
+
+@pytest.mark.parametrize("slope", [0.97, 1.03])
+def test_a_movement_that_only_ends_or_begins_has_no_rhythm(slope: float) -> None:
+    """Every period has its largest difference at the same place."""
+    steps = [3.0 * slope ** (k if slope < 1 else k - 80) for k in range(80)]
+    assert not any(repeated(moved_by(steps)))
+
+
 def test_an_artery_s_beat_is_no_floor() -> None:
     """Differences fall into two groups, but stay in each for a while."""
-    steps = np.cumsum([3.0 if k % 26 < 8 else 0.6 for k in range(130)])
-    images = []
-    rng = np.random.default_rng(4)
-    fields = [cv2.GaussianBlur(rng.normal(0, 1, (*SIZE, 2)).astype(np.float32), (0, 0), 1.3) for _ in "ab"]
-    for step in steps:
-        field = np.cos(0.05 * step) * fields[0] + np.sin(0.05 * step) * fields[1]
-        images.append(np.clip(300 * np.hypot(field[..., 0], field[..., 1]), 0, 255).astype(np.uint8))
-    assert not any(repeated(images, fps=30))
+    steps = [3.0 if k % 26 < 8 else 0.6 for k in range(130)]
+    assert not any(repeated(moved_by(steps), fps=30))
 
 
 def test_after_a_pause_or_at_another_size_nothing_is_known() -> None:

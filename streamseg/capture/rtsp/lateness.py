@@ -109,6 +109,8 @@ class LatenessEstimator:
         self._rush_ns = 0.0
         self._pace = 1.0
         """Our time per unit of the sender's; 0 if the stamps stand still and mean nothing."""
+        self._measured_ns = 0
+        """The time over which the pace was measured."""
         self._forgiven = FORGIVEN
         self._reports: deque[tuple[int, int]] = deque(maxlen=_RECENT)
         """The sender's wall clock and time stamp of each, nanoseconds."""
@@ -236,18 +238,19 @@ class LatenessEstimator:
         arrived_ns, sent_ns = sum(b.arrived_ns for b in blocks), sum(b.sent_ns for b in blocks)
         pace = 0.0 if sent_ns < _STANDS_STILL * arrived_ns else arrived_ns / sent_ns
         uncertain = 0.8 * FORGIVEN + JITTER_NS / arrived_ns
-        if settling and self._pace != 1:
-            uncertain = REFINED  # the first measure of an odd clock may be off by what forgives nothing more
+        odd = self._pace not in (0, 1)
+        if settling and odd and arrived_ns > self._measured_ns:
+            uncertain = REFINED  # the measure before may be off by more than is forgiven
         if pace and self._pace and abs(pace / self._pace - 1) <= uncertain:
             return
         if pace and self._pace > pace and blocks[0].late_ns > JITTER_NS:
             return  # frames come faster than they were sent: a backlog that is being worked off
-        self._pace = pace
+        self._pace, self._measured_ns = pace, arrived_ns
         if settling:
             self._late_ns = min(self._late_ns, self._late_at(pace))
-        if pace:
+        if pace and not (odd and settling):
             self.note = f"the sender's clock runs {1 / pace:.3g} times as fast as ours; ages allow for it"
-        else:
+        elif not pace:
             self.note = "the sender's time stamps stand still; ages count from arrival"
 
     def _late_at(self, pace: float) -> float:
