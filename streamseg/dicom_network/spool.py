@@ -114,7 +114,8 @@ class Spool:
             shutil.rmtree(target, ignore_errors=True)  # of an earlier sending of the same cine
             (self.root / "working" / uid).rename(target)
             _to_disk(target.parent)
-            self.received(uid).unlink(missing_ok=True)
+            with self._publishing:  # the same file may be coming again
+                self.received(uid).unlink(missing_ok=True)
         except OSError as error:
             raise SinkError(f"cannot keep results in {target}: {one_line(error)}; check the disk") from error
         return self.results(uid)
@@ -127,7 +128,8 @@ class Spool:
         """Set a cine aside that cannot be segmented. OSError passes through."""
         self.abandon(uid)
         aside = self.root / "failed" / f"{uid}.dcm"
-        self.received(uid).replace(aside)
+        with self._publishing:
+            self.received(uid).replace(aside)
         return aside
 
     def finished(self) -> list[str]:
