@@ -89,7 +89,10 @@ def _notes(rows: Sequence[Row]) -> list[str]:
         return text
     if (others := rows[0].run.others_share) is not None:
         text.insert(0, f"Other processes took {percent(others)} of the processor meanwhile.")
-    return text + [f"Absent: {key}: {reason}" for key, reason in rows[0].run.absent.items()]
+    by_reason: dict[str, list[str]] = {}
+    for key, reason in rows[0].run.absent.items():
+        by_reason.setdefault(reason, []).append(key)
+    return text + [f"Absent: {'; '.join(keys)}: {reason}" for reason, keys in by_reason.items()]
 
 
 def verdict(rows: Sequence[StreamsRow]) -> str:

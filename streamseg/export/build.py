@@ -11,9 +11,10 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,15 @@ from streamseg.export.contract import (
     Reporter,
 )
 from streamseg.export.gate import judge, measure_speed
-from streamseg.export.recipe import Recipe, RecipeFrames, gather, make_recipe, phantom_recipe, read_recipe
+from streamseg.export.recipe import (
+    Recipe,
+    RecipeFrames,
+    gather,
+    make_recipe,
+    origin,
+    phantom_recipe,
+    read_recipe,
+)
 from streamseg.export.source import is_shipped, resolve
 
 BETTER = {"int8": "fp16", "bf16": "fp32", "fp16": "fp32"}
@@ -63,12 +72,20 @@ def export(request: ExportRequest, store: EngineStore, report: Reporter) -> Expo
     request.check()
     checkpoint = resolve(request.source, request.size)
     recipe, data = _recipe(request, checkpoint)
-    frames = gather(recipe, data, calibrate=request.precision == "int8")
-    if not checkpoint.trained:
-        frames = replace(frames, validation=frames.validation[:UNTRAINED_FRAMES])
+
+    @cache
+    def frames() -> RecipeFrames:
+        """Made once, and only where an engine is built: phantoms take seconds, real images are all read."""
+        found = gather(recipe, data, calibrate=int8)
+        if checkpoint.trained:
+            return found
+        return replace(found, validation=found.validation[:UNTRAINED_FRAMES])
+
+    int8 = request.precision == "int8"
+    origin_of_frames = origin(recipe, data)
     while True:
         try:
-            return _Work(request, store, report, checkpoint, recipe, frames).run()
+            return _Work(request, store, report, checkpoint, recipe, origin_of_frames, frames).run()
         except GateError as error:
             better = BETTER.get(request.precision)
             if better == "fp16" and request.backend == "openvino":
@@ -136,7 +153,9 @@ class _Work:
     report: Reporter
     checkpoint: Checkpoint
     recipe: Recipe
-    frames: RecipeFrames
+    origin: str
+    """Of the recipe's frames."""
+    frames: Callable[[], RecipeFrames]
 
     def run(self) -> ExportResult:
         draft = self._draft()
@@ -159,7 +178,7 @@ class _Work:
             batch=self.request.batch,
             machine=this_machine(),
             source=_lasting(self.request.source),
-            calibration=_calibration(self.request, self.recipe, self.frames),
+            calibration=_calibration(self.request, self.recipe, self.origin),
             licence=self.checkpoint.licence,
         )
 
@@ -196,7 +215,7 @@ class _Work:
             self.checkpoint,
             self.request.precision,
             self.request.batch,
-            self.frames.calibration if int8 else (),
+            self.frames().calibration if int8 else (),
             self.recipe.preset,
             self.report.say,
         )
@@ -221,7 +240,7 @@ class _Work:
         return replace(draft, precision_found=found, gate=gate, speed=speed)
 
     def _gate(self, engine: Backend, draft: Manifest) -> dict[str, Any]:
-        frames, reference = self.frames, EagerBackend(self.checkpoint, "reference")
+        frames, reference = self.frames(), EagerBackend(self.checkpoint, "reference")
         try:
             gate = judge(
                 engine,
@@ -255,15 +274,15 @@ def _lasting(source: str) -> str:
     return str(Path(source).resolve()) if Path(source).exists() else source
 
 
-def _calibration(request: ExportRequest, recipe: Recipe, frames: RecipeFrames) -> dict[str, Any]:
+def _calibration(request: ExportRequest, recipe: Recipe, origin: str) -> dict[str, Any]:
     if request.precision != "int8":
         return {}
-    identity = json.dumps([recipe.digest, frames.data])
+    identity = json.dumps([recipe.digest, origin])
     return {
         "recipe": recipe.name,
         "sha256": hashlib.sha256(identity.encode()).hexdigest(),
-        "data": frames.data,
-        "frames": len(frames.calibration),
+        "data": origin,
+        "frames": len(recipe.calibration.frames) + recipe.calibration.phantoms,
         "preset": recipe.preset,
         "folder": None if request.data is None else str(request.data.resolve()),
     }

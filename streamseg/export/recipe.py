@@ -162,17 +162,21 @@ def gather(recipe: Recipe, data: Dataset | None, *, calibrate: bool = True) -> R
     found: dict[str, Sample] = {}
     if data is not None:
         found = _by_hash({*recipe.calibration.frames, *recipe.validation.frames}, data, recipe)
-    name = recipe.data
-    if data is None and (recipe.calibration.frames or recipe.validation.frames):
-        name = f"phantom, because {recipe.data} was not at hand"
-    elif recipe.data != "phantom" and (recipe.calibration.phantoms or recipe.validation.phantoms):
-        name = f"{recipe.data} and phantom"
     return RecipeFrames(
         calibration=[s.image for s in _samples(recipe.calibration, found)] if calibrate else [],
         validation=_samples(recipe.validation, found),
         real=len(recipe.validation.frames) if found else 0,
-        data=name,
+        data=origin(recipe, data),
     )
+
+
+def origin(recipe: Recipe, data: Dataset | None) -> str:
+    """Origin of the frames that :func:`gather` gives: the data set's name, or what replaces it."""
+    if data is None and (recipe.calibration.frames or recipe.validation.frames):
+        return f"phantom, because {recipe.data} was not at hand"
+    if recipe.data != "phantom" and (recipe.calibration.phantoms or recipe.validation.phantoms):
+        return f"{recipe.data} and phantom"
+    return recipe.data
 
 
 def _samples(draw: Draw, found: dict[str, Sample]) -> list[Sample]:

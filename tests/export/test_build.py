@@ -76,7 +76,11 @@ def test_int8_keeps_its_recipe_and_its_scales(built_engines: BuiltEngines) -> No
     assert built_engines["fp32"].manifest.calibration == {}
 
 
-def test_an_engine_in_the_store_is_not_built_again(built_engines: BuiltEngines) -> None:
+def test_an_engine_in_the_store_is_not_built_again(
+    built_engines: BuiltEngines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor are the frames made that would judge it."""
+    monkeypatch.setattr("streamseg.export.build.gather", None)
     again = make(built_engines.store, built_engines.recipe)
     assert not again.fresh
     assert again.folder == built_engines["fp32"].folder

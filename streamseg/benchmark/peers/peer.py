@@ -71,9 +71,10 @@ def prepare(
 
 
 def leave_out(kind: str, name: str, error: Exception, absent: dict[str, str], say: Say) -> None:
-    """Note why a peer is missing, in one line."""
-    absent[f"{kind} {name}"] = words = one_line(error, 300)
-    say(f"{name} is left out: {words}")
+    """Note why a peer is missing, in one line; the same reason is said once."""
+    words = one_line(error, 300)
+    say(f"{name} is left out{', as before' if words in absent.values() else f': {words}'}")
+    absent[f"{kind} {name}"] = words
 
 
 def need(what: str, package: str) -> Any:
