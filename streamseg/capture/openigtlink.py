@@ -241,7 +241,8 @@ class OpenIGTLinkSource:
             spacing = row * height / image.shape[0], column * width / image.shape[1]
         index, self._delivered = self._delivered, self._delivered + 1
         captured_ns = self._captured_ns(header.sent_ns, arrived_ns)
-        return Frame(image, index, captured_ns, pts_seconds=header.sent_ns / 1e9, spacing_mm=spacing)
+        seconds = header.sent_ns / 1e9 if header.sent_ns else None
+        return Frame(image, index, captured_ns, pts_seconds=seconds, spacing_mm=spacing)
 
     def _pixels(self, found: ImageContent) -> Image:
         samples = found.samples

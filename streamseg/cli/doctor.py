@@ -231,7 +231,7 @@ def _print_lines(report: dict[str, Any]) -> None:
     for name, value in report.items():
         if name == "video_devices" and isinstance(value, list) and value:
             put("\n".join([f"{name}:", *device_lines(value)]))
-        elif isinstance(value, dict):
+        elif isinstance(value, dict) and value:
             put(f"{name}:")
             for key, item in value.items():
                 put(f"  {key}: {_text(item)}")
@@ -265,7 +265,7 @@ def _text(value: Any) -> str:
     if value is None:
         return "not installed"
     if isinstance(value, dict):
-        return str(value.get("error", value))
+        return str(value.get("error", value)) if value else "none"
     if isinstance(value, list):
         return "; ".join(map(str, value)) or "none"
     return str(value)

@@ -242,6 +242,15 @@ def test_on_this_machine_the_time_stamp_is_the_capture() -> None:
     assert 300_000_000 <= age < 60e9
 
 
+def test_without_time_stamps_frames_have_no_time_and_count_from_arrival() -> None:
+    began = time.monotonic_ns()
+    with serving(message(stamp_ns=0)) as server, opened(server) as source:
+        frame = next(source)
+    assert frame.pts_seconds is None
+    assert frame.captured_ns >= began
+    assert source.info.clock == "arrival"
+
+
 @pytest.mark.parametrize("off_s", [-3600, 5, 3600])
 def test_a_clock_that_is_not_ours_is_not_believed(off_s: int) -> None:
     def sent() -> bytes:
