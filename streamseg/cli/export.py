@@ -114,7 +114,7 @@ def _lines(values: Mapping[str, Any]) -> Iterator[str]:
     yield f"gate:       {_verdict(gate)}"
     if values["calibration"]:
         yield f"calibrated: on {values['calibration']['frames']} frames, {values['calibration']['data']}"
-    if values["licence"]:
+    if values.get("licence"):
         yield f"licence:    {values['licence']}"
     relative = f", {speed['ratio']:.2f} of the shipped engine's time" if "ratio" in speed else ""
     yield f"speed:      {speed['ms']:.1f} ms per call{relative}"
