@@ -48,6 +48,7 @@ def test_a_profile_sets_up_a_run(tmp_path: Path) -> None:
         "size": "640x480",
         "rate": "30000/1001",
         "pixel_format": "nv12",
+        "sar": None,
         "pace": False,
         "display": "none",
         "full_screen": True,
