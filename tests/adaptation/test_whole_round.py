@@ -43,7 +43,7 @@ def base(tmp_path: Path) -> Path:
     net = build_net("lite_unet").eval()
     with torch.no_grad():
         net.get_submodule("head").weight.mul_(0.01)  # type: ignore[operator, union-attr]
-        net.get_submodule("head").bias.fill_(0.3)  # type: ignore[operator, union-attr]
+        net.get_submodule("head").bias.fill_(0.05)  # type: ignore[operator, union-attr]
     path = tmp_path / "base.safetensors"
     spec = InputSpec(64, 96, mean=0.25, std=0.25, threshold=0.5, min_area=0.001)
     weights = {name: tensor.detach().numpy() for name, tensor in fold(net).state_dict().items()}
