@@ -131,6 +131,7 @@ def test_a_cine_is_received_segmented_and_sent_back(
     assert "SECRET" not in err
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # pynetdicom leaves its socket
 def test_results_wait_for_an_archive_that_is_away_and_a_start_sends_them(
     tmp_path: Path, engine: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
