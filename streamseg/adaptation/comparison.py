@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,15 +11,13 @@ from typing import Any
 from streamseg.core.types import Backend, Frame, Mask, State
 from streamseg.datasets import Sample
 from streamseg.datasets.phantoms import phantom_samples
-from streamseg.evaluation.intervals import bootstrap_interval
+from streamseg.evaluation.intervals import Interval, interval_of_mean
 from streamseg.evaluation.overlap import Confusion
 from streamseg.phantom.seeds import VALIDATION
 from streamseg.segmentation.segmenter import Segmenter
 
 MAX_FALSE_ALARMS = 0.1
 """By how much the share of phantoms without nerve that get an outline may grow."""
-
-Interval = tuple[float, float] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +146,7 @@ def _figures(
     several = None not in subjects and len(set(subjects)) > 1
     units = subjects if several else None
     difference = [b - a for a, b in zip(first, second, strict=True)]
-    ends = [_interval(values, units) for values in (first, second, difference)]
+    ends = [interval_of_mean(values, units) for values in (first, second, difference)]
     return StructureFigures(
         structure,
         len(samples),
@@ -171,11 +168,6 @@ def _dice(structure: str, samples: Sequence[Sample], found: Sequence[Outlines]) 
         Confusion.count(one.masks[structure], truth(sample)).dice
         for sample, one in zip(samples, found, strict=True)
     ]
-
-
-def _interval(values: Sequence[float], subjects: Sequence[str | None] | None) -> Interval:
-    low, high = bootstrap_interval(values, subjects=subjects)
-    return (low, high) if math.isfinite(low) else None
 
 
 def _states(found: Sequence[Outlines]) -> dict[str, int]:

@@ -11,11 +11,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from streamseg.adaptation.comparison import Comparison, Interval, Outlines
+from streamseg.adaptation.comparison import Comparison, Outlines
 from streamseg.adaptation.history import History, Round
 from streamseg.core.files import write_text
 from streamseg.core.types import Image
 from streamseg.datasets import Sample
+from streamseg.evaluation.intervals import Interval
 from streamseg.render.contact_sheet import outlined
 from streamseg.reporting.document import Block, Bullets, Heading, Paragraph, Picture, Table, to_html
 

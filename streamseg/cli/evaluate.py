@@ -15,6 +15,21 @@ from streamseg.core.errors import EngineError, UsageError
 
 if TYPE_CHECKING:
     from streamseg.datasets import RunSplit
+    from streamseg.reporting.document import Picture
+
+DETAILS = (
+    "detection",
+    "intervals",
+    "area_px",
+    "area_mm2",
+    "area_percent",
+    "risk_coverage",
+    "by_size",
+    "by_subject",
+    "unlike",
+    *(f"centroid_error_{kind}_{unit}" for kind in ("mean", "median") for unit in ("px", "mm")),
+)
+"""Figures of a structure that are printed in fewer words than they have."""
 
 
 def evaluate(
@@ -35,6 +50,17 @@ def evaluate(
     per_image: Annotated[
         bool, typer.Option("--per-image", help="Also print the figures of each image.")
     ] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.html", help="Also write a page of figures, charts and images."),
+    ] = None,
+    pictures: Annotated[
+        bool,
+        typer.Option(
+            "--pictures/--no-pictures",
+            help="Show the best and worst images on the page, or no image and no name of the data.",
+        ),
+    ] = True,
     as_json: JsonOption = False,
 ) -> None:
     """Compare an engine's outlines with labelled images.
@@ -50,8 +76,14 @@ def evaluate(
     gives their number.
 
     All this is of the nerve. "structures" has the same figures for each structure that the engine outlines
-    and the data labels, over the images that are labelled for it, and its detection: in how many images it
-    was found rightly (true), found though it is not there (false), and missed.
+    and the data labels, over the images that are labelled for it, and more: detection, that is, in how many
+    images engine and label both have it (true; misplaced: those of them in which they share no pixel), only
+    the engine (false), only the label (missed); the error of the centroid; the agreement of areas (bias, 95 %
+    limits); risk against coverage by confidence; figures by size of the structure and by subject; intervals
+    of the means. "unlike" tells what withholding costs: the Dice of the images called unlike the training
+    data with their outlines and without, and by how much the mean Dice of all images would fall ("cost").
+
+    --report writes all this to one HTML file that loads nothing. With pictures it is for local eyes only.
 
     If the weights' run has stored its split, "trained_on" is the number of these images that it trained on,
     and "dice_mean_held_back" the mean Dice of the others.
@@ -62,11 +94,15 @@ def evaluate(
     from streamseg.segmentation.segmenter import Segmenter
 
     spacing_mm = None if spacing is None else parse_spacing(spacing)
+    if report is not None:
+        _check_report(report)
     samples = open_dataset(data)[:limit]
     backend = load_engine(engine)
     run = training_split(engine)
     unseen: list[float] = []
-    evaluation = Evaluation(Segmenter(backend, None, withhold=False), spacing_mm)
+    segmenter = Segmenter(backend, None, withhold=False)
+    evaluation = Evaluation(segmenter, spacing_mm)
+    shown: list[Picture] | None = None
     try:
         with stop_on_signals() as stop, Progress(data.resolve().name, len(samples), "images") as progress:
             for sample in samples:
@@ -76,6 +112,10 @@ def evaluate(
                 progress.advance()
                 if stop:
                     break
+        if report is not None and pictures and not stop:
+            from streamseg.evaluation.report import extremes
+
+            shown = extremes(evaluation, samples, segmenter)
     finally:
         backend.close()
     if stop:
@@ -94,12 +134,27 @@ def evaluate(
             f"the weights were trained on {result['trained_on']} of these {len(samples)} images, which makes "
             "the figures too good; see dice_mean_held_back"
         )
+    if report is not None:
+        from streamseg.core.files import write_text
+        from streamseg.evaluation.report import report_page
+
+        write_text(report, report_page(result, evaluation, shown))
+        say(f"wrote {report}" + (", which shows images of the data: for local eyes only" if shown else ""))
     if per_image:
         result["per_image"] = [image.to_json() for image in evaluation.images]
     if as_json:
         print_json(result)
     else:
         _print_lines(result)
+
+
+def _check_report(path: Path) -> None:
+    """Raise UsageError or MissingExtra before any work is done for a page that cannot be written."""
+    import streamseg.evaluation.report  # noqa: F401 - draws charts by an optional package
+    from streamseg.core.files import can_write
+
+    if path.is_dir() or not can_write(path.absolute().parent):
+        raise UsageError(f"--report {path} cannot be written there; give a file in a folder of yours")
 
 
 def training_split(engine: str | None) -> RunSplit | None:
@@ -146,17 +201,18 @@ def _print_lines(result: dict[str, Any]) -> None:
         )
     engine = result["engine"]
     over = "images" if result.pop("interval_over") == "images" else f"{result['subjects']} subjects"
-    others = {name: one for name, one in result.pop("structures").items() if name != NERVE}
+    structures = result.pop("structures")
+    others = {name: one for name, one in structures.items() if name != NERVE}
     lines = {
         **_lines_of(result, over),
+        **_lines_of_details(structures[NERVE]),
         "states": ", ".join(f"{state} {count}" for state, count in result["states"].items()),
         "engine": f"{engine['name']} (sha256 {engine['sha256'][:12]})",
     }
     if result["trained_on"] is None:
         del lines["trained_on"], lines["dice_mean_held_back"]
     for name, figures in others.items():
-        detection = ", ".join(f"{count} {kind}" for kind, count in figures.pop("detection").items())
-        found = _lines_of(figures, over) | {"detection": detection}
+        found = _lines_of(figures, over) | _lines_of_details(figures)
         lines |= {f"{name}_{key}": value for key, value in found.items()}
     if result["hd95_mean_mm"] is None:
         lines = {key: value for key, value in lines.items() if not key.endswith("_mm")}
@@ -169,9 +225,28 @@ def _lines_of(figures: dict[str, Any], over: str) -> dict[str, Any]:
     """The figures with their interval in words, and those of the confidence one by one."""
     interval, confidence = figures["dice_interval"], figures["confidence"]
     flat = {
-        **figures,
+        **{key: value for key, value in figures.items() if key not in DETAILS},
         "dice_interval": interval and f"{interval[0]:.4f} to {interval[1]:.4f} (95 %, over {over})",
         **{f"confidence_{key}": confidence[key] for key in ("ece", "spearman", "auroc")},
     }
     del flat["confidence"]
     return flat
+
+
+def _lines_of_details(figures: dict[str, Any]) -> dict[str, Any]:
+    """What else is known of a structure: the page and --json have more."""
+    area, unlike, curve = (figures[key] for key in ("area_percent", "unlike", "risk_coverage"))
+    limits = area and area["low"] is not None and f", limits {area['low']:.1f} to {area['high']:.1f} %"
+    lines = {
+        "detection": ", ".join(f"{count} {kind}" for kind, count in figures["detection"].items()),
+        "centroid_error_px": figures["centroid_error_mean_px"],
+        "centroid_error_mm": figures["centroid_error_mean_mm"],
+        "area_bias": area and f"{area['bias']:+.1f} %{limits or ''}",
+        "aurc": curve and curve["aurc"],
+    }
+    if unlike["images"]:
+        lines["unlike"] = (
+            f"{unlike['images']} images, dice {unlike['dice_mean']:.4f}, "
+            f"withheld {unlike['dice_mean_withheld']:.4f}, cost {unlike['cost']:+.4f}"
+        )
+    return lines

@@ -25,6 +25,8 @@ CHUNK = 1_000_000
 Values = npt.NDArray[np.float64]
 Subjects = Sequence[str | None]
 """The subject of each value; None for all if they are not known."""
+Interval = tuple[float, float] | None
+"""Low and high; None if there is none: for no values, a single one, or a single subject."""
 
 
 def resampled_unit(subjects: Subjects | None) -> str:
@@ -81,6 +83,14 @@ def bootstrap_interval(
     away = sums - sizes * sample.mean()
     low, high = np.quantile(means, _bca_levels(float(sample.mean()), away, means, reach))
     return float(low), float(high)
+
+
+def interval_of_mean(values: Sequence[float], subjects: Subjects | None = None) -> Interval:
+    """:func:`bootstrap_interval`, or None where it is not defined."""
+    if not values:
+        return None
+    low, high = bootstrap_interval(values, subjects=subjects)
+    return (low, high) if math.isfinite(low) else None
 
 
 def _known(subjects: Subjects | None) -> bool:

@@ -47,14 +47,24 @@ class Confusion:
         return self.both / union if union else 1.0
 
     @property
+    def predicted(self) -> int:
+        """Predicted pixels."""
+        return self.both + self.predicted_only
+
+    @property
+    def true(self) -> int:
+        """True pixels."""
+        return self.both + self.true_only
+
+    @property
     def found(self) -> bool:
         """Whether any pixel is predicted."""
-        return self.both + self.predicted_only > 0
+        return self.predicted > 0
 
     @property
     def present(self) -> bool:
         """Whether any pixel is true."""
-        return self.both + self.true_only > 0
+        return self.true > 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -170,13 +170,89 @@ def test_an_engine_that_outlines_vessels_is_judged_on_both(
     engine = write_engine(tmp_path / "both", small_model(spec, outputs=2), spec)
     answer = evaluate([str(folder), "--engine", str(engine), "--per-image"], capsys)
     for found in answer["structures"].values():
-        assert found["detection"] == {"true": 1, "false": 1, "missed": 0}
+        assert found["detection"] == {"true": 1, "misplaced": 0, "false": 1, "missed": 0}
         assert found["specificity"] == 0
     vessels = [one["structures"]["vessel"]["present"] for one in answer["per_image"]]
     assert vessels == [False, True]
     assert main(["evaluate", str(folder), "--engine", str(engine)]) == 0
     lines = dict(line.split(":", 1) for line in capsys.readouterr().out.splitlines())
-    assert lines["vessel_detection"].strip() == "1 true, 1 false, 0 missed"
+    assert lines["vessel_detection"].strip() == "1 true, 0 misplaced, 1 false, 0 missed"
     assert lines["vessel_images"].strip() == "2"
     assert "vessel_hd95_mean_mm" not in lines
     assert "nerve_dice_mean" not in lines
+
+
+def structure_figures(answer: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = answer["structures"]["nerve"]
+    return found
+
+
+def test_centroids_areas_sizes_and_confidence(
+    data: Path, engine: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By hand: the outline of "half" is the left half of the labelled 16 x 32 pixels."""
+    answer = evaluate([str(data), "--engine", str(engine), "--spacing", "0.5,0.1"], capsys)
+    found = structure_figures(answer)
+    assert found["detection"] == {"true": 2, "misplaced": 0, "false": 1, "missed": 1}
+    assert found["centroid_error_mean_px"] == pytest.approx(8 / 2)
+    assert found["centroid_error_mean_mm"] == pytest.approx(0.8 / 2)
+    assert found["area_px"]["bias"] == pytest.approx(-256 / 2)
+    assert found["area_mm2"]["bias"] == pytest.approx(-256 / 2 * 0.05)
+    assert found["area_percent"]["bias"] == pytest.approx(-200 / 3 / 2)
+    assert found["area_percent"]["low"] < found["area_percent"]["bias"] < found["area_percent"]["high"]
+    assert [part["images"] for part in found["by_size"]] == [1, 1, 1]
+    assert found["by_size"][0]["smallest"] == pytest.approx(512 / (HEIGHT * WIDTH))
+    assert found["by_subject"] is None
+    curve = found["risk_coverage"]
+    assert curve["outlines"] == 3
+    assert curve["points"][-1]["risk"] == pytest.approx(1 - (1 + 2 / 3) / 3)
+    assert found["unlike"] == {"images": 0, "dice_mean": None, "dice_mean_withheld": None, "cost": 0}
+
+
+def test_figures_by_subject(data: Path, engine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ("exact", "half", "missed", "empty", "wrong")
+    rows = "".join(f"{name},{'a' if name in ('exact', 'half') else 'b'}\n" for name in names)
+    (data / "subjects.csv").write_text(f"name,subject\n{rows}")
+    found = structure_figures(evaluate([str(data), "--engine", str(engine)], capsys))
+    by_subject = {part["subject"]: part for part in found["by_subject"]}
+    assert by_subject["a"]["dice_mean"] == pytest.approx(5 / 6)
+    assert by_subject["b"]["detection"] == {"true": 0, "misplaced": 0, "false": 1, "missed": 1}
+
+
+def test_a_report_is_one_page_that_loads_nothing(
+    data: Path, engine: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "made" / "page.html"
+    evaluate([str(data), "--engine", str(engine), "--report", str(page)], capsys)
+    text = page.read_text()
+    assert "local eyes only" in text
+    assert "Nerve, best 1: exact, Dice 1.00" in text
+    assert "Nerve, worst 1: " in text
+    for heading in ("Nerve", "By size of the structure", "Area", "Risk against coverage"):
+        assert f">{heading}</h" in text
+    assert "http" not in text.replace("data:image", "")
+    assert text.count("<img") == text.count('src="data:image/')
+
+
+def test_a_report_without_pictures_names_no_image_and_no_subject(
+    data: Path, engine: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ("exact", "half", "missed", "empty", "wrong")
+    (data / "subjects.csv").write_text("name,subject\n" + "".join(f"{one},MRN-{one}\n" for one in names))
+    page = tmp_path / "page.html"
+    evaluate([str(data), "--engine", str(engine), "--report", str(page), "--no-pictures"], capsys)
+    text = page.read_text()
+    assert "image/png" not in text
+    assert "MRN" not in text
+    assert str(data) not in text
+    assert "subject 1" in text
+    assert "local eyes" not in text
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_any_work(
+    data: Path, engine: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(data), "--engine", str(engine), "--report", str(data)]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert "--report" in err

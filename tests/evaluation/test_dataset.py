@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from streamseg.backends.fake import FakeBackend
-from streamseg.core.types import InputSpec
+from streamseg.core.types import InputSpec, OutputCalibration, State
 from streamseg.datasets.reader import Sample
 from streamseg.evaluation.dataset import Evaluation, confusions
 from streamseg.evaluation.overlap import Confusion, summarise
 from streamseg.segmentation.segmenter import Segmenter
+from streamseg.training.ood_reference import feature_rows, fit_ood_reference
 
 
 def square(*box: int) -> np.ndarray:
@@ -151,8 +152,8 @@ def test_each_structure_is_compared_with_its_own_labels():
     figures = evaluation.to_json()
     nerve, vessel = figures["structures"]["nerve"], figures["structures"]["vessel"]
     assert (nerve["images"], vessel["images"]) == (4, 3)
-    assert nerve["detection"] == {"true": 2, "false": 2, "missed": 0}
-    assert vessel["detection"] == {"true": 2, "false": 1, "missed": 0}
+    assert nerve["detection"] == {"true": 2, "misplaced": 0, "false": 2, "missed": 0}
+    assert vessel["detection"] == {"true": 2, "misplaced": 1, "false": 1, "missed": 0}
     dice = [
         image.structures["vessel"].count.dice for image in evaluation.images if "vessel" in image.structures
     ]
@@ -169,7 +170,7 @@ def test_each_structure_is_compared_with_its_own_labels():
 def test_a_structure_that_is_missed_is_counted():
     evaluation = evaluate(VESSELS, np.zeros((2, 32, 32), np.float32), [(block(0, 32), block(32, 64))] * 3)
     found = evaluation.to_json()["structures"]["vessel"]
-    assert found["detection"] == {"true": 0, "false": 0, "missed": 3}
+    assert found["detection"] == {"true": 0, "misplaced": 0, "false": 0, "missed": 3}
     assert (found["sensitivity"], found["hd95_mean_px"]) == (0, None)
 
 
@@ -180,9 +181,10 @@ def test_figures_beside_the_structures_are_the_nerves():
     both = evaluate(VESSELS, two_planes(), labels).to_json()
     assert list(alone["structures"]) == ["nerve"]
     for figures in (alone, both):
-        nerve = dict(figures["structures"]["nerve"])
-        del nerve["detection"]
-        assert nerve == {key: figures[key] for key in nerve}
+        nerve = figures["structures"]["nerve"]
+        assert {key: figures[key] for key in nerve if key in figures}.items() <= nerve.items()
+        assert "confidence" in figures
+        assert "detection" not in figures
     del alone["structures"], both["structures"]
     assert alone == both
 
@@ -205,3 +207,26 @@ def test_data_without_labels_of_a_structure_has_no_figures_of_it():
 def test_no_images_have_no_figures():
     with pytest.raises(ValueError, match="no images"):
         Evaluation(Segmenter(FakeBackend(SPEC))).to_json()
+
+
+def test_withholding_outlines_of_unlike_images_is_counted_by_the_dice_that_it_costs():
+    """Of three white images the one with nerve loses its outline, the others gain by having none."""
+    rng = np.random.default_rng(0)
+    stills = [rng.integers(0, 80, (64, 64), np.uint8) for _ in range(16)]
+    reference = fit_ood_reference([feature_rows(stills, SPEC, copies=1)]).text
+    known = OutputCalibration(slope=1, intercept=0, doubt=0.3, presence=0.1, familiar=reference)
+    spec = SPEC.calibrated({"nerve": known})
+    evaluation = Evaluation(Segmenter(FakeBackend(spec, two_planes()[:1]), withhold=False))
+    white = np.full((64, 64), 255, np.uint8)
+    for nerve in (block(0, 16), block(0, 0), block(0, 0)):
+        assert evaluation.add(Sample("s", white, nerve, None)).state is State.UNLIKE_TRAINING
+    found = evaluation.details("nerve")["unlike"]
+    assert found["images"] == 3
+    assert found["dice_mean"] == pytest.approx(0.98 / 3, abs=0.02)
+    assert found["dice_mean_withheld"] == pytest.approx(2 / 3)
+    assert found["cost"] == pytest.approx(found["dice_mean"] - found["dice_mean_withheld"])
+
+
+def test_an_outline_elsewhere_is_misplaced():
+    found = evaluate(VESSELS, two_planes(), [(block(40, 64), block(0, 16))]).details("nerve")["detection"]
+    assert found == {"true": 1, "misplaced": 1, "false": 0, "missed": 0}
