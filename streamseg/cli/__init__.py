@@ -20,6 +20,7 @@ import typer
 
 from streamseg import __version__
 from streamseg.cli.adapt import adapt
+from streamseg.cli.archive import archive
 from streamseg.cli.bench import bench
 from streamseg.cli.check import check
 from streamseg.cli.console import Interrupted, cause_of, forgiving_stderr, hang_up, say
@@ -52,6 +53,7 @@ app = typer.Typer(
 for _command in (
     live,
     replay,
+    archive,
     select,
     evaluate,
     phantom,

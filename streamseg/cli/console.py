@@ -250,7 +250,8 @@ class Progress:
     def _line(self, now: float) -> str:
         rate = self._rate(now)
         of = f"/{self._total}" if self._total else ""
-        left = f", {max(self._total - self._done, 0) / max(rate, 1e-9):.0f} s left" if self._total else ""
+        known = self._total and self._done > self._before  # without a rate there is no telling
+        left = f", {max((self._total or 0) - self._done, 0) / max(rate, 1e-9):.0f} s left" if known else ""
         return f"{self._what}: {self._done}{of} {self._unit}, {rate:.1f} {self._unit}/s{left}"
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from streamseg.core.types import Backend
 
 
-def load_engine(engine: str | None, *, throughput: bool = False) -> Backend:
+def load_engine(engine: str | None, *, throughput: bool = False, threads: int | None = None) -> Backend:
     """The engine of ``--engine``, or the default one, whose name is then printed.
 
     An engine that was built for another machine, or by other versions, is built again into the store. Raises
@@ -24,9 +24,9 @@ def load_engine(engine: str | None, *, throughput: bool = False) -> Backend:
     from streamseg.core.errors import EngineMisfit, UsageError
 
     try:
-        backend = load_backend(engine, throughput=throughput, say=say)
+        backend = load_backend(engine, throughput=throughput, threads=threads, say=say)
     except EngineMisfit as misfit:
-        backend = _built_again(str(engine), misfit, throughput)
+        backend = _built_again(str(engine), misfit, throughput, threads)
     info = EngineInfo.of(backend)
     if info.batch != 1:
         backend.close()
@@ -40,7 +40,7 @@ def load_engine(engine: str | None, *, throughput: bool = False) -> Backend:
     return backend
 
 
-def _built_again(engine: str, misfit: EngineMisfit, throughput: bool) -> Backend:
+def _built_again(engine: str, misfit: EngineMisfit, throughput: bool, threads: int | None) -> Backend:
     """Build the engine for this machine. Raises EngineError with the misfit and the reason of the failure."""
     from streamseg.backends.loading import load_folder, locate
     from streamseg.core.errors import EngineError, StreamsegError, one_line
@@ -55,4 +55,4 @@ def _built_again(engine: str, misfit: EngineMisfit, throughput: bool) -> Backend
         folder = rebuild(manifest, EngineStore(), say=say)
     except (StreamsegError, ImportError) as error:
         raise EngineError(f"{misfit}; building it failed: {one_line(error)}") from error
-    return load_folder(folder, throughput=throughput, say=say)
+    return load_folder(folder, throughput=throughput, threads=threads, say=say)
