@@ -128,7 +128,7 @@ class RayCrew:
         except Exception as error:  # the actor, its process or its machine has died
             if asked:
                 return None  # the answer to its clip says so too
-            kind, values = Kind.DIED, {"reason": f"{type(error).__name__}"}
+            kind, values = Kind.DIED, {"reason": _reason(error)}
         if asked and number in self._busy.values():
             self._asked[self._actors[number].frames.remote()] = number
         if kind is Kind.DIED:
@@ -146,3 +146,9 @@ class RayCrew:
         for worker in list(self._actors):
             self.dismiss(worker)
         self._ray.shutdown()
+
+
+def _reason(error: Exception) -> str:
+    """Class and last line of one of Ray's errors, which repeat the worker's whole traceback."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {one_line(lines[-1], 200)}" if lines else type(error).__name__
