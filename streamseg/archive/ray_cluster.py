@@ -8,6 +8,7 @@ file system that all machines share; between machines only names and counts trav
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from typing import Any
 
 from streamseg.archive.clips import Clip
@@ -72,7 +73,7 @@ class RayCrew:
                 "programs on it; set RAY_AUTH_MODE=token on all machines"
             )
         try:
-            import ray
+            ray: Any = import_module("ray")  # not its types, which not every environment has
         except ImportError as error:
             raise MissingExtra("archive --runner ray", "ray", "archive-ray") from error
         self._ray = ray
