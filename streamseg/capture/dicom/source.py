@@ -22,11 +22,14 @@ from pydicom import Dataset
 from pydicom.pixels.decoders.base import Decoder, get_decoder
 from pydicom.pixels.utils import as_pixel_options
 from pydicom.uid import (
+    HTJ2K,
     JPEG2000,
     UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
@@ -84,8 +87,8 @@ def readable_syntaxes() -> list[UID]:
     return [
         JPEGBaseline8Bit,
         *(syntax for syntax in optional if get_decoder(syntax).is_available),
-        *(JPEG2000Lossless, JPEG2000, RLELossless),
-        *(syntax for syntax in map(UID, sorted(VIDEO_SYNTAXES)) if syntax.is_transfer_syntax),
+        *(JPEG2000Lossless, JPEG2000, HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K, RLELossless),
+        *map(UID, sorted(VIDEO_SYNTAXES)),
         *(
             ExplicitVRLittleEndian,
             ImplicitVRLittleEndian,

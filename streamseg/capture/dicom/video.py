@@ -23,10 +23,13 @@ from streamseg.core.types import Frame, SourceInfo
 from streamseg.reporting.formatting import counted
 
 _PREFIX = "1.2.840.10008.1.2.4."
-VIDEO_SYNTAXES = frozenset(
-    _PREFIX + str(number) + suffix for number in range(100, 109) for suffix in ("", ".1")
-)
-"""Transfer syntaxes whose pixel data is one video stream (PS3.5, annex A.4.5 to A.4.9)."""
+_FRAGMENTABLE = tuple(f"{_PREFIX}{number}" for number in range(100, 107))
+_HEVC = (f"{_PREFIX}107", f"{_PREFIX}108")
+VIDEO_SYNTAXES = frozenset((*_FRAGMENTABLE, *(f"{syntax}.1" for syntax in _FRAGMENTABLE), *_HEVC))
+"""Transfer syntaxes whose pixel data is one video stream (PS3.5, annex A.4.5 to A.4.9).
+
+Only those of MPEG-2 and MPEG-4 have a fragmentable form.
+"""
 
 
 class DicomVideoSource(RecordedSource):

@@ -11,11 +11,23 @@ import cv2
 import numpy as np
 import pytest
 from pydicom import dcmread, filereader
+from pydicom._uid_dict import UID_dictionary
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import MPEG4HP41, UID, JPEGBaseline8Bit, JPEGLosslessSV1
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.uid import (
+    HTJ2K,
+    MPEG4HP41,
+    UID,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    JPEGBaseline8Bit,
+    JPEGLosslessSV1,
+)
 
 from streamseg.capture import open_source
+from streamseg.capture.dicom.source import readable_syntaxes
+from streamseg.capture.dicom.video import VIDEO_SYNTAXES
 from streamseg.core.errors import MissingExtra, SourceCut, SourceError, StreamsegError
 from streamseg.core.types import Roi
 from tests.capture.dicoms import FOLDERS, encoded, jpeg, sample, write_dicom
@@ -291,6 +303,49 @@ def test_jpeg_ls_is_read(name: str) -> None:
     frames, error = read_all(sample(name))
     assert (len(frames), error) == (1, None)
     assert frames[0].image.std() > 1
+
+
+def gradient(kind: str) -> np.ndarray:
+    """The image from which the codestream of this kind was made."""
+    y, x = np.mgrid[:48, :64]
+    grey = (x * 3 + y * 2).astype(np.uint8)
+    if kind.startswith("rgb"):
+        return np.stack([grey, 255 - grey, (y * 5).astype(np.uint8)], -1)
+    return (x * 64 + y * 40).astype(np.uint16) if kind.startswith("deep") else grey
+
+
+@pytest.mark.parametrize(
+    ("kind", "syntax", "photometric"),
+    [
+        ("grey-lossless", HTJ2KLossless, "MONOCHROME2"),
+        ("grey-lossless", HTJ2KLosslessRPCL, "MONOCHROME2"),
+        ("deep-lossless", HTJ2KLossless, "MONOCHROME2"),
+        ("rgb-lossless", HTJ2K, "YBR_RCT"),
+        ("grey-lossy", HTJ2K, "MONOCHROME2"),
+    ],
+)
+def test_high_throughput_jpeg_2000_is_read(kind: str, syntax: UID, photometric: str, tmp_path: Path) -> None:
+    image = gradient(kind)
+    data = (Path(__file__).parent / "htj2k" / f"{kind}.j2c").read_bytes()
+    data += bytes(len(data) % 2)
+    cine = write_dicom(
+        tmp_path / "c.dcm", [image] * 2, syntax=syntax, encoded=[data] * 2, photometric=photometric
+    )
+    frames, error = read_all(cine)
+    expected, _ = read_all(write_dicom(tmp_path / "plain.dcm", [image]))
+    assert (len(frames), error) == (2, None)
+    tolerance = 3 if kind.endswith("lossy") else 0
+    np.testing.assert_allclose(frames[1].image.astype(int), expected[0].image.astype(int), atol=tolerance)
+
+
+def test_archives_are_offered_what_the_standard_knows_and_we_read() -> None:
+    """107.1 and 108.1 were among the syntaxes of videos: HEVC has no fragmentable form."""
+    known = {uid for uid, (name, *_) in UID_dictionary.items() if "MPEG" in name or "HEVC" in name}
+    assert known == VIDEO_SYNTAXES
+    offered = readable_syntaxes()
+    assert {HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K} < set(offered)
+    for syntax in set(offered) - VIDEO_SYNTAXES:
+        assert not syntax.is_compressed or syntax.is_deflated or get_decoder(syntax).is_available
 
 
 def test_of_thousands_of_regions_the_first_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
