@@ -8,6 +8,7 @@ file system that all machines share; between machines only names and counts trav
 from __future__ import annotations
 
 import os
+import time
 from importlib import import_module
 from typing import Any
 
@@ -32,7 +33,7 @@ class Worker:
 
         cv2.setNumThreads(1)
         self._job = job
-        self._frames = 0
+        self._frames = self._beats = 0
         self._unable = ""
         try:
             self._backend = job.load_engine(threads)
@@ -49,11 +50,13 @@ class Worker:
         except (EngineError, MemoryError) as error:
             return Kind.DIED, {"reason": one_line(error)}
 
-    def frames(self) -> tuple[Kind, dict[str, Any]]:
-        return Kind.FRAMES, {"frames": self._frames}
+    def progress(self) -> tuple[int, int]:
+        """Signs of life of the work itself, and frames of the clip that are done."""
+        return self._beats, self._frames
 
     def _beat(self, frames: int) -> None:
         self._frames = frames
+        self._beats += 1
 
 
 class RayCrew:
@@ -97,7 +100,10 @@ class RayCrew:
         self._busy: dict[Any, int] = {}
         """What a worker will answer -> the worker; of those that start or work on a clip."""
         self._asked: dict[Any, int] = {}
-        """The same, of the question how many frames are done."""
+        """The same, of the question how far it is."""
+        self._beats: dict[int, int] = {}
+        """The last answer of each worker that works."""
+        self._next_question = 0.0
         self._next = 0
 
     def hire(self) -> int:
@@ -108,36 +114,54 @@ class RayCrew:
         return self._next
 
     def assign(self, worker: int, clip: Clip) -> None:
-        actor = self._actors[worker]
-        self._busy[actor.segment.remote(clip)] = worker
-        self._asked[actor.frames.remote()] = worker
+        self._busy[self._actors[worker].segment.remote(clip)] = worker
+        self._beats[worker] = -1
 
     def events(self, timeout: float) -> list[Event]:
+        self._ask()
         wanted = [*self._busy, *self._asked]
         if not wanted:
+            time.sleep(timeout)
             return []
-        done, _ = self._ray.wait(wanted, num_returns=len(wanted), timeout=timeout)
-        return [event for answer in done if (event := self._event(answer)) is not None]
+        self._ray.wait(wanted, timeout=timeout)  # for the first
+        done, _ = self._ray.wait(wanted, num_returns=len(wanted), timeout=0)
+        found = [self._progress(ref) if ref in self._asked else self._answer(ref) for ref in done]
+        return [event for event in found if event is not None]
 
-    def _event(self, answer: Any) -> Event | None:
-        asked = answer in self._asked
-        number = (self._asked if asked else self._busy).pop(answer, None)
-        if number is None or number not in self._actors:
+    def _ask(self) -> None:
+        """Now and then ask the workers how far they are, those that have answered the last time."""
+        if time.monotonic() >= self._next_question:
+            self._next_question = time.monotonic() + _POLL_S
+            for worker in self._beats.keys() - self._asked.values():
+                self._asked[self._actors[worker].progress.remote()] = worker
+
+    def _progress(self, answer: Any) -> Event | None:
+        worker = self._asked.pop(answer)
+        try:
+            beats, frames = self._ray.get(answer)
+        except Exception:  # it has died, which the answer to its clip says too
             return None
+        if self._beats.get(worker, beats) == beats:  # it answers, but its work does not go on
+            return None
+        self._beats[worker] = beats
+        return Event(worker, Kind.FRAMES, frames=frames)
+
+    def _answer(self, answer: Any) -> Event | None:
+        worker = self._busy.pop(answer, None)
+        if worker is None:  # it was dismissed a moment ago
+            return None
+        self._beats.pop(worker, None)
         try:
             kind, values = self._ray.get(answer)
         except Exception as error:  # the actor, its process or its machine has died
-            if asked:
-                return None  # the answer to its clip says so too
             kind, values = Kind.DIED, {"reason": _reason(error)}
-        if asked and number in self._busy.values():
-            self._asked[self._actors[number].frames.remote()] = number
         if kind is Kind.DIED:
-            self.dismiss(number)
-        return Event(number, kind, **values)
+            self.dismiss(worker)
+        return Event(worker, kind, **values)
 
     def dismiss(self, worker: int) -> None:
         actor = self._actors.pop(worker)
+        self._beats.pop(worker, None)
         for answers in (self._busy, self._asked):
             for answer in [answer for answer, number in answers.items() if number == worker]:
                 del answers[answer]
