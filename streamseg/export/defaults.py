@@ -318,6 +318,7 @@ def make_weights(
             (sample.image for sample in training),
             validation,
             phantoms=options.fit_phantoms,
+            restyled=any(config.restyle > 0 for config in map(stored_config, options.runs) if config),
             say=lambda line: print(line, file=sys.stderr),
         )
     add_judgements(path, plain, judgements)

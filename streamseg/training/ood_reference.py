@@ -1,7 +1,8 @@
 """Fits the reference of the OOD detector: the ellipsoid of images like the training data.
 
 The images are those that a net was trained on, under the settings that augmentation simulates: each counts as
-it is and in copies with other gain, gamma, zoom, side, softness and noise. Phantom stills and video frames
+it is and in copies with other gain, gamma, zoom, side, softness and noise; for a net that was trained with
+restyled images (:mod:`streamseg.training.restyle`) in restyled copies, too. Phantom stills and video frames
 count as much as real images. The limit is cross-validated: each block of neighbours is measured with an
 ellipsoid that was fitted without it, and the limit leaves a stated share of these outside.
 See :mod:`streamseg.segmentation.ood_detector`.
@@ -20,6 +21,8 @@ from streamseg.core.errors import DataError
 from streamseg.core.types import Grey, Image, InputSpec
 from streamseg.segmentation.ood_detector import FEATURES, MIN_SIDE, features, write_reference
 from streamseg.segmentation.preprocess import unpadded
+from streamseg.training.augment import sample_seed
+from streamseg.training.restyle import restyle
 
 FALSE_ALARMS = 0.015
 """Share of left-out images, their copies included, that lie beyond the limit."""
@@ -43,18 +46,25 @@ class OodReference:
     """Share of each group's images, without copies, that lie beyond the limit when left out of the fit."""
 
 
-def feature_rows(images: Iterable[Image], spec: InputSpec, copies: int, seed: int = 0) -> Figures:
-    """Features of images and of copies under other settings: float64 (n, 1 + copies, 26), the image first.
+def feature_rows(
+    images: Iterable[Image], spec: InputSpec, copies: int, seed: int = 0, *, restyled: int = 0
+) -> Figures:
+    """Features of images, the image itself first, then of ``copies`` under other settings, and of
+    ``restyled`` copies as by other machines: float64 (n, 1 + copies + restyled, 26).
 
     Images are uint8 (H, W) or (H, W, 3) BGR. Those too small for the features are left out.
     """
     rng = np.random.default_rng(seed)
+    contents = [unpadded(image, spec).copy() for image in images]
+    contents = [content for content in contents if min(content.shape) >= MIN_SIDE]
     rows = []
-    for image in images:
-        content = unpadded(image, spec)
-        if min(content.shape) >= MIN_SIDE:
-            rows.append([features(content), *(features(vary(content, rng)) for _ in range(copies))])
-    return np.array(rows).reshape(len(rows), 1 + copies, len(FEATURES))
+    for number, content in enumerate(contents):
+        varied = [vary(content, rng) for _ in range(copies)]
+        no_labels = np.zeros((0, *content.shape), np.uint8)
+        for copy in range(restyled):
+            varied.append(restyle(content, no_labels, sample_seed(seed, f"{number} {copy}"), contents)[0])
+        rows.append([features(content), *map(features, varied)])
+    return np.array(rows).reshape(len(rows), 1 + copies + restyled, len(FEATURES))
 
 
 def vary(content: Grey, rng: np.random.Generator) -> Grey:

@@ -40,7 +40,7 @@ FOLDS = 5
 """Blocks left out in turn to report how well confidences are calibrated."""
 DOUBTS = tuple(step / 20 for step in range(6, 15))
 """Candidates for the expected Dice below which an outline has low confidence."""
-REAL_COPIES, PHANTOM_COPIES = 4, 2
+REAL_COPIES, PHANTOM_COPIES, RESTYLED_COPIES = 4, 2, 4
 VIDEO_FRAMES = 6
 """Frames taken from each phantom video, five seconds apart."""
 _OPEN = OutputCalibration(slope=1.0, intercept=0.0, doubt=0.0, presence=1e-9)
@@ -151,13 +151,15 @@ def fit_output_calibration(
     *,
     phantoms: int = 300,
     videos: int = 20,
+    restyled: bool = False,
     say: Say = lambda _: None,
 ) -> tuple[dict[str, OutputCalibration], dict[str, Any]]:
     """A net's calibrations by structure, and a report of how well they hold, as plain values for JSON.
 
     ``backend`` is the net, FP32; a calibration that it already has is ignored. ``training`` are the images
-    that it was trained on, ``validation`` labelled ones that it was not. The report is of the nerve; for a
-    net with others it has their reports in ``structures``. Raises DataError for too few.
+    that it was trained on, ``validation`` labelled ones that it was not. ``restyled`` says that it was
+    trained with restyled copies of them, too: then these are like the training data. The report is of the
+    nerve; for a net with others it has their reports in ``structures``. Raises DataError for too few.
     """
     spec = backend.spec
     say("calibrating: validation images")
@@ -171,7 +173,7 @@ def fit_output_calibration(
     say("calibrating: reference of the training data")
     reference = fit_ood_reference(
         [
-            feature_rows(training, spec, REAL_COPIES),
+            feature_rows(training, spec, REAL_COPIES, restyled=RESTYLED_COPIES if restyled else 0),
             np.concatenate(
                 [
                     feature_rows(stills, spec, PHANTOM_COPIES),

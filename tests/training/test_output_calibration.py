@@ -26,6 +26,7 @@ from streamseg.training.output_calibration import (
     fit_presence,
     observe,
 )
+from streamseg.training.restyle import restyle
 
 SPEC = InputSpec(64, 80, mean=0.25, std=0.25, threshold=0.5, min_area=0.001)
 BOTH = replace(SPEC, structures=("nerve", "vessel"))
@@ -187,6 +188,26 @@ def test_out_of_distribution_images_are_detected(images, reference):
         assert caught[kind] == 1, kind
     assert caught["turned 90"] >= 0.5
     assert caught["colour Doppler"] >= 0.8
+
+
+def test_restyled_copies_are_like_the_training_of_a_net_that_was_trained_with_them(images, reference):
+    rows = feature_rows(images[:40], SPEC, 2, restyled=3)
+    assert rows.shape == (40, 6, len(FEATURES))
+    assert np.array_equal(rows[:, :3], feature_rows(images[:40], SPEC, 2))
+    assert np.array_equal(rows, feature_rows(images[:40], SPEC, 2, restyled=3))
+    wider = fit_ood_reference([rows, feature_rows(images[40:], SPEC, 2)])
+    contents = [unpadded(image, SPEC) for image in images[40:]]
+    labels = np.zeros((0, *contents[0].shape), np.uint8)
+    other = [restyle(one, labels, seed, contents)[0] for seed, one in enumerate(contents)]
+    narrow, wide = (
+        np.mean([is_out_of_distribution(one, one, found.text) for one in other])
+        for found in (reference, wider)
+    )
+    assert wide < narrow / 2
+    kinds = out_of_distribution_images(images[:6])
+    for kind in ("black", "white", "grey", "noise", "ramps", "text", "negative", "colour Doppler"):
+        flags = [is_out_of_distribution(one, unpadded(one, SPEC), wider.text) for one in kinds[kind]]
+        assert np.mean(flags) >= 0.8, kind
 
 
 def test_settings_change_an_image_but_not_its_size(images):
