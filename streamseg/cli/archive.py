@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -74,7 +75,7 @@ def archive(
     from streamseg.archive.folder import ArchiveFolder
     from streamseg.archive.scheduler import Scheduler
     from streamseg.archive.summary import summarise
-    from streamseg.core.errors import StreamsegError
+    from streamseg.core.errors import SinkError, StreamsegError
     from streamseg.core.files import write_json
     from streamseg.reporting.formatting import counted
 
@@ -100,8 +101,10 @@ def archive(
                 scheduler = Scheduler(crew, folder, on_progress=show, say=progress.say)
                 try:
                     scheduler.run(clips, lambda: bool(stop))
-                finally:
-                    folder.write_failed()
+                except BaseException:
+                    with suppress(SinkError):  # a full disk may be what ended the run
+                        folder.write_failed()
+                    raise
         seconds = time.monotonic() - started
         failed = folder.write_failed()
         summary = {**summarise(folder), "failed": failed, "engine": job.engine}
