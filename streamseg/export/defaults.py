@@ -29,7 +29,7 @@ import torch
 
 from streamseg.backends import load_backend
 from streamseg.backends.loading import WEIGHTS
-from streamseg.core.errors import UsageError
+from streamseg.core.errors import DataError, UsageError
 from streamseg.core.files import write_whole
 from streamseg.core.spec import NERVE, VESSEL
 from streamseg.core.types import (
@@ -42,7 +42,7 @@ from streamseg.core.types import (
     State,
     Structure,
 )
-from streamseg.datasets import Dataset, RunSplit, Sample, open_dataset, split_last
+from streamseg.datasets import Dataset, RunSplit, Sample, frame_hash, open_dataset, split_last
 from streamseg.datasets.phantoms import phantom_samples
 from streamseg.datasets.split import Fold
 from streamseg.engines.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
@@ -255,6 +255,13 @@ def main() -> None:
     parser.add_argument(
         "--absent", type=Path, nargs="*", default=[], help="data sets without nerve that the runs had"
     )
+    parser.add_argument(
+        "--without-nerve",
+        type=Path,
+        nargs="*",
+        default=[],
+        help="data sets without nerve that the runs did not have; they help to fit the limit on presence",
+    )
     parser.add_argument("--size", nargs=2, type=int, metavar=("H", "W"), help="input size, if another")
     parser.add_argument("--threshold", type=float, default=0.5)
     parser.add_argument("--min-area", type=float, default=0.001)
@@ -303,6 +310,7 @@ def make_weights(
     path: Path, options: argparse.Namespace, training: Dataset, validation: Dataset
 ) -> dict[str, Any]:
     """Average and fold the runs into the checkpoint ``path``, calibrated; the figures of that fit."""
+    without_nerve = read_without_nerve(options.without_nerve, options.absent)
     with tempfile.TemporaryDirectory() as scratch:
         plain = write_weights(
             Path(scratch) / "plain.safetensors",
@@ -318,11 +326,28 @@ def make_weights(
             (sample.image for sample in training),
             validation,
             phantoms=options.fit_phantoms,
+            without_nerve=without_nerve,
             restyled=any(config.restyle > 0 for config in map(stored_config, options.runs) if config),
             say=lambda line: print(line, file=sys.stderr),
         )
     add_judgements(path, plain, judgements)
     return report
+
+
+def read_without_nerve(folders: Sequence[Path], trained_on: Sequence[Path]) -> list[Sample]:
+    """The images of data sets without nerve. Raises DataError if one has nerve, or is also in a data set
+    that a run was trained on."""
+    known = {frame_hash(sample.image) for folder in trained_on for sample in open_dataset(folder)}
+    samples = [sample for folder in folders for sample in open_dataset(folder)]
+    for sample in samples:
+        if sample.nerve.any():
+            raise DataError(f"{sample.name} has labelled nerve; --without-nerve takes images without any")
+        if frame_hash(sample.image) in known:
+            raise DataError(
+                f"{sample.name} is among the images of --absent that the runs were trained on; give others "
+                "for --without-nerve"
+            )
+    return samples
 
 
 def ship(built: ExportResult, folder: Path, figures: Mapping[str, Any]) -> None:

@@ -2,9 +2,10 @@
 
 Three questions, each with the smallest model that answers it, because there are few images:
 
-* Is there nerve? One limit on the presence score. Only phantoms include images without nerve; the limit
-  maximises the smaller of sensitivity and specificity on them, among limits that keep every outline that
-  overlaps the nerve on a real image. Other structures have limits of their own, by the same rule.
+* Is there nerve? One limit on the presence score. It maximises the smaller of sensitivity and specificity on
+  phantoms, among limits that keep every outline that overlaps the nerve on a real image. Real frames without
+  nerve, if given, count as much as phantoms without it: the smallest of three shares is maximised. Other
+  structures have limits of their own, by the same rule, on phantoms alone.
 * How good is the outline? Two parameters turn its mean probability into the expected Dice, fitted by
   cross-entropy with the Dice as target (a proper score, so its means are calibrated); real images weigh as
   much as phantoms. Outlines on phantoms without the structure count with Dice 0. Fitted for each structure.
@@ -94,22 +95,41 @@ def observe(samples: Iterable[Sample], backend: Backend) -> dict[str, list[Obser
     return observed
 
 
-def fit_presence(real: Sequence[Observation], phantoms: Sequence[Observation]) -> float:
-    """The limit on the presence score, 0..1, by the rule in the module's docstring."""
-    scores = np.array([one.presence if one.found else 0.0 for one in phantoms])
+def fit_presence(
+    real: Sequence[Observation],
+    phantoms: Sequence[Observation],
+    without: Sequence[Observation] = (),
+) -> float:
+    """The limit on the presence score, 0..1, by the rule in the module's docstring.
+
+    ``without`` are real frames in which the structure is absent.
+    """
+    scores = _presence_scores(phantoms)
+    absent = _presence_scores(without)
     present = np.array([one.present for one in phantoms], np.bool_)
     overlapping = [one.presence for one in real if one.found and one.dice > 0]
     highest = min(overlapping, default=1.0)
-    steps = np.unique(np.concatenate([scores, [0.0, 1.0]]))
+    steps = np.unique(np.concatenate([scores, absent, [0.0, 1.0]]))
     limits = np.unique(np.clip((steps[1:] + steps[:-1]) / 2, min(MIN_PRESENCE, highest), highest))
     shares = np.array(
-        [(_share(scores[present] >= limit), _share(scores[~present] < limit)) for limit in limits]
+        [
+            (
+                _share(scores[present] >= limit),
+                _share(scores[~present] < limit),
+                _share(absent < limit),
+            )
+            for limit in limits
+        ]
     )
     worst, both = shares.min(axis=1), shares.sum(axis=1)
     # A hundredth is well within chance: of nearly equal limits the one with the best sum generalises better.
     both[worst < worst.max() - 0.01] = 0
     best = limits[both == both.max()]
     return float(best[len(best) // 2])
+
+
+def _presence_scores(observations: Sequence[Observation]) -> Values:
+    return np.array([one.presence if one.found else 0.0 for one in observations], np.float64)
 
 
 def fit_confidence(raw: Values, dice: Values, weights: Values) -> tuple[float, float]:
@@ -152,14 +172,16 @@ def fit_output_calibration(
     phantoms: int = 300,
     videos: int = 20,
     restyled: bool = False,
+    without_nerve: Iterable[Sample] = (),
     say: Say = lambda _: None,
 ) -> tuple[dict[str, OutputCalibration], dict[str, Any]]:
     """A net's calibrations by structure, and a report of how well they hold, as plain values for JSON.
 
     ``backend`` is the net, FP32; a calibration that it already has is ignored. ``training`` are the images
     that it was trained on, ``validation`` labelled ones that it was not. ``restyled`` says that it was
-    trained with restyled copies of them, too: then these are like the training data. The report is of the
-    nerve; for a net with others it has their reports in ``structures``. Raises DataError for too few.
+    trained with restyled copies of them, too: then these are like the training data. ``without_nerve``
+    are real frames that it was not trained on either. The report is of the nerve; for a net with others it
+    has their reports in ``structures``. Raises DataError for too few.
     """
     spec = backend.spec
     say("calibrating: validation images")
@@ -169,7 +191,11 @@ def fit_output_calibration(
     drawn = observe(
         _collecting(phantom_samples(phantoms, seed=JUDGEMENT.take(phantoms)), spec, stills), backend
     )
-    fitted = {name: _fit_structure(real[name], drawn[name]) for name in spec.structures}
+    empty = observe(without_nerve, backend)[NERVE]
+    fitted = {
+        name: _fit_structure(real[name], drawn[name], empty if name == NERVE else ())
+        for name in spec.structures
+    }
     say("calibrating: reference of the training data")
     reference = fit_ood_reference(
         [
@@ -193,10 +219,12 @@ def fit_output_calibration(
 
 
 def _fit_structure(
-    real: Sequence[Observation], drawn: Sequence[Observation]
+    real: Sequence[Observation], drawn: Sequence[Observation], without: Sequence[Observation]
 ) -> tuple[OutputCalibration, dict[str, Any]]:
-    """One structure's calibration, and its report, from real images and phantoms."""
-    limit = fit_presence(real, drawn)
+    """One structure's calibration, and its report, from real images, phantoms and real frames without it."""
+    limit = fit_presence(real, drawn, without)
+    with_it = _presence_scores([one for one in real if one.present])
+    without_it = _presence_scores([*without, *(one for one in real if not one.present)])
     groups = [[one for one in part if one.found and one.presence >= limit] for part in (real, drawn)]
     (slope, intercept), doubt, confidence = _fit_confidences(groups)
     return OutputCalibration(slope, intercept, doubt, presence=limit), {
@@ -206,6 +234,12 @@ def _fit_structure(
             "specificity": _share(
                 [not one.found or one.presence < limit for one in drawn if not one.present]
             ),
+            "real": {
+                "with": len(with_it),
+                "sensitivity": _share(with_it >= limit) if len(with_it) else None,
+                "without": len(without_it),
+                "specificity": _share(without_it < limit) if len(without_it) else None,
+            },
         },
         "confidence": {"slope": slope, "intercept": intercept, "doubt": doubt, **confidence},
     }

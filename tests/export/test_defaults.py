@@ -12,7 +12,7 @@ import torch
 
 from streamseg.backends import FakeBackend
 from streamseg.backends.loading import load_folder
-from streamseg.core.errors import UsageError
+from streamseg.core.errors import DataError, UsageError
 from streamseg.core.spec import StructureSpec
 from streamseg.core.types import InputSpec, OutputCalibration
 from streamseg.datasets import Sample
@@ -22,12 +22,20 @@ from streamseg.engines.manifest import read_manifest
 from streamseg.engines.store import EngineStore
 from streamseg.export import defaults
 from streamseg.export.contract import ExportResult
-from streamseg.export.defaults import accuracy, add_judgements, ship, unlike_shares, write_weights
+from streamseg.export.defaults import (
+    accuracy,
+    add_judgements,
+    read_without_nerve,
+    ship,
+    unlike_shares,
+    write_weights,
+)
 from streamseg.nets import build_net
 from streamseg.phantom import render_still
 from streamseg.segmentation.ood_detector import FEATURES, write_reference
 from streamseg.training.ood_examples import out_of_distribution_images
 from tests.backends.small_engines import small_model, store_engine
+from tests.datasets.files import write_dataset
 from tests.nets.random_nets import NARROW as NARROW_NET
 from tests.nets.random_nets import random_checkpoint
 
@@ -211,3 +219,17 @@ def test_averaged_runs_get_statistics_of_their_own(tmp_path: Path, run: Path) ->
     kept = write_weights(tmp_path / "kept.safetensors", [run, run], **arguments)
     for name, array in same.weights.items():  # one run, or frozen statistics: they are the right ones
         np.testing.assert_array_equal(array, kept.weights[name])
+
+
+def test_frames_without_nerve_must_have_none_and_be_new_to_the_net(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    image, nothing = rng.integers(0, 255, (32, 32), np.uint8), np.zeros((32, 32), np.uint8)
+    nerve = nothing.copy()
+    nerve[8:16, 8:16] = 255
+    empty = write_dataset(tmp_path / "empty", {"a": (image, nothing)})
+    labelled = write_dataset(tmp_path / "labelled", {"b": (255 - image, nerve)})
+    assert [sample.name for sample in read_without_nerve([empty], [labelled])] == ["a"]
+    with pytest.raises(DataError, match="labelled nerve"):
+        read_without_nerve([labelled], [])
+    with pytest.raises(DataError, match="trained on"):
+        read_without_nerve([empty], [empty])

@@ -56,6 +56,28 @@ def test_the_presence_limit_leaves_noise_alone():
     assert fit_presence([], made) >= MIN_PRESENCE
 
 
+def test_real_frames_without_nerve_raise_the_presence_limit():
+    made = [seen(p, True) for p in (0.7, 0.8, 0.9)] + [seen(0.1, False)]
+    empty = [seen(p, False, dice=0) for p in (0.45, 0.5, 0.55)] + [seen(0.95, False, dice=0, found=False)]
+    assert fit_presence([seen(0.9, True)], made) < 0.55
+    assert 0.55 < fit_presence([seen(0.9, True)], made, empty) <= 0.7
+    # An outline that overlaps a real nerve is kept, whatever frames without nerve say.
+    assert fit_presence([seen(0.3, True)], made, empty) <= 0.3
+
+
+def test_the_report_tells_sensitivity_and_specificity_on_real_frames():
+    given = [one.image for one in samples(12, 500)], samples(6, 600)
+    dark = [Sample(str(n), one.image // 8, one.nerve & False, None) for n, one in enumerate(samples(5, 700))]
+    options = {"phantoms": 16, "videos": 1}
+    _, report = fit_output_calibration(FakeBackend(SPEC, bright), *given, without_nerve=dark, **options)
+    real = report["presence"]["real"]
+    nerves = sum(bool(one.nerve.any()) for one in given[1])
+    assert (real["with"], real["without"]) == (nerves, 5 + 6 - nerves)
+    assert 0 <= real["specificity"] <= 1
+    _, report = fit_output_calibration(FakeBackend(SPEC, bright), *given, **options)
+    assert report["presence"]["real"]["without"] == 6 - nerves
+
+
 def test_the_confidence_fit_finds_what_made_the_data():
     rng = np.random.default_rng(0)
     raw = rng.uniform(0.5, 0.99, 4000)
