@@ -137,7 +137,7 @@ def _open_folder(folder: Path, start_seconds: float, sar: Fraction | None) -> So
     from streamseg.capture.images import ImageSource
 
     images = [path for path in visible_files(folder) if is_image(path)]
-    return ImageSource(images, folder.resolve().name, start_seconds=start_seconds, sar=sar)
+    return ImageSource(images, folder.resolve().name, start_seconds=start_seconds, sar=sar, folder=folder)
 
 
 def _series(clips: list[Path]) -> list[Path]:

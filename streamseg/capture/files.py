@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from streamseg.core.errors import SourceError, UsageError, one_line
 from streamseg.core.files import natural_key, read_file
+from streamseg.reporting.formatting import counted
 
 # GIF counts as video, since it may move.
 IMAGE_SUFFIXES = frozenset(
@@ -34,6 +36,7 @@ _IMAGE_STARTS = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*")
 _VIDEO_STARTS = (b"\x1a\x45\xdf\xa3", b"FLV\x01", b"GIF8")
 _IMAGE_BRANDS = (b"avif", b"avis")
 _FILE_ID = re.compile(rb"\x04\x00\x00\x15CS(..)([\x20-\x7e]{0,71})", re.DOTALL)
+_END = 4096
 VIDEO_SUFFIXES = frozenset(_CONTAINERS + _TRANSPORTS + _BARE_STREAMS)
 
 
@@ -62,6 +65,74 @@ def check_readable(path: Path) -> None:
         raise SourceError(f"cannot read {path}: {one_line(error)}; check the path and the disk") from error
 
 
+class ChangeWatch:
+    """Notices that another program changes a file while it is read: a copy or a recording in progress.
+
+    Create it before the file is opened. A file that was renamed, deleted or replaced by another one stays
+    readable as it was, through the handle that is open.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._first = self._latest = _status(path)
+        self._end = self._read_end()
+
+    def check(self) -> None:
+        """Raise SourceError if the content that was just read may be another one. Cheap: call it per frame.
+
+        Growth does not count: whoever appends leaves alone what was there.
+        """
+        if (now := _status(self._path)) == self._latest:
+            return
+        if now is None or self._latest is None or now.inode != self._latest.inode:
+            return
+        if now.size <= self._latest.size or self._read_end() != self._end:
+            raise SourceError(
+                f"{self._path.name} was overwritten while it was read, so what follows is not of the same "
+                "recording; wait until nothing writes to it, then read it again"
+            )
+        self._latest = now
+
+    def _read_end(self) -> bytes | None:
+        """The bytes where the file ended when it was opened: a longer file copied over it has others."""
+        if self._first is None:
+            return None
+        try:
+            with self._path.open("rb") as file:
+                file.seek(max(0, self._first.size - _END))
+                return file.read(min(self._first.size, _END))
+        except OSError:
+            return None
+
+    def conclude(self, read: str) -> None:
+        """Raise SourceError if the file is not the one that was opened; ``read`` counts what was read."""
+        self.check()
+        if (now := _status(self._path)) == self._first:
+            return
+        if now is None or self._first is None or now.inode != self._first.inode:
+            how = "was deleted, renamed or replaced by another file"
+        else:
+            how = "grew"
+        raise SourceError(
+            f"{self._path.name} {how} while it was read ({read}); wait until nothing writes to it, then read "
+            "it again"
+        )
+
+
+class _Status(NamedTuple):
+    inode: tuple[int, int]
+    size: int
+    written_ns: int
+
+
+def _status(path: Path) -> _Status | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return _Status((found.st_dev, found.st_ino), found.st_size, found.st_mtime_ns)
+
+
 def visible_files(folder: Path) -> list[Path]:
     """Files of a folder in natural order, without hidden ones. Raises SourceError."""
     try:
@@ -69,6 +140,15 @@ def visible_files(folder: Path) -> list[Path]:
     except OSError as error:
         raise SourceError(f"cannot list {folder}: {one_line(error)}; check its access rights") from error
     return sorted(files, key=natural_key)
+
+
+def check_none_added(folder: Path, known: Sequence[Path], wanted: Callable[[Path], bool]) -> None:
+    """Raise SourceError if a folder holds wanted files besides the ``known`` ones, which were read."""
+    if added := sum(wanted(path) for path in set(visible_files(folder)) - set(known)):
+        name, more = folder.resolve().name, counted(added, "more file")
+        raise SourceError(
+            f"{name} got {more} while it was read; wait until all are there, then read it again"
+        )
 
 
 def is_image(path: Path) -> bool:

@@ -20,7 +20,7 @@ from PIL import Image as Pillow
 from PIL import ImageSequence, UnidentifiedImageError
 
 from streamseg.capture.base import RecordedSource, check_start
-from streamseg.capture.files import check_readable
+from streamseg.capture.files import ChangeWatch, check_none_added, check_readable, is_image
 from streamseg.capture.geometry import (
     MAX_FRAME_PIXELS,
     MAX_IMAGE_PIXELS,
@@ -50,11 +50,18 @@ class ImageSource(RecordedSource):
     """Frames from image files, in the order given."""
 
     def __init__(
-        self, paths: Sequence[Path], name: str, *, start_seconds: float = 0.0, sar: Fraction | None = None
+        self,
+        paths: Sequence[Path],
+        name: str,
+        *,
+        start_seconds: float = 0.0,
+        sar: Fraction | None = None,
+        folder: Path | None = None,
     ) -> None:
         """Open images. The first is decoded at once, for its size.
 
-        ``sar`` replaces the aspect of the pixels that the files state.
+        ``sar`` replaces the aspect of the pixels that the files state. ``folder`` is the one whose images
+        these are: images that come into it later are an error after the last frame.
 
         Raises UsageError for a start other than 0, SourceError if the first image cannot be read.
         """
@@ -68,7 +75,7 @@ class ImageSource(RecordedSource):
             width=width,
             frame_count=_count(paths),
         )
-        super().__init__(info, _deliver(paths, sar), lambda: None)
+        super().__init__(info, _deliver(paths, sar, folder), lambda: None)
 
 
 def read_pages(path: Path, sar: Fraction | None = None) -> Iterator[Image]:
@@ -79,6 +86,7 @@ def read_pages(path: Path, sar: Fraction | None = None) -> Iterator[Image]:
     square.
     """
     check_readable(path)
+    watch, count = ChangeWatch(path), 0
     with _translated(path):
         opened = Pillow.open(path, formats=_FORMATS)
     with opened:
@@ -87,7 +95,7 @@ def read_pages(path: Path, sar: Fraction | None = None) -> Iterator[Image]:
             with _translated(path):
                 page = next(pages, None)
                 if page is None:
-                    return
+                    break
                 if _is_reduced_copy(page):
                     continue
                 check_pixels(path.name, *page.size, _pixel_limit(page))
@@ -97,11 +105,14 @@ def read_pages(path: Path, sar: Fraction | None = None) -> Iterator[Image]:
                 if not _is_animation(page):  # whose next page builds on this one
                     page.im = None  # type: ignore[assignment]  # its pixels: the memory is needed
                 image = square_pixels(image, aspect, MAX_IMAGE_PIXELS)
+            watch.check()
             yield image
             del image
+            count += 1
+    watch.conclude(counted(count, "image"))
 
 
-def _deliver(paths: Sequence[Path], sar: Fraction | None) -> Iterator[Frame]:
+def _deliver(paths: Sequence[Path], sar: Fraction | None, folder: Path | None) -> Iterator[Frame]:
     index = 0
     for path in paths:
         try:
@@ -113,6 +124,8 @@ def _deliver(paths: Sequence[Path], sar: Fraction | None) -> Iterator[Frame]:
             if index == 0:
                 raise
             raise SourceError(f"{error} ({counted(index, 'frame')} before it read)") from error
+    if folder is not None:
+        check_none_added(folder, paths, is_image)
 
 
 def _count(paths: Sequence[Path]) -> int:

@@ -47,7 +47,7 @@ from streamseg.capture.dicom.header import frame_count, frame_times, image_regio
 from streamseg.capture.dicom.pixel_data import PixelData, as_item, find_pixel_data
 from streamseg.capture.dicom.samples import SampleConverter, Samples
 from streamseg.capture.dicom.video import VIDEO_SYNTAXES, DicomVideoSource
-from streamseg.capture.files import check_readable
+from streamseg.capture.files import ChangeWatch, check_readable
 from streamseg.capture.geometry import (
     MAX_FRAME_PIXELS,
     MAX_IMAGE_PIXELS,
@@ -107,7 +107,9 @@ def open_dicom(path: Path, *, start_seconds: float = 0.0, sar: Fraction | None =
     opened = _Opened(path)
     try:
         if opened.syntax in VIDEO_SYNTAXES:
-            return DicomVideoSource(path, opened.file, opened.header, start_seconds=start_seconds, sar=sar)
+            return DicomVideoSource(
+                path, opened.file, opened.header, opened.watch, start_seconds=start_seconds, sar=sar
+            )
         return DicomSource(path, start_seconds=start_seconds, sar=sar, opened=opened)
     except BaseException:
         opened.close()
@@ -120,6 +122,7 @@ class _Opened:
     def __init__(self, path: Path) -> None:
         """Raises SourceError if it is not DICOM, and what :func:`check_readable` raises."""
         check_readable(path)
+        self.watch = ChangeWatch(path)
         try:
             file = path.open("rb")
         except OSError as error:  # it was there a moment ago
@@ -159,6 +162,7 @@ class DicomSource(RecordedSource):
         self.damaged = 0
         opened = _Opened(path) if opened is None else opened
         header, syntax, file = opened.header, opened.syntax, opened.file
+        self._watch = opened.watch
         try:
             with _translated(path, "has a damaged or incomplete header; export it again"):
                 promised = frame_count(header)
@@ -209,6 +213,7 @@ class DicomSource(RecordedSource):
     def _deliver(self, images: Iterator[tuple[int, Image]]) -> Iterator[Frame]:
         delivered = 0
         for number, image in images:
+            self._watch.check()
             pts = self._times.pts(number)
             yield Frame(
                 image,
@@ -221,6 +226,7 @@ class DicomSource(RecordedSource):
             del image
             delivered += 1
         read = counted(delivered, "frame")
+        self._watch.conclude(read)
         if self._data.cut:
             raise SourceCut(
                 f"{self._path.name} ends in the middle; {read} before the cut were read of "

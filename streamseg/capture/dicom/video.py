@@ -15,6 +15,7 @@ from pydicom import Dataset
 from streamseg.capture.base import START_TOLERANCE, RecordedSource
 from streamseg.capture.dicom.header import frame_count, frame_times, image_region, pixel_aspect
 from streamseg.capture.dicom.pixel_data import Span, find_stream
+from streamseg.capture.files import ChangeWatch
 from streamseg.capture.geometry import square_roi
 from streamseg.capture.video.pixels import FrameConverter
 from streamseg.capture.video.reader import TimedFrame, VideoReader
@@ -36,13 +37,20 @@ class DicomVideoSource(RecordedSource):
     """Frames of a video stream in a DICOM file. ``damaged`` counts the damaged packets so far."""
 
     def __init__(
-        self, path: Path, file: BinaryIO, header: Dataset, *, start_seconds: float, sar: Fraction | None
+        self,
+        path: Path,
+        file: BinaryIO,
+        header: Dataset,
+        watch: ChangeWatch,
+        *,
+        start_seconds: float,
+        sar: Fraction | None,
     ) -> None:
         """Take over a file that is at its pixel data element.
 
         Raises SourceError if the stream cannot be decoded, UsageError for a start that it does not have.
         """
-        self._path = path
+        self._path, self._watch = path, watch
         spans, self._complete = find_stream(file)
         self._times = frame_times(header)
         if start_seconds > 0 and self._times.base is None:
@@ -105,6 +113,7 @@ class DicomVideoSource(RecordedSource):
                     break
                 number, (decoded, pts) = found
                 image = self._converter.convert(decoded, self._pixel_aspect())
+                self._watch.check()
             moment = self._times.pts(number)
             if moment is None and self._times.base is None and pts is not None and base is not None:
                 moment = pts * base
@@ -115,6 +124,7 @@ class DicomVideoSource(RecordedSource):
             yield Frame(image, delivered, time.monotonic_ns(), seconds, self._spacing, known)
             delivered += 1
         read = counted(delivered, "frame")
+        self._watch.conclude(read)
         if not self._complete or self._reader.cut:
             raise SourceCut(
                 f"{self._path.name} ends in the middle; {read} were read; copy or export it again"

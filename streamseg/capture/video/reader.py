@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -152,9 +153,15 @@ class VideoReader:
         if self._last_read_failed:
             self.cut = True
         if not self._is_part:
-            self.has_second = has_second_file(self._path, self._container.format.name)
-        if not self.damaged and not self.cut and not self._is_part:
-            self.damaged += has_broken_structure(self._path, self._container.format.name)
+            with suppress(OSError):  # deleted meanwhile, which VideoSource reports
+                self._inspect_again()
+
+    def _inspect_again(self) -> None:
+        """Look for what FFmpeg passed over without a word."""
+        name = self._container.format.name
+        self.has_second = has_second_file(self._path, name)
+        if not self.damaged and not self.cut:
+            self.damaged += has_broken_structure(self._path, name)
 
     def count_packets(self) -> int:
         """The pictures of the file, without decoding them; afterwards nothing is left to decode."""

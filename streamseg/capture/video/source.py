@@ -26,6 +26,7 @@ import cv2  # noqa: F401
 import av
 
 from streamseg.capture.base import START_TOLERANCE, RecordedSource, check_start
+from streamseg.capture.files import ChangeWatch
 from streamseg.capture.video.pixels import FrameConverter
 from streamseg.capture.video.reader import TimedFrame, VideoReader
 from streamseg.capture.video.truncation import container_of, is_cut
@@ -53,6 +54,7 @@ class VideoSource(RecordedSource):
         """
         check_start(start_seconds)
         self._path, self._sar = path, sar
+        self._watch = ChangeWatch(path)
         with _translated(path):
             self._reader, frames = _open_at(path, start_seconds)
         try:
@@ -106,6 +108,7 @@ class VideoSource(RecordedSource):
                 decoded, pts = found
                 image = self._converter.convert(decoded, self._aspect)
                 del found, decoded  # large, and not needed while the frame is used
+                self._watch.check()
             # One true division of whole numbers: the float nearest to pts * base.
             seconds = None if pts is None or base is None else pts * base.numerator / base.denominator
             frame = Frame(image, index=delivered, captured_ns=time.monotonic_ns(), pts_seconds=seconds)
@@ -117,6 +120,7 @@ class VideoSource(RecordedSource):
 
     def _report(self, delivered: int) -> None:
         """Raise what is wrong with the file, after all frames were delivered."""
+        self._watch.conclude(counted(delivered, "frame"))
         read = f"{counted(delivered, 'frame')} before the cut {'was' if delivered == 1 else 'were'} read"
         if self._reader.has_second:
             raise SourceError(
@@ -193,7 +197,12 @@ def _translated(path: Path) -> Iterator[None]:
 
 
 def _why_not(path: Path, error: Exception) -> SourceError:
-    if (kind := container_of(path)) is None or not is_cut(path, kind):
+    try:
+        kind = container_of(path)
+        cut = kind is not None and is_cut(path, kind)
+    except OSError as gone:
+        return SourceError(f"cannot read {path}: {one_line(gone)}; check the path and the disk")
+    if not cut:
         reason = f"is not a video that can be read ({one_line(error)}); give a video, images or DICOM"
         return SourceError(f"{path.name} {reason}")
     if kind == "mp4":
