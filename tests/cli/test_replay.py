@@ -389,3 +389,35 @@ def test_a_replay_whose_messages_nobody_reads_goes_on_to_its_end(
         out, _ = process.communicate(timeout=60)
     os.close(writer)
     assert (process.returncode, json.loads(out)["frames"]) == (0, 100)
+
+
+_PEAK = """
+import sys
+from streamseg.cli import main
+code = main(sys.argv[1:])
+# Not ru_maxrss, which a process inherits from the one that started it.
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+print(code, int(status["VmHWM"].split()[0]) // 1024)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux reports the peak memory")
+def test_the_largest_image_is_replayed_in_less_than_a_gigabyte(tmp_path: Path) -> None:
+    """88 megapixels with a nerve: its map, outline and video each took hundreds of megabytes once more."""
+    with open_source("phantom:?nerve=always&frames=1&size=580x420") as source:
+        small = next(iter(source)).image
+    large = tmp_path / "large.png"
+    cv2.imwrite(str(large), cv2.resize(small, (11_000, 8_000)), [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    records = tmp_path / "r.jsonl"
+    done = subprocess.run(
+        [sys.executable, "-c", _PEAK, "replay", large, "--out", tmp_path / "v.mp4", "--records", records],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    code, megabytes = (int(word) for word in done.stdout.split()[-2:])
+    assert code == 0
+    assert json.loads(records.read_text().splitlines()[1])["state"] == "nerve"
+    assert megabytes < 1000
