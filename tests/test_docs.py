@@ -19,6 +19,11 @@ DOCS = ROOT / "docs"
 PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
 GUIDES = [ROOT / "README.md", *(page for page in PAGES if page.name != "log.md")]
 OTHER_PROGRAMS = {
+    "--head",
+    "--address",
+    "--num-cpus",
+    "--include-dashboard",
+    "--machines",
     "--nproc-per-node",
     "--labels",
     "--flags",
