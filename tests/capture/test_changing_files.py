@@ -11,6 +11,7 @@ import pytest
 
 from streamseg.capture import open_source
 from streamseg.core.errors import SourceCut, StreamsegError
+from tests.capture.dicom.test_video import single_frames
 from tests.capture.dicoms import write_dicom
 from tests.capture.media import number_of, picture, write_video
 
@@ -141,3 +142,20 @@ def test_a_file_that_is_cut_and_stays_so_is_still_called_cut(tmp_path: Path) -> 
     (tmp_path / "clip.mkv").write_bytes(whole[: len(whole) // 2])
     with open_source(tmp_path / "clip.mkv") as source, pytest.raises(SourceCut):
         list(source)
+
+
+def test_a_dicom_series_that_changes_says_so(tmp_path: Path) -> None:
+    """A file of another series in its middle passed for the next frame, and later files were left out."""
+    folder, others = single_frames(tmp_path / "a", 6), single_frames(tmp_path / "b", 6, series="1.2.4")
+
+    def exchange() -> None:
+        (others / "IM0001").replace(folder / "IM0002")
+
+    numbers, said = read_while(folder, exchange)
+    assert len(numbers) == 5
+    assert "1 file that cannot be read" in said
+    folder = single_frames(tmp_path / "c", 6)
+    last = (folder / "IM0001").read_bytes()
+    (folder / "IM0001").unlink()
+    numbers, said = read_while(folder, lambda: (folder / "IM0001").write_bytes(last))
+    assert (len(numbers), "got 1 more file" in said) == (5, True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from streamseg.capture.base import START_TOLERANCE, RecordedSource, check_start
 from streamseg.capture.dicom.header import frame_count, instance_number, read_header
 from streamseg.capture.dicom.source import DicomSource
+from streamseg.capture.files import check_none_added
 from streamseg.core.errors import SourceError, UsageError
 from streamseg.core.types import Frame, SourceInfo
 from streamseg.reporting.formatting import counted
@@ -37,6 +38,14 @@ def series_in(paths: Sequence[Path]) -> list[Path]:
     return [path for _, _, path in sorted(numbered)]
 
 
+def _series_of(path: Path) -> str:
+    """The Series Instance UID of a file; empty if it has none or cannot be read."""
+    with suppress(Exception), warnings.catch_warnings(), path.open("rb") as file:
+        warnings.simplefilter("ignore")
+        return str(read_header(file)[0].get("SeriesInstanceUID") or "")
+    return ""
+
+
 class DicomSeriesSource(RecordedSource):
     """The frames of a series of single-frame files. Files that cannot be read are skipped and reported."""
 
@@ -58,7 +67,7 @@ class DicomSeriesSource(RecordedSource):
             number = -int(-(Fraction(start_seconds) - START_TOLERANCE) // self._base)
             if number >= len(paths):
                 raise UsageError(f"nothing in {name} at or after {start_seconds} s; give an earlier start")
-        self._paths, self._sar = paths, sar
+        self._paths, self._sar, self._series = paths, sar, _series_of(paths[0])
         self._current: DicomSource | None = None
         described = SourceInfo(
             name, info.height, info.width, len(paths) - number, info.rate, info.time_base, info.region
@@ -72,6 +81,9 @@ class DicomSeriesSource(RecordedSource):
     def _deliver(self, first: int) -> Iterator[Frame]:
         index, failed = 0, 0
         for number in range(first, len(self._paths)):
+            if not self._is_of_series(self._paths[number]):  # replaced since the series was opened
+                failed += 1
+                continue
             try:
                 with DicomSource(self._paths[number], sar=self._sar) as self._current:
                     frame = next(self._current)
@@ -86,3 +98,7 @@ class DicomSeriesSource(RecordedSource):
                 f"{self.info.name} has {counted(failed, 'file')} that cannot be read; "
                 f"{counted(index, 'frame')} were read from the others; export the series again"
             )
+        check_none_added(self._paths[0].parent, self._paths, self._is_of_series)
+
+    def _is_of_series(self, path: Path) -> bool:
+        return _series_of(path) == self._series
