@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 
 from streamseg.backends.loading import RUNNERS
-from streamseg.benchmark.nets.variants import InputShape, VariantSpec, build_engine
 from streamseg.benchmark.python_process import run_python
 from streamseg.core.errors import EngineError, StallError
 from streamseg.engines.manifest import FILE_NAME, read_manifest
+from streamseg.export.build import build_engine
 from streamseg.export.source import resolve
 
 
@@ -86,10 +86,7 @@ def main(arguments: list[str]) -> None:
     folder = Path(place)
     if not (folder / FILE_NAME).is_file():
         height, _, width = size.partition("x")
-        shape = InputShape(net, int(height), int(width))
-        build_engine(
-            resolve(net, (shape.height, shape.width)), shape, VariantSpec(backend, precision), folder
-        )
+        build_engine(resolve(net, (int(height), int(width))), backend, precision, folder)
         stages["built"] = since()
     manifest, fingerprint = read_manifest(folder)
     engine = import_module(RUNNERS[backend]).load(folder, manifest, fingerprint)

@@ -26,11 +26,11 @@ from streamseg.backends.cuda.backend import CudaBackend
 from streamseg.backends.cuda.preprocess import exact_products
 from streamseg.backends.cuda.runner import CudaRunner
 from streamseg.backends.loading import RUNNERS
-from streamseg.benchmark.nets.variants import InputShape, VariantSpec, build_engine
 from streamseg.core.errors import StreamsegError
 from streamseg.core.types import Grey
 from streamseg.engines.checkpoint import Checkpoint
 from streamseg.engines.manifest import read_manifest
+from streamseg.export.build import build_engine
 from streamseg.nets.inference import InferenceNet, inference_net
 from streamseg.phantom import render_still
 from streamseg.segmentation.preprocess import letterboxed, to_tensor
@@ -195,10 +195,11 @@ def _tensorrt(point: Point, name: str, precision: str) -> Variant:
     there = any(find_spec(package) for package in ("torch_tensorrt", "tensorrt", "tensorrt_rtx"))
     count = CALIBRATION if precision == "int8" and there else 0  # without TensorRT the builder says so
     images = [letterboxed(frame, spec) for frame in phantoms(count, 1000)]
-    shape = InputShape(checkpoint.net, spec.height, spec.width, point.batch)
     with tempfile.TemporaryDirectory() as scratch:
-        folder, wanted = Path(scratch), VariantSpec("tensorrt", precision)
-        build_engine(checkpoint, shape, wanted, folder, images=images, preset="performance")
+        folder = Path(scratch)
+        build_engine(
+            checkpoint, "tensorrt", precision, folder, batch=point.batch, images=images, preset="performance"
+        )
         manifest, fingerprint = read_manifest(folder)
         backend = import_module(RUNNERS["tensorrt"]).load(folder, manifest, fingerprint)
     return _of_backend(point, name, precision, backend)

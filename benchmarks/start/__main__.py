@@ -36,7 +36,7 @@ from typing import Any
 
 import cv2
 
-from streamseg.backends.loading import RUNNERS
+from streamseg.backends.loading import DEFAULT_NET, RUNNERS
 from streamseg.benchmark.provenance import ROOT, OtherLoad, machine_name, provenance
 from streamseg.benchmark.python_process import run_python
 from streamseg.benchmark.rows.run import Spread, write_result
@@ -83,7 +83,7 @@ class Case:
     @property
     def engine(self) -> str:
         """The engine that the program is given if nothing is built."""
-        return "improved_unet-eager-fp32" if self.name == EAGER else ""
+        return f"{DEFAULT_NET}-eager-fp32" if self.name == EAGER else ""
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -399,9 +399,8 @@ def _weights(work: _Work, tools: Tools) -> Path:
         backend = load_backend(plain)
         try:
             judgements, _ = fit_output_calibration(
-                backend,
+                [(backend, work.held_back)],
                 (sample.image for sample in work.trained),
-                work.held_back,
                 phantoms=10 * work.request.effort + 20,
                 videos=max(3, work.request.effort * 2 // 3),
                 say=tools.say,

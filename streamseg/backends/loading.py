@@ -9,21 +9,18 @@ from typing import Protocol
 from streamseg.core.errors import EngineError, EngineMisfit, StreamsegError, UsageError
 from streamseg.core.plugins import plugins
 from streamseg.core.types import Backend, Say
-from streamseg.engines.checkpoint import Checkpoint, read_checkpoint
+from streamseg.engines.checkpoint import NETS, Checkpoint, read_checkpoint
 from streamseg.engines.compatibility import export_command, incompatibilities
 from streamseg.engines.manifest import FILE_NAME, Manifest, ReadManifest, altered, read_unchecked
 from streamseg.engines.selection import candidates
 from streamseg.engines.store import EngineStore
 
-DEFAULT = "improved_unet-openvino-int8"
+DEFAULT_NET = "improved_unet"
+"""The net of the default engine: the one place that names it. Its engine and those of other shipped nets lie
+side by side in WEIGHTS; :mod:`streamseg.export.choose_default` has the rule."""
+DEFAULT = f"{DEFAULT_NET}-openvino-int8"
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 """Folder of the weights and engines that ship with the package."""
-SHIPPED: dict[str, tuple[str, str]] = {
-    DEFAULT: ("openvino", DEFAULT),
-    "improved_unet-openvino-fp32": ("openvino", "improved_unet.safetensors"),
-    "improved_unet-eager-fp32": ("eager", "improved_unet.safetensors"),
-}
-"""Back end and file or folder inside WEIGHTS, by engine name."""
 BACKENDS = ("openvino", "eager")
 """Back ends that run a checkpoint directly."""
 RUNNERS = {
@@ -52,9 +49,35 @@ class Loader(Protocol):
     ) -> Backend: ...
 
 
+def shipped_nets() -> list[str]:
+    """The nets that weights are shipped for, the default engine's first."""
+    return [DEFAULT_NET, *(net for net in NETS if net != DEFAULT_NET and weights_file(net).is_file())]
+
+
+def weights_file(net: str) -> Path:
+    """The checkpoint of a net's shipped weights, if there are any."""
+    return WEIGHTS / f"{net}.safetensors"
+
+
+def shipped_engine(net: str) -> Path:
+    """The folder of the INT8 engine of a net's shipped weights, if any; it has the engine's name."""
+    return WEIGHTS / f"{net}-openvino-int8"
+
+
+def shipped() -> dict[str, tuple[str, Path]]:
+    """Back end and file or folder of what ships with the package, by engine name, the default first."""
+    found: dict[str, tuple[str, Path]] = {}
+    for net in shipped_nets():
+        folder = shipped_engine(net)
+        found[folder.name] = ("openvino", folder)
+        found[f"{net}-openvino-fp32"] = ("openvino", weights_file(net))
+        found[f"{net}-eager-fp32"] = ("eager", weights_file(net))
+    return found
+
+
 def engine_names() -> tuple[str, ...]:
     """Names that :func:`load_backend` knows without a store, the default first."""
-    return tuple(SHIPPED)
+    return tuple(shipped())
 
 
 def load_backend(
@@ -84,15 +107,15 @@ def load_backend(
         raise UsageError(f"no back end is called {backend!r}; choose one of {', '.join(BACKENDS)}")
     if engine is None and backend is None:
         return _fastest(EngineStore() if store is None else store, threads, throughput, say)
-    if engine is None or str(engine) in SHIPPED:
-        name = DEFAULT if engine is None else str(engine)
-        kind, file = SHIPPED[name]
+    name = DEFAULT if engine is None else str(engine)
+    if name in (known := shipped()):
+        kind, file = known[name]
         if backend not in (None, kind):
             raise UsageError(f"engine {name} runs on {kind}, not on {backend}; leave the back end out")
-        if file != DEFAULT:
-            return _load_checkpoint(WEIGHTS / file, kind, name, threads, throughput)
-        return load_folder(WEIGHTS / file, threads=threads, throughput=throughput)
-    path = locate(engine, store)
+        if file.suffix == ".safetensors":
+            return _load_checkpoint(file, kind, name, threads, throughput)
+        return load_folder(file, threads=threads, throughput=throughput)
+    path = locate(name, store)
     if path.suffix == ".safetensors":
         return _load_checkpoint(path, backend, path.stem, threads, throughput)
     return load_folder(path, backend=backend, threads=threads, throughput=throughput, say=say)
@@ -137,13 +160,14 @@ def locate(engine: str | Path, store: EngineStore | None = None) -> Path:
     whose folder holds another one.
     """
     path = Path(engine)
-    if str(engine) in SHIPPED:
-        return WEIGHTS / SHIPPED[str(engine)][1]
+    ours = shipped()
+    if str(engine) in ours:
+        return ours[str(engine)][1]
     if path.is_file() and (path.name == FILE_NAME or path.stem == "model"):
         return path.parent
     if path.is_dir() or (path.is_file() and path.suffix == ".safetensors"):
         return path
-    known = f"known names are {', '.join(SHIPPED)}"
+    known = f"known names are {', '.join(ours)}"
     if path.is_file():
         raise UsageError(
             f"{path} is not an engine; give an engine folder, a .safetensors checkpoint or a name: {known}"

@@ -49,7 +49,7 @@ def list_engines(as_json: JsonOption = False) -> None:
 def verify(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME]...", help="Engines to verify. Default: all, and the shipped one."),
+        typer.Argument(metavar="[NAME]...", help="Engines to verify. Default: all, and the shipped ones."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -58,20 +58,21 @@ def verify(
     The exit code is 1 if an engine is damaged or does not match its name. An engine that does not fit this
     machine is reported, but is not damaged.
     """
-    from streamseg.backends.loading import DEFAULT, WEIGHTS
+    from streamseg.backends.loading import shipped_engine, shipped_nets
     from streamseg.core.errors import EngineError
     from streamseg.engines.store import EngineStore
 
     store = EngineStore()
     paths = [_named(store, name) for name in names or ()]
     if not names:
-        paths = [WEIGHTS / DEFAULT, *(entry.path for entry in store.entries())]
+        ours = [shipped_engine(net) for net in shipped_nets()]
+        paths = [*ours, *(entry.path for entry in store.entries())]
     found = [_verdict(store, path) for path in paths]
     damaged = [one["name"] for one in found if one["problems"]]
     if as_json:
         print_json({"store": str(store.root), "good": not damaged, "engines": found})
     else:
-        if not names and len(paths) == 1:
+        if not names and len(paths) == len(ours):
             put(f"no engines in {store.root}")
         for one in found:
             _print_verdict(one)
@@ -133,11 +134,11 @@ def taken_by_default(store: EngineStore) -> str:
 
 
 def _named(store: EngineStore, name: str) -> Path:
-    from streamseg.backends.loading import DEFAULT, WEIGHTS
+    from streamseg.backends.loading import shipped_engine, shipped_nets
     from streamseg.core.errors import UsageError
 
-    if name == DEFAULT:
-        return WEIGHTS / DEFAULT
+    if name in (ours := {folder.name: folder for folder in map(shipped_engine, shipped_nets())}):
+        return ours[name]
     if (Path(name) / "manifest.json").is_file():
         return Path(name).resolve()
     entry = store.find(name)

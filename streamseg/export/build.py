@@ -11,7 +11,7 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from functools import cache
@@ -24,7 +24,7 @@ from streamseg.backends.loading import load_folder
 from streamseg.core.errors import GateError, MissingExtra, UsageError
 from streamseg.core.files import write_whole
 from streamseg.core.hardware import this_machine
-from streamseg.core.types import Backend, Say
+from streamseg.core.types import Backend, Grey, Say
 from streamseg.datasets import Dataset, RunSplit, open_dataset
 from streamseg.engines.checkpoint import Checkpoint
 from streamseg.engines.compatibility import incompatibilities
@@ -41,6 +41,7 @@ from streamseg.export.contract import (
 )
 from streamseg.export.gate import judge, measure_speed
 from streamseg.export.recipe import (
+    PRESETS,
     Recipe,
     RecipeFrames,
     gather,
@@ -126,6 +127,42 @@ def rebuild(manifest: Manifest, store: EngineStore, *, say: Say) -> Path:
         recipe=stored if stored.is_file() else None,
     )
     return export(request, store, LineReporter(say)).folder
+
+
+def build_engine(
+    checkpoint: Checkpoint,
+    backend: str,
+    precision: str,
+    folder: Path,
+    *,
+    batch: int = 1,
+    images: Sequence[Grey] = (),
+    preset: str = PRESETS[0],
+) -> Manifest:
+    """Write an engine folder as :func:`export` does, without the accuracy gate.
+
+    ``images`` and ``preset`` are for INT8. Raises EngineError, MissingExtra, or what a compiler raises.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    order = BuildOrder(checkpoint, precision, batch, images, preset)
+    built: BuildResult = import_module(BUILDERS[backend]).build(order, folder)
+    files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
+    manifest = Manifest(
+        name=folder.name,
+        net=checkpoint.net,
+        backend=backend,
+        precision=precision,
+        folded=True,
+        trained=checkpoint.trained,
+        spec=checkpoint.spec,
+        checkpoint_sha256=checkpoint.sha256,
+        files=files,
+        batch=batch,
+        machine=this_machine(),
+        versions=built.versions,
+    )
+    manifest.write(folder)
+    return manifest
 
 
 def _recipe(request: ExportRequest, checkpoint: Checkpoint) -> tuple[Recipe, Dataset | None]:

@@ -1,6 +1,7 @@
 """Makes the weights and the engine that ship with the package, from finished training runs.
 
     python -m streamseg.export.defaults --data DATA RUN [RUN ...]
+    python -m streamseg.export.defaults --data DATA RUN [RUN ...] --judge JUDGE [JUDGE ...]
     python -m streamseg.export.defaults --data DATA --net NET       only the engine, from the shipped weights
 
 averages and folds the runs, fits the output calibration (:mod:`streamseg.training.output_calibration`), and
@@ -8,6 +9,11 @@ writes ``streamseg/weights/`` (float16 checkpoint, INT8 engine) and ``calibratio
 measured INT8 scales); ``--out`` and ``--recipes`` choose other folders. It prints the fit and, measured for
 FP32 and INT8, accuracy, calibration error and the share of images called unlike the training data; the
 engine's manifest stores these figures. The model card is written by hand from them.
+
+Weights that were trained on all images have none left to be calibrated and measured on. ``--judge`` names
+runs of the same net and recipe that each held a part back: each judge's own net answers for that part. The
+output calibration is fitted on these answers, and the figures on real images are the judges'; those on
+phantoms and the accuracy gate are the shipped weights' own.
 """
 
 from __future__ import annotations
@@ -19,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -50,9 +57,9 @@ from streamseg.engines.manifest import read_manifest
 from streamseg.engines.store import EngineStore
 from streamseg.evaluation.calibration_error import judge_confidence
 from streamseg.evaluation.overlap import Confusion, summarise
-from streamseg.export.build import SCALES_FILE, export
+from streamseg.export.build import SCALES_FILE, build_engine, export
 from streamseg.export.contract import ExportRequest, ExportResult, LineReporter
-from streamseg.export.recipe import HELD_BACK, make_recipe
+from streamseg.export.recipe import HELD_BACK, gather, make_recipe
 from streamseg.nets import build_net, fold
 from streamseg.phantom import seeds
 from streamseg.phantom.seeds import VALIDATION
@@ -69,6 +76,11 @@ from streamseg.training.trainer import read_absent, statistics_batches
 from streamseg.training.weights import recompute_statistics
 
 PHANTOMS_FOR_STATISTICS = 200
+BY_JUDGES = "measured with the weights of runs that held these images back"
+"""In the manifest's accuracy, under ``real_images``, where judges measured the figures on real images."""
+
+Judged = Sequence[tuple[Backend, Iterable[Sample]]]
+"""Engines, each with labelled images that its weights were not trained on."""
 
 
 def average(runs: Sequence[Path]) -> Checkpoint:
@@ -163,6 +175,66 @@ def add_judgements(
 
 
 @dataclass(frozen=True, slots=True)
+class Judge:
+    """A run that held images back, and answers for them in place of weights that were trained on all."""
+
+    run: Path
+    split: RunSplit
+    held_back: Dataset
+
+    @classmethod
+    def read(cls, run: Path, net: str, data: Dataset, frames: Sequence[str]) -> Judge:
+        """The judge of a run's folder. ``frames`` are the hashes of the data set's images.
+
+        Raises UsageError for a run of another net or other images, and for one that held nothing back or has
+        no ``split.json``.
+        """
+        found = read_checkpoint(run / "weights.safetensors").net
+        if found != net:
+            raise UsageError(f"judge {run} is a run of {found}; give runs of {net}")
+        split = RunSplit.read(run)
+        if split is None:
+            raise UsageError(
+                f"judge {run} has no split.json, so what it held back is unknown; train it again"
+            )
+        strange, missing = split.train | split.validation, set(frames)
+        if strange != missing:
+            raise UsageError(
+                f"judge {run} has another data set: {len(strange - missing)} of its images are not in the "
+                f"data given, {len(missing - strange)} of the data's are not in its split; give a run on the "
+                "same data"
+            )
+        rows = [row for row, frame in enumerate(frames) if frame in split.validation - split.train]
+        if not rows:
+            raise UsageError(f"judge {run} held no image back; give runs with --validation above 0")
+        return cls(run, split, data.part(rows))
+
+    def write(self, path: Path, spec: InputSpec) -> None:
+        """Write its net, folded, as a checkpoint of this specification. Raises UsageError if it cannot."""
+        size = (spec.height, spec.width)
+        own = write_weights(path, [self.run], spec.threshold, spec.min_area, size)
+        if own.spec.structures != spec.structures:
+            raise UsageError(
+                f"judge {self.run} outlines {', '.join(own.spec.structures)}, the weights to ship "
+                f"{', '.join(spec.structures)}; give runs of the same recipe"
+            )
+        write_checkpoint(path, own.weights, net=own.net, folded=True, trained=True, spec=spec)
+
+
+def read_judges(runs: Sequence[Path], net: str, data: Dataset, frames: Sequence[str]) -> list[Judge]:
+    """The judges of several runs. Raises UsageError as :meth:`Judge.read`, and if two held one image back."""
+    judges = [Judge.read(run, net, data, frames) for run in runs]
+    for number, judge in enumerate(judges):
+        for other in judges[:number]:
+            if both := judge.split.validation & other.split.validation:
+                raise UsageError(
+                    f"judges {other.run} and {judge.run} both held back {len(both)} images, which would "
+                    "count twice; give one of them"
+                )
+    return judges
+
+
+@dataclass(frozen=True, slots=True)
 class _Answer:
     """An engine's answer to one sample, without its masks, which would take too much memory."""
 
@@ -172,12 +244,13 @@ class _Answer:
     state: State
 
 
-def accuracy(backend: Backend, validation: Iterable[Sample], phantoms: int) -> dict[str, Any]:
-    """Figures on the validation block and on phantoms with and without nerve, rounded for a manifest.
+def accuracy(backend: Backend, judged: Judged, phantoms: int) -> dict[str, Any]:
+    """Figures on held-back images and on phantoms with and without nerve, rounded for a manifest.
 
-    ``structures`` has the same for each other structure that the engine outlines.
+    ``judged`` has the engine itself, or the judges' engines, each with the images that it answers for; the
+    phantoms are the engine's own. ``structures`` has the same for each other structure that it outlines.
     """
-    real = _answers(validation, backend)
+    real = [answer for engine, samples in judged for answer in _answers(samples, engine)]
     made = _answers(phantom_samples(phantoms, seed=VALIDATION.take(phantoms)), backend)
     figures = _by_part(real, made, NERVE)
     others = {name: _by_part(real, made, name) for name in backend.spec.structures[1:]}
@@ -271,34 +344,68 @@ def main() -> None:
     parser.add_argument(
         "--fit-phantoms", type=int, default=300, help="phantoms that the output calibration is fitted on"
     )
+    parser.add_argument(
+        "--judge",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="RUN",
+        help="runs of the same net and recipe that held images back, for weights that were trained on all",
+    )
     make(parser.parse_args())
 
 
 def make(options: argparse.Namespace) -> dict[str, Any]:
     """Make the files; returns and prints the figures."""
     data = open_dataset(options.data)
-    runs = [split for split in map(RunSplit.read, options.runs) if split is not None]
-    training, validation = split_last(data, HELD_BACK, runs=runs)
     nets = {read_checkpoint(run / "weights.safetensors").net for run in options.runs} or {options.net}
     if len(nets) > 1:
         raise UsageError(f"runs of {', '.join(sorted(nets))} have no mean; give runs of one net")
     (net,) = nets
     path, engine = options.out / f"{net}.safetensors", f"{net}-openvino-int8"
-    if options.runs:
-        report = make_weights(path, options, training, validation)
+    shipped = None if options.runs else read_manifest(options.out / engine)[0].accuracy
+    frames = [frame_hash(sample.image) for sample in data]
+    runs = [split for split in map(RunSplit.read, options.runs) if split is not None]
+    judges = read_judges(options.judge, net, data, frames)
+    trained = frozenset[str]().union(*(run.train for run in runs))
+    if not judges and ((shipped or {}).get("judges") or trained.issuperset(frames)):
+        raise UsageError(
+            f"the weights were trained on all {len(data)} images, so none can calibrate or measure them; "
+            "name runs of the same recipe that held some back: --judge RUN ..."
+        )
+    if judges:
+        training = data.part(row for row, frame in enumerate(frames) if frame in trained or not trained)
+        validation = Dataset([entry for judge in judges for entry in judge.held_back.entries])
+        runs = []
     else:
-        report = read_manifest(options.out / engine)[0].accuracy["judgement"]
-    recipe = options.recipes / f"{net}.json"
-    make_recipe(net, data, data_name=options.data.resolve().name, runs=runs).write(recipe)
-    figures: dict[str, Any] = {
-        "judgement": report,
-        "unlike": unlike_shares(read_checkpoint(path).spec, validation),
-        "fp32": accuracy(load_backend(path), validation, options.phantoms),
-    }
+        training, validation = split_last(data, HELD_BACK, runs=runs)
+    recipe, name = options.recipes / f"{net}.json", options.data.resolve().name
     with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        if shipped is None:
+            report = make_weights(path, options, training, judges or validation, folder)
+        else:
+            report = shipped["judgement"]
+        make_recipe(net, data, data_name=name, runs=runs).write(recipe)
+        spec = read_checkpoint(path).spec
+        figures: dict[str, Any] = {"judgement": report, "unlike": unlike_shares(spec, validation)}
+        if judges:
+            figures |= {"real_images": BY_JUDGES, "judges": [judge.run.resolve().name for judge in judges]}
+        parts = _stand_ins(judges, folder, spec)
+        own = load_backend(path)
+        figures["fp32"] = accuracy(own, parts or [(own, validation)], options.phantoms)
         request = ExportRequest(str(path), "openvino", "int8", data=options.data, recipe=recipe)
-        built = export(request, EngineStore(scratch), LineReporter(partial(print, file=sys.stderr)))
-        figures["int8"] = accuracy(load_backend(built.folder), validation, options.phantoms)
+        say = LineReporter(partial(print, file=sys.stderr))
+        built = export(request, EngineStore(folder / "store"), say)
+        parts = [
+            (_quantised(_stand_in(folder, number), judge, data), judge.held_back)
+            for number, judge in enumerate(judges)
+        ]
+        own = load_backend(built.folder)
+        figures["int8"] = accuracy(own, parts or [(own, validation)], options.phantoms)
+        if judges:  # the images belong to the reference of the training data, so none can be unlike it
+            for precision in ("fp32", "int8"):
+                del figures[precision]["validation"]["unlike_training"]
         ship(built, options.out / engine, figures)
         scales = (built.folder / SCALES_FILE).read_bytes()
         write_whole(options.recipes / f"{engine}-{SCALES_FILE}", scales)
@@ -306,30 +413,62 @@ def make(options: argparse.Namespace) -> dict[str, Any]:
     return figures
 
 
+def _stand_ins(judges: Sequence[Judge], folder: Path, spec: InputSpec) -> list[tuple[Backend, Dataset]]:
+    """The judges' nets, FP32, each with what it held back; their weights go to ``folder``."""
+    parts = []
+    for number, judge in enumerate(judges):
+        judge.write(_stand_in(folder, number), spec)
+        parts.append((load_backend(_stand_in(folder, number)), judge.held_back))
+    return parts
+
+
+def _stand_in(folder: Path, number: int) -> Path:
+    return folder / f"judge-{number}.safetensors"
+
+
+def _quantised(weights: Path, judge: Judge, data: Dataset) -> Backend:
+    """A judge's INT8 engine, its scales measured on images that it was trained on."""
+    checkpoint = read_checkpoint(weights)
+    recipe = make_recipe(checkpoint.net, data, data_name="", runs=[judge.split])
+    images = gather(recipe, data).calibration
+    folder = weights.with_suffix("")
+    with redirect_stdout(sys.stderr):
+        build_engine(checkpoint, "openvino", "int8", folder, images=images, preset=recipe.preset)
+    return load_backend(folder)
+
+
 def make_weights(
-    path: Path, options: argparse.Namespace, training: Dataset, validation: Dataset
+    path: Path,
+    options: argparse.Namespace,
+    training: Dataset,
+    held_back: Dataset | Sequence[Judge],
+    scratch: Path,
 ) -> dict[str, Any]:
-    """Average and fold the runs into the checkpoint ``path``, calibrated; the figures of that fit."""
+    """Average and fold the runs into the checkpoint ``path``, calibrated on what they or the judges held
+    back; the figures of that fit."""
     without_nerve = read_without_nerve(options.without_nerve, options.absent)
-    with tempfile.TemporaryDirectory() as scratch:
-        plain = write_weights(
-            Path(scratch) / "plain.safetensors",
-            options.runs,
-            options.threshold,
-            options.min_area,
-            tuple(options.size) if options.size else None,
-            training=training,
-            absent=options.absent,
-        )
-        judgements, report = fit_output_calibration(
-            load_backend(Path(scratch) / "plain.safetensors"),
-            (sample.image for sample in training),
-            validation,
-            phantoms=options.fit_phantoms,
-            without_nerve=without_nerve,
-            restyled=any(config.restyle > 0 for config in map(stored_config, options.runs) if config),
-            say=lambda line: print(line, file=sys.stderr),
-        )
+    plain = write_weights(
+        scratch / "plain.safetensors",
+        options.runs,
+        options.threshold,
+        options.min_area,
+        tuple(options.size) if options.size else None,
+        training=training,
+        absent=options.absent,
+    )
+    judged: Judged
+    if isinstance(held_back, Dataset):
+        judged = [(load_backend(scratch / "plain.safetensors"), held_back)]
+    else:
+        judged = _stand_ins(held_back, scratch, plain.spec)
+    judgements, report = fit_output_calibration(
+        judged,
+        (sample.image for sample in training),
+        phantoms=options.fit_phantoms,
+        without_nerve=without_nerve,
+        restyled=any(config.restyle > 0 for config in map(stored_config, options.runs) if config),
+        say=lambda line: print(line, file=sys.stderr),
+    )
     add_judgements(path, plain, judgements)
     return report
 

@@ -241,6 +241,17 @@ def measure_speed(engine: Backend) -> dict[str, Any]:
     }
 
 
+def compare_speed(engine: Backend, other: Backend) -> tuple[float, float, float]:
+    """The median of an engine's time per frame divided by another's, called in turn, and its 95 % interval.
+
+    Each takes one frame at a time, of its own input size. Takes MAX_SECONDS at most.
+    """
+    image = render_still(1, nerve=True).image
+    pair = [(one, np.ascontiguousarray(to_tensor(image, one.spec))) for one in (engine, other)]
+    own, others = _times(pair)
+    return ratio_interval(own, others)
+
+
 def ratio_interval(own: Sequence[float], others: Sequence[float]) -> tuple[float, float, float]:
     """The median ratio of neighbouring calls' times, and the ends of its interval of 95 % or more.
 

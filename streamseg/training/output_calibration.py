@@ -15,7 +15,7 @@ Three questions, each with the smallest model that answers it, because there are
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -165,9 +165,8 @@ def choose_low_confidence_limit(expected: Values, dice: Values, weights: Values)
 
 
 def fit_output_calibration(
-    backend: Backend,
+    judges: Sequence[tuple[Backend, Iterable[Sample]]],
     training: Iterable[Grey],
-    validation: Iterable[Sample],
     *,
     phantoms: int = 300,
     videos: int = 20,
@@ -177,21 +176,30 @@ def fit_output_calibration(
 ) -> tuple[dict[str, OutputCalibration], dict[str, Any]]:
     """A net's calibrations by structure, and a report of how well they hold, as plain values for JSON.
 
-    ``backend`` is the net, FP32; a calibration that it already has is ignored. ``training`` are the images
-    that it was trained on, ``validation`` labelled ones that it was not. ``restyled`` says that it was
-    trained with restyled copies of them, too: then these are like the training data. ``without_nerve``
-    are real frames that it was not trained on either. The report is of the nerve; for a net with others it
-    has their reports in ``structures``. Raises DataError for too few.
+    ``judges`` are the net, FP32, and labelled images that it was not trained on; or, if it was trained on
+    all, nets that stand in for it, of the same specification, each with the images that it was not trained
+    on. They answer equal shares of the phantoms and of ``without_nerve``, real frames that they were not
+    trained on either. A calibration that they already have is ignored. ``training`` are the images that the
+    net itself was trained on; ``restyled`` says that it was trained with restyled copies of them, too: then
+    these are like the training data. The report is of the nerve; for a net with others it has their reports
+    in ``structures``. Raises DataError for too few.
     """
-    spec = backend.spec
+    spec = judges[0][0].spec
     say("calibrating: validation images")
-    real = observe(validation, backend)
+    real = _together([observe(validation, backend) for backend, validation in judges])
     say(f"calibrating: {phantoms} phantoms")
     stills: list[Grey] = []
-    drawn = observe(
-        _collecting(phantom_samples(phantoms, seed=JUDGEMENT.take(phantoms)), spec, stills), backend
+    seed = JUDGEMENT.take(phantoms)
+    starts = [number * phantoms // len(judges) for number in range(len(judges) + 1)]
+    drawn = _together(
+        [
+            observe(_collecting(phantom_samples(end - start, seed=seed + start), spec, stills), backend)
+            for (backend, _), start, end in zip(judges, starts[:-1], starts[1:], strict=True)
+        ]
     )
-    empty = observe(without_nerve, backend)[NERVE]
+    frames = list(without_nerve)
+    shares = [observe(frames[n :: len(judges)], backend) for n, (backend, _) in enumerate(judges)]
+    empty = _together(shares)[NERVE]
     fitted = {
         name: _fit_structure(real[name], drawn[name], empty if name == NERVE else ())
         for name in spec.structures
@@ -216,6 +224,11 @@ def fit_output_calibration(
         "familiar": dict(zip(("training_alarms", "phantom_alarms"), reference.alarms, strict=True)),
         **({"structures": reports} if reports else {}),
     }
+
+
+def _together(answers: Sequence[Mapping[str, list[Observation]]]) -> dict[str, list[Observation]]:
+    """The observations of several nets by structure, one net after the other."""
+    return {name: [one for answer in answers for one in answer[name]] for name in answers[0]}
 
 
 def _fit_structure(

@@ -97,6 +97,26 @@ def test_names_lead_to_the_shipped_files(
     assert load_backend("improved_unet-openvino-fp32").name == "improved_unet-openvino-fp32"
 
 
+def test_shipped_engines_of_two_nets_lie_side_by_side(
+    tmp_path: Path, folded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalog, "WEIGHTS", tmp_path)
+    alone = engine_names()
+    (other,) = {"improved_unet", "lite_unet"} - {catalog.DEFAULT_NET}
+    folded.rename(tmp_path / f"{other}.safetensors")
+    write_engine(tmp_path / DEFAULT)
+    folder = write_engine(tmp_path / f"{other}-openvino-int8")
+    rewrite(folder, name=folder.name)
+    assert engine_names() == (
+        *alone,
+        *(f"{other}-{rest}" for rest in ("openvino-int8", "openvino-fp32", "eager-fp32")),
+    )
+    assert engine_names()[0] == DEFAULT
+    assert load_backend(folder.name).name == folder.name
+    assert locate(folder.name) == folder
+    assert load_backend(f"{other}-openvino-fp32").name == f"{other}-openvino-fp32"
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> EngineStore:
     return EngineStore(tmp_path / "engines")

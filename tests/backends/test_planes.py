@@ -10,11 +10,11 @@ torch = pytest.importorskip("torch", reason="random nets are made by torch")
 from streamseg.backends import load_backend  # noqa: E402
 from streamseg.backends.eager import EagerBackend  # noqa: E402
 from streamseg.backends.loading import load_folder  # noqa: E402
-from streamseg.benchmark.nets.variants import InputShape, VariantSpec, build_engine  # noqa: E402
 from streamseg.core.errors import EngineError  # noqa: E402
 from streamseg.core.types import Backend, InputSpec  # noqa: E402
 from streamseg.engines.checkpoint import Checkpoint, read_checkpoint, write_checkpoint  # noqa: E402
 from streamseg.engines.manifest import read_manifest  # noqa: E402
+from streamseg.export.build import build_engine  # noqa: E402
 from streamseg.nets.inference import inference_net  # noqa: E402
 from tests.backends.small_engines import rewrite, small_model, write_engine  # noqa: E402
 from tests.nets.random_nets import images, needs_modelopt, noise, random_checkpoint  # noqa: E402
@@ -35,8 +35,8 @@ def torch_planes(tensor: np.ndarray) -> np.ndarray:
 
 
 def built(backend: str, precision: str, batch: int, folder: Path) -> Backend:
-    shape, kind = InputShape("improved_unet", *SIZE, batch), VariantSpec(backend, precision)
-    build_engine(two_planes(), shape, kind, folder, images=images(4) if precision == "int8" else ())
+    given = images(4) if precision == "int8" else ()
+    build_engine(two_planes(), backend, precision, folder, batch=batch, images=given)
     assert read_manifest(folder)[0].spec.structures == STRUCTURES
     return load_folder(folder)
 

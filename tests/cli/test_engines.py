@@ -14,7 +14,7 @@ from streamseg.cli import main
 from streamseg.core.hardware import Machine
 from streamseg.engines.manifest import read_manifest
 from streamseg.engines.store import EngineStore
-from tests.backends.small_engines import store_engine
+from tests.backends.small_engines import rewrite, store_engine, write_engine
 
 NOWHERE = Machine("another", ("neon",))
 
@@ -132,6 +132,28 @@ def test_verify_checks_the_shipped_engine_too(
     code, out, _ = run(capsys, "verify")
     assert code == 1
     assert f"DAMAGED  {DEFAULT}: cannot read" in out
+
+
+def test_verify_checks_every_shipped_engine(
+    store: EngineStore,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(catalog, "WEIGHTS", tmp_path)
+    (other,) = {"improved_unet", "lite_unet"} - {catalog.DEFAULT_NET}
+    (tmp_path / f"{other}.safetensors").write_bytes(b"")
+    for net in (catalog.DEFAULT_NET, other):
+        rewrite(write_engine(tmp_path / f"{net}-openvino-int8"), name=f"{net}-openvino-int8")
+    code, out, _ = run(capsys, "verify")
+    assert code == 0
+    assert f"no engines in {store.root}" in out
+    for net in (catalog.DEFAULT_NET, other):
+        assert re.search(rf"^good +{net}-openvino-int8$", out, re.MULTILINE)
+    damage(tmp_path / f"{other}-openvino-int8")
+    code, out, _ = run(capsys, "verify", f"{other}-openvino-int8")
+    assert code == 1
+    assert f"DAMAGED  {other}-openvino-int8" in out
 
 
 def test_verify_of_an_unknown_name_is_a_wrong_call(

@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from streamseg.backends.loading import load_folder
 from streamseg.core.errors import DataError, UsageError
 from streamseg.core.spec import StructureSpec
 from streamseg.core.types import InputSpec, OutputCalibration
-from streamseg.datasets import Sample
+from streamseg.datasets import Dataset, RunSplit, Sample, frame_hash
 from streamseg.datasets.phantoms import draw_phantoms
 from streamseg.engines.checkpoint import read_checkpoint, write_checkpoint
 from streamseg.engines.manifest import read_manifest
@@ -23,8 +24,11 @@ from streamseg.engines.store import EngineStore
 from streamseg.export import defaults
 from streamseg.export.contract import ExportResult
 from streamseg.export.defaults import (
+    BY_JUDGES,
+    Judge,
     accuracy,
     add_judgements,
+    read_judges,
     read_without_nerve,
     ship,
     unlike_shares,
@@ -51,6 +55,10 @@ WIDE = OutputCalibration(
 def samples(count: int) -> list[Sample]:
     stills = (render_still(seed, height=64, width=96, nerve=True) for seed in range(count))
     return [Sample(str(number), one.image, one.nerve, one.vessel) for number, one in enumerate(stills)]
+
+
+def own_accuracy(engine: FakeBackend, samples: list[Sample], phantoms: int) -> dict[str, Any]:
+    return accuracy(engine, [(engine, samples)], phantoms)
 
 
 @pytest.fixture
@@ -110,9 +118,136 @@ def test_runs_of_different_nets_have_no_mean(tmp_path: Path, run: Path) -> None:
     )
     data = draw_phantoms(tmp_path / "data", 6, print)
     assert len(data) == 6
-    options = argparse.Namespace(data=tmp_path / "data", runs=[run, other], net="unet", out=tmp_path)
+    options = argparse.Namespace(
+        data=tmp_path / "data", runs=[run, other], judge=[], net="unet", out=tmp_path
+    )
     with pytest.raises(UsageError, match="runs of lite_unet, unet have no mean"):
         defaults.make(options)
+
+
+@pytest.fixture
+def phantoms(tmp_path: Path) -> tuple[Dataset, list[str]]:
+    """A data set, and the hashes of its images."""
+    data = draw_phantoms(tmp_path / "data", 12, print)
+    return data, [frame_hash(sample.image) for sample in data]
+
+
+def write_run(
+    folder: Path, split: RunSplit | None, *, seed: int = 0, net: str = "unet", outputs: int = 1
+) -> Path:
+    """A run folder with narrow random weights."""
+    folder.mkdir()
+    torch.manual_seed(seed)
+    state = build_net(net, width=NARROW_NET, outputs=outputs).state_dict()
+    weights = {name: tensor.numpy() for name, tensor in state.items()}
+    spec = SPEC if outputs == 1 else replace(SPEC, structures=("nerve", "vessel"))
+    path = folder / "weights.safetensors"
+    write_checkpoint(path, weights, net=net, folded=False, trained=True, spec=spec)
+    if split is not None:
+        split.write(folder)
+    return folder
+
+
+def held_back(frames: list[str], rows: range) -> RunSplit:
+    return RunSplit(
+        frozenset(frames) - set(frames[rows.start : rows.stop]), frozenset(frames[rows.start : rows.stop])
+    )
+
+
+@pytest.mark.slow
+def test_weights_trained_on_all_images_are_judged_by_runs_that_held_some_back(
+    tmp_path: Path, phantoms: tuple[Dataset, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Real nets, INT8 engines and all; the accuracy gate lets random weights pass."""
+    monkeypatch.setattr(defaults, "build_net", partial(build_net, width=NARROW_NET))
+    monkeypatch.setattr(defaults, "make_recipe", partial(defaults.make_recipe, phantoms=2))
+    monkeypatch.setattr(
+        defaults, "fit_output_calibration", partial(defaults.fit_output_calibration, videos=1)
+    )
+    monkeypatch.setattr(defaults, "unlike_shares", partial(unlike_shares, videos=1))
+    monkeypatch.setattr("streamseg.export.gate.MAX_DICE_LOST", 1.0)
+    monkeypatch.setattr("streamseg.export.gate.MIN_ROUGH_MASK_DICE", 0.0)
+    _, frames = phantoms
+    run = write_run(tmp_path / "all", RunSplit(frozenset(frames), frozenset()))
+    judges = [
+        write_run(tmp_path / "first", held_back(frames, range(4)), seed=1),
+        write_run(tmp_path / "second", held_back(frames, range(4, 7)), seed=2),
+    ]
+    asked: list[tuple[str, int]] = []
+    answers = defaults._answers
+
+    def noted(samples: Any, backend: Any) -> Any:
+        found = answers(samples, backend)
+        asked.append((backend.fingerprint, len(found)))
+        return found
+
+    monkeypatch.setattr(defaults, "_answers", noted)
+    options = argparse.Namespace(
+        data=tmp_path / "data",
+        runs=[run],
+        judge=judges,
+        net="improved_unet",
+        absent=[],
+        without_nerve=[],
+        size=None,
+        threshold=0.5,
+        min_area=0.0,
+        out=tmp_path / "weights",
+        recipes=tmp_path / "recipes",
+        phantoms=5,
+        fit_phantoms=6,
+    )
+    options.out.mkdir()
+    options.recipes.mkdir()
+    figures = defaults.make(options)
+    manifest, _ = read_manifest(options.out / "unet-openvino-int8")
+    assert manifest.accuracy == figures
+    assert (figures["real_images"], figures["judges"]) == (BY_JUDGES, ["first", "second"])
+    shipped = read_checkpoint(options.out / "unet.safetensors")
+    assert manifest.checkpoint_sha256 == shipped.sha256
+    assert shipped.spec.judgement is not None
+    plain = write_weights(tmp_path / "plain.safetensors", [run], threshold=0.5, min_area=0.0)
+    for name, array in plain.weights.items():
+        np.testing.assert_array_equal(shipped.weights[name], array)
+    for precision in ("fp32", "int8"):
+        assert figures[precision]["validation"]["images"] == 7
+        assert figures[precision]["phantom"]["images"] == 5
+        assert "unlike_training" not in figures[precision]["validation"]
+    assert [count for _, count in asked] == [4, 3, 5, 4, 3, 5]
+    assert len({name for name, _ in asked}) == 6  # six engines: each of three weights in two precisions
+    with pytest.raises(UsageError, match=r"trained on all 12 images.*--judge RUN"):
+        defaults.make(argparse.Namespace(**{**vars(options), "judge": []}))
+    with pytest.raises(UsageError, match=r"trained on all 12 images.*--judge RUN"):
+        defaults.make(argparse.Namespace(**{**vars(options), "runs": [], "judge": [], "net": "unet"}))
+
+
+def test_judges_that_cannot_answer_are_refused(
+    tmp_path: Path, phantoms: tuple[Dataset, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(defaults, "build_net", partial(build_net, width=NARROW_NET))
+    data, frames = phantoms
+    some = held_back(frames, range(4))
+    refused = {
+        "no split.json": write_run(tmp_path / "a", None),
+        "a run of lite_unet; give runs of unet": write_run(tmp_path / "b", some, net="lite_unet"),
+        "another data set: 1 of its images are not in the data given, 2 of the data's": write_run(
+            tmp_path / "c", RunSplit(frozenset(frames[6:]) | {"a" * 64}, frozenset(frames[2:6]))
+        ),
+        "held no image back": write_run(tmp_path / "d", RunSplit(frozenset(frames), frozenset())),
+    }
+    for message, run in refused.items():
+        with pytest.raises(UsageError, match=message):
+            Judge.read(run, "unet", data, frames)
+    good = write_run(tmp_path / "e", some)
+    assert [sample.name for sample in Judge.read(good, "unet", data, frames).held_back] == [
+        sample.name for sample in data[:4]
+    ]
+    twice = write_run(tmp_path / "f", held_back(frames, range(3, 6)))
+    with pytest.raises(UsageError, match="both held back 1 images, which would count twice"):
+        read_judges([good, twice], "unet", data, frames)
+    both = Judge.read(write_run(tmp_path / "g", some, outputs=2), "unet", data, frames)
+    with pytest.raises(UsageError, match="outlines nerve, vessel, the weights to ship nerve"):
+        both.write(tmp_path / "judge.safetensors", SPEC)
 
 
 def test_the_shipped_engine_is_portable_and_keeps_its_figures(tmp_path: Path) -> None:
@@ -130,7 +265,7 @@ def test_the_shipped_engine_is_portable_and_keeps_its_figures(tmp_path: Path) ->
 
 
 def test_figures_count_the_states_and_calibration() -> None:
-    found = accuracy(FakeBackend(SPEC, 1.0), samples(2), phantoms=0)
+    found = own_accuracy(FakeBackend(SPEC, 1.0), samples(2), phantoms=0)
     assert set(found) == {"validation"}
     figures = found["validation"]
     assert figures["images"] == 2
@@ -147,9 +282,9 @@ def test_other_structures_have_figures_of_their_own() -> None:
     labels = samples(3)
     labels[0] = replace(labels[0], vessel=None)
     planes = np.stack([np.ones((32, 48), np.float32), np.zeros((32, 48), np.float32)])
-    found = accuracy(FakeBackend(both, planes), labels, phantoms=4)
+    found = own_accuracy(FakeBackend(both, planes), labels, phantoms=4)
     vessel = found.pop("structures")["vessel"]
-    assert found == accuracy(FakeBackend(SPEC, 1.0), labels, phantoms=4)
+    assert found == own_accuracy(FakeBackend(SPEC, 1.0), labels, phantoms=4)
     assert vessel["validation"]["images"] == 2
     assert vessel["phantom"]["images"] == 4
     assert set(vessel) <= {"validation", "phantom", "phantom_with_vessel", "phantom_without_vessel"}

@@ -69,12 +69,14 @@ def test_the_report_tells_sensitivity_and_specificity_on_real_frames():
     given = [one.image for one in samples(12, 500)], samples(6, 600)
     dark = [Sample(str(n), one.image // 8, one.nerve & False, None) for n, one in enumerate(samples(5, 700))]
     options = {"phantoms": 16, "videos": 1}
-    _, report = fit_output_calibration(FakeBackend(SPEC, bright), *given, without_nerve=dark, **options)
+    _, report = fit_output_calibration(
+        [(FakeBackend(SPEC, bright), given[1])], given[0], without_nerve=dark, **options
+    )
     real = report["presence"]["real"]
     nerves = sum(bool(one.nerve.any()) for one in given[1])
     assert (real["with"], real["without"]) == (nerves, 5 + 6 - nerves)
     assert 0 <= real["specificity"] <= 1
-    _, report = fit_output_calibration(FakeBackend(SPEC, bright), *given, **options)
+    _, report = fit_output_calibration([(FakeBackend(SPEC, bright), given[1])], given[0], **options)
     assert report["presence"]["real"]["without"] == 6 - nerves
 
 
@@ -145,7 +147,7 @@ def test_a_calibration_is_fitted_reported_and_used():
     backend = FakeBackend(SPEC, bright)
     known, unknown = samples(24, 500), samples(12, 600)
     calibrations, report = fit_output_calibration(
-        backend, [one.image for one in known], unknown, phantoms=16, videos=1, say=lambda _: None
+        [(backend, unknown)], [one.image for one in known], phantoms=16, videos=1, say=lambda _: None
     )
     assert set(report) == {"presence", "confidence", "familiar"}
     assert set(calibrations) == {"nerve"}
@@ -166,10 +168,10 @@ def test_each_structure_is_calibrated_by_itself_and_the_nerve_as_if_it_were_alon
         """Bright tissue is nerve, black is vessel, which it is less sure of."""
         return np.stack([bright(tensor), bright(-tensor) * np.float32(0.6)])
 
-    given = [one.image for one in samples(12, 500)], samples(12, 600)
+    known, unknown = [one.image for one in samples(12, 500)], samples(12, 600)
     options = {"phantoms": 16, "videos": 1}
-    alone, alone_report = fit_output_calibration(FakeBackend(SPEC, bright), *given, **options)
-    found, report = fit_output_calibration(FakeBackend(BOTH, both), *given, **options)
+    alone, alone_report = fit_output_calibration([(FakeBackend(SPEC, bright), unknown)], known, **options)
+    found, report = fit_output_calibration([(FakeBackend(BOTH, both), unknown)], known, **options)
     assert found["nerve"] == alone["nerve"]
     vessel, vessel_report = found["vessel"], report.pop("structures")["vessel"]
     assert report == alone_report
@@ -180,6 +182,20 @@ def test_each_structure_is_calibrated_by_itself_and_the_nerve_as_if_it_were_alon
     spec = InputSpec.from_json(BOTH.calibrated(found).to_json())
     assert spec.structure("vessel").judgement == vessel
     assert spec.judgement == found["nerve"]
+
+
+def test_nets_that_stand_in_answer_as_one():
+    """Two that are the same net, each with a part of the images, give what the net gives for all."""
+    known, unknown = [one.image for one in samples(12, 500)], samples(12, 600)
+    options = {"phantoms": 17, "videos": 1}
+    one = fit_output_calibration([(FakeBackend(SPEC, bright), unknown)], known, **options)
+    parts = [(FakeBackend(SPEC, bright), unknown[:5]), (FakeBackend(SPEC, bright), unknown[5:])]
+    assert fit_output_calibration(parts, known, **options) == one
+    dark = [parts[0], (FakeBackend(SPEC, 0.0), unknown[5:])]
+    found, report = fit_output_calibration(dark, known, **options)
+    assert report["confidence"]["validation"]["outlines"] <= 5
+    assert report["presence"]["sensitivity"] < one[1]["presence"]["sensitivity"]
+    assert found["nerve"].familiar == one[0]["nerve"].familiar
 
 
 @pytest.fixture(scope="module")

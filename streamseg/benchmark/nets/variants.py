@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from streamseg.backends.loading import DEFAULT, WEIGHTS, load_backend, load_folder
+from streamseg.backends.loading import (
+    engine_names,
+    load_backend,
+    load_folder,
+    shipped_engine,
+    weights_file,
+)
 from streamseg.core.engine_info import EngineInfo
 from streamseg.core.errors import UsageError, one_line
-from streamseg.core.hardware import this_machine
 from streamseg.core.types import Backend, Grey, Say
 from streamseg.engines.checkpoint import NETS, Checkpoint, write_checkpoint
 from streamseg.engines.compatibility import incompatibilities
 from streamseg.engines.manifest import PRECISIONS, Manifest, read_manifest
 from streamseg.engines.store import EngineStore
-from streamseg.export.contract import BUILDERS, BuildOrder
+from streamseg.export.build import build_engine
 from streamseg.export.source import resolve
 
 ALL_NETS = ("improved_unet", "lite_unet", "unet", "segnet")
@@ -45,8 +48,6 @@ USUAL_ON_GPU = ("fp32", "fp16", "int8")
 ON_GPU = (EAGER_GPU, "tensorrt")
 UNFOLDABLE = ("unet",)
 """Nets without batch normalisation or shortcut: as trained and folded they are the same."""
-SHIPPED_FP32 = "improved_unet-openvino-fp32"
-"""Shipped as weights, which OpenVINO compiles when they are loaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,18 +232,21 @@ class VariantBuilder:
         """The engine that comes with the package, if its weights and input are these."""
         if shape.batch != 1 or spec.backend != "openvino":
             return None
-        manifest, _ = read_manifest(WEIGHTS / DEFAULT)
+        folder = shipped_engine(shape.net)
+        if folder.name not in engine_names():
+            return None
+        manifest, _ = read_manifest(folder)
         if (checkpoint.sha256, checkpoint.spec) != (manifest.checkpoint_sha256, manifest.spec):
             return None
-        names = {"int8": DEFAULT, "fp32": SHIPPED_FP32}
+        names = {"int8": folder.name, "fp32": f"{shape.net}-openvino-fp32"}
         if spec.precision not in names:
             return None
         name = names[spec.precision]
         engine = load_backend(name, threads=self.threads)
         if spec.precision == "int8":
-            size = _bytes(WEIGHTS / DEFAULT, manifest)
+            size = _bytes(folder, manifest)
         else:
-            size = (WEIGHTS / f"{shape.net}.safetensors").stat().st_size
+            size = weights_file(shape.net).stat().st_size
         return Variant(shape, spec, engine, checkpoint.trained, "shipped", size, start_task={"engine": name})
 
     def _stored(self, shape: InputShape, checkpoint: Checkpoint, spec: VariantSpec) -> Variant | None:
@@ -261,7 +265,9 @@ class VariantBuilder:
         images = self._calibration(checkpoint.trained) if spec.precision == "int8" else ()
         began = time.monotonic()
         with redirect_stdout(io.StringIO()):  # compilers print their progress where the tables go
-            manifest = build_engine(checkpoint, shape, spec, folder, images=images)
+            manifest = build_engine(
+                checkpoint, spec.backend, spec.precision, folder, batch=shape.batch, images=images
+            )
         seconds = round(time.monotonic() - began, 2)
         return self._loaded(folder, manifest, shape, spec, origin="built", build_s=seconds)
 
@@ -302,41 +308,6 @@ class VariantBuilder:
                 spec=spec,
             )
         return path
-
-
-def build_engine(
-    checkpoint: Checkpoint,
-    shape: InputShape,
-    spec: VariantSpec,
-    folder: Path,
-    *,
-    images: Sequence[Grey] = (),
-    preset: str = "mixed",
-) -> Manifest:
-    """Write an engine folder as the export does, without the accuracy gate.
-
-    ``images`` and ``preset`` are for INT8. Raises EngineError, MissingExtra, or what a compiler raises.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    order = BuildOrder(checkpoint, spec.precision, shape.batch, images, preset)
-    built = import_module(BUILDERS[spec.backend]).build(order, folder)
-    files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
-    manifest = Manifest(
-        name=folder.name,
-        net=checkpoint.net,
-        backend=spec.backend,
-        precision=spec.precision,
-        folded=True,
-        trained=checkpoint.trained,
-        spec=checkpoint.spec,
-        checkpoint_sha256=checkpoint.sha256,
-        files=files,
-        batch=shape.batch,
-        machine=this_machine(),
-        versions=built.versions,
-    )
-    manifest.write(folder)
-    return manifest
 
 
 def _is_of(manifest: Manifest, shape: InputShape, checkpoint: Checkpoint, spec: VariantSpec) -> bool:

@@ -14,12 +14,12 @@ from streamseg.benchmark.nets.variants import (
     InputShape,
     VariantBuilder,
     VariantSpec,
-    build_engine,
     check_nets,
     plan,
 )
 from streamseg.core.errors import UsageError
 from streamseg.engines.store import EngineStore, engine_name
+from streamseg.export.build import build_engine
 from streamseg.export.source import resolve
 
 pytest.importorskip("torch")
@@ -70,7 +70,7 @@ def test_missing_engines_are_built_and_impossible_ones_are_absent(builder: Varia
 def test_an_engine_of_the_store_is_used_if_it_passed_the_gate(builder: VariantBuilder) -> None:
     spec, checkpoint = VariantSpec("openvino", "fp32"), resolve(SMALL.net, (SMALL.height, SMALL.width))
     folder = builder.scratch / "exported"
-    manifest = build_engine(checkpoint, SMALL, spec, folder)
+    manifest = build_engine(checkpoint, "openvino", "fp32", folder)
     for passed, origin in ((False, "built"), (True, "store")):
         judged = replace(manifest, gate={"passed": passed})
         judged = replace(judged, name=engine_name(judged))
