@@ -146,6 +146,32 @@ def test_a_missing_last_file_of_a_killed_run_is_not_an_error(recorded: Path) -> 
     assert "25 frames missing at its end" in source.note
 
 
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_recording_that_is_copied_while_it_is_read_gives_its_own_frames(
+    ended: bool, recorded: Path
+) -> None:
+    if not ended:
+        change(recorded, killed)
+    video = recorded / "original-0002.mp4"
+    whole = video.read_bytes()
+    there = len(whole) - 8
+    video.write_bytes(whole[:there])
+    numbers: list[int] = []
+    said = ""
+    with RecordingSource(recorded) as source:
+        try:
+            for frame in source:
+                numbers.append(number_of(frame.image))
+                if len(numbers) == 26:  # the second file is open
+                    with video.open("ab") as file:
+                        file.write(whole[there:])
+        except SourceError as error:
+            said = str(error)
+    assert numbers == list(range(len(numbers)))
+    assert len(numbers) > 26
+    assert ("grew while it was read" if ended else "was not ended properly") in (said or source.note)
+
+
 def test_a_larger_loss_is_an_error_after_the_last_frame(recorded: Path) -> None:
     (recorded / "original-0001.mp4").write_bytes(b"damaged")
     frames, error = read_all(recorded)
