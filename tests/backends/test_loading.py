@@ -59,7 +59,7 @@ def test_a_net_that_openvino_cannot_build_names_the_back_end_that_can(tmp_path: 
 @pytest.mark.parametrize(
     ("engine", "message"),
     [
-        ("unknown", "no engine is called 'unknown'.*known names are improved_unet-openvino-int8"),
+        ("unknown", f"no engine is called 'unknown'.*known names are {DEFAULT}"),
         ("no/such/folder", "no such folder or file"),
         ("", "no engine is called"),
         (__file__, "is not an engine"),
@@ -91,10 +91,11 @@ def test_names_lead_to_the_shipped_files(
 ) -> None:
     monkeypatch.setattr(catalog, "WEIGHTS", tmp_path)
     write_engine(tmp_path / DEFAULT)
-    folded.rename(tmp_path / "improved_unet.safetensors")
+    folded.rename(tmp_path / f"{catalog.DEFAULT_NET}.safetensors")
     assert engine_names()[0] == DEFAULT
     assert load_backend().fingerprint == load_backend(DEFAULT).fingerprint
-    assert load_backend("improved_unet-openvino-fp32").name == "improved_unet-openvino-fp32"
+    name = f"{catalog.DEFAULT_NET}-openvino-fp32"
+    assert load_backend(name).name == name
 
 
 def test_shipped_engines_of_two_nets_lie_side_by_side(
