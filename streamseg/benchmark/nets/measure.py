@@ -239,12 +239,16 @@ class FixedOutputEngine(Described):
 
     def __init__(self, engine: Backend) -> None:
         self.info = EngineInfo.of(engine)
-        self._engine, self._nerve = engine, ellipse(engine.spec)
+        self._engine = engine
+        self._planes = np.zeros(
+            (len(engine.spec.structures), engine.spec.height, engine.spec.width), np.float32
+        )
+        self._planes[0] = ellipse(engine.spec)
 
     def infer(self, tensor: Tensor) -> npt.NDArray[np.float32]:
-        """The made-up probability, after the engine has given its own."""
+        """The made-up probabilities, without other structures, after the engine has given its own."""
         self._engine.infer(tensor)
-        return self._nerve.copy()
+        return self._planes.copy()
 
     def close(self) -> None:
         """The engine belongs to the caller."""

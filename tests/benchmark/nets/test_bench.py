@@ -17,13 +17,15 @@ import pytest
 from streamseg.backends import FakeBackend
 from streamseg.benchmark.limits import Kernel
 from streamseg.benchmark.nets.bench import Make, NetsOptions, measure_nets
-from streamseg.benchmark.nets.measure import NetMeasurement
+from streamseg.benchmark.nets.measure import FixedOutputEngine, NetMeasurement
 from streamseg.benchmark.nets.variants import InputShape, Variant
 from streamseg.benchmark.rows.nets import NetRow, Starts
 from streamseg.benchmark.rows.reading import COMMON, read_rows
 from streamseg.benchmark.rows.run import write_rows
 from streamseg.benchmark.terminal import lines
 from streamseg.core.errors import EngineError
+from streamseg.core.types import Frame
+from streamseg.segmentation.segmenter import Segmenter
 from tests.benchmark.fakes import SHORT, SPEC, eager, variant
 from tests.benchmark.fakes import FakeNet as Fake
 
@@ -338,3 +340,11 @@ def test_nothing_at_all_is_an_error(measure: Measure) -> None:
 
     with pytest.raises(EngineError, match="weights are gone"):
         measure(make)
+
+
+@pytest.mark.parametrize("structures", [("nerve",), ("nerve", "vessel")])
+def test_a_net_of_random_weights_is_given_a_nerve_and_nothing_else(structures: tuple[str, ...]) -> None:
+    engine = FixedOutputEngine(FakeBackend(replace(SPEC, structures=structures)))
+    found = Segmenter(engine, None).segment(Frame(np.full((96, 128), 90, np.uint8), 0, 0))
+    assert found.area_px > 0
+    assert {name: one.area_px for name, one in found.others.items()} == dict.fromkeys(structures[1:], 0)
