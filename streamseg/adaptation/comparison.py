@@ -100,7 +100,7 @@ def outlines(backend: Backend, samples: Iterable[Sample]) -> list[Outlines]:
     found = []
     for index, sample in enumerate(samples):
         one = segmenter.segment(Frame(sample.image, index, time.monotonic_ns()))
-        masks = {"nerve": one.mask, **{name: other.mask for name, other in one.others.items()}}
+        masks = {name: structure.mask for name, structure in one.structures.items()}
         found.append(Outlines(masks, one.state, one.confidence))
     return found
 

@@ -252,7 +252,7 @@ def _unlike(image: Image, segmenter: Segmenter) -> float:
 
 def outlines(found: Segmentation) -> dict[str, Mask]:
     """A segmentation's masks by structure: the nerve, and the others that the net outlines."""
-    return {"nerve": found.mask, **{name: other.mask for name, other in found.others.items()}}
+    return {name: structure.mask for name, structure in found.structures.items()}
 
 
 def recording_number(image: Image) -> str:

@@ -196,21 +196,9 @@ class Structure:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Segmentation:
+class Segmentation(Structure):
     """The nerve in one frame, and the other structures that the net outlines, in that frame's own pixels."""
 
-    mask: Mask
-    """bool, (height, width) of the whole frame; False outside the ROI."""
-    contours: tuple[npt.NDArray[np.int32], ...]
-    """Outer outlines of the mask's parts, each int32 (n, 2) of (x, y) in frame pixels, largest first."""
-    area_px: int
-    """Nerve pixels."""
-    area_mm2: float | None
-    """Nerve area in square millimetres, or None if the pixel spacing is unknown."""
-    centroid: tuple[float, float] | None
-    """Mean (x, y) of the mask's pixels, or None without nerve."""
-    confidence: float
-    """0..1; :mod:`streamseg.segmentation.postprocess` defines it."""
     state: State
     """Never UNLIKE_TRAINING with an outline: such a frame has an empty mask and confidence 0."""
     probability: npt.NDArray[np.float32] | None = None
@@ -220,7 +208,7 @@ class Segmentation:
     is empty. Whatever hides the nerve's outline (a state, an age) hides theirs."""
 
     @property
-    def structures(self) -> dict[str, Segmentation | Structure]:
+    def structures(self) -> dict[str, Structure]:
         """The nerve, which this object is itself, and the others, by name."""
         return {NERVE: self, **self.others}
 

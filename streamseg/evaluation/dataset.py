@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from streamseg.core.spec import NERVE, VESSEL
-from streamseg.core.types import Frame, Mask, Segmentation, State, Structure
+from streamseg.core.types import Frame, Mask, State, Structure
 from streamseg.datasets.reader import Sample
 from streamseg.evaluation.area_agreement import agreement, percent_difference
 from streamseg.evaluation.calibration_error import Reliability, judge_confidence
@@ -58,9 +58,7 @@ class StructureFigures:
     """Pixels of the image."""
 
     @classmethod
-    def of(
-        cls, found: Segmentation | Structure, truth: Mask, spacing_mm: tuple[float, float] | None
-    ) -> StructureFigures:
+    def of(cls, found: Structure, truth: Mask, spacing_mm: tuple[float, float] | None) -> StructureFigures:
         """Compare an outline with its label, bool of one shape."""
         apart = _apart(found.mask, truth)
         return cls(
@@ -160,7 +158,7 @@ class Evaluation:
         for name, plane in zip(self._segmenter.backend.spec.structures, planes, strict=True):
             if name in labels:
                 self._pixels[name].add(prepared.letterbox.undo(plane), labels[name])
-                outline = found if name == NERVE else found.others[name]
+                outline = found.structures[name]
                 structures[name] = StructureFigures.of(outline, labels[name], self._spacing_mm)
         self.images.append(ImageFigures(sample.name, structures, found.state, sample.subject))
         return self.images[-1]

@@ -45,9 +45,7 @@ from streamseg.core.types import (
     Image,
     InputSpec,
     OutputCalibration,
-    Segmentation,
     State,
-    Structure,
 )
 from streamseg.datasets import Dataset, RunSplit, Sample, frame_hash, open_dataset, split_last
 from streamseg.datasets.phantoms import phantom_samples
@@ -274,7 +272,7 @@ def _answers(samples: Iterable[Sample], backend: Backend) -> list[_Answer]:
     answers = []
     for index, sample in enumerate(samples):
         found = segmenter.segment(Frame(sample.image, index, time.monotonic_ns()))
-        outlines: dict[str, Segmentation | Structure] = {NERVE: found, **found.others}
+        outlines = found.structures
         labels = {NERVE: sample.nerve, VESSEL: sample.vessel}
         counts = {
             name: Confusion.count(outline.mask, truth)

@@ -133,7 +133,7 @@ def _outlines(segmenter: Segmenter, sample: Sample) -> list[tuple[Mask, Probabil
     prepared = segmenter.prepare(Frame(sample.image, 0, time.monotonic_ns()))
     planes = segmenter.infer(prepared)
     found = segmenter.finish(prepared, planes)
-    masks = [found.mask, *(other.mask for other in found.others.values())]
+    masks = [structure.mask for structure in found.structures.values()]
     return list(zip(masks, planes, strict=True))
 
 

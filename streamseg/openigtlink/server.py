@@ -406,7 +406,7 @@ def _messages(viewer: _Viewer, packet: _Packet) -> Iterator[tuple[bytes, bytes]]
         yield string_body(STATE, text).message(stamp_ns)
 
 
-def _structures(found: Segmentation) -> dict[str, Segmentation | Structure]:
+def _structures(found: Segmentation) -> dict[str, Structure]:
     """All structures by name, the nerve first; their labels are 1, 2, 3, ... in this order."""
     return {NERVE: found, **{name: found.others[name] for name in sorted(found.others)}}
 

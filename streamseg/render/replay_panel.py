@@ -12,7 +12,7 @@ import numpy as np
 from streamseg.core.latency import Percentiles
 from streamseg.core.outline_distance import nerve_vessel_distance_mm
 from streamseg.core.spec import VESSEL
-from streamseg.core.types import Image, Result, Roi, Segmentation, State, Structure
+from streamseg.core.types import Image, Result, Roi, State, Structure
 from streamseg.render.overlay import NERVE_LINES, VESSEL_LINE, Line, draw_line_sample
 from streamseg.render.symbols import CARD, INK, STATE_WORDS, draw_symbol, state_colours
 from streamseg.render.text import CAP_HEIGHT, Colour, fit_size, put_text, text_width
@@ -190,7 +190,7 @@ def _draw_figure(canvas: Image, cell: Roi, figure: _Figure) -> None:
     put_text(canvas, figure.power, end, raised, round(small * 0.7), colour=INK, background=BACKGROUND)
 
 
-def _area_text(found: Segmentation | Structure) -> tuple[str, str, str]:
+def _area_text(found: Structure) -> tuple[str, str, str]:
     """The area as number, unit and exponent of the unit."""
     if not found.area_px:
         return NOTHING, "", ""

@@ -27,7 +27,7 @@ from streamseg.core.errors import DataError, SinkError, one_line
 from streamseg.core.files import finite, parse_json, read_file
 from streamseg.core.outline_distance import nerve_vessel_distance_mm
 from streamseg.core.spec import NERVE, VESSEL
-from streamseg.core.types import Result, Segmentation, Structure
+from streamseg.core.types import Result, Structure
 from streamseg.sinks.target import Target, sink_errors
 
 FORMAT = "streamseg-records-1"
@@ -113,7 +113,7 @@ def frame_record(result: Result) -> Record:
     return record
 
 
-def _structure_record(structure: Segmentation | Structure) -> Record:
+def _structure_record(structure: Structure) -> Record:
     return {
         "polygons": [contour.tolist() for contour in structure.contours],
         "area_px": int(structure.area_px),

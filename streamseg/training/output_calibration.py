@@ -81,7 +81,7 @@ def observe(samples: Iterable[Sample], backend: Backend) -> dict[str, list[Obser
         found = postprocess(prepared, planes, spec)
         for (name, seen), plane in zip(observed.items(), planes, strict=True):
             truth = sample.nerve if name == NERVE else sample.vessel if name == VESSEL else None
-            outline = found if name == NERVE else found.others[name]
+            outline = found.structures[name]
             if truth is not None:
                 seen.append(
                     Observation(

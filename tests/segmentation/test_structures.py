@@ -38,7 +38,7 @@ def smooth_noise(seed: int) -> np.ndarray:
     return np.asarray(1 / (1 + np.exp(-cv2.GaussianBlur(noise, (0, 0), 4) * 24 + 1)), np.float32)
 
 
-def same(one: Segmentation | Structure, two: Segmentation | Structure) -> bool:
+def same(one: Structure, two: Structure) -> bool:
     """Bit for bit."""
     return (
         np.array_equal(one.mask, two.mask)

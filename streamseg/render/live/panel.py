@@ -11,7 +11,7 @@ import numpy as np
 from streamseg.core.latency import Percentiles
 from streamseg.core.outline_distance import nerve_vessel_distance_mm
 from streamseg.core.spec import VESSEL
-from streamseg.core.types import Image, Roi, Segmentation, State, Structure
+from streamseg.core.types import Image, Roi, State, Structure
 from streamseg.core.view import Figures, View, recorded_time
 from streamseg.render.live.layout import Layout
 from streamseg.render.live.style import LiveStyle
@@ -269,7 +269,7 @@ def _line(view: View, name: str, style: LiveStyle) -> Line | None:
     return NERVE_LINES.get(state, NERVE_LINES[State.NERVE])
 
 
-def _area(view: View, found: Segmentation | Structure | None) -> tuple[str, str]:
+def _area(view: View, found: Structure | None) -> tuple[str, str]:
     if view.frame is not None and view.frame.spacing_mm is None:
         return UNKNOWN, ""
     if found is None or not found.area_px or found.area_mm2 is None:

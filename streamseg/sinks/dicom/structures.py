@@ -41,13 +41,11 @@ def rank(name: str) -> tuple[int, str]:
     return (names.index(name) if name in names else len(names), name)
 
 
-def outlined(segmentation: Segmentation) -> Iterator[tuple[str, Segmentation | Structure]]:
+def outlined(segmentation: Segmentation) -> Iterator[tuple[str, Structure]]:
     """The structures that have an outline in a frame, with their names."""
     if segmentation.state not in _SHOWN:
         return
-    if segmentation.contours:
-        yield NERVE, segmentation
-    for name, structure in segmentation.others.items():
+    for name, structure in segmentation.structures.items():
         if structure.contours:
             yield plain(name), structure
 
@@ -118,7 +116,7 @@ class PixelGrid:
         return np.concatenate([points, points[:1]])
 
 
-def part_areas(structure: Segmentation | Structure) -> list[int]:
+def part_areas(structure: Structure) -> list[int]:
     """Pixels of each part of a structure, in the order of its contours; a part includes its holes."""
     if len(structure.contours) == 1:
         return [structure.area_px]
