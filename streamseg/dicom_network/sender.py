@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,9 +13,9 @@ from pydicom.uid import UID
 from pynetdicom import AE, _config, build_context
 from pynetdicom.association import Association
 
-from streamseg.capture.dicom.header import read_header
+from streamseg.capture.dicom.header import read_header, translated_errors
 from streamseg.capture.files import check_readable
-from streamseg.core.errors import SinkError, SourceError, StreamsegError, is_programming_error
+from streamseg.core.errors import SinkError
 from streamseg.dicom_network.peer import OWN_TITLE, VERIFICATION, Peer
 
 CONNECT_S, ANSWER_S, IDLE_S = 10.0, 60.0, 60.0
@@ -62,19 +61,10 @@ def send(
 
 def _inspect(path: Path) -> _Object:
     check_readable(path)
-    try:
-        with warnings.catch_warnings(), path.open("rb") as file:
-            warnings.simplefilter("ignore")
-            meta = read_header(file, ("SOPInstanceUID",))[0].file_meta
-            return _Object(path, UID(meta.MediaStorageSOPClassUID), UID(meta.TransferSyntaxUID))
-    except StreamsegError:
-        raise
-    except Exception as error:  # pydicom raises almost anything on damaged files
-        if is_programming_error(error, "pydicom"):
-            raise
-        raise SourceError(
-            f"{path.name} is no DICOM file with a file header, which sending needs; leave it out"
-        ) from error
+    what = "is no DICOM file with a file header, which sending needs; leave it out"
+    with translated_errors(path, what), path.open("rb") as file:
+        meta = read_header(file, ("SOPInstanceUID",))[0].file_meta
+        return _Object(path, UID(meta.MediaStorageSOPClassUID), UID(meta.TransferSyntaxUID))
 
 
 def _grouped(objects: Sequence[_Object]) -> Iterator[list[_Object]]:

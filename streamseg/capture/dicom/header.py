@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import accumulate
+from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
 import numpy as np
@@ -22,7 +25,7 @@ from pydicom.tag import BaseTag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from streamseg.capture.dicom.inflated import InflatedFile
-from streamseg.core.errors import SourceError
+from streamseg.core.errors import SourceError, StreamsegError, is_programming_error
 from streamseg.core.numbers import read_decimal, read_fraction, read_integer
 from streamseg.core.types import Roi
 
@@ -366,3 +369,25 @@ def _whole(value: object) -> int | None:
 def _nominal(rate: Fraction) -> Fraction:
     """33.333 ms means 30 frames per second."""
     return rate.limit_denominator(1001)
+
+
+@contextmanager
+def translated_errors(
+    path: Path, what: str, *, passing: type[Exception] | tuple[type[Exception], ...] = ()
+) -> Iterator[None]:
+    """Turn pydicom's exceptions into SourceError, without their texts, which may quote the header.
+
+    Our own errors and those of ``passing`` stay as they are.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except StreamsegError:
+        raise
+    except passing:
+        raise
+    except Exception as error:  # pydicom raises almost anything on damaged files
+        if is_programming_error(error, "pydicom", "pylibjpeg", "openjpeg", "libjpeg", "PIL"):
+            raise
+        raise SourceError(f"{path.name} {what}") from error

@@ -5,7 +5,6 @@ They are copied as they are encoded, and never decoded, printed or logged.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import cast
@@ -15,11 +14,11 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.uid import JPEG2000, UID, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
 
-from streamseg.capture.dicom.header import frame_count, read_header
+from streamseg.capture.dicom.header import frame_count, read_header, translated_errors
 from streamseg.capture.dicom.video import VIDEO_SYNTAXES, check_frame_count
 from streamseg.capture.files import check_readable, is_dicom
 from streamseg.core.cine import CineReference, is_uid
-from streamseg.core.errors import SourceError, StreamsegError, is_programming_error
+from streamseg.core.errors import SourceError
 from streamseg.core.numbers import read_integer
 
 _PATIENT_AND_STUDY = """
@@ -64,22 +63,13 @@ def read_reference(path: Path) -> CineReference:
     check_readable(path)
     if not is_dicom(path):
         raise SourceError(f"{path.name} is no DICOM file, in whose study results could be; use --records")
-    try:
-        with warnings.catch_warnings(), path.open("rb") as file:
-            warnings.simplefilter("ignore")
-            header, syntax, data = read_header(file, (*_PATIENT_AND_STUDY, *_COMPRESSION, *_UIDS, *_OTHERS))
-            found = _reference(path.name, header, _compression(path, header, syntax))
-            if syntax in VIDEO_SYNTAXES:
-                check_frame_count(path, data, found.frames)
-            return found
-    except StreamsegError:
-        raise
-    except Exception as error:  # pydicom raises almost anything on damaged files
-        if is_programming_error(error, "pydicom"):
-            raise
-        raise SourceError(
-            f"{path.name} has no DICOM header that can be read; give a DICOM file, or omit --dicom"
-        ) from error
+    what = "has no DICOM header that can be read; give a DICOM file, or omit --dicom"
+    with translated_errors(path, what), path.open("rb") as file:
+        header, syntax, data = read_header(file, (*_PATIENT_AND_STUDY, *_COMPRESSION, *_UIDS, *_OTHERS))
+        found = _reference(path.name, header, _compression(path, header, syntax))
+        if syntax in VIDEO_SYNTAXES:
+            check_frame_count(path, data, found.frames)
+        return found
 
 
 def _reference(name: str, header: Dataset, compression: dict[int, bytes]) -> CineReference:

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -43,7 +41,14 @@ from pydicom.uid import (
 
 from streamseg.capture.base import RecordedSource, check_start
 from streamseg.capture.dicom.coded_frame import SYNTAX, decode_jpeg, inspect, rle_fits
-from streamseg.capture.dicom.header import frame_count, frame_times, image_region, pixel_aspect, read_header
+from streamseg.capture.dicom.header import (
+    frame_count,
+    frame_times,
+    image_region,
+    pixel_aspect,
+    read_header,
+    translated_errors,
+)
 from streamseg.capture.dicom.pixel_data import PixelData, as_item, find_pixel_data
 from streamseg.capture.dicom.samples import SampleConverter, Samples
 from streamseg.capture.dicom.video import VIDEO_SYNTAXES, DicomVideoSource
@@ -59,9 +64,7 @@ from streamseg.core.errors import (
     MissingExtra,
     SourceCut,
     SourceError,
-    StreamsegError,
     UsageError,
-    is_programming_error,
     one_line,
 )
 from streamseg.core.types import Frame, Image, SourceInfo
@@ -131,7 +134,9 @@ class _Opened:
             ) from error
         self.close = file.close
         try:
-            with _translated(path, "is not a DICOM file that can be read; give DICOM, a video or images"):
+            with translated_errors(
+                path, "is not a DICOM file that can be read; give DICOM, a video or images", passing=EOFError
+            ):
                 self.header, self.syntax, self.file = read_header(file)
         except BaseException:
             file.close()
@@ -164,7 +169,9 @@ class DicomSource(RecordedSource):
         header, syntax, file = opened.header, opened.syntax, opened.file
         self._watch = opened.watch
         try:
-            with _translated(path, "has a damaged or incomplete header; export it again"):
+            with translated_errors(
+                path, "has a damaged or incomplete header; export it again", passing=EOFError
+            ):
                 promised = frame_count(header)
                 _check_size(path, header, promised)
                 _complete(header)
@@ -244,7 +251,7 @@ class DicomSource(RecordedSource):
         delivered = False
         for number in range(first, len(self._data.frames)):
             try:
-                with _translated(self._path, self._hint(number)):
+                with translated_errors(self._path, self._hint(number), passing=EOFError):
                     image = self._decode(number)
             except EOFError:
                 return
@@ -402,18 +409,3 @@ def _decoder(path: Path, syntax: UID, header: Dataset) -> Decoder:
     if not decoder.is_available or (beyond_pillow and decoder.available_plugins == ("pillow",)):
         raise MissingExtra(f"{syntax.name} in {path.name}", "pylibjpeg-libjpeg", "gpl-codecs")
     return decoder
-
-
-@contextmanager
-def _translated(path: Path, what: str) -> Iterator[None]:
-    """Turn pydicom's exceptions into SourceError, without their texts, which may quote the header."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except (StreamsegError, EOFError):
-        raise
-    except Exception as error:  # pydicom raises almost anything on damaged files
-        if is_programming_error(error, "pydicom", "pylibjpeg", "openjpeg", "libjpeg", "PIL"):
-            raise
-        raise SourceError(f"{path.name} {what}") from error
