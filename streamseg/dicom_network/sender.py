@@ -12,6 +12,7 @@ from pydicom import Dataset
 from pydicom.uid import UID
 from pynetdicom import AE, _config, build_context
 from pynetdicom.association import Association
+from pynetdicom.events import EVT_CONN_OPEN
 
 from streamseg.capture.dicom.header import read_header, translated_errors
 from streamseg.capture.files import check_readable
@@ -99,13 +100,26 @@ def _associated(group: list[_Object], peer: Peer, title: str) -> Iterator[Associ
     entity.dimse_timeout, entity.network_timeout = ANSWER_S, IDLE_S
     pairs = dict.fromkeys((one.kind, one.syntax) for one in group)
     contexts = [build_context(VERIFICATION), *(build_context(kind, syntax) for kind, syntax in pairs)]
-    association = entity.associate(peer.host, peer.port, contexts=contexts, ae_title=peer.title)
+    connected = threading.Event()
+    association = entity.associate(
+        peer.host,
+        peer.port,
+        contexts=contexts,
+        ae_title=peer.title,
+        evt_handlers=[(EVT_CONN_OPEN, lambda _: connected.set())],
+    )
     if association.is_rejected:
         raise SinkError(
             f"{peer} refuses the association of {title}; enter this AE title there, and check the archive's"
         )
     if not association.is_established:
-        raise SinkError(f"{peer} cannot be reached; check host and port, and that it is running")
+        # An archive that refuses and closes at once may reset the connection before its refusal is read
+        # (DCMTK's storescp does), so a connection without an answer may be a refusal as well.
+        raise SinkError(
+            f"{peer} took the connection and gave no answer; check that the port is DICOM's, and AE titles"
+            if connected.is_set()
+            else f"{peer} cannot be reached; check host and port, and that it is running"
+        )
     try:
         yield association
     finally:
