@@ -20,7 +20,7 @@ from streamseg.benchmark.clip import FrameSource
 from streamseg.benchmark.provenance import ROOT, machine_name
 from streamseg.benchmark.rows.run import Spread, write_result
 from streamseg.capture.screen.region import ImageRegion
-from streamseg.cli.console import limit_opencv_threads
+from streamseg.cli.console import limit_opencv_threads, share_one_heap
 from streamseg.core.latency import Percentiles
 from streamseg.core.types import Backend, Frame, Grey, Image, Result, Roi, Source
 from streamseg.core.view import Command, Display, RunObserver, View
@@ -85,6 +85,7 @@ class Throttled:
 
 def live_segmenter(backend: Backend) -> Segmenter:
     """A warm segmenter with steady outlines, in a process that is set up as by the live command."""
+    share_one_heap()
     limit_opencv_threads()
     return Segmenter.for_live(backend)
 

@@ -1,7 +1,8 @@
-"""Shared by all commands: messages, JSON, progress, stopping on signals, and the thread limit of OpenCV."""
+"""Shared by all commands: messages, JSON, progress, stopping on signals, limits on threads and heaps."""
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _STDERR = 2
+_M_ARENA_MAX = -8
+"""Number of glibc's mallopt for the limit on arenas."""
 LOG_EVERY_S = 5.0
 """Interval of progress lines if stderr is not a terminal."""
 
@@ -272,3 +275,14 @@ def limit_opencv_threads() -> None:
     import cv2
 
     cv2.setNumThreads(1)
+
+
+def share_one_heap() -> None:
+    """Make all threads that start from now on allocate from one heap, where the C library is glibc.
+
+    By default glibc gives each thread a heap of its own, up to eight per processor. Frames are allocated in
+    one thread and freed in another, so every heap keeps holes of megabytes (docs/log.md).
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:  # musl has one heap and no mallopt
+        mallopt(_M_ARENA_MAX, 1)

@@ -14,7 +14,14 @@ from streamseg.capture import open_source
 from streamseg.capture.live import is_live, open_live
 from streamseg.capture.rtsp.address import masked, without_credentials
 from streamseg.capture.screen.region import ImageRegion
-from streamseg.cli.console import Stop, limit_opencv_threads, print_json, say, stop_on_signals
+from streamseg.cli.console import (
+    Stop,
+    limit_opencv_threads,
+    print_json,
+    say,
+    share_one_heap,
+    stop_on_signals,
+)
 from streamseg.cli.engine import load_engine
 from streamseg.cli.latency_table import outlined_words, show_latencies
 from streamseg.cli.replay_clip import region_of_clip
@@ -75,6 +82,7 @@ def _without_login(source: str) -> str:
 
 def run(config: LiveConfig, request: RunRequest, *, as_json: bool) -> None:
     """The whole run. Raises what ended it; typer.Exit after a signal."""
+    share_one_heap()
     limit_opencv_threads()
     source = config.source or ""
     capture = config.capture()

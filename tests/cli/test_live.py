@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
 import signal
 import subprocess
@@ -97,6 +98,27 @@ def test_vessels_are_recorded_and_drawn_unless_they_are_hidden(
         is_blue = [(each[..., 0] > 180) & (each[..., 2] < 40) for each in pictures]
         blue[option] = max(int(pixels.sum()) for pixels in is_blue)
     assert blue["--vessels"] > 50 > 5 * blue["--no-vessels"]
+
+
+HEAPS = """
+import ctypes, os, sys
+from streamseg.cli import main
+code = main(sys.argv[1:])
+libc = ctypes.CDLL(None)
+libc.fdopen.restype = ctypes.c_void_p
+out = ctypes.c_void_p(libc.fdopen(1, b"w"))
+libc.malloc_info(0, out)
+libc.fflush(out)
+sys.exit(code)
+"""
+"""Runs a command, then prints glibc's account of the process's heaps."""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has several heaps")
+def test_all_threads_share_one_heap(engine: Path) -> None:
+    call = ["live", "phantom:?size=192x144", "--engine", str(engine), "--display", "none", "--seconds", "0.5"]
+    ended = subprocess.run([sys.executable, "-c", HEAPS, *call], capture_output=True, text=True, check=True)
+    assert ended.stdout.count("<heap nr=") == 1, "each further one keeps what its frames left"
 
 
 def test_without_pace_a_recording_gives_all_it_can(
