@@ -24,14 +24,21 @@ from streamseg.adaptation.history import (
     start_afresh,
 )
 from streamseg.adaptation.report import write_report
-from streamseg.annotation.importing import LICENCE_FILE
 from streamseg.backends import load_backend
-from streamseg.backends.loading import DEFAULT
+from streamseg.backends.loading import DEFAULT, DEFAULT_NET, weights_file
 from streamseg.backends.loading import WEIGHTS as SHIPPED
 from streamseg.core.errors import DataError, EngineError, UsageError
-from streamseg.core.files import read_file
 from streamseg.core.types import Backend, OutputCalibration, Say
-from streamseg.datasets import Dataset, Fold, RunSplit, Sample, hold_back, hold_back_again, open_dataset
+from streamseg.datasets import (
+    Dataset,
+    Fold,
+    RunSplit,
+    Sample,
+    hold_back,
+    hold_back_again,
+    open_dataset,
+    read_licence,
+)
 from streamseg.datasets.phantoms import phantom_samples
 from streamseg.engines.checkpoint import Checkpoint, write_checkpoint
 from streamseg.engines.manifest import read_manifest
@@ -48,7 +55,7 @@ from streamseg.training.data import TrainingData
 from streamseg.training.devices import make_fabric
 from streamseg.training.initial_weights import trainable
 from streamseg.training.output_calibration import fit_output_calibration
-from streamseg.training.run_folder import TrainingCallbacks
+from streamseg.training.run_folder import TrainingCallbacks, trained_on_restyled
 from streamseg.training.trainer import fit
 
 BATCH, PHANTOM_BATCH = 8, 2
@@ -197,6 +204,8 @@ def _begin(request: AdaptRequest, tools: Tools) -> _Work | Round:
     """Read the data, split it, and plan the round, or take the plan of one that was stopped, or finished."""
     history = History.read(request.folder)
     base = resolve(request.source)
+    if request.base != "default" and trained_on_restyled(_folder(request.base)):
+        base = replace(base, restyled=True)  # weights of earlier versions do not say so, their run does
     config = training_config(base, seed=request.seed)
     data = open_dataset(request.data)
     cache, near_duplicates = prepare_dataset(data, config.spec)
@@ -279,7 +288,7 @@ def _split(
     before = history.rounds[-1:]
     earlier = RunSplit.read(history.round_folder(before[0].number)) if before else None
     fold = hold_back_again(data, HELD_BACK, earlier, cache.frames, near_duplicates=near_duplicates)
-    own = RunSplit.read(Path(request.base)) if request.base != "default" else None
+    own = RunSplit.read(weights_file(DEFAULT_NET) if request.base == "default" else Path(request.base))
     if own is not None and any(cache.frames[row] in own.train for row in fold.validation):
         return hold_back(data, HELD_BACK, runs=[own])
     return fold
@@ -391,6 +400,7 @@ def _weights(work: _Work, tools: Tools) -> Path:
             trained=True,
             spec=spec.calibrated(judgements),
             licence=licence,
+            restyled=work.base.restyled,
         )
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -403,6 +413,7 @@ def _weights(work: _Work, tools: Tools) -> Path:
                 (sample.image for sample in work.trained),
                 phantoms=10 * work.request.effort + 20,
                 videos=max(3, work.request.effort * 2 // 3),
+                restyled=work.base.restyled,
                 say=tools.say,
             )
         finally:
@@ -414,11 +425,7 @@ def _weights(work: _Work, tools: Tools) -> Path:
 
 def _licence(request: AdaptRequest, base: Checkpoint) -> str:
     """The licence note of the data and of what the base was trained on, one line."""
-    path = request.data / LICENCE_FILE
-    try:
-        own = " ".join(read_file(path, 1 << 16).decode(errors="replace").split())
-    except OSError:
-        own = ""
+    own = read_licence(request.data)
     of_base = base.licence or (SHIPPED_LICENCE if request.base == "default" else "")
     return "; ".join(note for note in (own and f"{request.name}: {own}", of_base) if note)
 
@@ -459,6 +466,11 @@ def _compare(
             backend.close()
     rival = _rival(work, samples, tools)
     return compare(samples, found[0], found[1], (alarms[0], alarms[1]), rival=rival), (found[0], found[1])
+
+
+def _folder(base: str) -> Path:
+    path = Path(base)
+    return path if path.is_dir() else path.parent
 
 
 def _checkpoint_file(base: str) -> Path:

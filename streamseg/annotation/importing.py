@@ -33,11 +33,11 @@ from streamseg.annotation.frames import (
 from streamseg.core.errors import DataError, SinkError, UsageError, one_line
 from streamseg.core.files import read_file, write_text
 from streamseg.core.types import Mask
-from streamseg.datasets.reader import SUBJECTS_FILE, read_grey
+from streamseg.datasets.reader import LICENCE_FILE, SUBJECTS_FILE, read_grey
 
 IGNORED = ("ignore", "background", "_background_")
 """Targets of a map that mean: no structure; the last two are also names that programs use for it."""
-LABELS_FILE, LICENCE_FILE = "labels.csv", "licence.txt"
+LABELS_FILE = "labels.csv"
 LABEL_COLUMNS = ("name", "recording", "frame", "subject", "structures")
 
 

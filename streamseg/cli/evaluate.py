@@ -34,9 +34,10 @@ DETAILS = (
 
 def evaluate(
     data: Annotated[
-        Path,
+        str,
         typer.Argument(
-            metavar="DATA", help="Folder with images/ and masks/, or in Kaggle's or nnU-Net's layout."
+            metavar="DATA",
+            help="Folder with images/ and masks/, or in Kaggle's or nnU-Net's layout; or phantom[:N].",
         ),
     ],
     engine: EngineOption = None,
@@ -71,7 +72,8 @@ def evaluate(
     Sensitivity and specificity refer to "there is nerve in this image", and are null if the data has no such
     images. Distances (Hausdorff 95 %, average surface) are over the images in which both have nerve; their
     number is "outlines". Calibration is given for each pixel's probability (pixel_ece, pixel_brier) and for
-    the confidence against the image's Dice.
+    the confidence against the image's Dice. phantom:400 means the synthetic images that the model card's
+    figures are from.
     Images unlike the training data, whose outlines a display withholds, count with their outlines; "states"
     gives their number.
 
@@ -89,14 +91,15 @@ def evaluate(
     and "dice_mean_held_back" the mean Dice of the others.
     """
     from streamseg.core.engine_info import EngineInfo
-    from streamseg.datasets import frame_hash, open_dataset
+    from streamseg.datasets import frame_hash
+    from streamseg.datasets.phantoms import open_or_render
     from streamseg.evaluation.dataset import Evaluation
     from streamseg.segmentation.segmenter import Segmenter
 
     spacing_mm = None if spacing is None else parse_spacing(spacing)
     if report is not None:
         _check_report(report)
-    samples = open_dataset(data)[:limit]
+    samples = open_or_render(data)[:limit]
     backend = load_engine(engine)
     run = training_split(engine)
     unseen: list[float] = []
@@ -104,7 +107,10 @@ def evaluate(
     evaluation = Evaluation(segmenter, spacing_mm)
     shown: list[Picture] | None = None
     try:
-        with stop_on_signals() as stop, Progress(data.resolve().name, len(samples), "images") as progress:
+        with (
+            stop_on_signals() as stop,
+            Progress(Path(data).resolve().name, len(samples), "images") as progress,
+        ):
             for sample in samples:
                 figures = evaluation.add(sample)
                 if run is not None and frame_hash(sample.image) not in run.train:
@@ -125,7 +131,7 @@ def evaluate(
     result: dict[str, Any] = {
         **evaluation.to_json(),
         "engine": EngineInfo.of(backend).identity(),
-        "data": str(data),
+        "data": data,
         "trained_on": None if run is None else len(samples) - len(unseen),
         "dice_mean_held_back": fmean(unseen) if unseen else None,
     }
@@ -160,19 +166,24 @@ def _check_report(path: Path) -> None:
 def training_split(engine: str | None) -> RunSplit | None:
     """The split of the run that an engine's weights are from; None if it is not known.
 
-    It is stored beside a run's ``weights.safetensors``; an engine that was exported from these names them.
-    Raises what :func:`streamseg.backends.loading.locate` raises, and DataError for a damaged split.
+    It is stored beside a run's ``weights.safetensors`` and beside shipped weights; an engine that was
+    exported from these names them. Raises what :func:`streamseg.backends.loading.locate` raises, and
+    DataError for a damaged split.
     """
-    from streamseg.backends.loading import locate
+    from streamseg.backends.loading import DEFAULT, locate, shipped_engine, shipped_nets, weights_file
     from streamseg.datasets import RunSplit
     from streamseg.engines.manifest import read_unchecked
 
-    if engine is None:
-        return None
-    path = locate(engine)
+    path = locate(engine or DEFAULT)
     if path.is_dir():
         try:
-            path = Path(read_unchecked(path).manifest.source)
+            manifest = read_unchecked(path).manifest
+            path = Path(manifest.source)
+            if manifest.source in shipped_nets():
+                own = read_unchecked(shipped_engine(manifest.source)).manifest
+                if manifest.checkpoint_sha256 != own.checkpoint_sha256:
+                    return None  # of the weights that an earlier version shipped
+                path = weights_file(manifest.source)
         except EngineError:
             return None
     return RunSplit.read(path) if path.is_absolute() or path.exists() else None

@@ -1,7 +1,7 @@
 """Labelled images: image/mask folders and the Kaggle competition's layout, through one reader."""
 
 from streamseg.datasets.near_duplicates import NearDuplicates, find_near_duplicates
-from streamseg.datasets.reader import Dataset, Sample, frame_hash, open_dataset
+from streamseg.datasets.reader import Dataset, Sample, frame_hash, open_dataset, read_licence
 from streamseg.datasets.split import Fold, RunSplit, folds, hold_back, hold_back_again, last_block, split_last
 
 __all__ = [
@@ -17,5 +17,6 @@ __all__ = [
     "hold_back_again",
     "last_block",
     "open_dataset",
+    "read_licence",
     "split_last",
 ]

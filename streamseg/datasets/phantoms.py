@@ -1,9 +1,13 @@
-"""Synthetic labelled images in place of a data set: ``phantom`` or ``phantom:N`` instead of a folder."""
+"""Synthetic labelled images in place of a data set: ``phantom`` or ``phantom:N`` instead of a folder.
+
+To train on they are drawn into a folder; to measure on they are rendered as they are needed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import overload
 
 import cv2
 import numpy as np
@@ -13,7 +17,7 @@ from streamseg.core.files import write_whole
 from streamseg.core.types import Say
 from streamseg.datasets.reader import NERVE, VESSEL, Dataset, Sample, open_dataset
 from streamseg.phantom import render_still
-from streamseg.phantom.seeds import DATA_SET
+from streamseg.phantom.seeds import DATA_SET, VALIDATION
 
 PHANTOMS = 200
 """Number of phantoms for ``phantom`` without a number."""
@@ -26,6 +30,38 @@ def open_or_draw(data: str, folder: Path, *, say: Say = lambda _: None) -> Datas
     """
     count = phantom_count(data)
     return open_dataset(data) if count is None else draw_phantoms(folder / "phantom", count, say)
+
+
+def open_or_render(data: str) -> Sequence[Sample]:
+    """The data set in the folder ``data``, or the phantoms that nets are judged on, which none trains on.
+
+    Raises UsageError, DataError for a bad folder.
+    """
+    count = phantom_count(data)
+    return open_dataset(data) if count is None else RenderedPhantoms(VALIDATION.take(count), count)
+
+
+class RenderedPhantoms(Sequence[Sample]):
+    """Phantom stills of consecutive seeds, each rendered whenever it is asked for."""
+
+    def __init__(self, first: int, count: int) -> None:
+        self._seeds = range(first, first + count)
+
+    def __len__(self) -> int:
+        return len(self._seeds)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> RenderedPhantoms: ...
+
+    def __getitem__(self, index: int | slice) -> Sample | RenderedPhantoms:
+        if isinstance(index, int):
+            return next(phantom_samples(1, seed=self._seeds[index]))
+        part = RenderedPhantoms(0, 0)
+        part._seeds = self._seeds[index]
+        return part
 
 
 def phantom_count(data: str) -> int | None:

@@ -40,7 +40,7 @@ from streamseg.core.upright import turn_upright
 
 IMAGE_SUFFIXES = {".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp"}
 NERVE, VESSEL = 1, 2
-SUBJECTS_FILE = "subjects.csv"
+SUBJECTS_FILE, LICENCE_FILE = "subjects.csv", "licence.txt"
 MAX_INSPECTED_FOLDERS = 50
 """Folders that are inspected to say which layout a data set looks like."""
 MAX_INSPECTED_PAGES = 1000
@@ -98,6 +98,14 @@ class Dataset(Sequence[Sample]):
     def part(self, rows: Iterable[int]) -> Dataset:
         """The samples of some rows, in the order given."""
         return Dataset([self.entries[row] for row in rows])
+
+
+def read_licence(root: Path) -> str:
+    """The licence note in a data set's folder, in one line; empty if there is none."""
+    try:
+        return " ".join(read_file(root / LICENCE_FILE, 1 << 16).decode(errors="replace").split())
+    except OSError:
+        return ""
 
 
 def open_dataset(path: str | Path) -> Dataset:

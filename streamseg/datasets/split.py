@@ -20,7 +20,8 @@ from streamseg.datasets.near_duplicates import find_near_duplicates, reduced
 from streamseg.datasets.reader import SUBJECTS_FILE, Dataset, Sample, frame_hash
 
 SPLIT_FILE = "split.json"
-"""A run's split, in its folder."""
+"""A run's split, in its folder. That of weights whose folder holds others, too, is ``NAME.split.json``."""
+WEIGHTS_SUFFIX = ".safetensors"
 FORMAT = 1
 
 
@@ -68,11 +69,14 @@ class RunSplit:
 
     @classmethod
     def read(cls, run: Path) -> RunSplit | None:
-        """The split of a run's folder, or of the folder of its weights; None if none is stored there.
+        """The split of a run's folder, or of weights: their own, or that of their folder; None if none is
+        stored there.
 
         Raises DataError for a damaged file.
         """
         path = (run if run.is_dir() else run.parent) / SPLIT_FILE
+        if run.suffix == WEIGHTS_SUFFIX and (own := _split_of_weights(run)).exists():
+            path = own
         found = read_json(path)
         if found is None:
             return None
@@ -84,10 +88,21 @@ class RunSplit:
         train, validation = (frozenset(part or ()) for part in parts)
         return cls(train, validation)
 
-    def write(self, folder: Path) -> None:
-        """Write it into a run's folder. Raises SinkError."""
+    @classmethod
+    def together(cls, splits: Sequence[RunSplit]) -> RunSplit:
+        """The split of weights that are the mean of several runs': what one has seen is not held back."""
+        train = frozenset[str]().union(*(split.train for split in splits))
+        return cls(train, frozenset[str]().union(*(split.validation for split in splits)) - train)
+
+    def write(self, to: Path) -> None:
+        """Write it into a run's folder, or beside a ``.safetensors`` file as its own. Raises SinkError."""
+        path = _split_of_weights(to) if to.suffix == WEIGHTS_SUFFIX else to / SPLIT_FILE
         parts = {"train": sorted(self.train), "validation": sorted(self.validation)}
-        write_text(folder / SPLIT_FILE, json.dumps({"format": FORMAT, **parts}, indent=1) + "\n")
+        write_text(path, json.dumps({"format": FORMAT, **parts}, indent=1) + "\n")
+
+
+def _split_of_weights(weights: Path) -> Path:
+    return weights.with_suffix(f".{SPLIT_FILE}")
 
 
 def hold_back(data: Dataset, fraction: float, *, runs: Sequence[RunSplit] = ()) -> Fold:

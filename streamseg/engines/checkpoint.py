@@ -7,6 +7,7 @@ The file's metadata (text values) hold what is needed to use the weights::
     folded   "true" if BatchNorm is folded away; weights are then stored as float16
     trained  "false" for random weights, which only serve to measure speed
     licence  licence note of the data that they were trained on, if there is one
+    restyled "true" if they were trained on restyled images, too
     spec     JSON of the InputSpec
 
 Unfolded weights stay float32, because a running variance can underflow in float16.
@@ -60,6 +61,9 @@ class Checkpoint:
     """Of the file, 64 hex digits."""
     licence: str = ""
     """Licence note of the data that the weights were trained on; empty if none was given."""
+    restyled: bool = False
+    """Whether they were trained on restyled images (:mod:`streamseg.training.restyle`), too, so that images
+    of other machines are like their training data."""
 
     def info(
         self, name: str, backend: str, *, precision: str = "fp32", batch: int = 1, device: str = "cpu"
@@ -105,6 +109,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         weights=weights,
         sha256=hashlib.sha256(data).hexdigest(),
         licence=metadata.get("licence", ""),
+        restyled=metadata.get("restyled") == "true",
     )
 
 
@@ -155,6 +160,7 @@ def write_checkpoint(
     trained: bool,
     spec: InputSpec,
     licence: str = "",
+    restyled: bool = False,
 ) -> str:
     """Write a checkpoint whole or not at all: after any failure the file is as it was before.
 
@@ -173,6 +179,7 @@ def write_checkpoint(
         "trained": str(trained).lower(),
         "spec": json.dumps(spec.to_json()),
         **({"licence": licence} if licence else {}),
+        **({"restyled": "true"} if restyled else {}),
     }
     data = _ordered(safetensors.numpy.save(stored, metadata))
     write_whole(path, data)

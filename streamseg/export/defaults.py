@@ -5,10 +5,14 @@
     python -m streamseg.export.defaults --data DATA --net NET       only the engine, from the shipped weights
 
 averages and folds the runs, fits the output calibration (:mod:`streamseg.training.output_calibration`), and
-writes ``streamseg/weights/`` (float16 checkpoint, INT8 engine) and ``calibration/`` (the recipe, and the
-measured INT8 scales); ``--out`` and ``--recipes`` choose other folders. It prints the fit and, measured for
-FP32 and INT8, accuracy, calibration error and the share of images called unlike the training data; the
-engine's manifest stores these figures. The model card is written by hand from them.
+writes ``streamseg/weights/`` (float16 checkpoint, the split of its images, INT8 engine) and ``calibration/``
+(the recipe, and the measured INT8 scales); ``--out`` and ``--recipes`` choose other folders. It prints the
+fit and, measured for FP32 and INT8, accuracy, calibration error and the share of images called unlike the
+training data; the engine's manifest stores these figures and those of the training, and ``python -m
+benchmarks.readme`` writes the model card's tables from them.
+
+The licence note of the data (``--licence``, by default what ``licence.txt`` says in ``--data`` and
+``--absent``) travels with checkpoint and engine. Weights without any note are refused.
 
 Weights that were trained on all images have none left to be calibrated and measured on. ``--judge`` names
 runs of the same net and recipe that each held a part back: each judge's own net answers for that part. The
@@ -47,13 +51,22 @@ from streamseg.core.types import (
     OutputCalibration,
     State,
 )
-from streamseg.datasets import Dataset, RunSplit, Sample, frame_hash, open_dataset, split_last
+from streamseg.datasets import (
+    Dataset,
+    RunSplit,
+    Sample,
+    frame_hash,
+    open_dataset,
+    read_licence,
+    split_last,
+)
 from streamseg.datasets.phantoms import phantom_samples
-from streamseg.datasets.split import Fold
+from streamseg.datasets.split import SPLIT_FILE, Fold
 from streamseg.engines.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from streamseg.engines.manifest import read_manifest
 from streamseg.engines.store import EngineStore
 from streamseg.evaluation.calibration_error import judge_confidence
+from streamseg.evaluation.intervals import interval_of_mean
 from streamseg.evaluation.overlap import Confusion, summarise
 from streamseg.export.build import SCALES_FILE, build_engine, export
 from streamseg.export.contract import ExportRequest, ExportResult, LineReporter
@@ -69,7 +82,7 @@ from streamseg.training.config import TrainConfig
 from streamseg.training.data import TrainingData
 from streamseg.training.ood_examples import out_of_distribution_images
 from streamseg.training.output_calibration import fit_output_calibration, video_frames
-from streamseg.training.run_folder import stored_config
+from streamseg.training.run_folder import stored_config, trained_on_restyled, training_log
 from streamseg.training.trainer import read_absent, statistics_batches
 from streamseg.training.weights import recompute_statistics
 
@@ -105,12 +118,13 @@ def write_weights(
     *,
     training: Sequence[Sample] = (),
     absent: Sequence[Path] = (),
+    licence: str = "",
 ) -> Checkpoint:
     """Average runs and fold the result into the shipped checkpoint, still without an output calibration.
 
     ``size`` (height, width) is the input size to ship; None is that of the last run. ``training`` and
     ``absent`` are the images that the runs were trained on: the BatchNorm statistics of their mean are
-    measured on them.
+    measured on them. ``licence`` is the licence note of those images.
     """
     trained = average(runs)
     height, width = size or (trained.spec.height, trained.spec.width)
@@ -130,6 +144,8 @@ def write_weights(
         folded=True,
         trained=True,
         spec=replace(spec.calibrated({}), threshold=threshold, min_area=min_area),
+        licence=licence,
+        restyled=any(map(trained_on_restyled, runs)),
     )
     return read_checkpoint(path)
 
@@ -168,6 +184,8 @@ def add_judgements(
         folded=checkpoint.folded,
         trained=checkpoint.trained,
         spec=checkpoint.spec.calibrated(judgements),
+        licence=checkpoint.licence,
+        restyled=checkpoint.restyled,
     )
     return read_checkpoint(path)
 
@@ -291,6 +309,7 @@ def _figures(found: Sequence[_Answer], name: str) -> dict[str, Any]:
         (answer.confidences[name], answer.counts[name].dice) for answer in found if answer.counts[name].found
     ]
     values: dict[str, Any] = asdict(summarise(counts))
+    interval = interval_of_mean([count.dice for count in counts])
     for state in (State.LOW_CONFIDENCE, State.UNLIKE_TRAINING) if name == NERVE else ():
         values[state.name.lower()] = sum(answer.state is state for answer in found) / len(found)
     if any(count.present for count in counts) and outlines:
@@ -299,9 +318,10 @@ def _figures(found: Sequence[_Answer], name: str) -> dict[str, Any]:
             "confidence_mean": confidence.mean(),
             "confidence_ece": judge_confidence(confidence, dice)["ece"],
         }
-    return {
+    rounded = {
         key: round(float(value), 4) if isinstance(value, float) else value for key, value in values.items()
     }
+    return rounded | {"dice_interval": interval and [round(end, 4) for end in interval]}
 
 
 def unlike_shares(spec: InputSpec, validation: Sequence[Sample], videos: int = 20) -> dict[str, float]:
@@ -332,6 +352,10 @@ def main() -> None:
         nargs="*",
         default=[],
         help="data sets without nerve that the runs did not have; they help to fit the limit on presence",
+    )
+    parser.add_argument(
+        "--licence",
+        help="licence note of the runs' data; default: that in the folders of --data and --absent",
     )
     parser.add_argument("--size", nargs=2, type=int, metavar=("H", "W"), help="input size, if another")
     parser.add_argument("--threshold", type=float, default=0.5)
@@ -382,11 +406,16 @@ def make(options: argparse.Namespace) -> dict[str, Any]:
         folder = Path(scratch)
         if shipped is None:
             report = make_weights(path, options, training, judges or validation, folder)
+            trainings = trainings_of(options.runs)
         else:
-            report = shipped["judgement"]
+            report, trainings = shipped["judgement"], shipped.get("training", [])
         make_recipe(net, data, data_name=name, runs=runs).write(recipe)
         spec = read_checkpoint(path).spec
-        figures: dict[str, Any] = {"judgement": report, "unlike": unlike_shares(spec, validation)}
+        figures: dict[str, Any] = {
+            "training": trainings,
+            "judgement": report,
+            "unlike": unlike_shares(spec, validation),
+        }
         if judges:
             figures |= {"real_images": BY_JUDGES, "judges": [judge.run.resolve().name for judge in judges]}
         parts = _stand_ins(judges, folder, spec)
@@ -444,6 +473,11 @@ def make_weights(
 ) -> dict[str, Any]:
     """Average and fold the runs into the checkpoint ``path``, calibrated on what they or the judges held
     back; the figures of that fit."""
+    licence = options.licence or licence_of([options.data, *options.absent])
+    if not licence:
+        raise UsageError(
+            f"{options.data} has no licence.txt, so the licence of its images is unknown; give --licence TEXT"
+        )
     without_nerve = read_without_nerve(options.without_nerve, options.absent)
     plain = write_weights(
         scratch / "plain.safetensors",
@@ -453,6 +487,7 @@ def make_weights(
         tuple(options.size) if options.size else None,
         training=training,
         absent=options.absent,
+        licence=licence,
     )
     judged: Judged
     if isinstance(held_back, Dataset):
@@ -464,11 +499,43 @@ def make_weights(
         (sample.image for sample in training),
         phantoms=options.fit_phantoms,
         without_nerve=without_nerve,
-        restyled=any(config.restyle > 0 for config in map(stored_config, options.runs) if config),
+        restyled=plain.restyled,
         say=lambda line: print(line, file=sys.stderr),
     )
     add_judgements(path, plain, judgements)
+    _write_split(path, options.runs)
     return report
+
+
+def licence_of(folders: Sequence[Path]) -> str:
+    """The licence notes of several data sets, in one line, each once."""
+    return "; ".join(dict.fromkeys(note for note in map(read_licence, folders) if note))
+
+
+def _write_split(weights: Path, runs: Sequence[Path]) -> None:
+    """Write beside weights which images their runs trained on; unknown if a run has no split."""
+    splits = [split for split in map(RunSplit.read, runs) if split is not None]
+    if len(splits) == len(runs):
+        RunSplit.together(splits).write(weights)
+    else:
+        weights.with_suffix(f".{SPLIT_FILE}").unlink(missing_ok=True)
+
+
+def trainings_of(runs: Sequence[Path]) -> list[dict[str, Any]]:
+    """How each run was trained, as far as its folder says, for the model card: numbers and text."""
+    found = []
+    for run in runs:
+        config, split, log = stored_config(run), RunSplit.read(run), training_log(run)
+        found.append(
+            {
+                "run": run.resolve().name,
+                "images": None if split is None else len(split.train),
+                "steps": log[-1]["step"] if log else None,
+                "hours": round(sum(line["seconds"] for line in log) / 3600, 2) if log else None,
+                "config": None if config is None else asdict(config),
+            }
+        )
+    return found
 
 
 def read_without_nerve(folders: Sequence[Path], trained_on: Sequence[Path]) -> list[Sample]:

@@ -189,6 +189,26 @@ def stored_config(path: Path) -> TrainConfig | None:
         raise DataError(f"{path / RUN} is damaged ({error}); delete the folder and train again") from error
 
 
+def training_log(run: Path) -> list[dict[str, Any]]:
+    """The lines of a run's log, one an epoch; none if there is no log. Raises DataError for a damaged one."""
+    try:
+        lines = read_file(run / LOG).decode().splitlines()
+        found = [parse_json(line.encode()) for line in lines]
+        if not all({"step", "seconds"} <= line.keys() for line in found):
+            raise ValueError("a line lacks step or seconds")
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, AttributeError) as error:
+        raise DataError(f"cannot read {run / LOG} ({one_line(error)})") from error
+    return found
+
+
+def trained_on_restyled(run: Path) -> bool:
+    """Whether the run in a folder trained on restyled images, too; False without a run. Raises DataError."""
+    config = stored_config(run)
+    return config is not None and config.restyle > 0
+
+
 def _history(values: Mapping[str, Any]) -> History:
     """The history of a saved state. Raises ValueError and TypeError for a damaged one."""
     history = History(**values)

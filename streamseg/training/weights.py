@@ -29,7 +29,15 @@ def write_weights(path: Path, net: nn.Module, config: TrainConfig) -> None:
         for name, tensor in net.state_dict().items()
         if not name.endswith("num_batches_tracked")
     }
-    write_checkpoint(path, state, net=config.net, folded=False, trained=True, spec=config.spec)
+    write_checkpoint(
+        path,
+        state,
+        net=config.net,
+        folded=False,
+        trained=True,
+        spec=config.spec,
+        restyled=config.restyle > 0,
+    )
 
 
 def take_weights(net: nn.Module, weights: Mapping[str, npt.NDArray[Any]]) -> None:

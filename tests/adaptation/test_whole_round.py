@@ -10,10 +10,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from streamseg.adaptation import round as adaptation
 from streamseg.adaptation.history import History
 from streamseg.annotation.formats import FORMATS, format_of
 from streamseg.annotation.frames import Draft, Selection
@@ -43,7 +45,14 @@ def base(tmp_path: Path) -> Path:
     path = tmp_path / "base.safetensors"
     spec = InputSpec(64, 96, mean=0.25, std=0.25, threshold=0.5, min_area=0.001)
     write_checkpoint(
-        path, weights, net=shipped.net, folded=True, trained=True, spec=spec, licence="CC0, nobody"
+        path,
+        weights,
+        net=shipped.net,
+        folded=True,
+        trained=True,
+        spec=spec,
+        licence="CC0, nobody",
+        restyled=True,
     )
     return path
 
@@ -83,7 +92,9 @@ def kill_while_training(arguments: list[str], run: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)  # two and a half minutes on a quiet machine
-def test_a_whole_round(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_whole_round(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     chosen = ["select", *SOURCES, "--frames", "50", "--engine", str(base), "--format", "masks"]
     assert main([*chosen, "--out", "to-label"]) == 0
 
@@ -105,6 +116,13 @@ def test_a_whole_round(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 
     arguments = ["adapt", "data-cvat", "--name", "lab", "--from", str(base), "--minutes", "30"]
     kill_while_training(arguments, tmp_path / "adapted/lab/round-001/run")
+    fit, restyled = adaptation.fit_output_calibration, []
+
+    def noted(*given: Any, **settings: Any) -> Any:
+        restyled.append(settings["restyled"])
+        return fit(*given, **settings)
+
+    monkeypatch.setattr(adaptation, "fit_output_calibration", noted)
     capsys.readouterr()
     assert main([*arguments, "--profile", "lab", "--json"]) == 0
     said = capsys.readouterr()
@@ -116,6 +134,8 @@ def test_a_whole_round(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     weights = read_checkpoint(values["weights"])
     assert weights.spec.judgement is not None
     assert weights.licence == "lab: CC0, phantom; CC0, nobody"
+    assert weights.restyled
+    assert restyled == [True]
     report = Path(values["report"]).read_text()
     assert report.count("data:image/png") >= 3
     assert "Learning curve" in report

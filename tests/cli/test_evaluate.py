@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,11 @@ import cv2
 import numpy as np
 import pytest
 
+from streamseg.backends.loading import DEFAULT_NET
 from streamseg.cli import main
 from streamseg.core.types import InputSpec
 from streamseg.datasets import RunSplit, frame_hash, open_dataset
+from streamseg.engines.manifest import read_manifest
 from tests.backends.small_engines import small_model, write_engine
 from tests.cli.conftest import HEIGHT, WIDTH, trained_engine
 from tests.datasets.files import write_dataset
@@ -75,6 +79,28 @@ def test_images_that_the_weights_were_trained_on_are_counted(
     assert answer["trained_on"] == 2
     assert answer["dice_mean_held_back"] == pytest.approx((2 / 3 + 0 + 1) / 3)
     assert "trained on 2 of these 5 images" in said.err
+
+
+def test_what_the_shipped_weights_were_trained_on_is_known(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for asked in ([], ["--engine", f"{DEFAULT_NET}-openvino-fp32"]):
+        assert evaluate([str(data), *asked, "--limit", "2"], capsys)["trained_on"] == 0
+
+
+def test_the_split_of_other_weights_of_a_shipped_net_is_not_known(
+    data: Path, engine: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An engine in the store may be of the weights that an earlier version shipped."""
+    folder = Path(shutil.copytree(engine, tmp_path / "engine"))
+    replace(read_manifest(folder)[0], source=DEFAULT_NET).write(folder)
+    assert evaluate([str(data), "--engine", str(folder), "--limit", "2"], capsys)["trained_on"] is None
+
+
+def test_phantoms_are_judged_on_without_a_folder(engine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    answer = evaluate(["phantom:8", "--engine", str(engine)], capsys)
+    assert (answer["images"], answer["data"]) == (8, "phantom:8")
+    assert answer["structures"]["nerve"]["specificity"] is not None
 
 
 def test_distances_and_calibration(data: Path, engine: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,8 @@ from PIL import Image
 from streamseg.core.errors import SinkError, UsageError
 from streamseg.datasets import open_dataset
 from streamseg.datasets.kaggle_writer import write_kaggle
-from streamseg.datasets.phantoms import open_or_draw, phantom_count, phantom_samples
+from streamseg.datasets.phantoms import open_or_draw, open_or_render, phantom_count, phantom_samples
+from streamseg.phantom.seeds import VALIDATION
 from tests.full_disk import small_files
 
 
@@ -26,6 +27,15 @@ def test_phantoms_are_drawn_once_and_missing_ones_again(tmp_path):
     assert [p.read_bytes() for p in files] == before
     assert files[0].stat().st_mtime_ns == kept
     assert len(open_or_draw("phantom:2", tmp_path)) == 2
+
+
+def test_phantoms_to_measure_on_are_those_that_nets_are_judged_on():
+    rendered = open_or_render("phantom:3")
+    judged = list(phantom_samples(3, seed=VALIDATION.first))
+    assert [sample.name for sample in rendered] == [sample.name for sample in judged]
+    np.testing.assert_array_equal(rendered[1].image, judged[1].image)
+    assert [sample.name for sample in rendered[1:]] == [sample.name for sample in judged[1:]]
+    assert (len(rendered), len(rendered[:2]), rendered[-1].name) == (3, 2, judged[2].name)
 
 
 def test_a_folder_is_a_folder(tmp_path):

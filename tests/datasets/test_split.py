@@ -225,6 +225,17 @@ def test_a_runs_own_split_counts_before_any_share(tmp_path: Path) -> None:
         hold_back(data, 0.2, runs=[everything])
 
 
+def test_weights_that_share_a_folder_have_splits_of_their_own(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    one = RunSplit(frozenset({"a", "b"}), frozenset({"c", "d"}))
+    other = RunSplit(frozenset({"c"}), frozenset({"e"}))
+    one.write(first)
+    assert (RunSplit.read(first), RunSplit.read(second), RunSplit.read(tmp_path)) == (one, None, None)
+    other.write(tmp_path)
+    assert (RunSplit.read(first), RunSplit.read(second)) == (one, other)
+    assert RunSplit.together([one, other]) == RunSplit(frozenset("abc"), frozenset("de"))
+
+
 @pytest.mark.parametrize(
     "text", ["[]", '{"format": 1}', '{"format": 1, "train": [3], "validation": []}', "{"]
 )

@@ -47,6 +47,14 @@ def test_a_checkpoint_reads_back_as_written(tmp_path: Path, net: str, folded: bo
         assert np.array_equal(read.weights[name], stored)
 
 
+def test_the_licence_and_restyling_of_the_training_data_travel_with_weights(tmp_path: Path) -> None:
+    plain, noted = tmp_path / "plain.safetensors", tmp_path / "noted.safetensors"
+    write(plain)
+    write(noted, licence="CC0", restyled=True)
+    assert (read_checkpoint(plain).licence, read_checkpoint(plain).restyled) == ("", False)
+    assert (read_checkpoint(noted).licence, read_checkpoint(noted).restyled) == ("CC0", True)
+
+
 def test_equal_weights_have_equal_hashes(tmp_path: Path) -> None:
     assert len({write(tmp_path / f"{copy}.safetensors") for copy in range(8)}) == 1
 

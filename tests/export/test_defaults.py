@@ -1,8 +1,9 @@
 """Parts of the command that makes the default weights; the whole needs the data and minutes."""
 
 import argparse
+import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,15 +29,18 @@ from streamseg.export.defaults import (
     Judge,
     accuracy,
     add_judgements,
+    licence_of,
     read_judges,
     read_without_nerve,
     ship,
+    trainings_of,
     unlike_shares,
     write_weights,
 )
 from streamseg.nets import build_net
 from streamseg.phantom import render_still
 from streamseg.segmentation.ood_detector import FEATURES, write_reference
+from streamseg.training.config import TrainConfig
 from streamseg.training.ood_examples import out_of_distribution_images
 from tests.backends.small_engines import small_model, store_engine
 from tests.datasets.files import write_dataset
@@ -102,6 +106,31 @@ def test_weights_of_either_kind_of_net_and_of_both_structures_are_shipped(tmp_pa
         plain = write_weights(tmp_path / "plain.safetensors", [run], threshold=0.5, min_area=0.0)
     assert (plain.net, plain.folded, plain.spec.structures) == ("lite_unet", True, ("nerve", "vessel"))
     assert plain.weights["head.weight"].shape[0] == 2
+
+
+def test_shipped_weights_say_how_they_were_trained(tmp_path: Path, run: Path) -> None:
+    config = TrainConfig(restyle=0.5)
+    described = {"config": asdict(config), "finished": True}
+    (run / "run.json").write_text(json.dumps(described))
+    lines = [{"epoch": 1, "step": 3, "seconds": 1800.0}, {"epoch": 2, "step": 6, "seconds": 900.0}]
+    (run / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    RunSplit(frozenset("ab"), frozenset("c")).write(run)
+    (found,) = trainings_of([run])
+    assert found == {"run": "run", "images": 2, "steps": 6, "hours": 0.75, "config": asdict(config)}
+    shipped = write_weights(tmp_path / "plain.safetensors", [run], 0.5, 0.0, licence="CC0")
+    assert (shipped.licence, shipped.restyled) == ("CC0", True)
+    (run / "log.jsonl").write_text("[1]\n")
+    with pytest.raises(DataError, match=r"log\.jsonl"):
+        trainings_of([run])
+
+
+def test_the_licence_notes_of_all_data_are_kept_once(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in "abcd"]
+    for folder, note in zip(folders, ("CC BY 4.0,\nnobody\n", "CC0", "CC0", None), strict=True):
+        folder.mkdir()
+        if note:
+            (folder / "licence.txt").write_text(note)
+    assert licence_of(folders) == "CC BY 4.0, nobody; CC0"
 
 
 def test_runs_of_different_nets_have_no_mean(tmp_path: Path, run: Path) -> None:
@@ -189,6 +218,7 @@ def test_weights_trained_on_all_images_are_judged_by_runs_that_held_some_back(
         net="improved_unet",
         absent=[],
         without_nerve=[],
+        licence="CC0, phantoms",
         size=None,
         threshold=0.5,
         min_area=0.0,
@@ -199,12 +229,17 @@ def test_weights_trained_on_all_images_are_judged_by_runs_that_held_some_back(
     )
     options.out.mkdir()
     options.recipes.mkdir()
+    with pytest.raises(UsageError, match=r"has no licence\.txt.*--licence"):
+        defaults.make(argparse.Namespace(**vars(options) | {"licence": None}))
     figures = defaults.make(options)
     manifest, _ = read_manifest(options.out / "unet-openvino-int8")
     assert manifest.accuracy == figures
     assert (figures["real_images"], figures["judges"]) == (BY_JUDGES, ["first", "second"])
     shipped = read_checkpoint(options.out / "unet.safetensors")
     assert manifest.checkpoint_sha256 == shipped.sha256
+    assert manifest.licence == shipped.licence == "CC0, phantoms"
+    assert RunSplit.read(options.out / "unet.safetensors") == RunSplit(frozenset(frames), frozenset())
+    assert figures["training"] == [{"run": "all", "images": 12, "steps": None, "hours": None, "config": None}]
     assert shipped.spec.judgement is not None
     plain = write_weights(tmp_path / "plain.safetensors", [run], threshold=0.5, min_area=0.0)
     for name, array in plain.weights.items():
@@ -212,6 +247,8 @@ def test_weights_trained_on_all_images_are_judged_by_runs_that_held_some_back(
     for precision in ("fp32", "int8"):
         assert figures[precision]["validation"]["images"] == 7
         assert figures[precision]["phantom"]["images"] == 5
+        low, high = figures[precision]["validation"]["dice_interval"]
+        assert 0 <= low <= figures[precision]["validation"]["dice_mean"] <= high <= 1
         assert "unlike_training" not in figures[precision]["validation"]
     assert [count for _, count in asked] == [4, 3, 5, 4, 3, 5]
     assert len({name for name, _ in asked}) == 6  # six engines: each of three weights in two precisions

@@ -18,7 +18,7 @@ from streamseg.training import devices, trainer
 from streamseg.training.config import recipe
 from streamseg.training.data import take
 from streamseg.training.devices import flushed_denormals, make_fabric
-from streamseg.training.run_folder import TrainingCallbacks, stored_config
+from streamseg.training.run_folder import TrainingCallbacks, stored_config, trained_on_restyled
 from streamseg.training.teachers import Teachers
 from streamseg.training.trainer import TrainingJob, fit, run
 from streamseg.training.validate import net_input
@@ -73,6 +73,7 @@ def test_a_run_leaves_its_log_and_weights_that_load(tmp_path, mixed):
     averaged = done.net.state_dict()
     assert torch.equal(torch.from_numpy(checkpoint.weights["head.weight"]), averaged["head.weight"])
     assert checkpoint.spec.structures == ("nerve", "vessel")
+    assert checkpoint.restyled == trained_on_restyled(tmp_path) == (CONFIG.restyle > 0)
 
 
 @pytest.mark.parametrize(
