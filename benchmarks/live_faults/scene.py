@@ -230,7 +230,7 @@ class Glass:
         if frame is None or found is None:
             self.seen.append(Seen(now_ns, view.state, view.reason, None, None))
             return
-        whole = Roi.whole(frame.image)
+        whole = Roi.whole(frame)
         read = [(barcode.read(place.crop(frame.image)[:BAND]), place) for place in self._places or (whole,)]
         number, place = next((one for one in read if one[0] is not None), (None, whole))
         if frame.index != self._checked:

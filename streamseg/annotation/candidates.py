@@ -121,7 +121,7 @@ def read_candidates(
                 if _taken_whole(roi, frame, source, options):
                     left_out += 1
                     continue
-                reader.number_by(roi.crop(frame.image))
+                reader.number_by(frame, roi)
                 if frame.index % step == 0 and (one := reader.candidate(frame, previous, roi)):
                     found.append(one)
                 if len(found) > options.limit:  # the source did not know its length
@@ -159,8 +159,8 @@ def _region(uri: str, source: Source, options: ReadOptions, say: Say) -> ImageRe
 
 def _taken_whole(roi: Roi, frame: Frame, source: Source, options: ReadOptions) -> bool:
     """Whether a frame is taken whole only because no image was searched for in frames of its size."""
-    searched = frame.image.shape[:2] == (source.info.height, source.info.width)
-    return options.find_roi and options.roi is None and not searched and roi == Roi.whole(frame.image)
+    searched = frame.shape == (source.info.height, source.info.width)
+    return options.find_roi and options.roi is None and not searched and roi == Roi.whole(frame)
 
 
 def _step(source: Source, limit: int) -> int:
@@ -194,9 +194,9 @@ class _Reader:
         self._segmenter, self._scratch, self._subject = segmenter, scratch, subject
         self._recording = ""
 
-    def number_by(self, image: Image) -> None:
+    def number_by(self, frame: Frame, roi: Roi) -> None:
         """Number the recording by its first image that shows something: many begin black."""
-        if not self._recording and float(image.std()) > BLANK:
+        if not self._recording and float((image := roi.crop(frame.image)).std()) > BLANK:
             self._recording = recording_number(image)
 
     def candidate(self, frame: Frame, previous: Frame | None, roi: Roi) -> Candidate | None:
@@ -205,7 +205,7 @@ class _Reader:
             return None
         image = np.ascontiguousarray(_plain(roi.crop(frame.image)))
         before = None
-        if previous is not None and _neighbours(previous, frame) and roi.fits_into(*previous.image.shape[:2]):
+        if previous is not None and _neighbours(previous, frame) and roi.fits_into(*previous.shape):
             before = roi.crop(previous.image)
         found, scores = score(image, before, self._segmenter)
         path = self._scratch / f"{self._recording}-{frame.index:06d}.png"

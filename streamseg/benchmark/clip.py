@@ -59,7 +59,7 @@ class Clip:
 
     def to_json(self) -> dict[str, Any]:
         """The description of the clip in a result."""
-        height, width = self.frames[0].image.shape[:2]
+        height, width = self.frames[0].shape
         return {
             "name": self.name,
             "synthetic": self.synthetic,
@@ -95,7 +95,7 @@ def _read(uri: str, count: int, *, synthetic: bool, roi: Roi | None) -> Clip:
         info = source.info
         try:
             for frame in islice(source, count):
-                if kept and frame.image.shape != kept[0].image.shape:
+                if kept and frame.shape != kept[0].shape:
                     break
                 kept.append(frame)
         except SourceError:
@@ -168,7 +168,7 @@ class FrameSource(Closing):
         """``count`` frames, or for ever. Raises UsageError for no frame, or an impossible rate."""
         if not frames or not 0 < fps < float("inf"):
             raise UsageError(f"no source: {len(frames)} frames at {fps} per second; give some of each")
-        height, width = frames[0].image.shape[:2]
+        height, width = frames[0].shape
         self.info = SourceInfo("memory", height, width, rate=Fraction(fps).limit_denominator(1001))
         self._frames, self._fps, self._count = frames, fps, count
 

@@ -129,7 +129,7 @@ class OpenIGTLinkSource:
             except BaseException:
                 self._socket.close()
                 raise
-        height, width = self._first.image.shape[:2]
+        height, width = self._first.shape
         self.info = SourceInfo(
             name=self._address.name,
             height=height,

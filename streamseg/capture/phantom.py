@@ -106,7 +106,7 @@ class PhantomSource(RecordedSource):
             number = self._first + index
             image = self._video.frame(number).image
             yield Frame(
-                image=image,
+                image,
                 index=index,
                 captured_ns=time.monotonic_ns(),
                 pts_seconds=float(number * self._time_base),

@@ -7,12 +7,14 @@ This module imports nothing of ours except the errors and the net's specificatio
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fractions import Fraction
 from typing import Protocol, Self, runtime_checkable
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -27,6 +29,7 @@ __all__ = [
     "InputSpec",
     "Mask",
     "OutputCalibration",
+    "Picture",
     "Planes",
     "Result",
     "Roi",
@@ -105,8 +108,8 @@ class Roi:
         return cls(x, y, width, height)
 
     @classmethod
-    def whole(cls, image: Image) -> Roi:
-        """The ROI that covers all of an image."""
+    def whole(cls, image: Image | Frame) -> Roi:
+        """The ROI that covers all of an image or a frame."""
         return cls(0, 0, image.shape[1], image.shape[0])
 
     def fits_into(self, height: int, width: int) -> bool:
@@ -146,12 +149,36 @@ class SourceInfo:
     """The meaning of ``captured_ns``: ``driver`` (the grabber's or sender's time stamp) or ``arrival``."""
 
 
+class Picture(Protocol):
+    """A decoded picture with its luma apart, whose colours are computed when somebody asks. Thread-safe."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width."""
+        ...
+
+    @property
+    def image(self) -> Image:
+        """uint8 (height, width, 3) BGR, read-only: computed by the first who asks, then kept."""
+        ...
+
+    def grey(self, roi: Roi, step: int) -> Grey:
+        """As :meth:`Frame.grey`."""
+        ...
+
+    def is_colourless(self, roi: Roi, spread: int, share: float) -> bool:
+        """Whether the channels of at most a share of the pixels in a rectangle differ by more than
+        ``spread`` grey levels, as far as a look at the chroma tells; False leaves it open."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Frame:
     """One image of a source. The source makes it and never reuses its buffer."""
 
-    image: Image
-    """uint8, (height, width) grey or (height, width, 3) BGR; read-only."""
+    pixels: Image | Picture
+    """An image, uint8 (height, width) grey or (height, width, 3) BGR, or a picture that makes one if it is
+    needed: most frames are segmented and never drawn, and their luma is all that the net sees."""
     index: int
     """0, 1, 2, ... as delivered by the source."""
     captured_ns: int
@@ -165,16 +192,57 @@ class Frame:
     the start) count, too. None if the source does not know it for sure."""
 
     def __post_init__(self) -> None:
-        if self.image.dtype != np.uint8 or not (
-            self.image.ndim == 2 or (self.image.ndim == 3 and self.image.shape[2] == 3)
-        ):
+        pixels = self.pixels
+        if not isinstance(pixels, np.ndarray):
+            return
+        if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)):
             raise TypeError(
-                f"a frame's image is uint8 (H,W) or (H,W,3), received {self.image.dtype} {self.image.shape}"
+                f"a frame's image is uint8 (H,W) or (H,W,3), received {pixels.dtype} {pixels.shape}"
             )
-        self.image.flags.writeable = False
+        pixels.flags.writeable = False
+
+    @property
+    def image(self) -> Image:
+        """uint8, (height, width) grey or (height, width, 3) BGR; read-only.
+
+        A decoded frame computes it for the first one who asks. Who needs grey levels only asks for
+        :meth:`grey`, and for the size :attr:`shape`.
+        """
+        return self.pixels if isinstance(self.pixels, np.ndarray) else self.pixels.image
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        height, width = self.pixels.shape[:2]
+        return height, width
+
+    @property
+    def is_grey(self) -> bool:
+        """Whether its image is grey, (height, width)."""
+        return isinstance(self.pixels, np.ndarray) and self.pixels.ndim == 2
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its image, if it is made."""
+        return self.pixels.nbytes if isinstance(self.pixels, np.ndarray) else 3 * math.prod(self.shape)
+
+    def grey(self, roi: Roi | None = None, step: int = 1) -> Grey:
+        """Grey levels, uint8 (h, w), of every ``step``-th row and column of a rectangle, or of the whole
+        frame; perhaps a view.
+
+        Those of a colour image have the weights of ITU-R BT.601; those of a decoded picture are its luma,
+        expanded to 0..255. For pixels without colour, the two differ by rounding: at most two grey levels.
+        """
+        roi = roi or Roi.whole(self)
+        if not isinstance(self.pixels, np.ndarray):
+            return self.pixels.grey(roi, step)
+        part = roi.crop(self.pixels)[::step, ::step]
+        if part.ndim == 2:
+            return part
+        return np.asarray(cv2.cvtColor(np.ascontiguousarray(part), cv2.COLOR_BGR2GRAY), np.uint8)
 
     def __repr__(self) -> str:
-        return f"Frame(index={self.index}, pts_seconds={self.pts_seconds}, image={self.image.shape})"
+        return f"Frame(index={self.index}, pts_seconds={self.pts_seconds}, shape={self.shape})"
 
 
 @dataclass(frozen=True, slots=True, repr=False)

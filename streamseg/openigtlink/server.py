@@ -309,7 +309,7 @@ class _Packet:
             self.stamp_ns = last.stamp_ns if last is not None and same else offset_ns + view.frame.captured_ns
         self._roi = view.roi
         if full_frame and view.frame is not None and view.roi is not None:
-            self._roi = Roi.whole(view.frame.image)
+            self._roi = Roi.whole(view.frame)
         self._image: Body | None = None
         self._outlines: list[Body] = []
         self._cleared: list[Body] = []

@@ -147,7 +147,7 @@ class Replay:
                 roi, in_place = self._locate(frame)
                 prepared = self._segmenter.prepare(frame, roi, clock)
                 prepared = prepared if in_place else replace(prepared, misplaced=True)
-                self._held += frame.image.nbytes
+                self._held += frame.nbytes
                 if not self._prepared.put((position, prepared), position):
                     break
                 del frame, prepared  # large, and not needed while the next one is decoded
@@ -197,7 +197,7 @@ class Replay:
                     self._outlined[name] += bool(structure.contours)
                 if self._on_result is not None:
                     self._on_result(result)
-                size = frame.image.nbytes
+                size = frame.nbytes
                 del item, prepared, frame, result, segmentation, planes
                 self._written += size
         except BaseException as error:

@@ -113,11 +113,11 @@ class Recorder:
 
     def on_frame(self, frame: Frame, arrived_ns: int) -> None:
         """Record a frame's pixels if that is allowed and possible, else only a line."""
-        region = self._regions.get(frame.image.shape[:2])
+        region = self._regions.get(frame.shape)
         left_out = "no region known"
         if region is not None or self._full_frame:
             job = partial(self._write_frame, frame, arrived_ns, region)
-            if self._worker.put(job, held=frame.image.nbytes, max_held=QUEUE_BYTES):
+            if self._worker.put(job, held=frame.nbytes, max_held=QUEUE_BYTES):
                 return
             left_out = "encoder too slow"
             self._count_left_out()
@@ -126,17 +126,17 @@ class Recorder:
     def on_result(self, result: Result) -> None:
         """Write a line for a segmented frame, as in the records of a replay."""
         if self._unknown_until is None or result.frame.index > self._unknown_until:
-            self._regions[result.frame.image.shape[:2]] = result.roi
+            self._regions[result.frame.shape] = result.roi
         self._put({**frame_record(result), "captured_ns": result.frame.captured_ns})
 
     def on_view(self, view: View, shown_ns: int) -> None:
         """Write a line if the state, or the frame of the outline, changed."""
         if view.frame is not None and view.roi is not None:
-            self._regions[view.frame.image.shape[:2]] = view.roi
+            self._regions[view.frame.shape] = view.roi
             self._offer_annotated(view, view.frame, shown_ns)
         elif view.frame is not None:  # what is in its place now may name the patient
             self._unknown_until = view.frame.index
-            self._regions.pop(view.frame.image.shape[:2], None)
+            self._regions.pop(view.frame.shape, None)
         key = (view.state, view.frame.index if view.frame and view.segmentation else None)
         if key != self._last_view:
             self._last_view = key
@@ -158,7 +158,7 @@ class Recorder:
         self._annotated_last = view.state, shown_ns
         job = partial(self._write_annotated, view, self._style(), shown_ns)
         # Half of the queue: the other half is for original frames, which cannot be made again.
-        self._worker.put(job, held=frame.image.nbytes, max_held=QUEUE_BYTES // 2)
+        self._worker.put(job, held=frame.nbytes, max_held=QUEUE_BYTES // 2)
 
     def status(self) -> str:
         """Status for the display: ``recording 0:12``, or why it stopped."""
@@ -200,12 +200,12 @@ class Recorder:
             self._write(offered_line(frame, arrived_ns, None, "recording ended"))
             return
         self._check_space_if_due()
-        shown = Roi.whole(frame.image) if self._full_frame or region is None else region
+        shown = Roi.whole(frame) if self._full_frame or region is None else region
 
         def begins(name: str, number: int) -> None:
             self._write(segment_line(name, number, frame, shown, region))
 
-        key = (frame.image.shape, shown, region, frame.spacing_mm)
+        key = (frame.shape, frame.is_grey, shown, region, frame.spacing_mm)
         at = self._video_time(frame.captured_ns)
         video = self._original.add(shown.crop(frame.image), at, key, begins)
         self.frames += 1

@@ -75,7 +75,7 @@ def compose(
     frame with ``full_frame``. ``vessels`` draws their outlines too. Regions under 480 rows are enlarged, and
     above 11 megapixels reduced. The output size depends only on the size of what is shown.
     """
-    shown = Roi.whole(result.frame.image) if full_frame else result.roi
+    shown = Roi.whole(result.frame) if full_frame else result.roi
     layout = _Layout.of(shown.height, shown.width)
     canvas = np.empty((layout.height, layout.width, 3), np.uint8)
     view = canvas[: layout.image_height, : layout.image_width]
@@ -102,7 +102,7 @@ def compose_plain(result: Result, *, full_frame: bool, vessels: bool = True) -> 
 
     BGR, uint8; an odd height or width is padded by one black row or column.
     """
-    shown = Roi.whole(result.frame.image) if full_frame else result.roi
+    shown = Roi.whole(result.frame) if full_frame else result.roi
     canvas = np.zeros((_even_up(shown.height), _even_up(shown.width), 3), np.uint8)
     view = canvas[: shown.height, : shown.width]
     np.copyto(view, to_bgr(shown.crop(result.frame.image)))

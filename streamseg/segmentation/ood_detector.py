@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamseg.core.errors import EngineError
-from streamseg.core.types import Grey, Image
+from streamseg.core.types import Frame, Grey, Image, Roi
 
 FEATURES = (
     *("lit", "dark_grey", "median_grey", "bright_grey", "brightest_grey", "entropy", "saturated", "flat"),
@@ -176,3 +176,12 @@ def colour_share(image: Image) -> float:
 def is_out_of_distribution(image: Image, content: Grey, familiar: str) -> bool:
     """Whether an image, uint8 (H, W) or (H, W, 3) BGR with its ``content``, is unlike the training data."""
     return distance(content, familiar) > 1 or colour_share(image) > COLOURED_SHARE
+
+
+def is_coloured(frame: Frame, roi: Roi) -> bool:
+    """Whether a rectangle of a frame has colours off its tint. Of a decoded picture without colour, only the
+    chroma is read."""
+    pixels = frame.pixels
+    if not isinstance(pixels, np.ndarray) and pixels.is_colourless(roi, _OFF_TINT, COLOURED_SHARE):
+        return False
+    return colour_share(roi.crop(frame.image)) > COLOURED_SHARE

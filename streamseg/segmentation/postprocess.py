@@ -99,7 +99,7 @@ def _find(prepared: Prepared, probability: Probability, spec: StructureSpec) -> 
     """
     letterbox, roi, spacing_mm = prepared.letterbox, prepared.roi, prepared.frame.spacing_mm
     content = letterbox.crop(probability)
-    shape = prepared.frame.image.shape[:2]
+    shape = prepared.frame.shape
     known = spec.judgement
     # Linear interpolation increases nothing: if no sample reaches the threshold, no pixel does.
     highest = float(content.max())
@@ -207,7 +207,7 @@ def expected_dice(raw: float, judgement: OutputCalibration) -> float:
 
 def unlike_training(prepared: Prepared, planes: Planes, spec: InputSpec) -> Segmentation:
     """The segmentation of a frame unlike the training data: no outline, since a net finds one in anything."""
-    shape = prepared.frame.image.shape[:2]
+    shape = prepared.frame.shape
     others = {name: _nothing(shape, 0.0) for name in spec.structures[1:]}
     mask = np.zeros(shape, np.bool_)
     return Segmentation(mask, (), 0, None, None, 0.0, State.UNLIKE_TRAINING, planes[0], others)

@@ -31,11 +31,6 @@ class Prepared:
     """The ultrasound image is elsewhere on the screen, or not on it: an outline would mean nothing."""
 
     @property
-    def image(self) -> Image:
-        """View of the ROI in the frame's own pixels: uint8 (roi.height, roi.width[, 3])."""
-        return self.roi.crop(self.frame.image)
-
-    @property
     def content(self) -> Grey:
         """View of ``grey`` without the letterbox's padding: uint8 (h, w)."""
         return self.letterbox.crop(self.grey)
@@ -47,9 +42,8 @@ class Prepared:
 def prepare(frame: Frame, roi: Roi, spec: InputSpec, clock: StageClock) -> Prepared:
     """Prepare a frame's ROI, which must lie inside it; timed as the stage ``preprocess``."""
     with clock.stage("preprocess"):
-        image = roi.crop(frame.image)
-        letterbox = letterbox_for(image, spec)
-        grey = letterbox.apply(to_grey(image))  # grey first: a third of the bytes to resize
+        letterbox = Letterbox(roi.height, roi.width, spec.height, spec.width)
+        grey = letterbox.apply(frame.grey(roi))  # grey first: a third of the bytes to resize
         return Prepared(frame, roi, letterbox, grey, normalise(grey, spec)[None, None], clock)
 
 

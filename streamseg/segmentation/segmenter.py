@@ -11,7 +11,7 @@ from streamseg.core.engine_info import EngineInfo
 from streamseg.core.errors import EngineError, UsageError
 from streamseg.core.latency import StageClock
 from streamseg.core.types import Backend, Frame, Planes, Roi, Segmentation, State
-from streamseg.segmentation.ood_detector import is_out_of_distribution, read_reference
+from streamseg.segmentation.ood_detector import distance, is_coloured, read_reference
 from streamseg.segmentation.postprocess import postprocess, unlike_training
 from streamseg.segmentation.preprocess import Prepared, prepare
 from streamseg.segmentation.repetition_detector import noise_left
@@ -55,7 +55,7 @@ class Segmenter:
         self.roi = roi
         self.withhold = withhold
         self.steady = steady
-        self._place: tuple[Roi, tuple[int, ...]] | None = None
+        self._place: tuple[Roi, tuple[int, int]] | None = None
         judgement = backend.spec.judgement
         if judgement is not None and judgement.familiar:
             read_reference(judgement.familiar)
@@ -91,8 +91,8 @@ class Segmenter:
         ``roi`` replaces the segmenter's for this frame. ``clock`` has the times of earlier stages; the three
         steps add theirs: preprocess, infer and postprocess.
         """
-        roi = roi or self.roi or Roi.whole(frame.image)
-        roi.check_inside(*frame.image.shape[:2])
+        roi = roi or self.roi or Roi.whole(frame)
+        roi.check_inside(*frame.shape)
         return prepare(frame, roi, self.backend.spec, StageClock() if clock is None else clock)
 
     def infer(self, prepared: Prepared) -> Planes:
@@ -129,13 +129,14 @@ class Segmenter:
         spec, frame = self.backend.spec, prepared.frame
         reference = "" if spec.judgement is None else spec.judgement.familiar
         unlike = prepared.misplaced or (
-            bool(reference) and is_out_of_distribution(prepared.image, prepared.content, reference)
+            bool(reference)
+            and (distance(prepared.content, reference) > 1 or is_coloured(frame, prepared.roi))
         )
         if self.steady is not None:
-            if self._place != (prepared.roi, frame.image.shape):
-                self._place = prepared.roi, frame.image.shape
+            if self._place != (prepared.roi, frame.shape):
+                self._place = prepared.roi, frame.shape
                 self.steady.reset()
-            noise = noise_left(prepared.image.shape[:2], prepared.content.shape)
+            noise = noise_left((prepared.roi.height, prepared.roi.width), prepared.content.shape)
             planes = self.steady.update(
                 planes, prepared.content, frame.captured_ns, unlike=unlike, noise=noise
             )

@@ -177,7 +177,7 @@ def test_damaged_spec_is_an_engine_error(text: str) -> None:
 def test_frame_is_read_only_and_checks_its_image() -> None:
     frame = Frame(np.zeros((4, 5, 3), np.uint8), 0, 0)
     assert not frame.image.flags.writeable
-    assert repr(frame) == "Frame(index=0, pts_seconds=None, image=(4, 5, 3))"
+    assert repr(frame) == "Frame(index=0, pts_seconds=None, shape=(4, 5))"
     for bad in (np.zeros((4, 5), np.float32), np.zeros((4, 5, 4), np.uint8), np.zeros(4, np.uint8)):
         with pytest.raises(TypeError, match="uint8"):
             Frame(bad, 0, 0)

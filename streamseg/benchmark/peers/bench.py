@@ -116,7 +116,7 @@ def _engine(options: PeersOptions, checkpoint: Checkpoint, throughput: bool) -> 
 def _tensors(clip: Clip, checkpoint: Checkpoint) -> Sequence[Tensor]:
     """Frames from all over the clip, as they enter the net."""
     chosen = clip.frames[:: max(1, len(clip.frames) // FRAMES)][:FRAMES]
-    regions = [(clip.roi or Roi.whole(frame.image)).crop(frame.image) for frame in chosen]
+    regions = [(clip.roi or Roi.whole(frame)).crop(frame.image) for frame in chosen]
     return [to_tensor(region, checkpoint.spec) for region in regions]
 
 

@@ -66,11 +66,11 @@ class DicomVideoSource(RecordedSource):
                 first = next(frames, None)
                 if first is None:
                     raise self._nothing(start_seconds)
-                image = self._converter.convert(first[1][0], self._pixel_aspect())
+                pixels = self._converter.picture(first[1][0], self._pixel_aspect())
         except BaseException:
             self._reader.close()
             raise
-        height, width = image.shape[:2]
+        height, width = pixels.shape[:2]
         rows, columns = first[1][0].height, first[1][0].width
         self._spacing = None
         if spacing is not None:
@@ -112,7 +112,7 @@ class DicomVideoSource(RecordedSource):
                 if found is None:
                     break
                 number, (decoded, pts) = found
-                image = self._converter.convert(decoded, self._pixel_aspect())
+                pixels = self._converter.picture(decoded, self._pixel_aspect())
                 self._watch.check()
             moment = self._times.pts(number)
             if moment is None and self._times.base is None and pts is not None and base is not None:
@@ -121,7 +121,7 @@ class DicomVideoSource(RecordedSource):
             # A decoder drops damaged frames, and those before the first key frame: nothing counts them.
             uncertain = self._reader.damaged or self._reader.starts_late
             known = None if uncertain else number
-            yield Frame(image, delivered, time.monotonic_ns(), seconds, self._spacing, known)
+            yield Frame(pixels, delivered, time.monotonic_ns(), seconds, self._spacing, known)
             delivered += 1
         read = counted(delivered, "frame")
         self._watch.conclude(read)

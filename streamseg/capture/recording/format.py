@@ -83,7 +83,7 @@ def video_name(kind: str, number: int) -> str:
 
 def segment_line(name: str, number: int, frame: Frame, shown: Roi, region: Roi | None) -> dict[str, Any]:
     """A file of the original begins: ``shown`` is the part of the frames in it, ``region`` the image."""
-    height, width = frame.image.shape[:2]
+    height, width = frame.shape
     return {
         "type": "segment",
         "file": name,
@@ -91,7 +91,7 @@ def segment_line(name: str, number: int, frame: Frame, shown: Roi, region: Roi |
         "frame_size": [width, height],
         "shown": box(shown),
         "roi": None if region is None else box(region),
-        "grey": frame.image.ndim == 2,
+        "grey": frame.is_grey,
         "spacing_mm": finite(frame.spacing_mm),
     }
 
@@ -100,7 +100,7 @@ def offered_line(
     frame: Frame, arrived_ns: int, video: tuple[int, int] | None, left_out: str = ""
 ) -> dict[str, Any]:
     """A frame that the source delivered."""
-    height, width = frame.image.shape[:2]
+    height, width = frame.shape
     line: dict[str, Any] = {
         "type": "offered",
         "index": frame.index,

@@ -16,7 +16,7 @@ from streamseg.capture.recording.format import UNITS_PER_SECOND
 from streamseg.capture.recording.reader import Offered, Recorded, Segment, read_recording
 from streamseg.capture.video.source import VideoSource
 from streamseg.core.errors import SourceError, StreamsegError, UsageError, one_line
-from streamseg.core.types import Frame, Image, Roi, SourceInfo
+from streamseg.core.types import Frame, Roi, SourceInfo
 from streamseg.reporting.formatting import counted
 
 MAX_LOST_S = 2.0
@@ -107,7 +107,7 @@ class RecordingSource(RecordedSource):
                         at = round((found.pts_seconds or 0.0) * UNITS_PER_SECOND)
                         if (offered := frames.pop(at, None)) is not None:
                             self._delivered.append(offered)
-                            yield _frame(found.image, segment, delivered, at)
+                            yield _frame(found, segment, delivered, at)
                             delivered += 1
             except StreamsegError as error:
                 problems[number] = one_line(error)
@@ -157,9 +157,13 @@ class RecordingSource(RecordedSource):
         return f"recording {self.info.name}: {'; '.join(notes)}" if notes else ""
 
 
-def _frame(image: Image, segment: Segment, index: int, at: int) -> Frame:
+def _frame(found: Frame, segment: Segment, index: int, at: int) -> Frame:
     """The frame as captured: without the padding to an even size, and grey if it was grey."""
-    height, width = segment.shown.height, segment.shown.width
-    cut = image[:height, :width]
-    pixels = np.ascontiguousarray(cut[:, :, 0] if segment.grey and cut.ndim == 3 else cut)
+    size = segment.shown.height, segment.shown.width
+    kept = Roi(0, 0, min(size[1], found.shape[1]), min(size[0], found.shape[0]))
+    pixels = found.pixels
+    if segment.grey:
+        pixels = np.ascontiguousarray(found.grey(kept))
+    elif found.shape != size:
+        pixels = np.ascontiguousarray(kept.crop(found.image))
     return Frame(pixels, index, time.monotonic_ns(), at / UNITS_PER_SECOND, segment.spacing_mm)

@@ -31,9 +31,9 @@ from streamseg.capture.rtsp.receiver import Receiver
 from streamseg.capture.rtsp.rtp import Timeline
 from streamseg.capture.rtsp.session import RtspSession
 from streamseg.capture.video.deinterlace import deinterlace
-from streamseg.capture.video.pixels import FrameConverter
+from streamseg.capture.video.pixels import DecodedPicture, FrameConverter
 from streamseg.core.errors import SourceError, UsageError
-from streamseg.core.types import Frame, Say, SourceInfo
+from streamseg.core.types import Frame, Image, Say, SourceInfo
 
 _KEY_SECONDS = 60.0
 """Key frames are no farther apart than this."""
@@ -113,7 +113,7 @@ class RtspSource:
         self._await_age(deadline)
         first = self._convert(*self._pictures.popleft())
         self._first: Frame | None = first
-        height, width = first.image.shape[:2]
+        height, width = first.shape
         self.info = SourceInfo(
             name=name,
             height=height,
@@ -212,16 +212,18 @@ class RtspSource:
         return f"no frame for {seconds:.1f} s"
 
     def _convert(self, picture: av.VideoFrame, arrived_ns: int) -> Frame:
+        aspect = self._decoder.aspect if self._sar is None else self._sar
+        pixels: Image | DecodedPicture
         try:
-            image = self._converter.convert(picture)
+            if picture.interlaced_frame:
+                pixels = square_pixels(deinterlace(self._converter.convert(picture)), aspect)
+            else:
+                pixels = self._converter.picture(picture, aspect)
         except (av.FFmpegError, ValueError, MemoryError) as error:
             raise SourceError(f"a frame cannot be converted ({type(error).__name__})") from error
-        if picture.interlaced_frame:
-            image = deinterlace(image)
-        image = square_pixels(image, self._decoder.aspect if self._sar is None else self._sar)
         index, self._delivered = self._delivered, self._delivered + 1
         seconds = None if picture.pts is None else picture.pts / self._clock
-        return Frame(image, index=index, captured_ns=arrived_ns, pts_seconds=seconds)
+        return Frame(pixels, index=index, captured_ns=arrived_ns, pts_seconds=seconds)
 
     def close(self) -> None:
         """Leave the stream; from any thread, even while another waits for a frame."""

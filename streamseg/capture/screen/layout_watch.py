@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from streamseg.capture.screen.activity import Extremes, range_of
 from streamseg.capture.screen.find import find_region
-from streamseg.core.types import Grey, Image, Roi
+from streamseg.core.types import Frame, Grey, Roi
 
 SMALL_SIDE = 270
 """The shorter side of the small copies is about this long: enough for speckle, and for a line of text."""
@@ -102,13 +102,12 @@ class Whereabouts(Enum):
 class LayoutWatch:
     """Tracks the image's region in frames of one size. For one thread, frames in order."""
 
-    def __init__(self, region: Roi, image: Image) -> None:
-        """``region`` was found in frames of the size of ``image``."""
+    def __init__(self, region: Roi, size: tuple[int, int]) -> None:
+        """``region`` was found in frames of this height and width."""
         self.whereabouts = Whereabouts.KNOWN
         self.searches = 0
         """Number of searches so far."""
-        height, width = image.shape[:2]
-        self._size = height, width
+        height, width = self._size = size
         self._factor = factor_of(height, width)
         self.place = region
         """Where the image was last known to be."""
@@ -130,24 +129,25 @@ class LayoutWatch:
         """The image's region; None while it is in doubt or gone."""
         return self.place if self.whereabouts is Whereabouts.KNOWN else None
 
-    def fits(self, image: Image) -> bool:
+    def fits(self, frame: Frame) -> bool:
         """Whether a frame may show the image at the known place. From any thread; changes nothing."""
         usual = self._usual_frame
-        return usual is None or not self._is_other_screen(self._grid_of(image), usual)
+        return usual is None or not self._is_other_screen(self._grid_of(frame), usual)
 
-    def update(self, image: Image, now_ns: int) -> Roi | None:
+    def update(self, frame: Frame) -> Roi | None:
         """Process a frame; returns the image's region in it, or None if that is not known."""
+        now_ns = frame.captured_ns
         if now_ns < self._due_ns - 10 * SAMPLE_EVERY_NS:
             self._due_ns = 0  # the clock was set back
-        frame = self._grid_of(image)
-        usual = self._usual_frame or frame
+        grid = self._grid_of(frame)
+        usual = self._usual_frame or grid
         if self.whereabouts is Whereabouts.KNOWN:
-            if self._is_other_screen(frame, usual):
+            if self._is_other_screen(grid, usual):
                 self._doubt(now_ns)
-            elif not self._hurried and self._is_partly_dark(frame, usual):
+            elif not self._hurried and self._is_partly_dark(grid, usual):
                 self._restart(now_ns)
                 self._hurried = True
-        elif self.whereabouts is Whereabouts.GONE and not self._is_other_screen(frame, usual):
+        elif self.whereabouts is Whereabouts.GONE and not self._is_other_screen(grid, usual):
             self.whereabouts = Whereabouts.DOUBTED  # it looks as it did before
             self._restart(now_ns)
         if now_ns < self._due_ns:
@@ -155,13 +155,13 @@ class LayoutWatch:
         hurried = self._hurried or self.whereabouts is Whereabouts.DOUBTED
         self._due_ns = now_ns + (DOUBT_EVERY_NS if hurried else SAMPLE_EVERY_NS)
         if self.whereabouts is Whereabouts.KNOWN:
-            self._usual_frame = usual.towards(frame, 0.1)
+            self._usual_frame = usual.towards(grid, 0.1)
         if self._seen is not None:
-            self._verify(image, self._seen, now_ns)
+            self._verify(frame, self._seen)
             return self.region
         if self._window.count == 0 or now_ns - self._began_ns > 4 * WINDOW_NS:
             self._window, self._began_ns = Extremes(), now_ns
-        self._window.add(image[:: self._factor, :: self._factor])
+        self._window.add(frame.grey(step=self._factor))
         if self._is_complete(now_ns - self._began_ns):
             window, self._window = self._window, Extremes()
             self._compare(window, now_ns)
@@ -234,10 +234,9 @@ class LayoutWatch:
         else:
             self._believe(self.place, usual.towards(now, 0.2))
 
-    def _grid_of(self, image: Image) -> _Grid:
-        frame = Extremes()
-        frame.add(image[:: self._factor, :: self._factor])
-        return _Grid.of(frame.low, frame.high)
+    def _grid_of(self, frame: Frame) -> _Grid:
+        grey = np.ascontiguousarray(frame.grey(step=self._factor))
+        return _Grid.of(grey, grey)
 
     def _is_other_screen(self, now: _Grid, usual: _Grid) -> bool:
         """Whether a single frame differs from the usual ones as those of other layouts do."""
@@ -303,11 +302,12 @@ class LayoutWatch:
         mask[top:bottom, left:right] = True
         return mask
 
-    def _verify(self, image: Image, seen: Roi, now_ns: int) -> None:
+    def _verify(self, frame: Frame, seen: Roi) -> None:
         """Measure the new place in whole frames, and take it if the image is where it was seen."""
+        now_ns = frame.captured_ns
         if self._whole.count == 0:
             self._began_ns = now_ns
-        self._whole.add(image)
+        self._whole.add(frame.grey())
         slow = self._whole.count >= MIN_SAMPLES and now_ns - self._began_ns >= SLOW_VERIFY_NS
         if self._whole.count < VERIFY_SAMPLES and not slow:
             return

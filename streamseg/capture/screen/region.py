@@ -140,9 +140,9 @@ class ImageRegion:
 
     def known(self, frame: Frame) -> Roi | None:
         """The region of this frame if it is decided already. May be called from any thread."""
-        size = frame.image.shape[:2]
+        size = frame.shape
         known, watch = self._known.get(size), self._watches.get(size)
-        return known if known is None or watch is None or watch.fits(frame.image) else None
+        return known if known is None or watch is None or watch.fits(frame) else None
 
     def locate(self, frame: Frame) -> Roi | None:
         """The region of this frame; None while the search goes on, or if the given one does not fit into it.
@@ -150,7 +150,7 @@ class ImageRegion:
         Raises UsageError for a given region that reaches outside the first frame, or outside any frame of a
         recording.
         """
-        size = frame.image.shape[:2]
+        size = frame.shape
         if (watch := self._watches.get(size)) is not None:
             return self._follow(watch, frame, size)
         known = self._known.get(size)
@@ -160,7 +160,7 @@ class ImageRegion:
                 self._watches.clear()
             self._known[size] = known
             if self._follows and (self.roi is None or self._only_size in (None, size)):
-                self._watches[size] = LayoutWatch(known, frame.image)
+                self._watches[size] = LayoutWatch(known, frame.shape)
         return known
 
     def locate_recorded(self, frame: Frame) -> tuple[Roi | None, bool]:
@@ -172,12 +172,12 @@ class ImageRegion:
         seconds = frame.index / _FALLBACK_RATE if frame.pts_seconds is None else frame.pts_seconds
         self._when = f"at {seconds:.1f} s "
         found = self.locate(replace(frame, captured_ns=round(seconds * 1e9)))
-        watch = self._watches.get(frame.image.shape[:2])
+        watch = self._watches.get(frame.shape)
         return (watch.place, False) if found is None and watch is not None else (found, True)
 
     def _follow(self, watch: LayoutWatch, frame: Frame, size: tuple[int, int]) -> Roi | None:
         """The region of a frame of a size in which the image was found earlier: it may have moved since."""
-        before, now = watch.place, watch.update(frame.image, frame.captured_ns)
+        before, now = watch.place, watch.update(frame)
         self._doubted = now is None
         if now is None:
             self._known.pop(size, None)
@@ -211,7 +211,7 @@ class ImageRegion:
         if self._only_size is not None and self.roi not in (None, Roi(0, 0, *self._only_size[::-1])):
             self._say_once(f"frame {frame.index} is {width}x{height}; frames of another size are taken whole")
         self.origin = Origin.WHOLE_FRAME
-        return Roi.whole(frame.image)
+        return Roi.whole(frame)
 
     def _say_once(self, message: str) -> None:
         if not self._warned:
@@ -221,14 +221,14 @@ class ImageRegion:
     def _search_in(self, frame: Frame) -> Roi | None:
         """Sample a live frame; the region when enough of them were searched. Goes on until one is found."""
         self._gone = self._doubted = False
-        if self._sampled_size != frame.image.shape[:2]:
-            self._sampled_size, self._samples = frame.image.shape[:2], Extremes()
+        if self._sampled_size != frame.shape:
+            self._sampled_size, self._samples = frame.shape, Extremes()
             self._attempts = self._next_sample_ns = 0
             self._unconfirmed = None
         if frame.captured_ns < self._next_sample_ns:
             return None
         self._next_sample_ns = frame.captured_ns + LIVE_SAMPLE_EVERY_NS
-        self._samples.add(frame.image)
+        self._samples.add(frame.grey())
         if self._samples.count < (CONFIRMING_SAMPLES if self._unconfirmed else LIVE_SAMPLES):
             return None
         samples, self._samples = self._samples, Extremes()
@@ -240,7 +240,7 @@ class ImageRegion:
             self._samples = samples  # the first of the next search
             return self._found(None, final=False)
         self._attempts += 1
-        height, width = frame.image.shape[:2]
+        height, width = frame.shape
         if found is not None and found.width * found.height > WHOLE_SHARE * height * width:
             # Everything changes when "NO SIGNAL" or a menu gives way to the machine's screen.
             self._unconfirmed = found
@@ -287,8 +287,8 @@ def _groups(open_source: Callable[[], Source], size: tuple[int, int]) -> Iterato
     group, step, number = Extremes(), search_step(*size), 0
     with contextlib.suppress(SourceError, UsageError), open_source() as source:
         for frame in source:  # not by enumerate(), which keeps a frame while the next one is decoded
-            if number % SPOT_EVERY == 0 and frame.image.shape[:2] == size:
-                group.add(frame.image[::step, ::step])
+            if number % SPOT_EVERY == 0 and frame.shape == size:
+                group.add(frame.grey(step=step))
                 if group.count == SPOT_FRAMES:
                     yield group
                     group = Extremes()

@@ -1,8 +1,13 @@
-"""Converts decoded frames to 8-bit grey or BGR arrays and applies the display rotation."""
+"""Converts decoded frames to 8-bit grey or BGR arrays and applies the display rotation.
+
+Most frames are segmented and never drawn: a frame whose luma lies apart is passed on as it was decoded, and
+its colours are computed for the first one who asks.
+"""
 
 from __future__ import annotations
 
 import struct
+import threading
 from fractions import Fraction
 from typing import Any, cast
 
@@ -14,10 +19,12 @@ import av
 import numpy as np
 import numpy.typing as npt
 from av.sidedata.sidedata import SideDataContainer, Type
+from av.video.plane import VideoPlane
 from av.video.reformatter import ColorRange, VideoReformatter
 
 from streamseg.capture.geometry import MAX_FRAME_PIXELS, check_pixels, square_pixels
-from streamseg.core.types import Image
+from streamseg.core.pixel_aspect import believable_aspect
+from streamseg.core.types import Grey, Image, Roi
 
 _GREY_PREFIXES = ("gray", "ya8", "ya16", "mono")
 # PyAV 18.1 has no name for the EXIF side data (31) that FFmpeg attaches to a JPEG frame, and then refuses all
@@ -32,15 +39,41 @@ def _name_side_data(cls: type[Type], value: object) -> Type:
 
 Type._missing_ = classmethod(_name_side_data)  # type: ignore[method-assign,assignment]
 
-_LIMITED_TO_FULL = np.clip((np.arange(256) - 16) * 255 / 219 + 0.5, 0, 255).astype(np.uint8)
+_EXPANSION = 255 / 219
+"""Of limited range, 16..235, to 0..255."""
+_LUMA_APART = frozenset(
+    f"{kind}{sampling}p" for kind in ("yuv", "yuvj") for sampling in ("420", "422", "440", "444")
+) | {"nv12", "nv21", "nv16", "nv24"}
+"""Formats with 8 bits whose first plane is luma, and nothing else."""
+_OF_LUMA_AND_CHROMA = frozenset((1, 2, 4, 5, 6, 7, 9))
+"""Matrices (ISO/IEC 23091-2) by which luma without chroma is grey; 2 is unspecified."""
+_SPREAD_PER_CHROMA = 4
+"""Grey levels by which the channels of a pixel differ at most, per level of chroma, in all of them."""
+_CHROMA_SAMPLES = 128
+"""Along a side of the rectangle."""
 
 
 class FrameConverter:
-    """Converts decoded frames to new arrays. It caches a scaler, so use one per stream and thread."""
+    """Converts decoded frames to new arrays, one at a time, in any thread. It caches a scaler."""
 
     def __init__(self, max_pixels: int = MAX_FRAME_PIXELS) -> None:
         self._reformatter = VideoReformatter()
         self._max_pixels = max_pixels
+        self._lock = threading.Lock()
+
+    def picture(self, frame: av.VideoFrame, aspect: Fraction | None = None) -> Image | DecodedPicture:
+        """What :meth:`convert` returns, or a picture that makes it when it is needed.
+
+        Pixels that are not square, and a display matrix, are dealt with at once. Raises as :meth:`convert`.
+        """
+        if believable_aspect(aspect) != 1 or _display_matrix(frame) is not None:
+            return self.convert(frame, aspect)
+        check_pixels("the stream", frame.width, frame.height, self._max_pixels)
+        planes = frame.planes
+        apart = frame.format.name in _LUMA_APART and frame.colorspace in _OF_LUMA_AND_CHROMA
+        if not apart or any(plane.line_size < plane.width for plane in planes):
+            return self.convert(frame, aspect)
+        return DecodedPicture(self, frame)
 
     def convert(self, frame: av.VideoFrame, aspect: Fraction | None = None, *, upright: bool = True) -> Image:
         """Image of a frame: (H, W) for grey formats, (H, W, 3) BGR for all others, with square pixels.
@@ -51,13 +84,79 @@ class FrameConverter:
         """
         check_pixels("the stream", frame.width, frame.height, self._max_pixels)
         grey = frame.format.name.startswith(_GREY_PREFIXES)
-        # One scaler thread: more take processor time from inference.
-        converted = self._reformatter.reformat(frame, format="gray" if grey else "bgr24", threads=1)
+        with self._lock:
+            # One scaler thread: more take processor time from inference.
+            converted = self._reformatter.reformat(frame, format="gray" if grey else "bgr24", threads=1)
         image: npt.NDArray[np.uint8] = converted.to_ndarray().astype(np.uint8, copy=False)
         if grey and frame.color_range == ColorRange.MPEG:
-            image = cv2.LUT(image, _LIMITED_TO_FULL).astype(np.uint8, copy=False)
+            image = _expanded(image)
         image = square_pixels(image, aspect, self._max_pixels)
         return _upright(image, frame) if upright else image
+
+
+class DecodedPicture:
+    """A frame as a decoder returned it. Implements :class:`streamseg.core.types.Picture`."""
+
+    __slots__ = ("_chroma", "_converter", "_frame", "_image", "_limited", "_lock", "_luma")
+
+    def __init__(self, converter: FrameConverter, frame: av.VideoFrame) -> None:
+        self._converter = converter
+        self._frame: av.VideoFrame | None = frame
+        self._lock = threading.Lock()
+        self._image: Image | None = None
+        first, *others = frame.planes
+        self._luma = _samples(first)
+        self._chroma = [_samples(plane, 3 - len(others)) for plane in others]
+        full = frame.format.name.startswith("yuvj") or frame.color_range == ColorRange.JPEG
+        self._limited = not full
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        height, width = self._luma.shape
+        return height, width
+
+    @property
+    def image(self) -> Image:
+        with self._lock:
+            if self._image is None and self._frame is not None:
+                self._image = self._converter.convert(self._frame, upright=False)
+                self._image.flags.writeable = False
+                self._frame = None
+            assert self._image is not None
+            return self._image
+
+    def grey(self, roi: Roi, step: int) -> Grey:
+        luma = roi.crop(self._luma)[::step, ::step]
+        return _expanded(luma) if self._limited else luma
+
+    def is_colourless(self, roi: Roi, spread: int, share: float) -> bool:
+        limit = spread // _SPREAD_PER_CHROMA
+        height, width = self.shape
+        coloured = samples = 0
+        for plane in self._chroma:
+            across, down = -(-width // plane.shape[1]), -(-height // plane.shape[0])
+            right, bottom = -(-(roi.x + roi.width) // across), -(-(roi.y + roi.height) // down)
+            part = plane[roi.y // down : bottom, roi.x // across : right]
+            step = -(-max(part.shape[:2]) // _CHROMA_SAMPLES)
+            part = part[::step, ::step]
+            # Unsigned: what is below the range becomes large.
+            coloured += int(np.count_nonzero(part - np.uint8(128 - limit) > 2 * limit))
+            samples = part.shape[0] * part.shape[1]
+        return coloured <= share * samples
+
+
+def _samples(plane: VideoPlane, channels: int = 1) -> npt.NDArray[np.uint8]:
+    """View of a plane, (height, width), or (height, width, 2) of one with both kinds of chroma."""
+    held = cast(memoryview, plane)  # its type does not say that it has a buffer
+    rows: npt.NDArray[np.uint8] = np.frombuffer(held, np.uint8).reshape(plane.height, plane.line_size)
+    rows = rows[:, : plane.width * channels]
+    rows.flags.writeable = False
+    return rows if channels == 1 else rows.reshape(plane.height, plane.width, channels)
+
+
+def _expanded(luma: Grey) -> Grey:
+    """Limited range, 16..235, as 0..255."""
+    return np.asarray(cv2.addWeighted(luma, _EXPANSION, luma, 0, -16 * _EXPANSION), np.uint8)
 
 
 def _upright(image: Image, frame: av.VideoFrame) -> Image:

@@ -86,7 +86,7 @@ class VideoSource(RecordedSource):
     def _describe(self, frame: av.VideoFrame, start_seconds: float) -> SourceInfo:
         stream = self._reader.stream
         # The display matrix may swap width and height, so the size is that of a converted frame.
-        height, width = self._converter.convert(frame, self._aspect).shape[:2]
+        height, width = self._converter.picture(frame, self._aspect).shape[:2]
         rate = stream.average_rate or stream.guessed_rate or None
         return SourceInfo(
             name=self._path.name,
@@ -106,13 +106,13 @@ class VideoSource(RecordedSource):
                 if found is None:
                     break
                 decoded, pts = found
-                image = self._converter.convert(decoded, self._aspect)
+                pixels = self._converter.picture(decoded, self._aspect)
                 del found, decoded  # large, and not needed while the frame is used
                 self._watch.check()
             # One true division of whole numbers: the float nearest to pts * base.
             seconds = None if pts is None or base is None else pts * base.numerator / base.denominator
-            frame = Frame(image, index=delivered, captured_ns=time.monotonic_ns(), pts_seconds=seconds)
-            del image
+            frame = Frame(pixels, index=delivered, captured_ns=time.monotonic_ns(), pts_seconds=seconds)
+            del pixels
             yield frame
             del frame
             delivered += 1

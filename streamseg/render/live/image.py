@@ -27,7 +27,7 @@ def shown_region(view: View, style: LiveStyle) -> Roi | None:
     """The part of the frame that is shown; None if nothing of it may be."""
     if view.frame is None or view.roi is None:
         return None
-    return Roi.whole(view.frame.image) if style.full_frame else view.roi
+    return Roi.whole(view.frame) if style.full_frame else view.roi
 
 
 def draw_image(canvas: Image, layout: Layout, view: View, style: LiveStyle) -> None:

@@ -98,10 +98,10 @@ class BurnedInSink(InstanceSink):
         """The region of the first frame, because all frames of a cine have one size; BGR."""
         frame = result.frame
         if self._shown is None:
-            self._shown = Roi.whole(frame.image) if self._full_frame else result.roi
+            self._shown = Roi.whole(frame) if self._full_frame else result.roi
             self._spacing = frame.spacing_mm
         shown = self._shown
-        if not shown.fits_into(*frame.image.shape[:2]):
+        if not shown.fits_into(*frame.shape):
             raise SinkError(f"cannot write {self.path}: the frames change their size; export the cine again")
         strip = max(_MIN_STRIP, round(_STRIP * shown.height))
         canvas = np.zeros((shown.height + strip, shown.width, 3), np.uint8)

@@ -81,7 +81,7 @@ class PixelGrid:
     @classmethod
     def of(cls, cine: CineReference, result: Result) -> PixelGrid:
         """The grids of a cine and a result. Raises SourceError for a frame that is not the stored image."""
-        height, width = result.frame.image.shape[:2]
+        height, width = result.frame.shape
         stretch = height / cine.rows, width / cine.columns
         if stretch != (1, 1) and not (min(stretch) == 1 and max(stretch) > _SQUARE):
             raise SourceError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,6 +16,8 @@ import av
 
 from streamseg.capture import open_source
 from streamseg.capture.video.deinterlace import deinterlace, deinterlace_sequential
+from streamseg.capture.video.pixels import DecodedPicture, FrameConverter
+from streamseg.core.types import Frame, Roi
 from tests.capture.media import (
     HEIGHT,
     WIDTH,
@@ -161,3 +165,93 @@ def test_square_pixels_are_made_before_the_frame_is_turned(tmp_path: Path) -> No
     path = write_video(tmp_path / "turned.mov", 2, size=(96, 64), aspect=Fraction(3, 2), rotation=90)
     frames, _ = read_all(path)
     assert frames[0].image.shape[:2] == (144, 64)
+
+
+PLANAR = ("yuv420p", "yuv422p", "yuv444p", "yuv440p", "yuvj420p", "yuvj422p", "yuvj444p")
+SEMI_PLANAR = ("nv12", "nv21", "nv16", "nv24")
+
+
+def decoded(pixels: str, color_range: int, *, coloured: bool = False, height: int = 46) -> av.VideoFrame:
+    """A frame as a decoder returns it: all levels of luma, and no colour, or a red patch."""
+    frame = av.VideoFrame(70, height, pixels)
+    for plane in frame.planes:
+        plane.update(bytes([128]) * plane.buffer_size)
+    luma = np.random.default_rng(1).integers(0, 256, (height, frame.planes[0].line_size), np.uint8)
+    frame.planes[0].update(luma.tobytes())
+    if coloured:
+        for plane in frame.planes[1:]:
+            rows = np.full((plane.height, plane.line_size), 128, np.uint8)
+            rows[: plane.height // 2, : plane.width // 2] = 200
+            plane.update(rows.tobytes())
+    frame.color_range = color_range
+    return frame
+
+
+@pytest.mark.parametrize("color_range", [0, 1, 2])
+@pytest.mark.parametrize("pixels", [*PLANAR, *SEMI_PLANAR])
+def test_the_luma_of_a_decoded_picture_is_its_grey(pixels: str, color_range: int) -> None:
+    frame = decoded(pixels, color_range)
+    image = FrameConverter().convert(frame)
+    picture = FrameConverter().picture(frame)
+    assert isinstance(picture, DecodedPicture)
+    part = Roi(11, 7, 43, 30)
+    expected = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+    for roi, step in (Roi.whole(image), 1), (part, 1), (part, 3):
+        grey = picture.grey(roi, step)
+        # The scaler rounds down, in some rows twice.
+        assert np.abs(grey.astype(int) - roi.crop(expected)[::step, ::step]).max() <= 2
+    np.testing.assert_array_equal(picture.image, image)
+    assert not picture.image.flags.writeable
+    np.testing.assert_array_equal(picture.grey(part, 1), FrameConverter().picture(frame).grey(part, 1))
+
+
+@pytest.mark.parametrize("pixels", [*PLANAR, *SEMI_PLANAR])
+def test_colour_is_noticed_where_it_is(pixels: str) -> None:
+    picture = FrameConverter().picture(decoded(pixels, 1, coloured=True))
+    assert isinstance(picture, DecodedPicture)
+    assert not picture.is_colourless(Roi(0, 0, 70, 46), 60, 0.002)
+    assert picture.is_colourless(Roi(40, 26, 30, 20), 60, 0.002)
+    plain = FrameConverter().picture(decoded(pixels, 1))
+    assert isinstance(plain, DecodedPicture)
+    assert plain.is_colourless(Roi(0, 0, 70, 46), 60, 0.002)
+
+
+def test_colours_are_computed_once_and_only_if_somebody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    converter = FrameConverter()
+    asked = []
+    convert = converter.convert
+    monkeypatch.setattr(converter, "convert", lambda *a, **k: (asked.append(1), convert(*a, **k))[1])
+    frame = Frame(converter.picture(decoded("yuv420p", 1)), 0, 0)
+    assert frame.shape == (46, 70)
+    assert frame.grey().shape == (46, 70)
+    assert frame.nbytes == 46 * 70 * 3
+    assert not frame.is_grey
+    assert not asked
+    with ThreadPoolExecutor(4) as pool:
+        images = list(pool.map(lambda _: frame.image, range(8)))
+    assert len(asked) == 1
+    assert all(image is images[0] for image in images)
+    assert replace(frame, index=3).image is images[0]
+
+
+@pytest.mark.parametrize("pixels", ["rgb24", "gbrp", "yuv420p10le", "yuyv422", "gray"])
+def test_other_formats_are_converted_at_once(pixels: str) -> None:
+    frame = av.VideoFrame(70, 46, pixels)
+    for plane in frame.planes:
+        plane.update(bytes(plane.buffer_size))
+    assert isinstance(FrameConverter().picture(frame), np.ndarray)
+
+
+def test_pixels_that_are_not_square_are_made_square_at_once() -> None:
+    picture = FrameConverter().picture(decoded("yuv420p", 1), Fraction(2))
+    assert isinstance(picture, np.ndarray)
+    assert picture.shape == (46, 140, 3)
+
+
+def test_a_decoded_picture_outlives_its_source(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "short.mp4", 12)
+    with open_source(str(path)) as source:
+        frames = list(source)
+    assert all(isinstance(frame.pixels, DecodedPicture) for frame in frames)
+    for number, frame in enumerate(frames):
+        assert number_of(frame.image) == number

@@ -258,7 +258,7 @@ def test_a_call_that_a_library_refuses_is_not_reported_as_damage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With PyAV 16, whose scaler knows no threads, intact files were called no videos."""
-    clip = write_video(tmp_path / "a.mkv", 5)
+    clip = write_video(tmp_path / "a.mkv", 5, codec="ffv1", pixels="gray")
 
     class Scaler:
         def reformat(self, frame: av.VideoFrame, format: str) -> av.VideoFrame:
