@@ -11,6 +11,7 @@ from streamseg.core.spec import NERVE, VESSEL
 from streamseg.core.types import InputSpec
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+TaughtFrom = Literal["changed", "original"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,10 @@ class TrainConfig:
     """sha256 of the checkpoints whose mean probability is a target beside the labels, separated by commas."""
     soft: float = 0.0
     """Weight of the teachers' target, 0..1; the labels have the rest."""
+    taught_from: TaughtFrom = "changed"
+    """The images that the teachers see: ``changed``, as the net sees them in each step; or ``original``, each
+    once as it is, and their target is then warped with it, which costs nothing in a step. Phantoms are
+    taught by their labels then, which are exact."""
     frozen_statistics: bool = False
     """BatchNorm uses its running statistics and does not update them."""
     precision: Precision = "32-true"
@@ -65,10 +70,11 @@ class TrainConfig:
             )
         if not (0 <= self.restyle <= 1 and 0 <= self.soft <= 1):
             raise UsageError(f"restyle {self.restyle} and soft {self.soft} are shares; give 0 to 1")
-        if self.precision not in get_args(Precision):
-            raise UsageError(
-                f"unknown precision {self.precision!r}; choose one of {', '.join(get_args(Precision))}"
-            )
+        for name, kinds in (("precision", Precision), ("taught_from", TaughtFrom)):
+            if getattr(self, name) not in get_args(kinds):
+                raise UsageError(
+                    f"unknown {name} {getattr(self, name)!r}; choose one of {', '.join(get_args(kinds))}"
+                )
         if not -(2**63) <= self.seed < 2**63:
             raise UsageError(f"seed {self.seed} does not fit 64 bits; give a smaller one")
         for name in ("epochs", "batch", "learning_rate", "smoothing"):

@@ -20,7 +20,7 @@ from streamseg.training.data import take
 from streamseg.training.devices import flushed_denormals, make_fabric
 from streamseg.training.run_folder import TrainingCallbacks, stored_config, trained_on_restyled
 from streamseg.training.teachers import Teachers
-from streamseg.training.trainer import TrainingJob, fit, run
+from streamseg.training.trainer import TrainingJob, fit, run, targets_of
 from streamseg.training.validate import net_input
 from streamseg.training.weights import recompute_statistics, running_average, take_weights, write_weights
 from tests.nets.random_nets import random_checkpoint
@@ -278,6 +278,13 @@ def test_images_without_nerve_and_teachers_take_part(tmp_path, mixed):
         done = fit(config, replace(mixed, absent=absent), folder, teachers=taught)
         losses.append(done.history.losses[0])
     assert len(set(losses)) == 3
+    once = replace(config, taught_from="original")
+    teachers = Teachers([teacher], "cpu")
+    targets = targets_of(teachers, {"image": mixed.cache, "absent": mixed.absent}, once)
+    done = fit(once, replace(mixed, targets=targets), tmp_path / "once", teachers=teachers)
+    losses.append(done.history.losses[0])
+    assert len(set(losses)) == 4
+    assert losses[3] == pytest.approx(losses[2], rel=0.1)
     with pytest.raises(UsageError, match="another data"):
         fit(config, mixed, tmp_path / "0")
     with pytest.raises(UsageError, match="begun with other teachers"):
