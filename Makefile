@@ -7,8 +7,9 @@
 #   make test-slow   the tests marked slow: rare paths at a high price
 #   make docs    the documentation site, docs/_build/html/index.html; warnings are errors
 #   make gpu     on a machine with an NVIDIA GPU: parity, precision and speed of the engines in under 8 minutes
-#                (called again it goes on with what is missing), then the README's table of the three nets there
-#   make gpu-full   the rest of it in pieces of at most 8 minutes (PIECE=3/6 for one of them), and the GPU tests
+#                (called again it goes on with what is missing); writes GPU_OUT, benchmarks/results
+#   make gpu-full   the rest of it in pieces of at most 8 minutes (PIECE=3/6 for one of them), the GPU tests, and
+#                the README's table of the nets there
 #   make gpu-train  the replication and the yardsticks at full size: hours, resumable
 #                GPU_PYTHON=python3 takes a Python that has torch, where no package index can be reached
 #   make clean   removes .venv and what tools left behind
@@ -29,6 +30,7 @@ DATA ?= ../shared/data/usgra-seg
 GPU_RUNS ?= runs/gpu
 
 GPU_PYTHON ?= $(BIN)/python
+GPU_OUT ?= benchmarks/results
 GPU_SETUP := $(if $(filter $(BIN)/python,$(GPU_PYTHON)),setup)
 PIECE ?= all
 PIECES := $(if $(filter all,$(PIECE)),1/6 2/6 3/6 4/6 5/6 6/6,$(PIECE))
@@ -82,12 +84,12 @@ docs: setup
 	$(BIN)/python -m sphinx -E -W --keep-going -q docs docs/_build/html
 
 gpu: $(GPU_SETUP)
-	$(GPU_PYTHON) -m benchmarks.gpu core
-	$(GPU_PYTHON) -m benchmarks.bench --only nets --readme
+	$(GPU_PYTHON) -m benchmarks.gpu core --out $(GPU_OUT)
 
 gpu-full: $(GPU_SETUP)
 	$(GPU_PYTHON) -m pytest -q -m gpu tests/gpu
-	for piece in $(PIECES); do $(GPU_PYTHON) -m benchmarks.gpu full --piece $$piece; done
+	for piece in $(PIECES); do $(GPU_PYTHON) -m benchmarks.gpu full --piece $$piece --out $(GPU_OUT); done
+	$(GPU_PYTHON) -m benchmarks.bench --only nets --readme
 
 gpu-train: setup
 	$(BIN)/streamseg reproduce $(DATA) --out $(GPU_RUNS)/reproduce --size 256x320 --epochs 80 --device gpu \
