@@ -108,14 +108,24 @@ def _loss(summary: ReplicationSummary) -> Claim:
         verdict = CONTRADICTED
     else:
         verdict = REPLICATES if signs == [CONTRADICTED] * 2 else UNDECIDED
-    losses = (f"{TITLES[net.net]} {fmean(net.final_loss):.4f}" for net in summary.nets.values())
+    at = "Mean loss of the last epoch's steps"
+    if summary.unequal:
+        at = "Mean loss of an epoch's steps, up to the last that both nets of a fold have reached"
     return Claim(
         "The improved U-Net ends with the lowest training loss",
-        ", ".join(losses) if len(known) == 2 else _none_yet(),
-        "Mean loss of the last epoch's steps: the 95 % t interval of the paired difference over the folds "
+        _losses(summary, known) if len(known) == 2 else _none_yet(),
+        f"{at}: the 95 % t interval of the paired difference over the folds "
         "is below 0 against both other nets; does not replicate if it is above 0 against one",
         verdict,
     )
+
+
+def _losses(summary: ReplicationSummary, rivals: list[NetComparison]) -> str:
+    ends = ", ".join(f"{TITLES[net.net]} {fmean(net.final_loss):.4f}" for net in summary.nets.values())
+    if not summary.unequal:
+        return ends
+    pairs = ", ".join(f"less {TITLES[pair.b]} {pair.loss.text('+.4f')}" for pair in rivals)
+    return f"improved U-Net {pairs}; at each net's own end {ends}"
 
 
 def _sign(difference: Interval) -> str:

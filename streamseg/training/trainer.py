@@ -2,8 +2,9 @@
 
 No random state is carried along: the order of the images, and the augmentation of each, follow from the
 seed, the epoch and the image. So a run that was killed ends with the same weights as an unbroken one, and
-several processes end with the weights of one. No epoch is chosen by its validation Dice, so the figures on
-the validation part are not biased by a selection.
+several processes end with the weights of one. The last epoch's weights are used: none is chosen by its
+validation Dice, so the figures on the validation part are not biased by a selection. With ``patience`` that
+Dice decides which epoch is the last.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from streamseg.nets import NETS, build_net
 from streamseg.phantom import seeds
 from streamseg.training.augment import augment, sample_seed
 from streamseg.training.cache import Cache, cache_samples, prepare_dataset
-from streamseg.training.config import TrainConfig, rate_at
+from streamseg.training.config import TrainConfig, is_flat, rate_at
 from streamseg.training.data import Batch, TrainingData, load_batches
 from streamseg.training.devices import flushed_denormals, make_fabric
 from streamseg.training.initial_weights import initial_weights, trainable
@@ -303,8 +304,13 @@ class TrainingRun:
         """The net whose weights are used: the running average if there is one."""
         return self.inner if self.average is None else self.average.module
 
+    @property
+    def flat(self) -> bool:
+        """Whether the held-back Dice has stopped to rise, so that the run ends before its last epoch."""
+        return is_flat([line["dice"] for line in self.history.epochs], self.config)
+
     def train(self, callbacks: TrainingCallbacks) -> bool:
-        """Train until all epochs are done (True) or ``should_stop`` says so (False)."""
+        """Train until all epochs are done or the Dice is flat (True) or ``should_stop`` says so (False)."""
         if self.fabric.is_global_zero:
             self.folder.announce(finished=False, history=self.history)
             if self.data.cache.frames:
@@ -319,7 +325,7 @@ class TrainingRun:
 
     def _train(self, callbacks: TrainingCallbacks) -> bool:
         callbacks.on_start(len(self.history.losses), self.config.epochs * self.steps)
-        while self.history.epoch < self.config.epochs:
+        while self.history.epoch < self.config.epochs and not self.flat:
             if not self.train_epoch(callbacks):
                 self.save()
                 return False

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 
 import cv2
 import numpy as np
@@ -40,16 +41,17 @@ def finished(data, tmp_path_factory):
     out = tmp_path_factory.mktemp("report")
     calls = []
     callbacks = ReplicationCallbacks(
-        on_epoch=lambda *call: calls.append(call[:2]), on_run=lambda: calls.append("run")
+        on_epoch=lambda what, epochs, line: calls.append((what, epochs)), on_run=lambda: calls.append("run")
     )
     assert replicate(data, out, callbacks)
-    assert calls == [("unet", 0), ("unet", 0), "run", ("unet", 1), ("unet", 1), "run"]
+    first, second = (f"run {fold} of 2: U-Net, fold {fold} of 2" for fold in (1, 2))
+    assert calls == [*[(first, 2)] * 2, "run", *[(second, 2)] * 2, "run"]
     yield out
     shutil.rmtree(out)  # weights are large
 
 
 def replicate(data, out, callbacks):
-    return Replication(PLAN, data, out, make_fabric("cpu"), callbacks).run_all()
+    return Replication(PLAN, data, out, partial(make_fabric, "cpu"), callbacks).run_all()
 
 
 def test_what_a_run_stores(data, finished):
