@@ -69,6 +69,10 @@ def reproduce(
     beside_epochs: Annotated[
         int, typer.Option(min=0, metavar="N", help="Their epochs. Default: as many as the others at most.")
     ] = 0,
+    rounds: Annotated[
+        int,
+        typer.Option(min=0, metavar="N", help="After all runs, time steps of the nets in turn, N rounds."),
+    ] = 0,
     about: Annotated[
         str, typer.Option(metavar="TEXT", help="What the report says about the data, in your words.")
     ] = "",
@@ -127,6 +131,7 @@ def reproduce(
         trial_epochs=trial_epochs,
         beside=tuple(beside.split(",")) if beside else (),
         beside_epochs=beside_epochs,
+        rounds=rounds,
         about=about,
     )
     check_settings(plan, out, data_name(data))

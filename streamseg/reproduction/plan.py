@@ -26,6 +26,7 @@ LATER: dict[str, Any] = {
     "trial_epochs": TRIAL_EPOCHS,
     "beside": [],
     "beside_epochs": 0,
+    "rounds": 0,
     "about": "",
 }
 """Settings that plans of earlier versions lack, as those versions did it."""
@@ -72,6 +73,8 @@ class ReplicationPlan:
     """Nets that are trained by the recipe ``best`` on the same folds, at the same input size."""
     beside_epochs: int = 0
     """Their epochs; 0: as many as the paper's nets have at most."""
+    rounds: int = 0
+    """Rounds in which steps of the paper's nets are timed in turn, after all runs; 0: only the runs are."""
     about: str = ""
     """What the report says about the data beside what is found in it."""
 
@@ -123,6 +126,7 @@ class ReplicationPlan:
             values["trial_epochs"],
             tuple(values["beside"]),
             values["beside_epochs"],
+            values["rounds"],
             values["about"],
         )
 
@@ -186,6 +190,7 @@ class ReplicationPlan:
             "trial_epochs": self.trial_epochs,
             "beside": list(self.beside),
             "beside_epochs": self.beside_epochs,
+            "rounds": self.rounds,
             "about": self.about,
         }
         return {**first, "rate": values.pop("learning_rate"), "device": self.device, **values, **own}

@@ -190,6 +190,7 @@ def result_object(results: Results, summary: ReplicationSummary, claims: list[Cl
         "nets": {net: asdict(figures) for net, figures in summary.nets.items()},
         "resampled": summary.resampled,
         "comparisons": [asdict(pair) for pair in summary.comparisons.values()],
+        "turns": {net: asdict(figures) for net, figures in summary.turns.items()},
         "beside": {name: asdict(figures) for name, figures in summary.beside.items()},
         "beside_comparisons": [asdict(pair) for pair in summary.beside_comparisons],
         "trials": [_trial_object(found) for found in results.trials.values()],

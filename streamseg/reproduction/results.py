@@ -24,6 +24,7 @@ from streamseg.reproduction.plan import (
     read_plan,
     run_folder,
 )
+from streamseg.reproduction.timing import Timing, read_timing
 from streamseg.reproduction.trials import TrialResult, choose, read_trials
 
 RESULT = "result.json"
@@ -113,6 +114,8 @@ class Results:
     runs: Mapping[tuple[str, int], FoldResult]
     """By name and fold."""
     trials: Mapping[Trial, TrialResult]
+    timing: Timing | None
+    """Of steps timed in turn; None if they were not."""
 
     @property
     def nets(self) -> list[str]:
@@ -184,7 +187,8 @@ def read_results(out: Path) -> Results:
     found = {key: run for key, run in runs.items() if run is not None}
     _check_folds(out, found)
     trials = read_trials(out, own)
-    return Results(own, plan["settings"], plan["data"], plan["open_choices"], found, trials)
+    timing = read_timing(out, own.nets)
+    return Results(own, plan["settings"], plan["data"], plan["open_choices"], found, trials, timing)
 
 
 def _check_folds(out: Path, runs: Mapping[tuple[str, int], FoldResult]) -> None:

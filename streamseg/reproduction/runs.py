@@ -43,6 +43,7 @@ from streamseg.reproduction.plan import (
     trial_folder,
 )
 from streamseg.reproduction.results import RESULT
+from streamseg.reproduction.timing import TIMING, measure_steps, write_timing
 from streamseg.reproduction.trials import choose, missing_trials, read_trials, trial_fold
 from streamseg.segmentation.segmenter import Segmenter
 from streamseg.training.config import Precision, TrainConfig
@@ -107,6 +108,19 @@ class Replication:
                 if not self.run(name, fold, chosen, what):
                     return False
                 self.callbacks.on_run()
+        if self.plan.rounds and not (self.out / TIMING).exists():
+            precision = (chosen or self.plan.default).precision
+            timing = measure_steps(
+                self.plan.nets,
+                self.plan.config,
+                self.fabric_of(precision),
+                self.plan.rounds,
+                self.callbacks.should_stop,
+            )
+            if timing is None:
+                return False
+            write_timing(self.out, timing)
+            self.callbacks.on_run()
         return True
 
     def run_trial(self, trial: Trial, number: int) -> bool:

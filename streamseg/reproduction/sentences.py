@@ -68,9 +68,11 @@ def quotation(results: Results, summary: ReplicationSummary, claims: Sequence[Cl
             )
     pair = summary.comparisons.get(("improved_unet", "segnet"))
     if pair is not None:
+        turns = summary.turns.get("improved_unet")
+        ratios = pair.time_ratios if turns is None else [turns.low, turns.high]
         gflop = [nets[net].gflop or 0.0 for net in ("improved_unet", "segnet")]
         parts.append(
-            f"A step of the improved U-Net took {_spread(pair.time_ratios, '.2f')} of SegNet's time, and "
+            f"A step of the improved U-Net took {_spread(ratios, '.2f')} of SegNet's time, and "
             f"{gflop[0] / gflop[1]:.2f} of its arithmetic."
         )
     parts.append(collapses(results))
@@ -255,7 +257,8 @@ def limits(results: Results) -> list[str]:
         else "Every net gets the same recipe but for its learning rate; the images by which that was chosen "
         "are held back in the second fold and train in the others.",
         "Times count the steps only, not validation or saving, on the machine named above. Other work on "
-        "the machine lengthens them, which the median of the epochs evens out in part.",
+        "the machine lengthens them, which the median of the epochs evens out in part; steps timed in turn, "
+        "if the table names rounds, are disturbed alike in all nets.",
     ]
     if results.plan.config.patience:
         found.append(

@@ -69,6 +69,21 @@ class NetFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class TurnFigures:
+    """A net's training step, timed in turn with those of the other nets."""
+
+    rounds: int
+    step_seconds: float
+    """Median."""
+    ratio: float
+    """Median over the rounds of its time over SegNet's."""
+    low: float
+    """10th percentile of the ratio."""
+    high: float
+    """90th percentile."""
+
+
+@dataclass(frozen=True, slots=True)
 class NetComparison:
     """Two nets on the same images and folds; differences are a minus b."""
 
@@ -98,6 +113,8 @@ class ReplicationSummary:
     """What intervals and tests of the Dice take as independent: ``subjects`` if they are known."""
     unequal: bool = False
     """Whether nets of one fold ended after different numbers of steps."""
+    turns: dict[str, TurnFigures] = field(default_factory=dict)
+    """Times of steps measured in turn, by net; empty if they were not."""
     beside: dict[str, NetFigures] = field(default_factory=dict)
     """What was trained by the recipe ``best``, by name."""
     beside_comparisons: list[NetComparison] = field(default_factory=list)
@@ -122,9 +139,24 @@ def summarise(results: Results) -> ReplicationSummary:
             len({len(results.runs[net, fold].losses) for net in results.nets}) > 1
             for fold in results.complete
         ),
+        _turns(results),
         {name: _figures(results, name) for name in beside},
         [_compare(results, a, b) for a, b in (*own, *others)],
     )
+
+
+def _turns(results: Results) -> dict[str, TurnFigures]:
+    if results.timing is None or "segnet" not in results.timing:
+        return {}
+    other = np.array(results.timing["segnet"])
+    found = {}
+    for net, values in results.timing.items():
+        ratios = np.array(values) / other
+        low, middle, high = np.quantile(ratios, [0.1, 0.5, 0.9])
+        found[net] = TurnFigures(
+            len(values), float(np.median(values)), float(middle), float(low), float(high)
+        )
+    return found
 
 
 def _origin(results: Results, name: str) -> str:

@@ -157,14 +157,22 @@ def table_arithmetic(results: Results, summary: ReplicationSummary) -> Table:
     """Table 4 once more: measured time beside the arithmetic of a step, as ratios with their spread."""
     rows = []
     for net, found in summary.nets.items():
-        ratios = [] if net == "segnet" else _to_segnet(summary, net)
+        turns = summary.turns.get(net)
+        if net == "segnet":
+            ratios = []
+        elif turns is not None:
+            ratios = [turns.low, turns.ratio, turns.high]
+        else:
+            ratios = _to_segnet(summary, net)
+        step = fmean(found.step_seconds) if turns is None else turns.step_seconds
         gflop, other = found.gflop or 0.0, (summary.nets["segnet"].gflop if ratios else None) or 0.0
         rows.append(
             [
                 paper.TITLES[net],
                 f"{gflop:.1f}",
-                f"{gflop / fmean(found.step_seconds):.0f}",
-                f"{fmean(ratios):.3f}" if ratios else UNKNOWN,
+                f"{1000 * step:.1f}",
+                f"{gflop / step:.0f}",
+                (f"{fmean(ratios):.3f}" if turns is None else f"{turns.ratio:.3f}") if ratios else UNKNOWN,
                 f"{min(ratios):.3f} to {max(ratios):.3f}" if ratios else UNKNOWN,
                 f"{gflop / other:.3f}" if ratios else UNKNOWN,
                 f"{paper.TRAINING_MINUTES[net] / paper.TRAINING_MINUTES['segnet']:.3f}"
@@ -175,15 +183,19 @@ def table_arithmetic(results: Results, summary: ReplicationSummary) -> Table:
     header = [
         "net",
         "GFLOP per step",
+        "ms per step",
         "GFLOP/s",
         "time, ratio to SegNet",
-        "folds",
+        "spread",
         "FLOP, ratio",
         "paper, ratio of minutes",
     ]
+    how = "median of each fold; mean and spread of the folds"
+    if summary.turns:
+        rounds = next(iter(summary.turns.values())).rounds
+        how = f"the nets in turn, {rounds} rounds; median, 10th to 90th percentile"
     caption = (
-        "Table 4, as ratios. Time of a step (median of each fold, mean and spread of the folds) and its "
-        "arithmetic (convolutions, forwards and back)"
+        f"Table 4, as ratios. Time of a step ({how}) and its arithmetic (convolutions, forwards and back)"
     )
     return Table(caption, header, rows)
 

@@ -96,6 +96,23 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(tmp_path, mixed, aft
     assert whole.history.losses == resumed.history.losses
 
 
+def test_a_run_ends_when_its_held_back_dice_is_flat(tmp_path, data):
+    """So it does if it was stopped in between, and it is not taken up again."""
+    config = replace(recipe("paper"), height=32, width=48, batch=2, epochs=9, patience=2, gain=1.0)
+    whole = fit(config, data, tmp_path / "whole")
+    assert whole.finished
+    assert len(whole.history.epochs) == 3  # no Dice gains 1: two epochs after the first
+    asked = iter(range(100))
+    callbacks = TrainingCallbacks(should_stop=lambda: next(asked) >= 3)
+    assert not fit(config, data, tmp_path / "broken", callbacks=callbacks).finished
+    resumed = fit(config, data, tmp_path / "broken")
+    assert resumed.finished
+    assert same(whole.net.state_dict(), resumed.net.state_dict())
+    stepped = []
+    fit(config, data, tmp_path / "whole", callbacks=TrainingCallbacks(on_step=lambda *at: stepped.append(at)))
+    assert stepped == []
+
+
 @pytest.mark.slow  # three more processes; what is stopped and resumed in one is tested above
 def test_a_run_killed_at_any_moment_goes_on_to_the_same_weights(tmp_path):
     """SIGKILL at arbitrary moments, so also while files are written, until the run gets through."""
