@@ -50,11 +50,16 @@ def _higher(summary: ReplicationSummary, other: str) -> Claim:
 
 def _gain(found: NetComparison, paper: int) -> str:
     dice, percent = found.dice, found.gain_percent
+    learnt = ""
+    if found.dice_learnt is not None:
+        learnt = f"; in the folds in which neither collapsed {found.dice_learnt.text('+.3f')}"
     if percent is None or dice.mean == 0 or dice.low is None or dice.high is None:
-        return dice.text("+.3f")
+        return dice.text("+.3f") + learnt
     low, high = (end * percent / dice.mean for end in (dice.low, dice.high))
     within = "lies within" if low <= paper <= high else "lies outside"
-    return f"{dice.text('+.3f')}, that is {percent:+.1f} %; the paper's +{paper} % {within} the interval"
+    return (
+        f"{dice.text('+.3f')}, that is {percent:+.1f} %; the paper's +{paper} % {within} the interval{learnt}"
+    )
 
 
 def _order(summary: ReplicationSummary) -> Claim:

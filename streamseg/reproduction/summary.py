@@ -12,7 +12,7 @@ import numpy as np
 from streamseg.evaluation.intervals import bootstrap_interval, paired_test, resampled_unit
 from streamseg.reproduction.architecture import step_gflop
 from streamseg.reproduction.plan import BEST
-from streamseg.reproduction.results import Results, Values
+from streamseg.reproduction.results import FoldResult, Results, Values
 
 LEVEL = 0.95
 """Of all intervals."""
@@ -100,6 +100,8 @@ class NetComparison:
     """Of the training loss at the last iteration that both reached, over the folds (t interval)."""
     time_ratios: list[float]
     """Time of a step of a over that of b, for each fold."""
+    dice_learnt: Interval | None = None
+    """The Dice once more, of the folds in which neither collapsed; None if that is all of them or none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +201,18 @@ def _compare(results: Results, a: str, b: str) -> NetComparison:
         100 * float(own.mean() / other.mean() - 1) if other.mean() else None,
         t_interval(losses),
         [mine.step_seconds / max(its.step_seconds, 1e-12) for mine, its in runs],
+        _dice_learnt(runs),
     )
+
+
+def _dice_learnt(runs: Sequence[tuple[FoldResult, FoldResult]]) -> Interval | None:
+    learnt = [pair for pair in runs if not any(run.collapsed for run in pair)]
+    if len(learnt) in (0, len(runs)):
+        return None
+    differences = [a - b for mine, its in learnt for a, b in zip(mine.dice, its.dice, strict=True)]
+    subjects = [image.get("subject") for mine, _ in learnt for image in mine.images]
+    low, high = bootstrap_interval(differences, level=LEVEL, subjects=subjects)
+    return Interval.of(fmean(differences), low, high)
 
 
 def t_interval(values: Sequence[float] | Values) -> Interval:

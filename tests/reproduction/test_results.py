@@ -221,6 +221,21 @@ def test_collapsed_runs_are_counted_and_not_dropped(tmp_path):
     assert figures["unet"].dice.mean == pytest.approx(0.25)  # of the images without nerve
 
 
+def test_a_gain_over_collapsed_runs_is_not_taken_for_one_over_the_net(tmp_path):
+    out = write_stored(tmp_path)
+    path = run_folder(out, "unet", 1) / RESULT
+    run = json.loads(path.read_text())
+    images = [image | {"found": False, "dice": float(not image["nerve"])} for image in run["images"]]
+    path.write_text(json.dumps(run | {"images": images}))
+    summary = summarise(read_results(out))
+    found = summary.comparisons["improved_unet", "unet"]
+    assert found.dice_learnt is not None
+    assert found.dice_learnt.mean == pytest.approx(0.15)  # of the folds 1, 3 and 4
+    assert found.dice.mean > 0.2
+    assert "in the folds in which neither collapsed +0.150" in judge(summary)[0].measured
+    assert summary.comparisons["improved_unet", "segnet"].dice_learnt is None
+
+
 def test_nets_beside_the_paper_s_are_compared_with_the_same_net(tmp_path):
     plan = plan_of(4, beside=("improved_unet", "lite_unet"))
     results = read_results(write_stored(tmp_path, plan=plan, missing=[("lite_unet-best", 3)]))
