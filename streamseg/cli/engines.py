@@ -169,6 +169,7 @@ def _row(folder: Path) -> dict[str, Any]:
         "height": manifest.spec.height,
         "width": manifest.spec.width,
         "batch": manifest.batch,
+        "mirrored": manifest.spec.mirrored,
         "trained": manifest.trained,
         "passed": manifest.passed,
         "ms": manifest.speed.get("ms"),
