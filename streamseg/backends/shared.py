@@ -6,7 +6,8 @@ takes several frames at a time gets the waiting requests when it is free. It nev
 since frames would age meanwhile; empty places repeat other frames, and their answers are dropped.
 
 With many streams a frame would age in that queue. So a live loop first waits for its turn and then asks with
-its newest frame: only as many requests wait as the engine takes next.
+its newest frame. A turn comes when the engine is free, or so shortly before that the frame is ready when it
+is: see :class:`Forecast`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from streamseg.core.types import Backend, Planes, Tensor
 
 TURN_S = 0.05
 """Seconds that a lane has for its request when its turn has come; then the next lane's turn comes."""
+RECENT = 8
+"""Calls of the engine, and turns, from which the next ones are estimated."""
 CLOSE_S = 2.0
 """Seconds that closing waits for a running call; an engine that hangs is abandoned."""
 
@@ -48,6 +51,47 @@ class _Request:
             self.done.set()
 
 
+class Forecast:
+    """Tells when an engine can take the next request, from its calls and from how fast streams ask.
+
+    Times are seconds of a monotonic clock, given by the caller.
+    """
+
+    def __init__(self, lanes: int) -> None:
+        """``lanes``: calls that the engine computes at the same time."""
+        self._lanes = lanes
+        self._began: dict[int, float] = {}
+        self._calls: deque[float] = deque(maxlen=RECENT)
+        self._leads: deque[float] = deque(maxlen=RECENT)
+
+    def began(self, call: int, now: float) -> None:
+        """A call began; ``call`` is unique among the running ones."""
+        self._began[call] = now
+
+    def ended(self, call: int, now: float) -> None:
+        """A call has returned."""
+        self._calls.append(now - self._began.pop(call))
+
+    def asked(self, duration: float) -> None:
+        """A stream has asked, this long after its turn came."""
+        self._leads.append(duration)
+
+    def free(self, now: float) -> tuple[int, float]:
+        """Calls that the engine can take at once, or as soon as a stream that is called now has asked; and
+        the seconds until there is another one.
+
+        The second shortest and the second longest of the recent times count: one that a busy machine
+        stretched must not make frames wait. As long as too few are known, every running call counts as about
+        to end.
+        """
+        if len(self._calls) < RECENT:
+            return self._lanes, TURN_S
+        lead = sorted(self._leads)[-2] if len(self._leads) > 1 else 0.0
+        left = [began + sorted(self._calls)[1] - lead - now for began in self._began.values()]
+        later = [wait for wait in left if wait > 0]
+        return self._lanes - len(later), min(later, default=TURN_S)
+
+
 class SharedEngine:
     """Serves the requests of any number of lanes with one back end, which it does not own.
 
@@ -61,12 +105,16 @@ class SharedEngine:
         self.info = EngineInfo.of(backend)
         self.batch = self.info.batch
         self._calls = self._requests = 0
-        self._changed = threading.Condition()
+        lock = threading.RLock()
+        self._changed = threading.Condition(lock)
         self._waiting: deque[_Request] = deque()
         self._turns: deque[Lane] = deque()
         """Lanes waiting for their turn."""
         self._called: dict[Lane, float] = {}
-        """Lanes whose turn it is, and until when, monotonic seconds."""
+        """Lanes whose turn it is, and since when, monotonic seconds."""
+        self._forecast = Forecast(self.info.lanes)
+        self._due = threading.Condition(lock)
+        """Notified when turns may have become due, or another time for them is known."""
         self._served: set[_Request] = set()
         """Requests in the running calls."""
         self._closed = False
@@ -74,6 +122,7 @@ class SharedEngine:
             threading.Thread(target=self._serve, name=f"streamseg-shared-{number}", daemon=True)
             for number in range(self.info.lanes)
         ]
+        self._threads.append(threading.Thread(target=self._give_turns, name="streamseg-turns", daemon=True))
         for thread in self._threads:
             thread.start()
 
@@ -115,7 +164,9 @@ class SharedEngine:
         with self._changed:
             if self._closed or lane.closed:
                 raise EngineError(self._closed_words())
-            self._called.pop(lane, None)
+            called = self._called.pop(lane, None)
+            if called is not None:
+                self._forecast.asked(time.monotonic() - called)
             self._waiting.append(request)
             self._changed.notify()
         request.done.wait()
@@ -134,20 +185,26 @@ class SharedEngine:
             lane.called.clear()
             self._called.pop(lane, None)
             self._turns.append(lane)
-            self._call()
-        while not lane.called.wait(TURN_S):
-            with self._changed:
-                self._call()
+            self._due.notify()
+        lane.called.wait()
 
-    def _call(self) -> None:
-        """Call the lanes whose turn it is: as many as the engine takes next."""
-        now = time.monotonic()
-        self._called = {lane: until for lane, until in self._called.items() if until > now}
-        room = self.batch * len(self._threads) - len(self._waiting) - len(self._called)
+    def _give_turns(self) -> None:
+        """Call the lanes whose turn it is, at the time at which the engine can take a request."""
+        with self._changed:
+            while not self._closed:
+                wait_s = self._call(time.monotonic())
+                self._due.wait(wait_s if self._turns else None)
+
+    def _call(self, now: float) -> float:
+        """Call as many lanes as the engine can take; returns the seconds until it should be asked again."""
+        self._called = {lane: since for lane, since in self._called.items() if since + TURN_S > now}
+        free, wait_s = self._forecast.free(now)
+        room = self.batch * free - len(self._waiting) - len(self._called)
         for _ in range(min(room, len(self._turns))):
             lane = self._turns.popleft()
-            self._called[lane] = now + TURN_S
+            self._called[lane] = now
             lane.called.set()
+        return min([wait_s, *(since + TURN_S - now for since in self._called.values())])
 
     def wake(self, lane: Lane) -> None:
         """End the waiting of a closed lane."""
@@ -159,7 +216,7 @@ class SharedEngine:
             self._turns = deque(other for other in self._turns if other is not lane)
             self._called.pop(lane, None)
             lane.called.set()
-            self._call()
+            self._due.notify()
 
     def close(self) -> None:
         """End the waiting of all lanes. May be called twice, from any thread."""
@@ -172,6 +229,7 @@ class SharedEngine:
                 lane.called.set()
             self._turns.clear()
             self._changed.notify_all()
+            self._due.notify_all()
         for thread in self._threads:
             thread.join(CLOSE_S)
 
@@ -184,7 +242,8 @@ class SharedEngine:
         self.close()
 
     def _serve(self) -> None:
-        while taken := self._take():
+        own = threading.get_ident()
+        while taken := self._take(own):
             error: BaseException | str | None = None
             answers: Planes | None = None
             try:
@@ -192,20 +251,24 @@ class SharedEngine:
             except BaseException as raised:  # raised in the caller's thread; this one goes on
                 error = raised
             with self._changed:
+                self._forecast.ended(own, time.monotonic())
+                self._due.notify()
                 self._calls += 1
                 self._requests += len(taken)
                 self._served.difference_update(taken)
                 for row, request in enumerate(taken):
                     request.settle(None if answers is None else answers[row], error)
 
-    def _take(self) -> list[_Request]:
+    def _take(self, own: int) -> list[_Request]:
         """Wait for requests and take the oldest, as many as the engine takes; none if closed."""
         with self._changed:
             while not (self._waiting or self._closed):
                 self._changed.wait()
             taken = [self._waiting.popleft() for _ in range(min(self.batch, len(self._waiting)))]
             self._served.update(taken)
-            self._call()
+            if taken:
+                self._forecast.began(own, time.monotonic())
+            self._due.notify()
             return taken
 
     def _answers(self, tensors: list[Tensor]) -> Planes:

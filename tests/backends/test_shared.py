@@ -11,7 +11,7 @@ import pytest
 
 from streamseg.backends.fake import FakeBackend
 from streamseg.backends.openvino.backend import OpenVINOBackend
-from streamseg.backends.shared import Lane, SharedEngine
+from streamseg.backends.shared import RECENT, Forecast, Lane, SharedEngine
 from streamseg.core.errors import EngineError
 from streamseg.core.types import Backend, InputSpec, Tensor
 from tests.backends.small_engines import info_of, small_model
@@ -300,6 +300,33 @@ def test_a_fake_engine_shared_answers_as_it_does_alone() -> None:
         assert (shared.lane().infer(tensor(0)) == fake.infer(tensor(0))).all()
 
 
+def test_a_turn_comes_so_early_that_the_request_is_there_when_the_engine_is_free() -> None:
+    forecast = Forecast(2)
+    assert forecast.free(0.0)[0] == 2
+    for call in range(RECENT):
+        forecast.began(1, call)
+        assert forecast.free(call)[0] == 2, "too few calls are known: the engine must not wait"
+        forecast.ended(1, call + 0.040)
+        forecast.asked(0.003)
+    forecast.began(1, 100.0)
+    forecast.began(2, 100.010)
+    assert forecast.free(100.020) == (0, pytest.approx(0.017))
+    assert forecast.free(100.0371) == (1, pytest.approx(0.0099))
+    assert forecast.free(100.0471)[0] == 2
+    forecast.ended(1, 100.041)
+    assert forecast.free(100.042)[0] == 1
+
+
+def test_one_stretched_call_or_turn_changes_no_forecast() -> None:
+    forecast = Forecast(1)
+    for call in range(RECENT):
+        forecast.began(1, call)
+        forecast.ended(1, call + (0.001 if call == 3 else 0.040))
+        forecast.asked(0.5 if call == 3 else 0.003)
+    forecast.began(1, 50.0)
+    assert forecast.free(50.0) == (0, pytest.approx(0.037))
+
+
 class Turning(Asking):
     """Waits for its turn before it asks."""
 
@@ -324,6 +351,8 @@ def test_only_as_many_are_called_as_the_engine_takes_next() -> None:
         for number in (1, 2, 3):
             turning.append(Turning(shared.lane(), number))
             until(lambda: len(shared._turns) + len(shared._waiting) == len(turning))
+        assert turning[0].called.wait(LONG_S)
+        until(lambda: len(shared._waiting) == 1 and len(shared._turns) == 2)
         assert [each.called.is_set() for each in turning] == [True, False, False]
         gate.opened.set()
         assert all(each.over().answer is not None for each in [served, *turning])
