@@ -12,12 +12,13 @@ from streamseg.cli.options import EngineOption, ForceOption, JsonOption, SarOpti
 
 def live(
     ctx: typer.Context,
-    source: Annotated[
-        str | None,
+    sources: Annotated[
+        list[str] | None,
         typer.Argument(
-            metavar="SOURCE",
+            metavar="SOURCE...",
             help="v4l2:/dev/video0, rtsp://host/path, igtl://host:port, a recording, or phantom:. "
-            "Default: the profile's.",
+            "Several are shown on one web page. Default: the profile's.",
+            show_default=False,
         ),
     ] = None,
     display: Annotated[
@@ -25,10 +26,18 @@ def live(
     ] = None,
     record: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Record into a new folder in DIR: image, display and records."),
+        typer.Option(
+            metavar="DIR",
+            help="Record into a new folder in DIR: image, display and records. Of several sources, into "
+            "DIR/stream-1, ...",
+        ),
     ] = None,
     records: Annotated[
-        Path | None, typer.Option(metavar="FILE.jsonl", help="Records of the segmented frames.")
+        Path | None,
+        typer.Option(
+            metavar="FILE.jsonl",
+            help="Records of the segmented frames; of several sources FILE-1.jsonl, FILE-2.jsonl, ...",
+        ),
     ] = None,
     age_budget_ms: Annotated[
         float | None,
@@ -39,7 +48,14 @@ def live(
         ),
     ] = None,
     seconds: Annotated[float | None, typer.Option(min=0.1, metavar="N", help="End after N seconds.")] = None,
-    profile: Annotated[str | None, typer.Option(metavar="NAME", help="Use saved settings.")] = None,
+    profile: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Use saved settings. Several times: a stream for each, with its own source and settings.",
+            show_default=False,
+        ),
+    ] = None,
     save_profile: Annotated[
         str | None, typer.Option(metavar="NAME", help="Save these settings under a name, then run.")
     ] = None,
@@ -117,7 +133,17 @@ def live(
     the age budget. Research software, not a medical device.
     """
     from streamseg.cli.live_run import RunRequest, configure, run
+    from streamseg.cli.live_streams import configure_streams, run_several
 
-    config = configure(ctx.params, profile=profile, save_as=save_profile)
-    request = RunRequest(seconds, record, records, token, snapshots, force, profile or save_profile)
+    profiles = profile or []
+    if len(sources or []) > 1 or len(profiles) > 1:
+        streams = configure_streams(ctx.params, sources or [], profiles, save_as=save_profile)
+        name = profiles[0] if len(profiles) == 1 else None
+        request = RunRequest(seconds, record, records, token, snapshots, force, name)
+        run_several(streams, request, profiles, as_json=as_json)
+        return
+    name = profiles[0] if profiles else None
+    params = {**ctx.params, "source": sources[0] if sources else None}
+    config = configure(params, profile=name, save_as=save_profile)
+    request = RunRequest(seconds, record, records, token, snapshots, force, name or save_profile)
     run(config, request, as_json=as_json)

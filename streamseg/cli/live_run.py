@@ -31,7 +31,7 @@ from streamseg.core.errors import UsageError
 from streamseg.core.pixel_aspect import parse_aspect
 from streamseg.core.plugins import plugins
 from streamseg.core.printable import without_logins
-from streamseg.core.types import Backend, Source
+from streamseg.core.types import Backend, Say, Source
 from streamseg.live import LiveLoop, LiveReport
 from streamseg.live.config import LiveConfig, load_profile, save_profile
 from streamseg.segmentation.segmenter import Segmenter
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from streamseg.render.live import LiveStyle
 
 RECORDINGS = Path("recordings")
-"""Folder in which the window's key r records if --record is not given."""
+"""Folder in which the key r records if --record is not given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,8 @@ class RunRequest:
     snapshots: Path
     force: bool
     profile: str | None
+    recordings: Path = RECORDINGS
+    """Folder in which a recording that somebody asks for starts, if ``record`` is None."""
 
 
 def configure(params: Mapping[str, Any], *, profile: str | None, save_as: str | None) -> LiveConfig:
@@ -90,14 +92,14 @@ def run(config: LiveConfig, request: RunRequest, *, as_json: bool) -> None:
     def opener() -> Source:
         return open_live(source, capture, on_wait=loop.on_wait)
 
-    _check_records(request, source)
-    region = _region(config)
+    check_records(request, source)
+    region = region_of(config)
     # First, and interruptible by Ctrl-C: building an engine takes minutes.
     backend = load_engine(config.engine)
     with stop_on_signals() as stop, ExitStack() as opened:
         opened.callback(backend.close)
         displays, style = _open_displays(config, request, opened)
-        toggle, observers = _open_observers(config, request, backend, style, opened)
+        toggle, observers = open_observers(config, request, backend, style, opened)
         loop = LiveLoop(
             opener,
             Segmenter.for_live(backend),
@@ -115,7 +117,7 @@ def run(config: LiveConfig, request: RunRequest, *, as_json: bool) -> None:
     _conclude(report, config, backend, stop, as_json=as_json)
 
 
-def _check_records(request: RunRequest, source: str) -> None:
+def check_records(request: RunRequest, source: str) -> None:
     if request.records is None:
         return
     if request.records.suffix.lower() != ".jsonl":
@@ -123,7 +125,7 @@ def _check_records(request: RunRequest, source: str) -> None:
     check_outputs([request.records], [] if is_live(source) else [source], force=request.force)
 
 
-def _region(config: LiveConfig) -> ImageRegion:
+def region_of(config: LiveConfig, say: Say = say) -> ImageRegion:
     """The region policy: given, or found in advance in a recording, or on the way in a live source.
 
     Raises UsageError for a given region outside the frames of a recording.
@@ -142,7 +144,7 @@ def _region(config: LiveConfig) -> ImageRegion:
     return region_of_clip(source, info, sar=sar, live=True)
 
 
-def _name(config: LiveConfig) -> str:
+def name_of(config: LiveConfig) -> str:
     """The source's human-readable name: no credentials, and no folders, which may name a patient."""
     source = config.source or ""
     if is_live(source) or source.startswith("phantom:") or "://" in source:
@@ -152,7 +154,7 @@ def _name(config: LiveConfig) -> str:
 
 def _setup(config: LiveConfig) -> dict[str, Any]:
     """The settings as they are recorded: those of the network's outputs only if they are used."""
-    values = {**asdict(config), "source": _name(config)}
+    values = {**asdict(config), "source": name_of(config)}
     return {n: value for n, value in values.items() if n not in ("public_url", "igtl") or value is not None}
 
 
@@ -190,22 +192,27 @@ def _open_displays(
             port=config.port,
             token=request.token,
             public_url=config.public_url,
-            title=_name(config),
+            title=name_of(config),
             record=True,
             recorded_by_operator=request.record is not None,
             opacity=config.opacity,
             vessels=config.vessels,
         )
-        if request.token is None:
-            say(f"open {page.url} in a browser")
-        else:  # the user knows it, and logs need not
-            say(f"open {page.address}?token=TOKEN in a browser, with the token that you gave for TOKEN")
+        say_address(page.url, page.address, request)
         displays.append(page)
     elif config.display != "none":
-        displays.append(plugins("displays")[config.display].make(title=_name(config)))
+        displays.append(plugins("displays")[config.display].make(title=name_of(config)))
     for display in displays:
         opened.callback(display.close)
     return displays, style
+
+
+def say_address(url: str, address: str, request: RunRequest) -> None:
+    """Say where the page is: ``url`` has the token, ``address`` has not."""
+    if request.token is None:
+        say(f"open {url} in a browser")
+    else:  # the user knows it, and logs need not
+        say(f"open {address}?token=TOKEN in a browser, with the token that you gave for TOKEN")
 
 
 def _serve_igtl(config: LiveConfig) -> Display:
@@ -220,12 +227,13 @@ def _serve_igtl(config: LiveConfig) -> Display:
     return display
 
 
-def _open_observers(
+def open_observers(
     config: LiveConfig,
     request: RunRequest,
     backend: Backend,
     style: Callable[[], LiveStyle],
     opened: ExitStack,
+    say: Say = say,
 ) -> tuple[RecorderToggle, list[RunObserver]]:
     """Records, and the recorder: started at once with --record, else when somebody asks for it.
 
@@ -235,7 +243,7 @@ def _open_observers(
     from streamseg.render.live import LivePainter
 
     header = {
-        "source": _name(config),
+        "source": name_of(config),
         "engine": EngineInfo.of(backend).identity(),
         "profile": request.profile,
         "setup": _setup(config),
@@ -249,7 +257,7 @@ def _open_observers(
     def record() -> Recorder:
         painter = LivePainter()
         return Recorder(
-            request.record or RECORDINGS,
+            request.record or request.recordings,
             header=header,
             full_frame=config.full_frame,
             say=say,
@@ -265,11 +273,11 @@ def _open_observers(
 
 
 def _conclude(report: LiveReport, config: LiveConfig, backend: Backend, stop: Stop, *, as_json: bool) -> None:
-    _show_report(report)
+    show_report(report)
     if as_json:
         print_json(
             {
-                "source": _name(config),
+                "source": name_of(config),
                 **report.to_json(),
                 "engine": EngineInfo.of(backend).identity(),
             }
@@ -286,10 +294,10 @@ def leave(report: LiveReport, stop: Stop) -> None:
         raise typer.Exit(stop.exit_code)
 
 
-def _show_report(report: LiveReport) -> None:
-    """Human-readable times, counts and states, on stderr."""
+def show_report(report: LiveReport, say: Say = say, of: str = "") -> None:
+    """Human-readable times, counts and states, on stderr; ``of`` names the stream in the table's title."""
     if report.stages:
-        show_latencies("milliseconds per frame", {**report.stages, "age at display": report.age})
+        show_latencies(f"{of}milliseconds per frame", {**report.stages, "age at display": report.age})
     states = ", ".join(f"{state} {seconds:.1f} s" for state, seconds in report.states.items())
     say(
         f"{report.offered} frames offered, {report.processed} segmented, {report.dropped} dropped, "

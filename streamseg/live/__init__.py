@@ -2,5 +2,6 @@
 
 from streamseg.live.loop import LiveLoop, LiveOptions
 from streamseg.live.report import LiveReport
+from streamseg.live.streams import run_streams
 
-__all__ = ["LiveLoop", "LiveOptions", "LiveReport"]
+__all__ = ["LiveLoop", "LiveOptions", "LiveReport", "run_streams"]

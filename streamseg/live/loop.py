@@ -33,7 +33,7 @@ from streamseg.segmentation.preprocess import Prepared
 from streamseg.segmentation.segmenter import Segmenter
 
 POLL_S = 1 / 60
-"""The longest sleep of the display's thread."""
+"""The longest sleep of the display's thread: keys are answered within it."""
 WAIT_S = 0.2
 """The longest wait of the others before they check whether the run has ended."""
 FREEZE_CHECK_NS = 25_000_000
@@ -56,6 +56,9 @@ class LiveOptions:
     spacing_mm: tuple[float, float] | None = None
     """Millimetres per pixel (row, column), if the user knows better than the source."""
     retry_delays_s: tuple[float, ...] = RETRY_DELAYS_S
+    poll_s: float = POLL_S
+    """The longest sleep of the display's thread: how often keys are asked for, and a silence is noticed.
+    Outlines expire in time whatever it is."""
 
 
 class LiveLoop:
@@ -194,12 +197,12 @@ class LiveLoop:
             self._on_command(command)
         return False
 
-    @staticmethod
-    def _nap_s(view: View, end_ns: int | None) -> float:
+    def _nap_s(self, view: View, end_ns: int | None) -> float:
         """Seconds until the outline on the display expires, or the keys are due to be checked."""
         times = [time_ns for time_ns in (view.expires_ns, end_ns) if time_ns is not None]
-        left_s = (min(times) - time.monotonic_ns()) / 1e9 if times else POLL_S
-        return min(POLL_S, max(left_s, 0.0))
+        poll_s = self._options.poll_s
+        left_s = (min(times) - time.monotonic_ns()) / 1e9 if times else poll_s
+        return min(poll_s, max(left_s, 0.0))
 
     # The reader's thread.
 

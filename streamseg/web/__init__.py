@@ -1,5 +1,5 @@
 """The web page: shows what the live loop decided, on any screen in the network."""
 
-from streamseg.web.display import WebDisplay
+from streamseg.web.display import StreamDisplay, WebDisplay, WebWall
 
-__all__ = ["WebDisplay"]
+__all__ = ["StreamDisplay", "WebDisplay", "WebWall"]

@@ -92,8 +92,15 @@ class Access:
     """
 
     def __init__(
-        self, host: str, *, loopback: bool, token: str | None, public: PublicUrl | None = None
+        self,
+        host: str,
+        *,
+        loopback: bool,
+        token: str | None,
+        public: PublicUrl | None = None,
+        pages: Collection[str] = ("/",),
     ) -> None:
+        """``pages`` are the paths whose address may carry the token."""
         if token is not None and not _TOKEN.fullmatch(token):
             raise UsageError(
                 f"the web page's token has {len(token)} characters; "
@@ -102,6 +109,7 @@ class Access:
         local = loopback and (public is None or _is_loopback_name(public.host))
         self.token = secrets.token_urlsafe(24) if token is None and not local else token
         self.public = public
+        self._pages = frozenset(pages)
         self.port = 0
         """Set once the socket is bound; part of the cookie's name, since all ports share their cookies."""
         self._host = host.strip("[]").lower()
@@ -166,8 +174,8 @@ class Access:
         return any(_equal(value, self._cookie_value) for value in _cookies(headers, self._cookie_name))
 
     def introduces(self, scope: Scope) -> bool:
-        """True if a request is for the page itself and its address carries the token."""
-        if self.token is None or scope["type"] != "http" or scope["path"] != "/":
+        """True if a request is for a page itself and its address carries the token."""
+        if self.token is None or scope["type"] != "http" or scope["path"] not in self._pages:
             return False
         values = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=None).get("token", [])
         return len(values) == 1 and _equal(values[0], self.token)

@@ -38,6 +38,8 @@ class Hub:
     ``rate`` is the maximum number of views per second, ``quality`` that of the JPEGs (1..100), ``clients``
     the maximum number of pages; ``hello`` is sent to each new page; ``record`` allows pages to ask for
     recording, False ignores that and None ends the connection; ``proxied``: a proxy is in front.
+    ``max_side`` limits the longer side of images, in pixels, and ``bare_rate`` the rate of views without a
+    segmentation in an unchanged state: for pages that show many streams at a time.
     """
 
     def __init__(
@@ -50,11 +52,15 @@ class Hub:
         hello: dict[str, Any],
         record: bool | None,
         proxied: bool = False,
+        max_side: int | None = None,
+        bare_rate: float | None = None,
     ) -> None:
         self.status = status
         self.failure: SinkError | None = None
         """Why no frame can be shown; raised in the loop's thread."""
         self._interval_ns = round(1e9 / rate)
+        self._bare_extra_ns = round(1e9 / (bare_rate or rate)) - self._interval_ns
+        self._max_side = max_side
         self._quality, self._max_clients, self._hello, self._record = quality, clients, hello, record
         self._proxied = proxied
         self._commands: deque[Command] = deque(maxlen=_COMMANDS)
@@ -65,6 +71,8 @@ class Hub:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="streamseg-web-jpeg")
         self._packet: Packet | None = None
         self._preparing: asyncio.Task[Packet] | None = None
+        self._news = asyncio.Event()
+        """Set when there is a new view."""
         self._images = 0
         self._due_ns = 0
 
@@ -73,6 +81,10 @@ class Hub:
     def show(self, view: View, now_ns: int) -> None:
         """Set the view that pages get from now on."""
         self.status.note(view, now_ns)
+        self.wake()
+
+    def wake(self) -> None:
+        """Send the status's view to the pages, which is a new one."""
         with self._lock:
             loop = self._loop
             if loop is None or self._waking:
@@ -86,6 +98,11 @@ class Hub:
         while self._commands:
             commands.append(self._commands.popleft())
         return commands
+
+    @property
+    def places(self) -> int:
+        """Maximum number of pages at a time."""
+        return self._max_clients
 
     @property
     def connected(self) -> int:
@@ -201,6 +218,7 @@ class Hub:
     def _wake(self) -> None:
         with self._lock:
             self._waking = False
+        self._news.set()
         for client in self._clients.values():
             client.wake.set()
 
@@ -214,10 +232,12 @@ class Hub:
         return await asyncio.shield(self._preparing)
 
     async def _prepare(self) -> Packet:
+        while (wait_s := (self._due() - time.monotonic_ns()) / 1e9) > 0:
+            self._news.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._news.wait()
         now = time.monotonic_ns()
-        if now < self._due_ns:
-            await asyncio.sleep((self._due_ns - now) / 1e9)
-            now = time.monotonic_ns()
         # One interval may be caught up: jitter must not thin out a source as fast as the limit.
         self._due_ns = max(self._due_ns, now - self._interval_ns) + self._interval_ns
         view, last = self.status.view, self._packet
@@ -238,12 +258,21 @@ class Hub:
         self._packet = packet
         return packet
 
+    def _due(self) -> int:
+        """When the newest view may be sent, monotonic nanoseconds."""
+        view, last = self.status.view, self._packet
+        bare = view is not None and view.segmentation is None
+        same = last is not None and view is not None and last.view.state is view.state
+        return self._due_ns + (self._bare_extra_ns if bare and same else 0)
+
     async def _encode(self, view: View) -> bytes:
         assert view.frame is not None
         assert view.roi is not None
         loop = asyncio.get_running_loop()
         try:
-            work = loop.run_in_executor(self._pool, encode_jpeg, view.frame.image, view.roi, self._quality)
+            work = loop.run_in_executor(
+                self._pool, encode_jpeg, view.frame, view.roi, self._quality, self._max_side
+            )
         except RuntimeError as error:  # the pool was shut down: the display is being closed
             raise Dropped(1001, "the program has ended") from error
         try:

@@ -9,7 +9,8 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from importlib import resources
 from typing import Any
@@ -19,17 +20,18 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 
 from streamseg.core.errors import SinkError, UsageError, one_line
+from streamseg.core.latency import Percentiles
 from streamseg.web.access import Access, Guard
 from streamseg.web.client import MAX_BYTES_PER_S, MAX_FRAGMENTS
 from streamseg.web.hub import Hub
-from streamseg.web.status import Metrics
+from streamseg.web.status import MeasuredStream, Metrics
 
 FILES = {
     "index.html": "text/html; charset=utf-8",
@@ -41,10 +43,17 @@ FILES = {
     "figures.js": "text/javascript; charset=utf-8",
     "picture.js": "text/javascript; charset=utf-8",
     "states.js": "text/javascript; charset=utf-8",
+    "stream.js": "text/javascript; charset=utf-8",
     "chart.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
-"""All files that are served, with their types."""
+"""All files of the page of one stream, with their types."""
+WALL_FILES = {
+    "wall.html": "text/html; charset=utf-8",
+    "wall.css": "text/css; charset=utf-8",
+    "wall.js": "text/javascript; charset=utf-8",
+}
+"""The files that the page of all streams has besides."""
 FIRST_REQUEST_S = 2.0
 """Time that a new connection has for its first whole request: longer only serves those that hold places."""
 HTTP_S = 10.0
@@ -292,25 +301,93 @@ def _remedy(error: OSError) -> str:
 
 
 def build_app(hub: Hub, access: Access) -> ASGIApp:
-    """Build the application behind its access control. Reads the page's files once."""
-    metrics = Metrics(hub.status)
+    """Build the application of one stream behind its access control. Reads the page's files once."""
+    return Guard(Starlette(routes=_routes(hub)), access, files=[_path(name) for name in FILES])
+
+
+@dataclass(frozen=True, slots=True)
+class WallStream:
+    """One of several streams, as its pages get it."""
+
+    source: str
+    """Its name, without credentials."""
+    hub: Hub
+    """Serves the page of this stream alone."""
+    tiles: Hub
+    """Serves its tiles on the pages of all streams."""
+
+    def ages(self) -> dict[int, Percentiles]:
+        """The ages measured by each page and tile, by slot; those of tiles follow those of pages."""
+        pages = self.hub.ages()
+        return pages | {self.hub.places + slot: ages for slot, ages in self.tiles.ages().items()}
+
+
+def build_wall_app(streams: Sequence[WallStream], access: Access) -> ASGIApp:
+    """Build the application of several streams: a page of all; below ``/1/``, ``/2/``, ... that of each."""
+    measured = [
+        MeasuredStream(stream.hub.status, stream.ages, number, stream.source)
+        for number, stream in enumerate(streams, 1)
+    ]
+
+    async def count(_: Request) -> Response:
+        return JSONResponse({"streams": len(streams)})
+
+    async def health(_: Request) -> Response:
+        now_ns = time.monotonic_ns()
+        each = [
+            {"stream": number, "source": stream.source, **stream.hub.status.health(now_ns)}
+            for number, stream in enumerate(streams, 1)
+        ]
+        ok = all(stream["ok"] for stream in each)
+        return JSONResponse({"ok": ok, "streams": each}, 200 if ok else 503)
+
+    files = {name: kind for name, kind in (FILES | WALL_FILES).items() if name != "index.html"}
+    routes: list[BaseRoute] = [_file(name, kind) for name, kind in files.items()]
+    routes += [Route("/streams", count), Route("/healthz", health), _metrics_route(measured)]
+    below: list[str] = []
+    for number, stream in enumerate(streams, 1):
+        # Without the slash the page would look for its files a level above.
+        routes.append(Route(f"/{number}", partial(_with_slash, number)))
+        tile = WebSocketRoute("/tile", stream.tiles.serve)
+        unasked = Route("/tile", _not_upgraded, methods=["GET", "POST"])
+        routes.append(Mount(f"/{number}", routes=[*_routes(stream.hub), tile, unasked]))
+        below += [f"/{number}{_path(name)}" for name in FILES]
+    return Guard(Starlette(routes=routes), access, files=[*map(_path, files), *below])
+
+
+def wall_pages(streams: int) -> list[str]:
+    """The paths of the pages of several streams."""
+    return ["/", *(f"/{number}/" for number in range(1, streams + 1))]
+
+
+def _routes(hub: Hub) -> list[BaseRoute]:
+    """Everything of one stream."""
 
     async def health(_: Request) -> Response:
         answer = hub.status.health(time.monotonic_ns())
         return JSONResponse(answer, 200 if answer["ok"] else 503)
 
-    async def figures(_: Request) -> Response:
-        text = metrics.text(hub.ages(), time.monotonic_ns())
-        return Response(text, headers={"content-type": CONTENT_TYPE_LATEST})
-
-    routes: list[BaseRoute] = [_file(name, kind) for name, kind in FILES.items()]
-    routes += [
+    return [
+        *(_file(name, kind) for name, kind in FILES.items()),
         Route("/healthz", health),
-        Route("/metrics", figures),
+        _metrics_route([MeasuredStream(hub.status, hub.ages)]),
         WebSocketRoute("/ws", hub.serve),
         Route("/ws", _not_upgraded, methods=["GET", "POST"]),
     ]
-    return Guard(Starlette(routes=routes), access, files=[_path(name) for name in FILES])
+
+
+def _metrics_route(streams: Sequence[MeasuredStream]) -> Route:
+    metrics = Metrics(streams)
+
+    async def figures(_: Request) -> Response:
+        text = metrics.text(time.monotonic_ns())
+        return Response(text, headers={"content-type": CONTENT_TYPE_LATEST})
+
+    return Route("/metrics", figures)
+
+
+async def _with_slash(number: int, _: Request) -> Response:
+    return Response(status_code=307, headers={"location": f"{number}/"})
 
 
 async def _not_upgraded(_: Request) -> Response:
@@ -329,4 +406,4 @@ def _file(name: str, kind: str) -> Route:
 
 
 def _path(name: str) -> str:
-    return "/" if name == "index.html" else f"/{name}"
+    return "/" if name in ("index.html", "wall.html") else f"/{name}"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -29,6 +30,7 @@ class Status:
         """When an outline was displayed last."""
         self._now: tuple[View, int, int] | None = None
         """The newest view, its time, and since when its state has lasted; replaced atomically."""
+        self._over = False
 
     def note(self, view: View, now_ns: int) -> None:
         """Record that a view was displayed at ``now_ns``."""
@@ -38,13 +40,19 @@ class Status:
         since = last[2] if last is not None and last[0].state is view.state else now_ns
         self._now = (view, now_ns, since)
 
+    def end(self) -> None:
+        """The stream has ended with its newest view, and the program goes on with others."""
+        self._over = True
+
     @property
     def view(self) -> View | None:
         """The newest view."""
         return self._now[0] if self._now else None
 
     def quiet_s(self, now_ns: int) -> float:
-        """Seconds since the last view, or since the start."""
+        """Seconds since the last view, or since the start; 0 once the stream has ended."""
+        if self._over:
+            return 0.0
         return (now_ns - (self._now[1] if self._now else self._started_ns)) / 1e9
 
     def health(self, now_ns: int) -> dict[str, Any]:
@@ -73,22 +81,35 @@ class Status:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class MeasuredStream:
+    """One stream whose figures are exported."""
+
+    status: Status
+    ages: Callable[[], Mapping[int, Percentiles]]
+    """The ages from capture until drawn, as measured by each page, by its slot."""
+    number: int | None = None
+    """1, 2, ...: the label ``stream`` of its samples; None for a program's only stream, which have none."""
+    source: str = ""
+    """Its name, without credentials: what the label ``source`` says of a numbered stream."""
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return {} if self.number is None else {"stream": str(self.number)}
+
+
 class Metrics:
     """Exports the figures of the run, and the ages measured by the pages, in Prometheus text format."""
 
-    def __init__(self, status: Status) -> None:
-        self._status = status
-        self._clients: Mapping[int, Percentiles] = {}
+    def __init__(self, streams: Sequence[MeasuredStream]) -> None:
+        self._streams = streams
         self._now_ns = 0
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
 
-    def text(self, clients: Mapping[int, Percentiles], now_ns: int) -> bytes:
-        """The response body; ``clients`` are the ages from capture until drawn, by slot of the page.
-
-        Call it from one thread.
-        """
-        self._clients, self._now_ns = clients, now_ns
+    def text(self, now_ns: int) -> bytes:
+        """The response body. Call it from one thread."""
+        self._now_ns = now_ns
         return generate_latest(self._registry)
 
     def describe(self) -> Iterable[Metric]:
@@ -97,61 +118,92 @@ class Metrics:
 
     def collect(self) -> Iterable[Metric]:
         """The metrics; called by the registry."""
-        view = self._status.view
-        yield from _counters(view.figures if view else Figures())
-        state = GaugeMetricFamily("streamseg_state", "1 for the state that is displayed", labels=["state"])
-        for known in State:
-            shown = known is (view.state if view else State.STARTING)
-            state.add_metric([known.value.replace(" ", "_")], float(shown))
-        yield state
-        health = self._status.health(self._now_ns)
-        yield GaugeMetricFamily("streamseg_healthy", "1 if /healthz reports ok", float(health["ok"]))
-        if health["seconds_since_frame"] is not None:
-            name, text = "streamseg_frame_age_seconds", "From the displayed frame's capture until now"
-            yield GaugeMetricFamily(name, text, health["seconds_since_frame"])
-        yield from _distributions(view.figures if view else Figures())
-        yield GaugeMetricFamily("streamseg_web_clients", "Pages connected", len(self._clients))
-        ages = GaugeMetricFamily(
-            "streamseg_web_age_seconds",
-            "From capture until drawn, measured by the page",
-            labels=["client", "quantile"],
-        )
-        for slot, times in sorted(self._clients.items()):
-            _add(ages, [str(slot)], times)
-        yield ages
+        families: dict[str, Metric] = {}
+        for stream in self._streams:
+            for family in _families(stream, self._now_ns):
+                known = families.setdefault(family.name, family)
+                if known is not family:
+                    known.samples += family.samples
+        return families.values()
 
 
-def _counters(figures: Figures) -> Iterable[Metric]:
+def _families(stream: MeasuredStream, now_ns: int) -> Iterable[Metric]:
+    """All metrics of one stream."""
+    labels, status = stream.labels, stream.status
+    view, clients = status.view, stream.ages()
+    figures = view.figures if view else Figures()
+    if stream.number is not None:
+        text = "1 for each stream, with the name of its source"
+        info = GaugeMetricFamily("streamseg_stream_info", text, labels=["stream", "source"])
+        info.add_metric([str(stream.number), stream.source], 1.0)
+        yield info
+    yield from _counters(figures, labels)
+    state = GaugeMetricFamily(
+        "streamseg_state", "1 for the state that is displayed", labels=[*labels, "state"]
+    )
+    for known in State:
+        shown = known is (view.state if view else State.STARTING)
+        state.add_metric([*labels.values(), known.value.replace(" ", "_")], float(shown))
+    yield state
+    health = status.health(now_ns)
+    yield _gauge("healthy", "1 if /healthz reports ok", labels, float(health["ok"]))
+    if health["seconds_since_frame"] is not None:
+        text = "From the displayed frame's capture until now"
+        yield _gauge("frame_age_seconds", text, labels, health["seconds_since_frame"])
+    yield from _distributions(figures, labels)
+    yield _gauge("web_clients", "Pages connected", labels, len(clients))
+    ages = GaugeMetricFamily(
+        "streamseg_web_age_seconds",
+        "From capture until drawn, measured by the page",
+        labels=[*labels, "client", "quantile"],
+    )
+    for slot, times in sorted(clients.items()):
+        _add(ages, [*labels.values(), str(slot)], times)
+    yield ages
+
+
+def _gauge(name: str, text: str, labels: Mapping[str, str], value: float) -> Metric:
+    family = GaugeMetricFamily(f"streamseg_{name}", text, labels=list(labels))
+    family.add_metric(list(labels.values()), value)
+    return family
+
+
+def _counters(figures: Figures, labels: Mapping[str, str]) -> Iterable[Metric]:
     for name, text, value in (
         ("frames_offered", "Frames that the source delivered", figures.offered),
         ("frames_processed", "Frames that were segmented", figures.processed),
         ("frames_dropped", "Frames that a newer one replaced", figures.dropped),
         ("reconnects", "Times that the source was reopened", figures.reconnects),
     ):
-        yield CounterMetricFamily(f"streamseg_{name}", text, value)
+        family = CounterMetricFamily(f"streamseg_{name}", text, labels=list(labels))
+        family.add_metric(list(labels.values()), value)
+        yield family
     recording = float(figures.recorded_time is not None)
-    yield GaugeMetricFamily("streamseg_recording", "1 while a recording runs", recording)
+    yield _gauge("recording", "1 while a recording runs", labels, recording)
 
 
-def _distributions(figures: Figures) -> Iterable[Metric]:
-    fps = GaugeMetricFamily("streamseg_fps", "Frames per second of the last seconds", labels=["kind"])
+def _distributions(figures: Figures, labels: Mapping[str, str]) -> Iterable[Metric]:
+    names, values = list(labels), list(labels.values())
+    text = "Frames per second of the last seconds"
+    fps = GaugeMetricFamily("streamseg_fps", text, labels=[*names, "kind"])
     for kind, rate in (("offered", figures.offered_fps), ("processed", figures.processed_fps)):
         if rate is not None:
-            fps.add_metric([kind], rate)
+            fps.add_metric([*values, kind], rate)
     yield fps
-    age = GaugeMetricFamily("streamseg_age_seconds", "From capture until displayed", labels=["quantile"])
+    text = "From capture until displayed"
+    age = GaugeMetricFamily("streamseg_age_seconds", text, labels=[*names, "quantile"])
     if figures.age is not None:
-        _add(age, [], figures.age)
+        _add(age, values, figures.age)
     yield age
     stages = GaugeMetricFamily(
-        "streamseg_stage_seconds", "Time per segmented frame", labels=["stage", "quantile"]
+        "streamseg_stage_seconds", "Time per segmented frame", labels=[*names, "stage", "quantile"]
     )
     for stage, times in figures.stages.items():
-        _add(stages, [stage], times)
+        _add(stages, [*values, stage], times)
     yield stages
 
 
-def _add(family: GaugeMetricFamily, labels: list[str], times: Percentiles) -> None:
+def _add(family: GaugeMetricFamily, labels: Sequence[str], times: Percentiles) -> None:
     if times.count:
         for quantile, value in zip(_QUANTILES, (times.p50_ms, times.p95_ms, times.p99_ms), strict=True):
             family.add_metric([*labels, quantile], value / 1e3)

@@ -15,7 +15,7 @@ from typing import Any, Self
 from websockets.sync.client import ClientConnection, connect
 
 from streamseg.core.types import State
-from streamseg.web import WebDisplay
+from streamseg.web import WebDisplay, WebWall
 from tests.waiting import PATIENCE_S
 from tests.web.views import view
 
@@ -60,9 +60,9 @@ def serving(**options: Any) -> Iterator[WebDisplay]:
 class Reader:
     """A page without a browser: reads messages, and answers views unless asked not to."""
 
-    def __init__(self, port: int, *, host: str = "127.0.0.1", **options: Any) -> None:
+    def __init__(self, port: int, *, host: str = "127.0.0.1", path: str = "ws", **options: Any) -> None:
         options = {"origin": f"http://{host}:{port}", "proxy": None, **options}
-        self._opening = connect(f"ws://{host}:{port}/ws", **options)
+        self._opening = connect(f"ws://{host}:{port}/{path}", **options)
         self.texts: list[dict[str, Any]] = []
         self.views: list[tuple[dict[str, Any], bytes]] = []
 
@@ -104,7 +104,7 @@ class Reader:
 
 
 def get(
-    display: WebDisplay, path: str, *, method: str = "GET", body: str | None = None, **headers: str
+    display: WebDisplay | WebWall, path: str, *, method: str = "GET", body: str | None = None, **headers: str
 ) -> tuple[int, dict[str, str], str]:
     """Status, headers and text of the answer to a plain request."""
     connection = http.client.HTTPConnection("127.0.0.1", display.port, timeout=30)

@@ -2,16 +2,20 @@
 
 import json
 from dataclasses import replace
+from fractions import Fraction
 
 import cv2
 import numpy as np
 import pytest
 
+from streamseg.capture import open_source
 from streamseg.core.errors import SinkError
 from streamseg.core.latency import Percentiles
 from streamseg.core.outline_distance import nerve_vessel_distance_mm
-from streamseg.core.types import Roi, State
+from streamseg.core.types import Frame, Roi, State
 from streamseg.core.view import Figures, View
+from streamseg.sinks.encoder import Encoder
+from streamseg.sinks.target import Target
 from streamseg.web.message import Packet, encode_jpeg
 from tests.web.feeding import parse
 from tests.web.views import FORBIDDEN, HEIGHT, WIDTH, view
@@ -28,11 +32,11 @@ def message(shown: View, *, after_ms: float = 1.0, known: int = 0):
 
 def test_only_the_region_is_encoded():
     shown = view(1)
-    picture = decode(encode_jpeg(shown.frame.image, shown.roi, 95))
+    picture = decode(encode_jpeg(shown.frame, shown.roi, 95))
     region = shown.roi.crop(shown.frame.image)[..., 0]
     assert picture.shape == (HEIGHT, WIDTH)  # grey, since the region shows no colour
     assert np.abs(picture.astype(int) - region).mean() < 2
-    whole = decode(encode_jpeg(shown.frame.image, Roi.whole(shown.frame.image), 95))
+    whole = decode(encode_jpeg(shown.frame, Roi.whole(shown.frame.image), 95))
     assert whole.ndim == 3
     assert np.abs(whole[2, 2].astype(int) - FORBIDDEN).max() < 8
 
@@ -40,15 +44,39 @@ def test_only_the_region_is_encoded():
 def test_colour_images_stay_colour():
     image = np.full((64, 80, 3), 100, np.uint8)
     image[10:14, 10:40] = (30, 120, 230)
-    assert decode(encode_jpeg(image, Roi.whole(image), 90)).ndim == 3
+    assert decode(encode_jpeg(Frame(image, 0, 0), Roi.whole(image), 90)).ndim == 3
     nearly = np.full((64, 80, 3), (100, 102, 99), np.uint8)  # what a codec makes of grey
-    assert decode(encode_jpeg(nearly, Roi.whole(nearly), 90)).ndim == 2
+    assert decode(encode_jpeg(Frame(nearly, 0, 0), Roi.whole(nearly), 90)).ndim == 2
+
+
+def test_a_decoded_frame_without_colour_is_encoded_from_its_luma(tmp_path):
+    encoder = Encoder(Target(tmp_path / "a.mp4"), 64, 96, Fraction(1, 25), Fraction(25))
+    grey, coloured = np.full((64, 96, 3), 90, np.uint8), np.full((64, 96, 3), (40, 90, 200), np.uint8)
+    for number, image in enumerate((grey, coloured)):
+        encoder.encode(image, Fraction(number, 25))
+    encoder.close()
+    with open_source(str(tmp_path / "a.mp4")) as source:
+        frames = list(source)
+    roi = Roi(8, 8, 48, 32)
+    shown = [decode(encode_jpeg(frame, roi, 95)) for frame in frames]
+    assert [picture.shape for picture in shown] == [(32, 48), (32, 48, 3)]
+    assert abs(float(shown[0].mean()) - 90) < 3
+    assert np.abs(shown[1].mean((0, 1)) - (40, 90, 200)).max() < 12
+
+
+def test_an_image_is_made_smaller_for_tiles():
+    wide = np.zeros((900, 1600), np.uint8)
+    wide[:, 800:] = 200
+    picture = decode(encode_jpeg(Frame(wide, 0, 0), Roi.whole(wide), 85, 720))
+    assert picture.shape == (405, 720)
+    assert abs(int(picture[200, 300])) < 5 < abs(int(picture[200, 420]))
+    assert decode(encode_jpeg(Frame(wide, 0, 0), Roi.whole(wide), 85, 2000)).shape == (900, 1600)
 
 
 def test_an_image_too_large_for_a_jpeg_is_an_error():
     image = np.zeros((1, 70_000), np.uint8)
     with pytest.raises(SinkError, match="70000x1 pixels; choose a smaller region"):
-        encode_jpeg(image, Roi.whole(image), 85)
+        encode_jpeg(Frame(image, 0, 0), Roi.whole(image), 85)
 
 
 def test_outline_is_in_pixels_of_the_region():
@@ -136,7 +164,7 @@ def test_texts_and_numbers_are_bounded():
 def test_a_huge_image_is_sent_smaller():
     image = np.zeros((8000, 10_000), np.uint8)
     image[:, 5000:] = 200
-    picture = decode(encode_jpeg(image, Roi.whole(image), 80))
+    picture = decode(encode_jpeg(Frame(image, 0, 0), Roi.whole(image), 80))
     assert 15_000_000 < picture.size <= 16_000_000
     assert picture.shape[1] / picture.shape[0] == pytest.approx(1.25, abs=0.001)
 

@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from streamseg.core.latency import Percentiles
 from streamseg.core.types import State
 from streamseg.core.view import View
-from streamseg.web.status import Metrics, Status
+from streamseg.web.status import MeasuredStream, Metrics, Status
 from tests.waiting import wait_for
 from tests.web.feeding import Reader, get, serving
 from tests.web.views import view
@@ -22,6 +22,10 @@ def samples(text):
         for sample in family.samples:
             found[sample.name, *sorted(sample.labels.items())] = sample.value
     return found
+
+
+def metrics(status, now_ns, pages=None):
+    return Metrics([MeasuredStream(status, lambda: pages or {})]).text(now_ns).decode()
 
 
 def test_health_before_the_first_view():
@@ -83,7 +87,7 @@ def test_health_over_http():
 
 
 def test_metrics_before_the_first_view():
-    found = samples(Metrics(Status(0)).text({}, SECOND).decode())
+    found = samples(metrics(Status(0), SECOND))
     assert found["streamseg_frames_offered_total",] == 0
     assert found["streamseg_state", ("state", "starting")] == 1
     assert found["streamseg_web_clients",] == 0
@@ -94,7 +98,7 @@ def test_metrics_of_a_view():
     status = Status(0)
     shown = view(7)
     status.note(shown, shown.at_ns)
-    found = samples(Metrics(status).text({3: Percentiles(9, 50.0, 60.0, 70.0, 80.0)}, shown.at_ns).decode())
+    found = samples(metrics(status, shown.at_ns, {3: Percentiles(9, 50.0, 60.0, 70.0, 80.0)}))
     assert found["streamseg_frames_offered_total",] == 14
     assert found["streamseg_frames_processed_total",] == 7
     assert found["streamseg_frames_dropped_total",] == 7
@@ -124,7 +128,7 @@ def test_metrics_of_a_view():
 def test_metrics_know_whether_a_recording_runs(recording, runs):
     status = Status(0)
     status.note(view(1, recording=recording), SECOND)
-    assert samples(Metrics(status).text({}, SECOND).decode())["streamseg_recording",] == runs
+    assert samples(metrics(status, SECOND))["streamseg_recording",] == runs
 
 
 def test_metrics_over_http_include_what_pages_measured():

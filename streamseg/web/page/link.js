@@ -10,9 +10,13 @@ const GIVE_UP_MS = 3000;
 const RETRY_DELAYS_MS = [100, 200, 400, 800, 1600, 2000];
 
 export class Link {
-  /** `on` has the callbacks hello(values), view(values, jpeg), end(state), closed(reason). */
-  constructor(on) {
+  /**
+   * `on` has the callbacks hello(values), view(values, jpeg), end(state), closed(reason); `address` is that of the socket,
+   * relative to the page.
+   */
+  constructor(on, address = "ws") {
     this.on = on;
+    this.address = address;
     this.clock = new Clock(clockStep());
     this.attempt = 0;
     this.socket = null;
@@ -27,7 +31,7 @@ export class Link {
     this.arrived = performance.now();
     this.opened = false;
     this.clock.reset();
-    const address = new URL("ws", location.href); // relative: a proxy may serve the page below a path
+    const address = new URL(this.address, location.href); // relative: a proxy may serve the page below a path
     address.protocol = location.protocol === "https:" ? "wss:" : "ws:";
     const socket = this.socket = new WebSocket(address);
     socket.binaryType = "arraybuffer";
@@ -61,7 +65,7 @@ export class Link {
   async explain() {
     try {
       // POST, because then the browser names the page's origin as it does for the socket.
-      const answer = await fetch("ws", { method: "POST", signal: AbortSignal.timeout(1500) });
+      const answer = await fetch(this.address, { method: "POST", signal: AbortSignal.timeout(1500) });
       const text = (await answer.text()).trim().slice(0, 300);
       if (answer.status === 401) this.why = "the server requires a new token: open the address that it printed";
       else if ([403, 421, 426].includes(answer.status)) this.why = text;
