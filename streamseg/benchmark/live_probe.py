@@ -18,7 +18,9 @@ from streamseg.capture.paced import PacedSource
 from streamseg.capture.screen.region import ImageRegion
 from streamseg.core.errors import StallError, UsageError
 from streamseg.core.types import State
+from streamseg.core.view import Display
 from streamseg.live import LiveLoop, LiveOptions, LiveReport
+from streamseg.live.loop import POLL_S
 from streamseg.segmentation.segmenter import Segmenter
 
 T = TypeVar("T")
@@ -39,7 +41,7 @@ class Offer:
     """Of frames that count, after the warm-up."""
     budget_s: float = 0.15
     draw: bool = True
-    """False: its outlines are used, but not displayed."""
+    """False: its outlines are used, but nobody sees them."""
     warm_s: float = 1.0
     """Frames of these first seconds are processed like all others, but do not count."""
     stall_s: float = 10.0
@@ -113,8 +115,18 @@ class LiveOutcome(RunOutcome):
 class LiveProbe:
     """One live run. The clip's region replaces the segmenter's."""
 
-    def __init__(self, clip: Clip, segmenter: Segmenter, offer: Offer, begin_ns: int | None = None) -> None:
-        """``begin_ns``: monotonic time at which its first frame is due; None is now."""
+    def __init__(
+        self,
+        clip: Clip,
+        segmenter: Segmenter,
+        offer: Offer,
+        begin_ns: int | None = None,
+        *,
+        display: Display | None = None,
+        poll_s: float = POLL_S,
+    ) -> None:
+        """``begin_ns``: monotonic time at which its first frame is due; None is now. ``display`` shows its
+        views; without one they are drawn as in a window. ``poll_s`` as in ``LiveOptions``."""
         self.offer = offer
         self.begin_ns = time.monotonic_ns() if begin_ns is None else begin_ns
         self.engine = segmenter.backend.name
@@ -124,7 +136,9 @@ class LiveProbe:
         self.overdue = False
         """It was stopped because it did not end in time."""
         self._segmenter = segmenter
-        self._display = ProbeDisplay(draw=offer.draw)
+        self._display = ProbeDisplay(draw=offer.draw and display is None)
+        self._displays: list[Display] = [self._display] if display is None else [display, self._display]
+        self._poll_s = poll_s
         self._region = ImageRegion(clip.roi)
         self._report: LiveReport | None = None
         self._raised: BaseException | None = None
@@ -138,6 +152,11 @@ class LiveProbe:
     def ended(self, deadline_s: float) -> bool:
         """Wait for its end, at most until a monotonic time in seconds."""
         return self._over.wait(max(0.0, deadline_s - time.monotonic()))
+
+    @property
+    def counted_from_ns(self) -> int:
+        """When the first frame that counts was due, monotonic; known once frames have come."""
+        return (self.source.first_ns or 0) + round(self.offer.warm * 1e9 / self.offer.fps)
 
     @property
     def error(self) -> BaseException | None:
@@ -154,8 +173,7 @@ class LiveProbe:
         if self.overdue:
             notes.append(f"stopped: still running {offer.stall_s:g} s after its last frame")
         traces = [trace for trace in traces if trace.index >= offer.warm]
-        counted_from_ns = (source.first_ns or 0) + round(offer.warm * 1e9 / offer.fps)
-        span_ns = max((trace.end_ns for trace in traces), default=0) - counted_from_ns
+        span_ns = max((trace.end_ns for trace in traces), default=0) - self.counted_from_ns
         return LiveOutcome(
             offered=max(0, source.offered - offer.warm),
             traces=tuple(traces),
@@ -171,9 +189,9 @@ class LiveProbe:
             self._report = LiveLoop(
                 self._open,
                 self._segmenter,
-                LiveOptions(age_budget_s=self.offer.budget_s),
+                LiveOptions(age_budget_s=self.offer.budget_s, poll_s=self._poll_s),
                 region=self._region,
-                displays=[self._display],
+                displays=self._displays,
                 observers=[self._display],
             ).run(stop)
         except BaseException as error:  # raised in the thread that started it

@@ -70,7 +70,9 @@ def _nets(rows: Sequence[NetRow]) -> list[str]:
 
 def _streams(rows: Sequence[StreamsRow]) -> list[str]:
     made = streams_table(rows, TERMINAL)
-    undrawn = "" if rows[0].run.regime.get("drawn", True) else ", nothing drawn"
+    regime = rows[0].run.regime
+    nothing = "nobody reads the page" if "display" in regime else "nothing drawn"
+    undrawn = "" if regime.get("drawn", True) else f", {nothing}"
     caption = f"Streams of {rows[0].source_fps:g} frames/s, engine {engines_of(rows)}{undrawn}"
     return [f"{caption}:", "", *table(made.header, made.rows), ""]
 

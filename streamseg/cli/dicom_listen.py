@@ -21,7 +21,6 @@ from streamseg.dicom_network.listener import Listener
 from streamseg.dicom_network.peer import Peer
 from streamseg.dicom_network.sender import send
 from streamseg.dicom_network.spool import Spool
-from streamseg.dicom_network.tls import TlsFiles
 from streamseg.sinks.dicom import dicom_paths
 
 RETRY_S = 60.0
@@ -43,9 +42,6 @@ class ListenRequest:
     archive: Peer | None
     burned_in: bool
     allowed: tuple[str, ...]
-    tls: TlsFiles | None
-    send_tls: TlsFiles | None
-    """For ``archive``."""
     engine: str | None
 
 
@@ -119,13 +115,10 @@ class _Run:
             address=request.address,
             port=request.port,
             allowed=request.allowed,
-            tls=request.tls,
             say=say,
         )
         try:
-            how = "" if request.tls is None else ", with TLS"
-            where = f"{request.address} port {listener.port}"
-            say(f"listening on {where} as {request.title}{how}; Ctrl-C stops")
+            say(f"listening on {request.address} port {listener.port} as {request.title}; Ctrl-C stops")
             pending = self._spool.waiting()
             while not self._stop:
                 pending += self._newly_received(listener, wait=not pending)
@@ -215,8 +208,7 @@ class _Run:
     def _send(self, uid: str, archive: Peer) -> bool:
         files = self._spool.results(uid)
         try:
-            title, tls = self._request.title, self._request.send_tls
-            outcomes = list(send(files, archive, title=title, tls=tls, stop=self._stop.event))
+            outcomes = list(send(files, archive, title=self._request.title, stop=self._stop.event))
         except StreamsegError as error:
             say(f"error: {one_line(error)}; tried again in {RETRY_S:.0f} s")
             return False

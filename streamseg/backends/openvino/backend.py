@@ -122,11 +122,10 @@ class OpenVINOBackend(Described):
         cls, checkpoint: Checkpoint, name: str, *, threads: int | None = None, throughput: bool = False
     ) -> OpenVINOBackend:
         """Build an FP32 engine from folded weights of any net, without torch. Raises EngineError."""
-        from streamseg.backends.openvino.graph import build_model, mirror_averaged
+        from streamseg.backends.openvino.graph import build_model
 
-        model = build_model(checkpoint.weights, checkpoint.spec, net=checkpoint.net)
         return cls(
-            mirror_averaged(model) if checkpoint.spec.mirrored else model,
+            build_model(checkpoint.weights, checkpoint.spec, net=checkpoint.net),
             checkpoint.info(name, "openvino"),
             threads=threads,
             throughput=throughput,

@@ -61,8 +61,9 @@ WORDS = {
         "come out."
     ),
     "streams": (
-        "Each stream has its own loop and its own display; all share the machine. The budget is held if "
-        "every stream displayed at least 99 % of its outlines within it and none was left without; every "
+        "Each stream has its own loop and its own tile on the page, which a client reads (earlier results: "
+        "its own window); all share the machine. The budget is held if every stream displayed at least "
+        "99 % of its outlines within it and none was left without; every "
         "frame is, if no stream lost more than 1 %."
     ),
     "peers": (

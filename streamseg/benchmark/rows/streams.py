@@ -23,6 +23,8 @@ class StreamFigures(Record):
     age_ms: Latency = field(default_factory=Latency.unknown)
     within_budget: float | None = None
     """Share of the processed frames, 0..1, that were within the age budget."""
+    page_age_ms: Latency = field(default_factory=Latency.unknown)
+    """From the capture to the arrival at the page, of the outlines that arrived."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +50,10 @@ class StreamsRow(Row):
     """Of all streams together."""
     age_ms: Latency = field(default_factory=Latency.unknown)
     """From the capture to the display, over all streams."""
+    page_age_ms: Latency = field(default_factory=Latency.unknown)
+    """From the capture to the arrival at the page, of the outlines that arrived, over all streams."""
+    engine_fps: float | None = None
+    """Frames per second of the engine alone with the same lanes, measured in turn with the streams."""
     within_budget: float | None = None
     """Of the stream with the smallest share."""
     holds_budget: bool | None = None
@@ -74,6 +80,12 @@ class StreamsRow(Row):
     @property
     def has_own_pace(self) -> bool:
         return self.source_fps is not None
+
+    @property
+    def engine_share(self) -> float | None:
+        """Frames per second of all streams, as a share of those of the engine alone."""
+        known = self.engine_fps and self.processed_fps is not None
+        return self.processed_fps / self.engine_fps if known else None  # type: ignore[operator]
 
     @property
     def each_fps(self) -> float | None:

@@ -1,15 +1,20 @@
 """How many live streams one machine holds: 1, 2, 4, 8, ... of them at the same time.
 
-Each stream is a live loop of its own, as ``streamseg live`` runs it, over the same clip from memory at the
-same pace, its frames due at moments of its own; all share one engine. Numbers of streams take turns in
-rounds, every other round backwards. The first second of each run does not count; everything after it does.
+Each stream is a live loop of its own, as ``streamseg live A B C --display web`` runs it, over the same clip
+from memory at the same pace, its frames due at moments of its own; all share one engine. Their page is
+served, and a client in a process of its own reads the tiles of all streams and answers as a browser does.
+Numbers of streams take turns in rounds, every other round backwards, each right after the engine alone. The
+first second of each run does not count; everything after it does.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -24,12 +29,17 @@ from streamseg.benchmark.rotation import Rotation
 from streamseg.benchmark.rows.run import Latency, RunInfo
 from streamseg.benchmark.rows.streams import StreamFigures, StreamsRow
 from streamseg.benchmark.run import BenchOptions, BenchRun
+from streamseg.benchmark.streams.page_client import watched
 from streamseg.benchmark.timing import CallTimeout
 from streamseg.core.engine_info import EngineInfo
 from streamseg.core.errors import EngineError, StallError, UsageError
+from streamseg.core.latency import Percentiles
 from streamseg.core.types import Backend, Say
+from streamseg.core.view import Display
+from streamseg.live.streams import POLL_S
 from streamseg.segmentation.segmenter import Segmenter
 from streamseg.segmentation.temporal_filter import TemporalFilter
+from streamseg.web import WebDisplay, WebWall
 
 ENOUGH = 8
 """Larger numbers of streams are skipped if a smaller one was not held."""
@@ -37,6 +47,8 @@ MAX_STREAMS = 64
 """At the same time; each takes eight threads."""
 WARM_UP = 5
 """Calls of the engine before anything is measured."""
+BARE_S = 1.0
+"""Duration of each measurement of the engine alone."""
 WARM_UP_S = 60.0
 """An engine that takes longer for one of them hangs."""
 LEAD_S = 0.1
@@ -83,6 +95,10 @@ class StreamsRun:
     """Share of all cores' time, 0..1, that this process took while frames counted; None if unknown."""
     fill: float | None
     """Frames per call of the engine, mean of all calls."""
+    engine_fps: float | None = None
+    """Frames per second of the engine alone, right before."""
+    page_ages: tuple[tuple[int, ...], ...] = ()
+    """Ages of the outlines that arrived at the page, nanoseconds, for each stream."""
 
     def __repr__(self) -> str:
         fps = sum(stream.processed_fps for stream in self.streams)
@@ -110,7 +126,8 @@ def measure_streams(options: StreamsOptions, say: Say = lambda _: None) -> list[
                 for fewer, found in rotation.done.items():
                     if not is_held(_pooled(found), options.offer.fps):
                         raise EngineError(f"skipped: already {fewer} missed the budget")
-            return run_streams(clip, engines[count], count, options.offer)
+            alone = bare_rate(engines[count])
+            return replace(run_streams(clip, engines[count], count, options.offer), engine_fps=alone)
 
         def turns() -> None:
             try:
@@ -134,6 +151,7 @@ def measure_streams(options: StreamsOptions, say: Say = lambda _: None) -> list[
             "paces_fps": [offer.fps],
             "budget_ms": offer.budget_s * 1e3,
             "drawn": offer.draw,
+            "display": "page",
             "streams": list(options.counts),
         }
     )
@@ -147,11 +165,14 @@ def run_streams(clip: Clip, backend: Backend, count: int, offer: Offer) -> Strea
     """Offer the clip's frames from memory to ``count`` live loops that share the engine, due at equal
     distances within a frame's interval.
 
-    Each has its own segmentation with a temporal filter, and its own display. Raises what ended a stream
-    before its time, and StallError for an engine that gives no answer. Ctrl-C passes through once the streams
-    have ended.
+    Each has its own segmentation with a temporal filter, and its own tile on the page, which is read unless
+    ``offer.draw`` is False. Raises what ended a stream before its time, and StallError for an engine that
+    gives no answer. Ctrl-C passes through once the streams have ended.
     """
-    with SharedEngine(backend) as shared:
+    with ExitStack() as opened:
+        displays, address, paths = _open_page(count, opened)
+        client = opened.enter_context(watched(address, paths)) if offer.draw else None
+        shared = opened.enter_context(SharedEngine(backend))
         begin_ns = time.monotonic_ns() + round(LEAD_S * 1e9)
         probes = [
             LiveProbe(
@@ -159,18 +180,68 @@ def run_streams(clip: Clip, backend: Backend, count: int, offer: Offer) -> Strea
                 Segmenter(shared.lane(), steady=TemporalFilter()),
                 offer,
                 begin_ns + round(number * 1e9 / (offer.fps * count)),
+                display=display,
+                poll_s=POLL_S,
             )
-            for number in range(count)
+            for number, display in enumerate(displays)
         ]
         counted_ns = begin_ns + round(offer.warm_s * 1e9)
         share = run_at_once(probes, lambda: _processor_share(counted_ns, offer.counted / offer.fps))
         fill = shared.fill
-    if shared.hangs:
-        raise StallError(
-            f"engine {backend.name} gave no answer for {offer.stall_s:g} s with {count} streams; "
-            "it was left behind"
-        )
-    return StreamsRun(outcomes(probes), share, fill)
+        shared.close()
+        if shared.hangs:
+            raise StallError(
+                f"engine {backend.name} gave no answer for {offer.stall_s:g} s with {count} streams; "
+                "it was left behind"
+            )
+        found = outcomes(probes)
+        arrivals = [[] for _ in probes] if client is None else client.arrivals()
+    page_ages = tuple(
+        tuple(age for captured_ns, age in each if captured_ns >= probe.counted_from_ns)
+        for probe, each in zip(probes, arrivals, strict=True)
+    )
+    return StreamsRun(found, share, fill, page_ages=page_ages)
+
+
+def _open_page(count: int, opened: ExitStack) -> tuple[list[Display], str, list[str]]:
+    """The displays of the streams, the address of their page, and the paths of the sockets that it opens."""
+    if count == 1:
+        page = WebDisplay(port=0)
+        opened.callback(page.close)
+        return [page], page.address, ["ws"]
+    wall = WebWall([f"stream {number}" for number in range(1, count + 1)], port=0)
+    opened.callback(wall.close)
+    return list(wall.streams), wall.address, [f"{number}/tile" for number in range(1, count + 1)]
+
+
+def bare_rate(backend: Backend) -> float:
+    """Frames per second of the engine alone, called from as many threads as it has lanes.
+
+    Raises what it raises, and StallError for one that gives no answer.
+    """
+    info, ended = EngineInfo.of(backend), threading.Event()
+    tensor = np.zeros((info.batch, 1, info.spec.height, info.spec.width), np.float32)
+
+    def call() -> int:
+        calls = 0
+        while not ended.is_set():
+            backend.infer(tensor)
+            calls += 1
+        return calls
+
+    pool = ThreadPoolExecutor(info.lanes, thread_name_prefix="streamseg-bench-bare")
+    try:
+        began = time.monotonic()
+        calls = [pool.submit(call) for _ in range(info.lanes)]
+        wait(calls, BARE_S, FIRST_EXCEPTION)
+        ended.set()
+        if wait(calls, WARM_UP_S).not_done:
+            raise StallError(f"engine {backend.name} gave no answer for {WARM_UP_S:g} s; it was left behind")
+        done = sum(each.result() for each in calls)
+        return done * info.batch / (time.monotonic() - began)
+    finally:
+        ended.set()
+        pool.shutdown(wait=False)
 
 
 def key_of(count: int) -> str:
@@ -191,6 +262,10 @@ def streams_row(
     streams = _pooled(runs)
     found, ages = pool(streams), [Latency.of(pool(each.streams).age) for each in runs]
     held, engine = is_held(streams, offer.fps), EngineInfo.of(backend)
+    pages = [
+        [age for each in runs for age in (each.page_ages[number] if each.page_ages else ())]
+        for number in range(count)
+    ]
     return StreamsRow(
         bench="streams",
         key=key_of(count),
@@ -219,14 +294,19 @@ def streams_row(
                 displayed_fps=round(stream.displayed_fps, 3),
                 age_ms=Latency.of(stream.age),
                 within_budget=round(stream.ready_in_time, 5),
+                page_age_ms=Latency.of(Percentiles.of(list(ages))),
             )
-            for stream in streams
+            for stream, ages in zip(streams, pages, strict=True)
         ],
         processed_fps=round(sum(stream.processed_fps for stream in streams), 3),
         age_ms=Latency.of(found.age),
         within_budget=round(min(stream.ready_in_time for stream in streams), 5),
         holds_budget=held,
         holds_every_frame=held and all(s.processed >= HELD_SHARE * s.offered for s in streams),
+        engine_fps=_mean([each.engine_fps for each in runs]),
+        page_age_ms=Latency.of(
+            Percentiles.of([age for each in runs for ages in each.page_ages for age in ages])
+        ),
         processor_share=_mean([each.processor_share for each in runs]),
         batch_fill=_mean([each.fill for each in runs]),
     )

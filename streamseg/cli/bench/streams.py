@@ -47,7 +47,10 @@ ThroughputOption = Annotated[
 ]
 DrawOption = Annotated[
     bool,
-    typer.Option("--draw/--no-draw", help="Draw each stream's frames like a window, or draw nothing."),
+    typer.Option(
+        "--draw/--no-draw",
+        help="Let a page read all streams, as a browser on another machine would, or let nobody read them.",
+    ),
 ]
 
 

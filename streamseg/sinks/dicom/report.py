@@ -26,12 +26,11 @@ from streamseg.sinks.dicom.instance import (
     NOTICE,
     Code,
     InstanceSink,
-    frame_reference,
     item,
     new_instance,
     new_uid,
     plain,
-    references,
+    reference,
     write_instance,
 )
 from streamseg.sinks.dicom.structures import (
@@ -109,7 +108,7 @@ class ReportSink(InstanceSink):
                 region.GraphicType = "POLYLINE"
                 region.GraphicData = grid.outline(contour).ravel().tolist()
                 source = _content("SELECTED FROM", "IMAGE", _SOURCE)
-                source.ReferencedSOPSequence = [frame_reference(self._cine, number)]
+                source.ReferencedSOPSequence = [reference(self._cine, number)]
                 region.ContentSequence = [source]
                 measured = _content("CONTAINS", "NUM", _AREA)
                 measured.MeasuredValueSequence = [
@@ -147,7 +146,7 @@ class ReportSink(InstanceSink):
                 ReferencedSeriesSequence=[
                     item(
                         SeriesInstanceUID=self._cine.series_uid,
-                        ReferencedSOPSequence=references(self._cine),
+                        ReferencedSOPSequence=[reference(self._cine)],
                     )
                 ],
             )

@@ -27,12 +27,12 @@ from tests.benchmark.fakes import live_outcome as stream
 
 __all__ = ["small_kernels"]
 CLIP = noise_clip()
-SHORT = Offer(fps=30, seconds=0.2, warm_s=0.1)
+SHORT = Offer(fps=30, seconds=0.2, warm_s=0.1, draw=False)
 
 FIELDS = {
     "streams", "source_fps", "budget_ms", "engine", "batch", "lanes", "offered", "processed", "dropped",
     "per_stream", "processed_fps", "age_ms", "within_budget", "holds_budget", "holds_every_frame",
-    "processor_share", "batch_fill", *COMMON,
+    "processor_share", "batch_fill", "page_age_ms", "engine_fps", *COMMON,
 }  # fmt: skip
 
 
@@ -40,6 +40,7 @@ FIELDS = {
 def memory_clip(monkeypatch: pytest.MonkeyPatch) -> None:
     """No time is taken for a clip's file."""
     monkeypatch.setattr("streamseg.benchmark.run.open_clip", lambda source, folder, frames: CLIP)
+    monkeypatch.setattr(streams, "BARE_S", 0.01)
 
 
 def options(**changes: Any) -> StreamsOptions:
@@ -281,7 +282,7 @@ def test_a_real_engine_of_several_frames() -> None:
 
 def test_an_engine_with_time_to_spare_drops_next_to_nothing() -> None:
     engine = SelfTimed([2.0])
-    offer = Offer(fps=30, seconds=0.5, warm_s=0.1)
+    offer = Offer(fps=30, seconds=0.5, warm_s=0.1, draw=False)
     with OtherLoad() as others:
         run = run_streams(CLIP, engine, 2, offer)
     offered, processed, dropped = totals(run)
@@ -298,7 +299,7 @@ def test_an_engine_with_time_to_spare_drops_next_to_nothing() -> None:
 
 def test_too_many_streams_drop_what_the_engine_has_no_time_for_all_alike() -> None:
     engine = SelfTimed([10.0])
-    offer = Offer(fps=30, seconds=1.0, warm_s=0)
+    offer = Offer(fps=30, seconds=1.0, warm_s=0, draw=False)
     run = run_streams(CLIP, engine, 8, offer)
     offered, processed, dropped = totals(run)
     assert offered == 8 * offer.counted == processed + dropped
@@ -326,11 +327,29 @@ def test_an_engine_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) ->
     free = threading.Event()
     engine = SelfTimed(act=lambda call: free.wait(60) if call == 10 else None)
     began = time.monotonic()
-    offer = Offer(fps=30, seconds=0.3, warm_s=0.1, stall_s=0.3)
+    offer = Offer(fps=30, seconds=0.3, warm_s=0.1, stall_s=0.3, draw=False)
     with pytest.raises(StallError, match=r"gave no answer for 0\.3 s with 2 streams"):
         run_streams(CLIP, engine, 2, offer)
     assert time.monotonic() - began < 30
     free.set()
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_page_reads_all_streams_and_says_how_old_outlines_are(count: int) -> None:
+    offer = Offer(fps=30, seconds=1.0, warm_s=0.2, budget_s=30.0)
+    run = run_streams(CLIP, SelfTimed([2.0]), count, offer)
+    assert len(run.page_ages) == count
+    for ages, found in zip(run.page_ages, run.streams, strict=True):
+        assert ages
+        assert all(0 < age < 30e9 for age in ages)
+        assert len(ages) <= found.displayed
+
+
+def test_the_engine_alone_is_measured_in_turn_with_its_streams() -> None:
+    engine = SelfTimed([1.0])
+    row = measure_streams(options(load=lambda many: engine, counts=(2,)))[0]
+    assert row.engine_fps > 0
+    assert row.page_age_ms.p50 is None, "nobody read the page"
 
 
 def test_streams_of_more_frames_than_any_source_are_refused() -> None:
