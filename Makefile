@@ -4,11 +4,13 @@
 #   make bench   the benchmark's tables of the README, without a GPU, in under 10 minutes: three nets, other
 #                programs beside ours, the pipeline, streams side by side; writes benchmarks/results/
 #   make test    the tests                  make check   lint, types and import rules
-#   make test-slow   the tests marked slow: rare paths at a high price
+#   make test-slow   the tests marked slow: rare paths at a high price; installs Ray (260 MB) into build/ray
+#   make counterparts   labels there and back through the labelling programs themselves (1.8 GB in build/)
 #   make docs    the documentation site, docs/_build/html/index.html; warnings are errors
 #   make gpu     on a machine with an NVIDIA GPU: parity, precision and speed of the engines in under 8 minutes
-#                (called again it goes on with what is missing), then the README's table of the three nets there
-#   make gpu-full   the rest of it in pieces of at most 8 minutes (PIECE=3/6 for one of them), and the GPU tests
+#                (called again it goes on with what is missing); writes GPU_OUT, benchmarks/results
+#   make gpu-full   the rest of it in pieces of at most 8 minutes (PIECE=3/6 for one of them), the GPU tests, and
+#                the README's table of the nets there
 #   make gpu-train  the replication and the yardsticks at full size: hours, resumable
 #                GPU_PYTHON=python3 takes a Python that has torch, where no package index can be reached
 #   make clean   removes .venv and what tools left behind
@@ -24,16 +26,21 @@ BIN := $(VENV)/bin
 # Where the CPU build of torch is found on Linux. The plain index would bring a CUDA build of some gigabytes.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
+RAY := build/ray
+HAS_RAY = $(BIN)/python -c 'import ray' 2>/dev/null
+COUNTERPARTS := build/counterparts
+
 # Labelled images for `make gpu-train`, and where its runs go (they resume).
 DATA ?= ../shared/data/usgra-seg
 GPU_RUNS ?= runs/gpu
 
 GPU_PYTHON ?= $(BIN)/python
+GPU_OUT ?= benchmarks/results
 GPU_SETUP := $(if $(filter $(BIN)/python,$(GPU_PYTHON)),setup)
 PIECE ?= all
 PIECES := $(if $(filter all,$(PIECE)),1/6 2/6 3/6 4/6 5/6 6/6,$(PIECE))
 
-.PHONY: setup demo bench test test-slow check docs format gpu gpu-full gpu-train clean
+.PHONY: setup demo bench test test-slow counterparts check docs format gpu gpu-full gpu-train clean
 
 setup: $(VENV)/.ready
 
@@ -68,8 +75,21 @@ TEST_RUN := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -
 test: setup
 	$(TEST_RUN) -n 4 --dist loadscope
 
-test-slow: setup
+test-slow: setup $(RAY)/.ready
 	$(TEST_RUN) -n 2 --dist loadscope -m slow
+	$(HAS_RAY) || PYTHONPATH=$(CURDIR)/$(RAY) $(TEST_RUN) -m "slow or not slow" tests/cli/test_archive_ray.py
+
+# Ray in a folder of its own, for its tests only: beside the other packages it would hold some of them back.
+$(RAY)/.ready: $(VENV)/.ready
+	@$(HAS_RAY) || $(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --target $(RAY) 'ray==2.60.*' || \
+	  echo "Ray cannot be installed here; its tests are skipped"
+	@mkdir -p $(RAY) && touch $@
+
+counterparts: setup
+	for program in labelme datumaro label-studio-sdk; do \
+	  test -x $(COUNTERPARTS)/$$program/bin/python || $(BIN)/python -m venv $(COUNTERPARTS)/$$program; \
+	  $(COUNTERPARTS)/$$program/bin/pip install --quiet --disable-pip-version-check $$program; done
+	STREAMSEG_COUNTERPARTS=$(CURDIR)/$(COUNTERPARTS) $(TEST_RUN) -m slow tests/annotation/test_counterparts.py
 
 check: setup
 	$(BIN)/ruff check .
@@ -82,12 +102,12 @@ docs: setup
 	$(BIN)/python -m sphinx -E -W --keep-going -q docs docs/_build/html
 
 gpu: $(GPU_SETUP)
-	$(GPU_PYTHON) -m benchmarks.gpu core
-	$(GPU_PYTHON) -m benchmarks.bench --only nets --readme
+	$(GPU_PYTHON) -m benchmarks.gpu core --out $(GPU_OUT)
 
 gpu-full: $(GPU_SETUP)
 	$(GPU_PYTHON) -m pytest -q -m gpu tests/gpu
-	for piece in $(PIECES); do $(GPU_PYTHON) -m benchmarks.gpu full --piece $$piece; done
+	for piece in $(PIECES); do $(GPU_PYTHON) -m benchmarks.gpu full --piece $$piece --out $(GPU_OUT); done
+	$(GPU_PYTHON) -m benchmarks.bench --only nets --readme
 
 gpu-train: setup
 	$(BIN)/streamseg reproduce $(DATA) --out $(GPU_RUNS)/reproduce --size 256x320 --epochs 80 --device gpu \

@@ -1,6 +1,7 @@
 """Runs the benchmarks behind the README's tables, one after another: ``make bench``.
 
-    python -m benchmarks.bench [--source CLIP] [--data DIR] [--only nets ...] [--out FOLDER] [--readme]
+    python -m benchmarks.bench [--source CLIP] [--data DIR] [--weights RUN] [--only nets ...] [--out FOLDER]
+                               [--readme]
 
 Calls ``streamseg bench nets``, ``peers``, ``pipeline`` and ``streams`` one after another, each in a process
 of its own, so that none affects the next; under 10 minutes on two cores without a GPU. Writes
@@ -62,6 +63,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     clips = sorted(CLIPS.glob("*.mp4"), key=lambda path: path.stat().st_size)
     parser.add_argument("--source", type=Path, default=clips[-1] if clips else None, help="recorded clip")
     parser.add_argument("--data", type=Path, default=LABELLED if LABELLED.is_dir() else None)
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        action="append",
+        default=[],
+        help="trained weights or run folder of a net whose weights do not ship",
+    )
     parser.add_argument("--only", nargs="+", choices=BENCHES, default=BENCHES)
     parser.add_argument("--quick", action="store_true", help="quick runs, not for publishing")
     parser.add_argument("--readme", action="store_true", help="update the README's tables")
@@ -77,6 +85,9 @@ def settings(bench: str, options: argparse.Namespace) -> list[str]:
         found += ["--source", str(options.source)]
     if options.data is not None and bench == "nets":
         found += ["--data", str(options.data), "--last", HELD_BACK]
+    if bench == "nets":
+        for weights in options.weights:
+            found += ["--weights", str(weights)]
     return found
 
 

@@ -18,6 +18,7 @@ import sys
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ from streamseg.benchmark.tables import (
     make_table,
     reasons,
     size,
+    title,
 )
 from streamseg.core.errors import DataError, StreamsegError, UsageError
 from streamseg.core.files import write_whole
@@ -126,6 +128,10 @@ def lines(results: Path, selection: str, folder: Path) -> list[str]:
         {bench: (path, read_rows(path)) for bench, path in paths.items()}
         for paths in newest(results).values()
     ]
+    for found in machines:
+        if "nets" in found:
+            path, rows = found["nets"]
+            found["nets"] = path, with_known_dice(rows, results)
     machines.sort(key=lambda found: not any(rows[0].run.gpu for _, rows in found.values()))
     text_lines: list[str] = []
     for found in machines:
@@ -135,6 +141,25 @@ def lines(results: Path, selection: str, folder: Path) -> list[str]:
                 for bench in there:
                     text_lines += [*origin(*found[bench], folder), ""]
     return text_lines[:-1]
+
+
+def with_known_dice(rows: Sequence[NetRow], results: Path) -> list[NetRow]:
+    """Rows of random weights with the Dice that the same engines of trained ones had in the newest committed
+    result, where there is one; ``dice_data`` then names it. Raises DataError for damaged results."""
+    if all(row.dice is not None for row in rows):
+        return list(rows)
+    known: dict[str, NetRow] = {}
+    for path in sorted(results.glob("*-bench-nets.json")):  # by date
+        known |= {row.key: row for row in read_rows(path) if row.trained and row.dice is not None}
+
+    def filled(row: NetRow) -> NetRow:
+        other = known.get(row.key)
+        if row.dice is not None or other is None:
+            return row
+        words = f"{other.dice_data} ({title(row.net)}: trained weights, measured on {other.run.date})"
+        return replace(row, dice=other.dice, mask_agreement=other.mask_agreement, dice_data=words)
+
+    return [filled(row) for row in rows]
 
 
 def origin(path: Path, rows: Sequence[Row], folder: Path) -> list[str]:

@@ -21,7 +21,8 @@ from streamseg.cli import app
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 NOT_TESTED_HERE = {"tensorrt", "gpl-codecs", "archive-ray"}
-"""Extras whose packages are not installed for the tests: large ones, and one of another licence."""
+"""Extras whose packages are not installed beside the others for the tests: large ones, and one of another
+licence."""
 MODULES = sorted((ROOT / "streamseg").rglob("*.py"))
 
 

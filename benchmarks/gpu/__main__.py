@@ -16,16 +16,20 @@ round, on phantom frames of 420x580, grey, uint8 in the computer's memory:
 - ``x eager``: times as fast end to end as plain torch FP16, the ratio within a round, median over rounds.
 
 Parts run in order of importance until the time is over; each result is written as soon as it is there. What
-an earlier run finished is kept, what is missing is named with its reason. ``--device cpu --tiny`` walks
-through everything at 32x32 without a GPU, for tests: its figures mean nothing.
+an earlier run finished is kept, what is missing is named with its reason. ``--tiny`` walks through
+everything at 32x32 with few repeats, in a minute or two, and its figures mean nothing: on a GPU a first try,
+with ``--device cpu`` a test that needs none.
 """
 
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
@@ -35,11 +39,13 @@ from benchmarks.gpu.table import claims, lines
 from streamseg.benchmark.provenance import ROOT, machine_name, provenance
 from streamseg.benchmark.rows.run import read_result, write_result
 
-NETS = ("improved_unet", "unet", "segnet")
+NETS = ("improved_unet", "unet", "segnet", "lite_unet")
 SMALL, MIDDLE, LARGE = (192, 256), (256, 320), (416, 576)
 PACKAGES = ("torch", "triton", "torch-tensorrt", "tensorrt", "tensorrt-rtx", "nvidia-modelopt", "numpy")
 GUESS_S = 45.0
 """What a part is expected to take before any of its kind was seen."""
+OVERTIME_S = 15.0
+"""A part that is not done this long after the time is over is given up."""
 
 Part = Callable[[], dict[str, Any]]
 
@@ -55,6 +61,11 @@ class Plan:
     stem: Path
     began: float = field(default_factory=time.monotonic)
     longest: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def dry(self) -> bool:
+        """Without a GPU and without compiling, which takes the processor longer than all else."""
+        return self.tiny and self.device == "cpu"
 
     def left(self) -> float:
         """Seconds until the time is over."""
@@ -73,7 +84,8 @@ class Plan:
             began = time.monotonic()
             print(f"{key} ...", file=sys.stderr, flush=True)
             try:
-                store[key] = part()
+                with _given_up_after(self.left() + OVERTIME_S):
+                    store[key] = part()
             except Exception as error:  # the others must not go with it
                 text = " ".join(str(error).split())[:300]
                 store[key] = {"not_measured": f"{type(error).__name__}: {text}"}
@@ -118,18 +130,22 @@ def core(plan: Plan) -> Iterator[tuple[str, str, Part]]:
     yield "limits", "device", lambda: _limits(plan)
     main_names = _names(plan)
     yield _point(plan, "improved_unet", LARGE, 1, names=main_names)
+    yield _parity(plan, "improved_unet")
     yield _point(plan, "improved_unet", LARGE, 8, names=main_names)
-    yield from _checks(plan)
+    yield from _graph_checks(plan)
+    yield _point(plan, "lite_unet", LARGE, 1, names=main_names)
+    yield _parity(plan, "lite_unet")
     yield _folding(plan)
-    for net in NETS[1:]:
-        yield _point(plan, net, LARGE, 1, names=main_names)
-    yield _start(plan, "compiled", "bf16" if plan.tiny else "fp16")
+    yield _point(plan, "segnet", LARGE, 1, names=main_names)
+    yield _point(plan, "unet", LARGE, 1, names=main_names)
+    yield _start(plan, "compiled", "bf16" if plan.dry else "fp16")
     yield _start(plan, "tensorrt", "fp16")
+    yield from _leak_checks(plan)
     if plan.tiny:  # every kind of part was there once
         yield _light(plan, LARGE, 1)
         return
-    yield _point(plan, "unet", LARGE, 8, names=main_names)
-    yield _point(plan, "segnet", LARGE, 8, names=main_names)
+    for net in NETS[1:]:
+        yield _point(plan, net, LARGE, 8, names=main_names)
     yield _light(plan, LARGE, 8)
     for net in NETS:
         for batch in (1, 8):
@@ -141,9 +157,7 @@ def full(plan: Plan, piece: tuple[int, int]) -> Iterator[tuple[str, str, Part]]:
     number, pieces = piece
     yield "limits", "device", lambda: _limits(plan)
     points = [(net, size, batch) for size in (LARGE, MIDDLE, SMALL) for net in NETS for batch in (1, 8)]
-    others = (
-        ["eager-bf16"] if plan.tiny else ["eager-fp16", "compiled-fp32", "compiled-bf16", "tensorrt-fp32"]
-    )
+    others = ["eager-bf16"] if plan.dry else ["eager-fp16", "compiled-fp32", "compiled-bf16", "tensorrt-fp32"]
     for index, (net, size, batch) in enumerate(points):
         if index % pieces == number - 1:
             yield _point(plan, net, size, batch, names=_names(plan))
@@ -154,7 +168,7 @@ def full(plan: Plan, piece: tuple[int, int]) -> Iterator[tuple[str, str, Part]]:
 
 
 def _names(plan: Plan) -> list[str]:
-    if plan.tiny:  # compiling takes the processor longer than all else
+    if plan.dry:
         return ["eager-fp32", "eager-bf16", "graph-bf16", "tensorrt-fp16", "tensorrt-int8"]
     return [
         "eager-fp32",
@@ -201,21 +215,38 @@ def _point(
     return "points", f"{net} {size[0]}x{size[1]} b{batch}{what}", part
 
 
-def _checks(plan: Plan) -> Iterator[tuple[str, str, Part]]:
-    """On the shipped weights, at the size where they are fast; then what must hold of untrained nets."""
+def _parity(plan: Plan, net: str) -> tuple[str, str, Part]:
+    """Every engine's masks against those of eager FP32, at the size where it is fast."""
 
+    def part() -> dict[str, Any]:
+        from benchmarks.gpu import checks
+
+        point = _make_point(plan, net, SMALL, 1)
+        return checks.check_variants(point, _names(plan)[2:], frames=2 if plan.tiny else 24)
+
+    return "checks", "parity" if net == NETS[0] else f"parity {net}", part
+
+
+def _engines(plan: Plan) -> tuple[str, str]:
+    """The engines whose graphs and memory are looked at."""
+    return "graph-bf16" if plan.dry else "compiled-fp16", "tensorrt-fp16"
+
+
+def _graph_checks(plan: Plan) -> Iterator[tuple[str, str, Part]]:
     from benchmarks.gpu import checks
 
-    few = plan.tiny
-    own = "graph-bf16" if few else "compiled-fp16"
     point = _make_point(plan, "improved_unet", SMALL, 1)
-    names = _names(plan)[2:]
-    yield "checks", "parity", lambda: checks.check_variants(point, names, frames=2 if few else 24)
-    for name in (own, "tensorrt-fp16"):
-        count = 5 if few else 1000
+    for name in _engines(plan):
+        count = 5 if plan.tiny else 1000
         yield "checks", f"graph {name}", partial(checks.check_graph, point, name, frames=count)
-    for name in (own, "tensorrt-fp16"):
-        count = 20 if few else 20_000
+
+
+def _leak_checks(plan: Plan) -> Iterator[tuple[str, str, Part]]:
+    from benchmarks.gpu import checks
+
+    point = _make_point(plan, "improved_unet", SMALL, 1)
+    for name in _engines(plan):
+        count = 20 if plan.tiny else 20_000
         yield "checks", f"leak {name}", partial(checks.check_leak, point, name, frames=count)
 
 
@@ -226,7 +257,7 @@ def _folding(plan: Plan) -> tuple[str, str, Part]:
         from benchmarks.gpu.points import compare_nets
 
         points = [_make_point(plan, net, LARGE, 1) for net in NETS[:2]]
-        name = "graph-bf16" if plan.tiny else "compiled-fp16"
+        name = _engines(plan)[0]
         rounds, block_s = (2, 0.001) if plan.tiny else (11, 0.2)
         return compare_nets(points[0], points[1], name, rounds=rounds, block_s=block_s)
 
@@ -237,7 +268,7 @@ def _light(plan: Plan, size: tuple[int, int], batch: int) -> tuple[str, str, Par
     """Less arithmetic in the decoders, beside the plain net."""
     forms = ("transposed", "shuffled")
     names = [f"light-{form}" for form in forms]
-    if plan.tiny:
+    if plan.dry:
         names = ["eager-bf16", "graph-bf16", *names]
     else:
         names = ["eager-fp16", "graph-fp16", *names, "compiled-fp16", *(f"compiledlight-{f}" for f in forms)]
@@ -248,13 +279,32 @@ def _start(plan: Plan, backend: str, precision: str) -> tuple[str, str, Part]:
     def part() -> dict[str, Any]:
         from benchmarks.gpu.start import Asked, measure_start
 
-        if plan.tiny and backend == "compiled":
-            return {"not_measured": "a tiny run compiles nothing"}
+        if plan.dry and backend == "compiled":
+            return {"not_measured": "a dry run compiles nothing"}
         size = (32, 32) if plan.tiny else LARGE
         asked = Asked(backend, precision, "improved_unet", size)
         return measure_start(asked, limit_s=max(30.0, plan.left()))
 
     return "start", f"{backend}-{precision}", part
+
+
+@contextmanager
+def _given_up_after(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError in the block after this time; compilers can take longer than all else together."""
+
+    def stop(*_: object) -> None:
+        raise TimeoutError("the time was over before it was done")
+
+    if threading.current_thread() is not threading.main_thread():  # only that one gets signals
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, max(0.001, seconds))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -388,7 +388,13 @@ def _weights(work: _Work, tools: Tools) -> Path:
     trained = resolve(str(work.folder / RUN))
     base = work.base.spec
     others = {name: base.structure(name) for name in trained.spec.structures[1:] if name in base.structures}
-    spec = replace(trained.spec, threshold=base.threshold, min_area=base.min_area, others=others)
+    spec = replace(
+        trained.spec,
+        threshold=base.threshold,
+        min_area=base.min_area,
+        others=others,
+        mirrored=base.mirrored,
+    )
     licence = _licence(work.request, work.base)
 
     def write(to: Path, judgements: Mapping[str, OutputCalibration]) -> None:

@@ -5,6 +5,7 @@ its mirror image, and the frame before it. Four scores, each 0..1, say how littl
 
 * ``unsure``: 1 minus its confidence;
 * ``mirror``: 1 minus the Dice of its outlines of the frame and of the mirrored one, laid over each other;
+  0 for an engine that averages the two itself;
 * ``flicker``: 1 minus the Dice of its outlines of the frame and of the one before it;
 * ``unlike``: how far the image is from the training data; 0.5 at the limit of the distribution.
 """
@@ -234,7 +235,9 @@ def score(image: Image, before: Image | None, segmenter: Segmenter) -> tuple[Seg
     found = segment(image)
     scores = {
         "unsure": 1 - found.confidence,
-        "mirror": 1 - _dice(found.mask, segment(image[:, ::-1]).mask[:, ::-1]),
+        "mirror": 0.0
+        if segmenter.backend.spec.mirrored
+        else 1 - _dice(found.mask, segment(image[:, ::-1]).mask[:, ::-1]),
         "unlike": _unlike(image, segmenter),
     }
     if before is not None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -21,6 +23,8 @@ from streamseg.core.hardware import usable_cores
 
 CORES_PER_WORKER = 2
 """Without a number of workers: one decodes and writes while the other infers."""
+_PR_SET_PDEATHSIG = 1
+"""Of prctl(2): the signal that a process gets when the one that started it has ended."""
 
 
 def share_cores(workers: int | None) -> list[int]:
@@ -106,6 +110,8 @@ def _work(pipe: Connection, job: Job, threads: int) -> None:
     for number in (signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT)):
         signal.signal(number, signal.SIG_IGN)  # a terminal sends them to all; who started us decides
     threading.Thread(target=_leave_with_parent, daemon=True).start()
+    if sys.platform == "linux":  # also where a decoder hangs in C, so that no thread of Python can run
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     import cv2
 
     cv2.setNumThreads(1)

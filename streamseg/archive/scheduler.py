@@ -19,7 +19,8 @@ from streamseg.core.types import Say
 MAX_LOST = 3
 """Workers that one clip may kill, and that may die in a row before they are ready."""
 STALL_S = 600.0
-"""A worker that says nothing for this long is ended; without any worker the run ends."""
+"""A worker whose clip makes no progress for this long is ended, however long clips take; without any worker
+the run ends."""
 _TICK_S = 0.5
 
 
@@ -183,7 +184,7 @@ class Scheduler:
         if self._working:
             for worker in [w for w in self._working if now - self._heard[w] > STALL_S]:
                 self._crew.dismiss(worker)
-                self._died(worker, f"it said nothing for {STALL_S:.0f} s")
+                self._died(worker, f"its work did not go on for {STALL_S:.0f} s")
         elif self._heard and now - max(self._heard.values()) > STALL_S:
             raise StreamsegError(
                 f"no worker was ready within {STALL_S:.0f} s; check that there are free processors"

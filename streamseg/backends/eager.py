@@ -55,6 +55,7 @@ class EagerBackend(Described):
         except ImportError as error:
             raise MissingExtra("the eager back end", "torch", "train") from error
         from streamseg.backends.cuda.runner import usable_device
+        from streamseg.nets.inference import probability
 
         if form not in FORMS or precision not in TYPES:
             raise EngineError(
@@ -66,6 +67,7 @@ class EagerBackend(Described):
             name = f"{checkpoint.net}-torch-{form}-{precision}{'' if folded else '-as-trained'}"
         self.info = checkpoint.info(name, "eager", precision=precision, batch=batch, device=device)
         self._torch = torch
+        self._probability = probability
         self._device = usable_device(device, name)
         self._dtype: torch.dtype = getattr(torch, TYPES[precision])
         self._threads = thread_count(threads) if device == "cpu" else threads
@@ -100,7 +102,7 @@ class EagerBackend(Described):
             x = torch.from_numpy(np.ascontiguousarray(tensor)).to(self._device, self._dtype)
             if self._channels_last:
                 x = x.contiguous(memory_format=torch.channels_last)
-            found: Planes = torch.sigmoid(self._run(x)).float().cpu().numpy()
+            found: Planes = self._probability(self._run, x, mirrored=self.spec.mirrored).float().cpu().numpy()
         return found[0] if batch == 1 else found
 
     def precision_found(self) -> dict[str, float]:

@@ -64,12 +64,21 @@ def shipped_engine(net: str) -> Path:
     return WEIGHTS / f"{net}-openvino-int8"
 
 
+def shipped_engines() -> list[Path]:
+    """Folders of the INT8 engines that ship, the default one's first; other nets may have weights only."""
+    return [
+        folder for net in shipped_nets() if (folder := shipped_engine(net)).is_dir() or net == DEFAULT_NET
+    ]
+
+
 def shipped() -> dict[str, tuple[str, Path]]:
     """Back end and file or folder of what ships with the package, by engine name, the default first."""
+    engines = shipped_engines()
     found: dict[str, tuple[str, Path]] = {}
     for net in shipped_nets():
         folder = shipped_engine(net)
-        found[folder.name] = ("openvino", folder)
+        if folder in engines:
+            found[folder.name] = ("openvino", folder)
         found[f"{net}-openvino-fp32"] = ("openvino", weights_file(net))
         found[f"{net}-eager-fp32"] = ("eager", weights_file(net))
     return found

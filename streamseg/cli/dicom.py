@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from streamseg.cli.console import print_json, say, stop_on_signals
 from streamseg.cli.options import EngineOption, JsonOption
+
+if TYPE_CHECKING:
+    from streamseg.dicom_network.tls import TlsFiles
 
 dicom = typer.Typer(
     name="dicom",
@@ -18,6 +21,26 @@ dicom = typer.Typer(
     rich_markup_mode=None,
 )
 TitleOption = Annotated[str, typer.Option("--aet", metavar="AET", help="Our own AE title.")]
+CertOption = Annotated[
+    Path | None,
+    typer.Option("--tls-cert", metavar="FILE", help="Our certificate (PEM), then those up to its CA."),
+]
+KeyOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--tls-key",
+        metavar="FILE",
+        help="The key of --tls-cert (PEM); STREAMSEG_TLS_KEY_PASSWORD holds its password.",
+    ),
+]
+NameOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tls-name",
+        metavar="NAME|any",
+        help="Name that the archive's certificate must have. Default: its host; any: not compared.",
+    ),
+]
 
 
 @dicom.command()
@@ -25,6 +48,20 @@ def send(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="DICOM files, or folders of them.")],
     to: Annotated[str, typer.Option("--to", metavar="AET@HOST:PORT", help="The archive.")],
     aet: TitleOption = "STREAMSEG",
+    tls: Annotated[
+        bool, typer.Option("--tls", help="Encrypt the connection, and check the archive's certificate.")
+    ] = False,
+    tls_cert: CertOption = None,
+    tls_key: KeyOption = None,
+    tls_ca: Annotated[
+        Path | None,
+        typer.Option(
+            "--tls-ca",
+            metavar="FILE",
+            help="Trusted certificates (PEM): CAs, or the archive's own. Default: those of the system.",
+        ),
+    ] = None,
+    tls_name: NameOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Send DICOM files to an archive, as they are.
@@ -38,12 +75,13 @@ def send(
     from streamseg.dicom_network.sender import send as send_files
 
     peer, title = Peer.parse(to), checked_title(aet)
+    secured = _tls_files(tls, tls_cert, tls_key, tls_ca, tls_name)
     paths = _dicom_files(files)
     outcomes = []
     error: SinkError | None = None
     with stop_on_signals() as stop:
         try:
-            for sent in send_files(paths, peer, title=title, stop=stop.event):
+            for sent in send_files(paths, peer, title=title, tls=secured, stop=stop.event):
                 outcomes.append(sent)
                 say(f"{sent.path}: {sent.reason or sent.warning or f'stored by {peer}'}")
         except SinkError as refused:
@@ -100,6 +138,23 @@ def listen(
             help="Address to listen on; others than this computer's own need --allow.",
         ),
     ] = "127.0.0.1",
+    tls: Annotated[
+        bool, typer.Option("--tls", help="Encrypt connections; senders need a certificate of --tls-ca.")
+    ] = False,
+    send_tls: Annotated[
+        bool, typer.Option("--send-tls", help="Also use TLS, with the same files, for --send-to.")
+    ] = False,
+    tls_cert: CertOption = None,
+    tls_key: KeyOption = None,
+    tls_ca: Annotated[
+        Path | None,
+        typer.Option(
+            "--tls-ca",
+            metavar="FILE",
+            help="Trusted certificates (PEM): CAs, or the others' own.",
+        ),
+    ] = None,
+    tls_name: NameOption = None,
     engine: EngineOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -113,11 +168,17 @@ def listen(
     from streamseg.cli.dicom_listen import ListenRequest, listen_until_stopped
     from streamseg.core.errors import UsageError
     from streamseg.dicom_network.peer import Peer, checked_title
+    from streamseg.dicom_network.tls import listener_context, sender_context
 
     if then not in (None, "replay"):
         raise UsageError(f"--then {then} is unknown; give replay, or leave it out")
     if then is None and (send_to or burned_in or engine):
         raise UsageError("--send-to, --burned-in and --engine belong to --then replay; give it, too")
+    if send_to is None and (send_tls or tls_name):
+        raise UsageError("--send-tls and --tls-name belong to --send-to; give it, too")
+    files = _tls_files(tls or send_tls, tls_cert, tls_key, tls_ca, tls_name)
+    if files is not None:  # before an engine is loaded
+        _ = tls and listener_context(files), send_tls and sender_context(files)
     request = ListenRequest(
         port=port,
         address=_checked_address(bind, allow or []),
@@ -127,6 +188,8 @@ def listen(
         archive=None if send_to is None else Peer.parse(send_to),
         burned_in=burned_in,
         allowed=tuple(map(checked_title, allow or [])),
+        tls=files if tls else None,
+        send_tls=files if send_tls else None,
         engine=engine,
     )
     listen_until_stopped(request, as_json=as_json)
@@ -139,6 +202,18 @@ def _need_network() -> None:
 
     if find_spec("pynetdicom") is None:
         raise MissingExtra("streamseg dicom", "pynetdicom", "dicom-network")
+
+
+def _tls_files(
+    used: bool, cert: Path | None, key: Path | None, authority: Path | None, name: str | None
+) -> TlsFiles | None:
+    """The files of TLS, None without it. Raises UsageError for files without it."""
+    from streamseg.core.errors import UsageError
+    from streamseg.dicom_network.tls import TlsFiles
+
+    if not used and (cert or key or authority or name):
+        raise UsageError("--tls-cert, --tls-key, --tls-ca and --tls-name belong to --tls; give it, too")
+    return TlsFiles(cert, key, authority, name) if used else None
 
 
 def _checked_address(text: str, allowed: Sequence[str]) -> str:

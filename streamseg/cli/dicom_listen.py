@@ -21,6 +21,7 @@ from streamseg.dicom_network.listener import Listener
 from streamseg.dicom_network.peer import Peer
 from streamseg.dicom_network.sender import send
 from streamseg.dicom_network.spool import Spool
+from streamseg.dicom_network.tls import TlsFiles
 from streamseg.sinks.dicom import dicom_paths
 
 RETRY_S = 60.0
@@ -42,6 +43,9 @@ class ListenRequest:
     archive: Peer | None
     burned_in: bool
     allowed: tuple[str, ...]
+    tls: TlsFiles | None
+    send_tls: TlsFiles | None
+    """For ``archive``."""
     engine: str | None
 
 
@@ -115,10 +119,13 @@ class _Run:
             address=request.address,
             port=request.port,
             allowed=request.allowed,
+            tls=request.tls,
             say=say,
         )
         try:
-            say(f"listening on {request.address} port {listener.port} as {request.title}; Ctrl-C stops")
+            how = "" if request.tls is None else ", with TLS"
+            where = f"{request.address} port {listener.port}"
+            say(f"listening on {where} as {request.title}{how}; Ctrl-C stops")
             pending = self._spool.waiting()
             while not self._stop:
                 pending += self._newly_received(listener, wait=not pending)
@@ -208,7 +215,8 @@ class _Run:
     def _send(self, uid: str, archive: Peer) -> bool:
         files = self._spool.results(uid)
         try:
-            outcomes = list(send(files, archive, title=self._request.title, stop=self._stop.event))
+            title, tls = self._request.title, self._request.send_tls
+            outcomes = list(send(files, archive, title=title, tls=tls, stop=self._stop.event))
         except StreamsegError as error:
             say(f"error: {one_line(error)}; tried again in {RETRY_S:.0f} s")
             return False

@@ -58,14 +58,14 @@ def verify(
     The exit code is 1 if an engine is damaged or does not match its name. An engine that does not fit this
     machine is reported, but is not damaged.
     """
-    from streamseg.backends.loading import shipped_engine, shipped_nets
+    from streamseg.backends.loading import shipped_engines
     from streamseg.core.errors import EngineError
     from streamseg.engines.store import EngineStore
 
     store = EngineStore()
     paths = [_named(store, name) for name in names or ()]
     if not names:
-        ours = [shipped_engine(net) for net in shipped_nets()]
+        ours = shipped_engines()
         paths = [*ours, *(entry.path for entry in store.entries())]
     found = [_verdict(store, path) for path in paths]
     damaged = [one["name"] for one in found if one["problems"]]
@@ -134,10 +134,10 @@ def taken_by_default(store: EngineStore) -> str:
 
 
 def _named(store: EngineStore, name: str) -> Path:
-    from streamseg.backends.loading import shipped_engine, shipped_nets
+    from streamseg.backends.loading import shipped_engines
     from streamseg.core.errors import UsageError
 
-    if name in (ours := {folder.name: folder for folder in map(shipped_engine, shipped_nets())}):
+    if name in (ours := {folder.name: folder for folder in shipped_engines()}):
         return ours[name]
     if (Path(name) / "manifest.json").is_file():
         return Path(name).resolve()
@@ -169,6 +169,7 @@ def _row(folder: Path) -> dict[str, Any]:
         "height": manifest.spec.height,
         "width": manifest.spec.width,
         "batch": manifest.batch,
+        "mirrored": manifest.spec.mirrored,
         "trained": manifest.trained,
         "passed": manifest.passed,
         "ms": manifest.speed.get("ms"),

@@ -71,6 +71,14 @@ def export(
         typer.Option("--better", help="Use the next better precision if the accuracy gate refuses this one."),
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Build even if the store has this engine.")] = False,
+    mirror: Annotated[
+        bool | None,
+        typer.Option(
+            "--mirror/--no-mirror",
+            help="Average in the net's output for the mirrored image, at about twice the time. Default: as "
+            "the weights were calibrated.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Build an engine and add it to the engine store.
@@ -87,7 +95,7 @@ def export(
     from streamseg.export.contract import ExportRequest
 
     shape = None if size is None else parse_height_width(size)
-    request = ExportRequest(source, backend, precision, shape, batch, data, recipe, better, force)
+    request = ExportRequest(source, backend, precision, shape, batch, data, recipe, better, force, mirror)
     found = build(request, EngineStore(), ConsoleReporter())
     manifest = found.manifest
     if as_json:
@@ -107,7 +115,8 @@ def _lines(values: Mapping[str, Any]) -> Iterator[str]:
     gate, speed = values["gate"], values["speed"]
     spec = values["spec"]
     yield f"engine:     {values['name']}" + ("" if values["trained"] else "  UNTRAINED")
-    yield f"input:      {spec['height']}x{spec['width']}, {values['batch']} per call"
+    mirrored = ", each with its mirror image" if spec.get("mirrored") else ""
+    yield f"input:      {spec['height']}x{spec['width']}, {values['batch']} per call{mirrored}"
     yield f"outlines:   {', '.join(spec.get('structures', [NERVE]))}"
     found = ", ".join(f"{name} {share:.0%}" for name, share in values["precision_found"].items())
     yield f"precision:  asked for {values['precision']}, computes in {found} (share of layers)"

@@ -144,7 +144,7 @@ def _replay_into(
         with ExitStack() as opened:
             _open_sinks(run, outputs, backend, source.info, options, opened)
             if dicom:
-                _open_dicom(run, Path(uri), dicom, backend, source.info, options, opened)
+                _open_dicom(run, source, Path(uri), dicom, backend, options, opened)
             opened.pop_all()  # from here on the loop closes them, in every case
         _segment_all(run, source, backend, region, options, stop)
 
@@ -204,21 +204,21 @@ def _open_sinks(
 
 def _open_dicom(
     run: ClipReport,
-    source: Path,
+    source: Source,
+    uri: Path,
     paths: Sequence[Path],
     backend: Backend,
-    info: SourceInfo,
     options: ReplayOptions,
     opened: ExitStack,
 ) -> None:
     """Open the outputs in DICOM; those already open are closed by ``opened`` if a later one cannot be."""
-    from streamseg.capture.dicom.reference import read_reference
+    from streamseg.capture.dicom.reference import reference_of
     from streamseg.sinks.dicom import open_dicom_sinks
 
     sinks = open_dicom_sinks(
         paths,
-        read_reference(source),
-        info,
+        reference_of(source, uri),
+        source.info,
         EngineInfo.of(backend),
         force=options.force,
         full_frame=options.full_frame,

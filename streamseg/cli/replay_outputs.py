@@ -36,8 +36,9 @@ def plan_dicom(clips: Sequence[str], folder: Path | None, *, burned_in: bool) ->
     """The files of results in DICOM for each clip, named after it; none without a ``folder``.
 
     Raises UsageError for ``burned_in`` without a folder, for a folder that is a file, and if no clip is a
-    DICOM file, because only the study of one can hold the results.
+    DICOM file or a series of them, because only the study of one can hold the results.
     """
+    from streamseg.capture.dicom.series import series_of_folder
     from streamseg.capture.files import is_dicom
     from streamseg.sinks.dicom import dicom_paths
 
@@ -47,7 +48,11 @@ def plan_dicom(clips: Sequence[str], folder: Path | None, *, burned_in: bool) ->
         return [[] for _ in clips]
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--dicom {folder} is a file; name a folder")
-    if not any(Path(clip).is_file() and is_dicom(Path(clip)) for clip in clips):
+
+    def holds_dicom(clip: Path) -> bool:
+        return bool(series_of_folder(clip)) if clip.is_dir() else clip.is_file() and is_dicom(clip)
+
+    if not any(holds_dicom(Path(clip)) for clip in clips):
         raise UsageError(
             f"--dicom writes into the study of a DICOM file, and {clips[0]} is none; give a DICOM file, or "
             "--records for other clips"
@@ -68,9 +73,13 @@ def _folder_and_suffix(path: Path, suffixes: tuple[str, ...]) -> tuple[Path, str
 
 
 def _clip_names(clips: Sequence[str]) -> list[str]:
-    """A file name, without suffix, for each clip: its stem, or its whole name if stems repeat."""
-    stems = Counter(Path(clip).stem for clip in clips)
-    return [Path(clip).stem if stems[Path(clip).stem] == 1 else Path(clip).name for clip in clips]
+    """A file name, without suffix, for each clip: its stem, or its whole name if stems repeat.
+
+    That of a folder is its whole name: a UID is full of dots.
+    """
+    paths = [path.resolve() if path.is_dir() else path for path in map(Path, clips)]
+    stems = Counter(path.stem for path in paths)
+    return [path.name if path.is_dir() or stems[path.stem] > 1 else path.stem for path in paths]
 
 
 def check_outputs(paths: Sequence[Path], clips: Sequence[str], *, force: bool) -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from streamseg.cli.console import Progress, print_json, put_path, say, stop_on_signals
 from streamseg.cli.options import JsonOption
-
-if TYPE_CHECKING:
-    from streamseg.reproduction.plan import ReplicationPlan
 
 
 def reproduce(
@@ -39,6 +37,45 @@ def reproduce(
         ),
     ] = 0,
     device: Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu or gpu.")] = "auto",
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="32-true, bf16-mixed or 16-mixed; auto: bf16-mixed where the device computes in bfloat16. "
+            "Other than 32-true is used only if trials show that it changes nothing. Default: 32-true."
+        ),
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="End a run if none of its last N epochs has a held-back Dice that is higher by --gain than "
+            "the best before. Default: all epochs.",
+        ),
+    ] = None,
+    gain: Annotated[
+        float | None, typer.Option(metavar="D", help="Gain for --patience. Default: 0.005.")
+    ] = None,
+    rates: Annotated[
+        str, typer.Option(metavar="R,R,...", help="Try these learning rates first; each net gets its best.")
+    ] = "",
+    trial_epochs: Annotated[int, typer.Option(min=1, metavar="N", help="Epochs of each trial.")] = 4,
+    beside: Annotated[
+        str,
+        typer.Option(
+            metavar="NET,...", help="Also train these nets by the recipe best, on the same folds and size."
+        ),
+    ] = "",
+    beside_epochs: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Their epochs. Default: as many as the others at most.")
+    ] = 0,
+    rounds: Annotated[
+        int,
+        typer.Option(min=0, metavar="N", help="After all runs, time steps of the nets in turn, N rounds."),
+    ] = 0,
+    about: Annotated[
+        str, typer.Option(metavar="TEXT", help="What the report says about the data, in your words.")
+    ] = "",
     export: Annotated[
         Path | None,
         typer.Option(
@@ -50,7 +87,8 @@ def reproduce(
     """Train the paper's three nets and report which claims replicate.
 
     All nets are trained with one recipe and k-fold cross-validation. Writes report.html, report.md and
-    result.json. After a stop or kill the same command resumes, without repeating finished runs.
+    result.json. After a stop or kill the same command resumes, without repeating finished runs; at most the
+    last minute of training is lost.
     The report is written anew after every run and says what is missing.
     """
     from streamseg.cli.train import parse_height_width
@@ -60,26 +98,51 @@ def reproduce(
     from streamseg.reproduction.report import write_report
     from streamseg.reproduction.runs import Replication, ReplicationCallbacks
     from streamseg.training.config import recipe as take_recipe
-    from streamseg.training.devices import make_fabric
+    from streamseg.training.devices import fastest_precision, make_fabric
 
     height, width = parse_height_width(size) if size else (None, None)
-    changes = {"height": height, "width": width, "epochs": epochs, "batch": batch, "learning_rate": rate}
+    if rates and rate is not None:
+        raise UsageError(
+            f"--rate {rate:g} is one rate and --rates {rates} tries several; give one of the two"
+        )
+    changes = {
+        "height": height,
+        "width": width,
+        "epochs": epochs,
+        "batch": batch,
+        "learning_rate": rate,
+        "precision": fastest_precision(device) if precision == "auto" else precision,
+        "patience": patience,
+        "gain": gain,
+    }
     config = take_recipe(recipe, **changes, seed=seed)
-    fabric = make_fabric(device, config.precision)
+    fabric_of = cache(partial(make_fabric, device))
+    fabric = fabric_of(config.precision)
     if fabric.world_size > 1:
         raise UsageError(
             f"reproduce runs in one process, found {fabric.world_size}; start it without torchrun"
         )
-    plan = ReplicationPlan(config, folds, tuple(nets.split(",")), fabric.device.type)
+    plan = ReplicationPlan(
+        config,
+        folds,
+        tuple(nets.split(",")),
+        fabric.device.type,
+        rates=parse_rates(rates),
+        trial_epochs=trial_epochs,
+        beside=tuple(beside.split(",")) if beside else (),
+        beside_epochs=beside_epochs,
+        rounds=rounds,
+        about=about,
+    )
     check_settings(plan, out, data_name(data))
     with Progress(data_name(data), None, "images") as progress:
         found = gather(data, plan, out, say=progress.say, advance=progress.advance)
     record(plan, out, found.facts)
-    with stop_on_signals() as stop, _ReplicationProgress(plan) as display:
+    with stop_on_signals() as stop, _ReplicationProgress() as display:
         callbacks = ReplicationCallbacks(
             display.step, display.epoch, lambda: write_report(out), lambda: bool(stop)
         )
-        Replication(plan, found, out, fabric, callbacks).run_all()
+        Replication(plan, found, out, fabric_of, callbacks).run_all()
     result = write_report(out, export=None if stop else export)
     if stop:
         say(f"stopped by {stop.cause}; the same command resumes from here")
@@ -92,13 +155,21 @@ def reproduce(
         put_path(out / "report.html")
 
 
+def parse_rates(text: str) -> tuple[float, ...]:
+    """Read ``R,R,...``. Raises UsageError."""
+    from streamseg.core.errors import UsageError
+
+    try:
+        return tuple(float(rate) for rate in text.split(",")) if text else ()
+    except ValueError as error:
+        raise UsageError(f"rates {text!r} are not numbers with commas, such as 0.0001,0.001") from error
+
+
 class _ReplicationProgress:
     """Progress of consecutive runs, on stderr."""
 
-    def __init__(self, plan: ReplicationPlan) -> None:
-        self._plan = plan
-        self._runs = list(plan.runs())
-        self._run: tuple[str, int] | None = None
+    def __init__(self) -> None:
+        self._what = ""
         self._progress: Progress | None = None
 
     def __enter__(self) -> _ReplicationProgress:
@@ -108,21 +179,17 @@ class _ReplicationProgress:
         if self._progress is not None:
             self._progress.__exit__()
 
-    def step(self, net: str, fold: int, done: int, steps: int, loss: float) -> None:
-        if self._run != (net, fold) or self._progress is None:
+    def step(self, what: str, done: int, steps: int, loss: float) -> None:
+        if self._what != what or self._progress is None:
             self.__exit__()
-            self._run = (net, fold)
-            number = f"run {self._runs.index(self._run) + 1} of {len(self._runs)}"
-            self._progress = Progress(f"{number}: {self._name(net, fold)}", steps, "steps", done=done)
+            self._what = what
+            self._progress = Progress(what, steps, "steps", done=done)
             self._progress.__enter__()
         self._progress.advance_to(done, f"loss {loss:.4f}")
 
-    def epoch(self, net: str, fold: int, line: dict[str, Any]) -> None:
+    def epoch(self, what: str, epochs: int, line: dict[str, Any]) -> None:
         report = say if self._progress is None else self._progress.say
         report(
-            f"{self._name(net, fold)}: epoch {line['epoch']}/{self._plan.config.epochs}  "
+            f"{what}: epoch {line['epoch']}/{epochs}  "
             f"loss {line['loss']:.4f}  Dice {line['dice']:.4f}  {line['images_per_second']:.1f} images/s"
         )
-
-    def _name(self, net: str, fold: int) -> str:
-        return f"{net}, fold {fold + 1} of {self._plan.folds}"

@@ -77,6 +77,13 @@ def train(
             help="Weights whose probabilities are learnt beside the labels. Repeatable: their mean.",
         ),
     ] = None,
+    taught_from: Annotated[
+        str | None,
+        typer.Option(
+            help="changed: teachers see the images of each step, changed as they are. original: each image "
+            "once, which is cheaper. Default: changed."
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Random seed. Default: 0.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or gpu; several under torchrun.")] = "auto",
     precision: Annotated[
@@ -134,6 +141,7 @@ def train(
         "strength": strength,
         "restyle": restyle,
         "teachers": ",".join(read_checkpoint(path).sha256 for path in teachers) or None,
+        "taught_from": taught_from,
         "precision": precision,
         "seed": seed,
     }

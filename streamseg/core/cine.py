@@ -21,17 +21,21 @@ def is_uid(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class CineReference:
-    """Identity and layout of a cine. Its ``repr`` says nothing about the patient."""
+    """Identity and layout of a cine: one file, or a series with a file for each frame.
+
+    Its ``repr`` says nothing about the patient.
+    """
 
     study_uid: str
     series_uid: str
     instance_uid: str
+    """Of a series: that of its first file."""
     class_uid: str
     rows: int
     """Rows of the stored image, whose pixels need not be square."""
     columns: int
     frames: int
-    """Frames that the header states."""
+    """Frames that the header states; of a series: its files."""
     multi_frame: bool
     """Whether the header states a number of frames, so that one of them can be referred to."""
     patient_and_study: Mapping[int, bytes]
@@ -43,6 +47,8 @@ class CineReference:
     laterality: str = ""
     """L, R or empty."""
     series_number: int = 0
+    instances: tuple[str, ...] = ()
+    """Of a series: the SOP Instance UID of each frame, in order; empty for a cine in one file."""
 
     def __repr__(self) -> str:
         return f"CineReference({self.instance_uid}, {self.frames} frames of {self.columns}x{self.rows})"

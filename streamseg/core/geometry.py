@@ -6,14 +6,16 @@ A pixel's centre lies at its index, so a resize by ``s`` maps ``x`` to ``(x + 0.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeVar
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from streamseg.core.types import Image
+from streamseg.core.types import Image, Roi
 
 Pixel = TypeVar("Pixel", bound=np.generic)
 
@@ -69,6 +71,37 @@ class Letterbox:
         size = (self.source_width, self.source_height)
         return np.asarray(cv2.resize(self.crop(image), size, interpolation=cv2.INTER_LINEAR), np.float32)
 
+    def reached(self, image: npt.NDArray[np.float32], level: float) -> Roi:
+        """The part of the source outside of which no pixel of :meth:`undo` reaches a level that a sample in
+        the content of the (height, width) map reaches: linear interpolation increases nothing."""
+        x, y, width, height = cv2.boundingRect((self.crop(image) >= level).view(np.uint8))
+        left, right = self._around(x, x + width - 1, self.scale[0], self.source_width)
+        top, bottom = self._around(y, y + height - 1, self.scale[1], self.source_height)
+        return Roi(left, top, right - left, bottom - top)
+
+    @staticmethod
+    def _around(first: int, last: int, scale: float, length: int) -> tuple[int, int]:
+        """Begin and end of the source pixels that a run of target pixels may influence."""
+        begin, end = math.floor((first - 0.5) / scale - 0.5), math.ceil((last + 1.5) / scale - 0.5) + 1
+        return min(max(0, begin), length - 1), min(end, length)
+
+    def undo_part(self, image: npt.NDArray[np.float32], part: Roi) -> npt.NDArray[np.float32]:
+        """A part of :meth:`undo`, but for rounding, without the rest of it."""
+        content = self.crop(image)
+        (x0, x1, across), (y0, y1, down) = (
+            _taps(first, count, inner, outer)
+            for first, count, inner, outer in (
+                (part.x, part.width, content.shape[1], self.source_width),
+                (part.y, part.height, content.shape[0], self.source_height),
+            )
+        )
+        rows = content[y0[0] : y1[-1] + 1]
+        wide = np.take(rows, x0, axis=1) * (1 - across)
+        wide += np.take(rows, x1, axis=1) * across
+        found = np.take(wide, y0 - y0[0], axis=0) * (1 - down)[:, None]
+        found += np.take(wide, y1 - y0[0], axis=0) * down[:, None]
+        return np.asarray(found, np.float32)
+
     def undo_rows(self, image: npt.NDArray[np.float32], first: int, end: int) -> npt.NDArray[np.float32]:
         """The rows ``first`` to ``end - 1`` of :meth:`undo`, but for rounding, without the others."""
         content = self.crop(image)
@@ -97,3 +130,40 @@ class Letterbox:
             np.asarray(points, np.float64) - (left, top) + 0.5
         ) / self.scale - 0.5
         return mapped
+
+
+def _taps(
+    first: int, count: int, inner: int, outer: int
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float32]]:
+    """Of ``count`` pixels of a side that was enlarged from ``inner`` to ``outer``: the samples before and
+    after each, and the weight of the latter."""
+    at = (np.arange(first, first + count) + 0.5) * (inner / outer) - 0.5
+    at = np.clip(at, 0, inner - 1)
+    before = at.astype(np.intp)
+    return before, np.minimum(before + 1, inner - 1), (at - before).astype(np.float32)
+
+
+def cell_means(
+    values: npt.NDArray[np.uint8] | npt.NDArray[np.float32], rows: int, columns: int
+) -> npt.NDArray[np.float64]:
+    """Means of an image (H, W) over a grid of equal cells, which may cut pixels: float64 (rows, columns).
+
+    As ``cv2.resize`` with INTER_AREA, which takes up to ten times as long for few cells, and rounds those of
+    uint8. Computed from sums of the pixels left of and above each corner.
+    """
+    row, below, down = _corners(values.shape[0], rows)
+    column, beside, across = _corners(values.shape[1], columns)
+    sums = cv2.integral(values)
+    lines = sums[row] * (1 - down)[:, None] + sums[below] * down[:, None]
+    corners = lines[:, column] * (1 - across) + lines[:, beside] * across
+    return np.diff(np.diff(corners, axis=0), axis=1) * (rows * columns / values.size)
+
+
+@lru_cache(maxsize=32)
+def _corners(
+    side: int, count: int
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+    """Where ``count`` cells of a side begin and end: the pixel, the next one, and the part of it."""
+    at = np.linspace(0, side, count + 1)
+    whole = at.astype(np.intp)
+    return whole, np.minimum(whole + 1, side), at - whole

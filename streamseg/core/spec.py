@@ -114,6 +114,9 @@ class InputSpec:
     """The planes of the net's output in order: the nerve, then others such as ``vessel``."""
     others: Mapping[str, StructureSpec] = field(default_factory=dict, hash=False)
     """How structures other than the nerve are outlined, by name; those that are missing have the defaults."""
+    mirrored: bool = False
+    """Whether the probabilities are the mean of those of the image and of its mirror image, turned back: an
+    engine then computes both."""
 
     def __post_init__(self) -> None:
         numbers = (self.mean, self.std)
@@ -129,6 +132,7 @@ class InputSpec:
             and len(set(self.structures)) == len(self.structures)
             and set(self.others) <= set(self.structures[1:])
             and all(isinstance(other, StructureSpec) for other in self.others.values())
+            and isinstance(self.mirrored, bool)
         )
         if not good:
             raise EngineError(
@@ -158,9 +162,11 @@ class InputSpec:
         return replace(self.calibrated({}), height=height, width=width)
 
     def to_json(self) -> dict[str, Any]:
-        """Values for JSON. A missing calibration, and the structures of a net for nerves alone, are left out,
-        as in older files."""
+        """Values for JSON. A missing calibration, the structures of a net for nerves alone, and ``mirrored``
+        if it is false, are left out, as in older files."""
         values = asdict(self)
+        if not self.mirrored:
+            del values["mirrored"]
         if self.judgement is None:
             del values["judgement"]
         if self.structures == (NERVE,):

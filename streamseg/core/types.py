@@ -188,8 +188,9 @@ class Frame:
     spacing_mm: tuple[float, float] | None = None
     """Millimetres per pixel (row, column), or None if unknown."""
     file_index: int | None = None
-    """Position of a DICOM frame in its file, from 0: frames that were left out (damaged ones, those before
-    the start) count, too. None if the source does not know it for sure."""
+    """Position of a DICOM frame in its file, or in its series of single-frame files, from 0: frames that
+    were left out (damaged ones, those before the start) count, too. None if the source does not know it for
+    sure."""
 
     def __post_init__(self) -> None:
         pixels = self.pixels

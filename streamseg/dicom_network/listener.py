@@ -6,6 +6,7 @@ Messages name applications and instances, never a patient.
 from __future__ import annotations
 
 import queue
+import ssl
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -29,6 +30,7 @@ from streamseg.core.errors import UsageError, one_line
 from streamseg.core.types import Say
 from streamseg.dicom_network.peer import VERIFICATION
 from streamseg.dicom_network.spool import Spool
+from streamseg.dicom_network.tls import TlsFiles, listener_context
 
 MAX_ASSOCIATIONS = 8
 ANSWER_S, IDLE_S = 30.0, 60.0
@@ -63,10 +65,12 @@ class Listener:
         address: str,
         port: int,
         allowed: Sequence[str] = (),
+        tls: TlsFiles | None = None,
         say: Say,
     ) -> None:
         """Listen on an address; port 0 takes a free one. ``allowed`` are the AE titles that may send; none
-        allows all. Raises UsageError for an address that cannot be used."""
+        allows all. With ``tls`` callers need a certificate of its authority. Raises UsageError for an address
+        or certificates that cannot be used."""
         self.received: queue.SimpleQueue[str] = queue.SimpleQueue()
         """UIDs of cines, each once it is whole in the spool."""
         self._spool, self._say = spool, say
@@ -80,7 +84,9 @@ class Listener:
         entity.add_supported_context(VERIFICATION)
         for kind in _KINDS:
             entity.add_supported_context(kind, list(readable_syntaxes()))
+        context = None if tls is None else listener_context(tls)
         handlers: list[Any] = [
+            (evt.EVT_CONN_OPEN, self._shake_hands),
             (evt.EVT_C_STORE, self._store),
             (evt.EVT_CONN_OPEN, self._limit),
             (evt.EVT_ESTABLISHED, self._guard),
@@ -90,7 +96,9 @@ class Listener:
         ]
         self._entity = entity
         try:
-            server = entity.start_server((address, port), block=False, evt_handlers=handlers)
+            server = entity.start_server(
+                (address, port), block=False, ssl_context=context, evt_handlers=handlers
+            )
         except OSError as error:
             raise UsageError(
                 f"cannot listen on {address} port {port}: {one_line(error)}; give another port"
@@ -127,6 +135,23 @@ class Listener:
             self._say(f"received {uid} from {sender}, {size / 1e6:.1f} MB")
             self.received.put(uid)
         return _STORED
+
+    def _shake_hands(self, event: evt.Event) -> None:
+        """Agree on TLS, in the connection's own thread; close the connection if that fails."""
+        connection: Any = event.assoc.dul.socket
+        if not isinstance(connection.socket, ssl.SSLSocket):
+            return
+        try:
+            connection.socket.settimeout(ANSWER_S)
+            connection.socket.do_handshake()
+            connection.socket.settimeout(IDLE_S)  # a part of a record is nothing that can be read yet
+        except OSError as error:
+            reason = getattr(error, "verify_message", None) or getattr(error, "reason", None) or str(error)
+            said = one_line(reason).lower().replace("_", " ")
+            self._say(f"refused a connection of {event.assoc.requestor.address or '?'}: TLS: {said}")
+            shaken = connection.socket
+            connection.close()
+            shaken.close()  # which pynetdicom leaves out if the other side was the first
 
     def _limit(self, event: evt.Event) -> None:
         """Close a connection that announces a message of gigabytes, which pynetdicom would hold in memory."""
@@ -165,6 +190,8 @@ class Listener:
         self._say(f"refused an association of {_sender(event)}: AE title, or more than {MAX_ASSOCIATIONS}")
 
     def _tell_aborted(self, event: evt.Event) -> None:
+        if not str(event.assoc.requestor.ae_title or "").strip():
+            return  # it was none yet: what is no DICOM, or no TLS where that is wanted
         self._say(f"{_sender(event)} ended its association in the middle; nothing of a file in it is kept")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from streamseg.capture.dicom.header import read_header, translated_errors
 from streamseg.capture.files import check_readable
 from streamseg.core.errors import SinkError
 from streamseg.dicom_network.peer import OWN_TITLE, VERIFICATION, Peer
+from streamseg.dicom_network.tls import SenderContext, TlsFiles, refusal, sender_context
 
 CONNECT_S, ANSWER_S, IDLE_S = 10.0, 60.0, 60.0
 _MAX_CONTEXTS = 127
@@ -48,16 +50,23 @@ class _Object:
 
 
 def send(
-    paths: Sequence[Path], peer: Peer, *, title: str = OWN_TITLE, stop: threading.Event | None = None
+    paths: Sequence[Path],
+    peer: Peer,
+    *,
+    title: str = OWN_TITLE,
+    tls: TlsFiles | None = None,
+    stop: threading.Event | None = None,
 ) -> Iterator[Sent]:
     """Send files one after another, and yield the outcome of each, in their order.
 
     Setting ``stop`` ends after the file in progress. Raises SourceError or UsageError for a file that is not
-    DICOM, before anything is sent, and SinkError if the peer cannot be reached or refuses the association.
+    DICOM and for certificates that cannot be used, before anything is sent, and SinkError if the peer cannot
+    be reached, has no certificate that is trusted, or refuses the association.
     """
     objects = [_inspect(path) for path in paths]
+    context = None if tls is None else sender_context(tls)
     for group in _grouped(objects):
-        yield from _send_group(group, peer, title, stop or threading.Event())
+        yield from _send_group(group, peer, title, context, stop or threading.Event())
 
 
 def _inspect(path: Path) -> _Object:
@@ -80,10 +89,12 @@ def _grouped(objects: Sequence[_Object]) -> Iterator[list[_Object]]:
         yield group
 
 
-def _send_group(group: list[_Object], peer: Peer, title: str, stop: threading.Event) -> Iterator[Sent]:
+def _send_group(
+    group: list[_Object], peer: Peer, title: str, tls: SenderContext | None, stop: threading.Event
+) -> Iterator[Sent]:
     if stop.is_set():
         return
-    with _associated(group, peer, title) as association:
+    with _associated(group, peer, title, tls) as association:
         echoed = association.send_c_echo()
         if echoed.get("Status") != _SUCCESS:
             raise SinkError(f"{peer} does not answer to C-ECHO; check its address and AE title")
@@ -94,37 +105,51 @@ def _send_group(group: list[_Object], peer: Peer, title: str, stop: threading.Ev
 
 
 @contextmanager
-def _associated(group: list[_Object], peer: Peer, title: str) -> Iterator[Association]:
+def _associated(
+    group: list[_Object], peer: Peer, title: str, tls: SenderContext | None
+) -> Iterator[Association]:
     entity = AE(ae_title=title)
     entity.connection_timeout, entity.acse_timeout = CONNECT_S, CONNECT_S
     entity.dimse_timeout, entity.network_timeout = ANSWER_S, IDLE_S
     pairs = dict.fromkeys((one.kind, one.syntax) for one in group)
     contexts = [build_context(VERIFICATION), *(build_context(kind, syntax) for kind, syntax in pairs)]
-    connected = threading.Event()
+    opened: list[socket.socket] = []
     association = entity.associate(
         peer.host,
         peer.port,
         contexts=contexts,
         ae_title=peer.title,
-        evt_handlers=[(EVT_CONN_OPEN, lambda _: connected.set())],
+        tls_args=None if tls is None else (tls, tls.server_name or peer.host),
+        evt_handlers=[(EVT_CONN_OPEN, lambda event: opened.append(event.assoc.dul.socket.socket))],
     )
+    try:
+        _check_established(association, peer, title, tls, connected=bool(opened))
+        yield association
+    finally:
+        if association.is_established:
+            association.release()
+        for connection in opened:
+            connection.close()  # which pynetdicom leaves out if the other side was the first
+
+
+def _check_established(
+    association: Association, peer: Peer, title: str, tls: SenderContext | None, *, connected: bool
+) -> None:
     if association.is_rejected:
         raise SinkError(
             f"{peer} refuses the association of {title}; enter this AE title there, and check the archive's"
         )
     if not association.is_established:
+        if tls is not None and tls.error is not None:
+            raise refusal(tls.error, str(peer))
         # An archive that refuses and closes at once may reset the connection before its refusal is read
         # (DCMTK's storescp does), so a connection without an answer may be a refusal as well.
+        hint = ", and whether it wants TLS (--tls)" if tls is None else ""
         raise SinkError(
-            f"{peer} took the connection and gave no answer; check that the port is DICOM's, and AE titles"
-            if connected.is_set()
+            f"{peer} took the connection and gave no answer; check that the port is DICOM's, AE titles{hint}"
+            if connected
             else f"{peer} cannot be reached; check host and port, and that it is running"
         )
-    try:
-        yield association
-    finally:
-        if association.is_established:
-            association.release()
 
 
 def _store(association: Association, one: _Object, peer: Peer) -> Sent:

@@ -72,6 +72,8 @@ def command_for(manifest: Manifest) -> list[str]:
     words += ["--precision", manifest.precision, "--size", size]
     if manifest.batch != 1:
         words += ["--batch", str(manifest.batch)]
+    if manifest.spec.mirrored:
+        words.append("--mirror")
     data = manifest.calibration.get("folder")
     return [*words, "--data", data] if isinstance(data, str) and data else words
 

@@ -72,6 +72,8 @@ def export(request: ExportRequest, store: EngineStore, report: Reporter) -> Expo
     """
     request.check()
     checkpoint = resolve(request.source, request.size)
+    if request.mirror is not None:
+        checkpoint = replace(checkpoint, spec=replace(checkpoint.spec, mirrored=request.mirror))
     recipe, data = _recipe(request, checkpoint)
 
     @cache
@@ -125,6 +127,7 @@ def rebuild(manifest: Manifest, store: EngineStore, *, say: Say) -> Path:
         manifest.batch,
         data=folder if str(folder) != "." and folder.is_dir() else None,
         recipe=stored if stored.is_file() else None,
+        mirror=manifest.spec.mirrored,
     )
     return export(request, store, LineReporter(say)).folder
 

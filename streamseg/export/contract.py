@@ -41,6 +41,8 @@ class ExportRequest:
     """Take the next better precision if the gate refuses this one."""
     force: bool = False
     """Build even if the store has this engine already."""
+    mirror: bool | None = None
+    """Whether the engine averages in the mirrored image; None is as the weights say."""
 
     def check(self) -> None:
         """Raise UsageError for values that no builder knows."""

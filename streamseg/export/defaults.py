@@ -119,6 +119,7 @@ def write_weights(
     training: Sequence[Sample] = (),
     absent: Sequence[Path] = (),
     licence: str = "",
+    mirrored: bool = False,
 ) -> Checkpoint:
     """Average runs and fold the result into the shipped checkpoint, still without an output calibration.
 
@@ -143,7 +144,7 @@ def write_weights(
         net=trained.net,
         folded=True,
         trained=True,
-        spec=replace(spec.calibrated({}), threshold=threshold, min_area=min_area),
+        spec=replace(spec.calibrated({}), threshold=threshold, min_area=min_area, mirrored=mirrored),
         licence=licence,
         restyled=any(map(trained_on_restyled, runs)),
     )
@@ -359,6 +360,11 @@ def main() -> None:
     )
     parser.add_argument("--size", nargs=2, type=int, metavar=("H", "W"), help="input size, if another")
     parser.add_argument("--threshold", type=float, default=0.5)
+    parser.add_argument(
+        "--mirror",
+        action="store_true",
+        help="with runs: calibrate and ship with the mirrored image averaged in",
+    )
     parser.add_argument("--min-area", type=float, default=0.001)
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="folder for checkpoint and engine")
     parser.add_argument("--recipes", type=Path, default=Path("calibration"))
@@ -488,6 +494,7 @@ def make_weights(
         training=training,
         absent=options.absent,
         licence=licence,
+        mirrored=options.mirror,
     )
     judged: Judged
     if isinstance(held_back, Dataset):

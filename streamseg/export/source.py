@@ -31,7 +31,7 @@ def resolve(source: str, size: tuple[int, int] | None = None) -> Checkpoint:
     if source in NETS:
         found = read_checkpoint(shipped) if shipped.is_file() else _random(source, size or DEFAULT_SIZE)
     else:
-        found = read_checkpoint(_path(source))
+        found = read_weights(Path(source))
     spec = found.spec
     height, width = size or (spec.height, spec.width)
     _check_size(found.net, height, width)
@@ -44,15 +44,15 @@ def is_shipped(source: str) -> bool:
     return source in NETS and (WEIGHTS / f"{source}.safetensors").is_file()
 
 
-def _path(source: str) -> Path:
-    path = Path(source)
-    if path.is_dir():
-        path /= "weights.safetensors"
+def read_weights(source: Path) -> Checkpoint:
+    """The checkpoint of a ``.safetensors`` file or a run folder, as it is. Raises UsageError, EngineError."""
+    path = source / "weights.safetensors" if source.is_dir() else source
     if path.suffix != ".safetensors" or not path.is_file():
         raise UsageError(
-            f"{source!r} is neither a net ({', '.join(NETS)}) nor a .safetensors checkpoint nor a run folder"
+            f"{str(source)!r} is neither a net ({', '.join(NETS)}) nor a .safetensors checkpoint nor a run "
+            "folder"
         )
-    return path
+    return read_checkpoint(path)
 
 
 def _check_size(net: str, height: int, width: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,17 @@ if TYPE_CHECKING:
     from streamseg.engines.checkpoint import Checkpoint
 
 
+def probability(logits: Callable[[Tensor], Tensor], x: Tensor, *, mirrored: bool) -> Tensor:
+    """Probabilities (N, structures, H, W) of images (N, 1, H, W), by a net's function from images to logits.
+
+    ``mirrored``: the mean of those of the images and of their mirror images, computed in one batch.
+    """
+    if not mirrored:
+        return torch.sigmoid(logits(x))
+    both = torch.sigmoid(logits(torch.cat([x, x.flip(-1)])))
+    return (both[: len(x)] + both[len(x) :].flip(-1)) / 2
+
+
 class InferenceNet(nn.Module):
     """From (N, 1, H, W) to the probabilities (N, structures, H, W); H and W are multiples of
     ``net.multiple``.
@@ -24,12 +36,14 @@ class InferenceNet(nn.Module):
     It does not branch on the size and pads nothing, so that compilers see a straight line of operators.
     """
 
-    def __init__(self, net: PooledNet) -> None:
+    def __init__(self, net: PooledNet, *, mirrored: bool = False) -> None:
+        """``mirrored`` as in :func:`probability`."""
         super().__init__()
         self.net = net
+        self.mirrored = mirrored
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.sigmoid(self.net.logits(x))
+        return probability(self.net.logits, x, mirrored=self.mirrored)
 
 
 class Float16Net(nn.Module):
@@ -59,7 +73,8 @@ def inference_net(checkpoint: Checkpoint, *, light: Form | None = None) -> Infer
             f"input {height}x{width} is not a multiple of {net.multiple}, which {checkpoint.net} pools down "
             f"by; the nearest size is {good[0]}x{good[1]}"
         )
-    return InferenceNet(net if light is None else merge_upsampling(net, light)).eval().requires_grad_(False)
+    net = net if light is None else merge_upsampling(net, light)
+    return InferenceNet(net, mirrored=checkpoint.spec.mirrored).eval().requires_grad_(False)
 
 
 def load_net(checkpoint: Checkpoint, *, folding: bool = True) -> PooledNet:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from itertools import groupby
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from streamseg.nets import build_net, count_parameters
 from streamseg.nets.blocks import DecoderStage
@@ -60,6 +62,17 @@ def read_architecture(name: str) -> Architecture:
             )
         )
     return Architecture(tuple(stages), count_parameters(net))
+
+
+@cache
+def step_gflop(name: str, height: int, width: int, batch: int) -> float:
+    """Arithmetic of a training step (forwards and back), 10^9 operations: those of the convolutions, 2 for a
+    multiply-add. Counted on torch's meta device, so that no size takes time or memory."""
+    with torch.device("meta"):
+        net = build_net(name)
+        with FlopCounterMode(display=False) as counter:
+            net(torch.zeros(batch, 1, height, width)).sum().backward()
+    return float(counter.get_total_flops()) / 1e9
 
 
 def _noting(heights: dict[str, int], path: str) -> Any:

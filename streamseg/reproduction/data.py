@@ -24,7 +24,8 @@ class ReplicationData:
     cache: Cache
     folds: tuple[Fold, ...]
     facts: dict[str, Any]
-    """For the report: name, kind, images, with_nerve, subjects, fingerprint, split, twins, contradictions."""
+    """For the report: name, kind, images, with_nerve, image_size (of the first image), subjects, fingerprint,
+    split, twins, contradictions."""
 
 
 def data_name(data: str) -> str:
@@ -52,6 +53,7 @@ def gather(
         "kind": "folder" if phantom_count(data) is None else "phantom",
         "images": len(samples),
         "with_nerve": int(nerve.any(axis=(1, 2)).sum()),
+        "image_size": "x".join(str(side) for side in samples[0].image.shape[::-1]),
         "subjects": len(subjects) or None,
         "fingerprint": cache.fingerprint,
         "split": hashlib.sha256(repr([part.validation for part in split]).encode()).hexdigest(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -17,12 +18,14 @@ from streamseg.core.errors import DataError
 from streamseg.core.types import Grey
 from streamseg.reporting.charts import png, style, svg
 from streamseg.reproduction import paper
-from streamseg.reproduction.plan import run_folder
+from streamseg.reproduction.plan import run_folder, title
 from streamseg.reproduction.results import FoldResult, Results, Values
 from streamseg.reproduction.summary import ReplicationSummary
 
 COLOURS = {"unet": "#0072B2", "segnet": "#D55E00", "improved_unet": "#009E73"}
 """Of Okabe and Ito's palette."""
+OTHERS = ("#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Of the same palette, for what is trained beside the paper's nets."""
 TRUTH = "#F0E442"
 """Outline of the reference mask."""
 LINES: dict[str, Any] = {"unet": (0, (5, 2)), "segnet": (0, (1, 1.2)), "improved_unet": "-"}
@@ -44,6 +47,10 @@ def loss_figure(results: Results) -> bytes:
             label = f"{paper.TITLES[net]}: {final:.3f} at the end"
             axes.fill_between(steps, curves.min(0), curves.max(0), color=COLOURS[net], alpha=0.18, lw=0)
             axes.plot(steps, curves.mean(0), color=COLOURS[net], ls=LINES[net], lw=1.8, label=label)
+            for run in runs:  # folds that go on after the shortest has ended
+                rest = smoothed(run.losses, run.steps_per_epoch)[steps[-1] - 1 :]
+                places = np.arange(steps[-1], steps[-1] + len(rest))
+                axes.plot(places, rest, color=COLOURS[net], ls=LINES[net], lw=0.7, alpha=0.7)
         axes.set(xlabel="iteration", ylabel="training loss (running mean over an epoch)")
         axes.set_xlim(left=0)
         axes.set_ylim(bottom=0)
@@ -70,15 +77,17 @@ def smoothed(losses: list[float], window: int) -> Values:
 def dice_figure(summary: ReplicationSummary) -> bytes:
     """Table 2 as SVG: each net's mean with its interval, its folds, and the paper's value."""
     with style():
-        figure = Figure(figsize=(7, 1.1 + 0.5 * len(summary.nets)), layout="constrained")
+        shown = summary.nets | summary.beside
+        figure = Figure(figsize=(7, 1.1 + 0.5 * len(shown)), layout="constrained")
         axes = figure.subplots()
-        for row, (net, found) in enumerate(summary.nets.items()):
-            dice = found.dice
+        others = dict(zip(summary.beside, cycle(OTHERS)))
+        for row, (net, found) in enumerate(shown.items()):
+            dice, colour = found.dice, COLOURS[net] if net in COLOURS else others[net]
             ends = [[dice.mean - _end(dice.low, dice.mean)], [_end(dice.high, dice.mean) - dice.mean]]
             first = row == 0
             axes.plot(
-                [paper.DICE[net]],
-                [row],
+                [paper.DICE[net]] if net in paper.DICE else [],
+                [row] if net in paper.DICE else [],
                 "s",
                 mfc="none",
                 mec="#555555",
@@ -89,7 +98,7 @@ def dice_figure(summary: ReplicationSummary) -> bytes:
                 found.dice_folds,
                 [row + 0.22] * len(found.dice_folds),
                 "o",
-                color=COLOURS[net],
+                color=colour,
                 alpha=0.6,
                 ms=4,
                 label="each fold" if first else None,
@@ -99,13 +108,13 @@ def dice_figure(summary: ReplicationSummary) -> bytes:
                 [row],
                 xerr=ends,
                 fmt="D",
-                color=COLOURS[net],
+                color=colour,
                 capsize=4,
                 ms=6,
                 label="mean, 95 % interval" if first else None,
             )
-        axes.set_yticks(range(len(summary.nets)), [paper.TITLES[net] for net in summary.nets])
-        axes.set_ylim(len(summary.nets) - 0.5, -0.5)
+        axes.set_yticks(range(len(shown)), [title(net) for net in shown])
+        axes.set_ylim(len(shown) - 0.5, -0.5)
         axes.set_xlim(0, 1)
         axes.set_xlabel("Dice")
         axes.grid(axis="x", alpha=0.3)

@@ -24,14 +24,19 @@ from streamseg.reproduction.figures import dice_figure, example_figure, loss_fig
 from streamseg.reproduction.plan import FORMAT
 from streamseg.reproduction.results import FoldResult, Results, read_results
 from streamseg.reproduction.sentences import (
+    collapses,
     data_words,
+    differences,
     limits,
     machine_words,
+    quotation,
     setting_words,
     status,
+    trial_words,
     verdicts,
 )
 from streamseg.reproduction.summary import ReplicationSummary, summarise
+from streamseg.reproduction.trials import TrialResult, precision_checks
 
 NOTICE = (
     "Research software, not a medical device. The figures below say how three nets compare on this data "
@@ -88,29 +93,46 @@ def compose(
 ) -> list[Block]:
     """The report's blocks in order. Figures without complete folds are left out, and the status says so."""
     nets = {net: read_architecture(net) for net in paper.NETS}
+    checks = precision_checks(results.plan, results.trials) if results.chosen is not None else []
     drawn = {picture.name.rpartition("-")[2].partition(".")[0]: picture for picture in pictures}
     blocks: list[Block] = [
         Paragraph(NOTICE),
         Paragraph(status(results)),
+        Heading("What differs from the paper"),
+        Bullets(differences(results)),
         Heading("What replicates"),
         Paragraph(verdicts(claims)),
         tables.table_claims(claims),
-        Heading("Results"),
     ]
+    if results.complete:
+        blocks += [Heading("To quote", 3), Paragraph(quotation(results, summary, claims))]
+    blocks.append(Heading("Results"))
     if results.complete:
         blocks += [
             tables.table_2(results, summary),
             *_of(drawn, "dice"),
             tables.table_pairs(results, summary),
         ]
-        blocks += [tables.table_4(results, summary), *_of(drawn, "loss"), *_of(drawn, "examples")]
+        blocks += [
+            tables.table_4(results, summary),
+            tables.table_arithmetic(results, summary),
+            *_of(drawn, "loss"),
+            *_of(drawn, "examples"),
+        ]
+        if summary.beside:
+            blocks.append(tables.table_beside(results, summary))
+        blocks += [tables.table_runs(results), Paragraph(collapses(results))]
     blocks += [
         Heading("The nets"),
         tables.table_1(nets),
         tables.table_3(nets),
         Heading("How it was done"),
-        Bullets([*setting_words(results), *machine_words(results)]),
+        Bullets([*setting_words(results), *trial_words(results), *machine_words(results)]),
     ]
+    if results.trials:
+        blocks.append(tables.table_trials(results))
+    if checks:
+        blocks.append(tables.table_precision(checks))
     if results.settings["recipe"] == "paper":
         blocks.append(tables.table_open(results))
     blocks += [Heading("The data"), Bullets(data_words(results))]
@@ -140,8 +162,8 @@ def _pictures(results: Results, summary: ReplicationSummary, out: Path) -> list[
             "loss.svg",
             loss_figure(results),
             "Figure 7. Training loss against iterations: running mean over an epoch's steps; the line is "
-            "the mean of the folds, the band reaches from the least to the largest. Mean of the last "
-            f"epoch: {losses}.",
+            "the mean of the folds as far as all have come, the band reaches from the least to the largest, "
+            f"and thin lines go on to the end of each fold. Mean of each fold's last epoch: {losses}.",
             "Training loss of each net falling over the iterations",
         ),
         Picture(
@@ -168,6 +190,12 @@ def result_object(results: Results, summary: ReplicationSummary, claims: list[Cl
         "nets": {net: asdict(figures) for net, figures in summary.nets.items()},
         "resampled": summary.resampled,
         "comparisons": [asdict(pair) for pair in summary.comparisons.values()],
+        "turns": {net: asdict(figures) for net, figures in summary.turns.items()},
+        "beside": {name: asdict(figures) for name, figures in summary.beside.items()},
+        "beside_comparisons": [asdict(pair) for pair in summary.beside_comparisons],
+        "trials": [_trial_object(found) for found in results.trials.values()],
+        "chosen": None if results.chosen is None else asdict(results.chosen),
+        "quotation": quotation(results, summary, claims) if results.complete else None,
         "paper": {"dice": paper.DICE, "parameters": paper.PARAMETERS, "minutes": paper.TRAINING_MINUTES},
         "runs": [_run_object(run) for run in results.runs.values()],
     }
@@ -183,10 +211,25 @@ def _run_object(run: FoldResult) -> dict[str, Any]:
         "train_images": run.train_images,
         "steps": len(run.losses),
         "seconds": run.seconds,
+        "rate": run.rate,
+        "precision": run.precision,
+        "collapsed": run.collapsed,
         "machine": run.machine,
         "finished": run.finished,
         "epochs": {key: [epoch[key] for epoch in run.epochs] for key in ("loss", "dice", "seconds")},
         "images": {key: [image[key] for image in run.images] for key in ("name", "dice", "nerve", "found")},
+    }
+
+
+def _trial_object(found: TrialResult) -> dict[str, Any]:
+    return {
+        "net": found.net,
+        "rate": found.rate,
+        "precision": found.precision,
+        "loss": found.loss,
+        "dice": found.dice,
+        "step_seconds": found.step_seconds,
+        "epochs": {key: [epoch[key] for epoch in found.epochs] for key in ("loss", "dice", "seconds")},
     }
 
 

@@ -15,10 +15,23 @@ import numpy.typing as npt
 from streamseg.core.errors import DataError, UsageError
 from streamseg.core.files import read_json
 from streamseg.core.numbers import finite_number, whole_number
-from streamseg.reproduction.plan import FORMAT, PLAN_FILE, read_plan, run_folder
+from streamseg.reproduction.plan import (
+    FORMAT,
+    PLAN_FILE,
+    Chosen,
+    ReplicationPlan,
+    Trial,
+    read_plan,
+    run_folder,
+)
+from streamseg.reproduction.timing import Timing, read_timing
+from streamseg.reproduction.trials import TrialResult, choose, read_trials
 
 RESULT = "result.json"
 """A finished run's figures, in its folder."""
+
+COLLAPSED = 0.99
+"""A net has collapsed if it finds nothing in at least this share of the images with nerve."""
 
 Values = npt.NDArray[np.float64]
 
@@ -45,6 +58,10 @@ class FoldResult:
     """Training loss of every step."""
     images: list[dict[str, Any]]
     """Of every held-back image: name, dice, iou, nerve, found, and subject (absent in older results)."""
+    rate: float | None = None
+    """Learning rate; None in older results, whose plan has it."""
+    precision: str | None = None
+    """Arithmetic; None in older results."""
 
     @property
     def dice(self) -> list[float]:
@@ -67,50 +84,87 @@ class FoldResult:
     @property
     def final_loss(self) -> float:
         """Mean training loss of the last epoch's steps."""
-        return fmean(self.losses[-self.steps_per_epoch :])
+        return self.loss_at(len(self.losses))
+
+    def loss_at(self, step: int) -> float:
+        """Mean training loss of an epoch's steps, of which ``step`` (counted from 1) is the last."""
+        return fmean(self.losses[max(0, step - self.steps_per_epoch) : step])
+
+    @property
+    def empty(self) -> float:
+        """Share of the held-back images with nerve in which nothing is found; 0 if there are none."""
+        found = [image["found"] for image in self.images if image["nerve"]]
+        return 1 - sum(found) / len(found) if found else 0.0
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether it finds nothing, which is no nerve in nearly all images."""
+        return self.empty >= COLLAPSED
 
 
 @dataclass(frozen=True)
 class Results:
     """The contents of a report."""
 
+    plan: ReplicationPlan
     settings: Mapping[str, Any]
+    """Those of the plan, as they are stored."""
     data: Mapping[str, Any]
     open_choices: Mapping[str, str]
     runs: Mapping[tuple[str, int], FoldResult]
-    """By net and fold."""
+    """By name and fold."""
+    trials: Mapping[Trial, TrialResult]
+    timing: Timing | None
+    """Of steps timed in turn; None if they were not."""
 
     @property
     def nets(self) -> list[str]:
-        return list(self.settings["nets"])
+        """The paper's nets that are compared."""
+        return list(self.plan.nets)
+
+    @property
+    def beside(self) -> list[str]:
+        """Names of the nets beside them that have a finished run on a complete fold."""
+        names = self.plan.names[len(self.plan.nets) :]
+        return [name for name in names if self.compared(name)]
 
     @property
     def folds(self) -> int:
-        return int(self.settings["folds"])
+        return self.plan.folds
 
     @property
     def missing(self) -> list[tuple[str, int]]:
-        wanted = [(net, fold) for fold in range(self.folds) for net in self.nets]
-        return [run for run in wanted if run not in self.runs]
+        return [run for run in self.plan.runs() if run not in self.runs]
 
     @cached_property
     def complete(self) -> list[int]:
-        """Folds that every net has finished: only these are compared."""
+        """Folds that each of the paper's nets has finished: only these are compared."""
         return [fold for fold in range(self.folds) if all((net, fold) in self.runs for net in self.nets)]
 
-    def compared(self, net: str) -> list[FoldResult]:
-        """A net's runs on the complete folds."""
-        return [self.runs[net, fold] for fold in self.complete]
-
     @cached_property
-    def subjects(self) -> list[str | None]:
-        """The subject of each of these images, None if it is not known."""
-        runs = [self.runs[self.nets[0], fold] for fold in self.complete]
-        return [image.get("subject") for run in runs for image in run.images]
+    def chosen(self) -> Chosen | None:
+        """What the trials decided; None before they are done."""
+        return choose(self.plan, self.trials)
 
-    def dice(self, net: str) -> Values:
-        """Dice of all held-back images of the complete folds; all nets have the same images in one order."""
-        return np.array([dice for run in self.compared(net) for dice in run.dice], np.float64)
+    def compared(self, name: str) -> list[FoldResult]:
+        """The finished runs of a name on the complete folds."""
+        return [self.runs[name, fold] for fold in self.complete if (name, fold) in self.runs]
+
+    @property
+    def subjects(self) -> list[str | None]:
+        """The subject of each image of the complete folds, None if it is not known."""
+        return self.subjects_of(self.nets[0])
+
+    def subjects_of(self, name: str) -> list[str | None]:
+        return [image.get("subject") for run in self.compared(name) for image in run.images]
+
+    def dice(self, name: str, like: str | None = None) -> Values:
+        """Dice of all held-back images of the complete folds, of those alone that ``like`` has finished.
+
+        All nets have the same images in one order.
+        """
+        runs = [run for run in self.compared(name) if like is None or (like, run.fold) in self.runs]
+        return np.array([dice for run in runs for dice in run.dice], np.float64)
 
 
 def read_results(out: Path) -> Results:
@@ -124,15 +178,17 @@ def read_results(out: Path) -> Results:
             f"there is no report in {out} (no {PLAN_FILE}); start one with 'streamseg reproduce'"
         )
     try:
-        nets, folds = plan["settings"]["nets"], plan["settings"]["folds"]
-        runs = {(net, fold): read_run(run_folder(out, net, fold)) for fold in range(folds) for net in nets}
-        found = {key: run for key, run in runs.items() if run is not None}
-        _check_folds(out, found)
-        return Results(plan["settings"], plan["data"], plan["open_choices"], found)
-    except (KeyError, TypeError) as error:
+        own = ReplicationPlan.of(plan["settings"])
+    except (KeyError, TypeError, ValueError, UsageError) as error:
         raise DataError(
             f"{out / PLAN_FILE} is damaged ({error!r}); restore it or choose another --out"
         ) from error
+    runs = {(name, fold): read_run(run_folder(out, name, fold)) for name, fold in own.runs()}
+    found = {key: run for key, run in runs.items() if run is not None}
+    _check_folds(out, found)
+    trials = read_trials(out, own)
+    timing = read_timing(out, own.nets)
+    return Results(own, plan["settings"], plan["data"], plan["open_choices"], found, trials, timing)
 
 
 def _check_folds(out: Path, runs: Mapping[tuple[str, int], FoldResult]) -> None:
@@ -178,6 +234,7 @@ def _is_whole(run: FoldResult) -> bool:
     return (
         all(whole_number(count, 0, 10**12) is not None for count in counts)
         and all(isinstance(text, str) for text in (run.net, run.example, run.finished))
+        and (run.rate is None or finite_number(run.rate, 0, 1) is not None)
         and all(finite_number(loss, -1e9, 1e9) is not None for loss in run.losses)
         and all(
             finite_number(epoch.get(key), -1e12, 1e12) is not None

@@ -1,4 +1,5 @@
-"""One run of a replication: trains a net on a fold, and measures it on the fold's held-back images.
+"""Does the trials of a replication, then its runs: each trains a net on a fold, and measures it on the fold's
+held-back images.
 
 ``result.json`` beside the training run's own files holds all figures that a report needs; if it exists, the
 run is finished. ``example.png`` is the net's mask of the fold's example image (0 or 255).
@@ -26,13 +27,28 @@ from streamseg.core.files import parse_json, read_file, write_json, write_whole
 from streamseg.core.hardware import this_processor, usable_cores
 from streamseg.core.types import Frame, Grey, Mask
 from streamseg.datasets import Dataset, Sample
+from streamseg.datasets.split import Fold
+from streamseg.engines.checkpoint import Checkpoint
 from streamseg.evaluation.overlap import Confusion
 from streamseg.nets import build_net, count_parameters
 from streamseg.reproduction.data import ReplicationData
-from streamseg.reproduction.plan import FORMAT, ReplicationPlan, run_folder
+from streamseg.reproduction.plan import (
+    BEST,
+    FORMAT,
+    Chosen,
+    ReplicationPlan,
+    Trial,
+    run_folder,
+    title,
+    trial_folder,
+)
 from streamseg.reproduction.results import RESULT
+from streamseg.reproduction.timing import TIMING, measure_steps, write_timing
+from streamseg.reproduction.trials import choose, missing_trials, read_trials, trial_fold
 from streamseg.segmentation.segmenter import Segmenter
+from streamseg.training.config import Precision, TrainConfig
 from streamseg.training.data import TrainingData
+from streamseg.training.initial_weights import initial_weights
 from streamseg.training.run_folder import LOG, LOSSES, STATE, WEIGHTS, TrainingCallbacks
 from streamseg.training.trainer import fit
 
@@ -44,20 +60,20 @@ EPOCH_KEYS = ("epoch", "step", "loss", "dice", "seconds", "images_per_second")
 
 @dataclass(frozen=True, slots=True)
 class ReplicationCallbacks:
-    """What a replication calls on its way."""
+    """What a replication calls on its way. ``what`` names a run: ``run 3 of 12: SegNet, fold 1 of 4``."""
 
-    on_step: Callable[[str, int, int, int, float], None] = lambda net, fold, done, steps, loss: None
-    """Called every few steps with net, fold (from 0), the run's steps done, all its steps, and the loss."""
-    on_epoch: Callable[[str, int, dict[str, Any]], None] = lambda net, fold, line: None
-    """Called with net, fold and each line of a run's log."""
+    on_step: Callable[[str, int, int, float], None] = lambda what, done, steps, loss: None
+    """Called every few steps with the run's steps done, all its steps, and the loss."""
+    on_epoch: Callable[[str, int, dict[str, Any]], None] = lambda what, epochs, line: None
+    """Called with the run's maximum number of epochs and each line of its log."""
     on_run: Callable[[], object] = lambda: None
     """Called after each run."""
     should_stop: Callable[[], bool] = lambda: False
     """Asked before each step and each image measured."""
 
 
-def is_finished(out: Path, net: str, fold: int) -> bool:
-    return (run_folder(out, net, fold) / RESULT).exists()
+def is_finished(out: Path, name: str, fold: int) -> bool:
+    return (run_folder(out, name, fold) / RESULT).exists()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,54 +83,119 @@ class Replication:
     plan: ReplicationPlan
     data: ReplicationData
     out: Path
-    fabric: Fabric
+    fabric_of: Callable[[Precision], Fabric]
+    """A launched Fabric on the plan's device."""
     callbacks: ReplicationCallbacks
 
     def run_all(self) -> bool:
-        """Do every unfinished run; False if asked to stop before the end.
+        """Do every unfinished trial and run; False if asked to stop before the end.
 
         May be killed at any moment: called again, it resumes where training last saved its state.
         Raises StreamsegError.
         """
-        for net, fold in self.plan.runs():
-            if not is_finished(self.out, net, fold):
-                if not self.run(net, fold):
+        for net in self.plan.beside:  # weights of ImageNet that are missing are noticed now, not after hours
+            initial_weights(None, self.plan.config_for(net + BEST, 0))
+        found = read_trials(self.out, self.plan)
+        while (trial := next(missing_trials(self.plan, found), None)) is not None:
+            if not self.run_trial(trial, len(found) + 1):
+                return False
+            found = read_trials(self.out, self.plan)
+        chosen = choose(self.plan, found)
+        runs = list(self.plan.runs())
+        for number, (name, fold) in enumerate(runs, 1):
+            if not is_finished(self.out, name, fold):
+                what = f"run {number} of {len(runs)}: {title(name)}, fold {fold + 1} of {self.plan.folds}"
+                if not self.run(name, fold, chosen, what):
                     return False
                 self.callbacks.on_run()
+        if self.plan.rounds and not (self.out / TIMING).exists():
+            precision = (chosen or self.plan.default).precision
+            timing = measure_steps(
+                self.plan.nets,
+                self.plan.config,
+                self.fabric_of(precision),
+                self.plan.rounds,
+                self.callbacks.should_stop,
+            )
+            if timing is None:
+                return False
+            write_timing(self.out, timing)
+            self.callbacks.on_run()
         return True
 
-    def run(self, net: str, fold: int) -> bool:
+    def run_trial(self, trial: Trial, number: int) -> bool:
+        """Do one trial and write its ``result.json``; False if stopped before."""
+        folder, config = trial_folder(self.out, trial), self.plan.config_of(trial)
+        fold = trial_fold(self.data.folds)
+        what = f"trial {number}: {title(trial.net)}, rate {trial.rate:g}, {trial.precision}"
+        if not self._train(config, fold, folder, what):
+            return False
+        about = {
+            "format": FORMAT,
+            "net": trial.net,
+            "rate": trial.rate,
+            "precision": trial.precision,
+            "train_images": len(fold.train),
+            "validation_images": len(fold.validation),
+            "epochs": _training(folder)["epochs"],
+        }
+        write_json(folder / RESULT, {**about, **_now(self.plan.device)})
+        for name in (STATE, WEIGHTS):  # no longer needed
+            (folder / name).unlink(missing_ok=True)
+        return True
+
+    def run(self, name: str, fold: int, chosen: Chosen | None, what: str) -> bool:
         """Train one net on one fold, measure it, and write ``result.json``; False if stopped before."""
-        folder, callbacks = run_folder(self.out, net, fold), self.callbacks
-        parts, config = self.data.folds[fold], self.plan.config_for(net, fold)
-        training = TrainingCallbacks(
-            on_step=partial(callbacks.on_step, net, fold),
-            on_epoch=partial(callbacks.on_epoch, net, fold),
-            should_stop=callbacks.should_stop,
-        )
-        data = TrainingData(self.data.cache, parts)
-        if not fit(config, data, folder, fabric=self.fabric, callbacks=training).finished:
+        folder, parts = run_folder(self.out, name, fold), self.data.folds[fold]
+        config = self.plan.config_for(name, fold, chosen)
+        if not self._train(config, parts, folder, what):
             return False
         held_back = self.data.samples.part(parts.validation)
         example = example_row(self.data, fold)
         write_example(self.out, fold, held_back[example])
-        images = measure(folder, held_back, example, callbacks.should_stop)
+        images = measure(folder, held_back, example, self.callbacks.should_stop)
         if len(images) < len(held_back):
             return False
         about = {
             "format": FORMAT,
-            "net": net,
+            "net": name,
             "fold": fold,
-            "parameters": count_parameters(build_net(net)),
+            "parameters": count_parameters(build_net(config.net, outputs=config.outputs)),
             "train_images": len(parts.train),
             "validation_images": len(parts.validation),
             "example": held_back.entries[example].name,
-            "machine": machine(self.plan.device),
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "rate": config.learning_rate,
+            "precision": config.precision,
         }
-        write_json(folder / RESULT, {**about, **_training(folder), "images": images})
+        write_json(
+            folder / RESULT, {**about, **_now(self.plan.device), **_training(folder), "images": images}
+        )
         (folder / STATE).unlink(missing_ok=True)  # 100 to 400 MB that are no longer needed
         return True
+
+    def _train(self, config: TrainConfig, fold: Fold, folder: Path, what: str) -> bool:
+        callbacks = TrainingCallbacks(
+            on_step=partial(self.callbacks.on_step, what),
+            on_epoch=partial(self.callbacks.on_epoch, what, config.epochs),
+            should_stop=self.callbacks.should_stop,
+        )
+        start = initial_weights(None, config)
+        assert not isinstance(start, Checkpoint)  # no recipe begins with folded weights
+        return fit(
+            config,
+            TrainingData(self.data.cache, fold),
+            folder,
+            start=start,
+            fabric=self.fabric_of(config.precision),
+            callbacks=callbacks,
+        ).finished
+
+
+def _now(device: str) -> dict[str, Any]:
+    return {
+        "machine": machine(device),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
 
 
 def example_row(data: ReplicationData, fold: int) -> int:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from statistics import fmean
 
 import numpy as np
 
 from streamseg.evaluation.intervals import bootstrap_interval, paired_test, resampled_unit
-from streamseg.reproduction.results import Results, Values
+from streamseg.reproduction.architecture import step_gflop
+from streamseg.reproduction.plan import BEST
+from streamseg.reproduction.results import FoldResult, Results, Values
 
 LEVEL = 0.95
 """Of all intervals."""
@@ -60,6 +62,25 @@ class NetFigures:
     """Median time of a step, for each complete fold."""
     final_loss: list[float]
     """Mean training loss of the last epoch, for each complete fold."""
+    collapsed: int = 0
+    """Runs that find nothing in nearly all images with nerve (:data:`~.results.COLLAPSED`)."""
+    gflop: float | None = None
+    """Arithmetic of a training step, 10^9 operations; None for nets that the paper does not have."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnFigures:
+    """A net's training step, timed in turn with those of the other nets."""
+
+    rounds: int
+    step_seconds: float
+    """Median."""
+    ratio: float
+    """Median over the rounds of its time over SegNet's."""
+    low: float
+    """10th percentile of the ratio."""
+    high: float
+    """90th percentile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +97,11 @@ class NetComparison:
     gain_percent: float | None
     """Gain of a's mean Dice over b's, in percent of b's; None if b's is 0."""
     loss: Interval
-    """Of the final training loss, over the folds (t interval)."""
+    """Of the training loss at the last iteration that both reached, over the folds (t interval)."""
     time_ratios: list[float]
     """Time of a step of a over that of b, for each fold."""
+    dice_learnt: Interval | None = None
+    """The Dice once more, of the folds in which neither collapsed; None if that is all of them or none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +113,14 @@ class ReplicationSummary:
     """By (a, b), for every pair in both orders."""
     resampled: str = "images"
     """What intervals and tests of the Dice take as independent: ``subjects`` if they are known."""
+    unequal: bool = False
+    """Whether nets of one fold ended after different numbers of steps."""
+    turns: dict[str, TurnFigures] = field(default_factory=dict)
+    """Times of steps measured in turn, by net; empty if they were not."""
+    beside: dict[str, NetFigures] = field(default_factory=dict)
+    """What was trained by the recipe ``best``, by name."""
+    beside_comparisons: list[NetComparison] = field(default_factory=list)
+    """Each of them against the same net by the paper's recipe, or the improved U-Net; then one another."""
 
 
 def summarise(results: Results) -> ReplicationSummary:
@@ -98,13 +129,49 @@ def summarise(results: Results) -> ReplicationSummary:
         return ReplicationSummary({}, {})
     figures = {net: _figures(results, net) for net in results.nets}
     pairs = [pair for both in combinations(results.nets, 2) for pair in (both, both[::-1])]
-    comparisons = {(a, b): _compare(results, figures[a], figures[b]) for a, b in pairs}
-    return ReplicationSummary(figures, comparisons, resampled_unit(results.subjects))
+    comparisons = {(a, b): _compare(results, a, b) for a, b in pairs}
+    beside = results.beside
+    own = [(name, _origin(results, name)) for name in beside]
+    others = [(a, b) for b, a in combinations(beside, 2) if results.subjects_of(a) == results.subjects_of(b)]
+    return ReplicationSummary(
+        figures,
+        comparisons,
+        resampled_unit(results.subjects),
+        any(
+            len({len(results.runs[net, fold].losses) for net in results.nets}) > 1
+            for fold in results.complete
+        ),
+        _turns(results),
+        {name: _figures(results, name) for name in beside},
+        [_compare(results, a, b) for a, b in (*own, *others)],
+    )
+
+
+def _turns(results: Results) -> dict[str, TurnFigures]:
+    if results.timing is None or "segnet" not in results.timing:
+        return {}
+    other = np.array(results.timing["segnet"])
+    found = {}
+    for net, values in results.timing.items():
+        ratios = np.array(values) / other
+        low, middle, high = np.quantile(ratios, [0.1, 0.5, 0.9])
+        found[net] = TurnFigures(
+            len(values), float(np.median(values)), float(middle), float(low), float(high)
+        )
+    return found
+
+
+def _origin(results: Results, name: str) -> str:
+    """The net by the paper's recipe that one by the recipe ``best`` is compared with."""
+    net = name.removesuffix(BEST)
+    return net if net in results.nets else results.nets[-1]
 
 
 def _figures(results: Results, net: str) -> NetFigures:
     runs, dice = results.compared(net), results.dice(net)
-    low, high = bootstrap_interval(dice, level=LEVEL, subjects=results.subjects)
+    low, high = bootstrap_interval(dice, level=LEVEL, subjects=results.subjects_of(net))
+    config = results.plan.config
+    gflop = step_gflop(net, config.height, config.width, config.batch) if net in results.nets else None
     return NetFigures(
         net,
         Interval.of(float(dice.mean()), low, high),
@@ -113,22 +180,39 @@ def _figures(results: Results, net: str) -> NetFigures:
         sum(run.seconds for run in runs),
         [run.step_seconds for run in runs],
         [run.final_loss for run in runs],
+        sum(run.collapsed for run in runs),
+        gflop,
     )
 
 
-def _compare(results: Results, a: NetFigures, b: NetFigures) -> NetComparison:
-    losses = np.array(a.final_loss) - np.array(b.final_loss)
-    dice = paired_test(results.dice(a.net), results.dice(b.net), level=LEVEL, subjects=results.subjects)
+def _compare(results: Results, a: str, b: str) -> NetComparison:
+    """Two names on the folds that ``a`` has finished; ``b`` has finished them too."""
+    runs = [(run, results.runs[b, run.fold]) for run in results.compared(a)]
+    own, other = results.dice(a), results.dice(b, like=a)
+    dice = paired_test(own, other, level=LEVEL, subjects=results.subjects_of(a))
+    ends = [min(len(run.losses) for run in pair) for pair in runs]
+    losses = [mine.loss_at(end) - its.loss_at(end) for (mine, its), end in zip(runs, ends, strict=True)]
     return NetComparison(
-        a.net,
-        b.net,
+        a,
+        b,
         Interval.of(dice.difference, dice.low, dice.high),
         dice.p_value,
         dice.test,
-        100 * (a.dice.mean / b.dice.mean - 1) if b.dice.mean else None,
+        100 * float(own.mean() / other.mean() - 1) if other.mean() else None,
         t_interval(losses),
-        [mine / max(other, 1e-12) for mine, other in zip(a.step_seconds, b.step_seconds, strict=True)],
+        [mine.step_seconds / max(its.step_seconds, 1e-12) for mine, its in runs],
+        _dice_learnt(runs),
     )
+
+
+def _dice_learnt(runs: Sequence[tuple[FoldResult, FoldResult]]) -> Interval | None:
+    learnt = [pair for pair in runs if not any(run.collapsed for run in pair)]
+    if len(learnt) in (0, len(runs)):
+        return None
+    differences = [a - b for mine, its in learnt for a, b in zip(mine.dice, its.dice, strict=True)]
+    subjects = [image.get("subject") for mine, _ in learnt for image in mine.images]
+    low, high = bootstrap_interval(differences, level=LEVEL, subjects=subjects)
+    return Interval.of(fmean(differences), low, high)
 
 
 def t_interval(values: Sequence[float] | Values) -> Interval:

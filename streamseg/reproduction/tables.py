@@ -11,8 +11,10 @@ from streamseg.reporting.formatting import UNKNOWN
 from streamseg.reproduction import paper
 from streamseg.reproduction.architecture import Architecture
 from streamseg.reproduction.claims import Claim
+from streamseg.reproduction.plan import title
 from streamseg.reproduction.results import Results
 from streamseg.reproduction.summary import LEVEL, ReplicationSummary
+from streamseg.reproduction.trials import DICE_TOLERANCE, LOSS_TOLERANCE, PrecisionCheck
 
 SETTING_OF = {
     "input size": "size",
@@ -93,11 +95,14 @@ def table_pairs(results: Results, summary: ReplicationSummary) -> Table:
         gain = UNKNOWN if found.gain_percent is None else f"{found.gain_percent:+.1f} %"
         difference, _, interval = found.dice.text("+.3f").partition(" ")
         name = f"{paper.TITLES[a]} - {paper.TITLES[b]}"
-        p_value = f"{found.p_value:.3f}" if found.p_value >= 0.001 else f"{found.p_value:.1e}"
-        rows.append([name, difference, interval, gain, p_value])
+        rows.append([name, difference, interval, gain, _p_value(found.p_value)])
     header = ["nets", "difference", f"{100 * LEVEL:.0f} % interval", "gain", "p (Wilcoxon)"]
     over = f"intervals and tests over {summary.resampled}"
     return Table(f"Dice on the same images: every pair of nets; {over}", header, rows)
+
+
+def _p_value(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"
 
 
 def table_3(nets: dict[str, Architecture]) -> Table:
@@ -148,6 +153,186 @@ def table_4(results: Results, summary: ReplicationSummary) -> Table:
     return Table(caption, header, rows)
 
 
+def table_arithmetic(results: Results, summary: ReplicationSummary) -> Table:
+    """Table 4 once more: measured time beside the arithmetic of a step, as ratios with their spread."""
+    rows = []
+    for net, found in summary.nets.items():
+        turns = summary.turns.get(net)
+        if net == "segnet":
+            ratios = []
+        elif turns is not None:
+            ratios = [turns.low, turns.ratio, turns.high]
+        else:
+            ratios = _to_segnet(summary, net)
+        step = fmean(found.step_seconds) if turns is None else turns.step_seconds
+        gflop, other = found.gflop or 0.0, (summary.nets["segnet"].gflop if ratios else None) or 0.0
+        rows.append(
+            [
+                paper.TITLES[net],
+                f"{gflop:.1f}",
+                f"{1000 * step:.1f}",
+                f"{gflop / step:.0f}",
+                (f"{fmean(ratios):.3f}" if turns is None else f"{turns.ratio:.3f}") if ratios else UNKNOWN,
+                f"{min(ratios):.3f} to {max(ratios):.3f}" if ratios else UNKNOWN,
+                f"{gflop / other:.3f}" if ratios else UNKNOWN,
+                f"{paper.TRAINING_MINUTES[net] / paper.TRAINING_MINUTES['segnet']:.3f}"
+                if ratios
+                else UNKNOWN,
+            ]
+        )
+    header = [
+        "net",
+        "GFLOP per step",
+        "ms per step",
+        "GFLOP/s",
+        "time, ratio to SegNet",
+        "spread",
+        "FLOP, ratio",
+        "paper, ratio of minutes",
+    ]
+    how = "median of each fold; mean and spread of the folds"
+    if summary.turns:
+        rounds = next(iter(summary.turns.values())).rounds
+        how = f"the nets in turn, {rounds} rounds; median, 10th to 90th percentile"
+    caption = (
+        f"Table 4, as ratios. Time of a step ({how}) and its arithmetic (convolutions, forwards and back)"
+    )
+    return Table(caption, header, rows)
+
+
+def _to_segnet(summary: ReplicationSummary, net: str) -> list[float]:
+    found = summary.comparisons.get((net, "segnet"))
+    return [] if found is None else found.time_ratios
+
+
+def table_runs(results: Results) -> Table:
+    """Every finished run: its length and end, and whether it collapsed."""
+    rows = []
+    for (name, fold), run in results.runs.items():
+        config = results.plan.config_for(name, fold)
+        rows.append(
+            [
+                f"{title(name)}, fold {fold + 1}",
+                f"{config.learning_rate if run.rate is None else run.rate:g}",
+                str(len(run.epochs)),
+                str(len(run.losses)),
+                "flat" if len(run.epochs) < config.epochs else "all epochs",
+                f"{run.seconds / 60:.1f}",
+                f"{run.final_loss:.4f}",
+                f"{fmean(run.dice):.3f}",
+                f"{100 * run.empty:.1f} %",
+                "yes" if run.collapsed else "no",
+            ]
+        )
+    header = [
+        "run",
+        "rate",
+        "epochs",
+        "steps",
+        "end",
+        "minutes",
+        "loss",
+        "Dice",
+        "nerve, but empty mask",
+        "collapsed",
+    ]
+    return Table("The runs", header, rows)
+
+
+def table_beside(results: Results, summary: ReplicationSummary) -> Table:
+    """What the recipe is worth beside the architecture: nets by the recipe ``best`` on the same folds."""
+    against = {(pair.a, pair.b): pair for pair in summary.beside_comparisons}
+    shown = {**{b: summary.nets[b] for _, b in against if b in summary.nets}, **summary.beside}
+    rows = []
+    for name, found in shown.items():
+        pairs = [pair for (a, _), pair in against.items() if a == name]
+        differences = (
+            f"{pair.dice.text('+.3f')} (p {_p_value(pair.p_value)}) to {title(pair.b)}" for pair in pairs
+        )
+        runs = results.compared(name)
+        batch = results.plan.config_for(name, 0).batch
+        rows.append(
+            [
+                title(name)
+                if name in summary.beside
+                else f"{title(name)}, recipe {results.settings['recipe']}",
+                f"{runs[0].parameters:,}",
+                found.dice.text(),
+                f"{found.dice_median:.3f}",
+                str(len(found.dice_folds)),
+                f"{1000 * fmean(found.step_seconds) / batch:.1f}",
+                f"{found.seconds / 60:.1f}",
+                "; ".join(differences) or UNKNOWN,
+            ]
+        )
+    header = [
+        "net and recipe",
+        "parameters",
+        f"Dice, mean and {100 * LEVEL:.0f} % interval",
+        "median",
+        "folds",
+        "ms per image",
+        "minutes",
+        "difference on the same images",
+    ]
+    caption = "Not in the paper: the recipe beside the architecture, on the same folds at the same input size"
+    return Table(caption, header, rows)
+
+
+def table_trials(results: Results) -> Table:
+    """The trials by which the learning rates were chosen, with the collapsed ones."""
+    chosen = results.chosen
+    rows = [
+        [
+            paper.TITLES[trial.net],
+            f"{trial.rate:g}",
+            trial.precision,
+            str(found.epochs[-1]["step"]),
+            f"{found.loss:.4f}",
+            f"{found.dice:.3f}",
+            f"{1000 * found.step_seconds:.0f}",
+            "yes" if chosen is not None and chosen.rates[trial.net] == trial.rate else "",
+        ]
+        for trial, found in results.trials.items()
+    ]
+    header = [
+        "net",
+        "rate",
+        "arithmetic",
+        "steps",
+        "loss at the end",
+        "held-back Dice",
+        "ms per step",
+        "chosen",
+    ]
+    caption = (
+        "Trials, the same for every net: the rate with the highest held-back Dice (mean of the second half "
+        "of the epochs, at the nets' input size) is taken for all folds"
+    )
+    return Table(caption, header, rows)
+
+
+def table_precision(checks: Sequence[PrecisionCheck]) -> Table:
+    """bfloat16 against float32, all else equal."""
+    rows = [
+        [
+            paper.TITLES[check.net],
+            f"{check.rate:g}",
+            f"{check.loss:+.4f}",
+            f"{check.dice:+.3f}",
+            f"{check.time_ratio:.2f}",
+            "yes" if check.agrees else "no",
+        ]
+        for check in checks
+    ]
+    header = ["net", "rate", "loss", "held-back Dice", "time of a step", "same"]
+    caption = (
+        "bfloat16 less float32 (time: ratio); the same if loss and Dice differ by at most "
+        f"{LOSS_TOLERANCE:g} and {DICE_TOLERANCE:g}"
+    )
+    return Table(caption, header, rows)
+
+
 def table_claims(claims: Sequence[Claim]) -> Table:
     """The paper's claims with their verdicts."""
     rows = [[claim.claim, claim.verdict, claim.measured, claim.criterion] for claim in claims]
@@ -156,9 +341,9 @@ def table_claims(claims: Sequence[Claim]) -> Table:
 
 def table_open(results: Results) -> Table:
     """What the paper does not state, the value used, and the recipe's choice with its reason."""
-    rows = [
-        [name, str(results.settings.get(SETTING_OF.get(name, ""), "as the recipe")), why]
-        for name, why in results.open_choices.items()
-    ]
+    used = {name: str(results.settings.get(key, "as the recipe")) for name, key in SETTING_OF.items()}
+    if results.plan.rates:
+        used["learning rate"] = "by trials"
+    rows = [[name, used.get(name, "as the recipe"), why] for name, why in results.open_choices.items()]
     header = ["left open by the paper", "used here", "the recipe's choice and why"]
     return Table("What the paper does not state", header, rows, numbers=False)

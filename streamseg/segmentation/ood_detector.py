@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamseg.core.errors import EngineError
+from streamseg.core.geometry import cell_means
 from streamseg.core.types import Frame, Grey, Image, Roi
 
 FEATURES = (
@@ -53,7 +54,7 @@ def features(content: Grey) -> Vector:
     mean = float(cv2.mean(content)[0])
     greys = _grey_levels(content)
     change, upright, peaks, flat = _texture(content)
-    bands = cv2.resize(content, (1, 6), interpolation=cv2.INTER_AREA).ravel()
+    bands = np.rint(cell_means(content, 6, 1)).ravel()
     depth = np.log((bands + 4.0) / (mean + 4.0))
     return np.array(
         [
@@ -110,7 +111,7 @@ def _texture(content: Grey) -> tuple[list[float], list[float], list[float], floa
 def _shape(content: Grey) -> list[float]:
     """How much more of the sides, the top corners and the bottom corners is lit than of the middle."""
     lit = cv2.threshold(content, DARK - 1, 255, cv2.THRESH_BINARY)[1]
-    grid = cv2.resize(lit, (6, 6), interpolation=cv2.INTER_AREA) / 255
+    grid = np.rint(cell_means(np.asarray(lit, np.uint8), 6, 6)) / 255
     outside, inside = grid[:, [0, 5]].mean(axis=1), grid[:, 2:4].mean(axis=1)
     lead = outside - inside
     return [float(lead[1:5].mean()), float(lead[0]), float(lead[5])]

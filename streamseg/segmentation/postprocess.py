@@ -47,6 +47,7 @@ from streamseg.core.types import (
     Mask,
     OutputCalibration,
     Planes,
+    Roi,
     Segmentation,
     State,
     Structure,
@@ -56,11 +57,16 @@ from streamseg.segmentation.preprocess import Prepared
 LOW_CONFIDENCE = 0.85
 """Limit of the confidence for the state LOW_CONFIDENCE, for nets without output calibration."""
 
+_ABSENT = 0.02
+"""Where no nerve is, most of a map is below this: sorting the rest takes a twentieth of the time."""
+
 _CLIP = 1e-4
 """Probabilities are clipped to this distance from 0 and 1, because the logit of these is infinite."""
 
 _WHOLE_PIXELS = 17_000_000
 """Pixels of a region up to which its map is enlarged at once; the largest image would need 350 MB."""
+_SMALL_PART = 0.25
+"""Share of a region up to which only the part of it that may reach the level is enlarged."""
 _STRIP_PIXELS = 1_000_000
 
 Probability = npt.NDArray[np.float32]
@@ -107,19 +113,20 @@ def _find(prepared: Prepared, probability: Probability, spec: StructureSpec) -> 
     if highest < level:
         return _nothing(shape, _absence(content, spec))
     mask = np.zeros(shape, np.bool_)
-    large = roi.width * roi.height > _WHOLE_PIXELS
-    enlarged = None if large else letterbox.undo(probability)
+    enlarged, part = _enlarged(letterbox, probability, level)
     reached = _reached(letterbox, probability, level) if enlarged is None else enlarged >= level
-    contours = _fill_parts(roi.crop(mask.view(np.uint8)), reached, spec.min_area)
+    filled = part.crop(roi.crop(mask.view(np.uint8)))
+    contours = _fill_parts(filled, reached, spec.min_area * roi.width * roi.height)
     if not contours:
         return _nothing(shape, _absence(content, spec))
     left, top, width, height = cv2.boundingRect(np.concatenate(contours))
-    inside_box = roi.crop(mask.view(np.uint8))[top : top + height, left : left + width]
+    inside_box = filled[top : top + height, left : left + width]
     area, (x, y) = _measure(inside_box)
     if enlarged is None:
         inside = _sum_of_strips(letterbox, probability, inside_box, (left, top))
     else:
         inside = cv2.mean(enlarged[top : top + height, left : left + width], inside_box)[0] * area
+    corner = (roi.x + part.x, roi.y + part.y)
     if known is None:
         everywhere = float(content.sum(dtype=np.float64)) * roi.width * roi.height / content.size
         confidence = min(1.0, 2 * inside / (area + max(everywhere, inside)))
@@ -127,10 +134,10 @@ def _find(prepared: Prepared, probability: Probability, spec: StructureSpec) -> 
         confidence = expected_dice(inside / area, known)
     return Structure(
         mask=mask,
-        contours=tuple(contour + np.array((roi.x, roi.y), np.int32) for contour in contours),
+        contours=tuple(contour + np.array(corner, np.int32) for contour in contours),
         area_px=area,
         area_mm2=None if spacing_mm is None else area * spacing_mm[0] * spacing_mm[1],
-        centroid=(x + left + roi.x, y + top + roi.y),
+        centroid=(x + left + corner[0], y + top + corner[1]),
         confidence=confidence,
     )
 
@@ -151,9 +158,22 @@ def _empty_mask(shape: tuple[int, ...]) -> Mask:
 def _cut_level(content: Probability, highest: float, spec: StructureSpec) -> float:
     """The probability at which a map is cut; infinite if its presence score says that there is nothing."""
     limit = 0.0 if spec.judgement is None else spec.judgement.presence
-    if limit > 0 and presence(content) < limit:
+    if limit > 0 and (highest < limit or presence(content) < limit):
         return math.inf
     return highest / 2 if limit > 0 and highest < spec.threshold else spec.threshold
+
+
+def _enlarged(letterbox: Letterbox, probability: Probability, level: float) -> tuple[Probability | None, Roi]:
+    """The map in the region's pixels where it may reach a level, and where that is in the region.
+
+    None for a map that is too large to be enlarged at once.
+    """
+    height, width = letterbox.source_height, letterbox.source_width
+    part = letterbox.reached(probability, level)
+    if part.width * part.height <= _SMALL_PART * min(height * width, _WHOLE_PIXELS):
+        return letterbox.undo_part(probability, part), part
+    whole = Roi(0, 0, width, height)
+    return (letterbox.undo(probability) if height * width <= _WHOLE_PIXELS else None), whole
 
 
 def _reached(letterbox: Letterbox, probability: Probability, level: float) -> Mask:
@@ -213,18 +233,18 @@ def unlike_training(prepared: Prepared, planes: Planes, spec: InputSpec) -> Segm
     return Segmentation(mask, (), 0, None, None, 0.0, State.UNLIKE_TRAINING, planes[0], others)
 
 
-def _fill_parts(out: Grey, reached: Mask, min_area: float) -> list[Contour]:
+def _fill_parts(out: Grey, reached: Mask, min_pixels: float) -> list[Contour]:
     """Draw the parts that are large enough, holes filled, into ``out``; their outlines, largest first."""
     outlines, _ = cv2.findContours(reached.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     kept: list[tuple[int, Contour]] = []
     for outline in outlines:
         x, y, width, height = cv2.boundingRect(outline)
-        if width * height < min_area * reached.size:
+        if width * height < min_pixels:
             continue
         part = np.zeros((height, width), np.uint8)
         cv2.drawContours(part, [outline], 0, 1, cv2.FILLED, offset=(-x, -y))
         area = cv2.countNonZero(part)
-        if area >= min_area * reached.size:
+        if area >= min_pixels:
             out[y : y + height, x : x + width] |= part
             kept.append((area, np.asarray(outline, np.int32).reshape(-1, 2)))
     return [outline for _, outline in sorted(kept, key=lambda pair: -pair[0])]
@@ -240,5 +260,7 @@ def _measure(mask: Grey) -> tuple[int, tuple[float, float]]:
 def _absence(content: Probability, spec: StructureSpec) -> float:
     """Confidence that there is nothing, 0..1."""
     pixels = min(content.size, max(1, math.ceil(spec.min_area * content.size)))
-    level = float(np.partition(content, content.size - pixels, axis=None)[content.size - pixels])
+    high = content[content >= _ABSENT]
+    high = high if len(high) >= pixels else content.ravel()
+    level = float(np.partition(high, len(high) - pixels)[len(high) - pixels])
     return min(1.0, max(0.0, 1.0 - level))

@@ -49,12 +49,13 @@ class _Draws:
 
 
 def augment(
-    images: Tensor, labels: Tensor, seeds: Sequence[int], *, strength: float = 1.0
+    images: Tensor, labels: Tensor, seeds: Sequence[int], *, strength: float = 1.0, soft: int = 0
 ) -> tuple[Tensor, Tensor]:
     """Warp images and labels together, then change the images' grey levels.
 
     ``images`` (N, 1, H, W) in 0..1, ``labels`` (N, C, H, W) of 0/1, ``seeds`` one for each image; returns the
-    same shapes and ranges, on the same device. ``strength`` scales every range; 0 changes nothing.
+    same shapes and ranges, on the same device. ``strength`` scales every range; 0 changes nothing. The last
+    ``soft`` planes of the labels are probabilities.
     """
     if strength == 0:
         return images, labels
@@ -63,7 +64,8 @@ def augment(
     images = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     labels = F.grid_sample(labels, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     changed = _grey_levels(images, draws, strength)
-    labels = (labels >= 0.5).to(labels.dtype)
+    sharp = labels[:, : labels.shape[1] - soft]
+    sharp.copy_(sharp >= 0.5)
     _blank(changed, labels, draws, strength)
     return changed, labels
 

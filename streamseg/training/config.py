@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
@@ -11,6 +12,7 @@ from streamseg.core.spec import NERVE, VESSEL
 from streamseg.core.types import InputSpec
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+TaughtFrom = Literal["changed", "original"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +54,17 @@ class TrainConfig:
     """sha256 of the checkpoints whose mean probability is a target beside the labels, separated by commas."""
     soft: float = 0.0
     """Weight of the teachers' target, 0..1; the labels have the rest."""
+    taught_from: TaughtFrom = "changed"
+    """The images that the teachers see: ``changed``, as the net sees them in each step; or ``original``, each
+    once as it is, and their target is then warped with it, which costs nothing in a step. Phantoms are
+    taught by their labels then, which are exact."""
     frozen_statistics: bool = False
     """BatchNorm uses its running statistics and does not update them."""
     precision: Precision = "32-true"
+    patience: int = 0
+    """Epochs without a gain after which a run ends (:func:`is_flat`); 0 for a run of all epochs."""
+    gain: float = 0.005
+    """The gain in held-back Dice that counts for ``patience``."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -65,12 +75,23 @@ class TrainConfig:
             )
         if not (0 <= self.restyle <= 1 and 0 <= self.soft <= 1):
             raise UsageError(f"restyle {self.restyle} and soft {self.soft} are shares; give 0 to 1")
-        if self.precision not in get_args(Precision):
-            raise UsageError(
-                f"unknown precision {self.precision!r}; choose one of {', '.join(get_args(Precision))}"
-            )
+        for name, kinds in (("precision", Precision), ("taught_from", TaughtFrom)):
+            if getattr(self, name) not in get_args(kinds):
+                raise UsageError(
+                    f"unknown {name} {getattr(self, name)!r}; choose one of {', '.join(get_args(kinds))}"
+                )
         if not -(2**63) <= self.seed < 2**63:
             raise UsageError(f"seed {self.seed} does not fit 64 bits; give a smaller one")
+        if self.patience and (self.schedule == "one-cycle" or self.average):
+            raise UsageError(
+                f"patience {self.patience} may end a run before its last epoch, for which schedule "
+                f"{self.schedule} and average {self.average:g} are made; leave patience out, or take recipe "
+                "paper"
+            )
+        if self.patience < 0 or not 0 <= self.gain <= 1:
+            raise UsageError(
+                f"patience {self.patience} and gain {self.gain:g} are no rule; give 0 or more epochs, 0 to 1"
+            )
         for name in ("epochs", "batch", "learning_rate", "smoothing"):
             if not getattr(self, name) > 0:
                 raise UsageError(f"cannot train with {name} {getattr(self, name)}; give more than 0")
@@ -143,6 +164,18 @@ def recipe(name: str, **changes: Any) -> TrainConfig:
     if name == "best" and given.get("net") in BEST_SIZES:
         values["height"], values["width"] = BEST_SIZES[given["net"]]
     return replace(TrainConfig(recipe=name, **values), **given)
+
+
+def is_flat(dice: Sequence[float | None], config: TrainConfig) -> bool:
+    """Whether a run ends: none of its last ``patience`` epochs has a held-back Dice at least ``gain`` above
+    the best of all earlier ones.
+
+    ``dice`` are those of the complete epochs; None, of a run that holds nothing back, never ends it.
+    """
+    known = [value for value in dice if value is not None]
+    if not config.patience or len(known) <= config.patience:
+        return False
+    return max(known[-config.patience :]) < max(known[: -config.patience]) + config.gain
 
 
 WARM_STEPS = 200

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -33,6 +33,9 @@ class TrainingData:
     """Phantom images, of which some are added to each step."""
     absent: Cache | None = None
     """Images without nerve, of which some are added to each step."""
+    targets: Mapping[str, Tensor] = field(default_factory=dict)
+    """What teachers find in the ``image`` and the ``absent`` (uint8 (N, planes, H, W), in 255ths) if they see
+    each image once; empty if there are none, or if they see the images of each step."""
 
     @property
     def fingerprint(self) -> str:
@@ -51,7 +54,7 @@ class Batch:
     images: Tensor
     """float32 (N, 1, H, W), 0..1."""
     labels: Tensor
-    """float32 (N, 2, H, W) of 0/1: nerve, vessel."""
+    """float32 (N, 2, H, W) of 0/1: nerve, vessel; then the teachers' targets, if each image has some."""
     vessel_known: Tensor
     """bool (N,): whether vessels are labelled."""
     rows: Tensor

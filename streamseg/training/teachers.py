@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from streamseg.core.types import InputSpec
 from streamseg.engines.checkpoint import Checkpoint
 from streamseg.nets.inference import load_net
-from streamseg.training.validate import net_input
+from streamseg.training.cache import Cache
+from streamseg.training.validate import BATCH, net_input
 
 
 class Teachers:
@@ -20,6 +24,7 @@ class Teachers:
     def __init__(self, checkpoints: Sequence[Checkpoint], device: torch.device | str) -> None:
         """At least one. Raises EngineError for weights that do not fit their net."""
         self.names = ",".join(checkpoint.sha256 for checkpoint in checkpoints)
+        self.device = torch.device(device)
         self._nets = [
             (
                 load_net(checkpoint).to(device, memory_format=torch.channels_last),  # type: ignore[call-overload]
@@ -28,25 +33,78 @@ class Teachers:
             for checkpoint in checkpoints
         ]
 
+    @property
+    def planes(self) -> int:
+        """Structures that all teachers outline, nerve first."""
+        return min(len(spec.structures) for _, spec in self._nets)
+
+    def large(self, spec: InputSpec) -> InputSpec:
+        """``spec`` at the area of the largest teacher's input, with its aspect ratio, if that is larger."""
+        area = max(teacher.height * teacher.width for _, teacher in self._nets)
+        height, width = _scaled(spec.height, spec.width, max(area, spec.height * spec.width))
+        return replace(spec, height=height, width=width)
+
     @torch.no_grad()
-    def probabilities(self, images: Tensor) -> Tensor:
-        """Mean probability (N, planes, H, W) for images (N, 1, H, W) in 0..1, the mirrored image averaged in.
+    def probabilities(self, images: Tensor, *, mirrored: bool = False) -> Tensor:
+        """Mean probability (N, planes, H, W) for images (N, 1, H, W) in 0..1.
 
         The planes are those that all teachers have. An image is scaled, with its aspect ratio, to the area of
-        the teacher's own input.
+        the teacher's own input. ``mirrored`` averages the mirrored image in, at twice the cost.
         """
         height, width = images.shape[-2:]
         found = []
         for net, spec in self._nets:
-            scale = math.sqrt(spec.height * spec.width / (height * width))
-            size = round(height * scale), round(width * scale)
-            x = images if size == (height, width) else _resized(images, size)
-            x = net_input(x, spec)
-            planes = (net(x).float().sigmoid() + net(x.flip(-1)).float().sigmoid().flip(-1)) / 2
+            x = net_input(_resized(images, _scaled(height, width, spec.height * spec.width)), spec)
+            planes = net(x).float().sigmoid()
+            if mirrored:
+                planes = (planes + net(x.flip(-1)).float().sigmoid().flip(-1)) / 2
             found.append(_resized(planes, (height, width)))
-        common = min(planes.shape[1] for planes in found)
-        return torch.stack([planes[:, :common] for planes in found]).mean(0)
+        return torch.stack([planes[:, : self.planes] for planes in found]).mean(0)
+
+    def targets(self, images: Tensor, size: tuple[int, int], planes: int) -> Tensor:
+        """Probabilities in 255ths, uint8 (N, planes, *size), for images uint8 (N, 1, H, W), mirrored ones
+        averaged in; computed once for a data set, in the order of its images."""
+        found = []
+        for part in torch.split(images, BATCH):
+            x = torch.from_numpy(part.numpy().astype(np.float32) / 255).to(self.device)
+            soft = _resized(self.probabilities(x, mirrored=True)[:, :planes], size)
+            found.append((soft * 255).round().to(torch.uint8).cpu())
+        return torch.cat(found)
+
+
+@dataclass(frozen=True)
+class TaughtCache(Cache):
+    """A cache whose labels are followed by the teachers' targets, 0..255."""
+
+    planes: int = 1
+    """Of the targets."""
+    targets: Tensor | None = None
+    """uint8 (N, planes, H, W); None if the labels are the targets, too."""
+
+    @classmethod
+    def of(cls, cache: Cache, planes: int, targets: Tensor | None) -> TaughtCache:
+        """A cache with targets."""
+        own = {field.name: getattr(cache, field.name) for field in fields(cache)}
+        return cls(**own, planes=planes, targets=targets)
+
+    def gather(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As of :class:`Cache`; the labels are (N, 2 + planes, H, W)."""
+        images, labels, known = super().gather(rows)
+        targets = labels[:, : self.planes] * 255 if self.targets is None else self.targets[rows]
+        return images, torch.cat([labels, targets], 1), known
+
+
+def _scaled(height: int, width: int, area: int) -> tuple[int, int]:
+    """Height and width of an area, in pixels, with the same aspect ratio."""
+    scale = math.sqrt(area / (height * width))
+    return round(height * scale), round(width * scale)
 
 
 def _resized(planes: Tensor, size: tuple[int, int]) -> Tensor:
+    """The mean over areas where it becomes smaller, else bilinear."""
+    height, width = planes.shape[-2:]
+    if (height, width) == size:
+        return planes
+    if size[0] < height and size[1] < width:
+        return F.interpolate(planes, size=size, mode="area")
     return F.interpolate(planes, size=size, mode="bilinear", align_corners=False)

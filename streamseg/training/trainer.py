@@ -2,8 +2,9 @@
 
 No random state is carried along: the order of the images, and the augmentation of each, follow from the
 seed, the epoch and the image. So a run that was killed ends with the same weights as an unbroken one, and
-several processes end with the weights of one. No epoch is chosen by its validation Dice, so the figures on
-the validation part are not biased by a selection.
+several processes end with the weights of one. The last epoch's weights are used: none is chosen by its
+validation Dice, so the figures on the validation part are not biased by a selection. With ``patience`` that
+Dice decides which epoch is the last.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from streamseg.nets import NETS, build_net
 from streamseg.phantom import seeds
 from streamseg.training.augment import augment, sample_seed
 from streamseg.training.cache import Cache, cache_samples, prepare_dataset
-from streamseg.training.config import TrainConfig, rate_at
+from streamseg.training.config import TrainConfig, is_flat, rate_at
 from streamseg.training.data import Batch, TrainingData, load_batches
 from streamseg.training.devices import flushed_denormals, make_fabric
 from streamseg.training.initial_weights import initial_weights, trainable
@@ -47,7 +48,7 @@ from streamseg.training.run_folder import (
     TrainingCallbacks,
     TrainingOutcome,
 )
-from streamseg.training.teachers import Teachers
+from streamseg.training.teachers import TaughtCache, Teachers
 from streamseg.training.validate import net_input, validation_dice
 from streamseg.training.weights import recompute_statistics, running_average, take_weights, write_weights
 
@@ -112,7 +113,7 @@ def run(job: TrainingJob, callbacks: TrainingCallbacks | None = None) -> Trainin
     if job.config.teachers != (teachers.names if teachers else ""):
         raise UsageError(f"run {job.folder} was begun with other teachers; give the same --teacher files")
     start = None if (job.folder / STATE).exists() else initial_weights(job.init, job.config)
-    data = _read_data(job, fabric, callbacks.say)
+    data = _read_data(job, fabric, callbacks.say, teachers)
     callbacks.on_data(data)
     if isinstance(start, Checkpoint):
         start = trainable(start, job.config, data)
@@ -122,7 +123,7 @@ def run(job: TrainingJob, callbacks: TrainingCallbacks | None = None) -> Trainin
     return outcome if first else None
 
 
-def _read_data(job: TrainingJob, fabric: Fabric, say: Say) -> TrainingData:
+def _read_data(job: TrainingJob, fabric: Fabric, say: Say, teachers: Teachers | None) -> TrainingData:
     spec = job.config.spec
     with fabric.rank_zero_first():  # one process draws and decodes, the others find it done
         samples = open_or_draw(job.data, job.folder, say=say)
@@ -143,7 +144,22 @@ def _read_data(job: TrainingJob, fabric: Fabric, say: Say) -> TrainingData:
         phantom = cache_samples(phantom_samples(job.phantom, seed=seed), spec)
     with fabric.rank_zero_first():
         absent = read_absent(job.absent, spec) if job.absent else None
-    return TrainingData(cache, fold, phantom, absent)
+    data = TrainingData(cache, fold, phantom, absent)
+    if teachers is None or job.config.taught_from == "changed":
+        return data
+    large = teachers.large(spec)
+    seen = {"image": cache_samples(samples, large)}
+    if absent is not None:
+        seen["absent"] = read_absent(job.absent, large)
+    say(f"the teachers look at {sum(map(len, seen.values()))} images at {large.height}x{large.width}")
+    return replace(data, targets=targets_of(teachers, seen, job.config))
+
+
+def targets_of(teachers: Teachers, seen: Mapping[str, Cache], config: TrainConfig) -> dict[str, Tensor]:
+    """The teachers' targets (:attr:`TrainingData.targets`) for images of any size, by source."""
+    planes = min(teachers.planes, config.outputs)
+    size = config.height, config.width
+    return {name: teachers.targets(cache.images, size, planes) for name, cache in seen.items()}
 
 
 def read_absent(folders: Sequence[Path], spec: InputSpec) -> Cache:
@@ -179,7 +195,13 @@ def sources_of(config: TrainConfig, data: TrainingData) -> list[Source]:
         found.append(Source("absent", data.absent, config.absent_batch, config.strength))
     if data.phantom is not None and config.phantom_batch:
         found.append(Source("phantom", data.phantom, config.phantom_batch, config.phantom_strength))
-    return found
+    if not data.targets:
+        return found
+    planes = data.targets[found[0].name].shape[1]
+    return [
+        replace(source, cache=TaughtCache.of(source.cache, planes, data.targets.get(source.name)))
+        for source in found
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,8 +304,13 @@ class TrainingRun:
         """The net whose weights are used: the running average if there is one."""
         return self.inner if self.average is None else self.average.module
 
+    @property
+    def flat(self) -> bool:
+        """Whether the held-back Dice has stopped to rise, so that the run ends before its last epoch."""
+        return is_flat([line["dice"] for line in self.history.epochs], self.config)
+
     def train(self, callbacks: TrainingCallbacks) -> bool:
-        """Train until all epochs are done (True) or ``should_stop`` says so (False)."""
+        """Train until all epochs are done or the Dice is flat (True) or ``should_stop`` says so (False)."""
         if self.fabric.is_global_zero:
             self.folder.announce(finished=False, history=self.history)
             if self.data.cache.frames:
@@ -298,7 +325,7 @@ class TrainingRun:
 
     def _train(self, callbacks: TrainingCallbacks) -> bool:
         callbacks.on_start(len(self.history.losses), self.config.epochs * self.steps)
-        while self.history.epoch < self.config.epochs:
+        while self.history.epoch < self.config.epochs and not self.flat:
             if not self.train_epoch(callbacks):
                 self.save()
                 return False
@@ -372,15 +399,16 @@ class TrainingRun:
         rate = rate_at(self.history.epoch * self.steps + number, self.steps * config.epochs, config)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        taught = None
-        if self.teachers is not None:
+        labels, targets = batch.labels.tensor_split([2], 1)
+        taught = targets if targets.shape[1] else None
+        if taught is None and self.teachers is not None:
             with self.fabric.autocast():
                 taught = self.teachers.probabilities(batch.images)
         logits = self.net(net_input(batch.images, config.spec))
         loss = batch_loss(
             config.loss,
             logits,
-            batch.labels,
+            labels,
             batch.vessel_known,
             k=config.smoothing,
             vessel_weight=config.vessel_weight,
@@ -536,5 +564,7 @@ def augmented_batches(
 
     loaded = load_batches(source.cache, [step.rows for step in plan], device, change)
     for step, batch in zip(plan, loaded, strict=True):
-        images, labels = augment(batch.images, batch.labels, step.seeds, strength=source.strength)
+        soft = batch.labels.shape[1] - 2
+        batch.labels[:, 2:] /= 255
+        images, labels = augment(batch.images, batch.labels, step.seeds, strength=source.strength, soft=soft)
         yield replace(batch, images=images, labels=labels)

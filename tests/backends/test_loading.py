@@ -118,6 +118,16 @@ def test_shipped_engines_of_two_nets_lie_side_by_side(
     assert load_backend(f"{other}-openvino-fp32").name == f"{other}-openvino-fp32"
 
 
+def test_a_net_may_have_weights_without_an_engine(
+    tmp_path: Path, folded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalog, "WEIGHTS", tmp_path)
+    alone = engine_names()
+    folded.rename(tmp_path / "unet.safetensors")
+    assert engine_names() == (*alone, "unet-openvino-fp32", "unet-eager-fp32")
+    assert [folder.name for folder in catalog.shipped_engines()] == [DEFAULT]
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> EngineStore:
     return EngineStore(tmp_path / "engines")

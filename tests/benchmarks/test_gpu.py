@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ from benchmarks.gpu import table
 from benchmarks.gpu.points import activations_of
 
 ROOT = Path(__file__).resolve().parents[2]
-MISSING = ("openvino", "av", "nncf", "pydicom", "platformdirs", "tomli_w", "lightning", "modelopt")
+MISSING = (
+    *("openvino", "av", "nncf", "pydicom", "pylibjpeg", "openjpeg", "platformdirs", "tomli_w", "lightning"),
+    *("starlette", "uvicorn", "websockets", "fastcrc", "modelopt"),
+)
 """Packages that a machine with a GPU but no network may lack."""
 BLOCKED = f"""
 import sys
@@ -57,10 +61,57 @@ def test_a_dry_run_of_the_core_set_has_all_its_parts(tmp_path: Path) -> None:
     assert "GPU" in rows["tensorrt-int8"]["absent"]
     assert result["points"]["improved_unet 416x576 b8"]["batch"] == 2
     assert result["checks"]["parity"]["graph-bf16"]["kernels"]
+    assert result["checks"]["parity lite_unet"]["graph-bf16"]["kernels"]
+    assert result["points"]["lite_unet 416x576 b1"]["variants"]["graph-bf16"]["device_ms"] > 0
     assert result["checks"]["graph graph-bf16"]["holds"]
     assert result["checks"]["leak graph-bf16"]["frames"] == 20
     assert result["folding"]["improved_unet / unet 416x576 b1"]["device_ratio"] > 0
     assert "GPU" in result["start"]["tensorrt-fp16"]["absent"]
+
+
+FAKED = f"""
+import sys
+for name in {MISSING}:
+    sys.modules[name] = None
+from benchmarks.gpu import __main__ as gpu
+from streamseg.backends import compiled
+from tests.benchmarks.fake_cuda import fake_cuda
+
+def compile_net(checkpoint, dtype, batch, device):  # kernel by kernel: compiling takes minutes
+    from streamseg.nets.inference import inference_net
+
+    return inference_net(checkpoint).to(device, dtype), {{"fp16": 1.0}}
+
+compiled.compile_net = compile_net
+gpu._start = lambda plan, backend, precision: ("start", backend, lambda: {{"absent": "not here"}})
+with fake_cuda():
+    sys.exit(gpu.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+def test_the_core_set_makes_all_calls_that_a_gpu_would_get(tmp_path: Path) -> None:
+    """Streams, graphs, events, pinned memory: on a stand-in, which shows wrong arguments and wrong order."""
+    call = [sys.executable, "-c", FAKED, "core", "--minutes", "30", "--tiny", "--out", str(tmp_path)]
+    done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, check=False, timeout=280)
+    assert done.returncode == 0, done.stderr[-2000:]
+    result: dict[str, Any] = json.loads(next(tmp_path.glob("*-engines.json")).read_text())
+    for section in ("limits", "points", "checks", "folding"):
+        for key, part in result[section].items():
+            assert "not_measured" not in part, (key, part)
+    for net in gpu.NETS:
+        rows = result["points"][f"{net} 416x576 b1"]["variants"]
+        assert {name for name, row in rows.items() if "absent" not in row} >= {
+            "eager-fp32",
+            "eager-fp16",
+            "graph-fp16",
+            "compiled-fp16",
+        }
+        assert all(row["absent"] for name, row in rows.items() if name.startswith("tensorrt"))
+    for parity in ("parity", "parity lite_unet"):
+        assert result["checks"][parity]["compiled-fp16"]["holds"]
+    follows = result["checks"]["graph compiled-fp16"]
+    assert (follows["stale"], follows["holds"]) == (0, True)
 
 
 def plan(tmp_path: Path, minutes: float = 1.0) -> gpu.Plan:
@@ -101,11 +152,21 @@ def test_a_part_that_would_end_too_late_does_not_begin(tmp_path: Path) -> None:
     assert "such a part takes 40 s" in run.result["start"]["slow"]["not_measured"]
 
 
+def test_a_part_that_does_not_end_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "OVERTIME_S", -60.0)
+    run = plan(tmp_path, minutes=1)
+    endless = threading.Event()
+    run.do("start", "stuck", lambda: {"came": endless.wait(60)})
+    assert "TimeoutError: the time was over" in run.result["start"]["stuck"]["not_measured"]
+    run.do("start", "next", lambda: {"absent": "no TensorRT"})
+    assert run.result["start"]["next"]["absent"] == "no TensorRT"
+
+
 def test_pieces_share_all_points(tmp_path: Path) -> None:
     run = plan(tmp_path)
     pieces = [[key for _, key, _ in gpu.full(run, (n, 3))] for n in (1, 2, 3)]
     keys = [key for piece in pieces for key in piece if key != "device"]
-    assert len(keys) == len(set(keys)) == 3 * 3 * 2 * 2 + 2
+    assert len(keys) == len(set(keys)) == 4 * 3 * 2 * 2 + 2
     assert "segnet 256x320 b8" in keys
     assert "improved_unet 192x256 b1 light" in keys
 

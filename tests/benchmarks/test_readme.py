@@ -91,6 +91,20 @@ def test_rows_name_what_was_measured_and_where_it_is_from(checkout: Checkout) ->
     assert max(map(len, text.splitlines())) <= 125
 
 
+def test_random_weights_have_the_dice_of_trained_ones_of_an_earlier_result(checkout: Checkout) -> None:
+    run = make_run("bench nets --weights runs/segnet --json nets.json")
+    trained = [
+        replace(row, trained=True, dice=0.642, mask_agreement=0.975, run=replace(run, date="2026-11-01"))
+        for row in nets_rows(run, nets=("segnet",))
+    ]
+    checkout.add("2026-11-01-xeon-2-cores-bench-nets", trained)
+    checkout.run()
+    table = checkout.text.partition("| SegNet (random weights) |")[2].partition("\n\n")[0]
+    assert table.count("| 0.642 | 0.975 |") == len(trained)
+    said = " ".join(checkout.text.split())
+    assert "24 phantoms, 24 phantoms (SegNet: trained weights, measured on 2026-11-01)." in said
+
+
 def test_a_mark_selects_its_tables(checkout: Checkout) -> None:
     checkout.run()
     complete = checkout.text

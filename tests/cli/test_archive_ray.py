@@ -51,7 +51,7 @@ class Cluster:
         ours = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         self.environment = {
             **ours,
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(token),

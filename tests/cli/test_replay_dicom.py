@@ -13,12 +13,16 @@ import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import JPEGBaseline8Bit, UltrasoundMultiFrameImageStorage
+from pydicom.uid import JPEGBaseline8Bit, UltrasoundImageStorage, UltrasoundMultiFrameImageStorage
 
+from streamseg.capture import open_source
+from streamseg.capture.dicom.reference import reference_of
 from streamseg.cli import main
+from streamseg.core.errors import SourceError
 from streamseg.sinks import read_records
 from tests.capture.dicoms import jpeg, sample, write_dicom
 from tests.cli.conftest import ClipWriter, disc
+from tests.optional import needs
 from tests.render.examples import outline_vessels
 from tests.sinks.dicom.cases import check_standard
 from tests.sinks.dicom.test_segmentation import masks_of
@@ -116,6 +120,129 @@ def test_a_cut_cine_is_finished_up_to_the_cut(
     assert "cine.dcm ends in the middle" in capsys.readouterr().err
     assert dcmread(tmp_path / "out" / "cine-sr.dcm").CompletionFlag == "PARTIAL"
     check_standard(tmp_path / "out" / "cine-seg.dcm")
+
+
+def write_series(folder: Path, frames: int = 8, **elements: Any) -> dict[str, int]:
+    """A series with a file for each frame, whose names are in another order; UID -> x of the disc, but 0."""
+    folder.mkdir(parents=True)
+    found = {}
+    for number in range(frames):
+        uid = f"1.2.3.100.{number}"
+        path = folder / f"IM{(number * 5) % frames:04d}"
+        single = {"SOPClassUID": UltrasoundImageStorage, "SOPInstanceUID": uid, "InstanceNumber": number + 1}
+        write_cine(path, images=[disc(number)], **single, **elements)
+        data = dcmread(path)
+        del data.NumberOfFrames
+        data.save_as(path)
+        found[uid] = 20 + number
+    return found
+
+
+def sources_of(seg: Dataset) -> dict[str, npt.NDArray[np.bool_]]:
+    """The masks of a SEG by the instance that each was computed from."""
+    groups = seg.PerFrameFunctionalGroupsSequence
+    images = [group.DerivationImageSequence[0].SourceImageSequence[0] for group in groups]
+    assert not any("ReferencedFrameNumber" in image for image in images)
+    return dict(zip((image.ReferencedSOPInstanceUID for image in images), seg.pixel_array > 0, strict=True))
+
+
+def test_a_series_of_single_frames_is_referred_to_file_by_file(
+    tmp_path: Path, engine: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frames = write_series(tmp_path / "series.1")
+    out = tmp_path / "out"
+    assert replay(engine, str(tmp_path / "series.1"), "--dicom", str(out), "--burned-in", "--json") == 0
+    paths = [out / f"series.1-{kind}.dcm" for kind in ("seg", "sr", "burned-in")]
+    outputs = json.loads(capsys.readouterr().out)["outputs"]
+    assert [(o["path"], o["frames"]) for o in outputs] == list(zip(map(str, paths), [6, 8, 8], strict=True))
+    seg, sr, images = map(dcmread, paths)
+    masks = sources_of(seg)
+    assert set(masks) == set(frames) - {"1.2.3.100.0", "1.2.3.100.5"}  # those without a disc
+    for uid, mask in masks.items():
+        assert np.flatnonzero(mask.any(axis=0)).mean() == pytest.approx(frames[uid], abs=1)
+    listed = seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence
+    assert [item.ReferencedSOPInstanceUID for item in listed] == list(frames)
+    listed = sr.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence
+    assert [item.ReferencedSOPInstanceUID for item in listed] == list(frames)
+    assert [item.ReferencedSOPInstanceUID for item in images.SourceImageSequence] == list(frames)
+    assert sr.CompletionFlag == "COMPLETE"
+    for path in paths:
+        check_standard(path)
+
+
+def test_other_libraries_find_the_file_of_each_outline(tmp_path: Path, engine: Path) -> None:
+    needs("highdicom")
+    import highdicom
+
+    frames = write_series(tmp_path / "series")
+    assert replay(engine, str(tmp_path / "series"), "--dicom", str(tmp_path)) == 0
+    masks = sources_of(dcmread(tmp_path / "series-seg.dcm"))
+    read = highdicom.seg.segread(tmp_path / "series-seg.dcm")
+    assert {instance for _, _, instance in read.get_source_image_uids()} == set(frames)
+    pixels = read.get_pixels_by_source_instance(list(masks), ignore_spatial_locations=True)
+    assert np.array_equal(pixels[..., 0] > 0, np.stack(list(masks.values())))
+    content = highdicom.sr.srread(tmp_path / "series-sr.dcm").content
+    sources = [
+        group.roi.ContentSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+        for group in content.get_planar_roi_measurement_groups()
+    ]
+    assert sources == list(masks)
+
+
+def test_a_start_and_a_broken_file_of_a_series_shift_nothing(
+    tmp_path: Path, engine: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frames = write_series(tmp_path / "series")
+    broken = next(path for path in (tmp_path / "series").iterdir() if dcmread(path).InstanceNumber == 5)
+    data = dcmread(broken)
+    data.PixelData = encapsulate([b"\xff\xd8\xff\xd9"])
+    data.save_as(broken)
+    assert replay(engine, str(tmp_path / "series"), "--dicom", str(tmp_path), "--start", "0.08") == 1
+    assert "series has 1 file that cannot be read" in capsys.readouterr().err
+    masks = sources_of(dcmread(tmp_path / "series-seg.dcm"))
+    assert [uid[-1] for uid in masks] == ["2", "3", "6", "7"]
+    for uid, mask in masks.items():
+        assert np.flatnonzero(mask.any(axis=0)).mean() == pytest.approx(frames[uid], abs=1)
+    assert dcmread(tmp_path / "series-sr.dcm").CompletionFlag == "PARTIAL"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"StudyInstanceUID": "1.2.3.99"}, "another study than"),
+        ({"PatientID": "SECRET-4712"}, "another patient than"),
+        ({"Rows": 7}, "another size than"),
+        ({"SOPInstanceUID": "1.2.3.100.0"}, "the same SOPInstanceUID"),
+    ],
+)
+def test_files_that_are_no_frames_of_one_cine_get_no_outlines(
+    tmp_path: Path, engine: Path, change: dict[str, Any], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_series(tmp_path / "series", 3)
+    data = dcmread(tmp_path / "series" / "IM0001")
+    for keyword, value in change.items():
+        setattr(data, keyword, value)
+    data.save_as(tmp_path / "series" / "IM0001")
+    assert replay(engine, str(tmp_path / "series"), "--dicom", str(tmp_path / "out")) == 1
+    err = capsys.readouterr().err
+    assert says in err
+    assert "IM0001" in err
+    assert "SECRET" not in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_is_replaced_while_a_series_is_opened_gets_no_outline(tmp_path: Path) -> None:
+    write_series(tmp_path / "series", 4)
+    with open_source(tmp_path / "series") as source:
+        data = dcmread(tmp_path / "series" / "IM0001")
+        data.SOPInstanceUID = "1.2.3.101"
+        data.save_as(tmp_path / "series" / "IM0001")
+        with pytest.raises(SourceError, match="changed while they were opened"):
+            reference_of(source, tmp_path / "series")
+        frames = []
+        with pytest.raises(SourceError, match="1 file that cannot be read"):
+            frames.extend(source)
+    assert [frame.file_index for frame in frames] == [0, 2, 3]
 
 
 def test_pixels_that_are_not_square_come_back_as_they_were(tmp_path: Path, engine: Path) -> None:

@@ -106,6 +106,11 @@ def test_a_changed_setting_is_named(data, report, capsys, changed, message):
         (["--folds", "7"], "6 images into 7"),
         (["--recipe", "mine"], "recipe"),
         (["--device", "tpu"], "device"),
+        (["--rates", "1e-4,much"], "rates"),
+        (["--rates", "1e-4,1e-3"], "give one of the two"),
+        (["--beside", "resnet"], "resnet"),
+        (["--precision", "8"], "precision"),
+        (["--recipe", "best", "--patience", "3"], "patience 3"),
     ],
 )
 def test_bad_options_are_one_line(data, tmp_path, capsys, options, message):

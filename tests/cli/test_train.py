@@ -77,6 +77,11 @@ def test_a_step_is_made_of_several_data_sets_and_taught_by_teachers(data, tmp_pa
     assert main([*call, "--init", "imagenet", "--resume"]) == 0  # finished: nothing is begun
     assert main([*call[:-2], "--resume"]) == 2
     assert "the same --teacher files" in capsys.readouterr().err
+    once = [*call[:3], str(tmp_path / "once"), *call[4:], "--taught-from", "original"]
+    assert main(once) == 0
+    assert "the teachers look at" in capsys.readouterr().err
+    assert main([*once, "--taught-from", "nothing", "--resume"]) == 2
+    assert "choose one of changed, original" in capsys.readouterr().err
 
 
 def test_a_run_on_all_images_is_not_validated(data, tmp_path, capsys):

@@ -1,11 +1,13 @@
 """The letterbox and its inverse."""
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamseg.core.geometry import Letterbox
+from streamseg.core.geometry import Letterbox, cell_means
+from streamseg.core.types import Roi
 
 sizes = st.integers(1, 700)
 letterboxes = st.builds(Letterbox, sizes, sizes, st.integers(16, 300), st.integers(16, 300))
@@ -77,3 +79,35 @@ def test_colour_keeps_its_channels() -> None:
 def test_an_image_of_another_size_is_refused() -> None:
     with pytest.raises(ValueError, match="10x40"):
         Letterbox(10, 40, 32, 32).apply(np.zeros((11, 40), np.uint8))
+
+
+@pytest.mark.parametrize("source", [(582, 729), (96, 61), (100, 700)])
+def test_a_part_of_an_enlarged_map_is_that_of_the_whole(source: tuple[int, int]) -> None:
+    box = Letterbox(*source, 192, 224)
+    probability = np.random.default_rng(3).random((192, 224), np.float32)
+    whole = box.undo(probability)
+    height, width = source
+    for part in Roi(0, 0, width, height), Roi(width - 9, height - 7, 9, 7), Roi(width // 3, 11, 20, 40):
+        np.testing.assert_allclose(box.undo_part(probability, part), part.crop(whole), atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_no_pixel_outside_of_the_part_reaches_the_level(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    box = Letterbox(int(rng.integers(40, 700)), int(rng.integers(40, 700)), 64, 96)
+    probability = cv2.blur(rng.random((64, 96), np.float32), (9, 9))
+    level = float(np.quantile(box.crop(probability), 0.995))
+    part = box.reached(probability, level)
+    reached = box.undo(probability) >= level
+    assert reached.any()
+    part.crop(reached)[:] = False
+    assert not reached.any()
+
+
+@pytest.mark.parametrize("shape", [(179, 224), (312, 574), (5, 9), (3, 2)])
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+def test_means_of_cells_are_those_of_resizing_by_area(shape: tuple[int, int], kind: type) -> None:
+    values = np.random.default_rng(1).integers(0, 256, shape).astype(kind)
+    rows, columns = min(18, shape[0]), min(7, shape[1])
+    expected = cv2.resize(values.astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA)
+    np.testing.assert_allclose(cell_means(values, rows, columns), expected, atol=1e-3)

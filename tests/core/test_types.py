@@ -194,3 +194,11 @@ def test_result_shows_states_not_pixels() -> None:
 
 def test_the_fake_is_a_backend() -> None:
     assert isinstance(FakeBackend(SPEC), Backend)
+
+
+def test_a_mirrored_specification_survives_json_and_is_left_out_of_others() -> None:
+    mirrored = replace(SPEC, mirrored=True)
+    assert InputSpec.from_json(json.dumps(mirrored.to_json())) == mirrored
+    assert "mirrored" not in SPEC.to_json()
+    with pytest.raises(EngineError, match="invalid input specification"):
+        InputSpec.from_json(SPEC.to_json() | {"mirrored": "yes"})

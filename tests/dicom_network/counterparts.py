@@ -52,22 +52,17 @@ def archive(folder: Path, *options: str) -> Iterator[Peer]:
             running.kill()
 
 
-def scanner(port: int, *files: Path, called: str = "STREAMSEG", calling: str = "SCANNER") -> list[str]:
-    """The command of a storescu that sends JPEG files."""
-    return [
-        dcmtk("storescu"),
-        "-xy",
-        "-aec",
-        called,
-        "-aet",
-        calling,
-        "127.0.0.1",
-        str(port),
-        *map(str, files),
-    ]
+def scanner(port: int, *files: Path | str, called: str = "STREAMSEG", calling: str = "SCANNER") -> list[str]:
+    """The command of a storescu that sends JPEG files; ``files`` may begin with options."""
+    options = [str(file) for file in files if not isinstance(file, Path)]
+    paths = [str(file) for file in files if isinstance(file, Path)]
+    titles = ["-aec", called, "-aet", calling]
+    return [dcmtk("storescu"), "-xy", *titles, *options, "127.0.0.1", str(port), *paths]
 
 
-def scan(port: int, *files: Path, called: str = "STREAMSEG", calling: str = "SCANNER") -> tuple[int, str]:
+def scan(
+    port: int, *files: Path | str, called: str = "STREAMSEG", calling: str = "SCANNER"
+) -> tuple[int, str]:
     """Send files; the exit code of storescu and what it said."""
     command = scanner(port, *files, called=called, calling=calling)
     said = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=60, check=False)

@@ -153,3 +153,5 @@ def test_the_command_builds_the_same_again() -> None:
     )
     assert export_command(other).split(" ", 2)[2].startswith("'/my runs/a' --backend")
     assert command_for(other)[-4:] == ["--batch", "8", "--data", "/data"]
+    mirrored = replace(PROCESSOR_ENGINE, spec=replace(PROCESSOR_ENGINE.spec, mirrored=True))
+    assert command_for(mirrored)[-1] == "--mirror"

@@ -103,6 +103,21 @@ def test_a_damaged_engine_is_rebuilt_on_request(
     assert store.verify(folder) == []
 
 
+def test_an_engine_that_averages_in_the_mirrored_image_is_judged_and_rebuilt_as_such(
+    built_engines: BuiltEngines, tmp_path: Path, narrow: str
+) -> None:
+    store, recipe = EngineStore(tmp_path), built_engines.recipe
+    plain = make(store, recipe, source=narrow)
+    found = make(store, recipe, source=narrow, mirror=True)
+    assert found.fresh
+    assert (plain.manifest.spec.mirrored, found.manifest.spec.mirrored) == (False, True)
+    assert found.manifest.gate["probability_difference_max"] < 1e-4  # its reference is averaged, too
+    assert "1 per call, each with its mirror image" in "\n".join(_lines(found.manifest.to_json()))
+    assert not make(store, recipe, source=narrow, mirror=True).fresh
+    shutil.rmtree(found.folder)
+    assert rebuild(found.manifest, store, say=lambda _: None) == found.folder
+
+
 def black_data(folder: Path) -> tuple[Path, Recipe]:
     """A data set of black images, and the recipe that calibrates on nothing else."""
     for part in ("images", "masks"):

@@ -83,6 +83,8 @@ def test_the_shipped_checkpoint_is_folded_and_carries_its_output_calibration(
     plain = write_weights(tmp_path / "plain.safetensors", [run, run], threshold=0.4, min_area=0.002)
     assert (plain.folded, plain.spec.judgement) == (True, None)
     assert (plain.spec.threshold, plain.spec.min_area) == (0.4, 0.002)
+    mirrored = write_weights(tmp_path / "m.safetensors", [run], threshold=0.4, min_area=0.0, mirrored=True)
+    assert (plain.spec.mirrored, mirrored.spec.mirrored) == (False, True)
     judged = add_judgements(tmp_path / "judged.safetensors", plain, {"nerve": NARROW})
     assert judged.spec.judgement == NARROW
     assert read_checkpoint(tmp_path / "judged.safetensors").spec == judged.spec
@@ -222,6 +224,7 @@ def test_weights_trained_on_all_images_are_judged_by_runs_that_held_some_back(
         size=None,
         threshold=0.5,
         min_area=0.0,
+        mirror=False,
         out=tmp_path / "weights",
         recipes=tmp_path / "recipes",
         phantoms=5,

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from streamseg.core.errors import DataError, UsageError
-from streamseg.reproduction.plan import PLAN_FILE, ReplicationPlan, check_settings, record
+from streamseg.reproduction.plan import LATER, PLAN_FILE, ReplicationPlan, check_settings, record
 from streamseg.training.config import recipe
 from tests.reproduction.stored import FACTS, plan_of
 
@@ -36,6 +36,44 @@ def test_nets_share_a_fold_s_seed_and_all_else():
 def test_impossible_plans_are_refused(folds, nets, message):
     with pytest.raises(UsageError, match=message):
         ReplicationPlan(recipe("paper"), folds, nets)
+
+
+def test_nets_beside_them_are_trained_by_the_recipe_best():
+    plan = plan_of(2, beside=("lite_unet", "improved_unet"), beside_epochs=7)
+    assert list(plan.runs())[6:] == [
+        (f"{net}-best", fold) for fold in range(2) for net in ("lite_unet", "improved_unet")
+    ]
+    config = plan.config_for("lite_unet-best", 1)
+    assert (config.net, config.recipe, config.epochs, config.seed) == ("lite_unet", "best", 7, 1)
+    assert (config.height, config.width, config.outputs) == (32, 64, 1)
+    assert plan_of(2, beside=("lite_unet",)).config_for("lite_unet-best", 0).epochs == 4
+
+
+def test_settings_make_the_plan_again():
+    config = recipe("paper", height=32, width=64, precision="bf16-mixed", patience=3, gain=0.01)
+    plan = plan_of(3, config, rates=(1e-4, 1e-3), beside=("lite_unet",), about="Some words.")
+    again = ReplicationPlan.of(json.loads(json.dumps(plan.settings())))
+    assert again.settings() == plan.settings()
+    assert again.config_for("unet", 1) == plan.config_for("unet", 1)
+    old = {key: value for key, value in plan_of().settings().items() if key not in LATER}
+    assert ReplicationPlan.of(old).settings() == plan_of().settings(), "of a version without trials"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"folds": 2, "rates": (1e-4, 1e-3)}, "--folds 3"),
+        ({"rates": (1e-4, 1e-4)}, "different ones"),
+        ({"rates": (0.0,)}, "between 0 and 1"),
+        ({"beside": ("resnet",)}, "resnet"),
+        ({"beside": ("lite_unet", "lite_unet")}, "each once"),
+        ({"trial_epochs": 0}, "0 epochs"),
+        ({"beside_epochs": -1}, "-1 epochs"),
+    ],
+)
+def test_impossible_trials_and_nets_beside_are_refused(changes, message):
+    with pytest.raises(UsageError, match=message):
+        plan_of(**changes)
 
 
 def test_settings_are_what_json_gives_back():

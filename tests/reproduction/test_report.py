@@ -18,7 +18,9 @@ from streamseg.reproduction.figures import dice_figure, example_figure, loss_fig
 from streamseg.reproduction.report import main, write_report
 from streamseg.reproduction.results import read_results
 from streamseg.reproduction.summary import summarise
-from tests.reproduction.stored import write_stored
+from streamseg.reproduction.trials import precision_trials, rate_trials, read_trials
+from streamseg.training.config import recipe
+from tests.reproduction.stored import DICE, plan_of, write_stored, write_trial
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -65,6 +67,62 @@ def test_a_complete_report(complete):
     assert referred == {f"pictures/{name}" for name in ("dice.svg", "loss.svg", "examples.png")}
     assert all((out / name).stat().st_size for name in referred)
     assert (out / "report.html").read_text().count("data:image/") == 3
+
+
+def test_what_differs_from_the_paper_comes_before_the_verdicts(complete):
+    text = (complete[0] / "report.md").read_text()
+    assert text.index("What differs from the paper") < text.index("What replicates")
+    assert "Images without nerve: 12 of 48; in the paper more than half" in text
+    assert "5,635" in text
+
+
+def test_a_paragraph_to_quote(complete):
+    out, _, result = complete
+    words = result["quotation"]
+    assert words in (out / "report.md").read_text().replace("\\", "")
+    assert "the mean Dice was: U-Net 0.624" in words.replace("\\", "")
+    assert "A step of the improved U-Net took 0.20 of SegNet's time, and 0.27 of its arithmetic" in words
+    assert "U-Net in 0 of 4 runs" in words
+    assert "Of the paper's 5 claims 5 replicate, 0 do not, 0 are undecided." in words
+
+
+def test_trials_rule_and_what_is_beside_the_paper(tmp_path, no_figures):
+    config = recipe("paper", height=32, width=64, epochs=4, precision="bf16-mixed", patience=2)
+    plan = plan_of(4, config, rates=(1e-4, 1e-3), beside=("lite_unet",), about="A copy of a copy.")
+    for trial in rate_trials(plan):
+        write_trial(tmp_path, trial, dice=0.5 if trial.rate == 1e-3 else 0.4)
+    for trial in precision_trials(plan, read_trials(tmp_path, plan)):
+        write_trial(tmp_path, trial, dice=0.5)
+    write_stored(tmp_path, plan=plan, ended={"unet": 3}, dice={**DICE, "unet": 0.0})
+    result = write_report(tmp_path)
+    assert result["chosen"] == {"rates": dict.fromkeys(DICE, 1e-3), "precision": "bf16-mixed"}
+    assert len(result["trials"]) == 9
+    assert (
+        result["beside"]["lite_unet-best"]["dice"]["mean"] > result["nets"]["improved_unet"]["dice"]["mean"]
+    )
+    text = (tmp_path / "report.md").read_text().replace("\\_", "_")
+    for words in (
+        "A copy of a copy.",
+        "none of its last 2 epochs has a held-back Dice at least 0.005 above the best",
+        "Learning rates chosen: U-Net 0.001, SegNet 0.001, improved U-Net 0.001.",
+        "Arithmetic of all nets: bf16-mixed, since it changed nothing",
+        "bfloat16 less float32",
+        "By the recipe best: lite_unet; 4 epochs",
+        "U-Net in 4 of 4 runs, SegNet in 0 of 4 runs",
+        "Not in the paper: the recipe beside the architecture",
+    ):
+        assert words in text, words
+    (row,) = (line for line in text.splitlines() if line.startswith("| U-Net, fold 2 "))
+    assert [cell.strip() for cell in row.strip("|").split("|")][2:5] == ["3", "15", "flat"]
+    assert row.endswith("| 100.0 % | yes |")
+
+
+def test_trials_that_are_not_done_are_missed(tmp_path, no_figures):
+    plan = plan_of(3, rates=(1e-4, 1e-3))
+    write_stored(tmp_path, plan=plan, missing=list(plan.runs()))
+    write_trial(tmp_path, rate_trials(plan)[0])
+    assert write_report(tmp_path)["chosen"] is None
+    assert "The trials are not complete." in (tmp_path / "report.md").read_text()
 
 
 def test_written_again_it_is_the_same(complete):
@@ -134,10 +192,11 @@ def test_a_damaged_run_is_named(tmp_path):
         write_report(tmp_path)
 
 
-@pytest.mark.parametrize("folds", [1, 4])
-def test_curves_are_svg_and_the_same_each_time(tmp_path, folds):
-    missing = [(net, fold) for net in ("unet", "segnet", "improved_unet") for fold in range(folds, 4)]
-    results = read_results(write_stored(tmp_path, missing=missing))
+@pytest.mark.parametrize(("folds", "ended"), [(1, {}), (4, {}), (4, {"unet": 2})])
+def test_curves_are_svg_and_the_same_each_time(tmp_path, folds, ended):
+    plan = plan_of(beside=("lite_unet",))
+    missing = [(net, fold) for net, fold in plan.runs() if fold >= folds]
+    results = read_results(write_stored(tmp_path, missing=missing, ended=ended, plan=plan))
     for draw in (lambda: loss_figure(results), lambda: dice_figure(summarise(results))):
         drawn = draw()
         assert ET.fromstring(drawn).tag.endswith("svg")

@@ -12,7 +12,7 @@ from streamseg.reproduction.claims import CONTRADICTED, REPLICATES, UNDECIDED, j
 from streamseg.reproduction.plan import PLAN_FILE, run_folder
 from streamseg.reproduction.results import RESULT, read_results
 from streamseg.reproduction.summary import Interval, ReplicationSummary, summarise, t_interval
-from tests.reproduction.stored import DICE, IMAGES, LOSS, STEP_SECONDS, STEPS, write_stored
+from tests.reproduction.stored import DICE, IMAGES, LOSS, STEP_SECONDS, STEPS, plan_of, write_stored
 
 
 def test_a_run_s_figures(tmp_path):
@@ -191,6 +191,64 @@ def test_one_step_of_the_order_is_not_the_order(tmp_path):
 def test_one_fold_decides_neither_time_nor_loss(tmp_path):
     others = [(net, fold) for net in DICE for fold in (1, 2, 3)]
     assert verdicts(tmp_path, missing=others)[3:] == [UNDECIDED] * 2
+
+
+def test_losses_are_compared_where_both_nets_have_come(tmp_path):
+    """U-Net ends after two of four epochs, SegNet goes on: each is compared with what the other had then."""
+    out = write_stored(tmp_path, ended={"unet": 2, "improved_unet": 3})
+    results = read_results(out)
+    summary = summarise(results)
+    assert summary.unequal
+    pair = summary.comparisons["improved_unet", "unet"].loss
+    steps = 2 * STEPS
+    expected = [
+        results.runs["improved_unet", fold].loss_at(steps) - results.runs["unet", fold].loss_at(steps)
+        for fold in range(4)
+    ]
+    assert pair.mean == pytest.approx(np.mean(expected))
+    claim = judge(summary)[4]
+    assert "that both nets of a fold have reached" in claim.criterion
+    assert "at each net's own end" in claim.measured
+
+
+def test_collapsed_runs_are_counted_and_not_dropped(tmp_path):
+    results = read_results(write_stored(tmp_path, dice={**DICE, "unet": 0.0}))
+    run = results.runs["unet", 1]
+    assert (run.empty, run.collapsed) == (1.0, True)
+    assert not results.runs["segnet", 1].collapsed
+    figures = summarise(results).nets
+    assert (figures["unet"].collapsed, figures["segnet"].collapsed) == (4, 0)
+    assert figures["unet"].dice.mean == pytest.approx(0.25)  # of the images without nerve
+
+
+def test_a_gain_over_collapsed_runs_is_not_taken_for_one_over_the_net(tmp_path):
+    out = write_stored(tmp_path)
+    path = run_folder(out, "unet", 1) / RESULT
+    run = json.loads(path.read_text())
+    images = [image | {"found": False, "dice": float(not image["nerve"])} for image in run["images"]]
+    path.write_text(json.dumps(run | {"images": images}))
+    summary = summarise(read_results(out))
+    found = summary.comparisons["improved_unet", "unet"]
+    assert found.dice_learnt is not None
+    assert found.dice_learnt.mean == pytest.approx(0.15)  # of the folds 1, 3 and 4
+    assert found.dice.mean > 0.2
+    assert "in the folds in which neither collapsed +0.150" in judge(summary)[0].measured
+    assert summary.comparisons["improved_unet", "segnet"].dice_learnt is None
+
+
+def test_nets_beside_the_paper_s_are_compared_with_the_same_net(tmp_path):
+    plan = plan_of(4, beside=("improved_unet", "lite_unet"))
+    results = read_results(write_stored(tmp_path, plan=plan, missing=[("lite_unet-best", 3)]))
+    assert results.complete == [0, 1, 2, 3], "what is beside the paper's nets does not hold them up"
+    assert results.missing == [("lite_unet-best", 3)]
+    summary = summarise(results)
+    assert list(summary.beside) == ["improved_unet-best", "lite_unet-best"]
+    assert [(pair.a, pair.b) for pair in summary.beside_comparisons] == [
+        ("improved_unet-best", "improved_unet"),
+        ("lite_unet-best", "improved_unet"),
+    ]
+    assert len(summary.beside["lite_unet-best"].dice_folds) == 3
+    assert [pair.dice.mean for pair in summary.beside_comparisons] == pytest.approx([0.075] * 2)
 
 
 def test_undecided_without_figures():

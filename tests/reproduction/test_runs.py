@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from functools import partial
 
 import cv2
 import numpy as np
 import pytest
 
 from streamseg.core.errors import DataError
+from streamseg.datasets.kaggle_writer import write_kaggle
 from streamseg.engines.checkpoint import read_checkpoint
 from streamseg.reproduction.data import gather
 from streamseg.reproduction.plan import ReplicationPlan, run_folder
@@ -40,16 +42,17 @@ def finished(data, tmp_path_factory):
     out = tmp_path_factory.mktemp("report")
     calls = []
     callbacks = ReplicationCallbacks(
-        on_epoch=lambda *call: calls.append(call[:2]), on_run=lambda: calls.append("run")
+        on_epoch=lambda what, epochs, line: calls.append((what, epochs)), on_run=lambda: calls.append("run")
     )
     assert replicate(data, out, callbacks)
-    assert calls == [("unet", 0), ("unet", 0), "run", ("unet", 1), ("unet", 1), "run"]
+    first, second = (f"run {fold} of 2: U-Net, fold {fold} of 2" for fold in (1, 2))
+    assert calls == [*[(first, 2)] * 2, "run", *[(second, 2)] * 2, "run"]
     yield out
     shutil.rmtree(out)  # weights are large
 
 
 def replicate(data, out, callbacks):
-    return Replication(PLAN, data, out, make_fabric("cpu"), callbacks).run_all()
+    return Replication(PLAN, data, out, partial(make_fabric, "cpu"), callbacks).run_all()
 
 
 def test_what_a_run_stores(data, finished):
@@ -77,6 +80,48 @@ def test_the_example_is_chosen_by_its_mask_alone(data, finished):
     found = cv2.imread(str(run_folder(finished, "unet", 0) / "example.png"), cv2.IMREAD_GRAYSCALE)
     assert found.shape == mask.shape
     assert set(np.unique(found)) <= {0, 255}
+
+
+def test_trials_then_runs_until_flat_then_what_is_beside(tmp_path):
+    """Stopped in every trial and every run, it ends as one that was not."""
+    write_kaggle(tmp_path / "data", images=12, subjects=6, seed=1)
+    config = recipe("paper", height=32, width=32, epochs=4, batch=2, precision="bf16-mixed", patience=1)
+    plan = ReplicationPlan(
+        config, 3, ("unet",), rates=(1e-4, 1e-3), trial_epochs=2, beside=("improved_unet",), beside_epochs=1
+    )
+    read = gather(str(tmp_path / "data"), plan, tmp_path, say=print, advance=lambda: None)
+    fabric_of = partial(make_fabric, "cpu")
+    calls = []
+
+    def work(out, callbacks):
+        return Replication(plan, read, out, fabric_of, callbacks).run_all()
+
+    assert work(tmp_path / "one", ReplicationCallbacks(on_epoch=lambda what, *_: calls.append(what)))
+    names = list(dict.fromkeys(calls))
+    assert [name.partition(":")[0] for name in names] == [
+        *("trial 1", "trial 2", "trial 3"),
+        *(f"run {n} of 6" for n in range(1, 7)),
+    ]
+    assert names[0] == "trial 1: U-Net, rate 0.0001, bf16-mixed"
+    assert names[2].endswith("32-true")
+    assert names[-1] == "run 6 of 6: improved U-Net, recipe best, fold 3 of 3"
+    first = read_run(run_folder(tmp_path / "one", "unet", 0))
+    held_back = [epoch["dice"] for epoch in first.epochs]
+    assert len(held_back) == 4 or held_back[-1] < max(held_back[:-1]) + config.gain
+    beside = read_run(run_folder(tmp_path / "one", "improved_unet-best", 0))
+    assert (len(beside.epochs), beside.rate) == (1, 1e-3)
+
+    done = False
+    while not done:
+        asked = iter([False] * 11)
+        done = work(tmp_path / "two", ReplicationCallbacks(should_stop=lambda asked=asked: next(asked, True)))
+    for name, fold in plan.runs():
+        runs = [read_run(run_folder(tmp_path / out, name, fold)) for out in ("one", "two")]
+        assert runs[0].losses == runs[1].losses
+        assert runs[0].images == runs[1].images
+    assert not list((tmp_path / "two/trials").rglob("last.pt"))
+    for out in ("one", "two"):
+        shutil.rmtree(tmp_path / out)
 
 
 def test_finished_runs_are_not_repeated(data, finished):

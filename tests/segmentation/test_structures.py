@@ -85,8 +85,10 @@ def test_the_state_is_the_nerves(nerve: np.ndarray, state: State) -> None:
 def test_a_structure_that_is_not_there_is_empty_and_sure_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """And the empty plane is never enlarged to the frame's size."""
     enlarged = []
-    undo = Letterbox.undo
-    monkeypatch.setattr(Letterbox, "undo", lambda self, image: enlarged.append(1) or undo(self, image))
+    undo = Letterbox.undo_part
+    monkeypatch.setattr(
+        Letterbox, "undo_part", lambda self, image, part: enlarged.append(1) or undo(self, image, part)
+    )
     vessel = segment(NERVE, NOTHING).others["vessel"]
     assert (vessel.contours, vessel.area_px, vessel.area_mm2, vessel.centroid) == ((), 0, None, None)
     assert vessel.confidence == 1

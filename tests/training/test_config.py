@@ -1,7 +1,7 @@
 import pytest
 
 from streamseg.core.errors import UsageError
-from streamseg.training.config import OPEN_CHOICES, RECIPES, WARM_STEPS, rate_at, recipe
+from streamseg.training.config import OPEN_CHOICES, RECIPES, WARM_STEPS, is_flat, rate_at, recipe
 
 
 def test_the_paper_s_recipe_is_the_paper_s():
@@ -48,12 +48,34 @@ def test_the_best_recipe_is_the_measured_one():
         ({"learning_rate": -1.0}, "learning_rate -1"),
         ({"learning_rate": float("nan")}, "learning_rate nan"),
         ({"restyle": 1.5}, "restyle 1.5"),
+        ({"patience": -1}, "patience -1"),
+        ({"patience": 3, "gain": 2.0}, "gain 2"),
+        ({"patience": 3, "schedule": "one-cycle"}, "patience 3 may end a run before its last epoch"),
+        ({"patience": 3, "average": 0.9}, "average 0.9"),
         ({"speed": 3}, "unknown training settings: speed"),
     ],
 )
 def test_impossible_values_are_named(changes, message):
     with pytest.raises(UsageError, match=message):
         recipe("paper", **changes)
+
+
+@pytest.mark.parametrize(
+    ("dice", "flat"),
+    [
+        ([], False),
+        ([0.1, 0.2, 0.2], False),
+        ([0.1, 0.2, 0.2, 0.2], False),  # 0.2 is a gain over 0.1, within the last three
+        ([0.1, 0.2, 0.2, 0.2, 0.2], True),
+        ([0.1, 0.2, 0.15, 0.16, 0.204], True),
+        ([0.1, 0.2, 0.15, 0.16, 0.206], False),
+        ([0.0, 0.0, 0.0, 0.0], True),  # a net that has collapsed
+        ([None, None, None, None, None], False),  # nothing is held back
+    ],
+)
+def test_a_run_ends_when_its_last_epochs_gain_nothing(dice, flat):
+    assert is_flat(dice, recipe("paper", patience=3, gain=0.005)) is flat
+    assert not is_flat(dice, recipe("paper"))
 
 
 def test_an_unknown_recipe_is_named():

@@ -20,7 +20,7 @@ from streamseg.training.data import take
 from streamseg.training.devices import flushed_denormals, make_fabric
 from streamseg.training.run_folder import TrainingCallbacks, stored_config, trained_on_restyled
 from streamseg.training.teachers import Teachers
-from streamseg.training.trainer import TrainingJob, fit, run
+from streamseg.training.trainer import TrainingJob, fit, run, targets_of
 from streamseg.training.validate import net_input
 from streamseg.training.weights import recompute_statistics, running_average, take_weights, write_weights
 from tests.nets.random_nets import random_checkpoint
@@ -94,6 +94,23 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(tmp_path, mixed, aft
     assert begun == [(after, 4)]
     assert same(whole.net.state_dict(), resumed.net.state_dict())
     assert whole.history.losses == resumed.history.losses
+
+
+def test_a_run_ends_when_its_held_back_dice_is_flat(tmp_path, data):
+    """So it does if it was stopped in between, and it is not taken up again."""
+    config = replace(recipe("paper"), height=32, width=48, batch=2, epochs=9, patience=2, gain=1.0)
+    whole = fit(config, data, tmp_path / "whole")
+    assert whole.finished
+    assert len(whole.history.epochs) == 3  # no Dice gains 1: two epochs after the first
+    asked = iter(range(100))
+    callbacks = TrainingCallbacks(should_stop=lambda: next(asked) >= 3)
+    assert not fit(config, data, tmp_path / "broken", callbacks=callbacks).finished
+    resumed = fit(config, data, tmp_path / "broken")
+    assert resumed.finished
+    assert same(whole.net.state_dict(), resumed.net.state_dict())
+    stepped = []
+    fit(config, data, tmp_path / "whole", callbacks=TrainingCallbacks(on_step=lambda *at: stepped.append(at)))
+    assert stepped == []
 
 
 @pytest.mark.slow  # three more processes; what is stopped and resumed in one is tested above
@@ -278,6 +295,13 @@ def test_images_without_nerve_and_teachers_take_part(tmp_path, mixed):
         done = fit(config, replace(mixed, absent=absent), folder, teachers=taught)
         losses.append(done.history.losses[0])
     assert len(set(losses)) == 3
+    once = replace(config, taught_from="original")
+    teachers = Teachers([teacher], "cpu")
+    targets = targets_of(teachers, {"image": mixed.cache, "absent": mixed.absent}, once)
+    done = fit(once, replace(mixed, targets=targets), tmp_path / "once", teachers=teachers)
+    losses.append(done.history.losses[0])
+    assert len(set(losses)) == 4
+    assert losses[3] == pytest.approx(losses[2], rel=0.1)
     with pytest.raises(UsageError, match="another data"):
         fit(config, mixed, tmp_path / "0")
     with pytest.raises(UsageError, match="begun with other teachers"):

@@ -122,10 +122,11 @@ class OpenVINOBackend(Described):
         cls, checkpoint: Checkpoint, name: str, *, threads: int | None = None, throughput: bool = False
     ) -> OpenVINOBackend:
         """Build an FP32 engine from folded weights of any net, without torch. Raises EngineError."""
-        from streamseg.backends.openvino.graph import build_model
+        from streamseg.backends.openvino.graph import build_model, mirror_averaged
 
+        model = build_model(checkpoint.weights, checkpoint.spec, net=checkpoint.net)
         return cls(
-            build_model(checkpoint.weights, checkpoint.spec, net=checkpoint.net),
+            mirror_averaged(model) if checkpoint.spec.mirrored else model,
             checkpoint.info(name, "openvino"),
             threads=threads,
             throughput=throughput,

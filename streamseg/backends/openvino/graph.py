@@ -52,6 +52,30 @@ def build_model(weights: Weights, spec: InputSpec, *, net: str = "improved_unet"
         raise EngineError(f"weights do not form a folded {what} ({reason}); export them again") from error
 
 
+def mirror_averaged(model: ov.Model) -> ov.Model:
+    """A model whose output is the mean of those of the images and of their mirror images, in one batch.
+
+    ``model`` is one of :func:`build_model`, quantised or not, of any batch; it is used up.
+    """
+    shape = list(model.input().shape)
+    model.reshape([2 * shape[0], *shape[1:]])
+    frame = ops.parameter(shape, np.float32, name="frame")
+    both = ops.concat([frame, _turned(frame)], 0, name="mirror/both")
+    model.get_parameters()[0].output(0).replace(both.output(0))
+    answers = model.get_results()[0].input(0).get_source_output()
+    plain, turned = ops.split(answers, ops.constant(0), 2, name="mirror/answers").outputs()
+    total = ops.add(plain, _turned(turned), name="mirror/total")
+    mean = ops.multiply(total, np.float32(0.5), name="mirror/mean")
+    mean.output(0).get_tensor().set_names({"probability"})
+    return ov.Model([mean.output(0)], [frame], f"{model.get_friendly_name()}_mirrored")
+
+
+def _turned(images: ov.Node | ov.Output) -> ov.Node:
+    """Mirror images of (N, C, H, W), left and right exchanged."""
+    last, before_first = np.array([-1]), np.array([np.iinfo(np.int64).min])
+    return ops.slice(images, last, before_first, last, np.array([3]))
+
+
 def _build(weights: Weights, shape: list[int], net: str) -> ov.Model:
     frame = ops.parameter(shape, np.float32, name="frame")
     logits = {"segnet": segnet_logits, "lite_unet": lite_unet_logits}.get(net, _unet_logits)

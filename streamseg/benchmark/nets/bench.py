@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -41,8 +41,8 @@ from streamseg.benchmark.timing import Timing, add_rounds
 from streamseg.core.errors import EngineError, MissingExtra, UsageError, one_line
 from streamseg.core.hardware import this_machine
 from streamseg.core.types import Say
-from streamseg.engines.checkpoint import MULTIPLES, read_checkpoint
-from streamseg.export.source import DEFAULT_SIZE, is_shipped
+from streamseg.engines.checkpoint import MULTIPLES
+from streamseg.export.source import DEFAULT_SIZE, is_shipped, read_weights
 
 Make = Callable[[InputShape], tuple[list[Variant], dict[str, str]]]
 """Makes the variants of a net, and says by key why one that was asked for is absent."""
@@ -68,6 +68,8 @@ class NetsOptions(BenchOptions):
     """Labelled images; None is phantoms."""
     last: float | None = None
     """Only their last share, 0..1."""
+    weights: Mapping[str, Path] = field(default_factory=dict)
+    """Trained weights (a checkpoint or a run folder) by net, instead of the shipped or random ones."""
     regime: Schedule | None = None
     """None is that of ``quick``, or the full one."""
     arguments: tuple[str, ...] = ("bench", "nets")
@@ -76,7 +78,7 @@ class NetsOptions(BenchOptions):
         """Every net at every size and batch, in order. Raises UsageError for unknown nets and sizes."""
         found = []
         for net in check_nets(self.nets):
-            for height, width in self.sizes or [own_size(net)]:
+            for height, width in self.sizes or [own_size(net, self.weights.get(net))]:
                 step = MULTIPLES[net]
                 if height < step or width < step or height % step or width % step:
                     near = [max(step, round(side / step) * step) for side in (height, width)]
@@ -93,11 +95,12 @@ class NetsOptions(BenchOptions):
         return list(dict.fromkeys(found))
 
 
-def own_size(net: str) -> tuple[int, int]:
-    """The input size (height, width) of a net's shipped weights, or the default one if it has none."""
-    if not is_shipped(net):
+def own_size(net: str, weights: Path | None = None) -> tuple[int, int]:
+    """The input size (height, width) of these weights of a net, else of its shipped ones; the default one if
+    it has none. Raises EngineError and UsageError for weights that cannot be read."""
+    if weights is None and not is_shipped(net):
         return DEFAULT_SIZE
-    spec = read_checkpoint(WEIGHTS / f"{net}.safetensors").spec
+    spec = read_weights(weights or WEIGHTS / f"{net}.safetensors").spec
     return spec.height, spec.width
 
 
@@ -132,6 +135,7 @@ def measure_nets(
             calibration=schedule.calibration_frames,
             untrained_calibration=schedule.untrained_calibration_frames,
             starts=schedule.starts,
+            weights=options.weights,
             say=say,
         )
         context = MeasurementContext(

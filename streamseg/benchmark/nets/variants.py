@@ -186,6 +186,8 @@ class VariantBuilder:
     """The same for random weights."""
     starts: bool = True
     """Write torch's weights to files for processes of their own, which takes a while for large nets."""
+    weights: Mapping[str, Path] = field(default_factory=dict)
+    """Trained weights by net, instead of the shipped or random ones."""
     store: EngineStore = field(default_factory=EngineStore)
     say: Say = lambda _: None
     _images: list[Grey] = field(default_factory=list)
@@ -195,7 +197,7 @@ class VariantBuilder:
 
         Torch's folded form is left out for a net that has nothing to fold: it is the one as trained.
         """
-        checkpoint = resolve(shape.net, (shape.height, shape.width))
+        checkpoint = resolve(str(self.weights.get(shape.net, shape.net)), (shape.height, shape.width))
         made: list[Variant] = []
         absent: dict[str, str] = {}
         for spec in specs:

@@ -5,7 +5,8 @@ They are copied as they are encoded, and never decoded, printed or logged.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -15,11 +16,13 @@ from pydicom.dataelem import RawDataElement
 from pydicom.uid import JPEG2000, UID, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
 
 from streamseg.capture.dicom.header import frame_count, read_header, translated_errors
+from streamseg.capture.dicom.series import DicomSeriesSource, series_of_folder
 from streamseg.capture.dicom.video import VIDEO_SYNTAXES, check_frame_count
-from streamseg.capture.files import check_readable, is_dicom
+from streamseg.capture.files import check_readable, is_dicom, is_folder
 from streamseg.core.cine import CineReference, is_uid
 from streamseg.core.errors import SourceError
 from streamseg.core.numbers import read_integer
+from streamseg.core.types import Source
 
 _PATIENT_AND_STUDY = """
 SpecificCharacterSet PatientName PatientID IssuerOfPatientID PatientBirthDate PatientBirthTime PatientSex
@@ -29,6 +32,7 @@ StudyDescription ReferringPhysicianName TimezoneOffsetFromUTC
 """.split()  # noqa: SIM905  # a name on a line of its own would say no more
 _COMPRESSION = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
 _TAGS = tuple(int(tag_for_keyword(keyword) or 0) for keyword in _COMPRESSION)
+_PATIENT_ID = int(tag_for_keyword("PatientID") or 0)
 _LOSSY = (
     (JPEGBaseline8Bit, "ISO_10918_1"),
     (JPEGExtended12Bit, "ISO_10918_1"),
@@ -55,11 +59,14 @@ _MAX_TEXT = 10_240
 
 
 def read_reference(path: Path) -> CineReference:
-    """Read a cine's reference from its header.
+    """Read a cine's reference from its header, or that of a folder with a series of single-frame files.
 
     Raises UsageError or SourceError if there is no such file, it is not DICOM, has no valid UIDs, without
-    which no archive can file the results, or holds a video with another number of frames than it states.
+    which no archive can file the results, holds a video with another number of frames than it states, or
+    files that are no frames of one cine: of several studies, patients, kinds or sizes, or of the same UID.
     """
+    if is_folder(path):
+        return _read_series(series_of_folder(path), path.resolve().name)
     check_readable(path)
     if not is_dicom(path):
         raise SourceError(f"{path.name} is no DICOM file, in whose study results could be; use --records")
@@ -70,6 +77,55 @@ def read_reference(path: Path) -> CineReference:
         if syntax in VIDEO_SYNTAXES:
             check_frame_count(path, data, found.frames)
         return found
+
+
+def reference_of(source: Source, path: Path) -> CineReference:
+    """The reference of what was opened from a path, to whose frames it fits. Raises as
+    :func:`read_reference`, and SourceError if the files of a series changed since."""
+    if not isinstance(source, DicomSeriesSource):
+        return read_reference(path)
+    found = _read_series(source.paths, source.info.name)
+    if found.instances != source.instances:
+        raise SourceError(f"files of {source.info.name} changed while they were opened; replay it again")
+    return found
+
+
+def _read_series(paths: Sequence[Path], name: str) -> CineReference:
+    if not paths:
+        raise SourceError(
+            f"{name} is no series of DICOM files, in whose study results could be; use --records"
+        )
+    files = [read_reference(path) for path in paths]
+    first = files[0]
+    for path, file in zip(paths, files, strict=True):
+        for what, value, expected in (
+            ("study", file.study_uid, first.study_uid),
+            ("series", file.series_uid, first.series_uid),
+            ("patient", file.patient_and_study.get(_PATIENT_ID), first.patient_and_study.get(_PATIENT_ID)),
+            ("kind of object", file.class_uid, first.class_uid),
+            ("size", (file.rows, file.columns), (first.rows, first.columns)),
+            ("number of frames", file.frames, 1),
+        ):
+            if value != expected:
+                raise SourceError(
+                    f"{path.name} has another {what} than {paths[0].name}, so that they are not frames of "
+                    "one cine; put them into folders of their own"
+                )
+    seen: dict[str, Path] = {}
+    for path, file in zip(paths, files, strict=True):
+        if (twin := seen.setdefault(file.instance_uid, path)) != path:
+            raise SourceError(
+                f"{twin.name} and {path.name} have the same SOPInstanceUID, so that no result can refer to "
+                "either; remove one of them"
+            )
+    return replace(
+        first,
+        frames=len(files),
+        compression=max((file.compression for file in files), key=lambda stated: stated.get(_TAGS[0], b"")),
+        burned_in="NO" if all(file.burned_in == "NO" for file in files) else "",
+        laterality=first.laterality if len({file.laterality for file in files}) == 1 else "",
+        instances=tuple(seen),
+    )
 
 
 def _reference(name: str, header: Dataset, compression: dict[int, bytes]) -> CineReference:

@@ -12,7 +12,7 @@ from pathlib import Path
 from streamseg.capture.base import START_TOLERANCE, RecordedSource, check_start
 from streamseg.capture.dicom.header import frame_count, instance_number, read_header
 from streamseg.capture.dicom.source import DicomSource
-from streamseg.capture.files import check_none_added
+from streamseg.capture.files import check_none_added, is_clip, is_dicom, visible_files
 from streamseg.core.errors import SourceError, UsageError
 from streamseg.core.types import Frame, SourceInfo
 from streamseg.reporting.formatting import counted
@@ -38,16 +38,30 @@ def series_in(paths: Sequence[Path]) -> list[Path]:
     return [path for _, _, path in sorted(numbered)]
 
 
-def _series_of(path: Path) -> str:
-    """The Series Instance UID of a file; empty if it has none or cannot be read."""
+def series_of_folder(folder: Path) -> list[Path]:
+    """The files of a folder by instance number, if its clips are the single frames of one series; else
+    nothing."""
+    clips = [path for path in visible_files(folder) if is_clip(path)]
+    return series_in(clips) if all(map(is_dicom, clips)) else []
+
+
+def _identity_of(path: Path) -> tuple[str, str]:
+    """UIDs of series and instance of a file; empty if it has none or cannot be read."""
+    keywords = ("SeriesInstanceUID", "SOPInstanceUID")
     with suppress(Exception), warnings.catch_warnings(), path.open("rb") as file:
         warnings.simplefilter("ignore")
-        return str(read_header(file)[0].get("SeriesInstanceUID") or "")
-    return ""
+        header = read_header(file, keywords)[0]
+        series, instance = (str(header.get(keyword) or "") for keyword in keywords)
+        return series, instance
+    return "", ""
 
 
 class DicomSeriesSource(RecordedSource):
-    """The frames of a series of single-frame files. Files that cannot be read are skipped and reported."""
+    """The frames of a series of single-frame files. Files that cannot be read are skipped and reported.
+
+    A frame's ``file_index`` is the place of its file in ``paths``. A file that was replaced by another
+    instance since the series was opened counts as one that cannot be read.
+    """
 
     def __init__(
         self, paths: Sequence[Path], name: str, *, start_seconds: float = 0.0, sar: Fraction | None = None
@@ -67,7 +81,11 @@ class DicomSeriesSource(RecordedSource):
             number = -int(-(Fraction(start_seconds) - START_TOLERANCE) // self._base)
             if number >= len(paths):
                 raise UsageError(f"nothing in {name} at or after {start_seconds} s; give an earlier start")
-        self._paths, self._sar, self._series = paths, sar, _series_of(paths[0])
+        self.paths = tuple(paths)
+        identities = [_identity_of(path) for path in paths]
+        self.instances = tuple(instance for _, instance in identities)
+        """SOP Instance UID of each file of ``paths``."""
+        self._series, self._sar = identities[0][0], sar
         self._current: DicomSource | None = None
         described = SourceInfo(
             name, info.height, info.width, len(paths) - number, info.rate, info.time_base, info.region
@@ -80,25 +98,25 @@ class DicomSeriesSource(RecordedSource):
 
     def _deliver(self, first: int) -> Iterator[Frame]:
         index, failed = 0, 0
-        for number in range(first, len(self._paths)):
-            if not self._is_of_series(self._paths[number]):  # replaced since the series was opened
+        for number in range(first, len(self.paths)):
+            if _identity_of(self.paths[number]) != (self._series, self.instances[number]):  # replaced
                 failed += 1
                 continue
             try:
-                with DicomSource(self._paths[number], sar=self._sar) as self._current:
+                with DicomSource(self.paths[number], sar=self._sar) as self._current:
                     frame = next(self._current)
             except (SourceError, UsageError):  # UsageError: it was there when the series was opened
                 failed += 1
                 continue
             seconds = None if self._base is None else float(number * self._base)
-            yield replace(frame, index=index, pts_seconds=seconds)
+            yield replace(frame, index=index, pts_seconds=seconds, file_index=number)
             index += 1
         if failed:
             raise SourceError(
                 f"{self.info.name} has {counted(failed, 'file')} that cannot be read; "
                 f"{counted(index, 'frame')} were read from the others; export the series again"
             )
-        check_none_added(self._paths[0].parent, self._paths, self._is_of_series)
+        check_none_added(self.paths[0].parent, self.paths, self._is_of_series)
 
     def _is_of_series(self, path: Path) -> bool:
-        return _series_of(path) == self._series
+        return _identity_of(path)[0] == self._series

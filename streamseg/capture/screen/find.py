@@ -218,21 +218,23 @@ def _wedge(area: Binary, sides: Sides, needed: float) -> _Wedge | None:
     left = area[rows].argmax(axis=1).astype(np.float64)
     right = area.shape[1] - 1.0 - area[rows, ::-1].argmax(axis=1)
     slack = max(2.0, 0.008 * (sides.right - sides.left))
-    best, found = needed * len(rows), None
-    for half in np.radians([0, *np.arange(14, 75, 0.5)]):
-        slope = np.tan(half)
-        # Offsets of both outlines from a line of this slope; the outermost one touches the fan's side.
-        of_left, of_right = left + slope * rows, right - slope * rows
-        near = slack * (1 + slope)
-        touching = of_left < of_left.min() + near, of_right > of_right.max() - near
-        of_sides = int(touching[0].sum()), int(touching[1].sum())
-        support = min(sum(of_sides), 4 * min(of_sides))  # one side may be darker than the other
-        if support > best:
-            from_left = float(np.median(of_left[touching[0]]))
-            from_right = float(np.median(of_right[touching[1]]))
-            apex = (from_left - from_right) / (2 * float(slope)) if half else 0.0
-            best, found = support, _Wedge((from_left + from_right) / 2, apex, float(half))
-    return found if found is not None and found.half > 0 else None
+    halves = np.radians([0, *np.arange(14, 75, 0.5)])
+    slopes = np.tan(halves)[:, None]
+    # Offsets of both outlines from lines of these slopes; the outermost one touches the fan's side.
+    of_left, of_right = left + slopes * rows, right - slopes * rows
+    near = slack * (1 + slopes)
+    touches_left = of_left < of_left.min(axis=1, keepdims=True) + near
+    touches_right = of_right > of_right.max(axis=1, keepdims=True) - near
+    on_left, on_right = touches_left.sum(axis=1), touches_right.sum(axis=1)
+    # One side may be darker than the other.
+    support = np.minimum(on_left + on_right, 4 * np.minimum(on_left, on_right))
+    best = int(np.argmax(support))
+    if best == 0 or support[best] <= needed * len(rows):
+        return None
+    from_left = float(np.median(of_left[best][touches_left[best]]))
+    from_right = float(np.median(of_right[best][touches_right[best]]))
+    apex = (from_left - from_right) / (2 * float(slopes[best, 0]))
+    return _Wedge((from_left + from_right) / 2, apex, float(halves[best]))
 
 
 def _fan(wedge: _Wedge, area: Binary, sides: Sides, seen: Evidence) -> Sides:

@@ -1,11 +1,14 @@
 """Notices when the ultrasound image moves on the machine's screen, or leaves it.
 
 A preset, a dual view or another depth changes the place of the image while frames keep their size. A small
-copy of every frame is compared with the usual screen, as a coarse grid of brightness and activity, which
-costs well under a millisecond. If much of it differs at once (a menu, another layout, "NO SIGNAL"), the known
-place is in doubt from that very frame on: nothing is segmented or shown of a place that may be another.
-Smaller changes are looked for in the frames of a moment together. In both cases the image is searched for
-again, in the small copies and then in whole frames, which have to agree on a new place.
+copy of every frame is compared with the usual screen, as a coarse grid of brightness and activity. If much of
+it differs at once (a menu, another layout, "NO SIGNAL"), the known place is in doubt from that very frame on:
+nothing is segmented or shown of a place that may be another. Smaller changes are looked for in the frames of
+a moment together. In both cases the image is searched for again, in the small copies and then in whole
+frames, which have to agree on a new place.
+
+Most frames show the screen of the last one that was compared, but for tissue. If a glance at every few pixels
+says so, a frame has the grid of that one, for a tenth of a second at most.
 
 An image that goes dark is not one that moved: half of it is black while half of the probe has no contact, and
 its lower end is uncertain anyway. So the lower side counts only if the image grows, and an image that becomes
@@ -16,6 +19,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -23,6 +27,7 @@ import numpy.typing as npt
 
 from streamseg.capture.screen.activity import Extremes, range_of
 from streamseg.capture.screen.find import find_region
+from streamseg.core.geometry import cell_means
 from streamseg.core.types import Frame, Grey, Roi
 
 SMALL_SIDE = 270
@@ -60,6 +65,13 @@ _FLAT, _FLAT_CELLS = 0.05, 0.1
 Dark ones do not count."""
 _DARK_CELLS = 0.05
 """Share of all cells in which tissue may go dark before the image is looked for."""
+_GLANCE_STEP = 4
+"""A glance takes every fourth row and column of the small copy."""
+_GLANCE_NS = 100_000_000
+"""The longest time for which a grid is kept."""
+_GLANCE_NOISE, _GLANCE_CHANGED, _GLANCE_ACTIVE = 8, 0.15, 0.03
+"""Nothing is new if the differences around the image, of those above a noise, are at most so many grey levels
+in the mean of the screen, and the share of the image's pixels that are active has changed by this at most."""
 _BLANK = 0.06
 """Share of the image's activity that a text such as "NO SIGNAL" leaves; a probe in air leaves more of it."""
 
@@ -74,8 +86,8 @@ class _Grid:
 
     @classmethod
     def of(cls, low: Grey, high: Grey) -> _Grid:
-        active = (range_of(low, high) > _ACTIVE).astype(np.float32)
-        return cls(_cells(active), _cells(high.astype(np.float32)))
+        active = cv2.threshold(range_of(low, high), _ACTIVE, 1, cv2.THRESH_BINARY)[1]
+        return cls(_cells(np.asarray(active, np.uint8)), _cells(high))
 
     def changed(self, other: _Grid, inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         """Cells that differ; those ``inside`` the image by their activity: tissue changes its grey."""
@@ -87,6 +99,35 @@ class _Grid:
         """Moved this share of the way to another."""
         kept, new = np.float32(1 - share), np.float32(share)
         return _Grid(kept * self.activity + new * other.activity, kept * self.grey + new * other.grey)
+
+
+@dataclass(frozen=True, slots=True)
+class _Glance:
+    """A few pixels of a frame."""
+
+    at_ns: int
+    grey: Grey
+    inside: Grey
+    """255 where the image is, else 0."""
+    active: int
+    """Active pixels of the image."""
+
+    @classmethod
+    def of(cls, frame: Frame, step: int, place: Roi) -> _Glance:
+        grey = frame.grey(step=step)
+        inside = _inside(grey.shape, place, step)
+        active = cv2.threshold(range_of(grey, grey), _ACTIVE, 1, cv2.THRESH_BINARY)[1]
+        return cls(frame.captured_ns, grey, inside, cv2.countNonZero(cv2.bitwise_and(active, inside)))
+
+    def is_like(self, other: _Glance) -> bool:
+        """Whether there is nothing new to be seen since."""
+        if self.inside is not other.inside or abs(self.at_ns - other.at_ns) >= _GLANCE_NS:
+            return False
+        if abs(self.active - other.active) > _GLANCE_ACTIVE * cv2.countNonZero(self.inside):
+            return False
+        outside = cv2.subtract(cv2.absdiff(self.grey, other.grey), self.inside)
+        changed = cv2.threshold(outside, _GLANCE_NOISE, 0, cv2.THRESH_TOZERO)[1]
+        return cv2.mean(changed)[0] <= _GLANCE_CHANGED
 
 
 class Whereabouts(Enum):
@@ -116,6 +157,8 @@ class LayoutWatch:
         """Of the frames of a moment together."""
         self._usual_frame: _Grid | None = None
         """Of a single frame."""
+        self._glanced: tuple[_Glance, _Grid] | None = None
+        """Of the frame of which a grid was made last; in whichever thread."""
         self._window, self._whole = Extremes(), Extremes()
         self._seen: Roi | None = None
         """Where the image was seen in small copies, until whole frames have confirmed it."""
@@ -130,7 +173,7 @@ class LayoutWatch:
         return self.place if self.whereabouts is Whereabouts.KNOWN else None
 
     def fits(self, frame: Frame) -> bool:
-        """Whether a frame may show the image at the known place. From any thread; changes nothing."""
+        """Whether a frame may show the image at the known place. From any thread."""
         usual = self._usual_frame
         return usual is None or not self._is_other_screen(self._grid_of(frame), usual)
 
@@ -208,7 +251,7 @@ class LayoutWatch:
         changed = now.changed(usual, self._inside)
         known = self.whereabouts is Whereabouts.KNOWN
         if changed.mean() < _CHANGED_CELLS:
-            self._keep(now, usual)
+            self._keep(usual.towards(now, 0.2))
             return
         self.searches += 1
         found = find_small(window, self._factor, self._size)
@@ -217,7 +260,7 @@ class LayoutWatch:
             self._doubt(now_ns)
             self._seen = found
         elif found is not None:
-            self._keep(now, usual)
+            self._keep(now)  # this is what it looks like now: not to be searched again
         elif self._gone_times >= GONE_CONFIRMATIONS and self._is_gone(now, usual, changed):
             self.whereabouts = Whereabouts.GONE
         elif self._gone_times >= GONE_CONFIRMATIONS and self.whereabouts is Whereabouts.DOUBTED:
@@ -227,16 +270,21 @@ class LayoutWatch:
             if self._doubts >= MAX_DOUBTS:
                 self._believe(self.place, None)
 
-    def _keep(self, now: _Grid, usual: _Grid) -> None:
+    def _keep(self, usual: _Grid) -> None:
         """The image is where it was; follow slow changes: of the gain, of the tissue."""
         if self.whereabouts is Whereabouts.KNOWN:
-            self._usual, self._gone_times = usual.towards(now, 0.2), 0
+            self._usual, self._gone_times = usual, 0
         else:
-            self._believe(self.place, usual.towards(now, 0.2))
+            self._believe(self.place, usual)
 
     def _grid_of(self, frame: Frame) -> _Grid:
+        glance, last = _Glance.of(frame, _GLANCE_STEP * self._factor, self.place), self._glanced
+        if last is not None and glance.is_like(last[0]):
+            return last[1]
         grey = np.ascontiguousarray(frame.grey(step=self._factor))
-        return _Grid.of(grey, grey)
+        grid = _Grid.of(grey, grey)
+        self._glanced = glance, grid
+        return grid
 
     def _is_other_screen(self, now: _Grid, usual: _Grid) -> bool:
         """Whether a single frame differs from the usual ones as those of other layouts do."""
@@ -335,8 +383,17 @@ def find_small(seen: Extremes, factor: int, size: tuple[int, int]) -> Roi | None
     return Roi(x, y, min(found.width * factor, size[1] - x), min(found.height * factor, size[0] - y))
 
 
-def _cells(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    return np.asarray(cv2.resize(values, _GRID, interpolation=cv2.INTER_AREA), np.float32)
+def _cells(values: Grey) -> npt.NDArray[np.float32]:
+    return cell_means(values, *_GRID[::-1]).astype(np.float32)
+
+
+@lru_cache(maxsize=8)
+def _inside(shape: tuple[int, int], place: Roi, step: int) -> Grey:
+    """255 at every ``step``-th pixel inside a rectangle, 0 around it."""
+    mask = np.zeros(shape, np.uint8)
+    rows = slice(-(-place.y // step), -(-(place.y + place.height) // step))
+    mask[rows, -(-place.x // step) : -(-(place.x + place.width) // step)] = 255
+    return mask
 
 
 def _steps_up(profile: npt.NDArray[np.float64], at: int) -> bool:

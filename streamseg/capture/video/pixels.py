@@ -126,7 +126,9 @@ class DecodedPicture:
             return self._image
 
     def grey(self, roi: Roi, step: int) -> Grey:
-        luma = roi.crop(self._luma)[::step, ::step]
+        luma = roi.crop(self._luma)
+        if step > 1:
+            luma = np.ascontiguousarray(luma[::step, ::step])
         return _expanded(luma) if self._limited else luma
 
     def is_colourless(self, roi: Roi, spread: int, share: float) -> bool:

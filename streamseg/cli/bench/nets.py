@@ -63,6 +63,14 @@ def nets(
             help="Use only their last share; 0.2 is what the shipped weights were not trained on.",
         ),
     ] = None,
+    weights: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--weights",
+            metavar="FILE",
+            help="Trained weights or a run folder, instead of the shipped or random weights of their net.",
+        ),
+    ] = None,
     threads: ThreadsOption = None,
 ) -> Sequence[Row]:
     """Measure the nets on every back end at every precision.
@@ -78,6 +86,7 @@ def nets(
     from streamseg.cli.train import parse_height_width
     from streamseg.engines.checkpoint import NETS
     from streamseg.engines.manifest import PRECISIONS
+    from streamseg.export.source import read_weights
 
     options = NetsOptions(
         threads=threads or usable_cores(),
@@ -91,6 +100,7 @@ def nets(
         source=common.source,
         data=data,
         last=last,
+        weights={read_weights(path).net: path for path in weights or ()},
         rounds=common.rounds,
         quick=common.quick,
         arguments=common.arguments,

@@ -181,8 +181,10 @@ def _measure(net: InferenceNet, tensors: Sequence[Tensor]) -> tuple[dict[str, Te
         for hook in hooks:
             hook.remove()
 
+    plain = copy.deepcopy(net)
+    plain.mirrored = False  # the ranges are those of the images alone, as with the other quantiser
     with _quiet():
-        measured: Any = _modelopt().quantize(copy.deepcopy(net), config, run)
+        measured: Any = _modelopt().quantize(plain, config, run)
     found = {name: measured.get_submodule(name).input_quantizer.amax.clone().reshape(()) for name in names}
     return found, signed
 

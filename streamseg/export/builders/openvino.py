@@ -7,7 +7,7 @@ from pathlib import Path
 import openvino as ov
 
 from streamseg.backends.openvino.backend import can_compute_in, translated
-from streamseg.backends.openvino.graph import build_model
+from streamseg.backends.openvino.graph import build_model, mirror_averaged
 from streamseg.core.errors import EngineError
 from streamseg.core.hardware import versions_of
 from streamseg.export.builders.openvino_int8 import activation_ranges, quantise
@@ -41,5 +41,7 @@ def build(order: BuildOrder, folder: Path) -> BuildResult:
         scales = activation_ranges(model)
         if order.batch != 1:
             model.reshape([order.batch, 1, spec.height, spec.width])
+        if spec.mirrored:
+            model = mirror_averaged(model)
         ov.save_model(model, folder / "model.xml", compress_to_fp16=precision in HALF)
     return BuildResult(versions=versions_of(packages), scales=scales)

@@ -27,7 +27,7 @@ from streamseg.sinks.dicom.instance import (
     InstanceSink,
     item,
     new_instance,
-    reference,
+    references,
     waiting_file,
     write_instance,
 )
@@ -144,9 +144,10 @@ class BurnedInSink(InstanceSink):
         made.ImageType = ["DERIVED", "SECONDARY"]
         made.DerivationDescription = f"Outlines drawn in by a program. {NOTICE}"
         made.DerivationCodeSequence = SEGMENTATION.sequence()
-        source = reference(self._cine)
-        source.PurposeOfReferenceCodeSequence = SOURCE_IMAGE.sequence()
-        made.SourceImageSequence = [source]
+        sources = references(self._cine)
+        for source in sources:
+            source.PurposeOfReferenceCodeSequence = SOURCE_IMAGE.sequence()
+        made.SourceImageSequence = sources
         made.PatientOrientation = None
         made.Laterality = self._cine.laterality if self._cine.laterality in ("L", "R") else None
         made.BurnedInAnnotation = "NO" if self._cine.burned_in == "NO" else "YES"

@@ -125,11 +125,18 @@ def copy_encoded(made: Dataset, elements: Mapping[int, bytes]) -> None:
         made[BaseTag(tag)] = RawDataElement(BaseTag(tag), kind, len(padded), padded, 0, False, True)
 
 
-def reference(cine: CineReference, frame: int | None = None) -> Dataset:
-    """A reference to the cine, or to one of its frames (from 1)."""
-    made = item(ReferencedSOPClassUID=cine.class_uid, ReferencedSOPInstanceUID=cine.instance_uid)
-    if frame is not None and cine.multi_frame:
-        made.ReferencedFrameNumber = frame
+def references(cine: CineReference) -> list[Dataset]:
+    """References to all files of the cine, the only one or those of a series."""
+    uids = cine.instances or (cine.instance_uid,)
+    return [item(ReferencedSOPClassUID=cine.class_uid, ReferencedSOPInstanceUID=uid) for uid in uids]
+
+
+def frame_reference(cine: CineReference, frame: int) -> Dataset:
+    """A reference to one of the cine's frames (from 1)."""
+    uid = cine.instances[frame - 1] if cine.instances else cine.instance_uid
+    made = item(ReferencedSOPClassUID=cine.class_uid, ReferencedSOPInstanceUID=uid)
+    if cine.multi_frame:
+        made.ReferencedFrameNumber = 1 if cine.instances else frame
     return made
 
 

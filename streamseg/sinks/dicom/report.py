@@ -26,11 +26,12 @@ from streamseg.sinks.dicom.instance import (
     NOTICE,
     Code,
     InstanceSink,
+    frame_reference,
     item,
     new_instance,
     new_uid,
     plain,
-    reference,
+    references,
     write_instance,
 )
 from streamseg.sinks.dicom.structures import (
@@ -108,7 +109,7 @@ class ReportSink(InstanceSink):
                 region.GraphicType = "POLYLINE"
                 region.GraphicData = grid.outline(contour).ravel().tolist()
                 source = _content("SELECTED FROM", "IMAGE", _SOURCE)
-                source.ReferencedSOPSequence = [reference(self._cine, number)]
+                source.ReferencedSOPSequence = [frame_reference(self._cine, number)]
                 region.ContentSequence = [source]
                 measured = _content("CONTAINS", "NUM", _AREA)
                 measured.MeasuredValueSequence = [
@@ -146,7 +147,7 @@ class ReportSink(InstanceSink):
                 ReferencedSeriesSequence=[
                     item(
                         SeriesInstanceUID=self._cine.series_uid,
-                        ReferencedSOPSequence=[reference(self._cine)],
+                        ReferencedSOPSequence=references(self._cine),
                     )
                 ],
             )

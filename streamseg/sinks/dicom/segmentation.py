@@ -30,10 +30,11 @@ from streamseg.sinks.dicom.instance import (
     Code,
     InstanceSink,
     copy_encoded,
+    frame_reference,
     item,
     new_instance,
     new_uid,
-    reference,
+    references,
     software,
     waiting_file,
     write_instance,
@@ -115,7 +116,7 @@ class SegmentationSink(InstanceSink):
         made.ContentDescription = NOTICE
         made.ContentCreatorName = None
         made.ReferencedSeriesSequence = [
-            item(SeriesInstanceUID=self._cine.series_uid, ReferencedInstanceSequence=[reference(self._cine)])
+            item(SeriesInstanceUID=self._cine.series_uid, ReferencedInstanceSequence=references(self._cine))
         ]
         names = sorted({name for name, _ in self._found}, key=rank)
         made.SegmentSequence = [self._segment(number, name) for number, name in enumerate(names, start=1)]
@@ -173,7 +174,7 @@ class SegmentationSink(InstanceSink):
         ]
 
     def _derivation(self, number: int) -> Dataset:
-        source = reference(self._cine, number)
+        source = frame_reference(self._cine, number)
         source.PurposeOfReferenceCodeSequence = SOURCE_IMAGE.sequence()
         source.SpatialLocationsPreserved = "YES"
         return item(DerivationCodeSequence=SEGMENTATION.sequence(), SourceImageSequence=[source])

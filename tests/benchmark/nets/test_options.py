@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from streamseg.benchmark.nets.bench import NetsOptions, measure_nets
+from streamseg.benchmark.nets.variants import InputShape, VariantBuilder, VariantSpec
 from streamseg.core.errors import UsageError
+from streamseg.engines.checkpoint import write_checkpoint
+from tests.nets.random_nets import random_checkpoint
 
 
 @pytest.mark.parametrize(
@@ -33,3 +37,17 @@ def test_shapes_are_every_size_and_batch_by_default_at_the_nets_own_size() -> No
     assert [str(shape) for shape in NetsOptions(threads=1).shapes()] == [
         "improved_unet 192x224 b1", "lite_unet 192x224 b1", "unet 192x224 b1", "segnet 192x224 b1",
     ]  # fmt: skip
+
+
+def test_trained_weights_of_a_net_take_the_place_of_random_ones(tmp_path: Path) -> None:
+    """And are measured at their own input size."""
+    made = random_checkpoint("unet", (48, 64))
+    path = tmp_path / "run" / "weights.safetensors"
+    path.parent.mkdir()
+    write_checkpoint(path, made.weights, net="unet", folded=True, trained=True, spec=made.spec)
+    options = NetsOptions(threads=1, nets=("unet", "segnet"), weights={"unet": path.parent})
+    assert [str(shape) for shape in options.shapes()] == ["unet 48x64 b1", "segnet 192x224 b1"]
+    builder = VariantBuilder(tmp_path, 1, starts=False, weights=options.weights)
+    (variant,), absent = builder.make(InputShape("unet", 48, 64), [VariantSpec("eager", "fp32")])
+    assert (variant.trained, absent) == (True, {})
+    variant.engine.close()

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from streamseg.capture.screen import find
+from streamseg.capture.screen import find, layout_watch
 from streamseg.capture.screen.region import (
     CONFIRMING_SAMPLES,
     LIVE_SAMPLE_EVERY_NS,
@@ -423,6 +423,34 @@ def test_an_image_that_only_goes_dark_stays_where_it_is(what: str) -> None:
         elif what == "clock":
             cv2.putText(frame, f"12:0{k}", (600, 40), cv2.FONT_HERSHEY_SIMPLEX, 1, (255,) * 3, 2)
     assert play(region, changed, 120, 6.0) == [found] * 180
+
+
+@pytest.mark.parametrize(("fps", "expected"), [(30, 10), (60, 10), (5, 5)])
+def test_a_steady_screen_is_compared_every_tenth_of_a_second(
+    fps: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    region, screen = ImageRegion(search=True), screens(8)
+    still = screen.frames[0]
+    play(region, screen, 0, 3.0)
+    made: list[int] = []
+    of = layout_watch._Grid.of
+    monkeypatch.setattr(layout_watch._Grid, "of", lambda low, high: (made.append(1), of(low, high))[1])
+    monkeypatch.setattr(layout_watch.LayoutWatch, "_compare", lambda *of_window: None)
+    began_ns = 4_000_000_000
+    for k in range(fps):
+        frame = Frame(still, k, began_ns + k * 1_000_000_000 // fps)
+        assert region.known(frame) == region.locate(frame) == region.known(frame) is not None
+    assert len(made) in (expected - 1, expected, expected + 1)
+
+
+@pytest.mark.parametrize("what", ["menu", "black", "no signal", "blue", "moved"])
+def test_another_screen_is_noticed_in_its_first_frame_right_after_one_that_was_compared(what: str) -> None:
+    region, usual = ImageRegion(search=True), screens(3)
+    other = screens(4, Roi(250, 160, 300, 300)) if what == "moved" else without_image(what)
+    assert play(region, usual, 0, 3.0)[-1] is not None
+    last = Frame(usual.frames[0], 90, 90 * 33_333_333)
+    assert region.locate(last) is not None
+    assert region.locate(Frame(other.frames[0], 91, last.captured_ns + 1_000_000)) is None
 
 
 def test_following_the_image_takes_little_time() -> None:
