@@ -276,7 +276,7 @@ def table_beside(results: Results, summary: ReplicationSummary) -> Table:
         "difference on the same images",
     ]
     caption = "Not in the paper: the recipe beside the architecture, on the same folds at the same input size"
-    return Table(caption, header, rows)
+    return Table(caption, header, rows, numbers=False)
 
 
 def table_trials(results: Results) -> Table:
