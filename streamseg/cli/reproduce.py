@@ -87,8 +87,8 @@ def reproduce(
     """Train the paper's three nets and report which claims replicate.
 
     All nets are trained with one recipe and k-fold cross-validation. Writes report.html, report.md and
-    result.json. After a stop or kill the same command resumes, without repeating finished runs; at most the
-    last minute of training is lost.
+    result.json. After a stop or kill the same command resumes, without repeating finished runs; minutes of
+    training are lost at most.
     The report is written anew after every run and says what is missing.
     """
     from streamseg.cli.train import parse_height_width

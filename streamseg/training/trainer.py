@@ -57,6 +57,9 @@ if TYPE_CHECKING:
 
 SAVE_SECONDS = 60.0
 """A run is saved when this time has passed since it was last saved, and at its end."""
+SAVE_SHARE = 0.05
+"""Maximum share of the time that saving takes: on a busy machine, half a gigabyte a minute is most of the
+work."""
 WELL_AVERAGED = 10_000
 """Steps that given weights count for in the running average: they are not forgotten as random ones are."""
 STATISTICS_IMAGES = 2000
@@ -289,6 +292,7 @@ class TrainingRun:
         self.history = History()
         self.log: TensorBoardLog | None = None
         self.saved = time.monotonic()
+        self.save_seconds = 0.0
 
     def start_from(self, weights: Mapping[str, npt.NDArray[Any]]) -> None:
         """Begin with given weights; those that are not among them stay random. Raises UsageError for weights
@@ -478,11 +482,12 @@ class TrainingRun:
 
     def save_if_due(self) -> None:
         """Save if enough time has passed. Called only when all losses have been read and checked."""
-        if time.monotonic() - self.saved >= SAVE_SECONDS:
+        if time.monotonic() - self.saved >= max(SAVE_SECONDS, self.save_seconds / SAVE_SHARE):
             self.save()
 
     def save(self, *, finished: bool = False) -> None:
         """Write the run's folder; weights that are not finite are refused before anything is replaced."""
+        start = time.monotonic()
         if self.fabric.is_global_zero:
             self.folder.path.mkdir(parents=True, exist_ok=True)
             if self.ours:
@@ -496,6 +501,7 @@ class TrainingRun:
             }
             self.folder.save(state, self.history, finished=finished)
         self.saved = time.monotonic()
+        self.save_seconds = self.saved - start
 
     def restore(self, state: dict[str, Any], history: History) -> None:
         """Restore a saved state."""

@@ -109,7 +109,7 @@ def train_alone(folder: Path, held: Path | None = None) -> None:
     With ``held`` it does not get through: after the last step it writes that file and waits to be killed.
     """
     torch.set_num_threads(1)
-    trainer.SAVE_SECONDS, trainer.LOSS_STEPS = 0.0, 1
+    trainer.SAVE_SECONDS, trainer.SAVE_SHARE, trainer.LOSS_STEPS = 0.0, 1e9, 1
 
     def hold(step: int, steps: int, _: float) -> None:
         if held is not None and step == steps:

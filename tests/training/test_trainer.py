@@ -5,6 +5,7 @@ import json
 import signal
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -94,6 +95,29 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(tmp_path, mixed, aft
     assert begun == [(after, 4)]
     assert same(whole.net.state_dict(), resumed.net.state_dict())
     assert whole.history.losses == resumed.history.losses
+
+
+def test_saving_takes_a_small_share_of_the_time(tmp_path, data, monkeypatch):
+    """A slow disk, or a busy machine: each save takes as long as an epoch."""
+    now = [0.0]
+    monkeypatch.setattr(trainer, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    written = []
+    write = trainer.write_weights
+
+    def slow(*parts):
+        now[0] += 10
+        written.append(now[0])
+        write(*parts)
+
+    monkeypatch.setattr(trainer, "write_weights", slow)
+    monkeypatch.setattr(trainer, "SAVE_SECONDS", 1.0)
+
+    def pass_time(*_):
+        now[0] += 10
+
+    config = replace(recipe("paper"), height=32, width=48, batch=2, epochs=30)
+    fit(config, data, tmp_path / "run", callbacks=TrainingCallbacks(on_epoch=pass_time))
+    assert len(written) == 3  # after the first epoch, 200 seconds later, and at the end
 
 
 def test_a_run_ends_when_its_held_back_dice_is_flat(tmp_path, data):
@@ -240,6 +264,7 @@ def test_a_run_starts_from_given_weights(tmp_path, data):
 def test_a_loss_that_is_no_number_keeps_what_was_saved(tmp_path, data, monkeypatch):
     monkeypatch.setattr(trainer, "LOSS_STEPS", 1)
     monkeypatch.setattr(trainer, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(trainer, "SAVE_SHARE", 1e9)
     config = replace(CONFIG, epochs=3)
 
     def poison(step, *_):
