@@ -176,7 +176,7 @@ def _crew(runner: Runner, job: Job, workers: int | None) -> Crew:
 def _describe(run: dict[str, Any], summary: dict[str, Any], out: Path) -> str:
     """The outcome for people: this run, then the whole folder."""
     rate = run["frames"] / max(run["seconds"], 1e-9)
-    states = ", ".join(f"{state} {count}" for state, count in summary["states"].items())
+    states = ", ".join(f"{state} {count}" for state, count in summary["states"].items()) or "none"
     lines = [
         f"this run: {run['clips']} clips, {run['frames']} frames in {run['seconds']:.1f} s, "
         f"{rate:.1f} frames/s",
