@@ -47,7 +47,7 @@ from benchmarks.common import (
 from benchmarks.live_age.sender import sending
 from streamseg.backends import FakeBackend, load_backend
 from streamseg.benchmark.provenance import machine_name, provenance
-from streamseg.capture.live import open_live
+from streamseg.capture.live import CaptureOptions, open_live
 from streamseg.capture.paced import PacedSource
 from streamseg.core.types import Backend, Frame, Result, Source
 from streamseg.core.view import View
@@ -61,6 +61,8 @@ if TYPE_CHECKING:
 FPS = 30
 ENGINE_S = 2 / FPS
 BIN_S = 10.0
+PATIENCE_S = 30.0
+"""A stream that stands still for less does not end the run: the sender shares the machine."""
 GROWTH_GOAL = 5e6
 SIZE = 1280, 720
 
@@ -164,7 +166,7 @@ def opener_of(kind: str) -> Iterator[Callable[[], Source]]:
         yield lambda: PacedSource(MemorySource(images, FPS))
         return
     with sending(FPS) as url:
-        yield lambda: open_live(url)
+        yield lambda: open_live(url, CaptureOptions(read_seconds=PATIENCE_S))
 
 
 def summary(

@@ -19,7 +19,7 @@ from streamseg.capture.screen.layout_watch import (
     find_small,
 )
 from streamseg.core.errors import SourceError, UsageError
-from streamseg.core.types import Frame, Roi, Say, Source, SourceInfo
+from streamseg.core.types import Frame, Grey, Roi, Say, Source, SourceInfo
 
 SPOTS, SPOT_FRAMES, SPOT_EVERY = 8, 3, 8
 """A recording is searched at 8 times spread over it, in three frames each, every eighth one."""
@@ -27,6 +27,9 @@ MAX_SIZES = 16
 """Frame sizes of which the region is remembered."""
 LIVE_SAMPLES = 16
 """Frames of a live stream that one search takes."""
+EARLY_SAMPLES = 5
+"""Frames after which a search of a live stream ends if the image that moves in them is where the texture of
+the first one alone shows an image: two signs of different kinds."""
 CONFIRMING_SAMPLES = 4
 """Later frames that must agree if a live search takes nearly the whole frame for the image."""
 WHOLE_SHARE = 0.9
@@ -79,6 +82,7 @@ class ImageRegion:
         self._watches: dict[tuple[int, int], LayoutWatch] = {}
         self._warned = False
         self._samples = Extremes()
+        self._first_sample: Grey | None = None
         self._sampled_size: tuple[int, int] | None = None
         self._next_sample_ns = 0
         self._attempts = 0
@@ -228,24 +232,47 @@ class ImageRegion:
         if frame.captured_ns < self._next_sample_ns:
             return None
         self._next_sample_ns = frame.captured_ns + LIVE_SAMPLE_EVERY_NS
-        self._samples.add(frame.grey())
+        self._samples.add(grey := frame.grey())
+        if self._samples.count == 1:
+            self._first_sample = grey
+        if self._unconfirmed is None and self._samples.count == EARLY_SAMPLES and (early := self._early()):
+            self._samples, self._first_sample = Extremes(), None
+            return self._found(early, final=False)
         if self._samples.count < (CONFIRMING_SAMPLES if self._unconfirmed else LIVE_SAMPLES):
             return None
         samples, self._samples = self._samples, Extremes()
         found = find_region([samples.low, samples.high])
         if self._unconfirmed is not None:
-            before, self._unconfirmed = self._unconfirmed, None
-            if found is not None and not differs(before, found):
-                return self._found(before, final=False)
-            self._samples = samples  # the first of the next search
-            return self._found(None, final=False)
+            return self._confirm(found, samples)
         self._attempts += 1
-        height, width = frame.shape
-        if found is not None and found.width * found.height > WHOLE_SHARE * height * width:
+        if found is not None and self._is_nearly_all(found, frame.shape):
             # Everything changes when "NO SIGNAL" or a menu gives way to the machine's screen.
             self._unconfirmed = found
             return None
         return self._found(found, final=False)
+
+    def _confirm(self, found: Roi | None, samples: Extremes) -> Roi | None:
+        """Nearly the whole frame if later samples show the image there, too."""
+        before, self._unconfirmed = self._unconfirmed, None
+        if before is not None and found is not None and not differs(before, found):
+            return self._found(before, final=False)
+        self._samples = samples  # the first of the next search
+        return self._found(None, final=False)
+
+    def _early(self) -> Roi | None:
+        """The image if the first few samples leave no doubt of it."""
+        samples, first = self._samples, self._first_sample
+        moving = find_region([samples.low, samples.high])
+        if moving is None or first is None or self._is_nearly_all(moving, first.shape):
+            return None
+        still = find_region([first])
+        # Both ways: a lower side that is higher is no difference, but here the image may be cut off there.
+        agree = still is not None and not differs(still, moving) and not differs(moving, still)
+        return moving if agree else None
+
+    @staticmethod
+    def _is_nearly_all(found: Roi, shape: tuple[int, ...]) -> bool:
+        return found.width * found.height > WHOLE_SHARE * shape[0] * shape[1]
 
     def _found(self, found: Roi | None, *, final: bool) -> Roi | None:
         """Say the outcome of a search; ``final``: there will be no other."""

@@ -16,6 +16,7 @@ import pytest
 from streamseg.capture.screen import find, layout_watch
 from streamseg.capture.screen.region import (
     CONFIRMING_SAMPLES,
+    EARLY_SAMPLES,
     LIVE_SAMPLE_EVERY_NS,
     LIVE_SAMPLES,
     ImageRegion,
@@ -74,12 +75,25 @@ def test_the_image_is_found_in_the_first_seconds_and_again_after_a_change_of_siz
     region = ImageRegion(search=True, say=said.append)
     for seed in (1, 4):
         drawn = make_screen(seed)
-        answers = feed(region, drawn.frames, LIVE_SAMPLES)
-        assert answers[:-1] == [None] * (LIVE_SAMPLES - 1)
+        answers = feed(region, drawn.frames, EARLY_SAMPLES)
+        assert answers[:-1] == [None] * (EARLY_SAMPLES - 1)
         assert answers[-1] is not None
         assert iou(answers[-1], drawn.box) > 0.8
     assert len(said) == 2
-    assert "16 of 16" not in region.progress
+
+
+def test_a_part_that_moves_alone_is_not_taken_for_the_image_at_once() -> None:
+    drawn = make_screen(9)
+    box = drawn.box
+    half = [drawn.frames[0].copy() for _ in drawn.frames]
+    upper = slice(box.y, box.y + 3 * box.height // 5), slice(box.x, box.x + box.width)
+    for frame, moved in zip(half, drawn.frames, strict=True):
+        frame[upper] = moved[upper]
+    region = ImageRegion(search=True)
+    assert feed(region, half, EARLY_SAMPLES + 1) == [None] * (EARLY_SAMPLES + 1)
+    found = [place for place in feed(ImageRegion(search=True), drawn.frames, LIVE_SAMPLES) if place]
+    assert len(found) == LIVE_SAMPLES - EARLY_SAMPLES + 1
+    assert all(iou(place, box) > 0.9 for place in found)
 
 
 def test_frames_that_come_too_fast_are_not_all_looked_at() -> None:
@@ -106,7 +120,7 @@ def test_the_search_goes_on_until_there_is_an_image_and_never_takes_the_whole_sc
         region.locate(Frame(drawn.frames[k % len(drawn.frames)], k, k * LIVE_SAMPLE_EVERY_NS))
         for k in range(20 * LIVE_SAMPLES, 21 * LIVE_SAMPLES)
     ]
-    assert found[:-1] == [None] * (LIVE_SAMPLES - 1)
+    assert found[: EARLY_SAMPLES - 1] == [None] * (EARLY_SAMPLES - 1)
     assert found[-1] is not None
     assert iou(found[-1], drawn.box) > 0.8
     assert said[1:] == [f"found the ultrasound image at {found[-1]}; --roi overrides it"]
