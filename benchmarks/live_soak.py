@@ -165,8 +165,9 @@ def opener_of(kind: str) -> Iterator[Callable[[], Source]]:
         images = images_of_phantom(4 * FPS, FPS)
         yield lambda: PacedSource(MemorySource(images, FPS))
         return
+    patient = CaptureOptions(open_seconds=PATIENCE_S, read_seconds=PATIENCE_S)
     with sending(FPS) as url:
-        yield lambda: open_live(url, CaptureOptions(read_seconds=PATIENCE_S))
+        yield lambda: open_live(url, patient)
 
 
 def summary(

@@ -19,7 +19,10 @@ Steps: ``build`` (cold only; the export's process, whole; ``files`` is the part 
 files are made, the rest is mostly the accuracy gate), ``python`` (from the call until the interpreter
 runs the first line), ``import`` (the program's modules and the back end's library), ``load`` (the engine
 read, hashed and compiled), ``decode``, ``mask`` (the first inference with all around it). ``replay`` is the
-command itself, from its start to its exit. No start is left out. The result is written after every round.
+command itself, from its start to its exit, and ``demo`` what ``make demo`` runs, 300 frames into a video and
+records. ``live`` is ``streamseg live`` on a real RTSP stream of 30 fps, without a display, until the first
+outline: ``frame`` ends when the source's first frame was captured, ``outline`` when the first outline was on
+display. No start is left out. The result is written after every round.
 """
 
 from __future__ import annotations
@@ -29,26 +32,31 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 
 from streamseg.backends.loading import DEFAULT_NET, RUNNERS
 from streamseg.benchmark.provenance import ROOT, OtherLoad, machine_name, provenance
 from streamseg.benchmark.python_process import run_python
 from streamseg.benchmark.rows.run import Spread, write_result
 from streamseg.core.errors import EngineError
-from streamseg.phantom import render_still
+from streamseg.core.types import Grey
+from streamseg.phantom import PhantomVideo, render_still
 from streamseg.reporting.formatting import table
+from tests.rtsp_server.server import feeding, serve, why_not
 
-SHIPPED, EAGER, COMMAND = "shipped", "eager", "replay"
+SHIPPED, EAGER, COMMAND, DEMO, LIVE = "shipped", "eager", "replay", "demo", "live"
+LIVE_FPS, SEED = 30, 3
 PACKAGES = ("torch", "openvino", "nncf", "onnxruntime", "numpy", "opencv-python")
 LIMIT_S = 1800
 """What takes longer has failed; building an engine takes minutes."""
-STEPS = ("build", "files", "python", "import", "load", "decode", "mask", "total")
+STEPS = ("build", "files", "python", "import", "load", "decode", "mask", "frame", "outline", "total")
 CACHES = {
     "PYTHONPYCACHEPREFIX": "bytecode",
     "XDG_CACHE_HOME": "cache",
@@ -66,7 +74,7 @@ class Case:
     """Something to start."""
 
     name: str
-    """``shipped``, ``eager``, ``replay``, or BACKEND:PRECISION of an engine to build."""
+    """``shipped``, ``eager``, ``replay``, ``demo``, ``live``, or BACKEND:PRECISION of an engine to build."""
 
     @property
     def built(self) -> bool:
@@ -90,7 +98,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Command line."""
     options = parse(arguments)
     with tempfile.TemporaryDirectory() as scratch, OtherLoad() as others:
-        bench = Bench([Case(name) for name in (SHIPPED, COMMAND, EAGER, *options.engines)], Path(scratch))
+        bench = Bench(
+            [Case(name) for name in (SHIPPED, COMMAND, DEMO, LIVE, EAGER, *options.engines)], Path(scratch)
+        )
         for number in range(options.cold):
             bench.round("cold", number)
             publish(bench, None, options.out)
@@ -191,8 +201,59 @@ def start(case: Case, engine: str, image: Path, environment: Mapping[str, str]) 
     if case.name == COMMAND:
         seconds, _ = timed(["-m", "streamseg", "replay", str(image), "--json"], environment)
         return {"total": seconds * 1e3}
+    if case.name == DEMO:
+        return demo(environment)
+    if case.name == LIVE:
+        return live(environment)
     called_ns = time.monotonic_ns()
     _, output = timed(["-m", "benchmarks.start.worker", case.modules, engine, str(image)], environment)
+    return steps_of(called_ns, output)
+
+
+def demo(environment: Mapping[str, str]) -> dict[str, float]:
+    """Milliseconds of what ``make demo`` runs after the set-up."""
+    with tempfile.TemporaryDirectory() as folder:
+        outputs = [*("--out", f"{folder}/phantom.mp4"), *("--records", f"{folder}/phantom.jsonl")]
+        seconds, _ = timed(["-m", "streamseg", "replay", "phantom:", *outputs], environment)
+    return {"total": seconds * 1e3}
+
+
+def live(environment: Mapping[str, str]) -> dict[str, float]:
+    """Milliseconds of each step of ``streamseg live`` until its first outline. Raises EngineError."""
+    if reason := why_not():
+        raise EngineError(reason)
+    with streaming() as url:
+        called_ns = time.monotonic_ns()
+        call = ["-m", "benchmarks.start.live_worker", url, "--display", "none", "--seconds", "60"]
+        _, output = timed(call, environment)
+    return steps_of(called_ns, output)
+
+
+@contextmanager
+def streaming() -> Iterator[str]:
+    """The address of a machine's screen with a nerve."""
+    images = screens(4 * LIVE_FPS)
+    images += images[-2:0:-1]  # forwards and backwards, so that nothing jumps
+    height, width = images[0].shape
+    settings = {"width": width, "height": height, "fps": LIVE_FPS, "gop": LIVE_FPS, "stdin": True}
+    with serve(**settings) as server, feeding(server, lambda number: images[number % len(images)]):
+        yield server.url
+
+
+def screens(count: int) -> list[Grey]:
+    """A machine's screen, grey (600, 800), with a phantom that has a nerve at a place that nobody tells."""
+    video = PhantomVideo(SEED, nerve=True)
+    made = []
+    for number in range(count):
+        image = video.frame(number).image
+        screen = np.full((600, 800), 20, np.uint8)
+        screen[80 : 80 + image.shape[0], 110 : 110 + image.shape[1]] = image
+        made.append(screen)
+    return made
+
+
+def steps_of(called_ns: int, output: str) -> dict[str, float]:
+    """Milliseconds of each step by the moments in a worker's output."""
     ends = {"call": called_ns, **json.loads(output)["ends_ns"]}
     moments = list(ends.values())
     steps = {

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,10 @@ import pytest
 from benchmarks.start import __main__ as start
 from benchmarks.start.__main__ import Case
 from streamseg.core.errors import EngineError
+from tests.rtsp_server.server import why_not
 
 ENDS = ("python", "import", "load", "decode", "mask")
+LIVE_ENDS = ("python", "import", "load", "frame", "outline")
 
 
 class Machine:
@@ -32,7 +35,8 @@ class Machine:
         if "replay" in call:
             return 1.5, "{}"
         began = start.time.monotonic_ns()
-        ends = {name: began + (number + 1) * 100_000_000 for number, name in enumerate(ENDS)}
+        names = LIVE_ENDS if "benchmarks.start.live_worker" in call else ENDS
+        ends = {name: began + (number + 1) * 100_000_000 for number, name in enumerate(names)}
         return 1.0, json.dumps({"ends_ns": ends, "engine": "x", "nerve_px": 1})
 
 
@@ -40,6 +44,8 @@ class Machine:
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     made = Machine(refuses="onnx")
     monkeypatch.setattr(start, "timed", made.timed)
+    monkeypatch.setattr(start, "why_not", lambda: "")
+    monkeypatch.setattr(start, "streaming", lambda: nullcontext("rtsp://127.0.0.1:8554/live"))
     return made
 
 
@@ -61,11 +67,14 @@ def test_cold_and_warm_starts_of_every_case(
     result = json.loads(next(tmp_path.glob("*-start.json")).read_text())
     rows = {(row["start"], row["case"]): row for row in result["rows"]}
     assert set(rows) == {
-        (kind, case) for kind in ("cold", "warm") for case in ("shipped", "replay", "eager", "openvino:int8")
+        (kind, case)
+        for kind in ("cold", "warm")
+        for case in ("shipped", "replay", "demo", "live", "eager", "openvino:int8")
     }
     assert rows["warm", "shipped"]["starts"] == 2
     assert rows["warm", "shipped"]["ms"]["import"] == {"median": 100, "min": 100, "max": 100}
     assert rows["warm", "replay"]["ms"]["total"]["median"] == 1500
+    assert list(rows["warm", "live"]["ms"]) == [*LIVE_ENDS, "total"]
     cold = rows["cold", "openvino:int8"]["ms"]
     assert (cold["build"]["median"], cold["files"]["median"]) == (60_000, 12_500)
     assert cold["total"]["median"] == pytest.approx(60_500, abs=50)
@@ -116,3 +125,10 @@ def test_the_real_worker_comes_to_a_mask(tmp_path: Path) -> None:
     assert steps["total"] == pytest.approx(sum(steps[name] for name in ENDS))
     assert min(steps.values()) > 0
     assert [path.name for path in tmp_path.iterdir()] == ["frame.png"]
+
+
+@pytest.mark.skipif(bool(why_not()), reason=why_not() or "there is a server")
+def test_live_comes_to_its_first_outline() -> None:
+    steps = start.live({})
+    assert list(steps) == [*LIVE_ENDS, "total"]
+    assert steps["outline"] > 0
