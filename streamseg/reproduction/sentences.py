@@ -179,8 +179,8 @@ def _rule(results: Results) -> list[str]:
     if plan.beside:
         best = plan.config_for(plan.nets[0] + BEST, 0)
         found.append(
-            f"By the recipe best: {', '.join(plan.beside)}; {best.epochs} epochs, none less, {best.batch} "
-            f"images a step, {best.loss} loss, augmentation of strength {best.strength:g}, "
+            f"By the recipe best: {', '.join(plan.beside)}; {best.epochs} epochs without early end, "
+            f"{best.batch} images a step, {best.loss} loss, augmentation of strength {best.strength:g}, "
             f"{100 * best.restyle:.0f} % of the images restyled, average of weights {best.average:g}, "
             f"learning rate up to {best.learning_rate:g} ({best.schedule}), weight decay "
             f"{best.weight_decay:g}; nerve alone; lite_unet's encoder begins with weights of ImageNet, all "
@@ -250,7 +250,7 @@ def limits(results: Results) -> list[str]:
         f"{_independent(results)} They say how far other images would change a mean, not how far other seeds "
         "would: each net is trained once per fold.",
         "The interval is of the mean difference, the Wilcoxon test of the ranks of the differences: they can "
-        "disagree, and the verdicts follow the interval.",
+        "disagree, and the verdicts follow the interval. Neither is corrected for the number of comparisons.",
         "Folds share most of their training images, so that intervals over folds are rather too narrow too.",
         "Every net gets the same recipe, as in the paper; a net could gain from one of its own."
         if not results.plan.rates

@@ -14,7 +14,7 @@ from streamseg.reproduction.claims import Claim
 from streamseg.reproduction.plan import title
 from streamseg.reproduction.results import Results
 from streamseg.reproduction.summary import LEVEL, ReplicationSummary
-from streamseg.reproduction.trials import DICE_TOLERANCE, LOSS_TOLERANCE, PrecisionCheck
+from streamseg.reproduction.trials import DICE_TOLERANCE, LOSS_TOLERANCE, PrecisionCheck, rate_trials
 
 SETTING_OF = {
     "input size": "size",
@@ -281,7 +281,7 @@ def table_beside(results: Results, summary: ReplicationSummary) -> Table:
 
 def table_trials(results: Results) -> Table:
     """The trials by which the learning rates were chosen, with the collapsed ones."""
-    chosen = results.chosen
+    chosen, first = results.chosen, rate_trials(results.plan)
     rows = [
         [
             paper.TITLES[trial.net],
@@ -291,7 +291,7 @@ def table_trials(results: Results) -> Table:
             f"{found.loss:.4f}",
             f"{found.dice:.3f}",
             f"{1000 * found.step_seconds:.0f}",
-            "yes" if chosen is not None and chosen.rates[trial.net] == trial.rate else "",
+            "yes" if chosen is not None and trial in first and chosen.rates[trial.net] == trial.rate else "",
         ]
         for trial, found in results.trials.items()
     ]
