@@ -104,6 +104,7 @@ class Listener:
                 f"cannot listen on {address} port {port}: {one_line(error)}; give another port"
             ) from error
         self._server = cast(Any, server)
+        self._server.daemon_threads = True  # closing does not wait for a caller that never begins TLS
         self.port = int(self._server.socket.getsockname()[1])
 
     def close(self) -> None:

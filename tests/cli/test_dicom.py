@@ -24,6 +24,7 @@ from streamseg.core.errors import EngineError, SinkError  # noqa: E402
 from streamseg.dicom_network.spool import Spool  # noqa: E402
 from tests.cli.conftest import HEIGHT, WIDTH  # noqa: E402
 from tests.cli.test_replay_dicom import write_cine  # noqa: E402
+from tests.dicom_network.certificates import Authority  # noqa: E402
 from tests.dicom_network.counterparts import archive, dcmtk, free_port, scan  # noqa: E402
 from tests.dicom_network.test_sender import write_results  # noqa: E402
 from tests.waiting import wait_for  # noqa: E402
@@ -82,6 +83,31 @@ def test_results_are_sent_and_told(tmp_path: Path, capsys: pytest.CaptureFixture
     assert [row["path"] for row in answer["files"]] == list(map(str, paths))
     assert err.count(f"stored by {peer}") == 2
     assert "Müller" not in out + err
+
+
+def test_both_directions_speak_tls(tmp_path: Path, engine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    authority = Authority.make(tmp_path / "ca")
+    ours, theirs = authority.sign("ours"), authority.sign("theirs")
+    dcmtk_options = ["+tls", str(theirs.key), str(theirs.cert), "+cf", str(authority.cert)]
+    files = ("--tls-cert", ours.cert, "--tls-key", ours.key, "--tls-ca", ours.authority)
+    cine, stored = write_cine(tmp_path / "cine.dcm", 5), tmp_path / "archive"
+    with archive(stored, *dcmtk_options) as peer:
+
+        def meanwhile(port: int) -> None:
+            wait_for(lambda: scan(port, *dcmtk_options, cine)[0] == 0, "the listener")
+            wait_for(lambda: len(list(stored.iterdir())) == 2, "the results")
+            wait_for(lambda: not list((tmp_path / "spool" / "results").iterdir()), "their removal")
+
+        then = ("--then", "replay", "--engine", engine, "--send-to", peer)
+        _, answer, err = listen(
+            capsys, meanwhile, "--spool", tmp_path / "spool", *then, "--tls", "--send-tls", *files
+        )
+        assert (answer["received"], answer["sent"]) == (1, 1)
+        assert "as STREAMSEG, with TLS" in err
+        call = ["dicom", "send", str(cine), "--to", str(peer), "--tls", *map(str, files)]
+        assert main(call) == 0
+        assert main(call[:6]) == 1
+    assert "--tls-ca" in capsys.readouterr().err
 
 
 def test_a_folder_is_sent_whole_and_a_refusal_is_a_failure(
@@ -272,6 +298,16 @@ def test_without_then_cines_are_only_kept(tmp_path: Path, capsys: pytest.Capture
         (["listen", "--port", "0", "--spool", "new", "--send-to", "PACS@127.0.0.1:1"], "--then replay"),
         (["listen", "--port", "0", "--spool", "new", "--bind", "0.0.0.0"], "--allow SCANNER"),
         (["listen", "--port", "0", "--spool", "new", "--bind", "everywhere"], "is not an address"),
+        (["send", "nothing.dcm", "--to", "PACS@127.0.0.1:1", "--tls-ca", "ca.pem"], "belong to --tls"),
+        (["listen", "--port", "0", "--spool", "new", "--tls"], "give --tls-cert, --tls-key and --tls-ca"),
+        (["listen", "--port", "0", "--spool", "new", "--send-tls"], "belong to --send-to"),
+        (
+            [
+                *("listen", "--port", "0", "--spool", "new", "--tls", "--tls-ca", "none.pem"),
+                *("--tls-cert", "a.pem", "--tls-key", "b.pem"),
+            ],
+            "no such file: --tls-ca none.pem",
+        ),
     ],
 )
 def test_wrong_use_is_one_line(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import socket
@@ -142,6 +143,16 @@ def test_a_caller_that_never_begins_tls_keeps_nobody_waiting(
         with socket.create_connection(("127.0.0.1", running.port)) as silent:
             assert running.heard("refused a connection")
             wait_for(lambda: silent.recv(1) == b"", "the end of the connection")
+
+
+def test_closing_does_not_wait_for_a_caller_that_never_begins_tls(
+    tmp_path: Path, ours: TlsFiles, theirs: TlsFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener_module, "ANSWER_S", 1000.0)  # longer than a test may take
+    cine = write_cine(tmp_path / "cine.dcm", 2)
+    with contextlib.ExitStack() as silent, listening(tmp_path / "spool", tls=ours) as running:
+        silent.enter_context(socket.create_connection(("127.0.0.1", running.port)))
+        assert scan(running.port, *secured(theirs), cine)[0] == 0  # after it, so it was accepted
 
 
 def test_both_of_our_ends_speak_tls(tmp_path: Path, ours: TlsFiles, theirs: TlsFiles) -> None:
