@@ -9,7 +9,7 @@ Regime: each frame is inferred once; what follows runs twice on the same maps, f
   them: every outline is false. They last 1 to 2 s each, and the machine repeats frames.
 - ``without``    phantoms without nerve: every outline is false
 - ``resting``    phantoms whose probe stays at the nerve
-- ``sliding``    phantoms whose probe moves away from the nerve, at up to seven pixels a frame, and back
+- ``sliding``    phantoms whose probe moves away from the nerve, at up to nine pixels a frame, and back
 - ``recorded``   the sliding ones as an overloaded live run segments them, of which ``replay --as-recorded``
   repeats the drops: after each frame none, one or two are left out, by chance
 
