@@ -1,7 +1,7 @@
 """Labels survive every labelling format, and what is bad in one is named in a line.
 
-The programs themselves (labelme, datumaro, label-studio-sdk) are not installed for tests: what they write is
-made here by hand from their documented formats.
+What the programs write is made here by hand from their documented formats; ``test_counterparts.py`` asks the
+programs themselves.
 """
 
 from __future__ import annotations
