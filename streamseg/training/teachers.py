@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
@@ -39,22 +38,23 @@ class Teachers:
         return min(len(spec.structures) for _, spec in self._nets)
 
     def large(self, spec: InputSpec) -> InputSpec:
-        """``spec`` at the area of the largest teacher's input, with its aspect ratio, if that is larger."""
-        area = max(teacher.height * teacher.width for _, teacher in self._nets)
-        height, width = _scaled(spec.height, spec.width, max(area, spec.height * spec.width))
+        """``spec`` enlarged to what the largest teacher sees, with its aspect ratio, if that is larger."""
+        sizes = [_fitted(spec.height, spec.width, teacher) for _, teacher in self._nets]
+        height, width = max((spec.height, spec.width), *sizes)
         return replace(spec, height=height, width=width)
 
     @torch.no_grad()
     def probabilities(self, images: Tensor, *, mirrored: bool = False) -> Tensor:
         """Mean probability (N, planes, H, W) for images (N, 1, H, W) in 0..1.
 
-        The planes are those that all teachers have. An image is scaled, with its aspect ratio, to the area of
-        the teacher's own input. ``mirrored`` averages the mirrored image in, at twice the cost.
+        The planes are those that all teachers have. An image is scaled to fit into the teacher's own input:
+        teachers find less in structures that are larger than those they learnt from. ``mirrored`` averages
+        the mirrored image in, at twice the cost.
         """
         height, width = images.shape[-2:]
         found = []
         for net, spec in self._nets:
-            x = net_input(_resized(images, _scaled(height, width, spec.height * spec.width)), spec)
+            x = net_input(_resized(images, _fitted(height, width, spec)), spec)
             planes = net(x).float().sigmoid()
             if mirrored:
                 planes = (planes + net(x.flip(-1)).float().sigmoid().flip(-1)) / 2
@@ -94,9 +94,9 @@ class TaughtCache(Cache):
         return images, torch.cat([labels, targets], 1), known
 
 
-def _scaled(height: int, width: int, area: int) -> tuple[int, int]:
-    """Height and width of an area, in pixels, with the same aspect ratio."""
-    scale = math.sqrt(area / (height * width))
+def _fitted(height: int, width: int, spec: InputSpec) -> tuple[int, int]:
+    """The largest height and width, with the same aspect ratio, that fit into a net's input."""
+    scale = min(spec.height / height, spec.width / width)
     return round(height * scale), round(width * scale)
 
 

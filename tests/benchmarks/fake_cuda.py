@@ -1,11 +1,12 @@
 """A stand-in for an NVIDIA GPU: torch's "cuda" is the processor, and graphs record and repeat operators.
 
 It shows that every call that a GPU would get is made, and with arguments that torch takes; neither speed nor
-numbers of a GPU. Only the thread that entered :func:`fake_cuda` has the GPU.
+numbers of a GPU. The thread that entered :func:`fake_cuda`, and those that begin meanwhile, have the GPU.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -26,6 +27,13 @@ def fake_cuda() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in _CALLS.items():
             patch.setattr(torch.cuda, name, value)
+        run = threading.Thread.run
+
+        def run_with_gpu(thread: threading.Thread) -> None:
+            with _OnTheProcessor():  # each thread has modes of its own
+                run(thread)
+
+        patch.setattr(threading.Thread, "run", run_with_gpu)
         with _OnTheProcessor():
             yield
 

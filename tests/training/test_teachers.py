@@ -32,14 +32,14 @@ def test_it_is_the_mean_over_teachers_and_the_mirrored_image():
     )
 
 
-def test_an_image_is_scaled_to_the_teacher_s_area_and_back():
-    large = random_checkpoint("unet", (64, 64))
+def test_an_image_is_scaled_to_fit_into_the_teacher_s_input_and_back():
+    large = random_checkpoint("unet", (64, 96))
     seen = []
     teachers = Teachers([large], "cpu")
     net, _ = teachers._nets[0]
     net.register_forward_pre_hook(lambda _, given: seen.append(tuple(given[0].shape)))
     assert teachers.probabilities(IMAGES).shape == (2, 1, 32, 64)
-    assert seen == [(2, 1, 45, 91)]
+    assert seen == [(2, 1, 48, 96)]
     assert teachers.names == large.sha256
 
 
@@ -53,7 +53,7 @@ def test_the_planes_are_those_that_all_teachers_have():
 
 
 def test_what_is_found_once_is_as_fine_as_the_largest_teacher_and_scaled_to_the_student():
-    small, large = random_checkpoint("unet", (32, 32)), random_checkpoint("unet", (128, 64))
+    small, large = random_checkpoint("unet", (32, 32)), random_checkpoint("unet", (80, 128))
     teachers = Teachers([small, large], "cpu")
     spec = replace(small.spec, height=32, width=64)
     assert (teachers.large(spec).height, teachers.large(spec).width) == (64, 128)
