@@ -42,6 +42,15 @@ _OFF_TINT = 60
 _COLOUR_SAMPLES = 128
 """Maximum number of pixels along a side that are checked for colour."""
 
+KEPT_NS = 100_000_000
+"""The distance of an image is not kept for this long."""
+SAME_IMAGE = 3.0
+"""Mean difference in grey levels up to which two images of a stream are taken for the same: on clips and
+phantoms their distances then differ by 6 % at most."""
+NEAR_LIMIT = 0.1
+"""A distance that differs less from the limit is not kept."""
+_SEEN_STEP = 4
+
 Vector = npt.NDArray[np.float64]
 
 
@@ -172,6 +181,34 @@ def colour_share(image: Image) -> float:
     tint = grey @ pixels / max(1.0, float(grey @ grey))
     off = np.abs(pixels - np.outer(grey, tint)) > _OFF_TINT
     return float((off[:, 0] | off[:, 1] | off[:, 2]).mean())
+
+
+class OutOfDistributionDetector:
+    """Judges the images of one stream.
+
+    An image that hardly differs from the last one that was judged has the distance of that one: for less than
+    :data:`KEPT_NS`, and only where that is not near the limit. Images may come in any order, in any thread.
+    """
+
+    def __init__(self, familiar: str) -> None:
+        """``familiar`` as for :func:`distance`."""
+        self._familiar = familiar
+        self._last: tuple[int, Grey, float] | None = None
+
+    def distance(self, content: Grey, at_ns: int) -> float:
+        """As :func:`distance`; ``at_ns`` is the image's time on any clock. Does not keep ``content``."""
+        seen, last = np.ascontiguousarray(content[::_SEEN_STEP, ::_SEEN_STEP]), self._last
+        if (
+            last is not None
+            and abs(at_ns - last[0]) < KEPT_NS
+            and seen.shape == last[1].shape
+            and abs(last[2] - 1) > NEAR_LIMIT
+            and cv2.norm(seen, last[1], cv2.NORM_L1) <= SAME_IMAGE * seen.size
+        ):
+            return last[2]
+        found = distance(content, self._familiar)
+        self._last = at_ns, seen, found
+        return found
 
 
 def is_out_of_distribution(image: Image, content: Grey, familiar: str) -> bool:

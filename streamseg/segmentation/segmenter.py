@@ -11,7 +11,7 @@ from streamseg.core.engine_info import EngineInfo
 from streamseg.core.errors import EngineError, UsageError
 from streamseg.core.latency import StageClock
 from streamseg.core.types import Backend, Frame, Planes, Roi, Segmentation, State
-from streamseg.segmentation.ood_detector import distance, is_coloured, read_reference
+from streamseg.segmentation.ood_detector import OutOfDistributionDetector, is_coloured, read_reference
 from streamseg.segmentation.postprocess import postprocess, unlike_training
 from streamseg.segmentation.preprocess import Prepared, prepare
 from streamseg.segmentation.repetition_detector import noise_left
@@ -25,8 +25,9 @@ class Segmenter:
     """Segments frames with one back end.
 
     ``prepare``, ``infer`` and ``finish`` share no state and may run in threads of their own, ``infer`` in as
-    many as :attr:`lanes` says. With ``steady`` a finish depends on those before: one thread, in order. Frames
-    may change size: the ROI is checked in each.
+    many as :attr:`lanes` says. With ``steady`` a finish depends on those before: one thread, in order. A
+    frame may share its likeness to the training data with one just before, from which it hardly differs.
+    Frames may change size: the ROI is checked in each.
     """
 
     def __init__(
@@ -57,8 +58,10 @@ class Segmenter:
         self.steady = steady
         self._place: tuple[Roi, tuple[int, int]] | None = None
         judgement = backend.spec.judgement
+        self._detector: OutOfDistributionDetector | None = None
         if judgement is not None and judgement.familiar:
             read_reference(judgement.familiar)
+            self._detector = OutOfDistributionDetector(judgement.familiar)
 
     @classmethod
     def for_live(cls, backend: Backend) -> Self:
@@ -127,11 +130,7 @@ class Segmenter:
 
     def _finish(self, prepared: Prepared, planes: Planes) -> Segmentation:
         spec, frame = self.backend.spec, prepared.frame
-        reference = "" if spec.judgement is None else spec.judgement.familiar
-        unlike = prepared.misplaced or (
-            bool(reference)
-            and (distance(prepared.content, reference) > 1 or is_coloured(frame, prepared.roi))
-        )
+        unlike = prepared.misplaced or self._is_unlike(prepared)
         if self.steady is not None:
             if self._place != (prepared.roi, frame.shape):
                 self._place = prepared.roi, frame.shape
@@ -147,6 +146,14 @@ class Segmenter:
         if unlike:
             return replace(found, state=State.UNLIKE_TRAINING)
         return found if self.steady is None else replace(found, state=self.steady.filter_state(found.state))
+
+    def _is_unlike(self, prepared: Prepared) -> bool:
+        """Whether the image is unlike the training data; False for an engine that does not know them."""
+        if self._detector is None:
+            return False
+        frame = prepared.frame
+        at_ns = frame.captured_ns if frame.pts_seconds is None else round(frame.pts_seconds * 1e9)
+        return self._detector.distance(prepared.content, at_ns) > 1 or is_coloured(frame, prepared.roi)
 
     def segment(self, frame: Frame, clock: StageClock | None = None) -> Segmentation:
         """Prepare, infer and finish; ``clock`` collects the stages preprocess, infer and postprocess."""

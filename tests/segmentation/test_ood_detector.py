@@ -82,3 +82,41 @@ def test_colour_is_what_departs_from_the_tint(still):
     flow[40:60, 50:70] = (20, 40, 220)
     assert novelty.colour_share(flow) == pytest.approx(400 / still.size, rel=0.2)
     assert novelty.colour_share(np.zeros((1, 1, 3), np.uint8)) == 0
+
+
+class TestAStream:
+    """Judging the images of a stream, of which many hardly differ."""
+
+    @pytest.fixture
+    def judged(self, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+        """The distances that were computed; of an image, its first pixel in tenths."""
+        found: list[float] = []
+        monkeypatch.setattr(
+            novelty, "distance", lambda content, familiar: (found.append(content[0, 0] / 10), found[-1])[1]
+        )
+        return found
+
+    def test_an_image_like_the_last_has_its_distance_for_less_than_a_tenth_of_a_second(
+        self, judged: list[float]
+    ) -> None:
+        detector = novelty.OutOfDistributionDetector("")
+        image = np.full((48, 64), 5, np.uint8)
+        found = [detector.distance(image + np.uint8(k % 2), k * 25_000_000) for k in range(9)]
+        assert found == [0.5] * 9
+        assert len(judged) == 3
+
+    @pytest.mark.parametrize("change", ["another image", "another size", "a step back", "later"])
+    def test_any_change_is_judged_at_once(self, judged: list[float], change: str) -> None:
+        detector = novelty.OutOfDistributionDetector("")
+        image = np.full((48, 64), 5, np.uint8)
+        assert detector.distance(image, 1_000_000_000) == 0.5
+        at_ns = {"a step back": 900_000_000, "later": 1_100_000_000}.get(change, 1_001_000_000)
+        following = {"another image": image + np.uint8(20), "another size": image[:40]}.get(change, image)
+        assert detector.distance(following, at_ns) == following[0, 0] / 10
+        assert len(judged) == 2
+
+    def test_nothing_is_kept_near_the_limit(self, judged: list[float]) -> None:
+        detector = novelty.OutOfDistributionDetector("")
+        for k in range(5):
+            detector.distance(np.full((48, 64), 10, np.uint8), k)
+        assert len(judged) == 5
