@@ -1,6 +1,6 @@
 """Measures the processor time of a frame, stage by stage, and what surrounds the net in all.
 
-    python -m benchmarks.frame_cost [CLIP ...] [--quick] [--rounds R] [--engine NAME] [--out DIR]
+    python -m benchmarks.frame_cost [CLIP ...] [--quick] [--rounds R] [--engine NAME] [--rates] [--out DIR]
 
 Regime: recorded clips (without any, a phantom clip of 1024x768), read from their files, OpenCV in one thread.
 Processor time, not wall time, so that other work on the machine matters little; medians over rounds in which
@@ -15,17 +15,24 @@ all variants take turns (every other one backwards). The first round warms up an
 
 The stages are timed one after another in one thread (``time.thread_time``), each in every frame of a clip,
 with the real engine's planes; they lack what handing over between threads costs.
+
+With ``--rates``, frames per second too, which needs a quiet machine: the engine alone, frame after frame and
+with as many at a time as it takes (``engine``), the decoder alone, and a replay with records and that engine.
+All share the cores: even with nothing else around them, a replay cannot be faster than ``bound``, all cores
+divided by the processor time of engine and decoder.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import tempfile
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -48,6 +55,7 @@ from streamseg.capture import open_source
 from streamseg.capture.paced import PacedSource
 from streamseg.capture.screen.region import ImageRegion
 from streamseg.cli.console import limit_opencv_threads
+from streamseg.core.engine_info import EngineInfo
 from streamseg.core.types import Backend, Frame, Planes, Result, Source, Tensor
 from streamseg.live import LiveLoop, LiveOptions
 from streamseg.live.freeze_detector import FreezeDetector
@@ -202,6 +210,77 @@ def live(clip: Clip) -> float:
     return found["it"]
 
 
+def engine_alone(clip: Clip, engine: Backend, tensors: Sequence[Tensor]) -> tuple[float, float]:
+    """Frames per second, and processor ms per frame, of an engine that all its lanes call."""
+    lanes = EngineInfo.of(engine).lanes
+    numbers = iter(range(clip.frames))
+    lock = threading.Lock()
+
+    def call(_: int) -> None:
+        while True:
+            with lock:
+                number = next(numbers, None)
+            if number is None:
+                return
+            engine.infer(tensors[number % len(tensors)])
+
+    began, worked = time.monotonic(), time.process_time()
+    with ThreadPoolExecutor(lanes) as pool:
+        list(pool.map(call, range(lanes)))
+    seconds, worked = time.monotonic() - began, time.process_time() - worked
+    return clip.frames / seconds, worked * 1e3 / clip.frames
+
+
+def rates(clip: Clip, many: Backend, rounds: int) -> dict[str, Any]:
+    """Frames per second of the parts and of the whole."""
+    segmenter = Segmenter(many)
+    roi = clip.region().roi
+    with clip.source() as source:
+        tensors = [segmenter.prepare(next(iter(source)), roi).tensor for _ in range(32)]
+    worked: list[float] = []
+
+    def engine() -> float:
+        fps, ms = engine_alone(clip, many, tensors)
+        worked.append(ms)
+        return fps
+
+    def decoder() -> float:
+        began = time.monotonic()
+        with clip.source() as source:
+            for _ in source:
+                pass
+        return clip.frames / (time.monotonic() - began)
+
+    def whole() -> float:
+        region = clip.region()
+        with tempfile.TemporaryDirectory(prefix="streamseg-cost-") as folder, clip.source() as source:
+            sink = JsonRecords(Path(folder) / "records.jsonl", header={})
+            done = Replay(Segmenter(many), [sink], locate=region.locate_recorded).run(
+                source, threading.Event()
+            )
+        return done.fps or 0.0
+
+    timed: dict[str, Callable[[], float]] = {
+        "engine, frame after frame": lambda: engine_alone(clip, clip.engine, tensors)[0],
+        "engine": engine,
+        "decoder": decoder,
+        "replay": whole,
+    }
+    rotation: Rotation[float] = Rotation(timed, on_failure=reraise)
+    rotation.warm_up(lambda name: timed[name]())
+    worked.clear()
+    rotation.run(lambda name: timed[name](), rounds)
+    found = rotation.results
+    ms = statistics.median(worked)
+    bounds = [(os.cpu_count() or 1) * 1e3 / (ms + decode(clip)) for _ in range(rounds)]
+    least = [min(a, b) for a, b in zip(found["engine"], found["decoder"], strict=True)]
+    return {
+        "fps": {name: spread(values) for name, values in {**found, "bound": bounds}.items()},
+        "replay_over_least": spread([a / b for a, b in zip(found["replay"], least, strict=True)]),
+        "replay_over_bound": spread([a / b for a, b in zip(found["replay"], bounds, strict=True)]),
+    }
+
+
 VARIANTS: dict[str, Callable[[Clip], float]] = {
     "PyAV, luma alone": luma_alone,
     "decode": decode,
@@ -253,6 +332,7 @@ def main() -> None:
     made = parser(__doc__)
     made.add_argument("clips", nargs="*", help="recorded videos; default: a phantom clip")
     made.add_argument("--rounds", type=int, default=5)
+    made.add_argument("--rates", action="store_true", help="frames per second, too")
     made.add_argument("--engine", help="name of the engine; default: as for replay")
     options = made.parse_args()
     rounds, frames = (1, 60) if options.quick else (options.rounds, FRAMES)
@@ -283,7 +363,9 @@ def measure(clip: Clip, rounds: int, options: argparse.Namespace) -> dict[str, A
     found = rotation.results
     around = [whole - part for whole, part in zip(found["replay"], found["decode"], strict=True)]
     over = [ours / theirs for ours, theirs in zip(found["decode"], found["PyAV, luma alone"], strict=True)]
+    many = load_backend(options.engine, throughput=True) if options.rates else None
     return {
+        **({} if many is None else {"rates": rates(clip, many, rounds)}),
         "ms": {name: spread(values) for name, values in found.items()},
         "around_the_net_ms": {"replay": spread(around), "live": spread(found["live"])},
         "decode_over_pyav": spread(over),
@@ -317,6 +399,15 @@ def report(result: dict[str, Any]) -> list[str]:
             f"| {what} | {v['median']:.3f} | {v['min']:.3f} | {v['max']:.3f} |" for what, v in rows.items()
         ]
         lines.append("")
+        if "rates" in found:
+            both = {**found["rates"]["fps"]}
+            both |= {what.replace("_", " "): found["rates"][what] for what in found["rates"] if what != "fps"}
+            lines += ["| frames/s | median | min | max |", "|---|---|---|---|"]
+            lines += [
+                f"| {what} | {v['median']:.3g} | {v['min']:.3g} | {v['max']:.3g} |"
+                for what, v in both.items()
+            ]
+            lines.append("")
     return lines[:-1]
 
 

@@ -54,11 +54,14 @@ class Letterbox:
                 f"letterbox made for {self.source_height}x{self.source_width}, received {image.shape}"
             )
         left, top, inner_width, inner_height = self.content
-        method = cv2.INTER_AREA if inner_width < self.source_width else cv2.INTER_LINEAR
         out = np.zeros((self.height, self.width, *image.shape[2:]), np.uint8)
-        out[top : top + inner_height, left : left + inner_width] = cv2.resize(
-            image, (inner_width, inner_height), interpolation=method
-        )
+        content = out[top : top + inner_height, left : left + inner_width]
+        if inner_width >= self.source_width:
+            content[:] = cv2.resize(image, (inner_width, inner_height), interpolation=cv2.INTER_LINEAR)
+        elif image.ndim == 2 and inner_height < self.source_height:
+            content[:] = _shrunk(image, inner_height, inner_width)
+        else:
+            content[:] = cv2.resize(image, (inner_width, inner_height), interpolation=cv2.INTER_AREA)
         return out
 
     def crop(self, image: npt.NDArray[Pixel]) -> npt.NDArray[Pixel]:
@@ -141,6 +144,48 @@ def _taps(
     at = np.clip(at, 0, inner - 1)
     before = at.astype(np.intp)
     return before, np.minimum(before + 1, inner - 1), (at - before).astype(np.float32)
+
+
+_GROUPS = 16, 8, 4, 2, 1
+_SMALL_PRODUCT = 200_000
+"""Multiplications up to which OpenBLAS works in the calling thread; above, it would take the net's cores."""
+
+_Band = tuple[slice, slice, npt.NDArray[np.float32]]
+"""Target pixels, the source pixels that they cover, and the share of each in the mean, (targets, sources)."""
+
+
+def _shrunk(image: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8]:
+    """``cv2.resize`` with INTER_AREA of a grey image to a smaller one, in half of the time.
+
+    OpenCV adds up pixel by pixel unless the factor is a whole number. Each target pixel is a weighted sum of
+    a few rows and columns: products with matrices of a few dozen rows. Pixels differ only where a sum is
+    within float's rounding of a half.
+    """
+    tall, wide = image.shape
+    rows = np.empty((height, wide), np.float32)
+    for targets, sources, shares in _bands(tall, height, wide):
+        np.matmul(shares, image[sources].astype(np.float32), out=rows[targets])
+    shrunk = np.empty((height, width), np.float32)
+    for targets, sources, shares in _bands(wide, width, height):
+        np.matmul(rows[:, sources], shares.T, out=shrunk[:, targets])
+    return np.asarray(cv2.convertScaleAbs(shrunk), np.uint8)
+
+
+@lru_cache(maxsize=32)
+def _bands(source: int, target: int, across: int) -> tuple[_Band, ...]:
+    """The shares of a side's pixels in those of a shorter one, in groups; ``across`` is the other side."""
+    edges = np.arange(target + 1) * (source / target)
+    overlap = np.minimum.outer(edges[1:], np.arange(1.0, source + 1)) - np.maximum.outer(
+        edges[:-1], np.arange(float(source))
+    )
+    shares = np.maximum(overlap, 0) * (target / source)
+    group = next(n for n in _GROUPS if n == 1 or n * (n * source / target + 2) * across <= _SMALL_PRODUCT)
+    found: list[_Band] = []
+    for first in range(0, target, group):
+        end = min(first + group, target)
+        sources = slice(int(edges[first]), min(source, math.ceil(edges[end])))
+        found.append((slice(first, end), sources, shares[first:end, sources].astype(np.float32)))
+    return tuple(found)
 
 
 def cell_means(

@@ -111,3 +111,19 @@ def test_means_of_cells_are_those_of_resizing_by_area(shape: tuple[int, int], ki
     rows, columns = min(18, shape[0]), min(7, shape[1])
     expected = cv2.resize(values.astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA)
     np.testing.assert_allclose(cell_means(values, rows, columns), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "source", [(582, 729), (480, 640), (200, 1900), (193, 225), (1080, 1440), (300, 226)]
+)
+def test_shrinking_is_resizing_by_area(source: tuple[int, int]) -> None:
+    box = Letterbox(*source, 192, 224)
+    image = np.random.default_rng(1).integers(0, 256, source, np.uint8)
+    _, _, width, height = box.content
+    expected = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    found = box.crop(box.apply(image)).astype(int)
+    assert np.abs(found - expected).max() <= 1
+    assert (found != expected).mean() < 1e-3, "they differ only where a sum is next to a half"
+    part = np.zeros((source[0] + 9, source[1] + 5), np.uint8)
+    part[4:-5, 3:-2] = image
+    np.testing.assert_array_equal(box.apply(part[4:-5, 3:-2]), box.apply(image))
