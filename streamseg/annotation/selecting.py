@@ -57,15 +57,18 @@ def new_folder(out: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def write_selection(folder: Path, choices: Sequence[Choice], format_name: str) -> Selection:
+def write_selection(
+    folder: Path, choices: Sequence[Choice], format_name: str, *, drafts: bool = True
+) -> Selection:
     """Write the chosen frames, by recording and time, into a new folder, which may hold their candidates.
 
-    Raises UsageError for an unknown format, SinkError.
+    ``drafts`` False leaves the net's outlines out: the frames show no structure. Raises UsageError for an
+    unknown format, SinkError.
     """
     labelling = format_of(format_name)
     images, suffix = image_folder(format_name)
     ordered = sorted(choices, key=lambda choice: choice.candidate.name)
-    frames, drafts, pictures = [], [], []
+    frames, outlines, pictures = [], [], []
     for choice in ordered:
         one = choice.candidate
         frame = SelectedFrame(
@@ -85,12 +88,13 @@ def write_selection(folder: Path, choices: Sequence[Choice], format_name: str) -
             write_image(target, read_grey(one.image))  # of one channel
         else:
             shutil.copyfile(one.image, target)
-        write_mask(folder / DRAFTS / f"{one.name}.png", class_mask(one.masks, (one.height, one.width)))
+        masks = one.masks if drafts else {}
+        write_mask(folder / DRAFTS / f"{one.name}.png", class_mask(masks, (one.height, one.width)))
         frames.append(frame)
-        drafts.append(Draft(frame, one.masks))
-        pictures.append(_cell(target, one.masks, f"{one.name}  subject {one.subject}", choice.reason))
+        outlines.append(Draft(frame, masks))
+        pictures.append(_cell(target, masks, f"{one.name}  subject {one.subject}", choice.reason))
     selection = Selection(folder, format_name, tuple(frames))
-    labelling.write(folder, drafts)
+    labelling.write(folder, outlines)
     write_image(folder / SHEET, sheet(pictures))
     selection.write()
     return selection

@@ -78,6 +78,13 @@ def select(
             help="The ultrasound image: found automatically, the whole frame, or a rectangle in pixels.",
         ),
     ] = "auto",
+    drafts: Annotated[
+        bool,
+        typer.Option(
+            "--drafts/--no-drafts",
+            help="Write the net's outlines as drafts, or none: for recordings that show no nerve at all.",
+        ),
+    ] = True,
     engine: EngineOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of --strategy random.")] = 0,
     as_json: JsonOption = False,
@@ -88,6 +95,9 @@ def select(
     unsure, disagrees with itself on the mirror image, flickers, or was trained on nothing like them. None is
     near-identical to another. Only the ultrasound image is written, with the net's outlines as a draft. The
     table frames.csv has the reason for each frame, contact-sheet.png shows all of them.
+
+    --format masks --no-drafts makes a data set of images without nerve, for train --absent: look at the
+    contact sheet, and take out frames that show a nerve.
     """
     from streamseg.annotation.candidates import prints_of_datasets
     from streamseg.annotation.choose import ASPECTS, choose
@@ -115,14 +125,17 @@ def select(
         choices = choose(found, frames, strategy=strategy, known=prints, seed=seed)
         if not choices:
             raise UsageError(_nothing(found, failed))
-        selection = write_selection(folder, choices, format_name)
+        selection = write_selection(folder, choices, format_name, drafts=drafts)
         shutil.rmtree(scratch)
     subjects = len({frame.subject for frame in selection.frames})
     _report(choices, found, subjects, frames)
     if subject is None and len(clips) > 1:
         say("each recording counts as a subject; select those of one person together, with --subject")
-    say(f"to label: {NEXT[format_name].format(out=out)}")
-    say(f"then: streamseg import {out} --out data")
+    if drafts:
+        say(f"to label: {NEXT[format_name].format(out=out)}")
+        say(f"then: streamseg import {out} --out data")
+    else:
+        say(f"look at {out}/contact-sheet.png: none of the frames may show a nerve")
     if as_json:
         print_json(
             {

@@ -22,10 +22,11 @@ from streamseg.backends import load_backend
 from streamseg.capture.screen.region import ImageRegion
 from streamseg.cli import main
 from streamseg.core.errors import UsageError
-from streamseg.core.types import Roi
+from streamseg.core.types import InputSpec, Roi
 from streamseg.datasets import open_dataset
 from streamseg.phantom import render_still
 from streamseg.segmentation.segmenter import Segmenter
+from streamseg.training.trainer import read_absent
 from tests.capture.dicoms import write_dicom
 
 SMALL = "phantom:?seed=1&frames=40&size=96x64"
@@ -58,6 +59,18 @@ def test_select_writes_frames_drafts_tables_and_a_contact_sheet(
     assert cv2.imread(str(out / "contact-sheet.png")).shape[1] == 4 * 300
     assert sorted(path.name for path in tmp_path.iterdir()) == ["to-label"]
     assert not (out / "candidates").exists()
+
+
+def test_frames_without_nerve_become_a_data_set_of_images_without_nerve(
+    engine: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "absent"
+    assert select(engine, out, SMALL, "--frames", "3", "--format", "masks", "--no-drafts") == 0
+    assert "none of the frames may show a nerve" in capsys.readouterr().err
+    data = open_dataset(out)
+    assert len(data) == 3
+    assert not any(sample.nerve.any() for sample in data)
+    assert len(read_absent([out], InputSpec(32, 48, 0.25, 0.25, 0.5))) == 3
 
 
 def test_a_recording_has_the_same_number_again(engine: Path, tmp_path: Path) -> None:
