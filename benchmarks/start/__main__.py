@@ -186,7 +186,7 @@ class Bench:
 def cold_start(case: Case, image: Path, caches: Mapping[str, str]) -> tuple[dict[str, float], str]:
     """Build an engine and start with it: milliseconds of each step, and the engine's folder."""
     backend, _, precision = case.name.partition(":")
-    call = ["-m", "streamseg", "export", "improved_unet", "--backend", backend, "--precision", precision]
+    call = ["-m", "streamseg", "export", DEFAULT_NET, "--backend", backend, "--precision", precision]
     seconds, output = timed([*call, "--json"], caches)
     said = json.loads(output)
     folder = str(said["folder"])

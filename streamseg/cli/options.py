@@ -12,7 +12,7 @@ EngineOption = Annotated[
         "--engine",
         metavar="NAME_OR_PATH",
         help="Name of a shipped engine or of one in 'streamseg engines list' (its beginning suffices), an "
-        "engine folder, or a .safetensors checkpoint. Default: the INT8 improved U-Net, or the fastest "
+        "engine folder, or a .safetensors checkpoint. Default: the first shipped one, or the fastest "
         "engine built here from the same weights that passed the accuracy gate.",
     ),
 ]

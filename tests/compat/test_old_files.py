@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import streamseg
+from streamseg.backends.loading import DEFAULT, shipped_engine, shipped_nets
 from tests.compat.parts import MADE, engine_name, identity, read_manifest, read_records, run
 
 BRIGHT, DATA = MADE / "bright", MADE / "data"
@@ -269,7 +270,7 @@ def test_engines_are_listed(tmp_path: Path) -> None:
     """What fits is the machine's business; all else is as it was."""
     shutil.copytree(MADE / "engines", tmp_path / "store")
     listed = run("engines", "list", "--json").json
-    assert listed["default"] == SHIPPED.name
+    assert listed["default"] == DEFAULT
     by_machine = ("path", "fits", "misfits")
     rows = [{key: row[key] for key in row if key not in by_machine} for row in listed["engines"]]
     assert rows == read(MADE / "engines-list.json")
@@ -279,10 +280,10 @@ def test_engines_lack_nothing_but_their_files(tmp_path: Path) -> None:
     """The manifests alone are here: seal, name, key and accuracy gate are as they should be."""
     shutil.copytree(MADE / "engines", tmp_path / "store")
     found = run("engines", "verify", "--json", expect=1).json["engines"]
-    assert found[0]["name"] == SHIPPED.name
-    assert found[0]["problems"] == []
-    assert len(found) == 6
-    for engine in found[1:]:
+    shipped = [shipped_engine(net).name for net in shipped_nets()]
+    assert SHIPPED.name in shipped
+    assert [(one["name"], one["problems"]) for one in found[:-5]] == [(name, []) for name in shipped]
+    for engine in found[-5:]:
         files = read(tmp_path / "store" / engine["name"] / "manifest.json")["files"]
         assert engine["problems"] == [f"{name} is missing" for name in sorted(files)]
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from streamseg.backends import load_backend
+from streamseg.backends.loading import DEFAULT_NET
 from streamseg.capture import list_clips, open_source
 from streamseg.capture.live import is_live, open_live
 from streamseg.cli import main
@@ -225,7 +226,7 @@ def test_our_own_parts_cannot_be_replaced(tmp_path: Path) -> None:
     sink.close()
     assert isinstance(sink, CsvRecords)
     backend = load_backend()
-    assert backend.name.startswith("improved_unet")
+    assert backend.name.startswith(DEFAULT_NET)
     backend.close()
 
 

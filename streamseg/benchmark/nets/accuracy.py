@@ -13,7 +13,7 @@ import numpy as np
 
 from streamseg.core.errors import UsageError
 from streamseg.core.types import Backend, Frame, Mask, Planes
-from streamseg.datasets import Sample, open_dataset, split_last
+from streamseg.datasets import RunSplit, Sample, frame_hash, open_dataset, split_last
 from streamseg.datasets.phantoms import phantom_samples
 from streamseg.evaluation.overlap import Confusion
 from streamseg.export.gate import SingleFrameAdapter
@@ -78,7 +78,8 @@ class Accuracy:
     """How good the answers of an engine are."""
 
     dice: float | None
-    """Mean over the images, with their labels; None for random weights."""
+    """Mean over the images, with their labels; None for random weights, and for images that they were
+    trained on."""
     mask_agreement: float | None
     """Mean Dice with FP32's masks; None for random weights, whose masks are noise."""
     probability_difference: float | None
@@ -100,6 +101,12 @@ def answers_of(engine: Backend, samples: Iterable[Sample]) -> Answers:
         found.probabilities.append(planes)
         found.dice.append(Confusion.count(segmentation.mask, sample.nerve).dice)
     return found
+
+
+def trained_on(weights: Path, samples: Iterable[Sample]) -> int:
+    """How many of the images some weights (a file or a run folder) were trained on, as far as they say."""
+    split = RunSplit.read(weights)
+    return 0 if split is None else sum(frame_hash(sample.image) in split.train for sample in samples)
 
 
 def judge(found: Answers, reference: Answers | None, *, trained: bool) -> Accuracy:

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
-from streamseg.backends.loading import WEIGHTS
+from streamseg.backends.loading import WEIGHTS, weights_file
 from streamseg.backends.openvino.signal_stack import kept_signal_stack
 from streamseg.benchmark.flops import Work, work_of
 from streamseg.benchmark.limits import GPU, Kernel, gpu_synchronize, kernels_of, limits
-from streamseg.benchmark.nets.accuracy import labelled_images
+from streamseg.benchmark.nets.accuracy import labelled_images, trained_on
 from streamseg.benchmark.nets.measure import MeasurementContext, NetMeasurement
 from streamseg.benchmark.nets.rows import make_rows
 from streamseg.benchmark.nets.schedule import FULL, QUICK, Schedule
@@ -138,8 +138,16 @@ def measure_nets(
             weights=options.weights,
             say=say,
         )
+        weights = {net: options.weights.get(net, weights_file(net)) for net in check_nets(options.nets)}
         context = MeasurementContext(
-            schedule, clip, kernels, images, frame, options.threads, gpu_synchronize() if waits else None
+            schedule,
+            clip,
+            kernels,
+            images,
+            frame,
+            options.threads,
+            gpu_synchronize() if waits else None,
+            seen={net: trained_on(path, images.samples) for net, path in weights.items()},
         )
         bench = _Bench(context, make or partial(builder.make, specs=specs), say, until)
         run.until_ctrl_c(partial(bench.measure, shapes), finished=lambda: bool(bench.rows))

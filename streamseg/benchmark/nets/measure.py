@@ -7,7 +7,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -20,7 +20,13 @@ from streamseg.benchmark.clip import Clip
 from streamseg.benchmark.frame_trace import RunOutcome
 from streamseg.benchmark.limits import Kernel
 from streamseg.benchmark.live_probe import LiveOutcome, paced
-from streamseg.benchmark.nets.accuracy import Accuracy, Answers, LabelledImages, answers_of, judge
+from streamseg.benchmark.nets.accuracy import (
+    Accuracy,
+    Answers,
+    LabelledImages,
+    answers_of,
+    judge,
+)
 from streamseg.benchmark.nets.schedule import MAX_FRAMES, Schedule
 from streamseg.benchmark.nets.start import Start, start
 from streamseg.benchmark.nets.variants import Variant
@@ -67,6 +73,8 @@ class MeasurementContext:
     threads: int
     synchronize: Call | None = None
     """Waits for the GPU, if kernels only start work on one."""
+    seen: Mapping[str, int] = field(default_factory=dict)
+    """By net, how many of the images its weights were trained on."""
 
 
 class NetMeasurement:
@@ -205,6 +213,9 @@ class NetMeasurement:
             if reference is None and one.variant.spec.precision == "fp32":
                 reference = found
             one.accuracy = judge(found, reference, trained=one.variant.trained)
+            if one.variant.trained and (seen := self.context.seen.get(one.variant.shape.net)):
+                one.accuracy = replace(one.accuracy, dice=None)
+                one.notes.append(f"no Dice: its weights were trained on {seen} of the {len(samples)} images")
 
     def _attempt(self, key: str, what: str, work: Callable[[], T], extra_s: float = 0.0) -> T | None:
         """What the work returns; None if it fails, which is noted, or hangs, which leaves the variant out."""

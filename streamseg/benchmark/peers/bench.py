@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from streamseg.backends.loading import DEFAULT, load_backend
+from streamseg.backends.loading import load_backend, shipped_engine
 from streamseg.backends.openvino.backend import OpenVINOBackend
 from streamseg.benchmark.clip import Clip
 from streamseg.benchmark.peers.measure import PeersSchedule, time_peers
@@ -107,7 +107,7 @@ def _makers(
 def _engine(options: PeersOptions, checkpoint: Checkpoint, throughput: bool) -> Backend:
     """The engine of the pipelines: the shipped INT8 one; at another size than its own, our FP32 one."""
     if options.size == SIZE:
-        return load_backend(DEFAULT, threads=options.threads, throughput=throughput)
+        return load_backend(shipped_engine(NET), threads=options.threads, throughput=throughput)
     return OpenVINOBackend.from_checkpoint(
         checkpoint, f"{NET}-openvino-fp32", threads=options.threads, throughput=throughput
     )

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from streamseg.backends.loading import DEFAULT, load_backend
+from streamseg.backends.loading import load_backend, shipped_engine
 from streamseg.backends.openvino.backend import COMPUTES_IN, OpenVINOBackend
 from streamseg.backends.openvino.signal_stack import kept_signal_stack
 from streamseg.benchmark.flops import work_of
@@ -201,7 +201,7 @@ def _ours_fp32(context: RuntimeContext) -> Loaded:
 
 
 def _ours_int8(context: RuntimeContext) -> Loaded:
-    engine: Backend = load_backend(DEFAULT, threads=context.threads)
+    engine: Backend = load_backend(shipped_engine(context.checkpoint.net), threads=context.threads)
     own = engine.spec.height, engine.spec.width
     if own != context.size:
         raise EngineError(INT8_SKIPPED.format("x".join(map(str, own))))

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from streamseg.backends import FakeBackend
-from streamseg.benchmark.nets.accuracy import answers_of, judge, labelled_images
+from streamseg.benchmark.nets.accuracy import answers_of, judge, labelled_images, trained_on
 from streamseg.core.errors import DataError, UsageError
 from streamseg.core.types import InputSpec
+from streamseg.datasets import RunSplit, frame_hash
 from streamseg.phantom.seeds import BENCHMARK
 
 SPEC = InputSpec(32, 48, mean=0.25, std=0.25, threshold=0.5)
@@ -42,6 +43,17 @@ def test_labelled_images_or_their_last_share(tmp_path: Path) -> None:
         labelled_images(3, None, 0.2)
     with pytest.raises((UsageError, DataError)):
         labelled_images(3, tmp_path / "none")
+
+
+def test_images_that_weights_were_trained_on_are_counted(tmp_path: Path) -> None:
+    samples, weights = labelled_images(3).samples, tmp_path / "lite_unet.safetensors"
+    assert trained_on(weights, samples) == 0
+    frames = [frame_hash(sample.image) for sample in samples]
+    RunSplit(frozenset(frames[:2]), frozenset(frames[2:])).write(weights)
+    assert trained_on(weights, samples) == 2
+    assert trained_on(tmp_path / "improved_unet.safetensors", samples) == 0
+    RunSplit(frozenset(frames), frozenset()).write(tmp_path)
+    assert trained_on(tmp_path, samples) == 3
 
 
 def test_answers_are_judged_by_labels_and_by_fp32() -> None:
