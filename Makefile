@@ -11,6 +11,7 @@
 #                (called again it goes on with what is missing); writes GPU_OUT, benchmarks/results
 #   make gpu-full   the rest of it in pieces of at most 8 minutes (PIECE=3/6 for one of them), the GPU tests, and
 #                the README's table of the nets there
+#   make weights the default weights from nothing to the shipped engine and its figures: hours, resumable
 #   make gpu-train  the replication and the yardsticks at full size: hours, resumable
 #                GPU_PYTHON=python3 takes a Python that has torch, where no package index can be reached
 #   make clean   removes .venv and what tools left behind
@@ -30,9 +31,17 @@ RAY := build/ray
 HAS_RAY = $(BIN)/python -c 'import ray' 2>/dev/null
 COUNTERPARTS := build/counterparts
 
-# Labelled images for `make gpu-train`, and where its runs go (they resume).
+# Labelled images for `make gpu-train` and `make weights`, and where their runs go (they resume).
 DATA ?= ../shared/data/usgra-seg
 GPU_RUNS ?= runs/gpu
+WEIGHTS_RUNS ?= runs/weights
+
+# Images without nerve that `make weights` trains on, and the licence note of all its images and initial weights.
+WITHOUT ?= ../shared/data/muscle $(wildcard ../shared/data/muscle-cut)
+LICENCE ?= usgra-seg by T. M. K. (tmkand), CC BY 4.0; muscle stills by T. J. van der Zee (TimTrack), CC0 1.0; \
+  muscle screens by O. Seynnes and N. Cronin, CC BY 4.0; EfficientNet-Lite0, Apache-2.0
+TRAIN_WEIGHTS = $(BIN)/streamseg train $(DATA) --net lite_unet --recipe best --epochs 240 --phantom 4000 \
+  --phantom-batch 4 $(WITHOUT:%=--absent %) --absent-batch 2 --resume
 
 GPU_PYTHON ?= $(BIN)/python
 GPU_OUT ?= benchmarks/results
@@ -40,7 +49,7 @@ GPU_SETUP := $(if $(filter $(BIN)/python,$(GPU_PYTHON)),setup)
 PIECE ?= all
 PIECES := $(if $(filter all,$(PIECE)),1/6 2/6 3/6 4/6 5/6 6/6,$(PIECE))
 
-.PHONY: setup demo bench test test-slow counterparts check docs format gpu gpu-full gpu-train clean
+.PHONY: setup demo bench test test-slow counterparts check docs format weights gpu gpu-full gpu-train clean
 
 setup: $(VENV)/.ready
 
@@ -108,6 +117,15 @@ gpu-full: $(GPU_SETUP)
 	$(GPU_PYTHON) -m pytest -q -m gpu tests/gpu
 	for piece in $(PIECES); do $(GPU_PYTHON) -m benchmarks.gpu full --piece $$piece --out $(GPU_OUT); done
 	$(GPU_PYTHON) -m benchmarks.bench --only nets --readme
+
+# The judge holds a fifth back, and answers for the weights that are trained on all.
+weights: setup
+	$(TRAIN_WEIGHTS) --validation 0.2 --seed 6 --out $(WEIGHTS_RUNS)/judge
+	$(TRAIN_WEIGHTS) --validation 0 --seed 5 --out $(WEIGHTS_RUNS)/all
+	$(BIN)/python -m streamseg.export.defaults --data $(DATA) --absent $(WITHOUT) --licence '$(LICENCE)' \
+	  $(WEIGHTS_RUNS)/all --judge $(WEIGHTS_RUNS)/judge
+	$(BIN)/python -m benchmarks.accuracy lite_unet-openvino-int8
+	$(BIN)/python -m benchmarks.readme
 
 gpu-train: setup
 	$(BIN)/streamseg reproduce $(DATA) --out $(GPU_RUNS)/reproduce --size 256x320 --epochs 80 --device gpu \

@@ -1,4 +1,4 @@
-"""Writes the benchmark tables of the README and of docs/results.md from the committed results.
+"""Writes the tables of the README, of docs/results.md and of the model card from the committed results.
 
     python -m benchmarks.readme [--check]
 
@@ -6,7 +6,9 @@ Of every machine the newest ``benchmarks/results/<date>-<machine>-bench-<name>.j
 counts; machines with a GPU come first. The tables replace what stands between ``<!-- bench SELECTION -->``
 and ``<!-- /bench -->``. The selection is one benchmark (``nets``, ``peers``, ``pipeline``, ``streams``),
 ``short`` for the README's few lines of the nets and of live video, or nothing for all complete tables.
-With ``--check`` nothing is written, and the exit code is 1 if the tables differ.
+Between ``<!-- accuracy SELECTION -->`` and ``<!-- /accuracy -->`` stand the tables of
+:mod:`benchmarks.model_card`. With ``--check`` nothing is written, and the exit code is 1 if the tables
+differ.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks import model_card
 from streamseg.benchmark.provenance import ROOT
 from streamseg.benchmark.rows.nets import NetRow
 from streamseg.benchmark.rows.peers import PeerRow
@@ -53,8 +56,8 @@ from streamseg.reporting.document import Table
 from streamseg.reporting.formatting import count, table
 
 BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
-PLACE = re.compile(r"<!-- bench ?(\w*) -->\n.*?<!-- /bench -->", re.DOTALL)
-DOCUMENTS = ("README.md", "docs/results.md")
+PLACE = re.compile(r"<!-- (bench|accuracy) ?(\w*) -->\n.*?<!-- /\1 -->", re.DOTALL)
+DOCUMENTS = ("README.md", "docs/results.md", "streamseg/weights/README.md")
 NAME = re.compile(rf"(\d{{4}}-\d\d-\d\d)-(.+)-bench-({'|'.join(CLASSES)})\.json")
 ORDER = ("nets", "peers", "pipeline", "streams")
 Rows = Sequence[Any]
@@ -84,18 +87,25 @@ def update(document: Path, results: Path, *, check: bool = False) -> int:
     """Write the tables of one document anew, or compare them. Raises UsageError, DataError and SinkError."""
     now = document.read_text(encoding="utf-8")
     places = PLACE.findall(now)
-    if not places or not len(places) == now.count("<!-- bench") == now.count(END):
-        raise UsageError(
-            f"{document} has no place for the tables; it needs the lines {BEGIN} and {END}, in pairs"
-        )
-    if unknown := sorted(set(places) - SELECTIONS.keys()):
-        raise UsageError(
-            f"{document} asks for tables {unknown[0]!r}; there are {', '.join(filter(None, SELECTIONS))}"
-        )
+    for kind, known in (("bench", SELECTIONS), ("accuracy", model_card.SELECTIONS)):
+        asked = [selection for word, selection in places if word == kind]
+        if not places or not len(asked) == now.count(f"<!-- {kind}") == now.count(f"<!-- /{kind} -->"):
+            raise UsageError(
+                f"{document} has no place for the tables; it needs the lines {BEGIN} and {END}, or "
+                "<!-- accuracy SELECTION --> and <!-- /accuracy -->, in pairs"
+            )
+        if unknown := sorted(set(asked) - known.keys()):
+            raise UsageError(
+                f"{document} asks for tables {unknown[0]!r}; there are {', '.join(filter(None, known))}"
+            )
 
     def filled(place: re.Match[str]) -> str:
         mark = place[0].partition("\n")[0]
-        return "\n".join([mark, *lines(results, place[1], document.parent), END])
+        if place[1] == "bench":
+            made = lines(results, place[2], document.parent)
+        else:
+            made = model_card.lines(results, place[2], document.parent)
+        return "\n".join([mark, *made, f"<!-- /{place[1]} -->"])
 
     new = PLACE.sub(filled, now)
     if new == now:
@@ -182,9 +192,10 @@ def as_lines(found: Table) -> list[str]:
 
 
 def nets_lines(rows: Sequence[NetRow]) -> list[str]:
-    """A line per net and variant, at the size that most rows have."""
-    found = nets_table(at_one_size(rows), README)
-    judged = dict.fromkeys(row.dice_data for row in at_one_size(rows) if row.dice_data)
+    """A line per net and variant, each net at the size that most of its rows have."""
+    shown = at_one_size(rows)
+    found = nets_table(shown, README)
+    judged = dict.fromkeys(row.dice_data for row in shown if row.dice_data)
     dice = f" Dice is of {', '.join(judged)}." if judged and "Dice" in found.header else ""
     return [
         *as_lines(found),
@@ -199,18 +210,21 @@ def nets_lines(rows: Sequence[NetRow]) -> list[str]:
 
 
 def at_one_size(rows: Sequence[NetRow]) -> list[NetRow]:
-    """The rows of the size that most have."""
-    point = Counter(map(size, rows)).most_common(1)[0][0]
-    return [row for row in rows if size(row) == point]
+    """Each net's rows of the size that most of them have."""
+    found: list[NetRow] = []
+    for _, own in by_net(rows):
+        point = Counter(map(size, own)).most_common(1)[0][0]
+        found += [row for row in own if size(row) == point]
+    return found
 
 
 def nets_table(rows: Sequence[NetRow], place: str) -> Table:
-    """The table of nets of one size; each net is named in its first line."""
-    first = {own[0].key: net for net, own in by_net(rows)}
+    """The table of nets, each of one size; its first line names the net, and its size if they differ."""
+    one_size = len(set(map(size, rows))) == 1
+    first = {own[0].key: net if one_size else f"{net}, {size(own[0])}" for net, own in by_net(rows)}
+    head = f"net, {size(rows[0])}" if one_size else "net"
     columns = (*NET_SPEED, *NET_CONTENT)
-    return make_table(
-        "", f"net, {size(rows[0])}", rows, lambda row: first.get(row.key, ""), columns, place=place
-    )
+    return make_table("", head, rows, lambda row: first.get(row.key, ""), columns, place=place)
 
 
 def peers_lines(rows: Sequence[PeerRow]) -> list[str]:

@@ -27,9 +27,6 @@ from streamseg.core.types import Backend, Planes, Tensor
 
 TURN_S = 0.05
 """Seconds that a lane has for its request when its turn has come; then the next lane's turn comes."""
-MARGIN_S = 0.005
-"""A turn comes this much earlier than forecast, for threads that wake late on a busy processor: an engine
-that waits is slower, and a frame that waits this long is hardly older."""
 RECENT = 8
 """Calls of the engine, and turns, from which the next ones are estimated."""
 CLOSE_S = 2.0
@@ -89,7 +86,7 @@ class Forecast:
         """
         if len(self._calls) < RECENT:
             return self._lanes, TURN_S
-        lead = MARGIN_S + (sorted(self._leads)[-2] if len(self._leads) > 1 else 0.0)
+        lead = sorted(self._leads)[-2] if len(self._leads) > 1 else 0.0
         left = [began + sorted(self._calls)[1] - lead - now for began in self._began.values()]
         later = [wait for wait in left if wait > 0]
         return self._lanes - len(later), min(later, default=TURN_S)

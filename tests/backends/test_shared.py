@@ -11,7 +11,7 @@ import pytest
 
 from streamseg.backends.fake import FakeBackend
 from streamseg.backends.openvino.backend import OpenVINOBackend
-from streamseg.backends.shared import MARGIN_S, RECENT, Forecast, Lane, SharedEngine
+from streamseg.backends.shared import RECENT, Forecast, Lane, SharedEngine
 from streamseg.core.errors import EngineError
 from streamseg.core.types import Backend, InputSpec, Tensor
 from tests.backends.small_engines import info_of, small_model
@@ -310,9 +310,9 @@ def test_a_turn_comes_so_early_that_the_request_is_there_when_the_engine_is_free
         forecast.asked(0.003)
     forecast.began(1, 100.0)
     forecast.began(2, 100.010)
-    assert forecast.free(100.010) == (0, pytest.approx(0.027 - MARGIN_S))
-    assert forecast.free(100.0371 - MARGIN_S) == (1, pytest.approx(0.0099))
-    assert forecast.free(100.0471 - MARGIN_S)[0] == 2
+    assert forecast.free(100.020) == (0, pytest.approx(0.017))
+    assert forecast.free(100.0371) == (1, pytest.approx(0.0099))
+    assert forecast.free(100.0471)[0] == 2
     forecast.ended(1, 100.041)
     assert forecast.free(100.042)[0] == 1
 
@@ -324,7 +324,7 @@ def test_one_stretched_call_or_turn_changes_no_forecast() -> None:
         forecast.ended(1, call + (0.001 if call == 3 else 0.040))
         forecast.asked(0.5 if call == 3 else 0.003)
     forecast.began(1, 50.0)
-    assert forecast.free(50.0) == (0, pytest.approx(0.037 - MARGIN_S))
+    assert forecast.free(50.0) == (0, pytest.approx(0.037))
 
 
 class Turning(Asking):

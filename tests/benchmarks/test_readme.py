@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -51,8 +52,7 @@ def checkout(tmp_path: Path) -> Checkout:
 
 def test_the_committed_documents_show_the_committed_results(capsys: pytest.CaptureFixture[str]) -> None:
     for document in DOCUMENTS:
-        if "<!-- bench" not in (ROOT / document).read_text(encoding="utf-8"):
-            pytest.skip(f"{document} has no benchmark tables yet")
+        assert re.search("<!-- (bench|accuracy)", (ROOT / document).read_text(encoding="utf-8"))
     assert main(["--check"]) == 0, capsys.readouterr().err
 
 
@@ -127,6 +127,16 @@ def test_a_mark_selects_its_tables(checkout: Checkout) -> None:
     assert "1 streams" not in short
     assert "of the limit" not in short
     assert len(short) < len(complete) / 2
+
+
+def test_nets_of_different_sizes_are_named_with_theirs(checkout: Checkout) -> None:
+    checkout.readme.write_text(f"<!-- bench nets -->\n{END}\n", encoding="utf-8")
+    rows = [replace(row, height=256, width=256) if row.net == "unet" else row for row in nets_rows()]
+    checkout.add("2026-11-23-xeon-2-cores-bench-nets", rows)
+    checkout.run()
+    assert "| U-Net (random weights), 256x256 | eager FP32, as trained |" in checkout.text
+    assert "| improved U-Net, 192x224 | eager FP32, as trained |" in checkout.text
+    assert checkout.text.startswith("<!-- bench nets -->\n| net | variant |")
 
 
 def test_links_are_relative_to_the_document(checkout: Checkout) -> None:
