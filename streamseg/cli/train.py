@@ -80,8 +80,8 @@ def train(
     taught_from: Annotated[
         str | None,
         typer.Option(
-            help="changed: teachers see the images of each step, changed as they are. original: each image "
-            "once, which is cheaper. Default: changed."
+            help="original: teachers see each image once, and what they find is changed with it. changed: "
+            "they see the images of each step, changed as they are. Default: original."
         ),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Random seed. Default: 0.")] = None,
@@ -119,7 +119,7 @@ def train(
     """
     from streamseg.core.errors import UsageError
     from streamseg.engines.checkpoint import read_checkpoint
-    from streamseg.training.config import SHARES, SOFT
+    from streamseg.training.config import SHARES, SOFT, TAUGHT_FROM
     from streamseg.training.config import recipe as take_recipe
     from streamseg.training.devices import fastest_precision
     from streamseg.training.run_folder import RUN, stored_config
@@ -160,6 +160,7 @@ def train(
             "phantom_batch": SHARES["phantom_batch"] if phantom else None,
             "absent_batch": SHARES["absent_batch"] if absent else None,
             "soft": SOFT if teachers else None,
+            "taught_from": TAUGHT_FROM if teachers else None,
             "precision": fastest_precision(device) if recipe != "paper" else None,
         }
         config = take_recipe(given.pop("recipe", RECIPE), **{**usual, **given})

@@ -147,6 +147,8 @@ SHARES = {"phantom_batch": 2, "absent_batch": 3}
 """Images that are added to each step of the recipe ``best`` if there are any."""
 SOFT = 0.7
 """Weight of the teachers' target if there are teachers."""
+TAUGHT_FROM: TaughtFrom = "original"
+"""What new runs' teachers see: in images as they are they find more, and that costs less (docs/log.md)."""
 
 
 def recipe(name: str, **changes: Any) -> TrainConfig:
