@@ -62,9 +62,11 @@ def main() -> None:
     code = streamseg(["live", *sys.argv[1:]])
 
     import json
+    import os
 
-    print(json.dumps({"ends_ns": ends}))
-    sys.exit(code)
+    print(json.dumps({"ends_ns": ends}), flush=True)
+    # On a busy machine the loop leaves a thread in the net, which ends a process on its way out with SIGABRT.
+    os._exit(code)
 
 
 if __name__ == "__main__":
