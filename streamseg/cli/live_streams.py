@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streamseg.backends.shared import SharedEngine
-from streamseg.capture.live import CaptureOptions, open_live
+from streamseg.capture import open_source
+from streamseg.capture.live import CaptureOptions, is_live, open_live
 from streamseg.cli.console import (
     limit_opencv_threads,
     print_json,
@@ -32,6 +33,7 @@ from streamseg.cli.live_run import (
 )
 from streamseg.core.engine_info import EngineInfo
 from streamseg.core.errors import UsageError
+from streamseg.core.pixel_aspect import parse_aspect
 from streamseg.core.types import Backend, Source
 from streamseg.live import LiveLoop, LiveReport, run_streams
 from streamseg.live.config import LiveConfig, load_profile
@@ -156,6 +158,7 @@ def run_several(
     ]
     for stream in streams:
         check_records(stream.request, stream.config.source or "")
+        _check_recording(stream.config)
     regions = [region_of(stream.config, stream.say) for stream in streams]
     captures = [stream.config.capture() for stream in streams]
     # First, and interruptible by Ctrl-C: building an engine takes minutes.
@@ -203,6 +206,13 @@ def run_several(
         ]
         print_json({"streams": each, "engine": EngineInfo.of(backend).identity()})
     leave(next((report for report in reports if report.error is not None), reports[0]), stop)
+
+
+def _check_recording(config: LiveConfig) -> None:
+    """Raise UsageError or SourceError for a recording that cannot be opened, before any stream begins."""
+    source = config.source or ""
+    if not (is_live(source) or source.startswith("phantom:")):
+        open_source(source, sar=parse_aspect(config.sar)).close()
 
 
 def _open(source: str, capture: CaptureOptions, loops: Sequence[LiveLoop], index: int) -> Source:

@@ -87,6 +87,7 @@ def test_a_stream_that_fails_leaves_the_others_and_is_the_exit_code(
         ([*SMALL, "--display", "none", "--sar", "4:3"], "--sar belongs to one source"),
         ([SMALL[0], SMALL[0], "--display", "none"], "is given 2 times; give each source once"),
         ([*SMALL, "nothing.mp4", "--display", "none"], "nothing.mp4"),
+        ([*SMALL, "nothing.mp4", "--display", "none", "--roi", "none"], "nothing.mp4"),
         ([*SMALL, "--display", "none", "--records", "x.txt"], "x-1.txt: live records are JSON lines"),
         ([*SMALL, "--profile", "a", "--profile", "b"], "several profiles are a stream each"),
         (["--profile", "a", "--profile", "nowhere"], "there is no profile 'nowhere'"),

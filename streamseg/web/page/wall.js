@@ -26,7 +26,7 @@ class Tile {
     this.canvas = node.querySelector("canvas");
     this.context = this.canvas.getContext("2d", { alpha: false });
     this.signs = this.lines = {};
-    this.outlined = false;
+    this.outlined = this.dim = false;
     this.state = this.title = "";
     node.href = `${number}/`;
     this.part("number").textContent = number;
@@ -34,7 +34,12 @@ class Tile {
       hello: (values) => this.hello(values),
       end() {},
       closed: () => this.refresh(),
-      changed: () => { this.refresh(); this.draw(); },
+      changed: () => {
+        this.refresh();
+        this.draw();
+        // Seconds are of an image that was old: they must not stand beside a new one until the next update.
+        if (this.part("age").textContent.endsWith(" s")) this.figures(performance.now());
+      },
       measured() {},
     });
   }
@@ -72,10 +77,12 @@ class Tile {
       this.node.style.setProperty("--state-ink", ink);
       this.node.dataset.state = this.state = state;
       this.node.setAttribute("aria-label", `Stream ${this.number}: ${words}, ${this.title}`);
+      summarise();
     }
     if (this.part("reason").textContent !== reason) this.part("reason").textContent = reason;
     this.part("frame").classList.toggle("old", old && this.stream.kept.view !== null);
     this.part("frame").classList.toggle("dim", dim);
+    this.dim = dim;
   }
 
   tick(now) {
@@ -89,7 +96,7 @@ class Tile {
     const running = this.stream.runningAge(now);
     const age = running === null || running > 1000 ? running : this.stream.kept.age;
     this.part("age").textContent = age === null ? "-" : age > 1000 ? `${(age / 1000).toFixed(1)} s` : `${age.toFixed(0)} ms`;
-    const fps = this.stream.kept.view?.figures.processed_fps ?? null;
+    const fps = this.dim ? null : this.stream.kept.view?.figures.processed_fps ?? null;
     const recording = this.stream.kept.view?.figures.recording?.startsWith("recording ") ? "\u25cf " : "";
     this.part("rate").textContent = recording + (fps === null ? "" : `${fps.toFixed(0)} fps`);
   }
