@@ -47,7 +47,7 @@ MAX_STREAMS = 64
 """At the same time; each takes eight threads."""
 WARM_UP = 5
 """Calls of the engine before anything is measured."""
-BARE_S = 1.0
+BARE_S = 0.5
 """Duration of each measurement of the engine alone."""
 WARM_UP_S = 60.0
 """An engine that takes longer for one of them hangs."""
