@@ -1,6 +1,7 @@
 """Measures the processor time of a frame, stage by stage, and what surrounds the net in all.
 
-    python -m benchmarks.frame_cost [CLIP ...] [--quick] [--rounds R] [--engine NAME] [--rates] [--out DIR]
+    python -m benchmarks.frame_cost [CLIP ...] [--quick] [--rounds R] [--engine NAME] [--rates]
+                                    [--picture FILE.svg] [--out DIR]
 
 Regime: recorded clips (without any, a phantom clip of 1024x768), read from their files, OpenCV in one thread.
 Processor time, not wall time, so that other work on the machine matters little; medians over rounds in which
@@ -60,6 +61,7 @@ from streamseg.core.types import Backend, Frame, Planes, Result, Source, Tensor
 from streamseg.live import LiveLoop, LiveOptions
 from streamseg.live.freeze_detector import FreezeDetector
 from streamseg.pipeline.replay import Replay
+from streamseg.reporting.charts import DARK, GREY, blank, style, svg
 from streamseg.segmentation.ood_detector import OutOfDistributionDetector, is_coloured
 from streamseg.segmentation.postprocess import postprocess
 from streamseg.segmentation.segmenter import Segmenter
@@ -332,6 +334,7 @@ def main() -> None:
     made = parser(__doc__)
     made.add_argument("clips", nargs="*", help="recorded videos; default: a phantom clip")
     made.add_argument("--rounds", type=int, default=5)
+    made.add_argument("--picture", type=Path, help="draw the stages of the last clip into an SVG file")
     made.add_argument("--rates", action="store_true", help="frames per second, too")
     made.add_argument("--engine", help="name of the engine; default: as for replay")
     options = made.parse_args()
@@ -351,6 +354,8 @@ def main() -> None:
             "frames": frames,
             "clips": {clip.name: measure(clip, rounds, options) for clip in clips},
         }
+    if options.picture is not None:
+        options.picture.write_bytes(draw(result["clips"][clips[-1].name]["stages_ms"]))
     publish("frame-cost", result, report(result), options)
 
 
@@ -378,6 +383,24 @@ def measure(clip: Clip, rounds: int, options: argparse.Namespace) -> dict[str, A
             for name, values in stages(clip).items()
         },
     }
+
+
+def draw(found: dict[str, dict[str, float]]) -> bytes:
+    """One frame's life without the net: its stages one after another, each at its p50 and at its p99; SVG."""
+    names = [name for name in found if not name.startswith("live")]
+    with style():
+        drawing = blank(0.6 + 0.22 * len(names))
+        for axes, quantile in zip(drawing.subplots(1, 2, sharey=True), ("p50", "p99"), strict=True):
+            left = 0.0
+            for row, name in enumerate(names):
+                axes.barh(row, found[name][quantile], 0.7, left=left, color=DARK if row else GREY)
+                left += found[name][quantile]
+            axes.set_title(f"{quantile} of every stage: {left:.1f} ms")
+            axes.set_xlabel("ms of processor time")
+            axes.set_yticks(range(len(names)), names)
+            axes.grid(axis="x", alpha=0.3)
+        axes.invert_yaxis()
+        return svg(drawing)
 
 
 def report(result: dict[str, Any]) -> list[str]:
