@@ -41,7 +41,7 @@ from benchmarks.common import RESULTS
 from streamseg.backends import load_backend
 from streamseg.backends.loading import locate, shipped_engine
 from streamseg.benchmark.provenance import ROOT, OtherLoad, machine_name, provenance
-from streamseg.benchmark.rows.run import Record, decode
+from streamseg.benchmark.rows.run import BUSY, Record, decode
 from streamseg.cli.evaluate import training_split
 from streamseg.core.engine_info import EngineInfo
 from streamseg.core.errors import DataError, StreamsegError
@@ -145,7 +145,7 @@ class Cost(Record):
     ratio: float | None = None
     ratio_interval: Interval | None = None
     ms: float | None = None
-    """Median of a call on the measuring machine."""
+    """Median of a call; None if other processes took more than a tenth of the processor."""
     others_share: float | None = None
     """Share of the processor time, 0..1, that other processes took meanwhile."""
 
@@ -406,18 +406,18 @@ def measure_video(backend: Backend, options: argparse.Namespace) -> dict[str, Vi
 def measure_cost(backend: Backend) -> Cost:
     """The engine's time for a frame, and its ratio to that of the reference."""
     reference = load_backend(shipped_engine(REFERENCE))
+    same = EngineInfo.of(reference).identity() == EngineInfo.of(backend).identity()
     try:
         with OtherLoad() as others:
-            ratio, low, high = compare_speed(backend, reference)
             ms = median_ms(backend)
+            ratio, *interval = (1.0,) if same else compare_speed(backend, reference)
     finally:
         reference.close()
-    same = EngineInfo.of(reference).identity() == EngineInfo.of(backend).identity()
     return Cost(
         against=reference.name,
-        ratio=1.0 if same else rounded(ratio),
-        ratio_interval=None if same else (round(low, 4), round(high, 4)),
-        ms=rounded(ms),
+        ratio=rounded(ratio),
+        ratio_interval=ends(interval or None),
+        ms=rounded(ms) if (others.share or 0.0) <= BUSY else None,
         others_share=rounded(others.share),
     )
 

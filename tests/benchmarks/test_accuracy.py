@@ -12,12 +12,13 @@ import pytest
 
 from benchmarks import accuracy, flicker, model_card, readme
 from benchmarks.accuracy import EngineAccuracy, PartAccuracy, StructureAccuracy, VideoAccuracy
+from streamseg.backends import FakeBackend, load_backend
 from streamseg.backends.loading import DEFAULT, DEFAULT_NET, WEIGHTS, shipped_engine, shipped_nets
-from streamseg.benchmark.rows.run import decode
+from streamseg.benchmark.rows.run import BUSY, decode
 from streamseg.datasets import RunSplit, frame_hash, open_dataset
 from streamseg.engines.manifest import read_manifest
 from streamseg.export.choose_default import choose
-from tests.backends.small_engines import write_engine
+from tests.backends.small_engines import SPEC, write_engine
 from tests.datasets.files import write_dataset, write_labelled
 
 RUN_FIGURES: dict[str, Any] = {
@@ -104,6 +105,15 @@ def test_what_the_manifest_states_is_not_measured_again(engine: Path, data: Path
     found = measured(engine, data, tmp_path / "out", "own", "phantoms", "--stated")
     assert {name: part.images for name, part in found.parts.items()} == {"own": 41, "phantoms": 400}
     assert found.parts["phantoms"].from_manifest
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_the_cost_is_a_ratio_to_the_reference(same: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accuracy, "compare_speed", lambda *_: (0.4, 0.3, 0.5))
+    backend = load_backend(shipped_engine(accuracy.REFERENCE)) if same else FakeBackend(SPEC, 0.5)
+    found = accuracy.measure_cost(backend)
+    assert (found.ratio, found.ratio_interval) == ((1.0, None) if same else (0.4, (0.3, 0.5)))
+    assert (found.ms is None) == ((found.others_share or 0.0) > BUSY)
 
 
 def test_without_data_nothing_is_written(
