@@ -74,6 +74,7 @@ import sys
 for name in {MISSING}:
     sys.modules[name] = None
 from benchmarks.gpu import __main__ as gpu
+from benchmarks.gpu import variants
 from streamseg.backends import compiled
 from tests.benchmarks.fake_cuda import fake_cuda
 
@@ -83,6 +84,7 @@ def compile_net(checkpoint, dtype, batch, device):  # kernel by kernel: compilin
     return inference_net(checkpoint).to(device, dtype), {{"fp16": 1.0}}
 
 compiled.compile_net = compile_net
+variants.MAKERS["compiledlight"] = variants.MAKERS["light"]
 gpu._start = lambda plan, backend, precision: ("start", backend, lambda: {{"absent": "not here"}})
 with fake_cuda():
     sys.exit(gpu.main(sys.argv[1:]))
