@@ -154,11 +154,11 @@ def default_lines(nets: Sequence[ShippedNet]) -> list[str]:
     if not candidates:
         return [NOT_MEASURED]
     chosen, why = choose(candidates)
-    words = (
-        f"By this rule the default is {TITLES.get(chosen, chosen)}: {why}."
-        if len(candidates) > 1
-        else f"{nets[0].title} is the only net that ships so far."
-    )
+    words = f"By this rule the default is {TITLES.get(chosen, chosen)}: {why}."
+    if len(nets) == 1:
+        words = f"{nets[0].title} is the only net that ships so far."
+    elif len(candidates) < len(nets):
+        words = "The other nets are not measured yet."
     head = ("net", "own machine", "another machine", "mean of both", "time per frame")
     return [*table(head, rows), "", *prose(words)]
 

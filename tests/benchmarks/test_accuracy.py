@@ -231,6 +231,10 @@ def test_the_rule_is_that_of_choose_default(results: Path) -> None:
     said = " ".join(model_card.default_lines(nets))
     if len(nets) > 1:
         assert choose(candidates)[1] in said
+    other = replace(nets[0], name="unet", measured=replace(nets[0].measured, cost=accuracy.Cost()))
+    assert "not measured yet" in " ".join(model_card.default_lines([nets[0], other]))
+    both = [nets[0], replace(nets[0], name="lite_unet", measured=complete(DEFAULT_NET, 0.7, 0.5, 0.4))]
+    assert "By this rule the default is" in " ".join(model_card.default_lines(both))
 
 
 def test_the_card_asks_for_every_table() -> None:
