@@ -55,6 +55,6 @@ def test_messages_of_errors_are_printable() -> None:
 @pytest.mark.parametrize("part", ["rtsp:", "a", "@", "://", "rtsp://", "a@", "\x1b", "x ", "://@"])
 def test_a_megabyte_takes_no_time(part: str) -> None:
     text = part * (1_000_000 // len(part))
-    began = time.perf_counter()
+    began = time.thread_time()
     without_logins(text + "@ x")
-    assert time.perf_counter() - began < 2  # it would be minutes
+    assert time.thread_time() - began < 2  # it would be minutes
