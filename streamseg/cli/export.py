@@ -75,8 +75,8 @@ def export(
         bool | None,
         typer.Option(
             "--mirror/--no-mirror",
-            help="Average in the net's output for the mirrored image, at about twice the time. Default: as "
-            "the weights were calibrated.",
+            help="Average in the net's output for the mirrored image, at two to three times the time. "
+            "Default: as the weights were calibrated.",
         ),
     ] = None,
     as_json: JsonOption = False,
