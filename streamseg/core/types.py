@@ -14,7 +14,6 @@ from enum import StrEnum
 from fractions import Fraction
 from typing import Protocol, Self, runtime_checkable
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -240,6 +239,8 @@ class Frame:
         part = roi.crop(self.pixels)[::step, ::step]
         if part.ndim == 2:
             return part
+        import cv2  # here, because most that imports this module has no use for it
+
         return np.asarray(cv2.cvtColor(np.ascontiguousarray(part), cv2.COLOR_BGR2GRAY), np.uint8)
 
     def __repr__(self) -> str:

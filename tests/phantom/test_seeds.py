@@ -55,7 +55,7 @@ def test_a_run_draws_from_its_own_range(seed: int, tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(trainer, "phantom_samples", noted)
     job = TrainingJob(replace(CONFIG, seed=seed), "phantom:4", tmp_path, phantom=300, validation=0.5)
-    trainer._read_data(job, trainer.make_fabric("cpu"), TrainingCallbacks().say)
+    trainer._read_data(job, trainer.make_fabric("cpu"), TrainingCallbacks().say, None)
     assert len(drawn) == 300
     assert not [number for number in drawn if is_reserved(number)]
 

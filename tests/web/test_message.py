@@ -50,7 +50,7 @@ def test_colour_images_stay_colour():
 
 
 def test_a_decoded_frame_without_colour_is_encoded_from_its_luma(tmp_path):
-    encoder = Encoder(Target(tmp_path / "a.mp4"), 64, 96, Fraction(1, 25), Fraction(25))
+    encoder = Encoder(Target(tmp_path / "a.mp4", force=False), 64, 96, Fraction(1, 25), Fraction(25))
     grey, coloured = np.full((64, 96, 3), 90, np.uint8), np.full((64, 96, 3), (40, 90, 200), np.uint8)
     for number, image in enumerate((grey, coloured)):
         encoder.encode(image, Fraction(number, 25))
