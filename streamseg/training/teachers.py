@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from streamseg.core.types import InputSpec
 from streamseg.engines.checkpoint import Checkpoint
-from streamseg.nets.inference import load_net
+from streamseg.nets.inference import load_net, probability
 from streamseg.training.cache import Cache
 from streamseg.training.validate import BATCH, net_input
 
@@ -55,9 +55,7 @@ class Teachers:
         found = []
         for net, spec in self._nets:
             x = net_input(_resized(images, _fitted(height, width, spec)), spec)
-            planes = net(x).float().sigmoid()
-            if mirrored:
-                planes = (planes + net(x.flip(-1)).float().sigmoid().flip(-1)) / 2
+            planes = probability(_float32_logits(net), x, mirrored=mirrored)
             found.append(_resized(planes, (height, width)))
         return torch.stack([planes[:, : self.planes] for planes in found]).mean(0)
 
@@ -70,6 +68,11 @@ class Teachers:
             soft = _resized(self.probabilities(x, mirrored=True)[:, :planes], size)
             found.append((soft * 255).round().to(torch.uint8).cpu())
         return torch.cat(found)
+
+
+def _float32_logits(net: nn.Module) -> Callable[[Tensor], Tensor]:
+    """The net, whose logits keep their precision under autocast."""
+    return lambda x: net(x).float()
 
 
 @dataclass(frozen=True)
