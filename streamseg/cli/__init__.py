@@ -6,14 +6,15 @@ the list below. Commands import heavy modules inside their bodies, so that ``str
 
 from __future__ import annotations
 
+import atexit
 import io
 import os
 import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Annotated
 
 import typer
@@ -95,10 +96,31 @@ def streamseg(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
-    ``arguments`` are those after the program's name; None takes those of the process.
+    ``arguments`` are those after the program's name; None takes those of the process, which then ends with
+    this code even if a thread hangs.
     """
     with forgiving_stderr():
-        return _main(arguments)
+        if arguments is not None:
+            return _main(arguments)
+        before = set(threading.enumerate())
+        code = _main(None)
+    if left := set(threading.enumerate()) - before:
+        # The last one registered is called first: before libraries that would wait for their threads.
+        atexit.register(_leave, code, left)
+    return code
+
+
+def _leave(code: int, left: Collection[threading.Thread]) -> None:
+    """End the process with this exit code, unless all of these threads have ended by now.
+
+    Nothing can end a thread that hangs or computes in a library, as after Ctrl-C while a net is compiled, and
+    a library that returns while the interpreter shuts down aborts the process: exit code 134 instead of 130.
+    """
+    if any(thread.is_alive() for thread in left):
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(AttributeError, OSError, ValueError):  # none, a reader that left, closed
+                stream.flush()
+        os._exit(code)
 
 
 def _main(arguments: Sequence[str] | None) -> int:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import atexit
 import inspect
 import json
-import os
 import signal
 import sys
-import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -99,9 +95,8 @@ def measures(
         check_outputs(json_file, report)
         limit_opencv_threads()
         stop_as_by_ctrl_c()
-        with exit_without_hanging_threads():
-            common = Common(source, rounds, quick, tuple(sys.argv[1:]))
-            write_outputs(measure(common, **own), json_file, report)  # type: ignore[call-arg]
+        common = Common(source, rounds, quick, tuple(sys.argv[1:]))
+        write_outputs(measure(common, **own), json_file, report)  # type: ignore[call-arg]
 
     return _with_options(command, measure)
 
@@ -132,39 +127,6 @@ def listed(option: str, given: Sequence[str] | None, choices: str) -> tuple[str,
         what = f"names {wrong!r} twice" if wrong else "has an empty part"
         raise UsageError(f"{option} {what}, received {','.join(given or ())!r}; give some of {choices}")
     return parts
-
-
-@contextmanager
-def exit_without_hanging_threads() -> Iterator[None]:
-    """End the program at once if threads that the block started are still running when it ends.
-
-    Nothing can end a thread that hangs or computes in a library, as after Ctrl-C while a net is compiled. A
-    library that returns from computing while the interpreter shuts down aborts the process: exit code 134
-    instead of 130, whatever was written before.
-    """
-    before = set(threading.enumerate())
-    code = 0
-    try:
-        yield
-    except KeyboardInterrupt:
-        code = 130
-        raise
-    except BaseException as error:
-        code = getattr(error, "exit_code", 1)
-        raise
-    finally:
-        if left := set(threading.enumerate()) - before:
-            # The last one registered is called first: before libraries that would wait for their threads.
-            atexit.register(_leave, code, left)
-
-
-def _leave(code: int, left: Collection[threading.Thread]) -> None:
-    """End the process with this exit code, unless all of these threads have ended by now."""
-    if any(thread.is_alive() for thread in left):
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(AttributeError, OSError, ValueError):  # none, a reader that left, closed
-                stream.flush()
-        os._exit(code)
 
 
 def check_outputs(json_file: Path | None, report: Path | None) -> None:

@@ -1,4 +1,4 @@
-"""A benchmark that leaves a library computing ends with its own exit code, not with an abort."""
+"""A command that leaves a library computing ends with its own exit code, not with an abort."""
 
 from __future__ import annotations
 
@@ -11,11 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
-from streamseg.cli.bench import common
-from streamseg.cli.bench.common import exit_without_hanging_threads
-from streamseg.core.errors import EngineError
+from streamseg import cli
 
 BENCH = """
 import sys, threading
@@ -52,7 +49,8 @@ def measure(options, say):
 
 ENDS = sys.argv[1]
 bench.measure_peers = measure
-sys.exit(main(["bench", "peers", "--json", sys.argv[2]]))
+sys.argv[1:] = ["bench", "peers", "--json", sys.argv[2]]
+sys.exit(main())
 """
 
 
@@ -67,7 +65,7 @@ sys.exit(main(["bench", "peers", "--json", sys.argv[2]]))
 def test_a_library_that_computes_on_does_not_abort_the_program(tmp_path: Path, ends: str, code: int) -> None:
     script, rows = tmp_path / "bench.py", tmp_path / "rows.json"
     script.write_text(BENCH)
-    root = Path(__file__).parents[3]
+    root = Path(__file__).parents[2]
     done = subprocess.run(
         [sys.executable, str(script), ends, str(rows)],
         cwd=root,
@@ -83,40 +81,25 @@ def test_a_library_that_computes_on_does_not_abort_the_program(tmp_path: Path, e
     assert ("Other nets" in done.stdout) == (ends != "interrupted")
 
 
-@pytest.mark.parametrize(
-    ("error", "code"), [(KeyboardInterrupt(), 130), (typer.Exit(3), 3), (EngineError("x"), 1), (None, 0)]
-)
-def test_it_leaves_with_the_code_that_it_would_have(
-    monkeypatch: pytest.MonkeyPatch, error: BaseException | None, code: int
-) -> None:
+def test_threads_that_have_ended_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     registered: list[tuple[Any, ...]] = []
     exits: list[int] = []
     monkeypatch.setattr(atexit, "register", lambda *call: registered.append(call))
-    monkeypatch.setattr(common.os, "_exit", exits.append)
+    monkeypatch.setattr(cli.os, "_exit", exits.append)
     free = threading.Event()
     thread = threading.Thread(target=free.wait, args=(60,), daemon=True)
-
-    def run() -> None:
-        with exit_without_hanging_threads():
-            thread.start()
-            if error is not None:
-                raise error
-
-    if error is None:
-        run()
-    else:
-        with pytest.raises(type(error)):
-            run()
+    monkeypatch.setattr(cli, "_main", lambda _: thread.start() or 3)
+    assert cli.main() == 3
     ((leave, *arguments),) = registered
     leave(*arguments)
-    assert exits == [code]
+    assert exits == [3]
     free.set()
     thread.join(10)
-    leave(*arguments)  # it has ended: no thread is left
-    assert exits == [code]
+    leave(*arguments)
+    assert exits == [3]
 
 
 def test_nothing_is_done_if_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(atexit, "register", lambda *call: pytest.fail("no thread was left"))
-    with exit_without_hanging_threads():
-        pass
+    monkeypatch.setattr(cli, "_main", lambda _: 0)
+    assert cli.main() == 0
