@@ -61,14 +61,6 @@ def train(
     absent_batch: Annotated[
         int | None, typer.Option(min=1, help="Images without nerve added to each step. Default: 3.")
     ] = None,
-    labelled_first: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            max=1,
-            help="Share of the epochs, the first ones, that have labelled images alone. Default: 0.",
-        ),
-    ] = None,
     validation: Annotated[
         float,
         typer.Option(help="Share held out for validation: the last block of subjects. 0: train on all."),
@@ -146,7 +138,6 @@ def train(
         "phantom_batch": phantom_batch if phantom else None,
         "phantom_strength": phantom_strength,
         "absent_batch": absent_batch if absent else None,
-        "labelled_first": labelled_first,
         "strength": strength,
         "restyle": restyle,
         "teachers": ",".join(read_checkpoint(path).sha256 for path in teachers) or None,

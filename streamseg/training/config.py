@@ -60,10 +60,6 @@ class TrainConfig:
     taught by their labels then, which are exact."""
     frozen_statistics: bool = False
     """BatchNorm uses its running statistics and does not update them."""
-    labelled_first: float = 0.0
-    """Share of the epochs, 0..1, that come first and have labelled images alone. After them BatchNorm's
-    statistics are measured on labelled images and stay, since a net that sees the kinds of images together
-    reads from a batch's statistics how many of each there are."""
     precision: Precision = "32-true"
     patience: int = 0
     """Epochs without a gain after which a run ends (:func:`is_flat`); 0 for a run of all epochs."""
@@ -77,9 +73,8 @@ class TrainConfig:
                 f"cannot train at {self.height}x{self.width}; "
                 "give a height and a width of at least 32, in multiples of 16"
             )
-        for name in ("restyle", "soft", "labelled_first"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UsageError(f"{name} {getattr(self, name)} is a share; give 0 to 1")
+        if not (0 <= self.restyle <= 1 and 0 <= self.soft <= 1):
+            raise UsageError(f"restyle {self.restyle} and soft {self.soft} are shares; give 0 to 1")
         for name, kinds in (("precision", Precision), ("taught_from", TaughtFrom)):
             if getattr(self, name) not in get_args(kinds):
                 raise UsageError(
@@ -100,11 +95,6 @@ class TrainConfig:
         for name in ("epochs", "batch", "learning_rate", "smoothing"):
             if not getattr(self, name) > 0:
                 raise UsageError(f"cannot train with {name} {getattr(self, name)}; give more than 0")
-
-    @property
-    def labelled_epochs(self) -> int:
-        """The first epochs, whose steps have labelled images alone."""
-        return round(self.labelled_first * self.epochs)
 
     @property
     def spec(self) -> InputSpec:

@@ -327,21 +327,9 @@ class TrainingRun:
             if self.log is not None:
                 self.log.close()
 
-    @property
-    def mixes(self) -> bool:
-        """Whether this epoch's steps have images of all sources, and not labelled ones alone."""
-        return self.history.epoch >= self.config.labelled_epochs
-
-    @property
-    def fixed(self) -> bool:
-        """Whether BatchNorm's statistics stay as they are in this epoch."""
-        return self.config.frozen_statistics or (self.config.labelled_epochs > 0 and self.mixes)
-
     def _train(self, callbacks: TrainingCallbacks) -> bool:
         callbacks.on_start(len(self.history.losses), self.config.epochs * self.steps)
         while self.history.epoch < self.config.epochs and not self.flat:
-            if self.config.labelled_epochs == self.history.epoch > 0 and self.history.step == 0:
-                self.measure_statistics(self.inner)
             if not self.train_epoch(callbacks):
                 self.save()
                 return False
@@ -358,8 +346,7 @@ class TrainingRun:
         pending: list[Tensor] = []
         mark = time.monotonic()
         with ExitStack() as stack:
-            sources = self.sources if self.mixes else self.sources[:1]
-            parts = [stack.enter_context(closing(self.batches(source))) for source in sources]
+            parts = [stack.enter_context(closing(self.batches(source))) for source in self.sources]
             for batches in zip(*parts, strict=True):
                 if callbacks.should_stop():
                     break
@@ -479,19 +466,16 @@ class TrainingRun:
 
     def finish_average(self) -> None:
         """Measure the averaged net's BatchNorm statistics, before its last validation."""
-        if self.average is not None and not self.fixed:
-            self.measure_statistics(self.average.module)
-
-    def measure_statistics(self, net: nn.Module) -> None:
-        """Measure a net's BatchNorm statistics again."""
+        if self.average is None or self.config.frozen_statistics:
+            return
         batches = statistics_batches(self.config, self.data, self.fabric.device)
         with self.fabric.autocast():
-            recompute_statistics(net, batches)
+            recompute_statistics(self.average.module, batches)
 
     def set_mode(self) -> None:
-        """Training mode; BatchNorm stays in eval mode if its statistics are fixed."""
+        """Training mode; BatchNorm stays in eval mode if its statistics are frozen."""
         self.net.train()
-        if self.fixed:
+        if self.config.frozen_statistics:
             for module in self.inner.modules():
                 if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm):
                     module.eval()
@@ -533,14 +517,11 @@ class TrainingRun:
 def statistics_batches(
     config: TrainConfig, data: TrainingData, device: torch.device | str
 ) -> Iterator[Tensor]:
-    """Training images, changed as in the steps that move BatchNorm's statistics, as the net's input.
+    """Training images, changed as in training and with its shares of other images, as the net's input.
 
-    At most STATISTICS_IMAGES of the labelled ones, evenly chosen, and the steps' shares of other images; the
-    same in every process and every time.
+    At most STATISTICS_IMAGES of the labelled ones, evenly chosen; the same in every process and every time.
     """
     sources = sources_of(config, data)
-    if config.labelled_epochs:
-        sources = sources[:1]
     rows = data.fold.train
     chosen = torch.tensor(rows)[:: max(1, -(-len(rows) // STATISTICS_IMAGES))]
     split = torch.split(chosen, config.batch)

@@ -229,31 +229,6 @@ def test_frozen_statistics_stay_as_they_are(tmp_path, data):
     assert all((state[k] == 0).all() for k in state if k.endswith("running_mean"))
 
 
-@pytest.mark.parametrize("stop_at", [pytest.param(2, marks=pytest.mark.slow), 3])
-def test_labelled_images_come_first_and_then_statistics_stay(tmp_path, mixed, stop_at):
-    """Two steps an epoch: the first epoch sees labelled images alone, and the second fixed statistics."""
-    config = replace(CONFIG, restyle=0.0, labelled_first=0.5)  # restyled images resemble the others, too
-    alone = fit(replace(config, labelled_first=1.0), mixed, tmp_path / "labelled")
-    done = fit(config, mixed, tmp_path / "whole")
-    only = replace(mixed, phantom=None, absent=None)
-    expected = fit(replace(config, labelled_first=1.0), only, tmp_path / "only")
-    assert alone.history.losses == expected.history.losses
-    first = len(done.history.losses) // 2
-    assert done.history.losses[:first] == alone.history.losses[:first]
-    assert done.history.losses[first] != alone.history.losses[first]
-    net = torch.load(tmp_path / "whole/last.pt", weights_only=True)["net"]
-    other = torch.load(tmp_path / "labelled/last.pt", weights_only=True)["net"]
-    names = [name for name in net if name.endswith("running_mean")]
-    assert names
-    assert not any(torch.equal(net[name], other[name]) for name in names)
-    calls = iter(range(100))
-    broken = TrainingCallbacks(should_stop=lambda: next(calls) >= stop_at)
-    assert not fit(config, mixed, tmp_path / "broken", callbacks=broken).finished
-    resumed = fit(config, mixed, tmp_path / "broken")
-    assert resumed.history.losses == done.history.losses
-    assert same(resumed.net.state_dict(), done.net.state_dict())
-
-
 def test_it_learns_by_the_paper_s_recipe(tmp_path, data):
     config = recipe("paper", height=32, width=48, batch=2, epochs=24, learning_rate=1e-2)
     lines = fit(config, data, tmp_path).history.epochs
