@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from streamseg.archive import segment
+from streamseg.archive import scheduler, segment
 from streamseg.archive.clips import Clip, Shard
 from streamseg.archive.folder import ArchiveFolder
 from streamseg.archive.local import LocalCrew
-from streamseg.archive.scheduler import Scheduler
+from streamseg.archive.scheduler import Crew, Scheduler
 from streamseg.archive.segment import Job
 from streamseg.backends import FakeBackend
 from streamseg.capture import open_source
@@ -22,6 +23,7 @@ from streamseg.core.engine_info import EngineInfo
 from streamseg.core.types import Backend, Frame, Source
 from tests.fakes import SPEC
 
+OTHERS = [Clip.of(f"phantom:?frames=10&size=96x64&seed={seed}") for seed in (1, 2)]
 HANGS = Clip.of("phantom:?frames=10&size=96x64&seed=13")
 
 
@@ -69,6 +71,34 @@ def job(folder: Path, *, holding: bool) -> Job:
     made = Job(folder / "out", identity, partial(load, folder / "notes", holding))
     with ArchiveFolder(made.out).opened(made.describe(), Shard()):
         return made
+
+
+def archive_with_hanging(
+    crew: Callable[[Job], Crew], made: Job, others: Sequence[Clip]
+) -> tuple[Scheduler, list[str]]:
+    """A whole run over the clip that hangs and two others, and what it said.
+
+    The limit on workers without progress counts from the last sign of it; here it is over as soon as a worker
+    hangs.
+    """
+    said: list[str] = []
+    notes = made.out.parent / "notes"
+
+    def progress(clips: int, frames: int) -> None:
+        hanging = len(list(notes.iterdir())) > len(said)
+        scheduler.STALL_S = 0.0 if hanging else 600.0
+
+    run = Scheduler(crew(made), ArchiveFolder(made.out), on_progress=progress, say=said.append)
+    run.run([others[0], HANGS, *others[1:]], lambda: False)
+    return run, said
+
+
+def archive_over_ray(folder: str) -> None:
+    """:func:`archive_with_hanging` on the cluster of RAY_ADDRESS; prints clips, failed clips and frames."""
+    from streamseg.archive.ray_cluster import RayCrew
+
+    run, said = archive_with_hanging(lambda made: RayCrew(made, 1), job(Path(folder), holding=True), OTHERS)
+    print(json.dumps([run.published, run.failed, run.frames, said]))
 
 
 def drive(folder: str) -> None:

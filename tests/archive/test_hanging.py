@@ -17,15 +17,12 @@ from tests.optional import needs
 needs("pyarrow")
 
 from streamseg.archive import scheduler as module  # noqa: E402
-from streamseg.archive.clips import Clip  # noqa: E402
 from streamseg.archive.folder import ArchiveFolder  # noqa: E402
 from streamseg.archive.local import LocalCrew  # noqa: E402
-from streamseg.archive.scheduler import Scheduler  # noqa: E402
-from tests.archive.hanging import HANGS, job  # noqa: E402
+from tests.archive.hanging import OTHERS, archive_with_hanging, job  # noqa: E402
 from tests.waiting import wait_for  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
-CLIPS = [Clip.of(f"phantom:?frames=10&size=96x64&seed={seed}") for seed in (1, 2)]
 
 
 @pytest.mark.slow
@@ -33,22 +30,14 @@ CLIPS = [Clip.of(f"phantom:?frames=10&size=96x64&seed={seed}") for seed in (1, 2
 def test_a_clip_that_hangs_three_workers_is_failed_and_the_others_are_done(
     tmp_path: Path, holding: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The limit counts from the last sign of progress; here it is over as soon as a worker hangs."""
-    made, said = job(tmp_path, holding=holding), list[str]()
-    notes = tmp_path / "notes"
-
-    def progress(clips: int, frames: int) -> None:
-        hanging = len(list(notes.iterdir())) > len(said)
-        monkeypatch.setattr(module, "STALL_S", 0.0 if hanging else 600.0)
-
-    folder = ArchiveFolder(made.out)
-    run = Scheduler(LocalCrew(made, 1), folder, on_progress=progress, say=said.append)
-    run.run([CLIPS[0], HANGS, CLIPS[1]], lambda: False)
+    monkeypatch.setattr(module, "STALL_S", module.STALL_S)
+    made = job(tmp_path, holding=holding)
+    run, said = archive_with_hanging(lambda made: LocalCrew(made, 1), made, OTHERS)
     assert (run.published, run.failed, run.frames) == (2, 1, 20)
-    assert len(list(notes.iterdir())) == len(said) == 3
+    assert len(list((tmp_path / "notes").iterdir())) == len(said) == 3
     assert "the clip is tried again" in said[0]
     assert "3 workers ended in it; the last: its work did not go on" in said[-1]
-    assert folder.write_failed() == 1
+    assert ArchiveFolder(made.out).write_failed() == 1
     assert multiprocessing.active_children() == []
 
 

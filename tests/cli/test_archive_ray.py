@@ -144,6 +144,30 @@ def test_a_killed_run_and_a_node_that_dies_leave_neither_doubles_nor_gaps(
     assert len({(row["source"], row["frame"]) for row in rows}) == len(rows) == 960
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_worker_that_hangs_is_ended_and_its_clip_failed_after_three(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    """As on one machine (tests/archive/test_hanging.py); this worker cannot answer how far it is, either."""
+    cluster.start("--head", "--port", str(cluster.port), "--include-dashboard=false", "--disable-usage-stats")
+    call = f"from tests.archive.hanging import archive_over_ray; archive_over_ray({str(tmp_path)!r})"
+    done = subprocess.run(
+        [sys.executable, "-c", call],
+        cwd=ROOT,
+        env={**cluster.environment, "RAY_ADDRESS": cluster.address},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    published, failed, frames, said = json.loads(done.stdout.splitlines()[-1])
+    assert (published, failed, frames) == (2, 1, 20)
+    assert len(said) == 3
+    assert "3 workers ended in it; the last: its work did not go on" in said[-1]
+
+
 def test_a_cluster_without_token_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
