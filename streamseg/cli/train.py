@@ -70,6 +70,14 @@ def train(
         float | None,
         typer.Option(min=0, max=1, help="Share of the images made to look as if from another machine."),
     ] = None,
+    settle: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Share of the epochs, the last ones, in which images are changed less. Default: 0.",
+        ),
+    ] = None,
     teacher: Annotated[
         list[Path] | None,
         typer.Option(
@@ -140,6 +148,7 @@ def train(
         "absent_batch": absent_batch if absent else None,
         "strength": strength,
         "restyle": restyle,
+        "settle": settle,
         "teachers": ",".join(read_checkpoint(path).sha256 for path in teachers) or None,
         "taught_from": taught_from,
         "precision": precision,

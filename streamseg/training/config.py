@@ -15,6 +15,10 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 TaughtFrom = Literal["changed", "original"]
 
 
+SETTLED = 0.4
+"""Factor of the strength of the augmentation and the share of restyled images in the last epochs."""
+
+
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
     """The settings that, with the data, determine a run's result. Defaults are the paper's recipe."""
@@ -50,6 +54,9 @@ class TrainConfig:
     """Strength of the phantoms' augmentation, lower because phantoms vary already."""
     restyle: float = 0.0
     """Share of the images, 0..1, that are made to look as if another machine had taken them."""
+    settle: float = 0.0
+    """Share of the epochs, 0..1, at the end in which images are changed less (SETTLED): augmented ones are
+    smoother and larger than those that the net will see."""
     teachers: str = ""
     """sha256 of the checkpoints whose mean probability is a target beside the labels, separated by commas."""
     soft: float = 0.0
@@ -73,8 +80,9 @@ class TrainConfig:
                 f"cannot train at {self.height}x{self.width}; "
                 "give a height and a width of at least 32, in multiples of 16"
             )
-        if not (0 <= self.restyle <= 1 and 0 <= self.soft <= 1):
-            raise UsageError(f"restyle {self.restyle} and soft {self.soft} are shares; give 0 to 1")
+        for name in ("restyle", "settle", "soft"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UsageError(f"{name} {getattr(self, name)} is a share; give 0 to 1")
         for name, kinds in (("precision", Precision), ("taught_from", TaughtFrom)):
             if getattr(self, name) not in get_args(kinds):
                 raise UsageError(
@@ -95,6 +103,10 @@ class TrainConfig:
         for name in ("epochs", "batch", "learning_rate", "smoothing"):
             if not getattr(self, name) > 0:
                 raise UsageError(f"cannot train with {name} {getattr(self, name)}; give more than 0")
+
+    def changes_at(self, epoch: int) -> float:
+        """Factor of the augmentation's strength and the share of restyled images in epoch 0..epochs-1."""
+        return SETTLED if epoch >= self.epochs - round(self.settle * self.epochs) else 1.0
 
     @property
     def spec(self) -> InputSpec:

@@ -368,8 +368,15 @@ class TrainingRun:
 
     def batches(self, source: Source) -> Generator[Batch]:
         """This process's augmented images of a source for the remaining steps of this epoch."""
-        plan = self.plan(source)
-        return augmented_batches(source, plan, self.config.restyle, self.references, self.fabric.device)
+        changes = self.config.changes_at(self.history.epoch)
+        return augmented_batches(
+            source,
+            self.plan(source),
+            self.config.restyle,
+            self.references,
+            self.fabric.device,
+            changes=changes,
+        )
 
     def plan(self, source: Source) -> list[Planned]:
         """This process's share of a source's images in each of the remaining steps of this epoch.
@@ -517,7 +524,7 @@ class TrainingRun:
 def statistics_batches(
     config: TrainConfig, data: TrainingData, device: torch.device | str
 ) -> Iterator[Tensor]:
-    """Training images, changed as in training and with its shares of other images, as the net's input.
+    """Training images, changed as in the last epoch and with its shares of other images, as the net's input.
 
     At most STATISTICS_IMAGES of the labelled ones, evenly chosen; the same in every process and every time.
     """
@@ -539,9 +546,12 @@ def statistics_batches(
             ]
         )
     references = references_of(sources, rows)
+    changes = config.changes_at(config.epochs - 1)
     with ExitStack() as stack:
         loaded = [
-            stack.enter_context(closing(augmented_batches(source, plan, config.restyle, references, device)))
+            stack.enter_context(
+                closing(augmented_batches(source, plan, config.restyle, references, device, changes=changes))
+            )
             for source, plan in zip(sources, plans, strict=True)
         ]
         for batches in zip(*loaded, strict=True):
@@ -562,15 +572,21 @@ def augmented_batches(
     share: float,
     references: Sequence[Grey],
     device: torch.device | str,
+    *,
+    changes: float,
 ) -> Generator[Batch]:
-    """The images of a plan, a share of them restyled, all augmented, on a device."""
+    """The images of a plan, a share of them restyled, all augmented, on a device.
+
+    ``changes`` is the factor of both (:meth:`TrainConfig.changes_at`).
+    """
 
     def change(number: int, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        return restyle_batch(images, labels, plan[number].seeds, share, references)
+        return restyle_batch(images, labels, plan[number].seeds, changes * share, references)
 
     loaded = load_batches(source.cache, [step.rows for step in plan], device, change)
     for step, batch in zip(plan, loaded, strict=True):
         soft = batch.labels.shape[1] - 2
         batch.labels[:, 2:] /= 255
-        images, labels = augment(batch.images, batch.labels, step.seeds, strength=source.strength, soft=soft)
+        strength = changes * source.strength
+        images, labels = augment(batch.images, batch.labels, step.seeds, strength=strength, soft=soft)
         yield replace(batch, images=images, labels=labels)

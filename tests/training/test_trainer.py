@@ -229,6 +229,34 @@ def test_frozen_statistics_stay_as_they_are(tmp_path, data):
     assert all((state[k] == 0).all() for k in state if k.endswith("running_mean"))
 
 
+def test_images_are_changed_less_in_the_last_epochs(tmp_path, mixed, monkeypatch):
+    strengths = []
+    change = trainer.augment
+    monkeypatch.setattr(
+        trainer,
+        "augment",
+        lambda *parts, strength, soft: (
+            strengths.append(strength) or change(*parts, strength=strength, soft=soft)
+        ),
+    )
+    config = replace(CONFIG, average=0.0, settle=0.5, phantom_strength=0.5)
+    settled = fit(config, mixed, tmp_path / "settled")
+    first, last = strengths[:6], strengths[6:]  # two steps of labelled images, muscle and phantoms each
+    assert sorted(set(first)) == [0.5, 1.0]
+    assert sorted(set(last)) == [pytest.approx(0.2), pytest.approx(0.4)]
+    plain = fit(replace(config, settle=0.0), mixed, tmp_path / "plain")
+    same_losses = [a == b for a, b in zip(settled.history.losses, plain.history.losses, strict=True)]
+    assert same_losses == [True, True, False, False]
+
+
+def test_the_share_of_epochs_that_settle():
+    config = replace(CONFIG, epochs=10, settle=0.25)
+    assert [config.changes_at(epoch) < 1 for epoch in range(10)] == [False] * 8 + [True] * 2
+    assert {replace(config, settle=0.0).changes_at(epoch) for epoch in range(10)} == {1.0}
+    with pytest.raises(UsageError, match=r"settle 1\.5 is a share; give 0 to 1"):
+        replace(config, settle=1.5)
+
+
 def test_it_learns_by_the_paper_s_recipe(tmp_path, data):
     config = recipe("paper", height=32, width=48, batch=2, epochs=24, learning_rate=1e-2)
     lines = fit(config, data, tmp_path).history.epochs
