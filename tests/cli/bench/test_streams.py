@@ -9,6 +9,7 @@ import typer
 from click.testing import Result
 from typer.testing import CliRunner
 
+from streamseg.backends.loading import DEFAULT_NET
 from streamseg.cli.bench.streams import counts_of, load, streams
 from streamseg.core.errors import UsageError
 from streamseg.engines.store import EngineStore
@@ -53,9 +54,9 @@ def test_tables_and_rows(run: Run, engine: Path, clip: Path, tmp_path: Path) -> 
 def test_an_engine_of_several_frames_is_found_by_its_batch(
     run: Run, store: EngineStore, clip: Path, tmp_path: Path
 ) -> None:
-    store_engine(store, small_model(batch=4), net="improved_unet", batch=4, speed={"ms": 2.0})
-    store_engine(store, small_model(batch=2), net="improved_unet", batch=2)
-    store_engine(store, small_model(), net="improved_unet")
+    store_engine(store, small_model(batch=4), net=DEFAULT_NET, batch=4, speed={"ms": 2.0})
+    store_engine(store, small_model(batch=2), net=DEFAULT_NET, batch=2)
+    store_engine(store, small_model(), net=DEFAULT_NET)
     result = run("--batch", 4, "--source", clip, "--streams", 2, *SHORT, "--json", "-")
     assert result.exit_code == 0, result.output
     (row,) = json.loads(result.stdout)
@@ -69,8 +70,8 @@ def test_an_engine_of_several_frames_is_found_by_its_batch(
 def test_of_several_engines_the_named_or_the_fastest(store: EngineStore, precision: str) -> None:
     for each, milliseconds in (("fp32", 3.0), ("fp16", 2.0)):
         model = small_model(batch=4)
-        store_engine(store, model, net="improved_unet", batch=4, precision=each, speed={"ms": milliseconds})
-    named = load(f"improved_unet-openvino-{precision}", 4, threads=1, throughput=False)
+        store_engine(store, model, net=DEFAULT_NET, batch=4, precision=each, speed={"ms": milliseconds})
+    named = load(f"{DEFAULT_NET}-openvino-{precision}", 4, threads=1, throughput=False)
     fastest = load(None, 4, threads=1, throughput=False)
     assert f"-{precision}-" in named.name
     assert "-fp16-" in fastest.name
@@ -82,7 +83,7 @@ def test_of_several_engines_the_named_or_the_fastest(store: EngineStore, precisi
 def test_an_engine_whose_batch_is_another_is_refused(engine: Path) -> None:
     with pytest.raises(UsageError, match="takes 1 frames at a time, --batch says 4"):
         load(str(engine), 4, threads=1, throughput=False)
-    with pytest.raises(UsageError, match=r"build one with streamseg export improved_unet .* --batch 8"):
+    with pytest.raises(UsageError, match=rf"build one with streamseg export {DEFAULT_NET} .* --batch 8"):
         load(None, 8, threads=1, throughput=False)
 
 
