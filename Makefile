@@ -1,7 +1,7 @@
 # What a newcomer types: `make demo`, `make test`. Needs Python 3.11 or newer and a package index.
 #   make setup   .venv with everything needed to run, train, export and test (no GPU)
 #   make demo    segments the synthetic clip and writes demo/phantom.mp4 and demo/phantom.jsonl
-#   make bench   the benchmark's tables of the README, without a GPU, in under 10 minutes: three nets, other
+#   make bench   the benchmark's tables of the README, without a GPU, within 10 minutes: three nets, other
 #                programs beside ours, the pipeline, streams side by side; writes benchmarks/results/
 #   make test    the tests                  make check   lint, types and import rules
 #   make test-slow   the tests marked slow: rare paths at a high price; installs Ray (260 MB) into build/ray

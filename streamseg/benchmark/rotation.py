@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
-from streamseg.core.errors import one_line
+from streamseg.benchmark.time_limit import TOO_LATE, TimeLimit
+from streamseg.core.errors import EngineError, one_line
 from streamseg.core.types import Say
 
 STOPPED = "the benchmark was stopped before this was done"
@@ -42,6 +43,7 @@ class Rotation(Generic[T]):
         """What the counted blocks returned, by name, in order."""
         self.absent: dict[str, str] = {}
         self._say, self._on_failure, self._clock = say, on_failure, clock
+        self._took_s: dict[str, float] = {}
 
     @property
     def left(self) -> list[str]:
@@ -53,10 +55,16 @@ class Rotation(Generic[T]):
         """The results of those that were not left out and have some."""
         return {name: self.results[name] for name in self.left if self.results[name]}
 
-    def warm_up(self, block: Callable[[str], object], *, backwards: bool = False) -> None:
-        """A round that does not count."""
+    def warm_up(
+        self,
+        block: Callable[[str], object],
+        *,
+        backwards: bool = False,
+        limit: TimeLimit | None = None,
+    ) -> None:
+        """A round that does not count. A block that finds no time within ``limit`` is left out."""
         for name in self.left[:: -1 if backwards else 1]:
-            self._run(name, block)
+            self._run_in_time(name, block, limit)
 
     def run(
         self,
@@ -65,19 +73,24 @@ class Rotation(Generic[T]):
         *,
         budget_s: float | None = None,
         min_rounds: int = 1,
+        limit: TimeLimit | None = None,
     ) -> None:
         """Run ``rounds`` rounds.
 
         With ``budget_s`` no round begins, after the first ``min_rounds``, that would end later than that many
-        seconds after the first began if it took as long as the longest so far.
+        seconds after the first began if it took as long as the longest so far. ``limit`` holds in any case:
+        no round begins that would end later, and of the first one no block if it took as long as its warm-up;
+        such a block is left out.
         """
         started, longest = self._clock(), 0.0
         for number in range(rounds):
             began = self._clock()
             if budget_s is not None and number >= min_rounds and began + longest > started + budget_s:
                 return
+            if number and limit is not None and not limit.fits(longest):
+                return
             for name in self.left[:: -1 if number % 2 else 1]:
-                found = self._run(name, block)
+                found = self._run(name, block) if number else self._run_in_time(name, block, limit)
                 if found is not None:
                     self.results[name].append(found)
                     self._say(f"round {number + 1} of {rounds}: {name}: {found!r}")
@@ -89,12 +102,24 @@ class Rotation(Generic[T]):
             if not found:
                 self.absent.setdefault(name, why)
 
+    def _run_in_time(self, name: str, block: Callable[[str], U], limit: TimeLimit | None) -> U | None:
+        if limit is not None and not limit.fits(self._took_s.get(name, 0.0)):
+            self._leave_out(name, EngineError(TOO_LATE))
+            return None
+        began = self._clock()
+        found = self._run(name, block)
+        self._took_s[name] = self._clock() - began
+        return found
+
     def _run(self, name: str, block: Callable[[str], U]) -> U | None:
         try:
             return block(name)
         except Exception as error:
-            self.absent[name] = one_line(error, 300)
-            self._say(f"{name} is left out: {self.absent[name]}")
-            if self._on_failure is not None:
-                self._on_failure(name, error)
+            self._leave_out(name, error)
             return None
+
+    def _leave_out(self, name: str, error: Exception) -> None:
+        self.absent[name] = one_line(error, 300)
+        self._say(f"{name} is left out: {self.absent[name]}")
+        if self._on_failure is not None:
+            self._on_failure(name, error)

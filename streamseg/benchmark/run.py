@@ -7,7 +7,7 @@ import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self
@@ -16,10 +16,12 @@ from streamseg.backends.shared import CLOSE_S
 from streamseg.benchmark.clip import Clip, open_clip
 from streamseg.benchmark.limits import MachineLimits
 from streamseg.benchmark.provenance import OtherLoad, provenance
+from streamseg.benchmark.rotation import STOPPED
 from streamseg.benchmark.rows.run import LimitInfo, RunInfo
+from streamseg.benchmark.time_limit import TOO_LATE, TimeLimit
 from streamseg.benchmark.timing import CallTimeout
 from streamseg.core.engine_info import EngineInfo
-from streamseg.core.errors import StallError
+from streamseg.core.errors import EngineError, StallError
 from streamseg.core.types import Backend, Say
 
 PACKAGES = (
@@ -38,6 +40,8 @@ class BenchOptions:
     quick: bool = False
     threads: int = 1
     """Of a net."""
+    limit: TimeLimit = field(default_factory=TimeLimit)
+    """When it is to end."""
     arguments: tuple[str, ...] = ()
     """The command line after ``streamseg``, for the record."""
 
@@ -52,6 +56,8 @@ class BenchRun:
         """Why something that was asked for has no row, by its key."""
         self.limits: dict[str, LimitInfo] = {}
         """The machine's limits by kind."""
+        self.limit = options.limit
+        """When it is to end."""
         self.stopped = False
         """Ctrl-C ended it."""
         self.folder = Path()
@@ -78,34 +84,52 @@ class BenchRun:
         """Do the work, and measure the machine's limits before and after it; those of the GPU too, if an
         engine that is kept runs there.
 
-        Ctrl-C ends the work if anything was ``finished`` by then; otherwise it passes through.
+        After the work they are left out if there is no time. Ctrl-C ends the work if anything was
+        ``finished`` by then; otherwise it passes through.
         """
         gpu = any(EngineInfo.of(engine).on_gpu for engine in self._engines)
         with MachineLimits(self.options.threads, self.say, gpu=gpu) as machine:
 
             def around() -> None:
+                began_s = self.limit.now_s()
                 machine.measure()
+                took_s = self.limit.now_s() - began_s
                 work()
-                machine.measure()
+                if self.limit.fits(took_s):
+                    machine.measure()
 
             self.until_ctrl_c(around, finished)
         self.limits = machine.found()
 
     def until_ctrl_c(self, work: Callable[[], None], finished: Callable[[], bool]) -> None:
-        """Do the work. Ctrl-C ends it if anything was ``finished`` by then; otherwise it passes through."""
+        """Do the work. Ctrl-C, and the time limit, end it if anything was ``finished`` by then.
+
+        Otherwise Ctrl-C passes through, and the limit raises EngineError.
+        """
         try:
-            work()
+            with self.limit.enforced():
+                work()
         except KeyboardInterrupt:
+            late = self.limit.interrupted
             if not finished():
+                if late:
+                    raise EngineError(
+                        f"nothing was finished within {self.limit.seconds:.0f} s; give more by --within"
+                    ) from None
                 raise
-            self.stopped = True
+            self.stopped = not late
+
+    @property
+    def why_unfinished(self) -> str:
+        """Why something is absent that was not reached."""
+        return TOO_LATE if self.limit.interrupted else STOPPED
 
     def info(self, regime: Mapping[str, Any]) -> RunInfo:
         """The description of the run, after its end.
 
         ``regime`` says in numbers how it measured: rounds, block_seconds, warmup_calls, paces_fps and so on.
         """
-        options = self.options
+        options, total = self.options, self.limit.seconds
         return RunInfo(
             command=shlex.join(["streamseg", *map(_without_folders, options.arguments)]),
             quick=options.quick,
@@ -114,7 +138,7 @@ class BenchRun:
             machine=self._origin["machine"],
             threads=options.threads,
             source=None if self._clip is None else self._clip.to_json(),
-            regime=dict(regime),
+            regime=dict(regime) | ({} if total is None else {"total_seconds": total}),
             limits=self.limits,
             others_share=self._others.share,
             absent=self.absent,

@@ -19,6 +19,7 @@ from typing import TypeVar
 
 from streamseg.benchmark.rotation import Rotation, reraise
 from streamseg.benchmark.rows.run import Spread
+from streamseg.benchmark.time_limit import TimeLimit
 from streamseg.core.errors import StallError
 from streamseg.core.latency import Percentiles
 
@@ -101,6 +102,7 @@ def interleave(
     min_rounds: int = 1,
     stall_s: float | None = None,
     on_failure: Callable[[str, Exception], None] | None = None,
+    limit: TimeLimit | None = None,
     clock_ns: Callable[[], int] = time.monotonic_ns,
 ) -> dict[str, Timing]:
     """Time variants in turn: ``rounds`` times a block of ``per_round`` calls of each.
@@ -108,7 +110,9 @@ def interleave(
     ``warmup`` calls of each precede all blocks and ``lead_in`` calls precede each block; neither count.
     ``synchronize`` waits for work that a call has only started (on a GPU): it is called before the clock is
     read, at both ends. With ``budget_s`` no round begins, after the first ``min_rounds``, that would end
-    later than that many seconds after the first began if it took as long as the longest so far.
+    later than that many seconds after the first began if it took as long as the longest so far. None
+    begins after the first that would end after ``limit``, and a variant whose first block finds no time is
+    left out as one that fails.
 
     The measurement ends with what a variant raises, and with StallError if a block or its warm-up takes
     longer than ``stall_s``. With ``on_failure``, that is called instead; the variant is left out of all
@@ -129,8 +133,8 @@ def interleave(
             wait = synchronize or _nothing
             return timeout.run(partial(_block, variants[name], counts[name], wait, lead[name], clock_ns))
 
-        rotation.warm_up(warm_up)
-        rotation.run(block, rounds, budget_s=budget_s, min_rounds=min_rounds)
+        rotation.warm_up(warm_up, limit=limit)
+        rotation.run(block, rounds, budget_s=budget_s, min_rounds=min_rounds, limit=limit)
     return {name: Timing(tuple(blocks)) for name, blocks in rotation.done.items()}
 
 

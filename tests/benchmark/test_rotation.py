@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from streamseg.benchmark.rotation import STOPPED, Rotation
+from streamseg.benchmark.time_limit import TOO_LATE, TimeLimit
 from tests.benchmark.fakes import Clock
 
 
@@ -99,3 +100,19 @@ def test_no_round_begins_that_would_end_too_late() -> None:
     # The longest round took 0.4 s: none begins after 0.6 s, and the third ends at 0.6 s.
     assert len(rotation.done["a"]) == 4
     assert clock.ns == 700_000_000
+
+
+@pytest.mark.parametrize(("block_s", "rounds"), [(1, 10), (4, 3), (6, 2), (8, 1), (30, 1)])
+def test_the_time_limit_holds_for_all_rounds_and_the_first_ones_too(block_s: int, rounds: int) -> None:
+    clock = Clock()
+    take = clock.work(1000 * block_s)
+    rotation: Rotation[int] = Rotation("ab", clock=lambda: clock.ns / 1e9)
+    limit = TimeLimit(25, clock_ns=clock)
+    rotation.run(lambda _: take() or 1, 10, budget_s=None, min_rounds=3, limit=limit)
+    assert len(rotation.results["a"]) == rounds
+    if block_s < 25:
+        assert clock.ns <= 25_000_000_000
+        assert rotation.absent == {}
+    else:  # a block has begun and goes on; the next one is left out
+        assert clock.ns == 30_000_000_000
+        assert rotation.absent == {"b": TOO_LATE}

@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from streamseg.backends import FakeBackend
+from streamseg.benchmark.limits import MachineLimits
 from streamseg.benchmark.run import BenchOptions, BenchRun
-from tests.benchmark.fakes import SPEC, small_kernels
+from streamseg.benchmark.time_limit import TOO_LATE, TimeLimit
+from streamseg.core.errors import EngineError
+from tests.benchmark.fakes import SPEC, Clock, small_kernels
 
 __all__ = ["small_kernels"]
 
@@ -70,6 +73,38 @@ def test_ctrl_c_ends_it_if_something_is_finished_and_passes_through_otherwise(fi
                 run.measure(interrupted, finished=lambda: False)
     assert run.stopped == finished
     assert run.info({}).stopped == finished
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_run_that_goes_on_after_its_time_is_ended_with_what_is_finished(
+    finished: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = TimeLimit(0.05)
+    monkeypatch.setattr(limit, "enforced", lambda: TimeLimit.enforced(limit, grace_s=0.0))
+    with BenchRun(BenchOptions(limit=limit), print) as run:
+        if finished:
+            run.until_ctrl_c(lambda: threading.Event().wait(60), finished=lambda: True)
+        else:
+            with pytest.raises(EngineError, match="nothing was finished within 0 s; give more by --within"):
+                run.until_ctrl_c(lambda: threading.Event().wait(60), finished=lambda: False)
+    assert not run.stopped
+    assert run.why_unfinished == TOO_LATE
+    assert run.info({"rounds": 3}).regime == {"rounds": 3, "total_seconds": 0.05}
+
+
+def test_the_limits_are_not_measured_again_if_there_is_no_time() -> None:
+    clock, calls = Clock(), list[float]()
+
+    def run_for(seconds: float) -> None:
+        with BenchRun(BenchOptions(limit=TimeLimit(10, clock_ns=clock)), print) as run:
+            run.measure(clock.work(1e3 * seconds), finished=lambda: True)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MachineLimits, "measure", lambda _: (clock.work(2000)(), calls.append(clock.ns / 1e9)))
+        run_for(5)
+        assert calls == [2, 9]
+        run_for(7)
+    assert calls == [2, 9, 11]
 
 
 def test_engines_are_closed_at_the_end_and_one_that_hangs_is_left_behind(

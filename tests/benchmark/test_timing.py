@@ -9,6 +9,7 @@ from collections import Counter
 import pytest
 
 from streamseg.benchmark.rows.run import Spread
+from streamseg.benchmark.time_limit import TOO_LATE, TimeLimit
 from streamseg.benchmark.timing import (
     CallTimeout,
     Timing,
@@ -99,6 +100,20 @@ def test_the_budget_ends_it_after_the_first_rounds(
         {"a": clock.work(call_ms)}, rounds=50, budget_s=budget_s, min_rounds=least, clock_ns=clock
     )
     assert len(found["a"].rounds_ns) == rounds
+
+
+def test_a_variant_that_finds_no_time_is_left_out() -> None:
+    clock, failed = Clock(), dict[str, str]()
+    found = interleave(
+        {"slow": clock.work(30), "late": clock.work(1)},
+        rounds=5,
+        warmup=0,
+        limit=TimeLimit(0.02, clock_ns=clock),
+        on_failure=lambda name, error: failed.update({name: str(error)}),
+        clock_ns=clock,
+    )
+    assert found == {"slow": Timing(((30 * MS,),))}
+    assert failed == {"late": TOO_LATE}
 
 
 def test_nothing_to_time_is_refused() -> None:

@@ -9,7 +9,6 @@ labelled images, and starts in a process of its own.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -34,9 +33,9 @@ from streamseg.benchmark.nets.variants import (
     check_nets,
     plan,
 )
-from streamseg.benchmark.rotation import STOPPED
 from streamseg.benchmark.rows.nets import NetRow
 from streamseg.benchmark.run import BenchOptions, BenchRun
+from streamseg.benchmark.time_limit import TOO_LATE, TimeLimit
 from streamseg.benchmark.timing import Timing, add_rounds
 from streamseg.core.errors import EngineError, MissingExtra, UsageError, one_line
 from streamseg.core.hardware import this_machine
@@ -44,12 +43,14 @@ from streamseg.core.types import Say
 from streamseg.engines.checkpoint import MULTIPLES
 from streamseg.export.source import DEFAULT_SIZE, is_shipped, read_weights
 
-Make = Callable[[InputShape], tuple[list[Variant], dict[str, str]]]
-"""Makes the variants of a net, and says by key why one that was asked for is absent."""
+Make = Callable[[InputShape, TimeLimit], tuple[list[Variant], dict[str, str]]]
+"""Makes the variants of a net within a time, and says by key why one that was asked for is absent."""
 
 SHARES = {"improved_unet": 16, "lite_unet": 9, "unet": 9, "segnet": 22}
 """Of a run's time: SegNet computes four times as much and takes the longest to build; the one that is trained
 also segments images."""
+BUILDING_SHARE = 0.5
+"""Of the time that a net has, the share in which engines may begin to be built."""
 MAX_SIDE = 2048
 """Of an input: above, nets take gigabytes, and minutes per frame."""
 
@@ -114,13 +115,15 @@ def measure_nets(
     KeyboardInterrupt if nothing was finished.
     """
     schedule = options.regime or (QUICK if options.quick else FULL)
-    schedule = replace(schedule, rounds=options.rounds or schedule.rounds)
+    if options.limit.seconds is None:
+        options = replace(options, limit=TimeLimit(schedule.total_seconds, clock_ns=options.limit.clock_ns))
+    limit = options.limit
+    schedule = replace(schedule, rounds=options.rounds or schedule.rounds, total_seconds=limit.seconds)
     shapes = options.shapes()
     specs, absent = plan(
         options.backends, options.precisions, gpu=bool(this_machine().gpu), quick=options.quick
     )
     images = labelled_images(schedule.images, options.data, options.last)
-    until = math.inf if schedule.total_seconds is None else time.monotonic() + schedule.total_seconds
     with BenchRun(options, say) as run:
         clip = run.open_clip(schedule.clip_frames)
         frame = run.folder / "frame.npy"
@@ -149,10 +152,13 @@ def measure_nets(
             gpu_synchronize() if waits else None,
             seen={net: trained_on(path, images.samples) for net, path in weights.items()},
         )
-        bench = _Bench(context, make or partial(builder.make, specs=specs), say, until)
+
+        def build(shape: InputShape, within: TimeLimit) -> tuple[list[Variant], dict[str, str]]:
+            return builder.make(shape, specs, within)
+
+        bench = _Bench(context, make or build, say, limit)
         run.until_ctrl_c(partial(bench.measure, shapes), finished=lambda: bool(bench.rows))
-    if run.stopped:
-        bench.absent.update((str(shape), STOPPED) for shape in shapes[bench.done :])
+    bench.absent.update((str(shape), run.why_unfinished) for shape in shapes[bench.done :])
     if not bench.rows:
         why = next(iter(bench.absent.values()), "there was nothing to measure")
         raise EngineError(f"no net could be measured: {why}")
@@ -169,8 +175,8 @@ class _Bench:
     context: MeasurementContext
     make: Make
     say: Say
-    until: float
-    """When the last net is to be done, monotonic seconds."""
+    limit: TimeLimit
+    """When the last net is to be done."""
     rows: list[NetRow] = field(default_factory=list)
     absent: dict[str, str] = field(default_factory=dict)
     kernels: dict[str, Timing] = field(default_factory=dict)
@@ -180,22 +186,24 @@ class _Bench:
     def measure(self, shapes: Sequence[InputShape]) -> None:
         for number, shape in enumerate(shapes):
             self.say(f"{shape} ({number + 1} of {len(shapes)})")
-            now = time.monotonic()
             shares = [SHARES[left.net] for left in shapes[number:]]
-            self.rows += self._net(shape, now + max(0.0, self.until - now) * shares[0] / sum(shares))
+            self.rows += self._net(shape, self.limit.part(shares[0] / sum(shares)))
             self.done += 1
 
-    def _net(self, shape: InputShape, until: float) -> list[NetRow]:
-        """The rows of one net, which is to be done, building included, by ``until``."""
+    def _net(self, shape: InputShape, limit: TimeLimit) -> list[NetRow]:
+        """The rows of one net, which is to be done, building included, within ``limit``."""
+        if not limit.fits():
+            self.absent[str(shape)] = TOO_LATE
+            return []
         try:
             with kept_signal_stack():  # compilers call OpenVINO without our back end
-                variants, absent = self.make(shape)
+                variants, absent = self.make(shape, limit.part(BUILDING_SHARE))
         except (UsageError, EngineError) as error:  # weights that need torch, or do not fit
             self.absent[str(shape)] = one_line(error, 300)
             return []
         self.absent |= absent
         context = replace(self.context, kernels=self._kernels())
-        measurement = NetMeasurement(variants, context, until)
+        measurement = NetMeasurement(variants, context, limit)
         try:
             measurement.run()
             self.absent |= measurement.absent
@@ -213,7 +221,7 @@ class _Bench:
     def _kernels(self) -> list[Kernel]:
         """Those that show the machine's limits; if time is short, after the first net only the fastest."""
         kernels = list(self.context.kernels)
-        if math.isinf(self.until) or not self.kernels:
+        if math.isinf(self.limit.left_s) or not self.kernels:
             return kernels
         best = {limit.kernel for kind, limit in limits(kernels, self.kernels).items() if "copy" not in kind}
         return [kernel for kernel in kernels if kernel.name in best]

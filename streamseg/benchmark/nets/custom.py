@@ -54,7 +54,7 @@ def measure_engines(
     options = NetsOptions(
         threads=threads, nets=(NET,), sizes=(size,), source=source, regime=regime, quick=True
     )
-    rows = measure_nets(options, say, make=lambda _: (variants, {}), kernels=kernels)
+    rows = measure_nets(options, say, make=lambda *_: (variants, {}), kernels=kernels)
     return [row.to_json() for row in rows]
 
 

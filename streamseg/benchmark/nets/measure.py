@@ -4,11 +4,10 @@ process."""
 from __future__ import annotations
 
 import itertools
-import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import TypeVar
 
@@ -31,9 +30,10 @@ from streamseg.benchmark.nets.schedule import MAX_FRAMES, Schedule
 from streamseg.benchmark.nets.start import Start, start
 from streamseg.benchmark.nets.variants import Variant
 from streamseg.benchmark.pipeline.replay_run import end_to_end
+from streamseg.benchmark.time_limit import TOO_LATE, TimeLimit
 from streamseg.benchmark.timing import Call, CallTimeout, Timing, calls_for, interleave, seconds_of
 from streamseg.core.engine_info import Described, EngineInfo
-from streamseg.core.errors import StallError, one_line
+from streamseg.core.errors import EngineError, StallError, one_line
 from streamseg.core.types import Backend, Tensor
 from streamseg.segmentation.preprocess import to_tensor
 from streamseg.segmentation.segmenter import Segmenter
@@ -43,7 +43,9 @@ END = ", end to end"
 INPUTS = 4
 """Different inputs of an engine, used in turn."""
 ROUNDS_SHARE = 0.7
-"""Of the time that a net has, the share in which rounds may begin; the rest is for live runs and images."""
+"""Of the time that a net has, the share in which rounds may begin; the rest is for images and live runs."""
+IMAGES_SHARE = 0.6
+"""Of the time that is left after the rounds, the share for labelled images."""
 
 
 @dataclass(slots=True, repr=False)
@@ -81,26 +83,27 @@ class NetMeasurement:
     """Measures the variants of one net. One that fails or hangs is left out, and ``absent`` says why."""
 
     def __init__(
-        self, variants: Sequence[Variant], context: MeasurementContext, until: float = math.inf
+        self, variants: Sequence[Variant], context: MeasurementContext, limit: TimeLimit | None = None
     ) -> None:
-        """``until``: when it is to be done, monotonic seconds. If late it takes fewer rounds and no live
-        runs."""
+        """``limit``: when it is to be done. If time is short it takes fewer rounds and images, and no live
+        runs or starts."""
         self.measured = {variant.key: MeasuredVariant(variant) for variant in variants}
         self.absent: dict[str, str] = {}
         self.kernels: dict[str, Timing] = {}
         """The kernels of the limits, timed among the variants."""
-        self.context, self._schedule, self._until = context, context.schedule, until
+        self._longest_start_s = 0.0
+        self.context, self._schedule, self._limit = context, context.schedule, limit or TimeLimit()
 
     def run(self) -> None:
         """Measure, the interleaved part first. Raises nothing that a variant raises."""
         self._time()
+        self._judge()
         steps: dict[str, Callable[[MeasuredVariant], None]] = {"at a pace": self._pace}
         if self._schedule.starts:
             steps["start"] = self._start
         for what, step in steps.items():
             for key in list(self.measured):
                 self._attempt(key, what, partial(step, self.measured[key]))
-        self._judge()
 
     def _time(self) -> None:
         """Engine calls, kernels and end-to-end runs, interleaved."""
@@ -118,7 +121,6 @@ class NetMeasurement:
             per_round[name] = calls_for(seconds, block_s)
             if seconds <= schedule.lead_in_below_seconds:
                 lead_in[name] = schedule.lead_in_calls
-        left_s = max(0.0, ROUNDS_SHARE * (self._until - time.monotonic()))
         found = interleave(
             works,
             rounds=schedule.rounds,
@@ -126,10 +128,12 @@ class NetMeasurement:
             warmup=0,
             lead_in=lead_in,
             synchronize=wait,
-            budget_s=min(schedule.budget_seconds, left_s),
+            budget_s=schedule.budget_seconds,
             min_rounds=schedule.least_rounds,
             stall_s=schedule.stall_seconds,
             on_failure=self._failed,
+            limit=self._limit.part(ROUNDS_SHARE),
+            clock_ns=self._limit.clock_ns,
         )
         for name, timing in found.items():
             if name in self.measured:
@@ -142,11 +146,15 @@ class NetMeasurement:
         found = {}
         with CallTimeout(self._schedule.stall_seconds) as timeout:
             for name, call in calls.items():
+                if not self._limit.fits():
+                    self._failed(name, EngineError(TOO_LATE))
+                    continue
                 work = partial(
                     seconds_of,
                     call,
                     warmup=self._schedule.warmup_calls - 1,
                     synchronize=self.context.synchronize,
+                    clock_ns=self._limit.clock_ns,
                 )
                 try:
                     found[name] = timeout.run(work)
@@ -180,7 +188,7 @@ class NetMeasurement:
             return
         segmenter = segmenter_of(one.variant)
         for pace in self._schedule.paces_fps:
-            if time.monotonic() > self._until:
+            if not self._limit.fits(self._schedule.paced_seconds):
                 one.notes.append(f"not run live at {pace:g} frames/s: the run was late")
                 return
             one.paced.append(paced(self.context.clip, segmenter, pace, self._schedule.paced_seconds))
@@ -189,22 +197,39 @@ class NetMeasurement:
                 return
 
     def _start(self, one: MeasuredVariant) -> None:
-        if one.variant.start_task:
-            one.start = start(
-                one.variant.start_task,
-                self.context.frame,
-                threads=self.context.threads,
-                limit_s=self._schedule.stall_seconds,
-            )
+        if not one.variant.start_task:
+            return
+        if not self._limit.fits(self._longest_start_s):
+            one.notes.append("not started in a process of its own: the run was late")
+            return
+        began_s = self._limit.now_s()
+        one.start = start(
+            one.variant.start_task,
+            self.context.frame,
+            threads=self.context.threads,
+            limit_s=self._schedule.stall_seconds,
+        )
+        took_s = self._limit.now_s() - began_s
+        self._longest_start_s = max(took_s, self._longest_start_s)
 
     def _judge(self) -> None:
-        """Compare the answers of all variants on the same images, FP32's reference first."""
+        """Compare the answers of all variants on the same images, FP32's reference first.
+
+        If time is short, on the first of them; at least on one.
+        """
         reference: Answers | None = None
+        affordable = self._affordable_images()
         for key in sorted(self.measured, key=lambda key: not is_reference(self.measured[key].variant)):
             one = self.measured[key]
             samples = self.context.images.samples
             if not one.variant.trained:
                 samples = samples[: self._schedule.untrained_images]
+            if not self._limit.fits():
+                one.notes.append("not compared on images: the run was late")
+                continue
+            if affordable < len(samples):
+                one.notes.append(f"on {affordable} of {len(samples)} images: the run was to end in time")
+                samples = samples[:affordable]
             call_s = 0.0 if one.timing is None else one.timing.median_ms / 1e3
             work = partial(answers_of, one.variant.engine, samples)
             found = self._attempt(key, "accuracy", work, extra_s=len(samples) * (1 + 10 * call_s))
@@ -216,6 +241,14 @@ class NetMeasurement:
             if one.variant.trained and (seen := self.context.seen.get(one.variant.shape.net)):
                 one.accuracy = replace(one.accuracy, dice=None)
                 one.notes.append(f"no Dice: its weights were trained on {seen} of the {len(samples)} images")
+
+    def _affordable_images(self) -> int:
+        """How many images all variants can be given in their share of the time, by their calls so far."""
+        left_s = IMAGES_SHARE * self._limit.left_s
+        known = [one.timing.median_ms / 1e3 for one in self.measured.values() if one.timing is not None]
+        return (
+            len(self.context.images.samples) if left_s == inf else max(1, int(left_s / max(sum(known), 1e-6)))
+        )
 
     def _attempt(self, key: str, what: str, work: Callable[[], T], extra_s: float = 0.0) -> T | None:
         """What the work returns; None if it fails, which is noted, or hangs, which leaves the variant out."""

@@ -13,6 +13,7 @@ from streamseg.benchmark.nets.measure import MeasuredVariant, NetMeasurement, is
 from streamseg.benchmark.nets.schedule import Schedule
 from streamseg.benchmark.rows.nets import EndToEnd, NetEngine, NetRow, Pace, RowLimit, Starts
 from streamseg.benchmark.rows.run import Latency, Spread
+from streamseg.benchmark.time_limit import rounds_note
 from streamseg.benchmark.timing import Timing, speedup
 from streamseg.core.engine_info import EngineInfo
 from streamseg.core.latency import Percentiles
@@ -186,9 +187,8 @@ def _notes(
     elif found.get(asked, 0.0) < TRUE_SHARE:
         kind, share = max(found.items(), key=lambda pair: pair[1])
         notes.append(f"asked for {asked}, computes in {kind} ({share:.0%} of its layers)")
-    rounds = len(timing.rounds_ns)
-    if schedule.total_seconds is not None and rounds < schedule.rounds:
-        notes.append(f"measured in {rounds} of {schedule.rounds} rounds: the run was to end in time")
+    if schedule.total_seconds is not None:
+        notes += rounds_note(len(timing.rounds_ns), schedule.rounds)
     same = None if accuracy is None else exact.get(accuracy.digest)
     if asked != "fp32" and same is not None:
         notes.append(f"asked for {asked}; its probabilities are bit for bit those of {same}")

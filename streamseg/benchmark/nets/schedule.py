@@ -40,8 +40,9 @@ class Schedule(Record):
     untrained_calibration_frames: int
     """The same for random weights, whose answers mean nothing; their speed does not depend on it."""
     total_seconds: float | None = None
-    """If a run is to end by then, nets get fewer rounds, and at the end no live runs; never no rounds. Of the
-    kernels that show the machine's limits only the fastest are measured after the first net."""
+    """If a run is to end by then, nets get fewer rounds and images, and at the end no live runs; what finds
+    no time at all is left out. Of the kernels that show the machine's limits only the fastest are measured
+    after the first net."""
     stall_seconds: float
     """A block, or any other step, that takes longer is given up."""
     images: int = field(metadata=NOT_A_KEY)

@@ -18,6 +18,7 @@ from streamseg.backends.loading import (
     shipped_engine,
     weights_file,
 )
+from streamseg.benchmark.time_limit import TOO_LATE, TimeLimit
 from streamseg.core.engine_info import EngineInfo
 from streamseg.core.errors import UsageError, one_line
 from streamseg.core.types import Backend, Grey, Say
@@ -191,22 +192,34 @@ class VariantBuilder:
     store: EngineStore = field(default_factory=EngineStore)
     say: Say = lambda _: None
     _images: list[Grey] = field(default_factory=list)
+    _took_s: dict[VariantSpec, float] = field(default_factory=dict)
+    """The longest time that each way took so far, of any net."""
 
-    def make(self, shape: InputShape, specs: Sequence[VariantSpec]) -> tuple[list[Variant], dict[str, str]]:
+    def make(
+        self, shape: InputShape, specs: Sequence[VariantSpec], limit: TimeLimit | None = None
+    ) -> tuple[list[Variant], dict[str, str]]:
         """The net's variants in order, and by key why one is absent. Raises what :func:`resolve` does.
 
+        None is made after ``limit``, nor one that would end later if it took as long as that of another net.
         Torch's folded form is left out for a net that has nothing to fold: it is the one as trained.
         """
+        limit = limit or TimeLimit()
         checkpoint = resolve(str(self.weights.get(shape.net, shape.net)), (shape.height, shape.width))
         made: list[Variant] = []
         absent: dict[str, str] = {}
         for spec in specs:
             if shape.net in UNFOLDABLE and spec.folded and replace(spec, folded=False) in specs:
                 continue
+            if not limit.fits(self._took_s.get(spec, 0.0)):
+                absent[spec.key(shape)] = TOO_LATE
+                continue
+            began_s = limit.now_s()
             try:
                 made.append(self.one(shape, checkpoint, spec))
             except Exception as error:  # compilers raise anything, and the others must stay
                 absent[spec.key(shape)] = one_line(error, 300)
+            took_s = limit.now_s() - began_s
+            self._took_s[spec] = max(took_s, self._took_s.get(spec, 0.0))
         return made, absent
 
     def one(self, shape: InputShape, checkpoint: Checkpoint, spec: VariantSpec) -> Variant:

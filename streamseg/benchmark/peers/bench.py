@@ -20,7 +20,6 @@ from streamseg.benchmark.peers.measure import PeersSchedule, time_peers
 from streamseg.benchmark.peers.peer import Maker, prepare
 from streamseg.benchmark.peers.pipelines import Task, frames_in, pipelines
 from streamseg.benchmark.peers.runtimes import RuntimeContext, runtimes
-from streamseg.benchmark.rotation import STOPPED
 from streamseg.benchmark.rows.peers import PeerRow
 from streamseg.benchmark.run import PACKAGES, BenchOptions, BenchRun
 from streamseg.core.errors import EngineError, UsageError
@@ -34,6 +33,8 @@ KINDS = ("runtime", "pipeline")
 NET, SIZE = "improved_unet", (192, 224)
 MAX_SIDE = 1024
 """Of an input: above, some of the peers take gigabytes of memory, and minutes per frame."""
+PREPARING_SHARE = 0.6
+"""Of the time that a kind has, the share in which peers may be made ready."""
 FRAMES = 6
 """Different frames that single calls get, in turn."""
 FULL = PeersSchedule(rounds=5, block_seconds=0.5, run_rounds=3, run_frames=96, calibration_frames=32)
@@ -79,13 +80,15 @@ def measure_peers(options: PeersOptions, say: Say = lambda _: None) -> list[Peer
 
         def all_kinds() -> None:
             while kinds:
+                limit = run.limit.part(1 / len(kinds))
                 makers = _makers(kinds[0], options, checkpoint, clip, run.folder)
-                peers = prepare(kinds[0], makers, run.absent, say)
-                rows.extend(time_peers(kinds[0], peers, schedule, run.absent, say))
+                within = limit.part(PREPARING_SHARE)
+                peers = prepare(kinds[0], makers, run.absent, say, limit=within)
+                rows.extend(time_peers(kinds[0], peers, schedule, run.absent, say, limit=limit))
                 kinds.pop(0)
 
         run.measure(all_kinds, finished=lambda: bool(rows))
-    run.absent.update(dict.fromkeys(kinds, STOPPED))
+    run.absent.update(dict.fromkeys(kinds, run.why_unfinished))
     if not rows:
         raise EngineError(f"nothing could be measured: {'; '.join(run.absent.values())}")
     info = run.info(schedule.to_json())

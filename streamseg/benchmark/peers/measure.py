@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from statistics import median
@@ -11,6 +11,7 @@ from statistics import median
 from streamseg.benchmark.peers.peer import Peer, five_digits, leave_out
 from streamseg.benchmark.rows.peers import PeerRow
 from streamseg.benchmark.rows.run import Latency, Record, Spread
+from streamseg.benchmark.time_limit import TOO_LATE, TimeLimit, rounds_note
 from streamseg.benchmark.timing import CallTimeout, Timing, calls_for, interleave, seconds_of
 from streamseg.core.errors import EngineError
 from streamseg.core.types import Say
@@ -50,9 +51,13 @@ def time_peers(
     say: Say,
     *,
     stall_s: float = STALL_S,
-    clock_ns: Callable[[], int] = time.monotonic_ns,
+    limit: TimeLimit | None = None,
 ) -> list[PeerRow]:
-    """Time peers in turn; their rows, still without ``run``. One that fails or stalls is ``absent``."""
+    """Time peers in turn; their rows, still without ``run``.
+
+    One that fails or stalls, or finds no time within ``limit``, is ``absent``.
+    """
+    limit = limit or TimeLimit()
     counted = {peer.name: _Counted(peer) for peer in peers}
 
     def failed(name: str, error: Exception) -> None:
@@ -66,7 +71,9 @@ def time_peers(
             per_round = {}
             for name, call in counted.items():
                 try:
-                    seconds = timeout.run(partial(seconds_of, call, clock_ns=clock_ns))
+                    if not limit.fits():
+                        raise EngineError(TOO_LATE)
+                    seconds = timeout.run(partial(seconds_of, call, clock_ns=limit.clock_ns))
                 except Exception as error:  # of libraries that are not ours
                     failed(name, error)
                 else:
@@ -83,12 +90,14 @@ def time_peers(
         lead_in=0 if whole else schedule.lead_in_calls,
         stall_s=stall_s,
         on_failure=failed,
-        clock_ns=clock_ns,
+        limit=limit,
+        clock_ns=limit.clock_ns,
     )
     rows: dict[str, PeerRow] = {}
     for name, timing in timings.items():
         try:
-            rows[name] = counted[name].row(kind, timing)
+            row = counted[name].row(kind, timing)
+            rows[name] = replace(row, notes=[*row.notes, *rounds_note(len(timing.rounds_ns), rounds)])
         except Exception as error:
             failed(name, error)
     return [_compared(row, rows, timings) for row in rows.values()]

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from streamseg.benchmark.rows.peers import PeerRow
+from streamseg.benchmark.time_limit import TOO_LATE, TimeLimit
 from streamseg.benchmark.timing import CallTimeout
 from streamseg.core.errors import EngineError, MissingExtra, one_line
 from streamseg.core.hardware import versions_of
@@ -53,16 +54,29 @@ Maker = Callable[[], Peer]
 
 
 def prepare(
-    kind: str, makers: Mapping[str, Maker], absent: dict[str, str], say: Say, *, limit_s: float = MAKE_S
+    kind: str,
+    makers: Mapping[str, Maker],
+    absent: dict[str, str],
+    say: Say,
+    *,
+    limit_s: float = MAKE_S,
+    limit: TimeLimit | None = None,
 ) -> list[Peer]:
     """Make peers one after another. One that fails or hangs is ``absent`` with its reason; the others stand.
+
+    After ``limit`` no further one is made, and none hangs for longer than is left.
 
     Libraries print to stderr meanwhile, since results go to stdout; their warnings are dropped.
     """
     made: list[Peer] = []
+    limit = limit or TimeLimit()
     with CallTimeout(limit_s) as timeout:
         for name, make in makers.items():
+            if not limit.fits():
+                leave_out(kind, name, EngineError(TOO_LATE), absent, say)
+                continue
             say(f"preparing {name}")
+            timeout.limit_s = min(limit_s, limit.left_s)
             try:
                 made.append(timeout.run(partial(_quietly, make)))
             except Exception as error:  # of libraries that are not ours

@@ -20,6 +20,7 @@ from streamseg.benchmark.rotation import Rotation
 from streamseg.benchmark.rows.pipeline import PipelineRow
 from streamseg.benchmark.rows.run import EngineRef, Latency, RunInfo
 from streamseg.benchmark.run import BenchOptions, BenchRun
+from streamseg.benchmark.time_limit import rounds_note
 from streamseg.benchmark.timing import interleave
 from streamseg.core.engine_info import EngineInfo
 from streamseg.core.errors import StreamsegError, UsageError
@@ -85,14 +86,15 @@ def measure_pipeline(options: PipelineOptions, say: Say) -> list[PipelineRow]:
         many, single = (run.keep(options.load(kind)) for kind in (True, False))
         clip = run.open_clip()  # after the engine: to render one takes seconds
         modes = {mode.key: mode for mode in _modes(options, clip, many, single, run.folder)}
-        rotation: Rotation[RunOutcome] = Rotation(modes, say=say)
+        rotation: Rotation[RunOutcome] = Rotation(modes, say=say, clock=run.limit.now_s)
 
         def turns() -> None:
-            rotation.warm_up(lambda key: modes[key].run(min(WARM_S, options.seconds)), backwards=True)
-            rotation.run(lambda key: modes[key].run(options.seconds), options.rounds)
+            warm_s = min(WARM_S, options.seconds)
+            rotation.warm_up(lambda key: modes[key].run(warm_s), backwards=True, limit=run.limit)
+            rotation.run(lambda key: modes[key].run(options.seconds), options.rounds, limit=run.limit)
 
         run.measure(turns, finished=lambda: bool(rotation.done))
-    rotation.leave_out_the_rest()
+    rotation.leave_out_the_rest(run.why_unfinished)
     run.absent = rotation.absent
     if not rotation.done:
         reasons = "; ".join(rotation.absent.values())
@@ -159,7 +161,7 @@ def mode_row(mode: Mode, outcomes: Sequence[RunOutcome], run: RunInfo) -> Pipeli
             "age_p99_ms": [age.p99 for age in ages],
             "processed_fps": rates,
         },
-        notes=list(found.notes),
+        notes=[*found.notes, *rounds_note(len(outcomes), run.regime.get("rounds", 1))],
         mode="replay" if mode.source_fps is None else "live",
         source_fps=mode.source_fps,
         engine=engine_ref(mode.engine),

@@ -30,6 +30,7 @@ from streamseg.benchmark.rows.run import Latency, RunInfo
 from streamseg.benchmark.rows.streams import StreamFigures, StreamsRow
 from streamseg.benchmark.run import BenchOptions, BenchRun
 from streamseg.benchmark.streams.page_client import watched
+from streamseg.benchmark.time_limit import rounds_note
 from streamseg.benchmark.timing import CallTimeout
 from streamseg.core.engine_info import EngineInfo
 from streamseg.core.errors import EngineError, StallError, UsageError
@@ -118,7 +119,9 @@ def measure_streams(options: StreamsOptions, say: Say = lambda _: None) -> list[
         engines = _engines(options, run)
         clip = run.open_clip()  # after the engine: to render one takes seconds
         counts = {key_of(count): count for count in engines}
-        rotation: Rotation[StreamsRun] = Rotation(counts, say=say, on_failure=_end_if_it_hangs)
+        rotation: Rotation[StreamsRun] = Rotation(
+            counts, say=say, on_failure=_end_if_it_hangs, clock=run.limit.now_s
+        )
 
         def block(key: str) -> StreamsRun:
             count = counts[key]
@@ -131,12 +134,12 @@ def measure_streams(options: StreamsOptions, say: Say = lambda _: None) -> list[
 
         def turns() -> None:
             try:
-                rotation.run(block, options.rounds)
+                rotation.run(block, options.rounds, limit=run.limit)
             except StallError:  # it would hang the others as well
                 rotation.leave_out_the_rest("the engine hung before")
 
         run.measure(turns, finished=lambda: bool(rotation.done))
-    rotation.leave_out_the_rest()
+    rotation.leave_out_the_rest(run.why_unfinished)
     run.absent = rotation.absent
     if not rotation.done:
         reasons = "; ".join(f"{key}: {reason}" for key, reason in rotation.absent.items())
@@ -275,7 +278,10 @@ def streams_row(
             "age_p50_ms": [age.p50 for age in ages],
             "age_p99_ms": [age.p99 for age in ages],
         },
-        notes=[f"stream {n}: {note}" for n, stream in enumerate(streams, 1) for note in stream.notes],
+        notes=[
+            *(f"stream {n}: {note}" for n, stream in enumerate(streams, 1) for note in stream.notes),
+            *rounds_note(len(runs), run.regime.get("rounds", 1)),
+        ],
         streams=count,
         source_fps=offer.fps,
         budget_ms=offer.budget_s * 1e3,

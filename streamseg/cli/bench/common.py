@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec
 
 import typer
 
+from streamseg.benchmark.time_limit import TimeLimit
 from streamseg.cli.console import limit_opencv_threads, say
 from streamseg.core.errors import UsageError
 from streamseg.core.printable import printable
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from streamseg.benchmark.rows.run import Row
 
 P = ParamSpec("P")
+QUICK_S = 62.0
+"""Time limit of quick runs: a step that has begun may go on for a while, and within 90 s all is written."""
 JsonFileOption = Annotated[
     Path | None,
     typer.Option(
@@ -36,9 +40,7 @@ ReportOption = Annotated[
         help="Write a report with charts to one file, and the same as .md next to it. Overwrites.",
     ),
 ]
-QuickOption = Annotated[
-    bool, typer.Option("--quick", help="Quick run with fewer repeats: at most 90 s on two cores.")
-]
+QuickOption = Annotated[bool, typer.Option("--quick", help="Quick run with fewer repeats: at most 90 s.")]
 SourceOption = Annotated[
     str | None,
     typer.Option(
@@ -56,6 +58,16 @@ RoundsOption = Annotated[
         help="Number of rounds, in which all variants take turns. Default: 3 to 7, fewer with --quick.",
     ),
 ]
+WithinOption = Annotated[
+    float | None,
+    typer.Option(
+        "--within",
+        min=1.0,
+        metavar="SECONDS",
+        help="Time limit: there are fewer rounds, and what finds no time is left out. Default: none, "
+        f"with --quick {QUICK_S:.0f}.",
+    ),
+]
 ThreadsOption = Annotated[
     int | None,
     typer.Option("--threads", min=1, max=256, metavar="N", help="Threads per net. Default: all cores."),
@@ -70,6 +82,8 @@ class Common:
     """A recorded clip; None is a phantom clip."""
     rounds: int | None
     quick: bool
+    limit: TimeLimit
+    """When the run is to end, from the start of the command."""
     arguments: tuple[str, ...]
     """The command line, without the program's name."""
 
@@ -88,14 +102,18 @@ def measures(
         source: SourceOption = None,
         rounds: RoundsOption = None,
         quick: QuickOption = False,
+        within: WithinOption = None,
         json_file: JsonFileOption = None,
         report: ReportOption = None,
         **own: Any,
     ) -> None:
+        if within is not None and not math.isfinite(within):
+            raise UsageError(f"--within takes seconds, received {within:g}; leave it out for no limit")
+        limit = TimeLimit(within or (QUICK_S if quick else None))
         check_outputs(json_file, report)
         limit_opencv_threads()
         stop_as_by_ctrl_c()
-        common = Common(source, rounds, quick, tuple(sys.argv[1:]))
+        common = Common(source, rounds, quick, limit, tuple(sys.argv[1:]))
         write_outputs(measure(common, **own), json_file, report)  # type: ignore[call-arg]
 
     return _with_options(command, measure)

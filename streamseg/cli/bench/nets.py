@@ -103,6 +103,7 @@ def nets(
         weights={read_weights(path).net: path for path in weights or ()},
         rounds=common.rounds,
         quick=common.quick,
+        limit=common.limit,
         arguments=common.arguments,
     )
     return measure_nets(options, say)

@@ -44,6 +44,7 @@ def peers(
         size=parse_height_width(size),
         rounds=common.rounds,
         quick=common.quick,
+        limit=common.limit,
         threads=threads or usable_cores(),
         arguments=common.arguments,
     )

@@ -50,6 +50,7 @@ def pipeline(
         seconds=seconds or (3.0 if common.quick else 6.0),
         rounds=common.rounds or (2 if common.quick else 3),
         quick=common.quick,
+        limit=common.limit,
         threads=usable_cores(),
         arguments=common.arguments,
     )

@@ -93,6 +93,7 @@ def streams(
         ),
         rounds=common.rounds or (2 if common.quick else 3),
         quick=common.quick,
+        limit=common.limit,
         threads=threads or usable_cores(),
         arguments=common.arguments,
     )

@@ -23,10 +23,11 @@ from streamseg.benchmark.rows.nets import NetRow, Starts
 from streamseg.benchmark.rows.reading import COMMON, read_rows
 from streamseg.benchmark.rows.run import write_rows
 from streamseg.benchmark.terminal import lines
+from streamseg.benchmark.time_limit import TOO_LATE, TimeLimit
 from streamseg.core.errors import EngineError
 from streamseg.core.types import Frame
 from streamseg.segmentation.segmenter import Segmenter
-from tests.benchmark.fakes import SHORT, SPEC, eager, variant
+from tests.benchmark.fakes import SHORT, SPEC, Clock, eager, variant
 from tests.benchmark.fakes import FakeNet as Fake
 
 FIGURES = {
@@ -42,10 +43,10 @@ FIGURES = {
 def measure(clip_path: Path) -> Callable[..., list[NetRow]]:
     def run(variants: Sequence[Variant] | Make, **options: Any) -> list[NetRow]:
         regime = replace(SHORT, **options.pop("regime", {}))
-        make: Any = variants if callable(variants) else lambda shape: (list(variants), {})
+        make: Any = variants if callable(variants) else lambda *_: (list(variants), {})
+        kernel = options.pop("kernel", Kernel("product", "fp32", 1e9, lambda: time.sleep(0.01)))
         usual = {"nets": ("improved_unet",), "sizes": ((32, 48),)}
         given = NetsOptions(threads=1, source=str(clip_path), regime=regime, **usual | options)
-        kernel = Kernel("product", "fp32", 1e9, lambda: time.sleep(0.01))
         return measure_nets(given, lambda line: None, make=make, kernels=[kernel])
 
     return run
@@ -127,31 +128,93 @@ def test_a_quick_run_spares_paces_above_one_that_is_too_fast(measure: Measure) -
     assert quick.latency_ms.p50 > 1e3 / 30 or [run.fps for run in quick.paced] == [30.0, 60.0]
 
 
-def test_a_run_that_is_late_measures_less_and_never_nothing(measure: Measure) -> None:
-    late = {"total_seconds": 0.01, "rounds": 3, "paces_fps": (30.0,)}
-    for row in measure([eager(), variant(Fake())], regime=late):
-        assert len(row.durations_ms) == 1
-        assert row.paced == []
-        assert row.engine_fps > 0
-        assert row.dice is not None
-        assert "measured in 1 of 3 rounds: the run was to end in time" in row.notes
-        assert "not run live at 30 frames/s: the run was late" in row.notes
-    for row in measure([eager()], regime={**late, "total_seconds": 600.0}):
-        assert len(row.durations_ms) == 3
-        assert not any("late" in note or "in time" in note for note in row.notes)
+class OnClock(Fake):
+    """Takes the seconds of each call on a clock of its own, and no time on the machine's."""
+
+    def __init__(self, clock: Clock, seconds: float, **options: Any) -> None:
+        super().__init__(delay_ms=0, **options)
+        self._clock, self._seconds = clock, seconds
+
+    def infer(self, tensor: Any) -> Any:
+        self._clock.ns += round(self._seconds * 1e9)
+        return super().infer(tensor)
+
+
+def run_on_clock(
+    measure: Measure, call_s: float, total_s: float, **regime: Any
+) -> tuple[list[NetRow], float]:
+    """The rows of two nets, each in eager and in a variant twice as fast, and the seconds that it took.
+
+    An engine takes ten calls' time to be built."""
+    clock = Clock()
+
+    def make(shape: InputShape, limit: TimeLimit) -> tuple[list[Variant], dict[str, str]]:
+        made, absent = [], {}
+        for spec, seconds in (("eager", call_s), ("openvino", call_s / 2)):
+            if limit.fits():
+                clock.ns += round(10 * call_s * 1e9)
+                engine = OnClock(clock, seconds, name=spec)
+                made.append(replace(variant(engine, spec, folded=spec != "eager"), shape=shape))
+            else:
+                absent[f"{shape.net} {spec}"] = TOO_LATE
+        return made, absent
+
+    rows = measure(
+        make,
+        kernel=Kernel("product", "fp32", 1e9, clock.work(100 * call_s)),
+        nets=("improved_unet", "unet"),
+        limit=TimeLimit(total_s, clock_ns=clock),
+        regime={"rounds": 5, "least_rounds": 3, "budget_seconds": 30.0, "end_to_end_seconds": 0.0, **regime},
+    )
+    return rows, clock.ns / 1e9
+
+
+# A round takes 1 + 4 calls of either variant, 7.5 times the first one's.
+@pytest.mark.parametrize("call_s", [0.001, 0.2, 0.5, 1.0, 2.0])
+def test_it_ends_in_time_however_slow_the_machine_is(measure: Measure, call_s: float) -> None:
+    rows, took_s = run_on_clock(measure, call_s, 100.0)
+    assert took_s <= 100 + 10 * call_s  # a step that has begun goes on
+    assert rows
+    for row in rows:
+        rounds = len(row.durations_ms)
+        words = f"measured in {rounds} of 5 rounds: the run was to end in time"
+        assert (words in row.notes) == (rounds < 3)
+        assert row.run.regime["total_seconds"] == 100
+    absent = rows[0].run.absent
+    assert set(absent.values()) <= {TOO_LATE}
+    assert {row.net for row in rows} | {key.split()[0] for key in absent} == {"improved_unet", "unet"}
+    if call_s <= 0.5:
+        assert len(rows) == 4
+        assert all(len(row.durations_ms) >= 3 for row in rows)
+
+
+def test_a_slow_machine_is_given_fewer_images_and_no_live_runs(measure: Measure) -> None:
+    rows, took_s = run_on_clock(measure, 1.5, 150.0, paces_fps=(30.0,), paced_seconds=20.0, images=16)
+    assert took_s <= 150
+    assert "not run live at 30 frames/s: the run was late" in rows[0].notes
+    assert rows[0].paced == []
+    assert rows[0].dice is not None
+    notes = [note for note in rows[0].notes if "of 16 images: the run was to end in time" in note]
+    assert len(notes) == 1
+    assert 1 <= int(notes[0].split()[1]) < 16
+
+
+def test_if_there_is_no_time_at_all_it_says_so(measure: Measure) -> None:
+    with pytest.raises(EngineError, match=f"no net could be measured: {TOO_LATE}"):
+        run_on_clock(measure, 30.0, 10.0)
 
 
 def test_time_is_divided_by_what_nets_take(measure: Measure, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the points before took: building is within a point's time."""
     given: list[float] = []
 
-    def run(variants: Any, context: Any, until: float) -> Any:
-        given.append(until - time.monotonic())
+    def run(variants: Any, context: Any, limit: TimeLimit) -> Any:
+        given.append(limit.left_s)
         return NetMeasurement(variants, context)
 
     monkeypatch.setattr("streamseg.benchmark.nets.bench.NetMeasurement", run)
     measure(
-        lambda _: ([eager()], {}),
+        lambda *_: ([eager()], {}),
         nets=("unet", "segnet"),
         sizes=((32, 64),),
         regime={"total_seconds": 1300.0},
@@ -169,7 +232,7 @@ def test_if_time_is_short_only_the_fastest_kernels_are_timed_again(clip_path: Pa
     kernels = [kernel("slow", "fp32", 0.1), kernel("fast", "fp32", 0.001), kernel("copy", "copy", 0.001)]
     seen: list[Counter[str]] = []
 
-    def make(shape: InputShape) -> tuple[list[Variant], dict[str, str]]:
+    def make(shape: InputShape, limit: TimeLimit) -> tuple[list[Variant], dict[str, str]]:
         seen.append(calls.copy())
         return [replace(eager(), shape=shape)], {}
 
@@ -273,7 +336,7 @@ def test_a_gpus_engines_have_its_limits_and_its_reference(
     options = NetsOptions(
         threads=1, source=str(clip_path), regime=SHORT, nets=("improved_unet",), sizes=((32, 48),)
     )  # fmt: skip
-    rows = measure_nets(options, lambda _: None, make=lambda _: (variants, {}), kernels=kernels)
+    rows = measure_nets(options, lambda _: None, make=lambda *_: (variants, {}), kernels=kernels)
     assert [row.limit.kernel for row in rows] == [
         "slow product", "GPU product fp32", "GPU product fp16", "slow product",
     ]  # fmt: skip
@@ -312,7 +375,7 @@ def test_random_weights_are_compared_only_with_fp32(measure: Measure) -> None:
 def test_ctrl_c_keeps_what_is_finished(measure: Measure) -> None:
     made: list[InputShape] = []
 
-    def make(shape: InputShape) -> tuple[list[Variant], dict[str, str]]:
+    def make(shape: InputShape, limit: TimeLimit) -> tuple[list[Variant], dict[str, str]]:
         made.append(shape)
         if len(made) == 2:
             raise KeyboardInterrupt
@@ -335,7 +398,7 @@ def test_nothing_at_all_is_an_error(measure: Measure) -> None:
     with pytest.raises(EngineError, match=r"no net could be measured: .*failed at call 0"):
         measure([variant(Fake(fail_at=0))])
 
-    def make(shape: InputShape) -> tuple[list[Variant], dict[str, str]]:
+    def make(shape: InputShape, limit: TimeLimit) -> tuple[list[Variant], dict[str, str]]:
         raise EngineError("weights are gone")
 
     with pytest.raises(EngineError, match="weights are gone"):

@@ -9,6 +9,7 @@ from streamseg.benchmark.peers.measure import PeersSchedule, time_peers, why
 from streamseg.benchmark.peers.peer import Peer
 from streamseg.benchmark.rows.peers import PeerRow
 from streamseg.benchmark.rows.run import Spread
+from streamseg.benchmark.time_limit import TOO_LATE, TimeLimit
 from tests.benchmark.fakes import Clock, peer
 
 CLOCK = Clock()
@@ -29,7 +30,8 @@ class Fake:
 
 def timed(kind: str, peers: list[Peer], **options: Any) -> tuple[dict[str, PeerRow], dict[str, str]]:
     absent: dict[str, str] = {}
-    rows = time_peers(kind, peers, QUICK, absent, lambda _: None, clock_ns=CLOCK, **options)
+    given = {"limit": TimeLimit(clock_ns=CLOCK)} | options
+    rows = time_peers(kind, peers, QUICK, absent, lambda _: None, **given)
     return {row.name: row for row in rows}, absent
 
 
@@ -171,3 +173,20 @@ def test_whole_runs_over_hardly_any_frames_are_noted() -> None:
     assert rows["ours"].notes == [
         "runs over fewer than 8 frames are mostly their beginning and end; give a longer clip"
     ]
+
+
+def test_a_slow_machine_gets_fewer_rounds_and_what_finds_no_time_is_absent() -> None:
+    own, other = Fake(4000, frames=10), Fake(4000, frames=10)
+    peers = [peer("ours", "ours", "int8", own, frames=10), peer("theirs", "ours", "int8", other, frames=10)]
+    began = CLOCK.ns
+    rows, absent = timed("pipeline", peers, limit=TimeLimit(19, clock_ns=CLOCK))
+    assert CLOCK.ns - began == 16_000_000_000  # one to warm up, and one round
+    assert absent == {}
+    for row in rows.values():
+        assert row.notes == ["measured in 1 of 2 rounds: the run was to end in time"]
+    rows, absent = timed("pipeline", peers, limit=TimeLimit(13, clock_ns=CLOCK))
+    assert list(rows) == ["ours"]
+    assert absent == {"pipeline theirs": TOO_LATE}
+    rows, absent = timed("runtime", peers, limit=TimeLimit(7, clock_ns=CLOCK))
+    assert rows == {}
+    assert set(absent.values()) == {TOO_LATE}

@@ -8,8 +8,9 @@ import numpy
 import pytest
 
 from streamseg.benchmark.peers.peer import Peer, need, prepare, version
+from streamseg.benchmark.time_limit import TOO_LATE, TimeLimit
 from streamseg.core.errors import MissingExtra
-from tests.benchmark.fakes import peer
+from tests.benchmark.fakes import Clock, peer
 
 
 def good(name: str = "good") -> Peer:
@@ -47,6 +48,19 @@ def test_one_that_hangs_is_absent() -> None:
     release.set()
     assert [one.name for one in found] == ["good"]
     assert "no answer within 0.3 s" in absent["runtime late"]
+
+
+def test_none_is_made_once_the_time_is_up() -> None:
+    clock, absent = Clock(), dict[str, str]()
+    limit = TimeLimit(10, clock_ns=clock)
+
+    def slow() -> Peer:
+        clock.work(12_000)()
+        return good("slow")
+
+    found = prepare("runtime", {"slow": slow, "late": good}, absent, quiet, limit=limit)
+    assert [one.name for one in found] == ["slow"]
+    assert absent == {"runtime late": TOO_LATE}
 
 
 def test_output_of_libraries_stays_out_of_the_results(capsys: pytest.CaptureFixture[str]) -> None:

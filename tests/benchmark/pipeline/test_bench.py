@@ -26,9 +26,10 @@ from streamseg.benchmark.rows.pipeline import PipelineRow
 from streamseg.benchmark.rows.reading import COMMON, read_rows
 from streamseg.benchmark.rows.run import RunInfo, write_rows
 from streamseg.benchmark.terminal import lines
+from streamseg.benchmark.time_limit import TOO_LATE, TimeLimit
 from streamseg.core.errors import EngineError, StreamsegError, UsageError
 from streamseg.core.types import Tensor
-from tests.benchmark.fakes import SPEC, live_outcome, outcome, small_kernels, write_clip
+from tests.benchmark.fakes import SPEC, Clock, live_outcome, outcome, small_kernels, write_clip
 
 __all__ = ["small_kernels"]
 FIELDS = {
@@ -82,6 +83,34 @@ def test_each_mode_has_a_row_with_all_its_figures(measured) -> None:
     assert said[0] == "measuring the machine's limits"
     assert [many for many, _ in loaded] == [True, False]
     assert all(engine.closed for _, engine in loaded)
+
+
+def test_a_slow_machine_gets_fewer_rounds_and_what_finds_no_time_is_absent(
+    clip_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+
+    def modes(*_: object) -> list[Mode]:
+        def run(seconds: float) -> RunOutcome:
+            clock.work(2000)()
+            return outcome(10.0, 20.0)
+
+        return [Mode(key, fake(), None, run) for key in ("replay", "live")]
+
+    monkeypatch.setattr("streamseg.benchmark.pipeline.bench._modes", modes)
+
+    def rows_within(seconds: float) -> list[PipelineRow]:
+        limit = TimeLimit(seconds, clock_ns=clock)
+        return measure_pipeline(
+            PipelineOptions(lambda many: fake(), source=str(clip_path), rounds=3, limit=limit), lambda _: None
+        )
+
+    rows = rows_within(11)  # two to warm up, two of the first round
+    assert [row.notes for row in rows] == [["measured in 1 of 3 rounds: the run was to end in time"]] * 2
+    assert rows[0].run.regime["total_seconds"] == 11
+    (row,) = rows_within(7)
+    assert row.key == "replay"
+    assert row.run.absent == {"live": TOO_LATE}
 
 
 def test_replay_drops_nothing_and_live_offers_what_was_asked_for(measured) -> None:

@@ -19,10 +19,11 @@ from streamseg.benchmark.rows.run import write_rows
 from streamseg.benchmark.streams import bench as streams
 from streamseg.benchmark.streams.bench import StreamsOptions, StreamsRun, measure_streams, run_streams
 from streamseg.benchmark.terminal import lines
+from streamseg.benchmark.time_limit import TOO_LATE, TimeLimit
 from streamseg.core.errors import EngineError, StallError, UsageError
 from streamseg.core.types import InputSpec, Tensor
 from tests.backends.small_engines import info_of, small_model
-from tests.benchmark.fakes import SPEC, SelfTimed, noise_clip, small_kernels
+from tests.benchmark.fakes import SPEC, Clock, SelfTimed, noise_clip, small_kernels
 from tests.benchmark.fakes import live_outcome as stream
 
 __all__ = ["small_kernels"]
@@ -61,6 +62,25 @@ def scripted(monkeypatch: pytest.MonkeyPatch, answer: Any) -> list[int]:
 
     monkeypatch.setattr(streams, "run_streams", run)
     return asked
+
+
+def test_a_slow_machine_gets_fewer_rounds_and_what_finds_no_time_is_absent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock()
+
+    def answer(count: int, _: int) -> LiveOutcome:
+        clock.work(4000)()
+        return stream()
+
+    asked = scripted(monkeypatch, answer)
+    rows = measure_streams(options(rounds=3, limit=TimeLimit(10, clock_ns=clock)))
+    assert asked == [1, 2]
+    assert [row.notes for row in rows] == [["measured in 1 of 3 rounds: the run was to end in time"]] * 2
+    assert rows[0].run.regime["total_seconds"] == 10
+    (row,) = measure_streams(options(rounds=3, limit=TimeLimit(3, clock_ns=clock)))
+    assert row.streams == 1
+    assert row.run.absent == {"2 streams": TOO_LATE}
 
 
 def test_a_row_per_number_of_streams_with_all_that_a_row_has(tmp_path: Path) -> None:
