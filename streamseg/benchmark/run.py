@@ -75,6 +75,10 @@ class BenchRun:
         self._engines.append(engine)
         return engine
 
+    def at_end(self, call: Callable[[], None]) -> None:
+        """Call this at the end."""
+        self._opened.callback(call)
+
     def open_clip(self, frames: int = 64) -> Clip:
         """The clip of the options, its first frames in memory. Raises what :func:`open_clip` does."""
         self._clip = open_clip(self.options.source, self.folder, frames=frames)

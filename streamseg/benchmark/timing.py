@@ -26,6 +26,8 @@ from streamseg.core.latency import Percentiles
 Call = Callable[[], object]
 Counts = int | Mapping[str, int]
 """One number for all variants, or one by name."""
+WARM_UP_SHARE = 0.4
+"""Of a time limit, the share in which warm-ups may begin."""
 T = TypeVar("T")
 LEAVE_S = 10.0
 """How long leaving a CallTimeout after Ctrl-C waits for a call that goes on: libraries that still compute
@@ -133,7 +135,7 @@ def interleave(
             wait = synchronize or _nothing
             return timeout.run(partial(_block, variants[name], counts[name], wait, lead[name], clock_ns))
 
-        rotation.warm_up(warm_up, limit=limit)
+        rotation.warm_up(warm_up, limit=None if limit is None else limit.part(WARM_UP_SHARE))
         rotation.run(block, rounds, budget_s=budget_s, min_rounds=min_rounds, limit=limit)
     return {name: Timing(tuple(blocks)) for name, blocks in rotation.done.items()}
 

@@ -51,6 +51,8 @@ SHARES = {"improved_unet": 16, "lite_unet": 9, "unet": 9, "segnet": 22}
 also segments images."""
 BUILDING_SHARE = 0.5
 """Of the time that a net has, the share in which engines may begin to be built."""
+LATE_SHARE = 0.2
+"""Of the time that is left for all, what a net has at least after its engines took longer than its own."""
 MAX_SIDE = 2048
 """Of an input: above, nets take gigabytes, and minutes per frame."""
 
@@ -203,6 +205,7 @@ class _Bench:
             return []
         self.absent |= absent
         context = replace(self.context, kernels=self._kernels())
+        limit = max(limit, self.limit.part(LATE_SHARE), key=lambda one: one.left_s)
         measurement = NetMeasurement(variants, context, limit)
         try:
             measurement.run()

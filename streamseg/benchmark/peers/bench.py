@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 from streamseg.backends.loading import load_backend, shipped_engine
 from streamseg.backends.openvino.backend import OpenVINOBackend
@@ -19,7 +18,7 @@ from streamseg.benchmark.clip import Clip
 from streamseg.benchmark.peers.measure import PeersSchedule, time_peers
 from streamseg.benchmark.peers.peer import Maker, prepare
 from streamseg.benchmark.peers.pipelines import Task, frames_in, pipelines
-from streamseg.benchmark.peers.runtimes import RuntimeContext, runtimes
+from streamseg.benchmark.peers.runtimes import RuntimeContext, runtimes, write_onnx
 from streamseg.benchmark.rows.peers import PeerRow
 from streamseg.benchmark.run import PACKAGES, BenchOptions, BenchRun
 from streamseg.core.errors import EngineError, UsageError
@@ -81,7 +80,7 @@ def measure_peers(options: PeersOptions, say: Say = lambda _: None) -> list[Peer
         def all_kinds() -> None:
             while kinds:
                 limit = run.limit.part(1 / len(kinds))
-                makers = _makers(kinds[0], options, checkpoint, clip, run.folder)
+                makers = _makers(kinds[0], options, checkpoint, clip, run)
                 within = limit.part(PREPARING_SHARE)
                 peers = prepare(kinds[0], makers, run.absent, say, limit=within)
                 rows.extend(time_peers(kinds[0], peers, schedule, run.absent, say, limit=limit))
@@ -96,14 +95,23 @@ def measure_peers(options: PeersOptions, say: Say = lambda _: None) -> list[Peer
 
 
 def _makers(
-    kind: str, options: PeersOptions, checkpoint: Checkpoint, clip: Clip, folder: Path
+    kind: str, options: PeersOptions, checkpoint: Checkpoint, clip: Clip, run: BenchRun
 ) -> dict[str, Maker]:
     schedule = options.schedule
     if kind == "pipeline":
         frames = frames_in(clip.uri, schedule.run_frames)
-        return pipelines(Task(clip, frames, partial(_engine, options, checkpoint), folder))
+        task = Task(
+            clip,
+            frames,
+            partial(_engine, options, checkpoint),
+            run.folder,
+            exact=partial(_exact_engine, options, checkpoint),
+            onnx=partial(write_onnx, checkpoint, run.folder),
+            at_end=run.at_end,
+        )
+        return pipelines(task)
     tensors, calibration = _tensors(clip, checkpoint), _calibration(checkpoint, schedule.calibration_frames)
-    context = RuntimeContext(checkpoint, tensors, options.threads, folder, calibration)
+    context = RuntimeContext(checkpoint, tensors, options.threads, run.folder, calibration)
     return runtimes(context, quick=options.quick)
 
 
@@ -111,6 +119,11 @@ def _engine(options: PeersOptions, checkpoint: Checkpoint, throughput: bool) -> 
     """The engine of the pipelines: the shipped INT8 one; at another size than its own, our FP32 one."""
     if options.size == SIZE:
         return load_backend(shipped_engine(NET), threads=options.threads, throughput=throughput)
+    return _exact_engine(options, checkpoint, throughput=throughput)
+
+
+def _exact_engine(options: PeersOptions, checkpoint: Checkpoint, *, throughput: bool = True) -> Backend:
+    """Our FP32 engine."""
     return OpenVINOBackend.from_checkpoint(
         checkpoint, f"{NET}-openvino-fp32", threads=options.threads, throughput=throughput
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -112,9 +111,9 @@ class _Counted:
         self._busy_s: list[float] = []
 
     def __call__(self) -> None:
-        began = time.process_time()
+        began = self._peer.processor_s()
         self._counts.append(self._peer.call())
-        self._busy_s.append(time.process_time() - began)
+        self._busy_s.append(self._peer.processor_s() - began)
 
     def row(self, kind: str, timing: Timing) -> PeerRow:
         """The peer's row with its speed. Raises EngineError for a call without a frame, and what counting the

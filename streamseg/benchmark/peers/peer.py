@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
@@ -43,6 +44,8 @@ class Peer:
     """Does the work once; returns the number of frames that came out."""
     delivered: Callable[[], int] | None = None
     """Counts the frames in what the last call wrote, if the call itself cannot know."""
+    processor_s: Callable[[], float] = time.process_time
+    """Processor time so far of the process that does the work, seconds."""
 
     @property
     def name(self) -> str:

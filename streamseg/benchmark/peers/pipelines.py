@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 
 from streamseg.benchmark.clip import Clip
+from streamseg.benchmark.peers.fast import Fast, command_of_fast, write_frames
 from streamseg.benchmark.peers.peer import Maker, Peer, five_digits, need, probes, version
 from streamseg.benchmark.pipeline.replay_run import end_to_end
 from streamseg.benchmark.rows.peers import PeerRow
@@ -31,11 +32,16 @@ from streamseg.evaluation.overlap import Confusion
 from streamseg.export.gate import MIN_ROUGH_MASK_DICE
 from streamseg.pipeline.replay import replay
 from streamseg.render import compose_plain
+from streamseg.segmentation.preprocess import to_tensor
 from streamseg.segmentation.segmenter import Segmenter
 from streamseg.sinks import VideoSink
 
 OURS_DRAWN, OURS_WRITTEN = "streamseg, drawn", "streamseg, to H.264"
 """The output that the peers make: the whole frame with its outline."""
+OURS_PNG, FAST = "streamseg FP32, from PNG", "FAST FP32, from PNG"
+"""The same net in FP32, from PNG files of the region to masks or outlines."""
+PNG_FRAMES = 32
+"""Files at most: FAST is slow."""
 OURS_FIGURES = "streamseg, drawn with figures"
 """The output of ``streamseg replay`` by default: the region, and the panel of figures."""
 
@@ -51,6 +57,22 @@ class Task:
     """Loads the engine: True for several frames at a time, at the highest rate."""
     folder: Path
     """Scratch."""
+    exact: Callable[[], Backend]
+    """Loads our FP32 engine, at the highest rate."""
+    onnx: Callable[[], Path]
+    """Writes the same net for others."""
+    at_end: Callable[[Callable[[], None]], None]
+    """Has something called after all is measured."""
+
+    @cached_property
+    def png(self) -> str:
+        """The region of the first frames as grey PNG files, by the name that FAST takes."""
+        with open_source(self.clip.uri) as source:
+            images = [
+                (self.clip.roi or Roi.whole(frame.grey())).crop(frame.grey())
+                for frame in islice(source, min(self.frames, PNG_FRAMES))
+            ]
+        return write_frames(images, self.folder / "png")
 
     @cached_property
     def engine(self) -> Backend:
@@ -86,6 +108,8 @@ def pipelines(task: Task) -> dict[str, Maker]:
         OURS_FIGURES: partial(_ours_with_figures, task),
         **{name: partial(_opencv, task, name, target) for name, target in loops.items()},
         **{name: partial(_supervision, task, name, target) for name, target in videos.items()},
+        OURS_PNG: partial(_ours_from_png, task),
+        FAST: partial(_fast, task),
     }
 
 
@@ -103,15 +127,17 @@ def frames_in(uri: str, limit: int) -> int:
 
 
 class _Drawn:
-    """Draws the outline into the frame, and throws the result away."""
+    """Draws the outline into the frame, if it is to, and throws the result away."""
 
     name = "overlay"
 
-    def __init__(self) -> None:
+    def __init__(self, *, draw: bool = True) -> None:
         self.frames = 0
+        self._draw = draw
 
     def write(self, result: Result) -> None:
-        compose_plain(result, full_frame=True)
+        if self._draw:
+            compose_plain(result, full_frame=True)
         self.frames += 1
 
     def close(self) -> None:
@@ -140,6 +166,73 @@ def _ours_with_figures(task: Task) -> Peer:
         return end_to_end(task.clip, segmenter, task.frames).processed
 
     return _own_peer(task, OURS_FIGURES, call, "judges each frame, and draws outline and figures")
+
+
+def _ours_from_png(task: Task) -> Peer:
+    """Beside FAST only."""
+    command_of_fast()
+    segmenter = Segmenter(task.exact(), None)
+    folder = Path(task.png).parent
+    frames = len(list(folder.iterdir()))
+
+    def call() -> int:
+        sink = _Drawn(draw=False)
+        with open_source(folder) as source:
+            replay(source, segmenter, [sink], stop=threading.Event())
+        return sink.frames
+
+    settings = (
+        f"reads PNG files of the region, infers {segmenter.lanes} at a time, judges each and finds the "
+        "outline, side by side; draws nothing"
+    )
+    row = PeerRow(
+        name=OURS_PNG,
+        ours=True,
+        against=OURS_PNG,
+        version=version("streamseg"),
+        settings=settings,
+        precision="fp32",
+        frames=frames,
+    )
+    return Peer(row, call)
+
+
+def _fast(task: Task) -> Peer:
+    """FAST's own reader of images, resizing, net and threshold."""
+    command_of_fast()  # before anything is written
+    engine = task.exact()
+    fast = Fast(task.onnx(), engine.spec, task.folder)
+    task.at_end(fast.close)
+    frames = len(list(Path(task.png).parent.iterdir()))
+    row = PeerRow(
+        name=FAST,
+        ours=False,
+        against=OURS_PNG,
+        version=fast.version,
+        settings="reads the same PNG files ahead, smooths and resizes by OpenCL, infers one at a time by its "
+        "own OpenVINO on all cores; finds no outline and draws nothing",
+        precision="fp32",
+        frames=frames,
+        mask_dice=five_digits(_fast_dice(fast, engine, task.folder)),
+    )
+    return Peer(row, partial(fast.run, task.png), processor_s=lambda: fast.processor_s)
+
+
+def _fast_dice(fast: Fast, engine: Backend, folder: Path) -> float:
+    """Mean Dice of FAST's masks and ours in phantoms that have the input's size already: each has a resizing
+    of its own.
+
+    Raises EngineError if it finds something else.
+    """
+    spec = engine.spec
+    levels = [(to_tensor(image, spec)[0, 0] * spec.std + spec.mean) * 255 for image in probes()]
+    images = [np.clip(np.round(level), 0, 255).astype(np.uint8) for level in levels]
+    ours = [engine.infer(to_tensor(image, spec))[0] > spec.threshold for image in images]
+    pairs = zip(fast.masks(images, folder / "probes"), ours, strict=True)
+    dice = float(np.mean([Confusion.count(mask, own).dice for mask, own in pairs]))
+    if dice < MIN_ROUGH_MASK_DICE:
+        raise EngineError(f"it finds something else than ours: masks have Dice {dice:.3f}")
+    return dice
 
 
 def _own_peer(task: Task, name: str, call: Callable[[], int], does: str, target: Path | None = None) -> Peer:

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from streamseg.backends.loading import load_backend, shipped_engine
-from streamseg.backends.openvino.backend import COMPUTES_IN, OpenVINOBackend
+from streamseg.backends.loading import load_backend, load_folder, shipped_engine
+from streamseg.backends.openvino.backend import COMPUTES_IN, OpenVINOBackend, can_compute_in
 from streamseg.backends.openvino.signal_stack import kept_signal_stack
 from streamseg.benchmark.flops import work_of
 from streamseg.benchmark.peers.peer import (
@@ -34,9 +34,12 @@ from streamseg.benchmark.rows.peers import PeerRow
 from streamseg.core.errors import EngineError, MissingExtra
 from streamseg.core.types import Backend, Planes, Tensor
 from streamseg.engines.checkpoint import Checkpoint
+from streamseg.export.build import build_engine
 from streamseg.segmentation.preprocess import to_tensor
 
 OURS_FP32, OURS_INT8 = "streamseg, OpenVINO FP32", "streamseg, OpenVINO INT8"
+OURS_BF16 = "streamseg, OpenVINO BF16"
+PLAIN = "OpenVINO by itself"
 INT8_SKIPPED = "the shipped INT8 engine takes inputs of {} only"
 COMPILES = "it compiles for up to a minute, which --quick has no time for"
 
@@ -76,14 +79,7 @@ class RuntimeContext:
     @cached_property
     def onnx(self) -> Path:
         """Our ONNX file of the net. Raises MissingExtra without the packages that write it."""
-        for package in ("torch", "onnx", "onnxscript"):
-            need("writing the ONNX file that peers read", package)
-        from streamseg.export.builders.onnx import export_onnx
-        from streamseg.nets.inference import inference_net
-
-        path = self.folder / "model.onnx"
-        export_onnx(inference_net(self.checkpoint), (1, 1, *self.size), path)
-        return path
+        return write_onnx(self.checkpoint, self.folder)
 
     @cached_property
     def gflop(self) -> float | None:
@@ -110,6 +106,19 @@ class RuntimeContext:
         return time.monotonic()
 
 
+def write_onnx(checkpoint: Checkpoint, folder: Path) -> Path:
+    """Our ONNX file of a net. Raises MissingExtra without the packages that write it."""
+    for package in ("torch", "onnx", "onnxscript"):
+        need("writing the ONNX file that peers read", package)
+    from streamseg.export.builders.onnx import export_onnx
+    from streamseg.nets.inference import inference_net
+
+    path = folder / "model.onnx"
+    shape = (1, 1, checkpoint.spec.height, checkpoint.spec.width)
+    export_onnx(inference_net(checkpoint), shape, path)
+    return path
+
+
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """A runtime that is ready to be called."""
@@ -129,6 +138,7 @@ def runtimes(context: RuntimeContext, *, quick: bool) -> dict[str, Maker]:
     def maker(name: str, load: Load, package: str, *, against: str = OURS_FP32, onnx: bool = False) -> Maker:
         return partial(runtime_peer, context, name, load, package, against=against, onnx=onnx)
 
+    bf16 = can_compute_in("bf16")  # then OpenVINO does by default
     forms = {
         "torch eager": "eager",
         "torch eager, channels last": "channels-last",
@@ -137,6 +147,7 @@ def runtimes(context: RuntimeContext, *, quick: bool) -> dict[str, Maker]:
     return {
         OURS_FP32: maker(OURS_FP32, _ours_fp32, "openvino"),
         OURS_INT8: maker(OURS_INT8, _ours_int8, "openvino", against=OURS_INT8),
+        **({OURS_BF16: maker(OURS_BF16, _ours_bf16, "openvino", against=OURS_BF16)} if bf16 else {}),
         **{name: maker(name, partial(_torch, form, quick), "torch") for name, form in forms.items()},
         "ONNX Runtime": maker("ONNX Runtime", _onnxruntime, "onnxruntime", onnx=True),
         "ONNX Runtime, INT8": maker(
@@ -146,7 +157,7 @@ def runtimes(context: RuntimeContext, *, quick: bool) -> dict[str, Maker]:
         "OpenCV DNN, classic": maker(
             "OpenCV DNN, classic", partial(_opencv, "ENGINE_CLASSIC"), "opencv-python", onnx=True
         ),
-        "OpenVINO by itself": maker("OpenVINO by itself", _plain_openvino, "openvino", onnx=True),
+        PLAIN: maker(PLAIN, _plain_openvino, "openvino", against=OURS_BF16 if bf16 else OURS_FP32, onnx=True),
     }
 
 
@@ -198,6 +209,16 @@ def runtime_peer(
 
 def _ours_fp32(context: RuntimeContext) -> Loaded:
     return Loaded(context.own_engine().infer, "built from the weights, without torch")
+
+
+def _ours_bf16(context: RuntimeContext) -> Loaded:
+    """The engine that ``streamseg export --precision bf16`` builds."""
+    folder = context.folder / "bf16"
+    manifest = build_engine(context.checkpoint, "openvino", "bf16", folder)
+    engine = load_folder(folder, threads=context.threads)
+    shares = engine.precision_found() if isinstance(engine, OpenVINOBackend) else {}
+    found = max(shares, key=lambda kind: shares[kind], default=manifest.precision)
+    return Loaded(engine.infer, "built as by export --precision bf16", found)
 
 
 def _ours_int8(context: RuntimeContext) -> Loaded:

@@ -131,6 +131,7 @@ def test_nothing_at_all_says_why(clip_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_real_pipelines_at_a_small_size(clip_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At another size than the shipped engine's they run our FP32 one."""
     monkeypatch.setitem(sys.modules, "supervision", None)
+    monkeypatch.delenv("STREAMSEG_FAST", raising=False)
     rows = measure_peers(
         PeersOptions(kinds=("pipeline",), source=str(clip_path), size=SIZE, quick=True, threads=1)
     )
@@ -139,12 +140,14 @@ def test_real_pipelines_at_a_small_size(clip_path: Path, monkeypatch: pytest.Mon
     for row in rows:
         assert (row.delivered, row.frames, row.notes) == (8, 8, [])
         assert row.processor_ms > 0
-    assert len(own.run.absent) == 2
+    assert len(own.run.absent) == 4
+    assert "STREAMSEG_FAST" in own.run.absent["pipeline FAST FP32, from PNG"]
 
 
 def test_real_runtimes_of_a_clip(clip_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for package in ("torch", "onnxruntime"):
         monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.setattr("streamseg.benchmark.peers.runtimes.can_compute_in", lambda precision: False)
     rows = measure_peers(
         PeersOptions(kinds=("runtime",), source=str(clip_path), size=SIZE, quick=True, threads=1)
     )

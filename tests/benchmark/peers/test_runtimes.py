@@ -9,10 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from streamseg.backends.openvino.backend import can_compute_in
+from streamseg.benchmark.peers import runtimes as module
 from streamseg.benchmark.peers.peer import EXACT, Infer, Peer, agreement, prepare
 from streamseg.benchmark.peers.runtimes import (
+    OURS_BF16,
     OURS_FP32,
     OURS_INT8,
+    PLAIN,
     Loaded,
     RuntimeContext,
     runtime_peer,
@@ -79,6 +83,7 @@ def test_every_runtime_is_there_or_says_why(found: Found) -> None:
     assert "--quick" in absent["runtime torch.compile"]
     assert list(peers) == [
         OURS_FP32,
+        *([OURS_BF16] if can_compute_in("bf16") else []),
         "torch eager",
         "torch eager, channels last",
         "ONNX Runtime",
@@ -97,17 +102,30 @@ MASK_DICE = {"fp32": 0.999, "bf16": 0.95, "int8": 0.85}
 
 def test_they_compute_the_same(found: Found) -> None:
     for name, peer in found[0].items():
-        int8 = name == "ONNX Runtime, INT8"
+        against, precision = OURS_FP32, "fp32"
+        if name == "ONNX Runtime, INT8":
+            against, precision = OURS_INT8, "int8"
+        elif name in (OURS_BF16, PLAIN) and can_compute_in("bf16"):
+            against, precision = OURS_BF16, "bf16"
         assert peer.call() == 1
-        assert (peer.row.precision == "int8") == int8
-        assert peer.row.precision == "fp32" or name in ("ONNX Runtime, INT8", "OpenVINO by itself")
+        assert peer.row.precision == precision
         assert peer.row.difference < DIFFERENCE[peer.row.precision], name
         assert peer.row.mask_dice > MASK_DICE[peer.row.precision], name
         assert peer.row.gflop == pytest.approx(4.565, abs=0.01)
         assert peer.row.version
         assert peer.row.settings
-        assert peer.row.against == (OURS_INT8 if int8 else OURS_FP32)
-        assert peer.row.ours == (name == OURS_FP32)
+        assert peer.row.against == against
+        assert peer.row.ours == (name in (OURS_FP32, OURS_BF16))
+
+
+def test_our_bf16_is_there_where_openvino_takes_it_by_default(
+    tmp_path: Path, shared: RuntimeContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for able, names in ((True, [OURS_FP32, OURS_INT8, OURS_BF16]), (False, [OURS_FP32, OURS_INT8])):
+        monkeypatch.setattr(module, "can_compute_in", lambda precision, able=able: able)
+        found = list(runtimes(shared, quick=True))
+        assert found[: len(names)] == names
+        assert (OURS_BF16 in found) == able
 
 
 def test_the_int8_peer_really_is_one(found: Found) -> None:
