@@ -20,6 +20,7 @@ import numpy as np
 from streamseg.backends.openvino.signal_stack import kept_signal_stack
 from streamseg.benchmark.provenance import last_level_cache
 from streamseg.benchmark.rows.run import LimitInfo
+from streamseg.benchmark.time_limit import TimeLimit
 from streamseg.benchmark.timing import Call, Timing, add_rounds, interleave
 from streamseg.core.errors import MissingExtra, one_line
 from streamseg.core.types import Say
@@ -92,9 +93,10 @@ class MachineLimits:
         self._kernels: list[Kernel] | None = None
         self._timings: dict[str, Timing] = {}
 
-    def measure(self) -> None:
+    def measure(self, limit: TimeLimit | None = None) -> None:
         """Time every kernel: one or two seconds on two cores, the first time twice that. Earlier times count
-        as well."""
+        as well. A kernel that finds no time within ``limit`` is left out."""
+        limit = limit or TimeLimit()
         if self._kernels is None:
             self._say("measuring the machine's limits")
             self._kernels = self._made()
@@ -107,6 +109,8 @@ class MachineLimits:
             synchronize=gpu_synchronize() if self._gpu else None,
             stall_s=STALL_S,
             on_failure=self._left_out,
+            limit=limit,
+            clock_ns=limit.clock_ns,
         )
         add_rounds(self._timings, found)
 

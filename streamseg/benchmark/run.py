@@ -29,6 +29,10 @@ PACKAGES = (
 )  # fmt: skip
 
 
+LIMITS_SHARE = 0.2
+"""Of a run's time, the share in which the machine's limits may begin to be measured beforehand."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchOptions:
     """What every benchmark can be asked for."""
@@ -96,7 +100,7 @@ class BenchRun:
 
             def around() -> None:
                 began_s = self.limit.now_s()
-                machine.measure()
+                machine.measure(self.limit.part(LIMITS_SHARE))
                 took_s = self.limit.now_s() - began_s
                 work()
                 if self.limit.fits(took_s):

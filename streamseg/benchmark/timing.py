@@ -216,7 +216,7 @@ class CallTimeout:
             answer, error = answers.get(timeout=self.limit_s)
         except queue.Empty:
             self.close()
-            raise StallError(f"no answer within {self.limit_s:g} s; it was left out") from None
+            raise StallError(f"no answer within {self.limit_s:.3g} s; it was left out") from None
         if error is not None:
             raise error
         return answer  # type: ignore[return-value]

@@ -20,7 +20,9 @@ from streamseg.benchmark.limits import (
     limits,
     processor_kernels,
 )
+from streamseg.benchmark.time_limit import TOO_LATE, TimeLimit
 from streamseg.benchmark.timing import Timing, interleave
+from tests.benchmark.fakes import Clock
 
 MS = 1_000_000
 
@@ -123,6 +125,21 @@ def test_all_that_was_timed_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert machine.found()["fp32"].giga_per_s < first
     assert machine.found()["fp32"].kernel == "product"
     assert said == ["measuring the machine's limits"]
+
+
+def test_a_kernel_that_finds_no_time_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    slow, late = Kernel("slow", "fp32", 1e6, clock.work(30_000)), Kernel("late", "int8", 1e6, clock.work(1))
+    made_of(monkeypatch, slow, late)
+    said: list[str] = []
+    with MachineLimits(1, said.append) as machine:
+        machine.measure(TimeLimit(100, clock_ns=clock))
+        assert list(machine.found()) == ["fp32"]
+        assert clock.ns == 120_001_000_000  # each once to warm up, and the calls of the slow one
+        machine.measure(TimeLimit(0, clock_ns=clock))
+    assert clock.ns == 120_001_000_000
+    words = f"limits of the machine: {{}} left out: {TOO_LATE}"
+    assert said[1:] == [words.format("late"), words.format("slow")]
 
 
 def test_a_kernel_that_fails_is_reported_and_the_others_stand(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,7 +100,7 @@ def test_the_limits_are_not_measured_again_if_there_is_no_time() -> None:
             run.measure(clock.work(1e3 * seconds), finished=lambda: True)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(MachineLimits, "measure", lambda _: (clock.work(2000)(), calls.append(clock.ns / 1e9)))
+        patch.setattr(MachineLimits, "measure", lambda *_: (clock.work(2000)(), calls.append(clock.ns / 1e9)))
         run_for(5)
         assert calls == [2, 9]
         run_for(7)

@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from math import inf
+from math import isinf
 from pathlib import Path
 from typing import TypeVar
 
@@ -245,10 +245,10 @@ class NetMeasurement:
     def _affordable_images(self) -> int:
         """How many images all variants can be given in their share of the time, by their calls so far."""
         left_s = IMAGES_SHARE * self._limit.left_s
+        if isinf(left_s):
+            return len(self.context.images.samples)
         known = [one.timing.median_ms / 1e3 for one in self.measured.values() if one.timing is not None]
-        return (
-            len(self.context.images.samples) if left_s == inf else max(1, int(left_s / max(sum(known), 1e-6)))
-        )
+        return max(1, int(left_s / max(sum(known), 1e-6)))
 
     def _attempt(self, key: str, what: str, work: Callable[[], T], extra_s: float = 0.0) -> T | None:
         """What the work returns; None if it fails, which is noted, or hangs, which leaves the variant out."""
