@@ -74,7 +74,7 @@ def limits(kernels: Iterable[Kernel], timings: Mapping[str, Timing]) -> dict[str
     rates: dict[str, dict[str, float]] = {}
     for kernel in kernels:
         if kernel.name in timings:
-            rate = kernel.work / (timings[kernel.name].median_ms / 1e3)
+            rate = kernel.work / max(timings[kernel.name].median_ms / 1e3, 1e-9)
             rates.setdefault(kernel.kind, {})[kernel.name] = rate
     best = {kind: max(found, key=found.__getitem__) for kind, found in rates.items()}
     return {kind: Limit(kind, rates[kind][name], name, rates[kind]) for kind, name in best.items()}
