@@ -40,6 +40,7 @@ __all__ = [
     "State",
     "Structure",
     "Tensor",
+    "Yuv420",
 ]
 
 Say = Callable[[str], None]
@@ -148,6 +149,24 @@ class SourceInfo:
     """The meaning of ``captured_ns``: ``driver`` (the grabber's or sender's time stamp) or ``arrival``."""
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class Yuv420:
+    """An image as video encoders take it: luma, and chroma of half its height and width."""
+
+    planes: npt.NDArray[np.uint8]
+    """uint8 (height * 3 / 2, width), both even: the rows of luma, then those of U and of V one after another."""
+    matrix: int = 5
+    """By which colours follow from it, in the numbers of ISO/IEC 23091-2: 5 is that of ITU-R BT.601."""
+    full_range: bool = False
+    """Whether black and white are 0 and 255, not 16 and 235."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        rows, width = self.planes.shape
+        return rows * 2 // 3, width
+
+
 class Picture(Protocol):
     """A decoded picture with its luma apart, whose colours are computed when somebody asks. Thread-safe."""
 
@@ -163,6 +182,10 @@ class Picture(Protocol):
 
     def grey(self, roi: Roi, step: int) -> Grey:
         """As :meth:`Frame.grey`."""
+        ...
+
+    def yuv420(self, roi: Roi) -> Yuv420:
+        """A copy of a rectangle; an odd height or width is made even by repeating the last row or column."""
         ...
 
     def is_colourless(self, roi: Roi, spread: int, share: float) -> bool:

@@ -6,15 +6,14 @@ from collections.abc import Callable, Hashable
 from fractions import Fraction
 from pathlib import Path
 
-import cv2  # Before av: in the other order OpenCV's windows hang.
+import cv2  # noqa: F401  Before av: in the other order OpenCV's windows hang.
 
 # isort: split
 import av
-import numpy as np
 
 from streamseg.capture.recording.format import UNITS_PER_SECOND, video_name
-from streamseg.core.types import Image
-from streamseg.sinks.encoder import DISPLAY_CRF, Encoder
+from streamseg.core.types import Image, Yuv420
+from streamseg.sinks.encoder import DISPLAY_CRF, Encoder, yuv420
 from streamseg.sinks.target import Target, sink_errors
 
 # At 12 the masks of recorded frames differ from those of captured ones as little as if every pixel changed by
@@ -39,17 +38,17 @@ class SegmentedVideo:
         self._key: Hashable = None
 
     def add(
-        self, image: Image, at: int, key: Hashable, begins: Callable[[str, int], None]
+        self, image: Image | Yuv420, at: int, key: Hashable, begins: Callable[[str, int], None]
     ) -> tuple[int, int]:
-        """Add an image, uint8 (H, W) or (H, W, 3), shown at ``at`` microseconds.
+        """Add an image, uint8 (H, W) or (H, W, 3) unless it is YUV already, shown at ``at`` microseconds.
 
-        A new file begins when the last one is full, and when ``key`` or the size changes; ``begins`` gets its
-        name and number. Odd sizes are made even by repeating the last row or column. Returns the number of
-        the file and the time in it, which is later than ``at`` if two frames have the same time. Raises
-        SinkError.
+        A new file begins when the last one is full, and when ``key``, the size or the kind of YUV changes;
+        ``begins`` gets its name and number. Odd sizes are made even by repeating the last row or column.
+        Returns the number of the file and the time in it, which is later than ``at`` if two frames have the
+        same time. Raises SinkError.
         """
-        image = _padded_to_even(image)
-        key = (image.shape, key)
+        image = image if isinstance(image, Yuv420) else yuv420(image)
+        key = (image.shape, image.matrix, image.full_range, key)
         if self._encoder is None or key != self._key or at - self._began >= self._length:
             self._next_file(image, at, key)
             begins(self._path.name, self._number)
@@ -59,15 +58,24 @@ class SegmentedVideo:
             encoder.encode(image, at * _UNIT)
         return self._number, encoder.last or 0
 
-    def _next_file(self, image: Image, at: int, key: Hashable) -> None:
+    def _next_file(self, image: Yuv420, at: int, key: Hashable) -> None:
         self.close()
         self._number += 1
         self._path = self._folder / video_name(self._kind, self._number)
         self._key, self._began = key, at
-        height, width = image.shape[:2]
+        height, width = image.shape
         with sink_errors(self._path, av.FFmpegError):
             target = Target(self._path, force=False)
-            self._encoder = Encoder(target, height, width, _UNIT, _USUAL_RATE, quality=self._quality)
+            self._encoder = Encoder(
+                target,
+                height,
+                width,
+                _UNIT,
+                _USUAL_RATE,
+                quality=self._quality,
+                matrix=image.matrix,
+                full_range=image.full_range,
+            )
 
     def close(self) -> None:
         """Finish the current file. Raises SinkError; what was finished is then readable."""
@@ -75,11 +83,3 @@ class SegmentedVideo:
         if encoder is not None:
             with sink_errors(self._path, av.FFmpegError):
                 encoder.close()
-
-
-def _padded_to_even(image: Image) -> Image:
-    height, width = image.shape[:2]
-    if height % 2 == 0 and width % 2 == 0:
-        return image
-    padded = cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
-    return np.asarray(padded, np.uint8)

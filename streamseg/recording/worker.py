@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 
 Job = Callable[[], None]
@@ -26,8 +26,9 @@ class Worker:
 
     def __init__(self, name: str, finish: Callable[[Exception | None], None]) -> None:
         self._finish = finish
-        self._jobs: deque[tuple[Job, int]] = deque()
-        self._waiting_bytes = 0
+        self._jobs: deque[tuple[Job, str, int]] = deque()
+        self._held: Counter[str] = Counter()
+        """Bytes that queued jobs hold, by their kind."""
         self._changed = threading.Condition()
         self._closing = False
         self._closed_ns: int | None = None
@@ -35,19 +36,28 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name=f"streamseg-{name}", daemon=True)
         self._thread.start()
 
-    def put(self, job: Job, *, held: int = 0, max_held: int = 0) -> bool:
-        """Queue a job that holds ``held`` bytes of image data.
+    def has_room(self, kind: str, held: int, max_held: int) -> bool:
+        """Whether :meth:`put` would queue such a job now."""
+        with self._changed:
+            return self._has_room(kind, held, max_held)
 
-        Returns False, and does not run the job, if the queued jobs would then hold more than ``max_held``
-        bytes, if too many are queued, or if the worker has ended. A single job may hold any number of bytes.
+    def _has_room(self, kind: str, held: int, max_held: int) -> bool:
+        if self._ended or self._closing or len(self._jobs) >= MAX_JOBS:
+            return False
+        return not (held and self._held[kind] and self._held[kind] + held > max_held)
+
+    def put(self, job: Job, *, kind: str = "", held: int = 0, max_held: int = 0) -> bool:
+        """Queue a job of a kind that holds ``held`` bytes of image data.
+
+        Returns False, and does not run the job, if the queued jobs of this kind would then hold more than
+        ``max_held`` bytes, if too many are queued, or if the worker has ended. A single job may hold any
+        number of bytes.
         """
         with self._changed:
-            if self._ended or self._closing or len(self._jobs) >= MAX_JOBS:
+            if not self._has_room(kind, held, max_held):
                 return False
-            if held and self._waiting_bytes and self._waiting_bytes + held > max_held:
-                return False
-            self._waiting_bytes += held
-            self._jobs.append((job, held))
+            self._held[kind] += held
+            self._jobs.append((job, kind, held))
             self._changed.notify()
             return True
 
@@ -89,6 +99,6 @@ class Worker:
                 if self._closing:
                     return None
                 self._changed.wait(WAIT_S)
-            job, held = self._jobs.popleft()
-            self._waiting_bytes -= held
+            job, kind, held = self._jobs.popleft()
+            self._held[kind] -= held
             return job

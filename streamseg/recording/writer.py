@@ -10,10 +10,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from streamseg.capture.recording.format import (
     FORMAT,
@@ -25,20 +28,25 @@ from streamseg.capture.recording.format import (
 )
 from streamseg.core.errors import SinkError, one_line
 from streamseg.core.spec import NERVE
-from streamseg.core.types import Frame, Image, Result, Roi, Say, State
+from streamseg.core.types import Frame, Image, Result, Roi, Say, State, Yuv420
 from streamseg.core.view import View
 from streamseg.recording.segments import ORIGINAL_CRF, SegmentedVideo
 from streamseg.recording.worker import Worker
 from streamseg.render.live import LiveStyle
+from streamseg.sinks.encoder import yuv420
 from streamseg.sinks.records import LineFile, frame_record, header_line, json_line
 from streamseg.sinks.target import sink_errors
 
+ORIGINAL, ANNOTATED = "original", "annotated"
+"""Kinds of video: frames as captured, views as displayed."""
 MIN_FREE = 200 << 20
 """Bytes to leave free on the disk: a system without any space fails elsewhere."""
 CHECK_NS = 2_000_000_000
 """Interval of the checks of free space."""
-QUEUE_BYTES = 64 << 20
-"""Bytes of frames that may wait for the encoder: half a second of 1080p at 20 fps."""
+QUEUE_BYTES = 32 << 20
+"""Bytes of original frames that may wait for the encoder: ten whole ones of 1080p."""
+VIEW_BYTES = 16 << 20
+"""Bytes of views that may wait to be drawn and encoded."""
 
 ANNOTATED_NS = 1_000_000_000 // 15
 """Minimum time between two annotated frames, unless the state changes: drawing and encoding one takes 8 ms
@@ -46,6 +54,18 @@ of a core that the inference needs."""
 
 Compose = Callable[[View, LiveStyle], Image]
 """Draws a view in a style."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """What is recorded of a frame. It does not hold the frame, which is several times as large."""
+
+    pixels: Image | Yuv420
+    captured_ns: int
+    key: object
+    """Another one needs another file."""
+    segment: dict[str, Any]
+    """The line of the file that begins with it, if one does."""
 
 
 class Recorder:
@@ -99,8 +119,8 @@ class Recorder:
         self._ended_ns: int | None = None
         self._stopped = ""
         self._checked_ns = self.anchor_ns
-        self._original = SegmentedVideo(self.path, "original", seconds=segment_seconds, quality=ORIGINAL_CRF)
-        self._annotated = SegmentedVideo(self.path, "annotated", seconds=segment_seconds)
+        self._original = SegmentedVideo(self.path, ORIGINAL, seconds=segment_seconds, quality=ORIGINAL_CRF)
+        self._annotated = SegmentedVideo(self.path, ANNOTATED, seconds=segment_seconds)
         about = {
             **header,
             "recording": FORMAT,
@@ -116,9 +136,14 @@ class Recorder:
         region = self._regions.get(frame.shape)
         left_out = "no region known"
         if region is not None or self._full_frame:
-            job = partial(self._write_frame, frame, arrived_ns, region)
-            if self._worker.put(job, held=frame.nbytes, max_held=QUEUE_BYTES):
-                return
+            shown = Roi.whole(frame) if self._full_frame or region is None else region
+            held = _bytes_in(frame, shown)
+            # Asked before the copy: where the encoder is too slow, there is no time for copies either.
+            if self._worker.has_room(ORIGINAL, held, QUEUE_BYTES):
+                line = offered_line(frame, arrived_ns, None)
+                job = partial(self._write_frame, _shown(frame, shown, region), line)
+                if self._worker.put(job, kind=ORIGINAL, held=held, max_held=QUEUE_BYTES):
+                    return
             left_out = "encoder too slow"
             self._count_left_out()
         self._put(offered_line(frame, arrived_ns, None, left_out))
@@ -156,9 +181,14 @@ class Recorder:
         if self._compose is None or (state == view.state and shown_ns - last_ns < ANNOTATED_NS):
             return
         self._annotated_last = view.state, shown_ns
+        whole = _bytes_in(frame, Roi.whole(frame))
+        if not self._worker.has_room(ORIGINAL, whole, QUEUE_BYTES // 2):
+            return  # original frames come first: they cannot be made again
+        masks = () if view.segmentation is None else view.segmentation.structures.values()
+        decoded = 0 if isinstance(frame.pixels, np.ndarray) else whole
+        held = frame.nbytes + decoded + sum(structure.mask.nbytes for structure in masks)
         job = partial(self._write_annotated, view, self._style(), shown_ns)
-        # Half of the queue: the other half is for original frames, which cannot be made again.
-        self._worker.put(job, held=frame.nbytes, max_held=QUEUE_BYTES // 2)
+        self._worker.put(job, kind=ANNOTATED, held=held, max_held=VIEW_BYTES)
 
     def status(self) -> str:
         """Status for the display: ``recording 0:12``, or why it stopped."""
@@ -194,22 +224,20 @@ class Recorder:
                 self._outlined[name] += bool(structure["polygons"])
         self._lines.write_line(json_line(line))
 
-    def _write_frame(self, frame: Frame, arrived_ns: int, region: Roi | None) -> None:
+    def _write_frame(self, shown: _Shown, line: dict[str, Any]) -> None:
         if self._worker.hurried:
             self._count_left_out()
-            self._write(offered_line(frame, arrived_ns, None, "recording ended"))
+            self._write({**line, "left_out": "recording ended"})
             return
         self._check_space_if_due()
-        shown = Roi.whole(frame) if self._full_frame or region is None else region
 
         def begins(name: str, number: int) -> None:
-            self._write(segment_line(name, number, frame, shown, region))
+            self._write({**shown.segment, "file": name, "segment": number})
 
-        key = (frame.shape, frame.is_grey, shown, region, frame.spacing_mm)
-        at = self._video_time(frame.captured_ns)
-        video = self._original.add(shown.crop(frame.image), at, key, begins)
+        at = self._video_time(shown.captured_ns)
+        video = self._original.add(shown.pixels, at, shown.key, begins)
         self.frames += 1
-        self._write(offered_line(frame, arrived_ns, video))
+        self._write({**line, "video": list(video)})
 
     def _write_annotated(self, view: View, style: LiveStyle, shown_ns: int) -> None:
         if self._worker.hurried or self._compose is None:
@@ -256,6 +284,25 @@ class Recorder:
     def _stop(self, reason: str) -> None:
         self._stopped = reason
         self._say(f"recording stopped: {reason}; {self.path} holds what was recorded before")
+
+
+def _shown(frame: Frame, shown: Roi, region: Roi | None) -> _Shown:
+    """A copy of a rectangle; ``region`` is the image, if its place is known."""
+    pixels: Image | Yuv420
+    if not isinstance(frame.pixels, np.ndarray):
+        pixels = frame.pixels.yuv420(shown)
+    elif frame.is_grey:
+        pixels = shown.crop(frame.pixels).copy()
+    else:
+        pixels = yuv420(shown.crop(frame.pixels))
+    key = (frame.shape, frame.is_grey, shown, region, frame.spacing_mm)
+    return _Shown(pixels, frame.captured_ns, key, segment_line(frame, shown, region))
+
+
+def _bytes_in(frame: Frame, shown: Roi) -> int:
+    """Bytes that a rectangle takes as grey levels or in YUV."""
+    pixels = shown.width * shown.height
+    return pixels if frame.is_grey else pixels * 3 // 2
 
 
 def _new_folder(parent: Path, name: str) -> Path:

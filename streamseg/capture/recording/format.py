@@ -81,13 +81,14 @@ def video_name(kind: str, number: int) -> str:
     return f"{kind}-{number:04d}.mp4"
 
 
-def segment_line(name: str, number: int, frame: Frame, shown: Roi, region: Roi | None) -> dict[str, Any]:
-    """A file of the original begins: ``shown`` is the part of the frames in it, ``region`` the image."""
+def segment_line(frame: Frame, shown: Roi, region: Roi | None) -> dict[str, Any]:
+    """A file of the original begins with a frame: ``shown`` is the part of it there, ``region`` the image.
+
+    The file's name and number are added when they are known, as ``file`` and ``segment``.
+    """
     height, width = frame.shape
     return {
         "type": "segment",
-        "file": name,
-        "segment": number,
         "frame_size": [width, height],
         "shown": box(shown),
         "roi": None if region is None else box(region),

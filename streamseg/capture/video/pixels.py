@@ -24,7 +24,7 @@ from av.video.reformatter import ColorRange, VideoReformatter
 
 from streamseg.capture.geometry import MAX_FRAME_PIXELS, check_pixels, square_pixels
 from streamseg.core.pixel_aspect import believable_aspect
-from streamseg.core.types import Grey, Image, Roi
+from streamseg.core.types import Grey, Image, Roi, Yuv420
 
 _GREY_PREFIXES = ("gray", "ya8", "ya16", "mono")
 # PyAV 18.1 has no name for the EXIF side data (31) that FFmpeg attaches to a JPEG frame, and then refuses all
@@ -47,6 +47,7 @@ _LUMA_APART = frozenset(
 """Formats with 8 bits whose first plane is luma, and nothing else."""
 _OF_LUMA_AND_CHROMA = frozenset((1, 2, 4, 5, 6, 7, 9))
 """Matrices (ISO/IEC 23091-2) by which luma without chroma is grey; 2 is unspecified."""
+_UNSPECIFIED = 2
 _SPREAD_PER_CHROMA = 4
 """Grey levels by which the channels of a pixel differ at most, per level of chroma, in all of them."""
 _CHROMA_SAMPLES = 128
@@ -97,7 +98,7 @@ class FrameConverter:
 class DecodedPicture:
     """A frame as a decoder returned it. Implements :class:`streamseg.core.types.Picture`."""
 
-    __slots__ = ("_chroma", "_converter", "_frame", "_image", "_limited", "_lock", "_luma")
+    __slots__ = ("_chroma", "_converter", "_frame", "_image", "_limited", "_lock", "_luma", "_matrix")
 
     def __init__(self, converter: FrameConverter, frame: av.VideoFrame) -> None:
         self._converter = converter
@@ -106,9 +107,15 @@ class DecodedPicture:
         self._image: Image | None = None
         first, *others = frame.planes
         self._luma = _samples(first)
-        self._chroma = [_samples(plane, 3 - len(others)) for plane in others]
+        chroma = [_samples(plane, 3 - len(others)) for plane in others]
+        if len(chroma) == 1:
+            chroma = [chroma[0][..., 0], chroma[0][..., 1]]
+        self._chroma = chroma[::-1] if frame.format.name == "nv21" else chroma
+        """U and V."""
         full = frame.format.name.startswith("yuvj") or frame.color_range == ColorRange.JPEG
         self._limited = not full
+        # Where it is not specified, FFmpeg converts by BT.601.
+        self._matrix = 5 if frame.colorspace == _UNSPECIFIED else int(frame.colorspace)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -131,12 +138,27 @@ class DecodedPicture:
             luma = np.ascontiguousarray(luma[::step, ::step])
         return _expanded(luma) if self._limited else luma
 
+    def yuv420(self, roi: Roi) -> Yuv420:
+        height, width = roi.height + roi.height % 2, roi.width + roi.width % 2
+        planes = np.empty((height * 3 // 2, width), np.uint8)
+        luma = planes[:height]
+        luma[: roi.height, : roi.width] = roi.crop(self._luma)
+        luma[roi.height :, : roi.width] = luma[roi.height - 1, : roi.width]
+        luma[:, roi.width :] = luma[:, roi.width - 1 : roi.width]
+        frame_height, frame_width = self.shape
+        target = planes[height:].reshape(2, height // 2, width // 2)
+        for plane, half in zip(self._chroma, target, strict=True):
+            down, across = self._pixels_per_sample(plane)
+            # The samples of every second pixel.
+            rows = plane[roi.y // down :: 2 // down][: height // 2]
+            half[:] = rows[:, roi.x // across :: 2 // across][:, : width // 2]
+        return Yuv420(planes, self._matrix, full_range=not self._limited)
+
     def is_colourless(self, roi: Roi, spread: int, share: float) -> bool:
         limit = spread // _SPREAD_PER_CHROMA
-        height, width = self.shape
         coloured = samples = 0
         for plane in self._chroma:
-            across, down = -(-width // plane.shape[1]), -(-height // plane.shape[0])
+            down, across = self._pixels_per_sample(plane)
             right, bottom = -(-(roi.x + roi.width) // across), -(-(roi.y + roi.height) // down)
             part = plane[roi.y // down : bottom, roi.x // across : right]
             step = -(-max(part.shape[:2]) // _CHROMA_SAMPLES)
@@ -145,6 +167,11 @@ class DecodedPicture:
             coloured += int(np.count_nonzero(part - np.uint8(128 - limit) > 2 * limit))
             samples = part.shape[0] * part.shape[1]
         return coloured <= share * samples
+
+    def _pixels_per_sample(self, chroma: Grey) -> tuple[int, int]:
+        """How many rows and columns share a sample of chroma, each 1 or 2."""
+        height, width = self.shape
+        return -(-height // chroma.shape[0]), -(-width // chroma.shape[1])
 
 
 def _samples(plane: VideoPlane, channels: int = 1) -> npt.NDArray[np.uint8]:
