@@ -180,6 +180,10 @@ class Picture(Protocol):
         """uint8 (height, width, 3) BGR, read-only: computed by the first who asks, then kept."""
         ...
 
+    def crop(self, roi: Roi) -> Image:
+        """The part of :attr:`image` in a rectangle, without the rest if nobody has asked for it."""
+        ...
+
     def grey(self, roi: Roi, step: int) -> Grey:
         """As :meth:`Frame.grey`."""
         ...
@@ -228,8 +232,8 @@ class Frame:
     def image(self) -> Image:
         """uint8, (height, width) grey or (height, width, 3) BGR; read-only.
 
-        A decoded frame computes it for the first one who asks. Who needs grey levels only asks for
-        :meth:`grey`, and for the size :attr:`shape`.
+        A decoded frame computes it for the first one who asks. Who needs only a part asks for :meth:`crop`,
+        who needs grey levels for :meth:`grey`, and for the size :attr:`shape`.
         """
         return self.pixels if isinstance(self.pixels, np.ndarray) else self.pixels.image
 
@@ -248,6 +252,10 @@ class Frame:
     def nbytes(self) -> int:
         """Bytes of its image, if it is made."""
         return self.pixels.nbytes if isinstance(self.pixels, np.ndarray) else 3 * math.prod(self.shape)
+
+    def crop(self, roi: Roi) -> Image:
+        """The part of :attr:`image` in a rectangle; read-only, perhaps a view."""
+        return roi.crop(self.pixels) if isinstance(self.pixels, np.ndarray) else self.pixels.crop(roi)
 
     def grey(self, roi: Roi | None = None, step: int = 1) -> Grey:
         """Grey levels, uint8 (h, w), of every ``step``-th row and column of a rectangle, or of the whole

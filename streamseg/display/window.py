@@ -189,4 +189,4 @@ class WindowDisplay:
         if view.frame is None or region is None:
             self._say("no snapshot: there is no image yet")
             return
-        self._snapshots.take(region.crop(view.frame.image), annotated)
+        self._snapshots.take(view.frame.crop(region), annotated)

@@ -336,7 +336,7 @@ class _Packet:
         assert self.view.frame is not None
         assert self._roi is not None
         if self._image is None:
-            self._image = image_body(IMAGE, self._roi.crop(self.view.frame.image), self._spacing)
+            self._image = image_body(IMAGE, self.view.frame.crop(self._roi), self._spacing)
         return self._image.message(self.stamp_ns)
 
     def outlines(self) -> list[Body]:

@@ -43,8 +43,9 @@ MIN_FREE = 200 << 20
 """Bytes to leave free on the disk: a system without any space fails elsewhere."""
 CHECK_NS = 2_000_000_000
 """Interval of the checks of free space."""
-QUEUE_BYTES = 32 << 20
-"""Bytes of original frames that may wait for the encoder: ten whole ones of 1080p."""
+QUEUE_BYTES, QUEUE_FRAMES, MAX_QUEUE_BYTES = 16 << 20, 10, 32 << 20
+"""Original frames that may wait for the encoder: so many bytes, or so many frames if that is more, up to a
+maximum of bytes, which are ten whole frames of 1080p."""
 VIEW_BYTES = 16 << 20
 """Bytes of views that may wait to be drawn and encoded."""
 
@@ -138,11 +139,12 @@ class Recorder:
         if region is not None or self._full_frame:
             shown = Roi.whole(frame) if self._full_frame or region is None else region
             held = _bytes_in(frame, shown)
+            limit = _most_waiting(held)
             # Asked before the copy: where the encoder is too slow, there is no time for copies either.
-            if self._worker.has_room(ORIGINAL, held, QUEUE_BYTES):
+            if self._worker.has_room(ORIGINAL, held, limit):
                 line = offered_line(frame, arrived_ns, None)
                 job = partial(self._write_frame, _shown(frame, shown, region), line)
-                if self._worker.put(job, kind=ORIGINAL, held=held, max_held=QUEUE_BYTES):
+                if self._worker.put(job, kind=ORIGINAL, held=held, max_held=limit):
                     return
             left_out = "encoder too slow"
             self._count_left_out()
@@ -182,7 +184,7 @@ class Recorder:
             return
         self._annotated_last = view.state, shown_ns
         whole = _bytes_in(frame, Roi.whole(frame))
-        if not self._worker.has_room(ORIGINAL, whole, QUEUE_BYTES // 2):
+        if not self._worker.has_room(ORIGINAL, whole, _most_waiting(whole) // 2):
             return  # original frames come first: they cannot be made again
         masks = () if view.segmentation is None else view.segmentation.structures.values()
         decoded = 0 if isinstance(frame.pixels, np.ndarray) else whole
@@ -297,6 +299,11 @@ def _shown(frame: Frame, shown: Roi, region: Roi | None) -> _Shown:
         pixels = yuv420(shown.crop(frame.pixels))
     key = (frame.shape, frame.is_grey, shown, region, frame.spacing_mm)
     return _Shown(pixels, frame.captured_ns, key, segment_line(frame, shown, region))
+
+
+def _most_waiting(held: int) -> int:
+    """Bytes that may wait of frames that hold so many each."""
+    return min(max(QUEUE_BYTES, QUEUE_FRAMES * held), MAX_QUEUE_BYTES)
 
 
 def _bytes_in(frame: Frame, shown: Roi) -> int:

@@ -222,4 +222,4 @@ def is_coloured(frame: Frame, roi: Roi) -> bool:
     pixels = frame.pixels
     if not isinstance(pixels, np.ndarray) and pixels.is_colourless(roi, _OFF_TINT, COLOURED_SHARE):
         return False
-    return colour_share(roi.crop(frame.image)) > COLOURED_SHARE
+    return colour_share(frame.crop(roi)) > COLOURED_SHARE

@@ -80,7 +80,7 @@ def encode_jpeg(frame: Frame, roi: Roi, quality: int, max_side: int | None = Non
     if not isinstance(pixels, np.ndarray) and pixels.is_colourless(roi, _GREY_TOLERANCE, 0.0):
         region = frame.grey(roi)
     else:
-        region = roi.crop(frame.image)
+        region = frame.crop(roi)
     if region.ndim == 3:
         blue, green, red = cv2.split(region)
         if max(cv2.norm(blue, green, cv2.NORM_INF), cv2.norm(green, red, cv2.NORM_INF)) <= _GREY_TOLERANCE:

@@ -61,6 +61,8 @@ class FrameConverter:
         self._reformatter = VideoReformatter()
         self._max_pixels = max_pixels
         self._lock = threading.Lock()
+        self._block = av.VideoFrame(2, 2, "yuv420p")
+        """The planes of the part that was converted last: a new block for each would leave holes in the heap."""
 
     def picture(self, frame: av.VideoFrame, aspect: Fraction | None = None) -> Image | DecodedPicture:
         """What :meth:`convert` returns, or a picture that makes it when it is needed.
@@ -95,16 +97,47 @@ class FrameConverter:
         return _upright(image, frame) if upright else image
 
 
+    def part(self, frame: av.VideoFrame, roi: Roi) -> Image:
+        """What :meth:`convert` has in a rectangle, of a frame that is converted by blocks."""
+        left, top = roi.x % 2, roi.y % 2
+        width, height = (left + roi.width + 1) // 2 * 2, (top + roi.height + 1) // 2 * 2
+        with self._lock:
+            block = self._block
+            if (block.width, block.height, block.format.name) != (width, height, frame.format.name):
+                block = self._block = av.VideoFrame(width, height, frame.format.name)
+            block.colorspace, block.color_range = frame.colorspace, frame.color_range
+            for plane, whole, pixels in zip(block.planes, frame.planes, (1, 2, 2), strict=True):
+                samples = _samples(whole)[(roi.y - top) // pixels :, (roi.x - left) // pixels :]
+                samples = samples[: plane.height, : plane.width]
+                target = _rows(plane)
+                target[: samples.shape[0], : samples.shape[1]] = samples
+            converted = self._reformatter.reformat(block, format="bgr24", threads=1)
+        image: npt.NDArray[np.uint8] = converted.to_ndarray().astype(np.uint8, copy=False)
+        return image[top : top + roi.height, left : left + roi.width]
+
+
 class DecodedPicture:
     """A frame as a decoder returned it. Implements :class:`streamseg.core.types.Picture`."""
 
-    __slots__ = ("_chroma", "_converter", "_frame", "_image", "_limited", "_lock", "_luma", "_matrix")
+    __slots__ = (
+        "_chroma",
+        "_converter",
+        "_frame",
+        "_image",
+        "_limited",
+        "_lock",
+        "_luma",
+        "_matrix",
+        "_part",
+    )
 
     def __init__(self, converter: FrameConverter, frame: av.VideoFrame) -> None:
         self._converter = converter
         self._frame: av.VideoFrame | None = frame
         self._lock = threading.Lock()
         self._image: Image | None = None
+        self._part: tuple[Roi, Image] | None = None
+        """The rectangle that was asked for last, with its image."""
         first, *others = frame.planes
         self._luma = _samples(first)
         chroma = [_samples(plane, 3 - len(others)) for plane in others]
@@ -131,6 +164,17 @@ class DecodedPicture:
                 self._frame = None
             assert self._image is not None
             return self._image
+
+    def crop(self, roi: Roi) -> Image:
+        with self._lock:
+            if self._part is not None and self._part[0] == roi:
+                return self._part[1]
+            if self._image is None and self._frame is not None and _converts_by_blocks(self._frame):
+                part = self._converter.part(self._frame, roi)
+                part.flags.writeable = False
+                self._part = roi, part
+                return part
+        return roi.crop(self.image)
 
     def grey(self, roi: Roi, step: int) -> Grey:
         luma = roi.crop(self._luma)
@@ -174,13 +218,26 @@ class DecodedPicture:
         return -(-height // chroma.shape[0]), -(-width // chroma.shape[1])
 
 
+def _converts_by_blocks(frame: av.VideoFrame) -> bool:
+    """Whether the scaler computes each block of two by two pixels from its own samples alone.
+
+    That of other formats, and of odd sizes, interpolates the chroma.
+    """
+    even = frame.width % 2 == 0 and frame.height % 2 == 0
+    return even and frame.format.name in ("yuv420p", "yuvj420p")
+
+
 def _samples(plane: VideoPlane, channels: int = 1) -> npt.NDArray[np.uint8]:
     """View of a plane, (height, width), or (height, width, 2) of one with both kinds of chroma."""
-    held = cast(memoryview, plane)  # its type does not say that it has a buffer
-    rows: npt.NDArray[np.uint8] = np.frombuffer(held, np.uint8).reshape(plane.height, plane.line_size)
-    rows = rows[:, : plane.width * channels]
+    rows = _rows(plane)[:, : plane.width * channels]
     rows.flags.writeable = False
     return rows if channels == 1 else rows.reshape(plane.height, plane.width, channels)
+
+
+def _rows(plane: VideoPlane) -> npt.NDArray[np.uint8]:
+    """View of a plane, (height, bytes of a row)."""
+    held = cast(memoryview, plane)  # its type does not say that it has a buffer
+    return np.frombuffer(held, np.uint8).reshape(plane.height, plane.line_size)
 
 
 def _expanded(luma: Grey) -> Grey:

@@ -37,7 +37,7 @@ def draw_image(canvas: Image, layout: Layout, view: View, style: LiveStyle) -> N
         return
     sign = HELD if style.held_s is not None else view.state
     target = place.crop(canvas)
-    region = to_bgr(_resized(shown.crop(view.frame.image), target))
+    region = to_bgr(_resized(view.frame.crop(shown), target))
     if sign in _DIMMED:
         cv2.convertScaleAbs(region, dst=target, alpha=_DIMMED[sign])
         _draw_band(canvas, layout, sign)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
 
 from streamseg.core.spec import VESSEL
@@ -82,7 +80,7 @@ class LivePainter:
         key = layout, style.keys, self._vessels
         if self._ground is None or self._panel is None or key != self._key:
             self._panel = Panel(layout, vessels=self._vessels)
-            self._ground = _ground(layout, style.keys, self._vessels).copy()
+            self._ground = _ground(layout, style.keys, self._vessels)
             self._key = key
         elif figures is self._figures or (
             0 <= now_ns - self._drawn_ns < REFRESH_NS and figures.recording == self._figures.recording
@@ -93,13 +91,11 @@ class LivePainter:
         return self._ground, self._panel
 
 
-@lru_cache(maxsize=4)
 def _ground(layout: Layout, keys: str, vessels: bool) -> Image:
     """The background with labels, keys and disclaimer."""
     canvas = np.full((layout.height, layout.width, 3), BACKGROUND, np.uint8)
     Panel(layout, vessels=vessels).draw_labels(canvas)
     _draw_footer(canvas, layout, keys, notice=False)
-    canvas.flags.writeable = False
     return canvas
 
 

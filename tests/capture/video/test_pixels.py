@@ -234,6 +234,85 @@ def test_colours_are_computed_once_and_only_if_somebody_asks(monkeypatch: pytest
     assert replace(frame, index=3).image is images[0]
 
 
+def noise(pixels: str, height: int, width: int, *, matrix: int = 5, color_range: int = 1) -> av.VideoFrame:
+    """A frame as a decoder returns it, with every sample at random."""
+    frame = av.VideoFrame(width, height, pixels)
+    for plane in frame.planes:
+        random = np.random.default_rng(plane.line_size)
+        plane.update(random.integers(0, 256, plane.buffer_size, np.uint8).tobytes())
+    frame.colorspace, frame.color_range = matrix, color_range
+    return frame
+
+
+def samples_of(frame: av.VideoFrame) -> list[np.ndarray]:
+    """Y, U and V with a sample for each pixel, and perhaps some for pixels outside of the frame."""
+    planes = [np.frombuffer(p, np.uint8).reshape(p.height, p.line_size) for p in frame.planes]
+    if len(planes) == 2:
+        luma, both = planes
+        planes = [luma, both[:, ::2], both[:, 1::2]]
+        if frame.format.name == "nv21":
+            planes = [luma, both[:, 1::2], both[:, ::2]]
+        widths = [frame.width, *[frame.planes[1].width] * 2]
+    else:
+        widths = [plane.width for plane in frame.planes]
+    factors = [(round(frame.height / p.shape[0]), round(frame.width / w)) for p, w in zip(planes, widths)]
+    return [p.repeat(down, 0).repeat(across, 1) for p, (down, across) in zip(planes, factors)]
+
+
+PARTS = (Roi(0, 0, 70, 46), Roi(2, 4, 32, 20), Roi(3, 5, 33, 21), Roi(37, 25, 33, 21), Roi(69, 45, 1, 1))
+
+
+@pytest.mark.parametrize("matrix", [1, 2, 5, 9])
+@pytest.mark.parametrize("color_range", [0, 1, 2])
+@pytest.mark.parametrize("pixels", ["yuv420p", "yuvj420p", "nv12", "yuv422p"])
+def test_a_part_has_the_colours_of_the_whole(pixels: str, color_range: int, matrix: int) -> None:
+    converter = FrameConverter()
+    for height, width in ((46, 70), (47, 71)):
+        frame = noise(pixels, height, width, matrix=matrix, color_range=color_range)
+        image = converter.convert(frame)
+        for roi in PARTS:
+            picture = converter.picture(frame)
+            assert isinstance(picture, DecodedPicture)
+            np.testing.assert_array_equal(picture.crop(roi), roi.crop(image))
+            np.testing.assert_array_equal(picture.image, image)
+            np.testing.assert_array_equal(picture.crop(roi), roi.crop(image))
+
+
+def test_a_part_is_converted_once_and_the_rest_of_the_frame_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    converter = FrameConverter()
+    asked = []
+    convert = converter.convert
+    monkeypatch.setattr(converter, "convert", lambda *a, **k: (asked.append(1), convert(*a, **k))[1])
+    frame, roi = Frame(converter.picture(noise("yuv420p", 46, 70)), 0, 0), Roi(3, 5, 33, 21)
+    part = frame.crop(roi)
+    assert frame.crop(Roi(3, 5, 33, 21)) is part
+    assert not part.flags.writeable
+    assert not asked
+
+
+@pytest.mark.parametrize("matrix", [1, 2, 5])
+@pytest.mark.parametrize("color_range", [1, 2])
+@pytest.mark.parametrize("pixels", [*PLANAR, *SEMI_PLANAR])
+def test_a_part_in_yuv_has_the_samples_of_the_frame(pixels: str, color_range: int, matrix: int) -> None:
+    for height, width in ((46, 70), (47, 71)):
+        frame = noise(pixels, height, width, matrix=matrix, color_range=color_range)
+        picture = FrameConverter().picture(frame)
+        assert isinstance(picture, DecodedPicture)
+        luma, *wide = (samples[:height, :width] for samples in samples_of(frame))
+        for roi in PARTS:
+            part = picture.yuv420(roi)
+            assert part.matrix == (5 if matrix == 2 else matrix)
+            assert part.full_range == (color_range == 2 or pixels.startswith("yuvj"))
+            even = roi.height + roi.height % 2, roi.width + roi.width % 2
+            assert part.shape == even
+            padding = (0, even[0] - roi.height), (0, even[1] - roi.width)
+            expected = np.pad(roi.crop(luma), padding, mode="edge")
+            np.testing.assert_array_equal(part.planes[: even[0]], expected)
+            chroma = part.planes[even[0] :].reshape(2, even[0] // 2, even[1] // 2)
+            for found, samples in zip(chroma, wide, strict=True):
+                np.testing.assert_array_equal(found, roi.crop(samples)[::2, ::2])
+
+
 @pytest.mark.parametrize("pixels", ["rgb24", "gbrp", "yuv420p10le", "yuyv422", "gray"])
 def test_other_formats_are_converted_at_once(pixels: str) -> None:
     frame = av.VideoFrame(70, 46, pixels)
