@@ -37,7 +37,8 @@ from streamseg.live.config import LiveConfig, load_profile, save_profile
 from streamseg.segmentation.segmenter import Segmenter
 
 if TYPE_CHECKING:
-    from streamseg.core.view import Display, RunObserver
+    from streamseg.core.types import Image
+    from streamseg.core.view import Display, RunObserver, View
     from streamseg.display import WindowDisplay
     from streamseg.recording import RecorderToggle
     from streamseg.render.live import LiveStyle
@@ -256,12 +257,19 @@ def open_observers(
 
     def record() -> Recorder:
         painter = LivePainter()
+        canvas: Image | None = None
+
+        def compose(view: View, drawn: LiveStyle) -> Image:
+            nonlocal canvas
+            canvas = painter.paint(view, None, drawn, canvas=canvas)
+            return canvas
+
         return Recorder(
             request.record or request.recordings,
             header=header,
             full_frame=config.full_frame,
             say=say,
-            compose=lambda view, drawn: painter.paint(view, None, drawn),
+            compose=compose,
             style=style,
         )
 

@@ -154,7 +154,7 @@ class Yuv420:
     """An image as video encoders take it: luma, and chroma of half its height and width."""
 
     planes: npt.NDArray[np.uint8]
-    """uint8 (height * 3 / 2, width), both even: the rows of luma, then those of U and of V one after another."""
+    """uint8 (height * 3 / 2, width), both even: the rows of luma, then those of U, then those of V."""
     matrix: int = 5
     """By which colours follow from it, in the numbers of ISO/IEC 23091-2: 5 is that of ITU-R BT.601."""
     full_range: bool = False

@@ -58,6 +58,8 @@ class WindowDisplay:
         self._latest: View | None = None
         self._held: tuple[View, int] | None = None
         self._shown: tuple[View, Image] | None = None
+        self._canvas: Image | None = None
+        """Where everything is drawn: a new image for each frame would leave holes in the heap."""
         self._drawn_ns = 0
         self._lead_ns = _MIN_LEAD_NS
         self._notice: tuple[str, int] = ("", 0)
@@ -121,7 +123,7 @@ class WindowDisplay:
         size = self._window.size()
         seen_ns = now_ns + self._lead_ns
         while True:
-            image = self._painter.paint(view, size, style, now_ns=seen_ns)
+            image = self._canvas = self._painter.paint(view, size, style, now_ns=seen_ns, canvas=self._canvas)
             start_ns = time.monotonic_ns()
             permitted = without_expired_outline(view, seen_ns)
             # Painting took time: what has expired meanwhile must not reach the screen.
@@ -189,4 +191,4 @@ class WindowDisplay:
         if view.frame is None or region is None:
             self._say("no snapshot: there is no image yet")
             return
-        self._snapshots.take(view.frame.crop(region), annotated)
+        self._snapshots.take(view.frame.crop(region), annotated.copy())

@@ -36,6 +36,8 @@ class SegmentedVideo:
         self._number = 0
         self._began = 0
         self._key: Hashable = None
+        self._planes: Image | None = None
+        """Of the image that was converted last, for the next one."""
 
     def add(
         self, image: Image | Yuv420, at: int, key: Hashable, begins: Callable[[str, int], None]
@@ -47,7 +49,9 @@ class SegmentedVideo:
         Returns the number of the file and the time in it, which is later than ``at`` if two frames have the
         same time. Raises SinkError.
         """
-        image = image if isinstance(image, Yuv420) else yuv420(image)
+        if not isinstance(image, Yuv420):
+            image = yuv420(image, self._planes)
+            self._planes = image.planes
         key = (image.shape, image.matrix, image.full_range, key)
         if self._encoder is None or key != self._key or at - self._began >= self._length:
             self._next_file(image, at, key)

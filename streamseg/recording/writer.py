@@ -54,7 +54,7 @@ ANNOTATED_NS = 1_000_000_000 // 15
 of a core that the inference needs."""
 
 Compose = Callable[[View, LiveStyle], Image]
-"""Draws a view in a style."""
+"""Draws a view in a style; the next call may draw over the image that it returns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,11 +183,11 @@ class Recorder:
         if self._compose is None or (state == view.state and shown_ns - last_ns < ANNOTATED_NS):
             return
         self._annotated_last = view.state, shown_ns
-        whole = _bytes_in(frame, Roi.whole(frame))
-        if not self._worker.has_room(ORIGINAL, whole, _most_waiting(whole) // 2):
+        recorded = _bytes_in(frame, Roi.whole(frame) if self._full_frame or view.roi is None else view.roi)
+        if not self._worker.has_room(ORIGINAL, recorded, _most_waiting(recorded) // 2):
             return  # original frames come first: they cannot be made again
         masks = () if view.segmentation is None else view.segmentation.structures.values()
-        decoded = 0 if isinstance(frame.pixels, np.ndarray) else whole
+        decoded = 0 if isinstance(frame.pixels, np.ndarray) else _bytes_in(frame, Roi.whole(frame))
         held = frame.nbytes + decoded + sum(structure.mask.nbytes for structure in masks)
         job = partial(self._write_annotated, view, self._style(), shown_ns)
         self._worker.put(job, kind=ANNOTATED, held=held, max_held=VIEW_BYTES)

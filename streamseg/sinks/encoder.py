@@ -167,8 +167,11 @@ class Encoder:
             raise
 
 
-def yuv420(image: Image) -> Yuv420:
-    """Convert an image, uint8 (H, W) grey or (H, W, 3) BGR; odd sizes are made even as by a picture."""
+def yuv420(image: Image, planes: Image | None = None) -> Yuv420:
+    """Convert an image, uint8 (H, W) grey or (H, W, 3) BGR; odd sizes are made even as by a picture.
+
+    BGR is converted into ``planes`` if they are given and have the right size.
+    """
     height, width = image.shape[:2]
     if height % 2 or width % 2:
         image = np.asarray(
@@ -176,7 +179,7 @@ def yuv420(image: Image) -> Yuv420:
         )
         height, width = image.shape[:2]
     if image.ndim == 3:
-        return Yuv420(np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2YUV_I420), np.uint8))
+        return Yuv420(np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2YUV_I420, planes), np.uint8))
     planes = np.full((height * 3 // 2, width), 128, np.uint8)
     planes[:height] = cv2.LUT(image, _FULL_TO_LIMITED)
     return Yuv420(planes)

@@ -6,6 +6,7 @@ import json
 import stat
 import threading
 import time
+import weakref
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -19,10 +20,12 @@ import numpy as np
 import pytest
 
 from streamseg.capture.recording.reader import read_recording
+from streamseg.capture.video.pixels import DecodedPicture, FrameConverter
 from streamseg.core.errors import SinkError
-from streamseg.core.types import Roi, State
+from streamseg.core.types import Frame, Roi, State, Yuv420
 from streamseg.core.view import RunObserver, View
 from streamseg.recording import writer
+from streamseg.recording.segments import SegmentedVideo
 from streamseg.recording.writer import Recorder
 from streamseg.render.live import LiveStyle
 from streamseg.sinks import read_records
@@ -262,6 +265,114 @@ def test_a_slow_encoder_loses_frames_but_no_lines_and_blocks_nobody(
     assert error is None
     kept = sorted(line["index"] for line in listed if line["video"] is not None)
     assert [number_of(frame.image) for frame in frames] == kept
+
+
+class Blocked:
+    """A drawing function that waits, and with it the recorder's thread."""
+
+    def __init__(self) -> None:
+        self.drawn: list[int] = []
+        self._entered, self._go_on = threading.Event(), threading.Event()
+
+    def __call__(self, view: View, style: LiveStyle) -> Any:
+        self.drawn.append(view.number)
+        self._entered.set()
+        assert self._go_on.wait(60)
+        return np.zeros((16, 16, 3), np.uint8)
+
+    def wait(self) -> None:
+        assert self._entered.wait(60)
+
+    def release(self) -> None:
+        self._go_on.set()
+
+
+def blocked_recording(folder: Path) -> tuple[Recorder, Blocked]:
+    """A recording whose thread draws a view until it is released; the region is known."""
+    blocked = Blocked()
+    recording = Recorder(folder, header=HEADER, min_free=0, compose=blocked)
+    recording.on_view(view_of(1, found_in(frame_of(-1, captured_ns=recording.anchor_ns))), 0)
+    blocked.wait()
+    return recording, blocked
+
+
+def test_a_frame_that_waits_for_the_encoder_keeps_only_what_is_recorded(tmp_path: Path) -> None:
+    recording, blocked = blocked_recording(tmp_path)
+    colour, grey = [screen(k) for k in range(3)], [np.ascontiguousarray(screen(3)[..., 0])]
+    alive = [weakref.ref(image) for image in (*colour, *grey)]
+    for number, image in enumerate((*colour, *grey)):
+        recording.on_frame(frame_of(number, image, captured_ns=recording.anchor_ns + number), 1)
+    del image
+    colour.clear()
+    grey.clear()
+    assert [ref() for ref in alive] == [None] * 4
+    blocked.release()
+    recording.close()
+    assert recording.frames == 4
+    assert recording.left_out == 0
+
+
+def test_frames_that_wait_are_limited_by_bytes_and_views_yield_to_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = REGION.width * REGION.height * 3 // 2
+    monkeypatch.setattr(writer, "QUEUE_BYTES", 4 * held)
+    monkeypatch.setattr(writer, "QUEUE_FRAMES", 6)
+    monkeypatch.setattr(writer, "MAX_QUEUE_BYTES", 20 * held)
+    recording, blocked = blocked_recording(tmp_path)
+    for number in range(10):
+        recording.on_frame(frame_of(number, captured_ns=recording.anchor_ns + number * 10**8), 1)
+    assert recording.left_out == 4
+    late = frame_of(10, captured_ns=recording.anchor_ns)
+    recording.on_view(view_of(2, found_in(late)), 10**9)
+    blocked.release()
+    recording.close()
+    assert blocked.drawn == [1]
+    assert recording.frames == 6
+    absent = [line["index"] for line in lines_of(recording, "offered") if line["video"] is None]
+    assert absent == [6, 7, 8, 9]
+
+
+@pytest.mark.parametrize("roi", [Roi(8, 4, 96, 64), Roi(7, 5, 95, 63)])
+@pytest.mark.parametrize(("matrix", "color_range"), [(1, 1), (5, 2), (2, 0)])
+def test_decoded_pictures_come_back_in_their_own_colours(
+    tmp_path: Path, matrix: int, color_range: int, roi: Roi
+) -> None:
+    smooth = np.indices((120, 160)).sum(axis=0).astype(np.uint8) // 2 + 40
+    frame = av.VideoFrame(160, 120, "yuv420p")
+    for plane, (rows, level) in zip(frame.planes, ((120, None), (60, 90), (60, 170)), strict=True):
+        levels = np.full((rows, plane.line_size), level or 0, np.uint8)
+        if level is None:
+            levels[:, :160] = smooth
+        plane.update(levels.tobytes())
+    frame.colorspace, frame.color_range = matrix, color_range
+    recording = Recorder(tmp_path, header=HEADER, min_free=0)
+    recording.on_result(found_in(frame_of(-1), roi))
+    picture = FrameConverter().picture(frame)
+    assert isinstance(picture, DecodedPicture)
+    recording.on_frame(Frame(picture, 0, recording.anchor_ns), 1)
+    recording.close()
+    frames, error = read_all(recording.path)
+    assert error is None
+    assert frames[0].shape == (roi.height, roi.width)
+    assert np.abs(frames[0].image.astype(int) - Frame(picture, 0, 0).crop(roi)).max() <= 6
+
+
+def test_another_kind_of_colours_begins_another_file(tmp_path: Path) -> None:
+    planes = np.full((96, 64), 100, np.uint8)
+    kinds = [Yuv420(planes), Yuv420(planes), Yuv420(planes, 1), Yuv420(planes, 1, full_range=True)]
+    begun: list[int] = []
+    video = SegmentedVideo(tmp_path, "original", seconds=60)
+    for number, image in enumerate(kinds):
+        video.add(image, number * 40_000, None, lambda name, count: begun.append(count))
+    video.close()
+    assert begun == [1, 2, 3]
+    tags = []
+    for number in begun:
+        with av.open(str(tmp_path / f"original-{number:04d}.mp4")) as container:
+            found = next(container.decode(video=0))
+            tags.append((found.colorspace, found.color_range, found.format.name.startswith("yuvj")))
+    assert tags == [(5, 1, False), (1, 1, False), (1, 2, True)]
 
 
 def test_a_drawing_function_that_fails_ends_only_the_recording(tmp_path: Path) -> None:

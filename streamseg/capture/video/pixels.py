@@ -62,7 +62,7 @@ class FrameConverter:
         self._max_pixels = max_pixels
         self._lock = threading.Lock()
         self._block = av.VideoFrame(2, 2, "yuv420p")
-        """The planes of the part that was converted last: a new block for each would leave holes in the heap."""
+        """Planes of the part that was converted last: a new block for each would leave holes in the heap."""
 
     def picture(self, frame: av.VideoFrame, aspect: Fraction | None = None) -> Image | DecodedPicture:
         """What :meth:`convert` returns, or a picture that makes it when it is needed.
@@ -96,7 +96,6 @@ class FrameConverter:
         image = square_pixels(image, aspect, self._max_pixels)
         return _upright(image, frame) if upright else image
 
-
     def part(self, frame: av.VideoFrame, roi: Roi) -> Image:
         """What :meth:`convert` has in a rectangle, of a frame that is converted by blocks."""
         left, top = roi.x % 2, roi.y % 2
@@ -113,7 +112,8 @@ class FrameConverter:
                 target[: samples.shape[0], : samples.shape[1]] = samples
             converted = self._reformatter.reformat(block, format="bgr24", threads=1)
         image: npt.NDArray[np.uint8] = converted.to_ndarray().astype(np.uint8, copy=False)
-        return image[top : top + roi.height, left : left + roi.width]
+        # A copy, so that the scaler's block is free again at once.
+        return image[top : top + roi.height, left : left + roi.width].copy()
 
 
 class DecodedPicture:
@@ -189,7 +189,6 @@ class DecodedPicture:
         luma[: roi.height, : roi.width] = roi.crop(self._luma)
         luma[roi.height :, : roi.width] = luma[roi.height - 1, : roi.width]
         luma[:, roi.width :] = luma[:, roi.width - 1 : roi.width]
-        frame_height, frame_width = self.shape
         target = planes[height:].reshape(2, height // 2, width // 2)
         for plane, half in zip(self._chroma, target, strict=True):
             down, across = self._pixels_per_sample(plane)

@@ -49,8 +49,9 @@ class LivePainter:
         style: LiveStyle = _PLAIN,
         *,
         now_ns: int | None = None,
+        canvas: Image | None = None,
     ) -> Image:
-        """Draw a view as :func:`compose_live` does.
+        """Draw a view as :func:`compose_live` does, into ``canvas`` if that has the right size.
 
         ``now_ns`` (monotonic) is the time at which it will be seen, ``view.at_ns`` by default: the age shown
         is the age at that time, and an outline that has expired by then is left out.
@@ -64,7 +65,9 @@ class LivePainter:
         extent = None if shown is None else (shown.width, shown.height)
         layout = Layout.natural(extent) if size is None else Layout.fit(size, extent)
         ground, panel = self._prepared(layout, style, view.figures, now_ns)
-        canvas = ground.copy()
+        if canvas is None or canvas.shape != ground.shape:
+            canvas = np.empty_like(ground)
+        np.copyto(canvas, ground)
         draw_image(canvas, layout, view, style)
         draw_banner(canvas, layout, view, style)
         age_ns = None if view.frame is None else now_ns - view.frame.captured_ns

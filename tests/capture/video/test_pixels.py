@@ -255,8 +255,11 @@ def samples_of(frame: av.VideoFrame) -> list[np.ndarray]:
         widths = [frame.width, *[frame.planes[1].width] * 2]
     else:
         widths = [plane.width for plane in frame.planes]
-    factors = [(round(frame.height / p.shape[0]), round(frame.width / w)) for p, w in zip(planes, widths)]
-    return [p.repeat(down, 0).repeat(across, 1) for p, (down, across) in zip(planes, factors)]
+    factors = [
+        (round(frame.height / p.shape[0]), round(frame.width / w))
+        for p, w in zip(planes, widths, strict=True)
+    ]
+    return [p.repeat(down, 0).repeat(across, 1) for p, (down, across) in zip(planes, factors, strict=True)]
 
 
 PARTS = (Roi(0, 0, 70, 46), Roi(2, 4, 32, 20), Roi(3, 5, 33, 21), Roi(37, 25, 33, 21), Roi(69, 45, 1, 1))

@@ -49,6 +49,15 @@ def test_nothing_overlaps_the_image(size, shape):
     assert layout.image.width / layout.image.height == pytest.approx(shape[1] / shape[0], rel=0.02)
 
 
+def test_a_view_is_drawn_into_a_canvas_of_the_right_size_and_covers_what_was_there():
+    painter, canvas = LivePainter(), np.full((720, 1280, 3), 99, np.uint8)
+    for subject in (view(State.LAGGING, "late"), view(shape=(400, 1600)), view(State.SOURCE_LOST, "gone")):
+        picture = painter.paint(subject, (1280, 720), canvas=canvas)
+        assert picture is canvas
+        np.testing.assert_array_equal(picture, compose_live(subject, (1280, 720)))
+    assert painter.paint(view(), (800, 600), canvas=canvas).shape == (600, 800, 3)
+
+
 @pytest.mark.parametrize("state", [State.NO_NERVE, State.LAGGING, State.FROZEN, State.SOURCE_LOST])
 def test_the_image_is_the_frame_and_nothing_else(state):
     subject = view(state, "why", shape=(800, 900))
