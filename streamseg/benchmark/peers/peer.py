@@ -17,7 +17,7 @@ import numpy as np
 from streamseg.benchmark.rows.peers import PeerRow
 from streamseg.benchmark.time_limit import TOO_LATE, TimeLimit
 from streamseg.benchmark.timing import CallTimeout
-from streamseg.core.errors import EngineError, MissingExtra, one_line
+from streamseg.core.errors import EngineError, MissingExtra, StallError, one_line
 from streamseg.core.hardware import versions_of
 from streamseg.core.types import Image, Planes, Say, Tensor
 from streamseg.evaluation.overlap import Confusion
@@ -83,7 +83,8 @@ def prepare(
             try:
                 made.append(timeout.run(partial(_quietly, make)))
             except Exception as error:  # of libraries that are not ours
-                leave_out(kind, name, error, absent, say)
+                late = isinstance(error, StallError) and not limit.fits()
+                leave_out(kind, name, EngineError(TOO_LATE) if late else error, absent, say)
     return made
 
 

@@ -63,6 +63,18 @@ def test_none_is_made_once_the_time_is_up() -> None:
     assert absent == {"runtime late": TOO_LATE}
 
 
+def test_one_that_is_not_ready_when_the_time_is_up_is_late() -> None:
+    release, absent = threading.Event(), dict[str, str]()
+
+    def hangs() -> Peer:
+        release.wait(60)
+        return good("late")
+
+    assert prepare("runtime", {"late": hangs}, absent, quiet, limit=TimeLimit(0.2)) == []
+    release.set()
+    assert absent == {"runtime late": TOO_LATE}
+
+
 def test_output_of_libraries_stays_out_of_the_results(capsys: pytest.CaptureFixture[str]) -> None:
     def chatty() -> Peer:
         print("progress 100 %")
