@@ -40,8 +40,8 @@ WEIGHTS_RUNS ?= runs/weights
 WITHOUT ?= ../shared/data/muscle $(wildcard ../shared/data/muscle-cut)
 LICENCE ?= usgra-seg by T. M. K. (tmkand), CC BY 4.0; muscle stills by T. J. van der Zee (TimTrack), CC0 1.0; \
   muscle screens by O. Seynnes and N. Cronin, CC BY 4.0; EfficientNet-Lite0, Apache-2.0
-TRAIN_WEIGHTS = $(BIN)/streamseg train $(DATA) --net lite_unet --recipe best --epochs 240 --phantom 4000 \
-  --phantom-batch 4 $(WITHOUT:%=--absent %) --absent-batch 2 --resume
+TRAIN_WEIGHTS = $(BIN)/streamseg train $(DATA) --net lite_unet --recipe best --batch 12 --restyle 0.6 --settle 0.25 \
+  --phantom 4000 --phantom-batch 2 $(WITHOUT:%=--absent %) --absent-batch 2 --resume
 
 GPU_PYTHON ?= $(BIN)/python
 GPU_OUT ?= benchmarks/results
@@ -120,10 +120,10 @@ gpu-full: $(GPU_SETUP)
 
 # The judge holds a fifth back, and answers for the weights that are trained on all.
 weights: setup
-	$(TRAIN_WEIGHTS) --validation 0.2 --seed 6 --out $(WEIGHTS_RUNS)/judge
-	$(TRAIN_WEIGHTS) --validation 0 --seed 5 --out $(WEIGHTS_RUNS)/all
+	$(TRAIN_WEIGHTS) --epochs 100 --validation 0.2 --seed 6 --out $(WEIGHTS_RUNS)/judge
+	$(TRAIN_WEIGHTS) --epochs 160 --validation 0 --seed 5 --out $(WEIGHTS_RUNS)/all
 	$(BIN)/python -m streamseg.export.defaults --data $(DATA) --absent $(WITHOUT) --licence '$(LICENCE)' \
-	  $(WEIGHTS_RUNS)/all --judge $(WEIGHTS_RUNS)/judge
+	  $(WEIGHTS_RUNS)/all --judge $(WEIGHTS_RUNS)/judge --size 224 224
 	$(BIN)/python -m benchmarks.accuracy lite_unet-openvino-int8
 	$(BIN)/python -m benchmarks.readme
 

@@ -15,7 +15,7 @@ from streamseg.engines.manifest import FILE_NAME, Manifest, ReadManifest, altere
 from streamseg.engines.selection import candidates
 from streamseg.engines.store import EngineStore
 
-DEFAULT_NET = "improved_unet"
+DEFAULT_NET = "lite_unet"
 """The net of the default engine: the one place that names it. Its engine and those of other shipped nets lie
 side by side in WEIGHTS; :mod:`streamseg.export.choose_default` has the rule."""
 DEFAULT = f"{DEFAULT_NET}-openvino-int8"

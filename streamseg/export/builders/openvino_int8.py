@@ -16,13 +16,16 @@ from streamseg.core.errors import EngineError, MissingExtra
 from streamseg.core.types import Grey, InputSpec, Tensor
 from streamseg.segmentation.preprocess import to_tensor
 
+DEPTHWISE = "GroupConvolution"
+
 
 def quantise(model: ov.Model, images: Sequence[Grey], spec: InputSpec, *, preset: str) -> ov.Model:
     """An INT8 model of an FP32 one of batch 1; activation ranges are measured on ``images`` (uint8 (H, W)).
 
     The input is rounded to its own grey levels. All weights use 8 bits: processors without instructions for
     8-bit dot products (VNNI) add pairs of products in 16 bits, which may overflow in the first layer, but 7
-    bits cost more accuracy than that (docs/log.md). SegNet's comparisons stay in float.
+    bits cost more accuracy than that (docs/log.md). SegNet's comparisons stay in float, and so do depthwise
+    convolutions: one range for all of their channels costs accuracy, and their INT8 saves no time.
 
     Deterministic: the same model, images and preset give the same model, names included. Raises MissingExtra
     without NNCF, EngineError without images.
@@ -44,7 +47,7 @@ def quantise(model: ov.Model, images: Sequence[Grey], spec: InputSpec, *, preset
         preset=nncf.QuantizationPreset(preset),
         subset_size=len(tensors),
         fast_bias_correction=True,
-        ignored_scope=nncf.IgnoredScope(types=list(COMPARISONS), validate=False),
+        ignored_scope=nncf.IgnoredScope(types=[*COMPARISONS, DEPTHWISE], validate=False),
         advanced_parameters=AdvancedQuantizationParameters(overflow_fix=OverflowFix.DISABLE),
     )
     assert isinstance(quantised, ov.Model)
