@@ -89,6 +89,24 @@ def test_uncertain_outline_is_dashed_and_orange(browser, feed, display):
         assert page.evaluate(COUNT, YELLOW) == 0
 
 
+def test_the_age_of_an_old_image_does_not_stand_beside_a_new_one(browser, feed, display):
+    """Figures are written four times a second, and later on a busy machine; the image changes before."""
+    with opened(browser, display.url) as page:
+        yellow_while_outlined(page)
+        text = page.evaluate(
+            """() => new Promise((done) => {
+              const { on } = streamseg.stream, { changed } = on, age = document.getElementById("age");
+              on.changed = () => {
+                on.changed = changed;
+                age.dataset.text = age.textContent = "2.0 s";
+                changed();
+                done(age.textContent);
+              };
+            })"""
+        )
+        assert text.endswith(" ms")
+
+
 def test_controls_by_keyboard_and_mouse(browser, feed, display):
     with opened(browser, display.url, accept_downloads=True) as page:
         yellow_while_outlined(page)

@@ -44,7 +44,12 @@ const stream = new Stream("ws", {
   },
   end(state) { note("end", { state }); },
   closed(reason) { note("closed", { reason }); refresh(); },
-  changed() { refresh(); draw(); },
+  changed() {
+    refresh();
+    draw();
+    // Seconds are of an image that was old: they must not stand beside a new one until the next update.
+    if ($("age").textContent.endsWith(" s")) figures();
+  },
   measured(age, view, now) {
     const stages = Object.entries(view.figures.stages).map(([name, times]) => [name, times[0] ?? 0]);
     chart.add(now, age, Object.fromEntries(stages));
