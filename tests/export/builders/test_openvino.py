@@ -185,7 +185,8 @@ def test_int8_engines_say_so_and_frames_of_a_batch_do_not_mix(
         monkeypatch.setattr(openvino, "quantise", lambda *_, **__: quantised(net).clone())
     engine, built = make(BuildOrder(checkpoint(net), "int8", batch=2, images=images()))
     found = engine.precision_found()
-    assert found["int8"] > (0.5 if net == "segnet" else 0.9)
+    # SegNet's comparisons and lite_unet's depthwise convolutions stay in float.
+    assert found["int8"] > (0.9 if net == "improved_unet" else 0.5)
     assert set(found) <= {"int8", "fp32"}
     assert set(built.versions) == {"openvino", "nncf"}
     assert built.scales
