@@ -60,7 +60,8 @@ class FakeQuantiser(nn.Module):
         self.dtype = torch.uint8 if unsigned else torch.int8
         self.lowest, self.largest = (0, 255) if unsigned else (-128, 127)
         # A range of zeros (a dead channel) would divide by zero; any small number will do.
-        amax = amax.detach().float().clamp_min(1e-6)
+        # A channel without weights has a range, too, whose 127th part is above 0 in half precision.
+        amax = amax.detach().float().clamp_min(1e-5)
         self.register_buffer("amax", amax)
         self.register_buffer("scale", (amax / self.largest).reshape(-1 if amax.ndim else ()))
         self.register_buffer("zero", torch.zeros_like(self.scale, dtype=self.dtype))
