@@ -110,7 +110,6 @@ class MachineLimits:
             stall_s=STALL_S,
             on_failure=self._left_out,
             limit=limit,
-            clock_ns=limit.clock_ns,
         )
         add_rounds(self._timings, found)
 

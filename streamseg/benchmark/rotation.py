@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
@@ -35,14 +34,14 @@ class Rotation(Generic[T]):
         *,
         say: Say = lambda _: None,
         on_failure: Callable[[str, Exception], None] | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        limit: TimeLimit | None = None,
     ) -> None:
         """``say`` gets a line for each block. ``on_failure`` is called after a block was left out; what it
-        raises ends the rotation."""
+        raises ends the rotation. ``limit`` is when all is to end, by default never, and has the clock."""
         self.results: dict[str, list[T]] = {name: [] for name in names}
         """What the counted blocks returned, by name, in order."""
         self.absent: dict[str, str] = {}
-        self._say, self._on_failure, self._clock = say, on_failure, clock
+        self._say, self._on_failure, self._limit = say, on_failure, limit or TimeLimit()
         self._took_s: dict[str, float] = {}
 
     @property
@@ -55,14 +54,10 @@ class Rotation(Generic[T]):
         """The results of those that were not left out and have some."""
         return {name: self.results[name] for name in self.left if self.results[name]}
 
-    def warm_up(
-        self,
-        block: Callable[[str], object],
-        *,
-        backwards: bool = False,
-        limit: TimeLimit | None = None,
-    ) -> None:
-        """A round that does not count. A block that finds no time within ``limit`` is left out."""
+    def warm_up(self, block: Callable[[str], object], *, backwards: bool = False, share: float = 1.0) -> None:
+        """A round that does not count. A block that finds no time within a ``share``, 0..1, of the limit is
+        left out."""
+        limit = self._limit.part(share)
         for name in self.left[:: -1 if backwards else 1]:
             self._run_in_time(name, block, limit)
 
@@ -73,28 +68,28 @@ class Rotation(Generic[T]):
         *,
         budget_s: float | None = None,
         min_rounds: int = 1,
-        limit: TimeLimit | None = None,
     ) -> None:
         """Run ``rounds`` rounds.
 
         With ``budget_s`` no round begins, after the first ``min_rounds``, that would end later than that many
-        seconds after the first began if it took as long as the longest so far. ``limit`` holds in any case:
+        seconds after the first began if it took as long as the longest so far. The limit holds in any case:
         no round begins that would end later, and of the first one no block if it took as long as its warm-up;
         such a block is left out.
         """
-        started, longest = self._clock(), 0.0
+        clock, longest = self._limit.now_s, 0.0
+        started = clock()
         for number in range(rounds):
-            began = self._clock()
+            began = clock()
             if budget_s is not None and number >= min_rounds and began + longest > started + budget_s:
                 return
-            if number and limit is not None and not limit.fits(longest):
+            if number and not self._limit.fits(longest):
                 return
             for name in self.left[:: -1 if number % 2 else 1]:
-                found = self._run(name, block) if number else self._run_in_time(name, block, limit)
+                found = self._run(name, block) if number else self._run_in_time(name, block, self._limit)
                 if found is not None:
                     self.results[name].append(found)
                     self._say(f"round {number + 1} of {rounds}: {name}: {found!r}")
-            longest = max(longest, self._clock() - began)
+            longest = max(longest, clock() - began)
 
     def leave_out_the_rest(self, why: str = STOPPED) -> None:
         """No more rounds: what has no result yet is absent for this reason."""
@@ -102,13 +97,13 @@ class Rotation(Generic[T]):
             if not found:
                 self.absent.setdefault(name, why)
 
-    def _run_in_time(self, name: str, block: Callable[[str], U], limit: TimeLimit | None) -> U | None:
-        if limit is not None and not limit.fits(self._took_s.get(name, 0.0)):
+    def _run_in_time(self, name: str, block: Callable[[str], U], limit: TimeLimit) -> U | None:
+        if not limit.fits(self._took_s.get(name, 0.0)):
             self._leave_out(name, EngineError(TOO_LATE))
             return None
-        began = self._clock()
+        began = limit.now_s()
         found = self._run(name, block)
-        self._took_s[name] = self._clock() - began
+        self._took_s[name] = limit.now_s() - began
         return found
 
     def _run(self, name: str, block: Callable[[str], U]) -> U | None:

@@ -105,7 +105,6 @@ def interleave(
     stall_s: float | None = None,
     on_failure: Callable[[str, Exception], None] | None = None,
     limit: TimeLimit | None = None,
-    clock_ns: Callable[[], int] = time.monotonic_ns,
 ) -> dict[str, Timing]:
     """Time variants in turn: ``rounds`` times a block of ``per_round`` calls of each.
 
@@ -113,8 +112,8 @@ def interleave(
     ``synchronize`` waits for work that a call has only started (on a GPU): it is called before the clock is
     read, at both ends. With ``budget_s`` no round begins, after the first ``min_rounds``, that would end
     later than that many seconds after the first began if it took as long as the longest so far. None
-    begins after the first that would end after ``limit``, and a variant whose first block finds no time is
-    left out as one that fails.
+    begins after the first that would end after ``limit``, whose clock is read, and a variant whose first
+    block finds no time is left out as one that fails.
 
     The measurement ends with what a variant raises, and with StallError if a block or its warm-up takes
     longer than ``stall_s``. With ``on_failure``, that is called instead; the variant is left out of all
@@ -123,20 +122,19 @@ def interleave(
     counts, warm, lead = (_by_name(variants, given) for given in (per_round, warmup, lead_in))
     if not variants or rounds < 1 or min(counts.values()) < 1:
         raise ValueError(f"nothing to time: {len(variants)} variants, {rounds} rounds of {per_round} calls")
-    rotation: Rotation[tuple[int, ...]] = Rotation(
-        variants, on_failure=on_failure or reraise, clock=lambda: clock_ns() / 1e9
-    )
+    limit, wait = limit or TimeLimit(), synchronize or _nothing
+    rotation: Rotation[tuple[int, ...]] = Rotation(variants, on_failure=on_failure or reraise, limit=limit)
     with CallTimeout(stall_s) as timeout:
 
         def warm_up(name: str) -> None:
             timeout.run(partial(_repeat, variants[name], warm[name]))
 
         def block(name: str) -> tuple[int, ...]:
-            wait = synchronize or _nothing
-            return timeout.run(partial(_block, variants[name], counts[name], wait, lead[name], clock_ns))
+            work = partial(_block, variants[name], counts[name], wait, lead[name], limit.clock_ns)
+            return timeout.run(work)
 
-        rotation.warm_up(warm_up, limit=None if limit is None else limit.part(WARM_UP_SHARE))
-        rotation.run(block, rounds, budget_s=budget_s, min_rounds=min_rounds, limit=limit)
+        rotation.warm_up(warm_up, share=WARM_UP_SHARE)
+        rotation.run(block, rounds, budget_s=budget_s, min_rounds=min_rounds)
     return {name: Timing(tuple(blocks)) for name, blocks in rotation.done.items()}
 
 

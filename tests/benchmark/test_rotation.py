@@ -90,7 +90,7 @@ def test_ctrl_c_keeps_what_is_finished() -> None:
 def test_no_round_begins_that_would_end_too_late() -> None:
     clock = Clock()
     take = clock.work(100, 100, 400, 100)
-    rotation: Rotation[bool] = Rotation("a", clock=lambda: clock.ns / 1e9)
+    rotation: Rotation[bool] = Rotation("a", limit=TimeLimit(clock_ns=clock))
 
     def block(_: str) -> bool:
         take()
@@ -106,9 +106,8 @@ def test_no_round_begins_that_would_end_too_late() -> None:
 def test_the_time_limit_holds_for_all_rounds_and_the_first_ones_too(block_s: int, rounds: int) -> None:
     clock = Clock()
     take = clock.work(1000 * block_s)
-    rotation: Rotation[int] = Rotation("ab", clock=lambda: clock.ns / 1e9)
-    limit = TimeLimit(25, clock_ns=clock)
-    rotation.run(lambda _: take() or 1, 10, budget_s=None, min_rounds=3, limit=limit)
+    rotation: Rotation[int] = Rotation("ab", limit=TimeLimit(25, clock_ns=clock))
+    rotation.run(lambda _: take() or 1, 10, budget_s=None, min_rounds=3)
     assert len(rotation.results["a"]) == rounds
     if block_s < 25:
         assert clock.ns <= 25_000_000_000

@@ -26,7 +26,7 @@ from tests.benchmark.fakes import MS, Clock
 def test_known_delays_are_measured() -> None:
     clock = Clock()
     calls = {"slow": clock.work(40, 44, 48), "quick": clock.work(20)}
-    found = interleave(calls, rounds=3, per_round=3, warmup=0, clock_ns=clock)
+    found = interleave(calls, rounds=3, per_round=3, warmup=0, limit=TimeLimit(clock_ns=clock))
     assert found["slow"].rounds_ns == ((40 * MS, 44 * MS, 48 * MS),) * 3
     assert (found["slow"].median_ms, found["slow"].rate) == (44, pytest.approx(9e3 / 396))
     assert found["quick"].durations_ns == [20 * MS] * 9
@@ -56,7 +56,11 @@ def test_a_sleep_is_measured_by_the_real_clock() -> None:
 def test_a_stall_shows_in_the_tail_and_is_not_removed() -> None:
     clock = Clock()
     found = interleave(
-        {"stalls": clock.work(*[2] * 9, 120)}, rounds=2, per_round=10, warmup=0, clock_ns=clock
+        {"stalls": clock.work(*[2] * 9, 120)},
+        rounds=2,
+        per_round=10,
+        warmup=0,
+        limit=TimeLimit(clock_ns=clock),
     )["stalls"]
     assert found.percentiles.max_ms == 120
     assert found.percentiles.p99_ms > 60
@@ -82,7 +86,11 @@ def test_work_that_has_only_begun_is_waited_for_before_the_clock_is_read() -> No
         wait()
 
     found = interleave(
-        {"begins": lambda: None}, rounds=1, per_round=2, synchronize=synchronize, clock_ns=clock
+        {"begins": lambda: None},
+        rounds=1,
+        per_round=2,
+        synchronize=synchronize,
+        limit=TimeLimit(clock_ns=clock),
     )
     assert waits == [3]  # before the block, and at the end of each call
     assert found["begins"].durations_ns == [15 * MS] * 2
@@ -97,7 +105,11 @@ def test_the_budget_ends_it_after_the_first_rounds(
 ) -> None:
     clock = Clock()
     found = interleave(
-        {"a": clock.work(call_ms)}, rounds=50, budget_s=budget_s, min_rounds=least, clock_ns=clock
+        {"a": clock.work(call_ms)},
+        rounds=50,
+        budget_s=budget_s,
+        min_rounds=least,
+        limit=TimeLimit(clock_ns=clock),
     )
     assert len(found["a"].rounds_ns) == rounds
 
@@ -110,7 +122,6 @@ def test_a_variant_that_finds_no_time_is_left_out() -> None:
         warmup=0,
         limit=TimeLimit(0.02, clock_ns=clock),
         on_failure=lambda name, error: failed.update({name: str(error)}),
-        clock_ns=clock,
     )
     assert found == {"slow": Timing(((30 * MS,),))}
     assert failed == {"late": TOO_LATE}

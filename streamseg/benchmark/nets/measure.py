@@ -136,7 +136,6 @@ class NetMeasurement:
             stall_s=schedule.stall_seconds,
             on_failure=self._failed,
             limit=self._limit.part(ROUNDS_SHARE),
-            clock_ns=self._limit.clock_ns,
         )
         for name, timing in found.items():
             if name in self.measured:

@@ -90,7 +90,6 @@ def time_peers(
         stall_s=stall_s,
         on_failure=failed,
         limit=limit,
-        clock_ns=limit.clock_ns,
     )
     rows: dict[str, PeerRow] = {}
     for name, timing in timings.items():

@@ -86,12 +86,12 @@ def measure_pipeline(options: PipelineOptions, say: Say) -> list[PipelineRow]:
         many, single = (run.keep(options.load(kind)) for kind in (True, False))
         clip = run.open_clip()  # after the engine: to render one takes seconds
         modes = {mode.key: mode for mode in _modes(options, clip, many, single, run.folder)}
-        rotation: Rotation[RunOutcome] = Rotation(modes, say=say, clock=run.limit.now_s)
+        rotation: Rotation[RunOutcome] = Rotation(modes, say=say, limit=run.limit)
 
         def turns() -> None:
             warm_s = min(WARM_S, options.seconds)
-            rotation.warm_up(lambda key: modes[key].run(warm_s), backwards=True, limit=run.limit)
-            rotation.run(lambda key: modes[key].run(options.seconds), options.rounds, limit=run.limit)
+            rotation.warm_up(lambda key: modes[key].run(warm_s), backwards=True)
+            rotation.run(lambda key: modes[key].run(options.seconds), options.rounds)
 
         run.measure(turns, finished=lambda: bool(rotation.done))
     rotation.leave_out_the_rest(run.why_unfinished)

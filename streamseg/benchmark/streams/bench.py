@@ -120,7 +120,7 @@ def measure_streams(options: StreamsOptions, say: Say = lambda _: None) -> list[
         clip = run.open_clip()  # after the engine: to render one takes seconds
         counts = {key_of(count): count for count in engines}
         rotation: Rotation[StreamsRun] = Rotation(
-            counts, say=say, on_failure=_end_if_it_hangs, clock=run.limit.now_s
+            counts, say=say, on_failure=_end_if_it_hangs, limit=run.limit
         )
 
         def block(key: str) -> StreamsRun:
@@ -134,7 +134,7 @@ def measure_streams(options: StreamsOptions, say: Say = lambda _: None) -> list[
 
         def turns() -> None:
             try:
-                rotation.run(block, options.rounds, limit=run.limit)
+                rotation.run(block, options.rounds)
             except StallError:  # it would hang the others as well
                 rotation.leave_out_the_rest("the engine hung before")
 
