@@ -59,8 +59,8 @@ class FakeQuantiser(nn.Module):
         super().__init__()
         self.dtype = torch.uint8 if unsigned else torch.int8
         self.lowest, self.largest = (0, 255) if unsigned else (-128, 127)
-        # A range of zeros (a dead channel) would divide by zero; any small number will do.
-        # A channel without weights has a range, too, whose 127th part is above 0 in half precision.
+        # A range of zeros (a dead channel) would divide by zero; any number will do whose 127th part is above
+        # 0 in half precision too, since TensorRT refuses a scale of 0.
         amax = amax.detach().float().clamp_min(1e-5)
         self.register_buffer("amax", amax)
         self.register_buffer("scale", (amax / self.largest).reshape(-1 if amax.ndim else ()))
