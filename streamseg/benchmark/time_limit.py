@@ -16,6 +16,8 @@ from contextlib import contextmanager
 
 TOO_LATE = "there was no time left for it"
 """Why something is absent."""
+QUICK_S = 62.0
+"""Time limit of quick runs: a step that has begun may go on for a while, and within 90 s all is written."""
 GRACE_S = 12.0
 """How long a step may go on after the end: only it knows what it has found."""
 ENOUGH_ROUNDS = 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from streamseg.benchmark.rows.run import NOT_A_KEY, Record
+from streamseg.benchmark.time_limit import QUICK_S
 
 MAX_FRAMES = 256
 """Of one end-to-end run."""
@@ -69,7 +70,7 @@ QUICK = Schedule(
     stall_seconds=20.0,
     starts=False,
     clip_frames=20,
-    total_seconds=62.0,
+    total_seconds=QUICK_S,
     all_paces=False,
 )
 FULL = Schedule(

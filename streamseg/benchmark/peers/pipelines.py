@@ -74,6 +74,11 @@ class Task:
             ]
         return write_frames(images, self.folder / "png")
 
+    @property
+    def png_frames(self) -> int:
+        """The number of those files."""
+        return len(list(Path(self.png).parent.iterdir()))
+
     @cached_property
     def engine(self) -> Backend:
         """What the peers call, one frame at a time."""
@@ -172,12 +177,10 @@ def _ours_from_png(task: Task) -> Peer:
     """Beside FAST only."""
     command_of_fast()
     segmenter = Segmenter(task.exact(), None)
-    folder = Path(task.png).parent
-    frames = len(list(folder.iterdir()))
 
     def call() -> int:
         sink = _Drawn(draw=False)
-        with open_source(folder) as source:
+        with open_source(Path(task.png).parent) as source:
             replay(source, segmenter, [sink], stop=threading.Event())
         return sink.frames
 
@@ -192,7 +195,7 @@ def _ours_from_png(task: Task) -> Peer:
         version=version("streamseg"),
         settings=settings,
         precision="fp32",
-        frames=frames,
+        frames=task.png_frames,
     )
     return Peer(row, call)
 
@@ -203,7 +206,6 @@ def _fast(task: Task) -> Peer:
     engine = task.exact()
     fast = Fast(task.onnx(), engine.spec, task.folder)
     task.at_end(fast.close)
-    frames = len(list(Path(task.png).parent.iterdir()))
     row = PeerRow(
         name=FAST,
         ours=False,
@@ -212,7 +214,7 @@ def _fast(task: Task) -> Peer:
         settings="reads the same PNG files ahead, smooths and resizes by OpenCL, infers one at a time by its "
         "own OpenVINO on all cores; finds no outline and draws nothing",
         precision="fp32",
-        frames=frames,
+        frames=task.png_frames,
         mask_dice=five_digits(_fast_dice(fast, engine, task.folder)),
     )
     return Peer(row, partial(fast.run, task.png), processor_s=lambda: fast.processor_s)

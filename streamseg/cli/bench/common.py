@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec
 
 import typer
 
-from streamseg.benchmark.time_limit import TimeLimit
+from streamseg.benchmark.time_limit import QUICK_S, TimeLimit
 from streamseg.cli.console import limit_opencv_threads, say
 from streamseg.core.errors import UsageError
 from streamseg.core.printable import printable
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from streamseg.benchmark.rows.run import Row
 
 P = ParamSpec("P")
-QUICK_S = 62.0
-"""Time limit of quick runs: a step that has begun may go on for a while, and within 90 s all is written."""
 JsonFileOption = Annotated[
     Path | None,
     typer.Option(
