@@ -177,6 +177,7 @@ def test_the_key_for_vessels_and_their_end(child, desktop):
 
 def test_a_snapshot_saves_the_display_and_the_captured_frame(child, desktop, tmp_path):
     child.show("nerve", 600_000)
+    wait_for(lambda: outlined(desktop.screen()))  # before, the window may have the size that Qt begins with
     desktop.press("s")
     desktop.press("s")
     folder = tmp_path / "snaps"
