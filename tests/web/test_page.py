@@ -101,8 +101,9 @@ def test_the_age_of_an_old_image_does_not_stand_beside_a_new_one(browser, feed, 
               on.changed = () => {
                 on.changed = changed;
                 age.dataset.text = age.textContent = "2.0 s";
+                streamseg.stream.wroteOld = true;
                 changed();
-                done(age.textContent);
+                queueMicrotask(() => done(age.textContent));
               };
             })"""
         )

@@ -44,12 +44,8 @@ const stream = new Stream("ws", {
   },
   end(state) { note("end", { state }); },
   closed(reason) { note("closed", { reason }); refresh(); },
-  changed() {
-    refresh();
-    draw();
-    // Seconds are of an image that was old: they must not stand beside a new one until the next update.
-    if ($("age").textContent.endsWith(" s")) figures();
-  },
+  changed() { refresh(); draw(); },
+  outdated() { figures(); },
   measured(age, view, now) {
     const stages = Object.entries(view.figures.stages).map(([name, times]) => [name, times[0] ?? 0]);
     chart.add(now, age, Object.fromEntries(stages));
@@ -128,8 +124,7 @@ function tick() {
 function figures() {
   const now = performance.now();
   const { view } = kept;
-  const running = stream.runningAge(now);
-  showAge(running === null ? null : running > 1000 ? running : kept.age);
+  showAge(stream.writtenAge(now));
   showLink(link.alive(now) && link.clock.known ? link.clock.error : null);
   const current = ui.outlined || (now < kept.deadline && link.alive(now));
   if (view) showView(view, { current, ages, scale: ui.scale, live: stream.live ?? view, vessels: ui.vessels });

@@ -14,8 +14,9 @@ const ENDED = "source ended";
 export class Stream {
   /**
    * `address` of its socket, relative to the page. `on` has the callbacks hello(values), closed(reason), end(state),
-   * changed() after another view has been put on the canvas, and measured(age, view, now) for each new frame that is
-   * drawn with a known clock; its age is null for a frame without a segmentation.
+   * changed() after another view has been put on the canvas, outdated() then if the figures say that an earlier one
+   * was old, and measured(age, view, now) for each new frame that is drawn with a known clock; its age is null for a
+   * frame without a segmentation.
    */
   constructor(address, on) {
     this.on = on;
@@ -24,6 +25,7 @@ export class Stream {
     this.kept = { view: null, bitmap: null, deadline: -Infinity, tooLate: false, age: null, end: null };
     this.frozen = this.live = null; // when it was frozen, and the view that would be shown
     this.late = ""; // from the server
+    this.wroteOld = false; // the figures say the age of an old image
     this.ages = [];
     this.link = new Link({
       hello: (values) => { this.late = values.late; this.on.hello(values); },
@@ -70,6 +72,7 @@ export class Stream {
       : -Infinity;
     kept.tooLate = kept.deadline <= arrived;
     this.on.changed();
+    if (this.wroteOld) this.on.outdated();
     if (!fresh || !bitmap || !link.clock.known) return null;
     const now = performance.now();
     kept.age = Math.max(link.clock.server(now) - view.captured, view.age); // no younger than when it was sent
@@ -108,6 +111,16 @@ export class Stream {
     const { view } = this.kept;
     const dated = this.link.clock.known && view && "captured" in view;
     return dated ? Math.max(this.link.clock.server(now) - view.captured, view.age) : null;
+  }
+
+  /**
+   * The age that the figures say, milliseconds or null: that at which the frame was drawn, or the running one if it is
+   * old. Seconds of an old image must not stand beside a new one until the next update.
+   */
+  writtenAge(now) {
+    const running = this.runningAge(now);
+    this.wroteOld = running !== null && running > 1000;
+    return running === null || this.wroteOld ? running : this.kept.age;
   }
 
   /** What to show now: the state, its reason, and how the image is marked. */

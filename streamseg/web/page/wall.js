@@ -34,12 +34,8 @@ class Tile {
       hello: (values) => this.hello(values),
       end() {},
       closed: () => this.refresh(),
-      changed: () => {
-        this.refresh();
-        this.draw();
-        // Seconds are of an image that was old: they must not stand beside a new one until the next update.
-        if (this.part("age").textContent.endsWith(" s")) this.figures(performance.now());
-      },
+      changed: () => { this.refresh(); this.draw(); },
+      outdated: () => this.figures(performance.now()),
       measured() {},
     });
   }
@@ -93,8 +89,7 @@ class Tile {
   }
 
   figures(now) {
-    const running = this.stream.runningAge(now);
-    const age = running === null || running > 1000 ? running : this.stream.kept.age;
+    const age = this.stream.writtenAge(now);
     this.part("age").textContent = age === null ? "-" : age > 1000 ? `${(age / 1000).toFixed(1)} s` : `${age.toFixed(0)} ms`;
     const fps = this.dim ? null : this.stream.kept.view?.figures.processed_fps ?? null;
     const recording = this.stream.kept.view?.figures.recording?.startsWith("recording ") ? "\u25cf " : "";
