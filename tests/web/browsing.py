@@ -38,6 +38,17 @@ def opened(browser, url, *, complaints=None, **options):
         context.close()
 
 
+# Chromium's own words about what tests do to a page: they read its canvas, which no page does, and leave,
+# reload or hide it while it connects, which takes a while on a busy machine.
+USUAL_COMPLAINTS = ("willReadFrequently", "closed before the connection is established")
+
+
+def unusual(complaints, *expected):
+    """What a page has complained of, without the usual and the expected."""
+    known = (*USUAL_COMPLAINTS, *expected)
+    return [text for text in complaints if not any(part in text for part in known)]
+
+
 def until(page, condition):
     """Wait until an expression is true in the page; Playwright's own waiting needs eval, which it forbids."""
     end = time.monotonic() + PATIENCE_S
