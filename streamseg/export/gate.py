@@ -214,15 +214,18 @@ def _dice_figures(rows: Sequence[tuple[int, float, float]], where: str) -> dict[
 def measure_speed(engine: Backend) -> dict[str, Any]:
     """Values for the manifest's ``speed``: ``ms``, the median of a call on a phantom frame.
 
-    If the engine takes the same input as the shipped one, the two are called in turn, each first every other
-    time: ``shipped_ms`` is the shipped engine's median, ``ratio`` the median of the two times' ratio, which
-    holds on a busy machine too because neighbouring calls are compared, and ``ratio_low`` and ``ratio_high``
-    its 95 % interval over blocks of calls. Takes about two seconds on two cores, MAX_SECONDS at most.
+    If there is a shipped engine and it takes the same input, the two are called in turn, each first every
+    other time: ``shipped_ms`` is the shipped engine's median, ``ratio`` the median of the two times' ratio,
+    which holds on a busy machine too because neighbouring calls are compared, and ``ratio_low`` and
+    ``ratio_high`` its 95 % interval over blocks of calls. Takes about two seconds on two cores,
+    MAX_SECONDS at most.
     """
     batch = EngineInfo.of(engine).batch
     image = to_tensor(render_still(1, nerve=True).image, engine.spec)
     tensor = np.ascontiguousarray(np.repeat(image, batch, axis=0))
-    if batch > 1 or read_manifest(WEIGHTS / DEFAULT)[0].spec != engine.spec:
+    default = WEIGHTS / DEFAULT
+    # Without the default engine, it is being made.
+    if batch > 1 or not default.exists() or read_manifest(default)[0].spec != engine.spec:
         (own,) = _times([(engine, tensor)])
         return {"ms": round(median(own), 3), "calls": len(own)}
     shipped = load_backend(DEFAULT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -288,6 +289,19 @@ def test_only_a_clear_gain_is_one(
     assert speed["ratio_low"] <= speed["ratio"] <= speed["ratio_high"]
     assert speed["ratio"] == pytest.approx(share, abs=0.03)
     assert (speed["ratio_high"] <= MAX_RATIO) is clear
+
+
+def test_the_default_engine_can_be_made_where_there_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(0)
+    spec = read_manifest(WEIGHTS / DEFAULT)[0].spec
+    monkeypatch.setattr(gate, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(gate.time, "monotonic_ns", lambda: int(clock.now * 1e9))
+    monkeypatch.setattr(gate.time, "monotonic", lambda: clock.now)
+    speed = gate.measure_speed(Clocked(clock, spec, 10.0))
+    assert speed["ms"] > 5
+    assert "ratio" not in speed
 
 
 def test_a_slow_engine_is_not_measured_for_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
