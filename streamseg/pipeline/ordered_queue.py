@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from typing import Generic, TypeVar
 
 DEPTH = 2
@@ -15,43 +14,48 @@ Item = TypeVar("Item")
 
 
 class OrderedQueue(Generic[Item]):
-    """Holds at most DEPTH items, which any number of writers put at the positions 0, 1, 2, ... in this order.
+    """Delivers the items at the positions 0, 1, 2, ... in this order, which any number of writers put.
 
-    Every writer finishes once; what was put is still delivered. A reader may abort: what was put is dropped.
+    At most ``depth`` items wait. A writer ahead of another puts its item and goes on, as far as the depth
+    allows. Every writer finishes once; what was put is still delivered. A reader may abort: what was put is
+    dropped.
     """
 
-    def __init__(self, writers: int = 1) -> None:
-        self._items: deque[Item] = deque()
+    def __init__(self, writers: int = 1, depth: int = DEPTH) -> None:
+        self._items: dict[int, Item] = {}
         self._changed = threading.Condition()
-        self._writers = writers
-        self._position = 0
+        self._writers, self._depth = writers, depth
+        self._next = 0
         self._limit: int | None = None
         self._aborted = False
 
     def put(self, item: Item, position: int) -> bool:
-        """Wait for the item's position and for room, then add it; False if it is no longer wanted."""
+        """Wait until the position is less than ``depth`` ahead, then add the item; False if it is no longer
+        wanted."""
         with self._changed:
-            while not self._refused(position) and (position != self._position or len(self._items) >= DEPTH):
+            while not self._refused(position) and position >= self._next + self._depth:
                 self._changed.wait(WAIT_S)
             if self._refused(position):
                 return False
-            self._items.append(item)
-            self._position += 1
-            self._changed.notify_all()
+            self._items[position] = item
+            if position == self._next:
+                self._changed.notify_all()
             return True
 
     def get(self) -> Item | None:
-        """Wait for an item; None when there will be no more."""
+        """Wait for the next item; None when there will be no more."""
         with self._changed:
-            while not self._items and self._writers and not self._refused(self._position):
+            while self._next not in self._items and self._writers and not self._refused(self._next):
                 self._changed.wait(WAIT_S)
-            if self._aborted or not self._items:
+            if self._refused(self._next) or self._next not in self._items:
                 return None
+            item = self._items.pop(self._next)
+            self._next += 1
             self._changed.notify_all()
-            return self._items.popleft()
+            return item
 
     def finish(self, position: int | None = None) -> None:
-        """A writer has ended. With a position, neither that item nor any after it will be put."""
+        """A writer has ended. With a position, neither that item nor any after it will be delivered."""
         with self._changed:
             self._writers -= 1
             if position is not None:

@@ -35,6 +35,8 @@ GRACE_S = 20.0
 """How long a stage may take to end after the run was ended."""
 MAX_BYTES = 75 << 20
 """Frames in progress, above which none is read: of 4K each stage has one, and of larger ones not all have."""
+AHEAD = 4
+"""Frames that may wait between two stages: with 2, lanes that share their cores waited for one another."""
 _MEMORY_TICK_S = 0.005
 
 
@@ -83,8 +85,8 @@ class Replay:
         self._segmenter, self._locate = segmenter, locate
         self._max_frames, self._on_result = max_frames, on_result
         self._sinks = {id(sink): (_sink_name(sink), sink) for sink in sinks}
-        self._prepared: OrderedQueue[tuple[int, Prepared]] = OrderedQueue()
-        self._inferred: OrderedQueue[tuple[Prepared, Planes]] = OrderedQueue(writers=segmenter.lanes)
+        self._prepared: OrderedQueue[tuple[int, Prepared]] = OrderedQueue(depth=AHEAD)
+        self._inferred: OrderedQueue[tuple[Prepared, Planes]] = OrderedQueue(segmenter.lanes, AHEAD)
         self._errors: dict[str, BaseException] = {}
         self._failed_position: float = math.inf
         self._lock = threading.Lock()

@@ -87,6 +87,34 @@ def test_several_writers_keep_the_order() -> None:
     assert received == list(range(60))
 
 
+def test_a_writer_ahead_of_another_goes_on_as_far_as_the_depth_allows() -> None:
+    queue: OrderedQueue[int] = OrderedQueue(writers=2, depth=4)
+    answers: list[bool] = []
+
+    def write() -> None:
+        answers.extend(queue.put(position, position) for position in range(1, 5))
+
+    ahead = threading.Thread(target=write)
+    ahead.start()
+    ahead.join(0.05)
+    assert answers == [True] * 3
+    assert ahead.is_alive()
+    assert queue.put(0, 0)
+    assert queue.get() == 0
+    ahead.join(5)
+    assert answers == [True] * 4
+    assert [queue.get() for _ in range(4)] == [1, 2, 3, 4]
+
+
+def test_what_was_put_after_the_end_is_not_delivered() -> None:
+    queue: OrderedQueue[int] = OrderedQueue(writers=2, depth=4)
+    assert queue.put(2, 2)
+    queue.finish(1)
+    assert queue.put(0, 0)
+    assert queue.get() == 0
+    assert queue.get() is None
+
+
 def test_a_writer_that_finishes_at_its_position_lets_earlier_ones_pass_and_refuses_later_ones() -> None:
     queue: OrderedQueue[int] = OrderedQueue(writers=3)
     answers: list[bool] = []
