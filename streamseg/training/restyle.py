@@ -157,22 +157,6 @@ def change_dynamic_range(rng: np.random.Generator, pixels: Pixels) -> Pixels:
     return np.asarray(np.expm1(math.log1p(factor) * pixels) / factor, np.float32)
 
 
-def set_brightness(rng: np.random.Generator, pixels: Pixels) -> Pixels:
-    """Bring the mean of the tissue to a level between 25 and 125 of 255 by a power of the grey levels.
-
-    Gain and dynamic range differ so much between machines that the mean of one machine's images is twice
-    another's; the other changes of grey levels seldom reach that far.
-    """
-    tissue = pixels[pixels > BLACK / 255]
-    if tissue.size < 100:
-        return pixels
-    few = tissue[:: max(1, tissue.size // 2000)]
-    exponents = np.exp(np.linspace(-1.4, 1.4, 29)).astype(np.float32)
-    means = np.power(few, exponents[:, None]).mean(axis=1)
-    exponent = np.interp(-rng.uniform(0.1, 0.5), -means, exponents)
-    return np.power(pixels, np.float32(exponent))
-
-
 def smooth_speckle(rng: np.random.Generator, pixels: Pixels) -> Pixels:
     """Smooth as scanners do: by a median, with edges kept, or by a blur that differs by direction."""
     kind = int(rng.integers(3))
@@ -282,7 +266,6 @@ _OPTICS: tuple[tuple[float, Change], ...] = (
     (0.25, sharpen),
     (0.3, lose_resolution),
     (0.12, haze_a_depth),
-    (0.5, set_brightness),
 )
 """Changes of the image within its field of view, in order, each with the share of images that it changes."""
 _SCREEN: tuple[tuple[float, Change], ...] = ((0.2, draw_overlays), (0.25, compress))

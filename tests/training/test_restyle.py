@@ -55,16 +55,6 @@ def test_images_of_one_grey_level_do_not_fail(level):
         assert restyle(STILLS[0], LABELS, seed, [flat])[0].shape == (64, 80)
 
 
-def test_dark_images_become_as_bright_as_another_machine_s():
-    pixels = (STILLS[1] / np.float32(255)).astype(np.float32)
-    dark = pixels / 3
-    tissue = dark > restyling.BLACK / 255
-    means = [restyling.set_brightness(np.random.default_rng(seed), dark)[tissue].mean() for seed in range(60)]
-    assert min(means) < 0.15
-    assert max(means) > 0.4
-    assert all(0.09 < mean < 0.51 for mean in means)
-
-
 def test_a_matched_image_has_the_other_s_grey_levels():
     dark, bright = (STILLS[0] // 3).astype(np.uint8), 255 - STILLS[1] // 3
     found = restyling.match_histogram(np.random.default_rng(0), dark, bright) * 255
