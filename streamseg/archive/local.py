@@ -22,16 +22,21 @@ from streamseg.core.errors import EngineError, StreamsegError, one_line
 from streamseg.core.hardware import usable_cores
 
 CORES_PER_WORKER = 2
-"""Without a number of workers: one decodes and writes while the other infers."""
+"""One decodes and writes while the other infers."""
 _PR_SET_PDEATHSIG = 1
 """Of prctl(2): the signal that a process gets when the one that started it has ended."""
 
 
 def share_cores(workers: int | None) -> list[int]:
-    """Threads of each worker's engine: together all cores that this process may use, each at least one."""
+    """Threads of each worker's engine: together at least all cores that this process may use.
+
+    Without a number of workers, every two cores have one, and one more works where others leave a core idle:
+    while they open a clip, look for its image or publish it. For the same reason each has two threads.
+    """
     cores = usable_cores()
-    count = workers or max(1, cores // CORES_PER_WORKER)
-    return [max(1, cores // count + (number < cores % count)) for number in range(count)]
+    count = workers or (1 if cores == 1 else cores // CORES_PER_WORKER + 1)
+    least = min(cores, CORES_PER_WORKER)
+    return [max(least, cores // count + (number < cores % count)) for number in range(count)]
 
 
 @dataclass(slots=True)

@@ -41,7 +41,9 @@ def archive(
     ] = Runner.LOCAL,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, max=4096, metavar="N", help="Number of workers. Default: one for two cores."),
+        typer.Option(
+            min=1, max=4096, metavar="N", help="Number of workers. Default: one for two cores, and one more."
+        ),
     ] = None,
     shard: Annotated[
         str,
