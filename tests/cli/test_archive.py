@@ -21,9 +21,7 @@ needs("pyarrow")
 import pyarrow.parquet as pq  # noqa: E402
 
 from streamseg import __version__  # noqa: E402
-from streamseg.archive import local  # noqa: E402
 from streamseg.archive.folder import ArchiveFolder  # noqa: E402
-from streamseg.archive.local import share_cores  # noqa: E402
 from streamseg.archive.records import METADATA, SCHEMA, read_about  # noqa: E402
 from streamseg.archive.segment import content_hash  # noqa: E402
 from streamseg.cli import main  # noqa: E402
@@ -122,13 +120,6 @@ def test_another_engine_or_other_options_need_another_folder(
     assert code == 2
     assert "holds clips made with engine {'name': 'other'}" in err
     assert "choose another --out" in err
-
-
-def test_shares_are_all_cores_and_at_least_one_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "usable_cores", lambda: 7)
-    assert share_cores(None) == [3, 2, 2]
-    assert share_cores(2) == [4, 3]
-    assert share_cores(9) == [1] * 9
 
 
 def start(*arguments: object) -> subprocess.Popen[str]:
