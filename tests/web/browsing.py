@@ -38,14 +38,13 @@ def opened(browser, url, *, complaints=None, **options):
         context.close()
 
 
-# Chromium's own words about what tests do to a page: they read its canvas, which no page does, and leave,
-# reload or hide it while it connects, which takes a while on a busy machine.
-USUAL_COMPLAINTS = ("willReadFrequently", "closed before the connection is established")
+GIVEN_UP = "closed before the connection is established"
+"""Chromium's word about a page that leaves a connection while it is being made."""
 
 
 def unusual(complaints, *expected):
-    """What a page has complained of, without the usual and the expected."""
-    known = (*USUAL_COMPLAINTS, *expected)
+    """What a page has complained of, but for the expected and that tests read its canvas."""
+    known = ("willReadFrequently", *expected)
     return [text for text in complaints if not any(part in text for part in known)]
 
 

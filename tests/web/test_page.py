@@ -14,6 +14,7 @@ from tests.web.browsing import (
     COUNT,
     CYAN,
     FITS,
+    GIVEN_UP,
     MAGENTA,
     ORANGE,
     YELLOW,
@@ -60,7 +61,9 @@ def test_the_outline_is_drawn_on_its_own_image(browser, feed, display):
         assert page.evaluate("streamseg.link.clock.error") < 1000
         wait_for(lambda: any(times.count > 10 for times in display._hub.ages().values()), "answers")
         assert all(url.startswith(display.url) for url in requests)
-    assert unusual(complaints, "426 (Upgrade Required)") == []
+        gave_up = page.evaluate("streamseg.events.some((event) => event.what === 'closed')")
+    # On a busy machine a connection may come too late: the page tries again and asks the server why.
+    assert unusual(complaints, *((GIVEN_UP, "426 (Upgrade Required)") if gave_up else ())) == []
 
 
 def test_other_states_show_no_outline(browser, feed, display):

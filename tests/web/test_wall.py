@@ -16,7 +16,7 @@ from streamseg.core.types import Frame, Roi, Segmentation, State
 from streamseg.core.view import Command, Display, Figures, View
 from streamseg.web import WebWall
 from tests.waiting import wait_for
-from tests.web.browsing import YELLOW, opened, until, until_seen, unusual
+from tests.web.browsing import GIVEN_UP, YELLOW, opened, until, until_seen, unusual
 from tests.web.feeding import Reader, get
 from tests.web.test_status import samples
 
@@ -328,7 +328,7 @@ def test_every_tile_shows_its_own_image_and_outline_and_one_click_shows_one_alon
         page.click("#others a")
         page.wait_for_url(wall.url)
         until(page, "window.streamseg?.tiles?.length === 8")
-    assert unusual(complaints) == []
+    assert unusual(complaints, GIVEN_UP) == []  # this test leaves pages that are still connecting
 
 
 def test_a_lost_and_an_ended_stream_are_marked_in_their_own_tiles(browser):
