@@ -34,7 +34,7 @@ def share_cores(workers: int | None) -> list[int]:
     while they open a clip, look for its image or publish it. For the same reason each has two threads.
     """
     cores = usable_cores()
-    count = workers or (1 if cores == 1 else cores // CORES_PER_WORKER + 1)
+    count = workers or cores // CORES_PER_WORKER + 1
     least = min(cores, CORES_PER_WORKER)
     return [max(least, cores // count + (number < cores % count)) for number in range(count)]
 

@@ -42,7 +42,10 @@ def archive(
     workers: Annotated[
         int | None,
         typer.Option(
-            min=1, max=4096, metavar="N", help="Number of workers. Default: one for two cores, and one more."
+            min=1,
+            max=4096,
+            metavar="N",
+            help="Number of workers. Default: one for two cores; here one more.",
         ),
     ] = None,
     shard: Annotated[

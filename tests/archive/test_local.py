@@ -11,6 +11,7 @@ from streamseg.archive import local
         (1, None, [1]),
         (2, None, [2, 2]),
         (3, None, [2, 2]),
+        (7, 2, [4, 3]),
         (8, None, [2] * 5),
         (16, None, [2] * 9),
         (16, 1, [16]),
