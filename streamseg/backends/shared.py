@@ -8,6 +8,8 @@ since frames would age meanwhile; empty places repeat other frames, and their an
 With many streams a frame would age in that queue. So a live loop first waits for its turn and then asks with
 its newest frame. A turn comes when the engine is free, or so shortly before that the frame is ready when it
 is: see :class:`Forecast`.
+
+What streams compute around the engine, in Python, they do one at a time: see :attr:`Lane.alone`.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from types import TracebackType
 from typing import Self
@@ -105,6 +108,8 @@ class SharedEngine:
         self.info = EngineInfo.of(backend)
         self.batch = self.info.batch
         self._calls = self._requests = 0
+        self.alone = threading.Lock()
+        """See :attr:`Lane.alone`."""
         lock = threading.RLock()
         self._changed = threading.Condition(lock)
         self._waiting: deque[_Request] = deque()
@@ -304,6 +309,10 @@ class Lane(Described):
         self.closed = False
         self.called = threading.Event()
         """Set when it is this lane's turn."""
+        self.alone: AbstractContextManager[object] = shared.alone
+        """Held by one stream at a time while it computes. Each array operation gives Python's lock away for a
+        moment; with the threads of many streams waiting for it, most of the processor's time went into waking
+        them, a hundred times for a frame."""
         self._shared = shared
 
     def infer(self, tensor: Tensor) -> Planes:

@@ -218,7 +218,8 @@ class LiveLoop:
             self._frozen = False  # "NO SIGNAL" does not change either: that no image is known matters more
         elif arrived_ns - self._freeze_checked_ns >= FREEZE_CHECK_NS:
             self._freeze_checked_ns = arrived_ns
-            self._frozen = self._freeze_detector.update(frame.grey(roi), arrived_ns)
+            with self._segmenter.alone:
+                self._frozen = self._freeze_detector.update(frame.grey(roi), arrived_ns)
         self._presenter.on_frame(frame, roi, arrived_ns, frozen=self._frozen)
 
     def _on_source_change(self) -> None:

@@ -87,7 +87,8 @@ class Presenter:
     def on_frame(self, frame: Frame, roi: Roi | None, arrived_ns: int, *, frozen: bool) -> None:
         """A frame arrived; ``roi`` if it is known; ``frozen``: its content has not changed for a while."""
         with self._changed:
-            if self._newest is not None and self._lost(arrived_ns) is not None:
+            back = self._newest is not None and self._lost(arrived_ns) is not None
+            if back:
                 self._alive_from, self._alive_ns = frame.index, arrived_ns
                 if arrived_ns - self._arrived_ns > 3 * MAX_INTERVAL_NS:
                     self._arrivals.clear()  # after a shorter one: some sources are as slow as that
@@ -99,7 +100,10 @@ class Presenter:
                 self._alive_from, self._alive_ns = frame.index + 1, arrived_ns
             else:
                 self._frozen_since_ns = None
-            self._wake()
+            # Another frame changes nothing while an outline is displayed: that ends by the clock or the next
+            # outline, and to wake for each frame would cost several streams some of their rate.
+            if back or frozen or self._view.segmentation is None:
+                self._wake()
 
     def on_result(self, result: Result) -> None:
         """A newer frame than any before was segmented."""
@@ -138,11 +142,11 @@ class Presenter:
         """Set the counts and times of the following views."""
         self._figures = figures
 
-    def wait(self, timeout_s: float) -> None:
-        """Wait until something has happened since the last view, or for the time."""
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until something has happened since the last view that may change it, or for the time; whether
+        it has."""
         with self._changed:
-            if self._news == 0:
-                self._changed.wait(timeout_s)
+            return self._changed.wait_for(lambda: self._news > 0, timeout_s)
 
     def view(self, now_ns: int | None = None) -> View:
         """The view to show now; the same object as the last time if nothing has changed."""

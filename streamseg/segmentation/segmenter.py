@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Self
 
@@ -56,6 +57,8 @@ class Segmenter:
         self.roi = roi
         self.withhold = withhold
         self.steady = steady
+        self.alone: AbstractContextManager[object] = getattr(backend, "alone", nullcontext())
+        """Held during each computation in Python: by one of the streams that share the back end at a time."""
         self._place: tuple[Roi, tuple[int, int]] | None = None
         judgement = backend.spec.judgement
         self._detector: OutOfDistributionDetector | None = None
@@ -96,7 +99,8 @@ class Segmenter:
         """
         roi = roi or self.roi or Roi.whole(frame)
         roi.check_inside(*frame.shape)
-        return prepare(frame, roi, self.backend.spec, StageClock() if clock is None else clock)
+        with self.alone:
+            return prepare(frame, roi, self.backend.spec, StageClock() if clock is None else clock)
 
     def infer(self, prepared: Prepared) -> Planes:
         """Probability of each structure, float32 (structures, spec.height, spec.width). Raises EngineError,
@@ -125,7 +129,7 @@ class Segmenter:
     def finish(self, prepared: Prepared, planes: Planes) -> Segmentation:
         """The structures in the frame's own pixels; none of them, and UNLIKE_TRAINING, for a frame unlike the
         training data. ``planes`` as from :meth:`infer`."""
-        with prepared.clock.stage("postprocess"):
+        with self.alone, prepared.clock.stage("postprocess"):
             return self._finish(prepared, planes)
 
     def _finish(self, prepared: Prepared, planes: Planes) -> Segmentation:

@@ -13,7 +13,8 @@ from streamseg.backends.fake import FakeBackend
 from streamseg.backends.openvino.backend import OpenVINOBackend
 from streamseg.backends.shared import RECENT, Forecast, Lane, SharedEngine
 from streamseg.core.errors import EngineError
-from streamseg.core.types import Backend, InputSpec, Tensor
+from streamseg.core.types import Backend, Frame, InputSpec, Tensor
+from streamseg.segmentation.segmenter import Segmenter
 from tests.backends.small_engines import info_of, small_model
 
 SPEC = InputSpec(16, 24, mean=0.0, std=1.0, threshold=0.5, min_area=0.001)
@@ -385,6 +386,35 @@ def test_with_turns_no_stream_gets_anothers_answer_and_none_starves() -> None:
             assert not thread.is_alive()
     assert wrong == []
     assert max(counts) - min(counts) <= 0.3 * max(counts) + 3
+
+
+def test_streams_of_one_engine_compute_one_at_a_time_and_infer_meanwhile() -> None:
+    with SharedEngine(FakeBackend(SPEC)) as shared, SharedEngine(FakeBackend(SPEC)) as other:
+        one, two, apart = (Segmenter(engine.lane()) for engine in (shared, shared, other))
+        frame = Frame(np.zeros((SPEC.height, SPEC.width), np.uint8), 0, 0)
+        prepared, done = two.prepare(frame), threading.Event()
+
+        def work() -> None:
+            two.finish(prepared, two.infer(prepared))
+            two.prepare(frame)
+            done.set()
+
+        with one.alone:
+            planes = two.infer(prepared)
+            threading.Thread(target=work, daemon=True).start()
+            assert planes.shape == (1, SPEC.height, SPEC.width)
+            assert apart.segment(frame).mask.shape == frame.shape
+            assert not done.wait(0.05)
+        assert done.wait(LONG_S)
+
+
+def test_a_stream_that_fails_lets_the_others_compute() -> None:
+    with SharedEngine(FakeBackend(SPEC)) as shared:
+        one, two = (Segmenter(shared.lane()) for _ in range(2))
+        frame = Frame(np.zeros((SPEC.height, SPEC.width), np.uint8), 0, 0)
+        with pytest.raises(ValueError, match="zip"):
+            one.finish(one.prepare(frame), np.zeros((2, 3, 5), np.float32))
+        assert two.segment(frame).mask.shape == frame.shape
 
 
 def test_an_unused_turn_goes_to_another_lane(monkeypatch: pytest.MonkeyPatch) -> None:

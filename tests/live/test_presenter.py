@@ -54,6 +54,29 @@ def test_starts_without_a_frame() -> None:
     assert presenter.view(1).reason == "waiting for the first frame"
 
 
+def test_a_frame_wakes_the_display_only_if_it_may_change_the_view() -> None:
+    run = PresenterRun()
+
+    def wakes(index: int, ms: float, *, frozen: bool = False) -> bool:
+        run.at(ms)
+        run.frame(index, ms, frozen=frozen)
+        return run.presenter.wait(0.0)
+
+    assert wakes(0, 0)
+    run.result(run.frame(1, 33), 50)
+    assert run.presenter.wait(0.0)
+    assert run.at(50).segmentation is not None
+    assert not wakes(2, 67)
+    assert wakes(3, 100, frozen=True)
+    assert run.at(100).state is State.FROZEN
+    assert wakes(4, 133)
+    run.result(run.frame(5, 167), 180)
+    assert run.at(180).segmentation is not None
+    run.frame(6, 9000)  # the display's thread was held up: it has not seen that outlines are too old
+    assert run.presenter.wait(0.0)
+    assert run.at(9000).segmentation is None
+
+
 def test_a_source_that_is_not_there_yet_is_lost_not_starting() -> None:
     presenter = Presenter(150 * MS)
     presenter.on_source_change(SourceStatus(Phase.WAITING, "connection refused", retry_ns=2000 * MS))
