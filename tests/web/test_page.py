@@ -280,6 +280,26 @@ def test_everything_fits_on_phones_and_screens(browser, feed, display):
                 assert box["x"] + box["width"] <= width, name
 
 
+COVERED = """() => [...document.querySelectorAll("button, input, #disclaimer")].filter((part) => {
+  const { left, right, top, bottom } = part.getBoundingClientRect();
+  return !part.contains(document.elementFromPoint((left + right) / 2, (top + bottom) / 2));
+}).map((part) => part.id)"""
+
+
+@pytest.mark.parametrize(
+    ("width", "height"), [(1920, 1080), (1600, 900), (1366, 768), (1280, 720), (1024, 600)]
+)
+def test_controls_stay_in_sight_beside_all_figures(browser, feed, display, width, height):
+    feed.options["vessels"] = True
+    with opened(browser, display.url) as page:
+        page.set_viewport_size({"width": width, "height": height})
+        until(page, "document.getElementById('vessel-area').textContent.includes('mm²')")
+        until_seen(page, COVERED, [])
+        for part in ("age", "counts", "chart"):  # what lies below the edge can be scrolled to
+            page.locator(f"#{part}").scroll_into_view_if_needed()
+            assert page.evaluate(COVERED) == []
+
+
 @pytest.mark.slow  # test_hub.py has eight pages without a browser
 def test_eight_browser_pages_and_one_that_never_reads(browser, feed, display):
     context = browser.new_context(viewport={"width": 320, "height": 240})
