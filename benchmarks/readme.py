@@ -3,9 +3,10 @@
     python -m benchmarks.readme [--check]
 
 Of every machine the newest ``benchmarks/results/<date>-<machine>-bench-<name>.json`` of each benchmark
-counts; machines with a GPU come first. The tables replace what stands between ``<!-- bench SELECTION -->``
-and ``<!-- /bench -->``. The selection is one benchmark (``nets``, ``peers``, ``pipeline``, ``streams``),
-``short`` for the README's few lines of the nets and of live video, or nothing for all complete tables.
+counts; machines with a GPU come first, then those measured last. The tables replace what stands between
+``<!-- bench SELECTION -->`` and ``<!-- /bench -->``. The selection is one benchmark (``nets``, ``peers``,
+``pipeline``, ``streams``), ``short`` for the README's few lines of the nets and of live video on the first
+machine with a GPU and the first without, or nothing for all complete tables.
 Between ``<!-- accuracy SELECTION -->`` and ``<!-- /accuracy -->`` stand the tables of
 :mod:`benchmarks.model_card`. With ``--check`` nothing is written, and the exit code is 1 if the tables
 differ.
@@ -142,7 +143,11 @@ def lines(results: Path, selection: str, folder: Path) -> list[str]:
         if "nets" in found:
             path, rows = found["nets"]
             found["nets"] = path, with_known_dice(rows, results)
-    machines.sort(key=lambda found: not any(rows[0].run.gpu for _, rows in found.values()))
+    machines.sort(key=lambda found: max(path.name for path, _ in found.values()), reverse=True)  # by date
+    machines.sort(key=_lacks_gpu)
+    if selection == "short":
+        kinds = [_lacks_gpu(found) for found in machines]
+        machines = [machines[kinds.index(kind)] for kind in dict.fromkeys(kinds)]
     text_lines: list[str] = []
     for found in machines:
         for benches, part in SELECTIONS[selection]:
@@ -151,6 +156,11 @@ def lines(results: Path, selection: str, folder: Path) -> list[str]:
                 for bench in there:
                     text_lines += [*origin(*found[bench], folder), ""]
     return text_lines[:-1]
+
+
+def _lacks_gpu(found: Mapping[str, tuple[Path, Rows]]) -> bool:
+    """Whether nothing of a machine's results was measured on a GPU."""
+    return not any(rows[0].run.gpu for _, rows in found.values())
 
 
 def with_known_dice(rows: Sequence[NetRow], results: Path) -> list[NetRow]:

@@ -166,6 +166,20 @@ def test_a_machine_with_a_gpu_comes_first(checkout: Checkout) -> None:
     assert checkout.text.index("NVIDIA H200, AMD EPYC, 16 cores") < checkout.text.index("Xeon")
 
 
+def test_short_shows_the_machine_measured_last_of_each_kind(checkout: Checkout) -> None:
+    checkout.readme.write_text(f"<!-- bench short -->\n{END}\n\n{BEGIN}\n{END}\n", encoding="utf-8")
+    run = make_run("bench nets", date="2026-11-30")
+    later = replace(run, machine=run.machine | {"processor": "AMD EPYC"})
+    checkout.add("2026-11-30-epyc-2-cores-bench-nets", nets_rows(later))
+    gpu = replace(run, machine=run.machine | {"gpu": "NVIDIA H200", "processor": "AMD EPYC", "cores": 16})
+    checkout.add("2026-11-20-nvidia-h200-bench-nets", nets_rows(gpu))
+    checkout.run()
+    short, whole = checkout.text.split(END)[:2]
+    assert short.index("NVIDIA H200, AMD EPYC, 16 cores") < short.index("AMD EPYC, 2 cores")
+    assert "Xeon" not in short
+    assert whole.index("AMD EPYC, 2 cores") < whole.index("Xeon")
+
+
 def test_other_files_in_the_folder_are_left_alone(checkout: Checkout) -> None:
     checkout.run()
     text = checkout.text
