@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import tomllib
@@ -86,6 +87,17 @@ def test_the_first_screen_of_the_readme_says_what_to_type() -> None:
     for needed in ("make demo", "make test", "not a medical device", "docs/demo.png"):
         assert needed in screen
     assert (ROOT / "docs" / "demo.png").stat().st_size < 300_000
+
+
+def test_the_readme_quotes_the_replication_as_it_was_measured() -> None:
+    result = json.loads((ROOT / "benchmarks" / "results" / "reproduce-kaggle-positives.json").read_bytes())
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    quoted = readme.partition("**The paper's comparison**")[2].partition("reproduce-kaggle-positives.md")[0]
+    dice = [f"{result['nets'][net]['dice']['mean']:.3f}" for net in ("unet", "segnet", "improved_unet")]
+    folds = len(result["complete_folds"])
+    assert f"{result['data']['images']:,} images" in quoted
+    assert f"{folds} of {result['settings']['folds']} folds" in quoted
+    assert [figure for figure in dice if figure not in quoted] == []
 
 
 def test_the_readme_describes_every_command() -> None:
