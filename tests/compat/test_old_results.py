@@ -28,10 +28,9 @@ def tables(text: str) -> list[str]:
 
 
 def test_all_results_are_there() -> None:
-    """The tests below would be about nothing otherwise."""
-    assert [
-        f"2026-11-{day}-xeon-2-cores-bench-{bench}.json" for day in (22, 23) for bench in BENCHES
-    ] == NAMES
+    """The tests below would be about nothing otherwise; newer ones come after them."""
+    old = [f"2026-11-{day}-xeon-2-cores-bench-{bench}.json" for day in (22, 23) for bench in BENCHES]
+    assert NAMES[: len(old)] == old
 
 
 def test_four_results_give_the_report_that_is_committed(tmp_path: Path) -> None:
